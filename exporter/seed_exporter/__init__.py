@@ -1,0 +1,11 @@
+"""Makes seeds of models, on a workstation.
+
+    import seed_exporter
+    result = seed_exporter.export("model.onnx", output="model.seed")
+"""
+
+from __future__ import annotations
+
+from seed_exporter.export import Options, Result, export
+
+__all__ = ["Options", "Result", "export"]

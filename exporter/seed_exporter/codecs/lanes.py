@@ -1,0 +1,93 @@
+"""Encode side of the lanes: what `seed_runtime.codecs.lanes` decodes, written backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from seed_runtime.codecs.lanes import PROBABILITY_BITS, SLOTS, STATE_LEAST
+
+_MASK = np.uint32(0xFFFF)
+
+
+@dataclass(frozen=True)
+class Coded:
+    """`words` in decoding order; the words of step t are `words[bounds[t]:bounds[t + 1]]`."""
+
+    states: npt.NDArray[np.uint32]
+    words: npt.NDArray[np.uint16]
+    bounds: npt.NDArray[np.int64]
+
+
+def normalized(histogram: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """Frequencies with the sum 4,096, each that occurs at least 1 and none 4,096; the cheapest such rounding.
+
+    Starts at the floor of each share and gives what is left to the symbols that gain most bits by it.
+    """
+    counts = np.asarray(histogram, np.int64)
+    present = np.flatnonzero(counts)
+    frequencies = np.zeros(counts.size, np.int64)
+    if present.size < 2:
+        # Twelve bits hold 4,095: a symbol that always comes leaves one slot to another.
+        only = int(present[0]) if present.size else 0
+        frequencies[only], frequencies[(only + 1) % counts.size] = SLOTS - 1, 1
+        return frequencies
+    used = counts[present].astype(np.float64)
+    share = np.maximum(1, np.floor(used * (SLOTS / used.sum()))).astype(np.int64)
+    while (missing := SLOTS - int(share.sum())) != 0:
+        if missing > 0:
+            order = np.argsort(-used * np.log2(1 + 1 / share), kind="stable")[:missing]
+            share[order] += 1
+        else:
+            loss = np.where(share > 1, used * np.log2(share / np.maximum(share - 1, 1)), np.inf)
+            order = np.argsort(loss, kind="stable")[: min(-missing, int((share > 1).sum()))]
+            share[order] -= 1
+    frequencies[present] = share
+    return frequencies
+
+
+def encode(
+    symbols: npt.NDArray[np.uint8],
+    classes: npt.NDArray[np.uint8],
+    frequencies: npt.NDArray[np.int64],
+    lanes: int,
+    progress: Callable[[int], None] | None = None,
+) -> Coded:
+    """Interleaved rANS of `symbols`, `(n,)`, under `classes`, `(n,)`.
+
+    Args:
+        frequencies: `(classes, 256)`, each row with the sum 4,096 and more than 0 where a symbol occurs.
+        lanes: symbol i goes to lane i mod lanes.
+    """
+    steps = -(-symbols.size // lanes)
+    start = np.cumsum(frequencies, axis=1) - frequencies
+    # One gather brings both: frequency << 16 | start.
+    table = (frequencies << 16 | start).astype(np.uint32).reshape(-1)
+    states = np.full(lanes, STATE_LEAST, np.uint32)
+    blocks: list[npt.NDArray[np.uint16]] = []
+    sizes = np.zeros(steps, np.int64)
+    shift = np.uint32(32 - PROBABILITY_BITS)
+    for step in range(steps - 1, -1, -1):
+        a, b = step * lanes, min((step + 1) * lanes, symbols.size)
+        x = states[: b - a]
+        entry = table.take(classes[a:b].astype(np.int64) << 8 | symbols[a:b])
+        frequency = entry >> np.uint32(16)
+        full = np.flatnonzero(x >> shift >= frequency)
+        if full.size:
+            taken = x[full]
+            blocks.append(taken.astype(np.uint16))
+            x[full] = taken >> np.uint32(16)
+        sizes[step] = full.size
+        quotient = x // frequency
+        # x = quotient << 12 | remainder + start, with the remainder from one multiplication instead of a division.
+        x -= quotient * frequency
+        x += quotient << np.uint32(PROBABILITY_BITS)
+        x += entry & _MASK
+        if progress is not None:
+            progress(b - a)
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    words = np.concatenate(blocks[::-1]) if blocks else np.empty(0, np.uint16)
+    return Coded(states, words, bounds)

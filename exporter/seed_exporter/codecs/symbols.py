@@ -1,0 +1,216 @@
+"""Encode side of symbol streams: head, lanes, low planes and escapes (SPEC.md, "Symbol streams")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from seed_exporter.codecs import lanes as lane_coder
+from seed_exporter.codecs.contexts import CLASSES, Classes
+from seed_exporter.codecs.packing import pack
+from seed_runtime.codecs.symbols import ESCAPE
+from seed_runtime.format import wire
+from seed_runtime.limits import CHUNK_DECODED_MAX, LANES_LOG2_MAX
+
+U8 = npt.NDArray[np.uint8]
+
+_STATES_SHARE = 0.0045
+"""Of a stream's bytes, for the states of its lanes: the more lanes, the faster it decodes."""
+
+
+@dataclass(frozen=True)
+class CodedMatrix:
+    """A matrix ready for the lanes: its live symbols, what lies below them, and its classes."""
+
+    symbols: U8
+    """`(live rows * live columns,)`."""
+    classes: Classes
+    low_bits: int = 0
+    low: npt.NDArray[np.uint32] | None = None
+    """As `symbols`, each below 2**low_bits."""
+    escaped: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    """Values of the symbols that are ESCAPE, in order."""
+    step: float | None = None
+    row_steps: U8 | None = None
+    """`(rows,)`, eighths of an octave above `step`."""
+
+
+@dataclass(frozen=True)
+class SymbolStream:
+    """The coded chunks, and what the coder can say about them."""
+
+    chunks: list[bytes]
+    entropy_bits: float
+    """Of the symbols under their classes, before any table is rounded."""
+    histogram: npt.NDArray[np.int64]
+
+
+def histogram(matrices: Sequence[CodedMatrix]) -> npt.NDArray[np.int64]:
+    """`(CLASSES, 256)` counts of symbols under classes."""
+    counts = np.zeros(CLASSES * 256, np.int64)
+    for matrix in matrices:
+        key = matrix.classes.of_symbols().reshape(-1).astype(np.uint16)
+        key <<= np.uint16(8)
+        key |= matrix.symbols
+        counts += np.bincount(key, minlength=CLASSES * 256)
+    return counts.reshape(CLASSES, 256)
+
+
+def entropy_bits(counts: npt.NDArray[np.int64]) -> float:
+    """Of symbols under classes, `(classes, symbols)` counts."""
+    total = counts.sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(-np.where(counts > 0, counts * np.log2(counts / total), 0).sum())
+
+
+def encode(
+    matrices: Sequence[CodedMatrix], progress: Callable[[int], None] | None = None, *, prefix: bytes = b""
+) -> SymbolStream:
+    """One stream of all matrices.
+
+    Args:
+        matrices: in the order of their symbols.
+        progress: gets the symbols coded since its last call.
+        prefix: a codec's own fields, before the head's.
+    """
+    quantized = matrices[0].step is not None
+    counts = histogram(matrices)
+    tables = _shared_tables(counts, quantized)
+    bits = entropy_bits(counts)
+    total = sum(matrix.symbols.size for matrix in matrices)
+    lanes_log2 = _lanes_log2(bits / 8, total)
+    frequencies = np.stack([lane_coder.normalized(counts[group].sum(axis=0)) for group in tables.groups])
+    head = prefix + _head(matrices, lanes_log2, tables, frequencies, quantized)
+    packing, packed = pack(head)
+    chunks = [wire.uint(packing, 1) + wire.varint(len(head)) + packed]
+    if not total:
+        return SymbolStream(chunks, bits, counts)
+    symbols = np.concatenate([matrix.symbols for matrix in matrices])
+    classes = np.concatenate([tables.of_class[matrix.classes.of_symbols()].reshape(-1) for matrix in matrices])
+    coded = lane_coder.encode(symbols, classes, frequencies, 1 << lanes_log2, progress)
+    words = coded.words.astype("<u2", copy=False)
+    bounds, ends = coded.bounds, np.cumsum([matrix.symbols.size for matrix in matrices])
+    for start in range(0, total, CHUNK_DECODED_MAX):
+        stop = min(start + CHUNK_DECODED_MAX, total)
+        first, last = bounds[start >> lanes_log2], bounds[-(-stop >> lanes_log2)]
+        chunk = [coded.states.astype("<u4").tobytes()] if start == 0 else []
+        chunk += [wire.varint(int(last - first)), words[first:last].tobytes()]
+        tail = []
+        for matrix, end in zip(matrices, ends, strict=True):
+            begin = int(end) - matrix.symbols.size
+            a, b = max(start, begin) - begin, min(stop, int(end)) - begin
+            if a < b:
+                chunk += _planes(matrix, a, b)
+                before = np.count_nonzero(matrix.symbols[:a] == ESCAPE) if matrix.escaped.size else 0
+                within = np.count_nonzero(matrix.symbols[a:b] == ESCAPE) if matrix.escaped.size else 0
+                tail.append(matrix.escaped[before : before + within].astype("<i4").tobytes())
+        chunks.append(b"".join(chunk + tail))
+    return SymbolStream(chunks, bits, counts)
+
+
+@dataclass(frozen=True)
+class _Tables:
+    groups: list[slice]
+    """Neighbouring classes that share a table."""
+    of_class: U8
+    """Table of each class."""
+
+
+def _shared_tables(counts: npt.NDArray[np.int64], quantized: bool) -> _Tables:
+    """Merge neighbouring classes while a table costs more than it saves."""
+    used = np.flatnonzero(counts.sum(axis=1))
+    last = int(used[-1]) + 1 if used.size else 1
+    groups = [slice(number, number + 1) for number in range(last)]
+    costs = [_cost(counts[group].sum(axis=0)) for group in groups]
+    while len(groups) > 1:
+        merged = [
+            _cost(counts[a.start : b.stop].sum(axis=0)) for a, b in zip(groups[:-1], groups[1:], strict=True)
+        ]
+        gains = [costs[i] + costs[i + 1] - merged[i] for i in range(len(merged))]
+        best = int(np.argmax(gains))
+        if gains[best] < 0:
+            break
+        groups[best : best + 2] = [slice(groups[best].start, groups[best + 1].stop)]
+        costs[best : best + 2] = [merged[best]]
+    of_class = np.zeros(CLASSES, np.uint8)
+    for number, group in enumerate(groups):
+        of_class[group] = number
+    of_class[last:] = len(groups) - 1
+    return _Tables(groups, of_class)
+
+
+def _cost(counts: npt.NDArray[np.int64]) -> float:
+    """Bits of symbols and their table: some 9 for each frequency."""
+    present = counts[counts > 0]
+    if not present.size:
+        return 0.0
+    return float(-(present * np.log2(present / present.sum())).sum()) + 9.0 * present.size + 24
+
+
+def _lanes_log2(coded_bytes: float, symbols: int) -> int:
+    lanes = min(coded_bytes * _STATES_SHARE / 4, symbols)
+    return min(max(int(np.log2(max(lanes, 1))), 0), LANES_LOG2_MAX)
+
+
+def _head(
+    matrices: Sequence[CodedMatrix],
+    lanes_log2: int,
+    tables: _Tables,
+    frequencies: npt.NDArray[np.int64],
+    quantized: bool,
+) -> bytes:
+    out = [wire.uint(lanes_log2, 1), wire.varint(tables.groups[-1].stop)]
+    for group, row in zip(tables.groups, frequencies, strict=True):
+        out.append(_table(row, quantized))
+        out += [wire.varint(0)] * (group.stop - group.start - 1)
+    flagged = []
+    for matrix in matrices:
+        rows, cols, steps = matrix.classes.rows, matrix.classes.cols, matrix.row_steps
+        arrays = {1: None if (rows == 1).all() else rows, 2: None if (cols == 1).all() else cols, 4: steps}
+        flagged.append(arrays)
+        flags = sum(flag for flag, array in arrays.items() if array is not None)
+        out += [wire.varint(cols.size), wire.uint(matrix.low_bits, 1), wire.uint(flags, 1)]
+        if quantized:
+            assert matrix.step is not None
+            out.append(wire.f32(matrix.step))
+    for flag in (4, 1, 2):
+        out += [array.tobytes() for arrays in flagged if (array := arrays[flag]) is not None]
+    return b"".join(out)
+
+
+def _table(frequencies: npt.NDArray[np.int64], quantized: bool) -> bytes:
+    """The shortest run of symbols, modulo 256, that holds all but the escape."""
+    counts = frequencies.copy()
+    out = []
+    escape = 0
+    if quantized:
+        escape, counts[ESCAPE] = int(counts[ESCAPE]), 0
+    present = np.flatnonzero(counts)
+    gaps = np.diff(np.concatenate([present, present[:1] + 256]))
+    widest = int(np.argmax(gaps))
+    first = int(present[(widest + 1) % present.size])
+    count = 256 - int(gaps[widest]) + 1
+    out = [wire.varint(count)] + ([wire.varint(escape)] if quantized else []) + [wire.uint(first, 1)]
+    out += [wire.varint(int(counts[(first + place) % 256])) for place in range(count)]
+    return b"".join(out)
+
+
+def _planes(matrix: CodedMatrix, start: int, stop: int) -> list[bytes]:
+    if not matrix.low_bits:
+        return []
+    assert matrix.low is not None
+    low = np.ascontiguousarray(matrix.low[start:stop])
+    octets = low.view(np.uint8).reshape(-1, 4)
+    planes = [octets[:, place].tobytes() for place in range(matrix.low_bits // 8)]
+    for bit in range(matrix.low_bits // 8 * 8, matrix.low_bits):
+        planes.append(np.packbits((low >> np.uint32(bit) & np.uint32(1)).astype(np.uint8), bitorder="little").tobytes())
+    out = []
+    for plane in planes:
+        packing, data = pack(plane, thorough=False)
+        if len(data) > 0.98 * len(plane):
+            packing, data = 0, plane  # half a percent isn't worth the decoder's time
+        out.append(wire.uint(packing, 1) + (wire.varint(len(data)) if packing else b"") + data)
+    return out

@@ -1,0 +1,75 @@
+"""Streams and skeleton as one seed, in memory: its size, its assembled model, its file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from seed_exporter import skeleton
+from seed_exporter.codecs.packing import pack
+from seed_exporter.encode import CodedStream, order_of
+from seed_exporter.graph import Graph
+from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE, decode_streams, working_bytes
+from seed_runtime.format.header import ONNX_SKELETON, Header, Hole, Model, Part
+from seed_runtime.format.writer import front, stream_of, write_seed
+
+MIN_RUNTIME = (0, 1, 0)
+
+
+@dataclass(frozen=True)
+class Seed:
+    """All of a seed's bytes but the file. The header's digest of the weights is right once `assemble` has run."""
+
+    header: Header
+    skeleton: skeleton.Skeleton
+    part: bytes
+    streams: Sequence[CodedStream]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        return len(front(self.header)) + self.header.body_size
+
+    @property
+    def coded_bytes(self) -> int:
+        """Of the weights."""
+        return sum(stream.size for stream in self.streams)
+
+    def assemble(self, folder: Path) -> Seed:
+        """Write the model as a device will have it, with the runtime's own decoder, and note the weights' digest."""
+        (folder / MODEL_FILE).write_bytes(self.skeleton.data)
+        with (folder / WEIGHTS_FILE).open("wb", buffering=0) as file:
+            digest = decode_streams(
+                self.header,
+                lambda index, _: iter([memoryview(chunk) for chunk in self.streams[index].chunks]),
+                file.write,
+            )
+        return replace(self, header=replace(self.header, weights_digest=digest))
+
+    def write(self, path: Path) -> int:
+        """The file, in one step; its size [B]."""
+        return write_seed(path, self.header, [self.part], (chunk for stream in self.streams for chunk in stream.chunks))
+
+
+def build(graph: Graph, streams: Sequence[CodedStream], model: Model) -> Seed:
+    """A seed without golden sample and footprint, whose weights' digest isn't known yet."""
+    built = skeleton.build(graph, order_of(list(streams)))
+    packing, part = pack(built.data)
+    holes = tuple(Hole(hole.dtype, hole.dims, hole.skip, hole.offset) for hole in built.holes)
+    records, first = [], 0
+    for stream in streams:
+        records.append(stream_of(stream.number, first, len(stream.names), stream.chunks))
+        first += len(stream.names)
+    header = Header(
+        model=model,
+        working_bytes=0,
+        weights_size=built.weights_size,
+        weights_digest=bytes(32),
+        parts=(Part(ONNX_SKELETON, packing, len(built.data), len(part), hashlib.sha256(part).digest()),),
+        holes=holes,
+        streams=tuple(records),
+    )
+    header = replace(header, working_bytes=working_bytes(header))
+    return Seed(header, built, part, streams)

@@ -1,0 +1,113 @@
+"""How far a seed's outputs are from the original's, and the golden sample that lets a device repeat the check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from seed_runtime import backends
+from seed_runtime.backends import Array, Feeds
+from seed_runtime.golden import SUPPLIED, VALUES_MAX, Expected, Golden, Recipe, sample
+
+GOLDEN_BYTES: Final = 512
+_SPREAD_FACTOR: Final = 16.0
+"""Another processor orders its sums in another way: what differs between modes here, times this."""
+_RELATIVE: Final = 2e-5
+"""Least tolerance, of an output's root mean square: some hundred units in the last place of float32."""
+
+
+@dataclass(frozen=True)
+class OutputError:
+    """One output of the seed against the original's, over all inputs.
+
+    `relative`: root mean square of the difference over that of the original. `cosine`: of all values as one vector.
+    `agreement`: share of rows whose largest value is at the same place, for outputs with a last axis of scores.
+    """
+
+    relative: float
+    largest: float
+    cosine: float
+    agreement: float | None
+    identical: bool
+
+    def as_json(self) -> dict[str, float | bool | None]:
+        return dict(vars(self))
+
+
+def run_all(folder: Path, feeds: Sequence[Feeds], mode: str = "fast", threads: int | None = None) -> list[dict[str, Array]]:
+    """Outputs of the model assembled in `folder`."""
+    runner = backends.get().open(folder, mode, threads)
+    try:
+        return [runner.run(feed) for feed in feeds]
+    finally:
+        runner.close()
+
+
+def compare(original: Sequence[Mapping[str, Array]], candidate: Sequence[Mapping[str, Array]]) -> dict[str, OutputError]:
+    """Per output, over all calls."""
+    return {
+        name: _compare([call[name] for call in original], [call[name] for call in candidate]) for name in original[0]
+    }
+
+
+def worst_relative(errors: Mapping[str, OutputError]) -> float:
+    return max((error.relative for error in errors.values()), default=0.0)
+
+
+def golden_of(folder: Path, recipes: Sequence[Recipe], feeds: Feeds, seed: int) -> Golden | None:
+    """The sample of the model assembled in `folder`, or None where it would not fit into GOLDEN_BYTES."""
+    modes = [("fast", 1), ("fast", 2), ("lean", 1)]
+    runs = [run_all(folder, [feeds], mode, threads)[0] for mode, threads in modes]
+    inputs = tuple(recipes)
+    for count in (VALUES_MAX, 32, 16, 8, 4, 2, 1):
+        outputs = tuple(_expected([run[name] for run in runs], count) for name in runs[0])
+        golden = Golden(seed, inputs, outputs)
+        if len(golden.pack()) <= GOLDEN_BYTES:
+            return golden
+    return None
+
+
+def supplied(feeds: Mapping[str, Array], recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
+    """Recipes that carry the bytes of real inputs; each keeps the type of the recipe in its place."""
+    return tuple(
+        Recipe(SUPPLIED, recipe.dtype, array.shape, data=np.ascontiguousarray(array).tobytes())
+        for recipe, array in zip(recipes, feeds.values(), strict=True)
+    )
+
+
+def _expected(runs: Sequence[Array], count: int) -> Expected:
+    first = runs[0]
+    values, norm = sample(first, count)
+    finite = [np.nan_to_num(run.astype(np.float64), posinf=0, neginf=0) for run in runs]
+    spread = max(float(np.max(np.abs(other - finite[0]), initial=0)) for other in finite[1:])
+    rms = float(np.sqrt(np.square(finite[0]).mean())) if first.size else 0.0
+    least = _RELATIVE * max(rms, float(np.abs(values[np.isfinite(values)]).max(initial=0)) / 16)
+    tolerance = max(_SPREAD_FACTOR * spread, least if first.dtype.kind == "f" else 0.0)
+    return Expected(first.size, float(np.float32(tolerance)), norm, values)
+
+
+def _compare(original: Sequence[Array], candidate: Sequence[Array]) -> OutputError:
+    identical = all(a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in zip(original, candidate, strict=True))
+    if any(a.shape != b.shape for a, b in zip(original, candidate, strict=True)):
+        return OutputError(float("inf"), float("inf"), 0.0, 0.0, False)
+    a = np.concatenate([np.nan_to_num(array.astype(np.float64)).reshape(-1) for array in original])
+    b = np.concatenate([np.nan_to_num(array.astype(np.float64)).reshape(-1) for array in candidate])
+    norm_a, norm_b = float(np.sqrt(a @ a)), float(np.sqrt(b @ b))
+    gap = b - a
+    relative = float(np.sqrt(gap @ gap)) / norm_a if norm_a else float(norm_b > 0)
+    cosine = float(a @ b / (norm_a * norm_b)) if norm_a and norm_b else float(norm_a == norm_b)
+    return OutputError(relative, float(np.abs(gap).max(initial=0)), cosine, _agreement(original, candidate), identical)
+
+
+def _agreement(original: Sequence[Array], candidate: Sequence[Array]) -> float | None:
+    if original[0].dtype.kind != "f" or original[0].ndim < 2 or original[0].shape[-1] < 2:
+        return None
+    same = total = 0
+    for a, b in zip(original, candidate, strict=True):
+        equal = a.argmax(axis=-1) == b.argmax(axis=-1)
+        same, total = same + int(equal.sum()), total + equal.size
+    return same / total if total else None

@@ -1,0 +1,48 @@
+"""Formats that models come in.
+
+A format is one module with `matches` and `load`, and one line in `LOADERS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from seed_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from seed_exporter.graph import Graph
+
+LOADERS = (
+    "onnx_file",
+    "exported_program",
+    "torch_module",
+)
+
+_EXTRAS = {"onnx": "export", "google": "export", "numpy": "export", "torch": "torch", "onnxscript": "torch"}
+
+
+def load(source: Any, **options: Any) -> Graph:
+    """The graph of `source`: a path, an ONNX model, a torch module or an exported program.
+
+    `options` go to the format's own `load`, such as `example_inputs` for a torch module.
+
+    Raises:
+        UsageError: no format knows `source`, or the package that reads it isn't installed.
+        UnsupportedError: the model is damaged, or can't be expressed in ONNX.
+    """
+    try:
+        for name in LOADERS:
+            module = importlib.import_module(f"{__name__}.{name}")
+            if module.matches(source):
+                graph: Graph = module.load(source, **options)
+                return graph
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        raise UsageError(
+            f"reading this model needs the package {package}: pip install 'seed-runtime[{_EXTRAS[package]}]'"
+        ) from error
+    shown = repr(source) if isinstance(source, str) else f"a {type(source).__name__} ({source})"
+    raise UsageError(f"{shown} is no model that can be read; give a .onnx or .pt2 file, or a torch module")

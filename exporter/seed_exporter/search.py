@@ -1,0 +1,94 @@
+"""Finds the coarseness at which a seed has the size that was asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from seed_exporter.allocate import kind, root_mean_square
+from seed_exporter.floats import as_float32
+from seed_exporter.graph import Graph
+
+FINEST: Final = 2.0**-12
+COARSEST: Final = 8.0
+_SAMPLE: Final = 1 << 14
+"""Elements of each matrix that the estimate looks at: its entropy to about a hundredth of a bit."""
+_TRIES: Final = 5
+_CLOSE: Final = 0.985
+"""A seed of this share of the goal is good enough: the rest would take another encoding."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """`met`: the file has at most the bytes asked for."""
+
+    coarseness: float
+    met: bool
+
+
+class RateModel:
+    """Estimates the bytes of all quantized matrices from samples, for any coarseness."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._samples = []
+        for weight in graph.weights.values():
+            if kind(weight) != "matrix" or not (rms := root_mean_square(weight)):
+                continue
+            flat = as_float32(weight).reshape(-1)
+            stride = max(1, flat.size // _SAMPLE) | 1  # odd, so that it doesn't walk along one column
+            self._samples.append((flat.size, flat[::stride].astype(np.float32) / np.float32(rms)))
+        self.elements = sum(size for size, _ in self._samples)
+
+    def bytes_at(self, coarseness: float) -> float:
+        """Order-0 entropy at a step of `coarseness` root mean squares."""
+        return sum(size * _entropy(sample, coarseness) for size, sample in self._samples) / 8
+
+    def coarseness_for(self, size: float) -> float:
+        """The finest at which the estimate is at most `size` bytes."""
+        low, high = math.log2(FINEST), math.log2(COARSEST)
+        for _ in range(16):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.bytes_at(2**middle) > size else (low, middle)
+        return float(2**high)
+
+
+def fit(model: RateModel, goal: int, size_at: Callable[[float], int]) -> Found:
+    """The finest coarseness, nearly, at which `size_at` gives at most `goal` bytes.
+
+    `size_at` encodes for real; it is called at most a handful of times.
+    """
+    coarseness = model.coarseness_for(goal)
+    best: float | None = None
+    best_size = 0
+    for _ in range(_TRIES):
+        size = size_at(coarseness)
+        if size <= goal and size > best_size:
+            best, best_size = coarseness, size
+        if goal * _CLOSE <= size <= goal:
+            break
+        if coarseness == COARSEST and size > goal:
+            break
+        # What the estimate left out (graph, vectors, tables) is taken off the goal; what contexts saved is added.
+        estimate = model.bytes_at(coarseness)
+        wanted = estimate + (goal * (1 + _CLOSE) / 2 - size)
+        following = min(max(model.coarseness_for(max(wanted, 1)), FINEST), COARSEST)
+        if abs(math.log2(following / coarseness)) < 1e-3:
+            if size <= goal:
+                break
+            following = min(following * 1.01, COARSEST)
+        coarseness = following
+    if best is None:
+        return Found(COARSEST, size_at(COARSEST) <= goal)
+    return Found(best, True)
+
+
+def _entropy(sample: np.ndarray, coarseness: float) -> float:
+    integers = np.rint(sample * np.float32(1 / coarseness))
+    counts = np.unique(integers, return_counts=True)[1]
+    share = counts / counts.sum()
+    # Miller and Madow: a sample of n sees each of its k values too often by half an observation.
+    return float(-(share * np.log2(share)).sum()) + (counts.size - 1) / (2 * sample.size * math.log(2))

@@ -1,0 +1,203 @@
+"""ONNX Runtime on the CPU. The library is imported when a model is opened, not before.
+
+What the settings of each mode do to memory was measured: docs/adr/0003-onnx-runtime-memory.md.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seed_runtime.backends import Array, Feeds, TensorSpec, check_feeds, usable_cores
+from seed_runtime.errors import InputError, UnsupportedError
+
+MODEL_FILE = "model.onnx"
+
+# `import onnxruntime` adds 20.5 MB (1.32, x86-64) to a process that has NumPy; the rest is a margin for
+# other versions and processors.
+_IMPORT_BYTES = 24 << 20
+
+# The largest copy that constant folding may make of a weight in lean mode. Shape computations stay below;
+# a transposed copy of a tied embedding (154 MB in GPT-2's shape) does not, and is fused into the MatMul.
+_LEAN_FOLD_BYTES = 1 << 16
+
+_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(bool)": "bool"} | {
+    f"tensor({name})": name
+    for name in ("float16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+}
+
+_FAILURES = (
+    *("EPFail", "EngineError", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf"),
+    *("ModelLoaded", "NoModel", "NoSuchFile", "NotImplemented", "RuntimeException"),
+)
+
+# ORT logs every failure that it raises as well; the exception's text is enough, so only FATAL is logged.
+_LOG_FATAL = 4
+
+
+@dataclass(frozen=True)
+class _Mode:
+    level: str
+    entries: tuple[tuple[str, str], ...] = ()
+
+
+_MODES = {
+    # All optimizations; weights are repacked into private memory and their mapped pages are let go.
+    "fast": _Mode("ORT_ENABLE_ALL"),
+    # Weights stay mapped from the file. The highest level is left out because it reorders the weights of
+    # convolutions into copies.
+    "lean": _Mode(
+        "ORT_ENABLE_EXTENDED",
+        (
+            ("session.disable_prepacking", "1"),
+            ("optimization.constant_folding_max_output_size_in_bytes", str(_LEAN_FOLD_BYTES)),
+        ),
+    ),
+}
+
+
+class OnnxRuntimeBackend:
+    """See `Backend`. Two models open at once share nothing but the library."""
+
+    name = "onnxruntime"
+    modes = tuple(_MODES)
+
+    def available(self) -> bool:
+        return importlib.util.find_spec("onnxruntime") is not None
+
+    def import_bytes(self) -> int:
+        return 0 if "onnxruntime" in sys.modules else _IMPORT_BYTES
+
+    def load(self) -> None:
+        _library()
+
+    def open(self, folder: Path, mode: str, threads: int | None = None) -> OnnxRuntimeRunner:
+        if mode not in _MODES:
+            raise ValueError(f"mode is {mode!r}; use one of {', '.join(_MODES)}")
+        model = Path(folder) / MODEL_FILE
+        if not model.is_file():
+            raise UnsupportedError(
+                f"{model} does not exist; make it with: seed-run model.seed --assemble {folder}"
+            )
+        ort = _library()
+        try:
+            session = ort.InferenceSession(
+                str(model), _options(ort, _MODES[mode], threads), providers=["CPUExecutionProvider"]
+            )
+        except _failures(ort) as error:
+            raise UnsupportedError(
+                f"ONNX Runtime {ort.__version__} can't take this model: {_reason(error)}; "
+                f"install a newer onnxruntime, or export the model with operators that this one has"
+            ) from error
+        return OnnxRuntimeRunner(ort, session)
+
+
+class OnnxRuntimeRunner:
+    """See `Runner`. Calls from several threads at once are safe, and their memory adds up."""
+
+    def __init__(self, ort: Any, session: Any) -> None:
+        self._ort = ort
+        self._session = session
+        self._inputs = tuple(_spec("input", value) for value in session.get_inputs())
+        self._outputs = tuple(_spec("output", value) for value in session.get_outputs())
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return self._outputs
+
+    def run(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        if self._session is None:
+            raise ValueError("the session is closed; open the seed again")
+        known = [spec.name for spec in self._outputs]
+        names = known if outputs is None else list(outputs)
+        for name in names:
+            if name not in known:
+                raise InputError(f"the model has no output {name!r}; it has {', '.join(known)}")
+        check_feeds(self._inputs, feeds)
+        # ORT reads big-endian arrays as if they were native.
+        native = {name: _native(array) for name, array in feeds.items()}
+        try:
+            values = self._session.run(names, native)
+        except _failures(self._ort) as error:
+            if isinstance(error, self._ort.capi.onnxruntime_pybind11_state.NotImplemented):
+                raise UnsupportedError(f"ONNX Runtime can't run this model: {_reason(error)}") from error
+            given = ", ".join(f"{name}: {array.dtype}{list(array.shape)}" for name, array in feeds.items())
+            raise InputError(
+                f"the model can't run on {given}: {_reason(error)}; check the sizes and the values' range"
+            ) from error
+        return dict(zip(names, values, strict=True))
+
+    def close(self) -> None:
+        self._session = None
+
+
+BACKEND = OnnxRuntimeBackend()
+
+
+def _library() -> Any:
+    try:
+        ort = importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise UnsupportedError(
+            f"ONNX Runtime can't be imported ({error}); install it with: pip install onnxruntime"
+        ) from error
+    ort.disable_telemetry_events()
+    ort.set_default_logger_severity(_LOG_FATAL)
+    return ort
+
+
+def _options(ort: Any, mode: _Mode, threads: int | None) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = _LOG_FATAL
+    options.intra_op_num_threads = threads or usable_cores()
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, mode.level)
+    # With the memory pattern, the second run of a shape takes a block of the whole peak beside the arena that
+    # the first one left: MiniLM-L6 at 8 x 256 went from 166 to 277 MB above the baseline, at the same speed.
+    options.enable_mem_pattern = False
+    # The arena keeps peaks the same from run to run. malloc alone peaked up to twice as high (its heap gets
+    # fragmented), or took up to ten times as long when told to give everything back at once.
+    options.enable_cpu_mem_arena = True
+    for key, value in mode.entries:
+        options.add_session_config_entry(key, value)
+    return options
+
+
+def _native(array: Array) -> Array:
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _failures(ort: Any) -> tuple[type[Exception], ...]:
+    state = ort.capi.onnxruntime_pybind11_state
+    own = [getattr(state, name) for name in _FAILURES if hasattr(state, name)]
+    # pybind turns C++ exceptions that it has no class for into RuntimeError, and bad_alloc into MemoryError.
+    return (*own, RuntimeError, ValueError, MemoryError)
+
+
+def _reason(error: Exception) -> str:
+    """ORT's message on one line, without its prefix and its C++ file names."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    parts = text.split(" : ", 3)
+    if parts[0] == "[ONNXRuntimeError]":
+        text = parts[-1]
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _spec(what: str, value: Any) -> TensorSpec:
+    if value.type not in _DTYPES:
+        raise UnsupportedError(
+            f"{what} {value.name!r} has the type {value.type}, which NumPy can't hold; "
+            f"export the model with a Cast to float at this {what}"
+        )
+    # Paddle's exporter calls every dimension that it doesn't know "?".
+    shape = tuple(None if dim == "?" else dim for dim in value.shape)
+    return TensorSpec(value.name, _DTYPES[value.type], shape)

@@ -1,0 +1,134 @@
+"""Assembled models on disk, keyed by their seed's digest, safe with any number of processes at once.
+
+    <root>/<digest>/model.onnx, model.weights   a whole model; appears by one rename
+    <root>/<digest>.part/                       one being assembled; only the holder of the lock touches it
+    <root>/<digest>.lock                        shared while a session uses the model, exclusive to make or remove it
+
+A process that is killed leaves at most a `.part` folder behind, which the next one removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE
+from seed_runtime.format.header import Header
+
+DEFAULT_LIMIT: Final = 4 * 1000**3
+"""Bytes of all assembled models together; SEED_CACHE_LIMIT sets another."""
+
+
+def default_root() -> Path:
+    """$XDG_CACHE_HOME/seed/models, where XDG_CACHE_HOME is ~/.cache unless it is an absolute path."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "seed" / "models"
+
+
+class ModelCache:
+    """A folder of assembled models, the least recently used of which go when it exceeds `limit` bytes."""
+
+    def __init__(self, root: Path, limit: int) -> None:
+        self.root, self.limit = root, limit
+
+    @contextlib.contextmanager
+    def hold(self, digest: bytes, header: Header, make: Callable[[Path], None], on_wait: Callable[[], None]) -> Iterator[Path]:
+        """The folder of a model, made by `make(empty folder)` if it isn't there; nobody removes it meanwhile.
+
+        `on_wait` is called before waiting for another process that makes the same model.
+        """
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        name = digest.hex()
+        folder, part = self.root / name, self.root / f"{name}.part"
+        with _lock(self.root / f"{name}.lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            while not _whole(folder, header):
+                # flock gives up the shared lock before it waits for the exclusive one: two processes can't block
+                # each other, but both must look again.
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    on_wait()
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                if not _whole(folder, header):
+                    self._make(folder, part, header, make)
+                fcntl.flock(lock, fcntl.LOCK_SH)
+            with contextlib.suppress(OSError):
+                os.utime(folder)  # "used just now"; a read-only cache still serves
+            yield folder
+
+    def evict(self, room: int = 0) -> None:
+        """Remove what killed processes left, then the least recently used models until `room` more bytes fit."""
+        for part in self.root.glob("*.part"):
+            self._remove(part, part.stem)
+        models = sorted((path for path in self.root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+        sizes = {path: _size(path) for path in models}
+        total = sum(sizes.values()) + room
+        for path in models:
+            if total <= self.limit:
+                return
+            if self._remove(path, path.name):
+                total -= sizes[path]
+
+    def _make(self, folder: Path, part: Path, header: Header, make: Callable[[Path], None]) -> None:
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        self.evict(header.weights_size + header.skeleton.raw_size)
+        part.mkdir(mode=0o700)
+        try:
+            make(part)
+            fsync_folder(part)
+            part.rename(folder)
+            fsync_folder(self.root)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def _remove(self, path: Path, name: str) -> bool:
+        """Remove a model that no process holds."""
+        with _lock(self.root / f"{name}.lock") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            # Renamed first, so that a kill halfway leaves a `.part` and never half a model.
+            doomed = path if path.suffix == ".part" else path.rename(path.with_name(f"{name}.part"))
+            shutil.rmtree(doomed, ignore_errors=True)
+            return True
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames within `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[int]:
+    # Lock files stay: removing one while another process waits for it would split the lock in two.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _whole(folder: Path, header: Header) -> bool:
+    try:
+        return (
+            (folder / WEIGHTS_FILE).stat().st_size == header.weights_size
+            and (folder / MODEL_FILE).stat().st_size == header.skeleton.raw_size
+        )
+    except OSError:
+        return False
+
+
+def _size(folder: Path) -> int:
+    return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())

@@ -1,0 +1,22 @@
+"""Rounding of decoded float32 weights to the type in which the model stores them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from seed_runtime.codecs.spread import Values
+from seed_runtime.codecs.symbols import F32
+from seed_runtime.format.dtypes import DType
+
+STORED_AS: Final = frozenset({"float32", "float16", "bfloat16", "float64"})
+
+
+def to_storage(values: F32, dtype: DType) -> Values:
+    """To the nearest, ties to even; bfloat16 as its bits in uint16."""
+    if dtype.name == "bfloat16":
+        bits = values.view(np.uint32)
+        return ((bits + (np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1)))) >> np.uint32(16)).astype(np.uint16)
+    with np.errstate(over="ignore"):
+        return values.astype(dtype.storage, copy=False)

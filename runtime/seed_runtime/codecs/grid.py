@@ -1,0 +1,63 @@
+"""`grid`: uniform scalar quantization, entropy-coded (SPEC.md, "Codec 2: grid").
+
+weight = step(row) * q, with q = symbol << low_bits | low: integers, then one multiplication in float32, so every
+machine decodes the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from seed_runtime.codecs.floats import STORED_AS, to_storage
+from seed_runtime.codecs.spread import Spreader, Values
+from seed_runtime.codecs.symbols import F32, Piece, SymbolReader, rectangles
+from seed_runtime.errors import FormatError
+from seed_runtime.format.header import Hole
+
+
+def decode(holes: Sequence[Hole], chunks: Iterator[memoryview], where: str) -> Iterator[Values]:
+    """The elements of all holes in order, window by window; a window is overwritten by the next one."""
+    for hole in holes:
+        if hole.dtype.name not in STORED_AS:
+            raise FormatError(where, f"grid does not decode {hole.dtype.name}")
+    reader = SymbolReader(chunks, [hole.count for hole in holes], quantized=True, where=where)
+    spreaders = [Spreader(hole.dtype.storage) for hole in holes]
+    for piece in reader.pieces():
+        values = to_storage(dequantize(piece), holes[piece.index].dtype)
+        yield from spreaders[piece.index].spread(piece, values)
+
+
+def dequantize(piece: Piece) -> F32:
+    """The weights of one piece, `(piece.stop - piece.start,)`."""
+    matrix, steps = piece.matrix, piece.matrix.steps
+    integers = integers_of(piece)
+    out = np.empty(integers.size, np.float32)
+    if steps.size == 1:
+        return np.multiply(integers, steps[0], out=out, dtype=np.float32, casting="same_kind")
+    offset = 0
+    for row, row_end, col, col_end in rectangles(piece.start, piece.stop, matrix.col_class.size):
+        shape, size = (row_end - row, col_end - col), (row_end - row) * (col_end - col)
+        np.multiply(
+            integers[offset : offset + size].reshape(shape),
+            steps[row:row_end],
+            out=out[offset : offset + size].reshape(shape),
+            dtype=np.float32,
+            casting="same_kind",
+        )
+        offset += size
+    return out
+
+
+def integers_of(piece: Piece) -> Values:
+    """The quantized integers, as int8 where neither low bits nor escapes need more, else as int32."""
+    symbols = piece.symbols.view(np.int8)
+    if piece.low is None and not piece.escapes.size:
+        return symbols
+    integers = symbols.astype(np.int32)
+    integers[piece.escapes] = piece.escaped
+    if piece.low is not None:
+        integers <<= np.int32(piece.matrix.low_bits)
+        integers |= piece.low.view(np.int32)
+    return integers

@@ -1,0 +1,172 @@
+"""`lowrank`: a product of two quantized factors (SPEC.md, "Codec 5: lowrank").
+
+W[i, j] = scale[i] * p[i, j], with p = sum over r of U[i, r] * V[r, j] * 2**shift[r] in integers and
+scale[i] = step of U's row i * step of V. Four roundings at most, in this order: the row's step, scale[i] and
+W[i, j] to float32, then to the type in which the model stores it.
+
+p is below 2**24, as is every sum of some of its terms, so float32 holds it exactly: whichever order a BLAS
+adds in, and with fused operations or without, every machine decodes the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from seed_runtime.codecs.floats import STORED_AS, to_storage
+from seed_runtime.codecs.grid import integers_of
+from seed_runtime.codecs.spread import Spreader, Values
+from seed_runtime.codecs.symbols import F32, WINDOW, Matrix, SymbolReader
+from seed_runtime.errors import FormatError, LimitError
+from seed_runtime.format.header import Hole
+from seed_runtime.format.wire import Cursor
+from seed_runtime.limits import FACTOR_BYTES_MAX, FACTORS_MAX, SIDE_MAX
+
+SHIFT_MAX: Final = 23
+EXACT: Final = 1 << 24
+"""Integers below this are exact in float32."""
+
+_SCALE_LEAST = np.float32(2.0**-126)
+"""Below, products are subnormal, which some machines flush to zero."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the head says of one hole: `cols` of the matrix, and one shift for each component."""
+
+    cols: int
+    shifts: tuple[int, ...]
+
+    @property
+    def rank(self) -> int:
+        return len(self.shifts)
+
+
+def decode(holes: Sequence[Hole], chunks: Iterator[memoryview], where: str) -> Iterator[Values]:
+    """The elements of all holes in order, in blocks of rows.
+
+    Memory: V of one hole in float32, at most FACTOR_BYTES_MAX, and a few windows, whatever the rows.
+    """
+    for hole in holes:
+        if hole.dtype.name not in STORED_AS:
+            raise FormatError(where, f"lowrank does not decode {hole.dtype.name}")
+    shapes: list[Shape] = []
+
+    def counts(head: Cursor) -> list[int]:
+        shapes.extend(_read_shape(head, hole) for hole in holes)
+        rows = [hole.count // shape.cols for shape, hole in zip(shapes, holes, strict=True)]
+        return [side * shape.rank for shape, n in zip(shapes, rows, strict=True) for side in (shape.cols, n)]
+
+    reader = SymbolReader(chunks, counts, quantized=True, where=where)
+    factors = reader.matrices
+    scales = [_scales(shape, factors[2 * i], factors[2 * i + 1], where) for i, shape in enumerate(shapes)]
+    spreaders = [Spreader(np.float32) for _ in factors]
+    product: _Product | None = None
+    for piece in reader.pieces():
+        index, is_left = divmod(piece.index, 2)
+        if product is None or product.index != index:
+            product = _Product(index, shapes[index], scales[index], factors[piece.index + 1].rows, where)
+        for values in spreaders[piece.index].spread(piece, integers_of(piece)):
+            if is_left:
+                for block in product.multiply(values):
+                    yield to_storage(block, holes[index].dtype)
+            else:
+                product.fill(values)
+
+
+def multiply(u: F32, v: F32, scale: F32) -> F32:
+    """`scale * (u @ v)`: the arithmetic that the encoder repeats.
+
+    Args:
+        u: `(rows, rank)`, integers.
+        v: `(rank, cols)`, integers, shifted.
+        scale: `(rows, 1)` or `(1, 1)`.
+    """
+    out = u @ v
+    out += np.float32(0)  # a BLAS may leave -0.0 where another leaves 0.0
+    out *= scale
+    return out
+
+
+def factor_of(shifts: Sequence[int]) -> F32:
+    """2**shift for each row of V, `(rank, 1)`."""
+    return np.ldexp(np.float32(1), np.array(shifts, np.int32)).astype(np.float32)[:, None]
+
+
+def _read_shape(head: Cursor, hole: Hole) -> Shape:
+    cols = head.varint("columns", limit=SIDE_MAX, least=1)
+    if hole.count % cols:
+        raise FormatError(head.where, f"{cols} columns do not divide {hole.count:,} elements")
+    rank = head.varint("rank", limit=FACTORS_MAX, least=1)
+    if 4 * rank * cols > FACTOR_BYTES_MAX:
+        raise LimitError(f"{head.where}: right factor [B]", 4 * rank * cols, FACTOR_BYTES_MAX)
+    shifts = tuple(head.take(rank, "shifts"))
+    if max(shifts) > SHIFT_MAX:
+        raise FormatError(head.where, f"a shift of {max(shifts)} is too far")
+    return Shape(cols, shifts)
+
+
+def _scales(shape: Shape, v: Matrix, u: Matrix, where: str) -> F32:
+    """`(rows, 1)`, or `(1, 1)` where all are the same."""
+    if (v.cols, u.cols) != (shape.cols, shape.rank):
+        raise FormatError(where, f"factors {v.cols} and {u.cols} wide, not {shape.cols} and {shape.rank}")
+    if v.steps.size != 1:
+        raise FormatError(where, "the right factor has steps of its rows")
+    with np.errstate(over="ignore", under="ignore"):
+        live = u.steps * v.steps
+    if not (np.isfinite(live) & (live >= _SCALE_LEAST)).all():
+        raise FormatError(where, "the scale of a row is not valid")
+    if u.live_rows is None or live.size == 1:
+        return live
+    scales = np.ones((u.rows, 1), np.float32)
+    scales[u.live_rows] = live
+    return scales
+
+
+class _Product:
+    """One hole: V is filled first, then rows of U are multiplied as they come."""
+
+    def __init__(self, index: int, shape: Shape, scales: F32, rows: int, where: str) -> None:
+        self.index = index
+        self._shape, self._scales, self._rows, self._where = shape, scales, rows, where
+        self._v, self._filled, self._v_most = np.empty(shape.rank * shape.cols, np.float32), 0, 0.0
+        # As many rows as make a window of W.
+        self._u = np.empty((min(rows, max(1, WINDOW // max(shape.cols, shape.rank))), shape.rank), np.float32)
+        self._row, self._pending = 0, 0
+
+    def fill(self, values: Values) -> None:
+        """The next elements of V."""
+        self._v[self._filled : self._filled + values.size] = values
+        self._filled += values.size
+        if self._filled == self._v.size:
+            v = self._v.reshape(self._shape.rank, -1)
+            v *= factor_of(self._shape.shifts)
+            self._v_most = float(max(v.max(), -v.min()))
+
+    def multiply(self, values: Values) -> Iterator[F32]:
+        """The next elements of U; the rows of W that they complete."""
+        flat, done = self._u.reshape(-1), 0
+        while done < values.size:
+            block = min(len(self._u), self._rows - self._row)
+            wanted = block * self._shape.rank - self._pending
+            part = values[done : done + wanted]
+            flat[self._pending : self._pending + part.size] = part
+            done += part.size
+            self._pending += part.size
+            if part.size == wanted:
+                yield from self._block(self._u[:block])
+                self._row, self._pending = self._row + block, 0
+
+    def _block(self, u: F32) -> Iterator[F32]:
+        most = float(max(u.max(), -u.min())) * self._v_most * self._shape.rank
+        if most >= EXACT:
+            raise FormatError(self._where, f"sums of up to {most:.0f} are not exact")
+        v, scales = self._v.reshape(self._shape.rank, -1), self._scales
+        if scales.size > 1:
+            scales = scales[self._row : self._row + len(u)]
+        # More than one segment of columns only where a row is longer than a window: then a block is one row.
+        for col in range(0, self._shape.cols, WINDOW):
+            yield multiply(u, v[:, col : col + WINDOW], scales).reshape(-1)

@@ -1,0 +1,47 @@
+"""`split`: lossless coding of floats and bytes (SPEC.md, "Codec 3: split").
+
+A float's bits, rotated left by one, have the exponent in their top byte: that byte is entropy-coded under row and
+column classes, the sign and mantissa below it are kept as planes. Bytes have nothing below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from seed_runtime.codecs.spread import Spreader, Values
+from seed_runtime.codecs.symbols import Piece, SymbolReader
+from seed_runtime.errors import FormatError
+from seed_runtime.format.dtypes import DType
+from seed_runtime.format.header import Hole
+
+LOW_BITS: Final = {"float32": 24, "float16": 8, "bfloat16": 8, "int8": 0, "uint8": 0, "int4": 0, "uint4": 0}
+_UNSIGNED: Final[dict[int, Any]] = {8: np.uint8, 16: np.uint16, 32: np.uint32}
+
+
+def decode(holes: Sequence[Hole], chunks: Iterator[memoryview], where: str) -> Iterator[Values]:
+    """The elements of all holes in order; a window is overwritten by the next one."""
+    for hole in holes:
+        if hole.dtype.name not in LOW_BITS:
+            raise FormatError(where, f"split does not decode {hole.dtype.name}")
+    # Two 4-bit elements share a byte, and a byte is what is coded.
+    counts = [hole.size if hole.dtype.bits < 8 else hole.count for hole in holes]
+    reader = SymbolReader(chunks, counts, quantized=False, where=where)
+    for matrix, hole in zip(reader.matrices, holes, strict=True):
+        if matrix.low_bits != LOW_BITS[hole.dtype.name]:
+            raise FormatError(where, f"{matrix.low_bits} low bits do not make a {hole.dtype.name}")
+    spreaders = [Spreader(_UNSIGNED[max(8, hole.dtype.bits)]) for hole in holes]
+    for piece in reader.pieces():
+        yield from spreaders[piece.index].spread(piece, _join(piece, holes[piece.index].dtype))
+
+
+def _join(piece: Piece, dtype: DType) -> Values:
+    if piece.low is None:
+        return piece.symbols
+    unsigned = _UNSIGNED[dtype.bits]
+    bits = piece.symbols.astype(unsigned)
+    bits <<= unsigned(piece.matrix.low_bits)
+    bits |= piece.low.astype(unsigned, copy=False)
+    return (bits >> unsigned(1)) | (bits << unsigned(dtype.bits - 1))

@@ -1,0 +1,62 @@
+"""Puts the values of live rows and columns back among zeros, in file order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seed_runtime.codecs.symbols import WINDOW, Matrix, Piece, rectangles
+
+Values = npt.NDArray[Any]
+
+
+def zeros(count: int, dtype: npt.DTypeLike) -> Iterator[Values]:
+    """`count` zeros in windows."""
+    block = np.zeros(min(count, WINDOW), dtype)
+    for start in range(0, count, WINDOW):
+        yield block[: count - start]
+
+
+class Spreader:
+    """Follows one matrix from its first piece to its last; what it yields is the whole matrix in C order.
+
+    Memory: one window, or one row where that is longer.
+    """
+
+    def __init__(self, dtype: npt.DTypeLike) -> None:
+        self._dtype = dtype
+        self._done = 0
+
+    def spread(self, piece: Piece, values: Values) -> Iterator[Values]:
+        """Elements up to the last of `values`, `(piece.stop - piece.start,)`; to the matrix's end if it is the last."""
+        matrix = piece.matrix
+        if matrix.live_rows is None and matrix.live_cols is None:
+            yield values
+            return
+        live_cols = np.arange(matrix.cols) if matrix.live_cols is None else matrix.live_cols
+        live_rows = np.arange(matrix.rows) if matrix.live_rows is None else matrix.live_rows
+        offset = 0
+        for row, row_end, col, col_end in rectangles(piece.start, piece.stop, live_cols.size) if values.size else ():
+            while row < row_end:
+                # As many rows as fit a window, dead ones between them counted.
+                reach = live_rows[row] + max(1, WINDOW // matrix.cols)
+                until = min(row_end, int(np.searchsorted(live_rows, reach)))
+                size = (until - row) * (col_end - col)
+                block = values[offset : offset + size].reshape(until - row, col_end - col)
+                yield from self._block(matrix, live_rows[row:until], live_cols[col:col_end], block)
+                offset, row = offset + size, until
+        if piece.stop == matrix.count:
+            yield from zeros(matrix.rows * matrix.cols - self._done, self._dtype)
+            self._done = 0
+
+    def _block(self, matrix: Matrix, rows: Any, cols: Any, block: Values) -> Iterator[Values]:
+        first, last = int(rows[0]), int(rows[-1])
+        begin = max(self._done, first * matrix.cols)
+        yield from zeros(begin - self._done, self._dtype)
+        out = np.zeros((last - first + 1, matrix.cols), self._dtype)
+        out[np.ix_(rows - first, cols)] = block
+        self._done = last * matrix.cols + int(cols[-1]) + 1
+        yield out.reshape(-1)[begin - first * matrix.cols : self._done - first * matrix.cols]

@@ -1,0 +1,344 @@
+"""Symbols of matrices out of a stream's chunks: what `grid`, `split` and `lowrank` share (SPEC.md, "Symbol streams").
+
+The lanes run on across rows, matrices and chunks. A symbol's class is the sum of its row's and its column's; rows and
+columns of class 0 are dead: nothing is coded for them and they decode to zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from seed_runtime.codecs.lanes import PROBABILITY_BITS, SLOTS, U32, LaneDecoder, decoding_table
+from seed_runtime.errors import FormatError, LimitError
+from seed_runtime.format.packing import unpack
+from seed_runtime.format.wire import Cursor
+from seed_runtime.limits import (
+    CHUNK_CODED_MAX,
+    CHUNK_DECODED_MAX,
+    CLASSES_MAX,
+    LANES_LOG2_MAX,
+    LOW_BITS_MAX,
+    SIDE_MAX,
+)
+
+U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
+Index = npt.NDArray[np.intp]
+
+Counts = Sequence[int] | Callable[[Cursor], Sequence[int]]
+
+WINDOW: Final = 1 << 16
+"""Symbols decoded at a time: the floats of a window and the tables stay in a 1 MiB cache."""
+ESCAPE: Final = 0x80
+
+_ROW_CLASSES, _COLUMN_CLASSES, _ROW_STEPS = 1, 2, 4
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One coded matrix. Live rows and columns are those whose class isn't 0."""
+
+    rows: int
+    cols: int
+    low_bits: int
+    steps: F32
+    """Quantization steps, `(live rows, 1)` or `(1, 1)`; ones where the codec has none."""
+    row_class: U32
+    """`(live rows,)`, class << 12."""
+    col_class: U32
+    """`(live columns,)`, class << 12."""
+    live_rows: Index | None
+    """Indices of the live rows, or None when all are."""
+    live_cols: Index | None
+
+    @property
+    def count(self) -> int:
+        """Coded symbols."""
+        return self.row_class.size * self.col_class.size
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive symbols `start` to `stop` of one matrix, counted over its live rows and columns."""
+
+    index: int
+    matrix: Matrix
+    start: int
+    stop: int
+    symbols: U8
+    low: U32 | None
+    """The `low_bits` below each symbol."""
+    escapes: Index
+    """Places within the piece whose symbol is ESCAPE."""
+    escaped: npt.NDArray[np.int32]
+
+
+def rectangles(start: int, stop: int, cols: int) -> Iterator[tuple[int, int, int, int]]:
+    """Rows and columns `(row, row_end, col, col_end)` that cover elements `start` to `stop` in order, at most three."""
+    (row, col), (row_end, col_end) = divmod(start, cols), divmod(stop, cols)
+    if row == row_end:
+        if col < col_end:
+            yield row, row + 1, col, col_end
+        return
+    if col:
+        yield row, row + 1, col, cols
+        row += 1
+    if row < row_end:
+        yield row, row_end, 0, cols
+    if col_end:
+        yield row_end, row_end + 1, 0, col_end
+
+
+class SymbolReader:
+    """Decodes one stream's symbols, window by window.
+
+    Memory: WINDOW symbols and classes, the coded chunk, its low planes and escapes, and the head's tables.
+    """
+
+    def __init__(
+        self, chunks: Iterator[memoryview], counts: Counts, *, quantized: bool, where: str
+    ) -> None:
+        """Read the head.
+
+        Args:
+            counts: elements of each matrix, or what reads them: a codec's own fields stand before the head's.
+            quantized: the head has steps, and symbols may be escapes.
+        """
+        self._chunks, self._quantized, self.where = chunks, quantized, where
+        head = Cursor(self._chunk("head"), f"{where}: head")
+        packing = head.uint(1, "packing")
+        size = head.varint("size", limit=CHUNK_DECODED_MAX)
+        raw = unpack(packing, head.take(head.remaining, "head"), size, head.where)
+        self._read_head(Cursor(raw, head.where), counts)
+
+    def pieces(self) -> Iterator[Piece]:
+        """All symbols in order, as pieces that stay within one matrix and one window.
+
+        Arrays are overwritten by the next piece.
+        """
+        ends = np.cumsum([matrix.count for matrix in self.matrices])
+        total, index = int(ends[-1]), 0
+        classes, symbols = np.empty(WINDOW, np.uint32), np.empty(WINDOW, np.uint8)
+        lanes: LaneDecoder | None = None
+        for chunk_start in range(0, total, CHUNK_DECODED_MAX):
+            chunk_stop = min(chunk_start + CHUNK_DECODED_MAX, total)
+            payload = Cursor(self._chunk("data"), f"{self.where}: chunk")
+            if lanes is None:
+                states = payload.take(4 << self._lanes_log2, "lane states")
+                lanes = LaneDecoder(self._tables, np.frombuffer(states, "<u4").astype(np.uint32))
+            lanes.load(payload.take(2 * payload.varint("words", limit=CHUNK_CODED_MAX // 2), "words"))
+            planes = self._read_planes(payload, ends, chunk_start, chunk_stop)
+            escapes = _Escapes(payload)
+            for start in range(chunk_start, chunk_stop, WINDOW):
+                stop = min(start + WINDOW, chunk_stop)
+                spans = list(self._spans(ends, start, stop))
+                for matrix, a, b, offset in spans:
+                    self._classes_into(self.matrices[matrix], a, b, classes[offset : offset + b - a])
+                lanes.decode_into(classes[: stop - start], symbols[: stop - start])
+                for matrix, a, b, offset in spans:
+                    yield from self._empty(index, matrix)
+                    index = matrix + 1
+                    window = symbols[offset : offset + b - a]
+                    where = escapes.find(window) if self._escapes else _NOWHERE
+                    low = planes[matrix].low(a, b) if matrix in planes else None
+                    yield Piece(matrix, self.matrices[matrix], a, b, window, low, where, escapes.take(where.size))
+            escapes.end()
+            lanes.end_chunk()
+        yield from self._empty(index, len(self.matrices))
+        if lanes is not None:
+            lanes.end_stream()
+        if next(self._chunks, None) is not None:
+            raise FormatError(self.where, "it has more chunks than its matrices need")
+
+    def _chunk(self, what: str) -> memoryview:
+        chunk = next(self._chunks, None)
+        if chunk is None:
+            raise FormatError(self.where, f"its {what} is missing")
+        return chunk
+
+    def _empty(self, first: int, stop: int) -> Iterator[Piece]:
+        """A piece without symbols for each matrix of which every row or column is dead."""
+        nothing = np.empty(0, np.uint8), None, _NOWHERE, np.empty(0, np.int32)
+        for index in range(first, stop):
+            yield Piece(index, self.matrices[index], 0, 0, *nothing)
+
+    def _spans(self, ends: Index, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+        """`(matrix, start, stop, offset)` of the parts of symbols `start` to `stop`, empty matrices left out."""
+        index, position = int(np.searchsorted(ends, start, side="right")), start
+        while position < stop:
+            end = min(int(ends[index]), stop)
+            begin = int(ends[index]) - self.matrices[index].count
+            if end > position:
+                yield index, position - begin, end - begin, position - start
+            position, index = end, index + 1
+
+    def _classes_into(self, matrix: Matrix, start: int, stop: int, out: U32) -> None:
+        offset = 0
+        for row, row_end, col, col_end in rectangles(start, stop, matrix.col_class.size):
+            size = (row_end - row) * (col_end - col)
+            block = out[offset : offset + size].reshape(row_end - row, col_end - col)
+            np.add(matrix.row_class[row:row_end, None], matrix.col_class[None, col:col_end], out=block)
+            offset += size
+
+    def _read_planes(self, payload: Cursor, ends: Index, start: int, stop: int) -> dict[int, _LowPlanes]:
+        planes = {}
+        for matrix, a, b, _ in self._spans(ends, start, stop):
+            if self.matrices[matrix].low_bits:
+                planes[matrix] = _LowPlanes(payload, self.matrices[matrix].low_bits, a, b)
+        return planes
+
+    def _read_head(self, head: Cursor, counts: Counts) -> None:
+        if callable(counts):
+            counts = counts(head)
+        self._lanes_log2 = head.uint(1, "lanes")
+        if self._lanes_log2 > LANES_LOG2_MAX:
+            raise FormatError(head.where, f"2**{self._lanes_log2} lanes are too many")
+        classes = head.varint("classes", limit=CLASSES_MAX, least=1)
+        self._tables, self._escapes = np.empty(classes * SLOTS, np.uint32), False
+        table: U32 | None = None
+        for number in range(classes):
+            table = self._read_table(head, table)
+            self._tables[number * SLOTS : (number + 1) * SLOTS] = table
+        shapes = [self._read_shape(head, count) for count in counts]
+        side = sum(rows + cols for rows, cols, *_ in shapes)
+        if side > SIDE_MAX:
+            raise LimitError(f"{head.where}: rows and columns", side, SIDE_MAX)
+        arrays = [
+            [
+                np.frombuffer(head.take(size, name), np.uint8) if flags & flag else np.ones(size, np.uint8)
+                for (rows, cols, _, flags, _) in shapes
+                for size in (cols if flag == _COLUMN_CLASSES else rows,)
+            ]
+            for flag, name in ((_ROW_STEPS, "row steps"), (_ROW_CLASSES, "row classes"), (_COLUMN_CLASSES, "column classes"))
+        ]
+        head.end()
+        self.matrices = [
+            _matrix(shape, steps, row_class, col_class, classes, head.where)
+            for shape, steps, row_class, col_class in zip(shapes, *arrays, strict=True)
+        ]
+
+    def _read_table(self, head: Cursor, previous: U32 | None) -> U32:
+        count = head.varint("symbols", limit=256)
+        if not count:
+            if previous is None:
+                raise FormatError(head.where, "the first class has no table to share")
+            return previous
+        escape = head.varint("escape frequency", limit=SLOTS - 1) if self._quantized else 0
+        first = head.uint(1, "first symbol")
+        listed = [head.varint("frequency", limit=SLOTS - 1) for _ in range(count)]
+        frequencies = np.zeros(256, np.uint32)
+        frequencies[np.arange(first, first + count) & 0xFF] = listed
+        if self._quantized and frequencies[ESCAPE]:
+            raise FormatError(head.where, "a table lists the escape among its symbols")
+        frequencies[ESCAPE] += escape
+        if int(frequencies.sum()) != SLOTS:
+            raise FormatError(head.where, f"a table's frequencies have the sum {int(frequencies.sum())}, not {SLOTS}")
+        self._escapes |= escape > 0
+        return decoding_table(frequencies)
+
+    def _read_shape(self, head: Cursor, count: int) -> _Shape:
+        cols = head.varint("columns", limit=SIDE_MAX, least=1)
+        if count % cols:
+            raise FormatError(head.where, f"{cols} columns do not divide {count:,} elements")
+        low_bits, flags = head.uint(1, "low bits"), head.uint(1, "flags")
+        if low_bits > LOW_BITS_MAX:
+            raise FormatError(head.where, f"{low_bits} low bits are too many")
+        if flags > (7 if self._quantized else 3):
+            raise FormatError(head.where, f"flags {flags:#x} are unknown")
+        step = head.f32("step") if self._quantized else 1.0
+        if not 0 < step < float("inf"):
+            raise FormatError(head.where, f"a quantization step of {step} is not valid")
+        return count // cols, cols, low_bits, flags, step
+
+
+_Shape = tuple[int, int, int, int, float]
+_NOWHERE: Index = np.empty(0, np.intp)
+
+
+def _matrix(shape: _Shape, codes: U8, row_class: U8, col_class: U8, classes: int, where: str) -> Matrix:
+    rows, cols, low_bits, flags, step = shape
+    live_rows, row_class = _live(row_class)
+    live_cols, col_class = _live(col_class)
+    if row_class.size and col_class.size and int(row_class.max()) + int(col_class.max()) - 2 >= classes:
+        raise FormatError(where, "a row and a column add up to a class without a table")
+    steps = np.full((1, 1), step, np.float32)
+    if flags & _ROW_STEPS:
+        if live_rows is not None:
+            codes = codes[live_rows]
+        # Eighths of an octave, exact in float32: step * (1 + code % 8 / 8) * 2 ** (code // 8), rounded once.
+        factor = np.ldexp((8 + (codes & 7)).astype(np.float32), (codes >> 3).astype(np.int32) - 3)
+        steps = (steps * factor[:, None]).astype(np.float32)
+    return Matrix(
+        rows,
+        cols,
+        low_bits,
+        steps,
+        (row_class.astype(np.uint32) - 1) << np.uint32(PROBABILITY_BITS),
+        (col_class.astype(np.uint32) - 1) << np.uint32(PROBABILITY_BITS),
+        live_rows,
+        live_cols,
+    )
+
+
+def _live(classes: U8) -> tuple[Index | None, U8]:
+    live = np.flatnonzero(classes)
+    return (None, classes) if live.size == classes.size else (live, classes[live])
+
+
+class _Escapes:
+    """A chunk's escaped values: little-endian int32, to its end."""
+
+    def __init__(self, payload: Cursor) -> None:
+        if payload.remaining % 4:
+            raise FormatError(payload.where, f"{payload.remaining} bytes of escapes are no int32s")
+        self._values = np.frombuffer(payload.take(payload.remaining, "escapes"), "<i4").astype(np.int32)
+        self._next, self._where = 0, payload.where
+
+    @staticmethod
+    def find(symbols: U8) -> Index:
+        return np.flatnonzero(symbols == ESCAPE)
+
+    def take(self, count: int) -> npt.NDArray[np.int32]:
+        self._next += count
+        if self._next > self._values.size:
+            raise FormatError(self._where, "its escapes end early")
+        return self._values[self._next - count : self._next]
+
+    def end(self) -> None:
+        if self._next != self._values.size:
+            raise FormatError(self._where, f"{self._values.size - self._next} escapes are left over")
+
+
+class _LowPlanes:
+    """The bits below the symbols of elements `start` to `stop` of a matrix, in one chunk.
+
+    Planes, low ones first: bytes while 8 bits are left, then single bits, eight elements to a byte.
+    """
+
+    def __init__(self, payload: Cursor, low_bits: int, start: int, stop: int) -> None:
+        self._start, size = start, stop - start
+        self._byte_planes = [_plane(payload, size) for _ in range(low_bits // 8)]
+        self._bit_planes = [_plane(payload, (size + 7) // 8) for _ in range(low_bits % 8)]
+
+    def low(self, start: int, stop: int) -> U32:
+        start, stop = start - self._start, stop - self._start
+        low = np.zeros(stop - start, np.uint32)
+        octets = low.view(np.uint8).reshape(-1, 4)
+        for place, plane in enumerate(self._byte_planes):
+            octets[:, place] = plane[start:stop]
+        shift = 8 * len(self._byte_planes)
+        for place, plane in enumerate(self._bit_planes):
+            bits = np.unpackbits(plane[start // 8 : (stop + 7) // 8], bitorder="little")
+            low |= bits[start % 8 :][: stop - start].astype(np.uint32) << np.uint32(shift + place)
+        return low
+
+
+def _plane(payload: Cursor, size: int) -> U8:
+    packing = payload.uint(1, "packing of a plane")
+    coded = payload.varint("size of a plane", limit=CHUNK_CODED_MAX) if packing else size
+    return np.frombuffer(unpack(packing, payload.take(coded, "plane"), size, payload.where), np.uint8)

@@ -1,0 +1,138 @@
+"""Every error a user can meet, with the exit code that scripts rely on (docs/exit-codes.md).
+
+Each class keeps fields, not text: fields survive pickling on the way out of a worker process.
+`str(error)` is one line: what happened, why, and the next step.
+"""
+
+from __future__ import annotations
+
+
+class SeedError(Exception):
+    """Root of all errors of this project. `exit_code` is what the commands return for it."""
+
+    exit_code = 1
+
+
+class UsageError(SeedError):
+    """The command line asks for something that can't be."""
+
+    exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InputError(SeedError):
+    """The input or the data can't be used: wrong name, dtype, shape, or not a number."""
+
+    exit_code = 3
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class FormatError(SeedError):
+    """The seed breaks a rule of SPEC.md: it is cut, damaged, or made to deceive."""
+
+    exit_code = 10
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(where, problem)
+        self.where, self.problem = where, problem
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}; this seed is damaged, copy it to the device again"
+
+
+class NotASeedError(FormatError):
+    """The file does not begin with a seed's magic."""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}; make a seed with: seed-export MODEL -o model.seed"
+
+
+class LimitError(FormatError):
+    """A size, count or offset in the seed exceeds a named limit (limits.py). Nothing was allocated."""
+
+    def __init__(self, where: str, value: int, limit: int) -> None:
+        FormatError.__init__(self, where, f"{value:,} exceeds the limit of {limit:,}")
+        self.args = (where, value, limit)
+        self.value, self.limit = value, limit
+
+
+class DigestError(FormatError):
+    """Bytes don't match the digest that the seed holds for them."""
+
+    def __init__(self, where: str, stored: bytes, computed: bytes) -> None:
+        FormatError.__init__(
+            self, where, f"the digest says {stored.hex()[:12]}, the bytes give {computed.hex()[:12]}"
+        )
+        self.args = (where, stored, computed)
+        self.stored, self.computed = stored, computed
+
+
+class UnsupportedError(SeedError):
+    """This device, backend or runtime can't take this seed or model."""
+
+    exit_code = 12
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class DiskSpaceError(SeedError):
+    """The assembled model doesn't fit on the disk. Nothing was written."""
+
+    exit_code = 13
+
+    def __init__(self, folder: str, needed: int, free: int) -> None:
+        super().__init__(folder, needed, free)
+        self.folder, self.needed, self.free = folder, needed, free
+
+    def __str__(self) -> str:
+        return (
+            f"{self.folder}: {self.needed:,} bytes are needed and {self.free:,} are free; free some space, "
+            f"or assemble elsewhere with --assemble DIR"
+        )
+
+
+class MemoryBudgetError(SeedError):
+    """The plan doesn't fit into --max-memory. Nothing was allocated for it."""
+
+    exit_code = 14
+
+    def __init__(self, what: str, needed: int, limit: int) -> None:
+        super().__init__(what, needed, limit)
+        self.what, self.needed, self.limit = what, needed, limit
+
+    def __str__(self) -> str:
+        need_mib = -(-self.needed // (1 << 20))
+        return (
+            f"{self.what} needs {need_mib} MiB and --max-memory allows {self.limit / (1 << 20):.1f} MiB; "
+            f"allow at least --max-memory {need_mib}MiB"
+        )
+
+
+class GoalNotMetError(SeedError):
+    """The size or quality asked for was not reached; the best result so far was written."""
+
+    exit_code = 15
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message

@@ -1,0 +1,182 @@
+"""The golden sample: an input that any machine can make, and what the model answered where it was exported.
+
+It tells whether a device computes what the exporter saw (SPEC.md, section GOLDEN). Inputs are recipes for the
+generator, or bytes; of each output a few values at fixed places and its norm are kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from seed_runtime import generator
+from seed_runtime.backends import Array, Runner, TensorSpec
+from seed_runtime.errors import FormatError, LimitError
+from seed_runtime.format import wire
+from seed_runtime.format.dtypes import BY_CODE, DType
+from seed_runtime.format.wire import Cursor
+from seed_runtime.limits import GOLDEN_ELEMENTS_MAX, RANK_MAX
+
+VALUES_MAX: Final = 64
+SUPPLIED: Final = 255
+"""The kind of an input whose bytes stand in the seed."""
+_TENSORS_MAX: Final = 64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One input: what `generator.fill` makes of `kind`, `a` and `b`, or the bytes in `data`."""
+
+    kind: int
+    dtype: DType
+    dims: tuple[int, ...]
+    a: float = 0.0
+    b: float = 1.0
+    data: bytes = b""
+
+    def array(self, seed: int) -> Array:
+        if self.kind == SUPPLIED:
+            return np.frombuffer(self.data, self.dtype.storage).reshape(self.dims)
+        values = generator.fill(self.kind, seed, prod(self.dims), self.a, self.b)
+        if self.dtype.name == "bool":
+            return (values != 0).reshape(self.dims)
+        return values.astype(self.dtype.storage).reshape(self.dims)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """One output: `size` elements, of which `values` stand at floor(i * size / len(values))."""
+
+    size: int
+    tolerance: float
+    """Largest difference of a value, absolute; of the norm, times sqrt(size)."""
+    norm: float
+    values: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`worst` is the largest difference as a multiple of its tolerance: up to 1 is well."""
+
+    present: bool
+    ok: bool
+    worst: float = 0.0
+    output: str = ""
+    """Where `worst` was found."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    seed: int
+    inputs: tuple[Recipe, ...]
+    """In the order of the model's inputs."""
+    outputs: tuple[Expected, ...]
+
+    def pack(self) -> bytes:
+        out = [wire.varint(self.seed), wire.varint(len(self.inputs))]
+        for recipe in self.inputs:
+            out += [wire.uint(recipe.kind, 1), wire.uint(recipe.dtype.code, 1), wire.varint(len(recipe.dims))]
+            out += [wire.varint(dim) for dim in recipe.dims]
+            out += [recipe.data] if recipe.kind == SUPPLIED else [wire.f32(recipe.a), wire.f32(recipe.b)]
+        out.append(wire.varint(len(self.outputs)))
+        for output in self.outputs:
+            out += [wire.varint(output.size), wire.f32(output.tolerance), wire.f32(output.norm)]
+            out += [wire.varint(len(output.values)), output.values.astype("<f4").tobytes()]
+        return b"".join(out)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Golden:
+        """FormatError for anything that `pack` would not write."""
+        cursor = Cursor(data, "header, GOLDEN")
+        seed = cursor.varint("seed", limit=(1 << 63) - 1)
+        inputs = tuple(_recipe(cursor) for _ in range(cursor.varint("inputs", limit=_TENSORS_MAX)))
+        outputs = tuple(_expected(cursor) for _ in range(cursor.varint("outputs", limit=_TENSORS_MAX)))
+        cursor.end()
+        return cls(seed, inputs, outputs)
+
+    def feeds(self, specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
+        """The inputs by name. Each draws from a stream of its own."""
+        if len(specs) != len(self.inputs):
+            raise FormatError("header, GOLDEN", f"it has {len(self.inputs)} inputs, the model {len(specs)}")
+        return {
+            spec.name: recipe.array(self.seed + index)
+            for index, (spec, recipe) in enumerate(zip(specs, self.inputs, strict=True))
+        }
+
+
+def sample(output: Array, count: int) -> tuple[npt.NDArray[np.float32], float]:
+    """`count` values of an output at their places, and its norm."""
+    flat = output.reshape(-1).astype(np.float64)
+    count = min(count, flat.size)
+    places = np.arange(count, dtype=np.int64) * flat.size // max(count, 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return flat[places].astype(np.float32), float(np.sqrt(np.square(flat).sum()))
+
+
+def verify(section: bytes | None, runner: Runner) -> Verdict:
+    """Run the sample and compare."""
+    if section is None:
+        return Verdict(present=False, ok=True)
+    golden = Golden.unpack(section)
+    outputs = runner.run(golden.feeds(runner.inputs))
+    if len(outputs) != len(golden.outputs):
+        raise FormatError("header, GOLDEN", f"it has {len(golden.outputs)} outputs, the model {len(outputs)}")
+    worst, where = 0.0, ""
+    for (name, output), expected in zip(outputs.items(), golden.outputs, strict=True):
+        distance = _distance(output, expected)
+        if not distance <= worst:
+            worst, where = distance, name
+    return Verdict(True, worst <= 1.0, worst, where)
+
+
+def _distance(output: Array, expected: Expected) -> float:
+    if output.size != expected.size:
+        return float("inf")
+    values, norm = sample(output, len(expected.values))
+    tolerance = max(expected.tolerance, float(np.finfo(np.float32).tiny))
+    both = np.isnan(values) & np.isnan(expected.values)
+    with np.errstate(invalid="ignore"):
+        gaps = np.where(both | (values == expected.values), 0, np.abs(values - expected.values))
+        worst = float(np.max(gaps, initial=0)) / tolerance
+        gap = abs(float(np.float32(norm)) - expected.norm)
+    if np.isfinite(expected.norm) or np.isfinite(norm):
+        worst = max(worst, gap / (tolerance * max(1.0, expected.size) ** 0.5), key=_nan_last)
+    return worst if worst == worst else float("inf")
+
+
+def _nan_last(value: float) -> float:
+    return value if value == value else float("inf")
+
+
+def _recipe(cursor: Cursor) -> Recipe:
+    kind, code = cursor.uint(1, "kind of input"), cursor.uint(1, "dtype of input")
+    if (kind != SUPPLIED and kind not in generator.KINDS.values()) or code not in BY_CODE or BY_CODE[code].bits < 8:
+        raise FormatError(cursor.where, f"an input of kind {kind} and dtype {code} is unknown")
+    dims = []
+    for _ in range(cursor.varint("rank", limit=RANK_MAX)):
+        dims.append(cursor.varint("dimension", limit=GOLDEN_ELEMENTS_MAX, least=1))
+        if prod(dims) > GOLDEN_ELEMENTS_MAX:
+            raise LimitError(f"{cursor.where}: elements of an input", prod(dims), GOLDEN_ELEMENTS_MAX)
+    dtype = BY_CODE[code]
+    if kind == SUPPLIED:
+        return Recipe(kind, dtype, tuple(dims), data=bytes(cursor.take(dtype.size(prod(dims)), "input")))
+    a, b = cursor.f32("a"), cursor.f32("b")
+    if not generator.valid(kind, a, b):
+        raise FormatError(cursor.where, f"an input of kind {kind} from {a} to {b} can't be made")
+    return Recipe(kind, dtype, tuple(dims), a, b)
+
+
+def _expected(cursor: Cursor) -> Expected:
+    size = cursor.varint("elements of an output", limit=1 << 40)
+    tolerance, norm = cursor.f32("tolerance"), cursor.f32("norm")
+    if not 0 <= tolerance < float("inf"):
+        raise FormatError(cursor.where, f"a tolerance of {tolerance} is not valid")
+    count = cursor.varint("values", limit=VALUES_MAX)
+    if count > size:
+        raise FormatError(cursor.where, f"{count} values of an output with {size}")
+    return Expected(size, tolerance, norm, np.frombuffer(cursor.take(4 * count, "values"), "<f4").copy())
+

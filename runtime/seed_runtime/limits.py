@@ -1,0 +1,44 @@
+"""Named limits on everything that a seed's bytes can ask for (SPEC.md, section "Limits").
+
+A seed is hostile until proven: each of these is checked before anything of that size is allocated.
+Sizes are in bytes unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+FILE_MAX = 1 << 40
+HEADER_MAX = 2 << 20
+SECTIONS_MAX = 64
+STRING_MAX = 255
+GOLDEN_MAX = 1024
+GOLDEN_ELEMENTS_MAX = 1 << 22
+"""Elements of one input of the golden sample."""
+FOOTPRINT_MAX = 4096
+
+PARTS_MAX = 16
+PART_CODED_MAX = 4 << 20
+PART_RAW_MAX = 16 << 20
+LZMA_DICTIONARY_MAX = 1 << 20
+
+WEIGHTS_MAX = 1 << 40
+TENSORS_MAX = 1 << 15
+RANK_MAX = 8
+SKIP_MAX = 1 << 16
+"""Zero bytes between two holes."""
+
+STREAMS_MAX = 1 << 12
+CHUNKS_MAX = 1 << 17
+"""Chunks of the whole seed."""
+CHUNK_DECODED_MAX = 1 << 20
+"""Bytes of a decoded chunk: symbols of one byte each for the entropy-coded codecs, raw bytes for others."""
+CHUNK_CODED_MAX = (6 << 20)
+"""Bytes of a coded chunk: 1 Mi symbols may carry 24 raw low bits and 12 coded bits each, and lane states."""
+
+LANES_LOG2_MAX = 14
+CLASSES_MAX = 64
+SIDE_MAX = 1 << 20
+"""Rows and columns of all matrices of one symbol stream together."""
+LOW_BITS_MAX = 24
+FACTORS_MAX = 1024
+"""Inner dimension of a low-rank product, and components of `moments`."""
+FACTOR_BYTES_MAX = 4 << 20

@@ -1,0 +1,416 @@
+"""Read a skeleton's references before ONNX Runtime does: a strict walk over ONNX's protobuf.
+
+A skeleton is hostile until proven. What could make ONNX Runtime open another file, load code or take
+memory by a lie is refused: data outside `model.weights`, compiled contexts, operators of other domains.
+Protobuf parsers repair what is ambiguous, and not all alike: the last of two values wins, two messages
+merge, unknown fields are skipped, a number may be padded. None of that is written by our exporter, so
+none of it is read here: a walker that ONNX Runtime's parser could disagree with would check nothing.
+
+Source: protobuf.dev/programming-guides/encoding for the wire format; skeleton_schema.py for the fields.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+from seed_runtime.errors import FormatError, LimitError, UnsupportedError
+from seed_runtime.format.dtypes import BY_CODE, DType
+from seed_runtime.limits import PART_RAW_MAX, RANK_MAX, WEIGHTS_MAX
+from seed_runtime.skeleton_schema import BYTES, DATA_FIELDS, INT32, ONE, SCHEMA, STR, VALUE_FIELD, WIRE
+
+WEIGHTS_FILE = "model.weights"
+ALIGNMENT = 64  # [B]
+DEPTH_MAX = 64  # messages in messages; protobuf itself gives up at 100
+FIELDS_MAX = 1 << 21  # seconds on a small device; a graph of 10,000 nodes has some 300,000
+TEXT_MAX = 4096  # [B], of a name; TensorFlow's reach some hundreds
+
+DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+# They name files, or functions of another language, in their attributes.
+OPERATORS_REFUSED = frozenset({"EPContext", "PythonOp", "PythonOpGrad", "PyOp", "ATen", "TritonOp"})
+ATTRIBUTES_REFUSED = frozenset({"ep_cache_context", "func_name", "func_module", "onnx_model_filename"})
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalTensor:
+    """An initializer whose data lies in the weights file."""
+
+    name: str
+    dtype: DType
+    dims: tuple[int, ...]
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ValueInfo:
+    """An input or output. A dimension is a number, a name, or None if nothing is known.
+
+    `elem_type` is None where it is no tensor, `dims` where not even the number of axes is stated.
+    """
+
+    name: str
+    elem_type: int | None
+    dims: tuple[int | str | None, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SkeletonInfo:
+    """What a skeleton says about itself; `tensors` are in the order of its initializers."""
+
+    ir_version: int
+    opsets: dict[str, int]
+    inputs: tuple[ValueInfo, ...]
+    outputs: tuple[ValueInfo, ...]
+    tensors: tuple[ExternalTensor, ...]
+
+
+class HoleLike(Protocol):
+    """A row of the seed's table of holes."""
+
+    @property
+    def dtype(self) -> DType: ...
+    @property
+    def dims(self) -> tuple[int, ...]: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+
+
+def scan(data: bytes | memoryview | mmap.mmap) -> SkeletonInfo:
+    """What the skeleton refers to and what it takes and gives.
+
+    Memory: the names and dimensions that it returns, and a few objects per level of nesting; no part of
+    `data` is copied.
+
+    Raises:
+        FormatError: the bytes are no skeleton that our exporter writes.
+        UnsupportedError: an operator or domain that a seed may not use.
+    """
+    with memoryview(data) as view, view.cast("B") as octets:
+        if len(octets) > PART_RAW_MAX:
+            raise LimitError("skeleton", len(octets), PART_RAW_MAX)
+        # A file that begins so is taken for ONNX Runtime's own format when opened from memory.
+        if bytes(octets[4:8]) == b"ORTM":
+            _refuse("it can be read as two formats")
+        info: SkeletonInfo = _Walker(octets).message("Model", 0, len(octets), 0)
+        return info
+
+
+def check_holes(info: SkeletonInfo, holes: Sequence[HoleLike]) -> tuple[str, ...]:
+    """The name of each hole's tensor, after checking that holes and references are the same set.
+
+    Raises:
+        FormatError: a reference without a hole, a hole without a reference, or two that differ.
+    """
+    if len(holes) != len(info.tensors):
+        _refuse(f"it refers to {len(info.tensors):,} tensors and the table of holes has {len(holes):,}")
+    by_offset = {tensor.offset: tensor for tensor in info.tensors}
+    names = []
+    for index, hole in enumerate(holes):
+        # Popped, so that two holes can't answer for one reference.
+        tensor = by_offset.pop(hole.offset, None)
+        if tensor is None:
+            _refuse(f"nothing in it refers to hole {index} at offset {hole.offset:,}")
+        for field in ("dtype", "dims", "size"):
+            ours, theirs = getattr(hole, field), getattr(tensor, field)
+            if ours != theirs:
+                _refuse(f"tensor {tensor.name!r} differs in {field} from hole {index}: {theirs} and {ours}")
+        names.append(tensor.name)
+    return tuple(names)
+
+
+def _refuse(problem: str) -> NoReturn:
+    # One line even where a name of kilobytes stands in it.
+    raise FormatError("skeleton", problem if len(problem) <= 300 else problem[:300] + "...")
+
+
+Fields = dict[str, Any]
+"""A message's fields: a number, a text, a count of bytes, what the handler made of a message; a list of
+these; or how many there are, where the schema keeps no list."""
+
+
+class _Walker:
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+        self.fields_left = FIELDS_MAX
+
+    def message(self, kind: str, start: int, end: int, depth: int) -> Any:
+        """Check one message and all in it; what its handler makes of the fields, else None."""
+        if depth > DEPTH_MAX:
+            raise LimitError("skeleton: messages in messages", depth, DEPTH_MAX)
+        fields: Fields = {}
+        for name, field_kind, most, a, b in self.split(kind, start, end):
+            value: Any
+            if field_kind in SCHEMA:
+                value = self.message(field_kind, a, b, depth + 1)
+            elif field_kind == STR:
+                value = self.text(a, b, f"{kind}.{name}")
+            elif field_kind == BYTES:
+                value = b - a
+            else:
+                value = a
+            if most == ONE:
+                if name in fields:
+                    _refuse(f"{kind}.{name} is given twice")
+                fields[name] = value
+            elif most:
+                values = fields.setdefault(name, [])
+                if len(values) == most:
+                    raise LimitError(f"skeleton: number of {kind}.{name}", most + 1, most)
+                values.append(value)
+            else:
+                fields[name] = fields.get(name, 0) + 1
+        handler = _HANDLERS.get(kind)
+        return handler(fields) if handler else None
+
+    def split(self, kind: str, pos: int, end: int) -> Iterator[tuple[str, str, int, int, int]]:
+        """Each field as name, kind, how many, and its number or where its bytes start and end."""
+        schema = SCHEMA[kind]
+        while pos < end:
+            self.fields_left -= 1
+            if self.fields_left < 0:
+                raise LimitError("skeleton: fields", FIELDS_MAX + 1, FIELDS_MAX)
+            tag, pos = self.varint(pos, end, kind)
+            entry = schema.get(tag >> 3)
+            if entry is None:
+                _refuse(f"{kind} has field {tag >> 3}, which no skeleton holds")
+            name, field_kind, most = entry
+            if tag & 7 != WIRE.get(field_kind, 2):
+                _refuse(f"{kind}.{name} has wire type {tag & 7}")
+            if tag & 7 == 0:
+                value, pos = self.varint(pos, end, f"{kind}.{name}")
+                if value >= 1 << 63:
+                    value -= 1 << 64
+                if field_kind == INT32 and not 0 <= value < 1 << 31:
+                    _refuse(f"{kind}.{name} is {value}")
+                yield name, field_kind, most, value, 0
+                continue
+            if tag & 7 == 2:
+                size, pos = self.varint(pos, end, f"{kind}.{name}")
+            else:
+                size = 4
+            if size > end - pos:
+                _refuse(f"{kind}.{name} ends {size - (end - pos):,} bytes past the end")
+            yield name, field_kind, most, pos, pos + size
+            pos += size
+
+    def varint(self, pos: int, end: int, where: str) -> tuple[int, int]:
+        """An unsigned number in its shortest form, below 2**64, and the place after it."""
+        value = shift = 0
+        while pos < end:
+            byte = self.data[pos]
+            pos += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if (shift and not byte) or value >= 1 << 64:
+                    _refuse(f"a number in {where} is not in its shortest form")
+                return value, pos
+            shift += 7
+            if shift > 63:
+                _refuse(f"a number in {where} has more than 64 bits")
+        _refuse(f"{where} ends within a number")
+
+    def text(self, start: int, end: int, where: str) -> str:
+        if end - start > TEXT_MAX:
+            raise LimitError(f"skeleton: length of {where}", end - start, TEXT_MAX)
+        try:
+            return str(self.data[start:end], "utf-8")
+        except UnicodeDecodeError:
+            _refuse(f"{where} is not UTF-8")
+
+
+def _model(fields: Fields) -> SkeletonInfo:
+    opsets: dict[str, int] = {}
+    for domain, version in fields.get("opset_import", ()):
+        if domain in opsets:
+            _refuse(f"the opset of domain {domain or 'ai.onnx'!r} is given twice")
+        opsets[domain] = version
+    if "graph" not in fields or "ir_version" not in fields or not opsets:
+        _refuse("it has no graph, no version or no opset")
+    inputs, outputs, tensors = fields["graph"]
+    return SkeletonInfo(fields["ir_version"], opsets, inputs, outputs, tensors)
+
+
+def _opset(fields: Fields) -> tuple[str, int]:
+    domain = _allowed(fields.get("domain", ""))
+    return "" if domain == "ai.onnx" else domain, fields.get("version", 0)
+
+
+def _allowed(domain: str) -> str:
+    if domain not in DOMAINS:
+        raise UnsupportedError(
+            f"this seed uses operators of the domain {domain!r}, which no device has; "
+            f"export the model again with standard operators"
+        )
+    return domain
+
+
+def _main_graph(
+    fields: Fields,
+) -> tuple[tuple[ValueInfo, ...], tuple[ValueInfo, ...], tuple[ExternalTensor, ...]]:
+    inputs, outputs = tuple(fields.get("input", ())), tuple(fields.get("output", ()))
+    initializers = fields.get("initializer", [])
+    names = [value.name for value in inputs]
+    names += [item.name if isinstance(item, ExternalTensor) else item for item in initializers]
+    if len(set(names)) < len(names):
+        # Of two with one name a parser keeps either; an input of that name could replace the weight.
+        _refuse("two inputs or initializers have the same name")
+    tensors = tuple(item for item in initializers if isinstance(item, ExternalTensor))
+    if len({tensor.offset for tensor in tensors}) < len(tensors):
+        _refuse("two tensors lie at the same offset")
+    for value in (*inputs, *outputs, *tensors):
+        if not value.name or not value.name.isprintable():
+            _refuse("the name of an input, an output or a tensor is empty or can't be printed")
+    return inputs, outputs, tensors
+
+
+def _node(fields: Fields) -> None:
+    op = fields.get("op_type", "")
+    _allowed(fields.get("domain", ""))
+    if op in OPERATORS_REFUSED:
+        raise UnsupportedError(
+            f"this seed uses the operator {op!r}, which runs code or files from elsewhere; "
+            f"export the model again with standard operators"
+        )
+
+
+def _attribute(fields: Fields) -> None:
+    name = fields.get("name", "")
+    if name in ATTRIBUTES_REFUSED:
+        raise UnsupportedError(
+            f"this seed uses the attribute {name!r}, which names a file or a function elsewhere; "
+            f"export the model again with standard operators"
+        )
+    expected = VALUE_FIELD.get(fields.get("type", 0))
+    if expected is None or fields.keys() - {"name", "type", expected}:
+        _refuse(f"attribute {name!r} has a value that is not of its type")
+
+
+def _tensor(fields: Fields) -> str:
+    """Check a tensor with its data in the model; its name."""
+    name: str = fields.get("name", "")
+    if "external_data" in fields or fields.get("data_location", 0):
+        _refuse(f"tensor {name!r} lies in a file, which only initializers of the main graph may")
+    code, count = fields.get("data_type", 0), _count(name, fields)
+    held = [field for field in DATA_FIELDS if field in fields]
+    if not code or len(held) > 1:
+        _refuse(f"tensor {name!r} has no type, or data of two kinds")
+    if "string_data" in fields:
+        if fields["string_data"] != count:
+            _refuse(f"tensor {name!r} has {fields['string_data']:,} strings for {count:,} places")
+        return name
+    size: int = fields[held[0]] if held else 0
+    # ONNX Runtime takes memory by the dimensions before it looks at the data.
+    # An element has at least two bits, or a byte of a varint.
+    if count > 4 * size or ("raw_data" in fields and code in BY_CODE and size != BY_CODE[code].size(count)):
+        _refuse(f"tensor {name!r} has {size:,} bytes of data for {count:,} elements")
+    return name
+
+
+def _weight(fields: Fields) -> ExternalTensor | str:
+    """An initializer of the main graph: a reference into the weights file, or the name of a small one."""
+    entries: list[tuple[str, str]] = fields.get("external_data", [])
+    location = fields.get("data_location", 0)
+    if not entries and not location:
+        return _tensor(fields)
+    name: str = fields.get("name", "")
+    if location != 1 or any(field in fields for field in DATA_FIELDS):
+        _refuse(f"tensor {name!r} has data both in the model and in a file")
+    # Any further key would be read as well: ONNX Runtime takes prepacked weights from there.
+    if sorted(key for key, _ in entries) != ["length", "location", "offset"]:
+        _refuse(f"tensor {name!r} must have location, offset and length once each and nothing else")
+    where = dict(entries)
+    if where["location"] != WEIGHTS_FILE:
+        _refuse(f"tensor {name!r} lies in the file {where['location'][:80]!r} instead of {WEIGHTS_FILE!r}")
+    dtype = BY_CODE.get(fields.get("data_type", 0))
+    if dtype is None:
+        _refuse(f"tensor {name!r} has element type {fields.get('data_type', 0)}, which no seed carries")
+    dims = tuple(fields.get("dims", ()))
+    if len(dims) > RANK_MAX:
+        raise LimitError(f"skeleton: axes of tensor {name!r}", len(dims), RANK_MAX)
+    size = dtype.size(_count(name, fields))
+    offset, length = _decimal(name, where["offset"]), _decimal(name, where["length"])
+    if length != size or not size or offset % ALIGNMENT:
+        _refuse(f"tensor {name!r} of {size:,} bytes has {length:,} bytes at offset {offset:,}")
+    return ExternalTensor(name, dtype, dims, offset, size)
+
+
+def _count(name: str, fields: Fields) -> int:
+    dims = fields.get("dims", ())
+    # Checked one by one: the product of many dimensions could itself be a number of a million digits.
+    if any(not 0 <= size <= WEIGHTS_MAX for size in dims):
+        _refuse(f"tensor {name!r} has a dimension that is negative or too large")
+    count = math.prod(dims)
+    if count > WEIGHTS_MAX:
+        raise LimitError(f"skeleton: elements of tensor {name!r}", count, WEIGHTS_MAX)
+    return count
+
+
+def _decimal(name: str, text: str) -> int:
+    """A number in plain ASCII digits: no sign, space, leading zero or digit of another script."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 13 or (text[0] == "0" and text != "0"):
+        _refuse(f"tensor {name!r} has {text[:40]!r} for an offset or length")
+    value = int(text)
+    if value > WEIGHTS_MAX:
+        raise LimitError(f"skeleton: place of tensor {name!r}", value, WEIGHTS_MAX)
+    return value
+
+
+def _entry(fields: Fields) -> tuple[str, str]:
+    return fields.get("key", ""), fields.get("value", "")
+
+
+def _value(fields: Fields) -> ValueInfo:
+    elem_type, dims = fields.get("type") or (None, None)
+    return ValueInfo(fields.get("name", ""), elem_type, dims)
+
+
+def _type(fields: Fields) -> tuple[int | None, tuple[int | str | None, ...] | None]:
+    kinds = fields.keys() - {"denotation"}
+    if len(kinds) > 1:
+        _refuse("a type is of two kinds")  # a parser keeps the last one
+    if "tensor_type" in fields:
+        elem_type, dims = fields["tensor_type"]
+        return elem_type, dims
+    return None, None
+
+
+def _tensor_type(fields: Fields) -> tuple[int, tuple[int | str | None, ...] | None]:
+    return fields.get("elem_type", 0), fields.get("shape")
+
+
+def _shape(fields: Fields) -> tuple[int | str | None, ...]:
+    return tuple(fields.get("dim", ()))
+
+
+def _dim(fields: Fields) -> int | str | None:
+    if "dim_value" in fields and "dim_param" in fields:
+        _refuse("a dimension is both a number and a name")
+    value: int | str | None = fields.get("dim_value", fields.get("dim_param") or None)
+    if isinstance(value, int) and value < 0:
+        _refuse(f"a dimension is {value}")
+    if isinstance(value, str) and not value.isprintable():
+        _refuse("the name of a dimension can't be printed")
+    return value
+
+
+_HANDLERS: dict[str, Callable[[Fields], Any]] = {
+    "Model": _model,
+    "Opset": _opset,
+    "MainGraph": _main_graph,
+    "Node": _node,
+    "Attribute": _attribute,
+    "Tensor": _tensor,
+    "Weight": _weight,
+    "Entry": _entry,
+    "Value": _value,
+    "Type": _type,
+    "TensorType": _tensor_type,
+    "Shape": _shape,
+    "Dim": _dim,
+}

@@ -1,0 +1,140 @@
+"""The part of ONNX's protobuf that a skeleton may hold: field numbers, kinds, and how many of each.
+
+Source: onnx.proto of ONNX IR version 14.
+"""
+
+from __future__ import annotations
+
+from seed_runtime.limits import TENSORS_MAX
+
+AXES_MAX = 64  # of tensors inside the model; those in the weights file have RANK_MAX
+ENTRIES_MAX = 3
+OPSETS_MAX = 16
+VALUES_MAX = 4096
+
+Message = dict[int, tuple[str, str, int]]
+"""Field number: (name, kind, how many)."""
+
+# Kinds of fields. A capital letter begins the name of a message.
+INT = "int64"
+INT32 = "int32, not negative"
+STR = "UTF-8"
+BYTES = "bytes"
+FLOAT = "fixed32"
+
+ONE = 1  # given twice is refused; any larger number is the length of a list
+MANY = 0  # any number, of which only the count is kept: a list of a million names would take 60 MiB
+
+WIRE = {INT: 0, INT32: 0, FLOAT: 5}  # all others are length-delimited
+
+# What isn't here is refused: metadata (ONNX Runtime can take session options from it), texts for people,
+# training_info, functions, references to a function's attributes, sparse tensors, segments, annotations,
+# device configurations, opaque types, and whatever later versions add.
+_TENSOR: Message = {
+    1: ("dims", INT, AXES_MAX),
+    2: ("data_type", INT32, ONE),
+    4: ("float_data", BYTES, ONE),  # packed: one run of bytes; in several runs it is not ours
+    5: ("int32_data", BYTES, ONE),
+    6: ("string_data", BYTES, MANY),
+    7: ("int64_data", BYTES, ONE),
+    8: ("name", STR, ONE),
+    9: ("raw_data", BYTES, ONE),
+    10: ("double_data", BYTES, ONE),
+    11: ("uint64_data", BYTES, ONE),
+    13: ("external_data", "Entry", ENTRIES_MAX),
+    14: ("data_location", INT32, ONE),
+}
+_GRAPH: Message = {
+    1: ("node", "Node", MANY),
+    2: ("name", STR, ONE),
+    5: ("initializer", "Tensor", MANY),
+    11: ("input", "Value", MANY),
+    12: ("output", "Value", MANY),
+    13: ("value_info", "Value", MANY),
+}
+SCHEMA: dict[str, Message] = {
+    "Model": {
+        1: ("ir_version", INT, ONE),
+        2: ("producer_name", STR, ONE),
+        3: ("producer_version", STR, ONE),
+        4: ("domain", STR, ONE),
+        5: ("model_version", INT, ONE),
+        7: ("graph", "MainGraph", ONE),
+        8: ("opset_import", "Opset", OPSETS_MAX),
+    },
+    "Opset": {1: ("domain", STR, ONE), 2: ("version", INT, ONE)},
+    # Only the main graph's initializers may lie in the weights file: they alone have holes.
+    "MainGraph": _GRAPH
+    | {
+        5: ("initializer", "Weight", TENSORS_MAX),
+        11: ("input", "Value", VALUES_MAX),
+        12: ("output", "Value", VALUES_MAX),
+    },
+    "Graph": _GRAPH,
+    "Node": {
+        1: ("input", STR, MANY),
+        2: ("output", STR, MANY),
+        3: ("name", STR, ONE),
+        4: ("op_type", STR, ONE),
+        5: ("attribute", "Attribute", MANY),
+        7: ("domain", STR, ONE),
+    },
+    "Attribute": {
+        1: ("name", STR, ONE),
+        2: ("f", FLOAT, ONE),
+        3: ("i", INT, ONE),
+        4: ("s", BYTES, ONE),
+        5: ("t", "Tensor", ONE),
+        6: ("g", "Graph", ONE),
+        7: ("floats", FLOAT, MANY),
+        8: ("ints", INT, MANY),
+        9: ("strings", BYTES, MANY),
+        10: ("tensors", "Tensor", MANY),
+        11: ("graphs", "Graph", MANY),
+        14: ("tp", "Type", ONE),
+        15: ("type_protos", "Type", MANY),
+        20: ("type", INT32, ONE),
+    },
+    "Tensor": _TENSOR,
+    "Weight": _TENSOR,
+    "Entry": {1: ("key", STR, ONE), 2: ("value", STR, ONE)},
+    "Value": {1: ("name", STR, ONE), 2: ("type", "Type", ONE)},
+    "Type": {
+        1: ("tensor_type", "TensorType", ONE),
+        4: ("sequence_type", "ElementType", ONE),
+        5: ("map_type", "MapType", ONE),
+        6: ("denotation", STR, ONE),
+        8: ("sparse_tensor_type", "TensorType", ONE),
+        9: ("optional_type", "ElementType", ONE),
+    },
+    "TensorType": {1: ("elem_type", INT32, ONE), 2: ("shape", "Shape", ONE)},
+    "ElementType": {1: ("elem_type", "Type", ONE)},
+    "MapType": {1: ("key_type", INT32, ONE), 2: ("value_type", "Type", ONE)},
+    "Shape": {1: ("dim", "Dim", AXES_MAX)},
+    "Dim": {1: ("dim_value", INT, ONE), 2: ("dim_param", STR, ONE), 3: ("denotation", STR, ONE)},
+}
+
+# AttributeProto.type: the field that holds the value.
+VALUE_FIELD = {
+    1: "f",
+    2: "i",
+    3: "s",
+    4: "t",
+    5: "g",
+    6: "floats",
+    7: "ints",
+    8: "strings",
+    9: "tensors",
+    10: "graphs",
+    13: "tp",
+    14: "type_protos",
+}
+DATA_FIELDS = (
+    "float_data",
+    "int32_data",
+    "string_data",
+    "int64_data",
+    "raw_data",
+    "double_data",
+    "uint64_data",
+)

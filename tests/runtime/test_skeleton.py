@@ -1,0 +1,500 @@
+"""The skeleton walker against bytes written by hand, attacks, and mutated real skeletons."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import random
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seed_runtime import skeleton
+from seed_runtime.errors import FormatError, LimitError, SeedError, UnsupportedError
+from seed_runtime.format.dtypes import BY_NAME, DType
+
+# Written from onnx.proto and the encoding of protobuf, not by a protobuf library: what these helpers
+# write, a library would often refuse to.
+
+
+def varint(value: int) -> bytes:
+    value %= 1 << 64
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def num(field: int, value: int) -> bytes:
+    return varint(field << 3) + varint(value)
+
+
+def put(field: int, content: bytes | str) -> bytes:
+    raw = content.encode() if isinstance(content, str) else content
+    return varint(field << 3 | 2) + varint(len(raw)) + raw
+
+
+def entries(**pairs: str) -> bytes:
+    return b"".join(put(13, put(1, key) + put(2, value)) for key, value in pairs.items())
+
+
+PLACE = {"location": "model.weights", "offset": "64", "length": "24"}
+EXTERNAL = num(14, 1)
+HEAD = num(1, 2) + num(1, 3) + num(2, 1) + put(8, "w")  # float32 [2, 3] named w
+
+
+def weight(place: dict[str, str] | None = None, extra: bytes = b"", head: bytes = HEAD) -> bytes:
+    return head + entries(**(PLACE if place is None else place)) + EXTERNAL + extra
+
+
+def value(name: str = "x", dims: bytes = put(1, put(2, "n")) + put(1, num(1, 3))) -> bytes:
+    return put(1, name) + put(2, put(1, num(1, 1) + put(2, dims)))
+
+
+def node(attribute: bytes = b"", op: str = "MatMul", domain: bytes = b"", extra: bytes = b"") -> bytes:
+    attributes = put(5, attribute) if attribute else b""
+    return put(1, "x") + put(1, "w") + put(2, "y") + put(4, op) + attributes + domain + extra
+
+
+def graph(nodes: bytes | None = None, tensors: bytes | None = None, extra: bytes = b"") -> bytes:
+    return (
+        put(1, node() if nodes is None else nodes)
+        + put(2, "g")
+        + put(5, weight() if tensors is None else tensors)
+        + put(11, value())
+        + put(12, value("y", put(1, b"") + put(1, num(1, 2))))
+        + extra
+    )
+
+
+def model(
+    main: bytes | None = None, extra: bytes = b"", opset: bytes = put(8, put(1, "") + num(2, 17))
+) -> bytes:
+    return num(1, 8) + put(7, graph() if main is None else main) + opset + extra
+
+
+def attribute(kind: int, content: bytes, name: str = "a") -> bytes:
+    return put(1, name) + content + num(20, kind)
+
+
+@dataclass(frozen=True)
+class Hole:
+    dtype: DType = BY_NAME["float32"]
+    dims: tuple[int, ...] = (2, 3)
+    offset: int = 64
+    size: int = 24
+
+
+def test_a_skeleton_written_by_hand_is_read():
+    info = skeleton.scan(model())
+    assert info.ir_version == 8
+    assert info.opsets == {"": 17}
+    assert info.inputs == (skeleton.ValueInfo("x", 1, ("n", 3)),)
+    assert info.outputs == (skeleton.ValueInfo("y", 1, (None, 2)),)
+    assert info.tensors == (skeleton.ExternalTensor("w", BY_NAME["float32"], (2, 3), 64, 24),)
+    assert skeleton.check_holes(info, [Hole()]) == ("w",)
+
+
+def test_holes_and_references_must_be_the_same_set():
+    info = skeleton.scan(model())
+    other = BY_NAME["int32"]
+    for holes in (
+        [],
+        [Hole(), Hole()],
+        [Hole(offset=0)],
+        [Hole(dims=(3, 2))],
+        [Hole(dims=(6,))],
+        [Hole(dtype=other)],
+        [Hole(size=20)],
+    ):
+        with pytest.raises(FormatError):
+            skeleton.check_holes(info, holes)
+    twice = replace(info, tensors=(*info.tensors, replace(info.tensors[0], name="v", offset=128)))
+    with pytest.raises(FormatError, match="nothing in it refers"):
+        skeleton.check_holes(twice, [Hole(), Hole()])
+
+
+def test_a_skeleton_cut_at_any_byte_is_refused():
+    whole = model()
+    # Cut between two fields of the model, what is left still has a graph; then only the opset is missing.
+    for end in range(len(whole)):
+        with pytest.raises(FormatError):
+            skeleton.scan(whole[:end])
+
+
+def test_maps_and_views_are_read_and_let_go(tmp_path: Path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model())
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        assert skeleton.scan(mapped).tensors[0].name == "w"
+        mapped.close()  # BufferError if anything still held on to it
+    assert skeleton.scan(memoryview(b"..." + model())[3:]).ir_version == 8
+
+
+WEIGHT_ATTACKS = {
+    "absolute": weight(PLACE | {"location": "/etc/passwd"}),
+    "parent": weight(PLACE | {"location": "../model.weights"}),
+    "inner parent": weight(PLACE | {"location": "a/../model.weights"}),
+    "dot": weight(PLACE | {"location": "./model.weights"}),
+    "memory address": weight(PLACE | {"location": "*/_ORT_MEM_ADDR_/*", "offset": "4096"}),
+    "other file": weight(PLACE | {"location": "model.onnx"}),
+    "case": weight(PLACE | {"location": "Model.weights"}),
+    "nul": weight(PLACE | {"location": "model.weights\0"}),
+    "empty location": weight(PLACE | {"location": ""}),
+    "no location": weight({"offset": "64", "length": "24"}),
+    "no offset": weight({"location": "model.weights", "length": "24"}),
+    "no length": weight({"location": "model.weights", "offset": "64"}),
+    "location twice": weight(extra=entries(location="/etc/passwd")),
+    "offset twice": weight(extra=entries(offset="0")),
+    "further key": weight(PLACE | {"checksum": "00"}),
+    "prepacked": weight(PLACE | {"prepacked_0": "key|0;24"}),
+    "key twice in an entry": weight(
+        {"location": "model.weights", "offset": "64"},
+        put(13, put(1, "checksum") + put(1, "length") + put(2, "24")),
+    ),
+    "negative offset": weight(PLACE | {"offset": "-64"}),
+    "signed offset": weight(PLACE | {"offset": "+64"}),
+    "spaced offset": weight(PLACE | {"offset": " 64"}),
+    "hex offset": weight(PLACE | {"offset": "0x40"}),
+    "padded offset": weight(PLACE | {"offset": "064"}),
+    "underscored offset": weight(PLACE | {"offset": "6_4"}),
+    "foreign digits": weight(PLACE | {"offset": "٦٤"}),
+    "superscript": weight(PLACE | {"offset": "6²"}),
+    "empty offset": weight(PLACE | {"offset": ""}),
+    "huge offset": weight(PLACE | {"offset": "9" * 13}),
+    "endless offset": weight(PLACE | {"offset": "1" * 4000}),
+    "unaligned": weight(PLACE | {"offset": "68"}),
+    "short": weight(PLACE | {"length": "20"}),
+    "long": weight(PLACE | {"length": "28"}),
+    "zero length": weight(PLACE | {"length": "0"}, head=num(1, 0) + num(2, 1) + put(8, "w")),
+    "raw data too": weight(extra=put(9, bytes(24))),
+    "empty raw data too": weight(extra=put(9, b"")),
+    "float data too": weight(extra=put(4, bytes(24))),
+    "entries but no location": HEAD + entries(**PLACE),
+    "entries but default location": HEAD + entries(**PLACE) + num(14, 0),
+    "external without entries": HEAD + EXTERNAL,
+    "unknown data location": HEAD + entries(**PLACE) + num(14, 2),
+    "data location twice": weight(extra=num(14, 1)),
+    "data type twice": weight(extra=num(2, 1)),
+    "name twice": weight(extra=put(8, "v")),
+    "no name": weight(head=num(1, 2) + num(1, 3) + num(2, 1)),
+    "name to fool a terminal": weight(head=num(1, 2) + num(1, 3) + num(2, 1) + put(8, "w\x1b[2J")),
+    "name not UTF-8": weight(head=num(1, 2) + num(1, 3) + num(2, 1) + put(8, b"\xff")),
+    "long name": weight(head=num(1, 2) + num(1, 3) + num(2, 1) + put(8, "w" * 5000)),
+    "strings outside": weight(head=num(1, 2) + num(1, 3) + num(2, 8) + put(8, "w")),
+    "unknown type": weight(head=num(1, 2) + num(1, 3) + num(2, 99) + put(8, "w")),
+    "no type": weight(head=num(1, 2) + num(1, 3) + put(8, "w")),
+    "packed dimensions": weight(head=put(1, b"\2\3") + num(2, 1) + put(8, "w")),
+    "negative dimension": weight(head=num(1, -2) + num(1, -3) + num(2, 1) + put(8, "w")),
+    "padded dimension": weight(head=b"\x08\x82\x00" + num(1, 3) + num(2, 1) + put(8, "w")),
+    "too long a number": weight(head=b"\x08" + b"\xff" * 10 + b"\x01" + num(2, 1) + put(8, "w")),
+    "65 bits": weight(head=b"\x08" + b"\xff" * 9 + b"\x02" + num(2, 1) + put(8, "w")),
+    "nine axes": weight(head=num(1, 2) + num(1, 3) + num(1, 1) * 7 + num(2, 1) + put(8, "w")),
+    "many axes": weight(head=num(1, 1) * 100 + num(2, 1) + put(8, "w")),
+    "huge dimensions": weight(head=num(1, 1 << 40) * 8 + num(2, 1) + put(8, "w")),
+    "segment": weight(extra=put(3, num(1, 0) + num(2, 24))),
+    "metadata": weight(extra=put(16, put(1, "k") + put(2, "v"))),
+    "doc string": weight(extra=put(12, "hello")),
+    "unknown field": weight(extra=num(99, 1)),
+    "group": weight(extra=varint(17 << 3 | 3) + varint(17 << 3 | 4)),
+    "field zero": weight(extra=b"\0"),
+    "padded tag": weight(extra=b"\x88\x80\x00" + b"\1"),
+    "inline, but as much as gigabytes": num(1, 1 << 30) + num(2, 1) + put(8, "w"),
+    "inline, two kinds of data": HEAD + put(9, bytes(24)) + put(4, bytes(24)),
+    "inline, of another size": HEAD + put(9, bytes(28)),
+    "inline, data in pieces": HEAD + put(4, bytes(12)) + put(4, bytes(12)),
+    "inline, data not packed": HEAD + (varint(4 << 3 | 5) + bytes(4)) * 6,
+    "inline, too few strings": num(1, 1 << 30) + num(2, 8) + put(8, "w") + put(6, "a"),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHT_ATTACKS)
+def test_a_weight_that_lies_is_refused(name: str):
+    with pytest.raises(FormatError):
+        skeleton.scan(model(graph(tensors=WEIGHT_ATTACKS[name])))
+
+
+ELSEWHERE = {
+    "a node's tensor": graph(nodes=node(attribute(4, put(5, weight())))),
+    "a node's tensors": graph(nodes=node(attribute(9, put(10, weight())))),
+    "a nested graph": graph(nodes=node(attribute(5, put(6, graph())))),
+    "nested graphs": graph(nodes=node(attribute(10, put(11, graph())))),
+    "a sparse initializer's values": graph(extra=put(15, put(1, weight()) + put(2, weight()) + num(3, 6))),
+    "a node's sparse tensor": graph(nodes=node(attribute(11, put(22, put(1, weight()))))),
+    "a node's sparse tensors": graph(nodes=node(attribute(12, put(23, put(1, weight()))))),
+    "a hidden value of another kind": graph(nodes=node(attribute(2, num(3, 1) + put(5, weight())))),
+}
+
+
+@pytest.mark.parametrize("where", ELSEWHERE)
+def test_weights_elsewhere_than_in_the_main_graph_are_refused(where: str):
+    with pytest.raises(FormatError):
+        skeleton.scan(model(ELSEWHERE[where]))
+
+
+MODEL_ATTACKS = {
+    "empty": b"",
+    "nothing but zeros": bytes(64),
+    "training info": model(extra=put(20, put(1, graph()))),
+    "functions": model(extra=put(25, put(1, "f") + put(7, node()))),
+    "devices": model(extra=put(26, put(1, "d"))),
+    "metadata": model(extra=put(14, put(1, "ort_config") + put(2, "{}"))),
+    "a second graph": model(extra=put(7, graph())),
+    "a second graph that only adds": model(extra=put(7, put(5, weight()))),
+    "two versions": model(extra=num(1, 9)),
+    "two opsets": model(extra=put(8, num(2, 9))),
+    "two names of one opset": model(extra=put(8, put(1, "ai.onnx") + num(2, 9))),
+    "no opset": model(opset=b""),
+    "trailing zeros": model(extra=b"\0\0"),
+    "a wrong wire type": model(extra=put(5, "1")),
+    "the end of a group": model(extra=b"\x0c"),
+    "a length of gigabytes": num(1, 8) + varint(7 << 3 | 2) + varint(1 << 40),
+    "a length of 64 bits": num(1, 8) + varint(7 << 3 | 2) + varint(-1),
+    "the same initializer twice": model(graph(extra=put(5, weight(PLACE | {"offset": "128"})))),
+    "two at one place": model(
+        graph(extra=put(5, weight(head=num(1, 2) + num(1, 3) + num(2, 1) + put(8, "v"))))
+    ),
+    "an initializer that is an input": model(graph(extra=put(11, value("w")))),
+    "an input twice": model(graph(extra=put(11, value("x")))),
+    "an input without a name": model(graph(extra=put(11, value("")))),
+    "an input of two types": model(
+        graph(extra=put(11, put(1, "z") + put(2, put(1, num(1, 1)) + put(4, put(1, b"")))))
+    ),
+    "a dimension of two kinds": model(graph(extra=put(11, value("z", put(1, num(1, 3) + put(2, "n")))))),
+    "a negative dimension": model(graph(extra=put(11, value("z", put(1, num(1, -1)))))),
+    "opaque types": model(graph(extra=put(11, put(1, "z") + put(2, put(7, put(1, "d")))))),
+    "annotations": model(graph(extra=put(14, put(1, "w")))),
+    "metadata of the graph": model(graph(extra=put(16, put(1, "k")))),
+    "metadata of a node": model(graph(nodes=node(extra=put(9, put(1, "k"))))),
+    "an overload": model(graph(nodes=node(extra=put(8, "o")))),
+    "a reference to a function's attribute": model(
+        graph(nodes=node(put(1, "a") + put(21, "b") + num(20, 1)))
+    ),
+    "an attribute without a type": model(graph(nodes=node(put(1, "a") + num(3, 1)))),
+    "an attribute of another type": model(graph(nodes=node(attribute(2, put(4, "text"))))),
+    "an attribute of two kinds": model(graph(nodes=node(attribute(2, num(3, 1) + put(4, "text"))))),
+    "an attribute twice in itself": model(graph(nodes=node(attribute(2, num(3, 1) + num(3, 2))))),
+    "two formats in one": put(2, b"ab" + b"ORTM") + model(),
+}
+
+
+@pytest.mark.parametrize("name", MODEL_ATTACKS)
+def test_a_model_that_is_ambiguous_or_holds_more_is_refused(name: str):
+    with pytest.raises(FormatError):
+        skeleton.scan(MODEL_ATTACKS[name])
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        node(op="EPContext", domain=put(7, "com.microsoft")),
+        node(op="EPContext"),
+        node(attribute(3, put(4, "/etc/passwd"), name="ep_cache_context")),
+        node(op="PythonOp", domain=put(7, "com.microsoft")),
+        node(op="ATen", domain=put(7, "org.pytorch.aten")),
+        node(op="Custom", domain=put(7, "my.domain")),
+        node(attribute(5, put(6, put(1, node(op="EPContext")))), op="If"),
+    ],
+)
+def test_operators_that_load_files_or_code_are_refused(nodes: bytes):
+    with pytest.raises(UnsupportedError) as caught:
+        skeleton.scan(model(graph(nodes=nodes)))
+    assert caught.value.exit_code == 12
+
+
+def test_a_domain_that_no_device_has_is_refused():
+    with pytest.raises(UnsupportedError, match=r"ai\.onnx\.contrib"):
+        skeleton.scan(model(extra=put(8, put(1, "ai.onnx.contrib") + num(2, 1))))
+
+
+def test_graphs_nested_too_deep_are_refused():
+    inner = put(2, "g")
+    for _ in range(8):
+        inner = put(1, node(attribute(5, put(6, inner)), op="If"))
+    assert skeleton.scan(model(graph(extra=inner)))
+    for _ in range(40):
+        inner = put(1, node(attribute(5, put(6, inner)), op="If"))
+    with pytest.raises(LimitError):
+        skeleton.scan(model(graph(extra=inner)))
+
+
+def test_types_nested_too_deep_are_refused():
+    inner = put(1, num(1, 1))
+    for _ in range(100):
+        inner = put(4, put(1, inner))
+    with pytest.raises(LimitError):
+        skeleton.scan(model(graph(extra=put(11, put(1, "z") + put(2, inner)))))
+
+
+def test_a_skeleton_over_the_limit_is_refused_unread():
+    with pytest.raises(LimitError):
+        skeleton.scan(bytes(skeleton.PART_RAW_MAX + 1))
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        pytest.param(lambda n: graph(nodes=put(1, "") * n), id="names"),
+        pytest.param(lambda n: graph(nodes=put(1, "abcdefgh") * n), id="longer names"),
+        pytest.param(lambda n: graph(nodes=b"", extra=put(1, b"") * n), id="nodes"),
+        pytest.param(lambda n: graph(extra=put(13, b"") * n), id="shapes"),
+        pytest.param(lambda n: graph(tensors=b"", extra=put(5, num(2, 1)) * n), id="initializers"),
+        pytest.param(lambda n: graph(nodes=node(attribute(7, num(8, 1) * n))), id="numbers"),
+        pytest.param(lambda n: graph(extra=put(11, b"") * n), id="inputs"),
+        pytest.param(lambda n: graph(extra=put(11, value("z", put(1, b"") * n))), id="dimensions"),
+    ],
+)
+def test_a_flood_of_small_things_takes_little_memory(flood: Callable[[int], bytes]):
+    data = model(flood(60_000))
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(FormatError):
+            skeleton.scan(data)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def real_skeleton() -> bytes:
+    """A small skeleton with all that real ones have, each weight returned so that it can be read back."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    tensors = []
+    for name, dims, offset in (("a", [2, 3], 0), ("b.weight", [5], 64), ("c", [1, 4], 128)):
+        tensor = TensorProto(
+            name=name, dims=dims, data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL
+        )
+        size = 4 * int(np.prod(dims))
+        for key, text in (("location", "model.weights"), ("offset", str(offset)), ("length", str(size))):
+            tensor.external_data.add(key=key, value=text)
+        tensors.append(tensor)
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["t"])], "g", [], [helper.make_tensor_value_info("t", 1, None)]
+    )
+    nodes = [helper.make_node("Identity", [tensor.name], [f"out{i}"]) for i, tensor in enumerate(tensors)]
+    nodes.append(helper.make_node("If", ["flag"], ["y"], then_branch=branch, else_branch=branch))
+    small = helper.make_tensor("flag", TensorProto.BOOL, [], b"\1", raw=True)
+    main = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", 1, ["n", 3])],
+        [helper.make_tensor_value_info(node.output[0], 1, None) for node in nodes],
+        [*tensors, small],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    built: onnx.ModelProto = helper.make_model(main, opset_imports=opsets, ir_version=8)
+    built.ClearField("producer_name")
+    return built.SerializeToString(deterministic=True)
+
+
+def mutate(data: bytes, dice: random.Random) -> bytes:
+    out = bytearray(data)
+    for _ in range(dice.choice((1, 1, 1, 2, 4))):
+        at = dice.randrange(len(out))
+        match dice.randrange(6):
+            case 0:
+                out[at] ^= 1 << dice.randrange(8)
+            case 1:
+                out[at] = dice.randrange(256)
+            case 2:
+                del out[at : at + dice.randrange(1, 9)]
+            case 3:
+                out[at:at] = out[at : at + dice.randrange(1, 40)]
+            case 4:
+                other = dice.randrange(len(out))
+                out[at : at + 8] = out[other : other + 8]
+            case _:
+                out[at:at] = dice.randbytes(dice.randrange(1, 5))
+        if not out:
+            return b"\0"
+    return bytes(out)
+
+
+def references(data: bytes) -> list[tuple[str, int, tuple[int, ...], dict[str, str]]]:
+    """What another parser, protobuf's own, sees as external data, anywhere in the model."""
+    import onnx
+
+    found = []
+
+    def search(message) -> None:
+        if isinstance(message, onnx.TensorProto) and (message.external_data or message.data_location):
+            place = {entry.key: entry.value for entry in message.external_data}
+            found.append((message.name, message.data_type, tuple(message.dims), place))
+        for field, content in message.ListFields():
+            if field.message_type is not None:
+                for inner in [content] if hasattr(content, "DESCRIPTOR") else content:
+                    search(inner)
+
+    search(onnx.ModelProto.FromString(data))
+    return found
+
+
+def accepted_mutants(count: int, seed: int) -> list[tuple[bytes, skeleton.SkeletonInfo]]:
+    whole = real_skeleton()
+    dice = random.Random(seed)
+    accepted = [(whole, skeleton.scan(whole))]
+    for _ in range(count):
+        data = mutate(whole, dice)
+        try:
+            accepted.append((data, skeleton.scan(data)))
+        except SeedError:
+            continue
+    return accepted
+
+
+def test_mutated_skeletons_are_refused_or_read_as_protobuf_reads_them():
+    accepted = accepted_mutants(3000, seed=1)
+    assert len(accepted) > 50
+    for data, info in accepted:
+        ours = [
+            (
+                tensor.name,
+                tensor.dtype.code,
+                tensor.dims,
+                {"location": "model.weights", "offset": str(tensor.offset), "length": str(tensor.size)},
+            )
+            for tensor in info.tensors
+        ]
+        assert ours == references(data)
+
+
+@pytest.mark.slow
+def test_mutated_skeletons_are_refused_or_read_as_onnx_runtime_reads_them(tmp_path: Path):
+    import onnx
+    import onnxruntime as ort
+
+    content = np.arange(256, dtype="<f4")
+    (tmp_path / "model.weights").write_bytes(content.tobytes())
+    path = tmp_path / "model.onnx"
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    compared = 0
+    for data, info in accepted_mutants(20_000, seed=2):
+        path.write_bytes(data)
+        try:
+            session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            outputs = session.run(None, {session.get_inputs()[0].name: np.zeros((1, 3), np.float32)})
+        except Exception:
+            continue  # refused by one of the two is refused
+        got = dict(zip([output.name for output in session.get_outputs()], outputs, strict=True))
+        tensors = {tensor.name: tensor for tensor in info.tensors}
+        for node in onnx.ModelProto.FromString(data).graph.node:
+            tensor = tensors.get(node.input[0])
+            if (
+                node.op_type == "Identity"
+                and tensor
+                and tensor.dtype.name == "float32"
+                and node.output[0] in got
+            ):
+                expected = content[tensor.offset // 4 :][: tensor.size // 4].reshape(tensor.dims)
+                assert np.array_equal(got[node.output[0]], expected)
+                compared += 1
+    assert compared > 100

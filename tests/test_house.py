@@ -30,6 +30,7 @@ SOURCES = {
 FOLDERS = {
     "seed_runtime",
     "seed_runtime/backends",
+    "seed_runtime/cli",
     "seed_runtime/codecs",
     "seed_runtime/format",
     "seed_exporter",
@@ -83,6 +84,9 @@ def test_no_folder_is_misspelt(wheel: Path) -> None:
         folders = {str(Path(name).parent) for name in archive.namelist() if ".dist-info/" not in name}
     # A folder of profiles is shipped from the first profile on.
     assert folders | {"seed_devices/profiles"} == FOLDERS
+    for package, source in SOURCES.items():
+        beside = {path.name for path in source.parent.iterdir() if path.name[:1] not in "._"}
+        assert beside == {package}
 
 
 def test_the_wheel_bears_the_version_that_the_runtime_tells(wheel: Path) -> None:

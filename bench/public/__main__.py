@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
             f"error: the module {error.name} is missing; run pip install -r bench/public/requirements.txt",
             file=sys.stderr,
         )
-    except (FetchError, OSError) as error:
+    except (FetchError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
     return DATA_ERROR
 
@@ -113,7 +113,7 @@ def _inputs(cache: Path, options: argparse.Namespace) -> int:
         print(f"only {len(samples)} samples of {options.split} exist", file=sys.stderr)
     arrays = {key: np.concatenate([sample[key] for sample in samples]) for key in samples[0]}
     with whole_file(options.output) as path, path.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
     for key, array in arrays.items():
         print(f"{key}\t{array.dtype}\t{'x'.join(map(str, array.shape))}")
     return 0

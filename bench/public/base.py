@@ -47,14 +47,17 @@ class PublicModel:
 
 
 def onnx_run(path: Path, threads: int = 2) -> Run:
-    """Return a `Run` of an ONNX file in ONNX Runtime on the CPU."""
+    """Return a `Run` of an ONNX file in ONNX Runtime on the CPU; ValueError where it can't be loaded."""
     # Imported here: the tests that feed a seed's session need no second runtime.
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors share no other base
+        raise ValueError(f"{path} is no model that ONNX Runtime loads: {error}") from error
     return lambda feeds: session.run(None, feeds)
 
 
@@ -69,6 +72,6 @@ def shuffled(items: Sequence[str], salt: str) -> list[str]:
     return sorted(items, key=lambda item: hashlib.sha256(f"{salt}/{item}".encode()).digest())
 
 
-def batches(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    """Cut a sequence into runs of at most `size` items."""
+def batches(items: Any, size: int) -> list[Any]:
+    """Cut a list or an array into runs of at most `size` items along its first axis."""
     return [items[at : at + size] for at in range(0, len(items), size)]

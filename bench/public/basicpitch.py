@@ -117,7 +117,8 @@ def _tone(midi: int, length: int, instrument: tuple[float, ...]) -> np.ndarray:
         tone += share * np.sin(order * phase)
     envelope = np.minimum(time / attack, 1.0) * np.exp(-fading * time)
     envelope *= np.minimum((length - np.arange(length)) / (0.02 * RATE), 1.0)
-    return 0.3 * tone * envelope
+    tone *= 0.3 * envelope
+    return tone
 
 
 MODEL = PublicModel("basicpitch", "audio to notes, 0.04 M parameters", prepare, inputs, score, compare)

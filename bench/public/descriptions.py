@@ -58,7 +58,10 @@ def _parse(text: str) -> dict[str, list[str]]:
         name, short, body = match.groups()
         # A line of a single dot parts paragraphs.
         long = " ".join(line.strip() for line in body.splitlines() if line.strip() != ".")
-        if len(short) >= SHORT_LEAST and len(long) >= LONG_LEAST and long not in seen:
-            seen.add(long)
+        if len(short) < SHORT_LEAST or len(long) < LONG_LEAST:
+            continue
+        # Families of plugins share a text; it would find many packages, on both sides.
+        if seen.isdisjoint((short, long)):
+            seen.update((short, long))
             texts[name] = [short, long]
     return texts

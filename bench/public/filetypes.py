@@ -69,7 +69,7 @@ LABELS = {
     "el": "lisp", "f": "fortran", "f90": "fortran", "flac": "flac", "gif": "gif", "go": "go",
     "gz": "gzip", "htm": "html", "html": "html", "ico": "ico", "jar": "jar", "java": "java",
     "jpeg": "jpeg", "jpg": "jpeg", "js": "javascript", "json": "json", "lisp": "lisp",
-    "lua": "lua", "m4": "m4", "md": "markdown", "mid": "midi", "ml": "ocaml", "mo": "mum",
+    "lua": "lua", "m4": "m4", "md": "markdown", "mid": "midi", "ml": "ocaml",
     "mp3": "mp3", "oga": "ogg", "ogg": "ogg", "otf": "otf", "pas": "pascal", "patch": "diff",
     "pdf": "pdf", "php": "php", "pl": "perl", "pm": "perl", "png": "png", "po": "po",
     "pp": "pascal", "ps": "postscript", "py": "python", "qml": "qml", "r": "r", "rb": "ruby",

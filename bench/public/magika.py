@@ -75,7 +75,8 @@ def compare(original: Score, candidate: Score) -> dict[str, Any]:
 
 def _labels(cache: Path) -> list[str]:
     config = pypi(cache, *PACKAGE) / FOLDER / "config.min.json"
-    return json.loads(config.read_text())["target_labels_space"]
+    labels: list[str] = json.loads(config.read_text())["target_labels_space"]
+    return labels
 
 
 MODEL = PublicModel("magika", "file types from bytes, 0.78 M parameters", prepare, inputs, score, compare)

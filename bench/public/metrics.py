@@ -43,8 +43,9 @@ def agreement(a: np.ndarray, b: np.ndarray) -> float:
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Return probabilities along the last axis."""
-    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return raised / raised.sum(axis=-1, keepdims=True)
+    raised: np.ndarray = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    raised /= raised.sum(axis=-1, keepdims=True)
+    return raised
 
 
 def kl(p: np.ndarray, q: np.ndarray) -> float:

@@ -86,7 +86,7 @@ def _wallpapers(cache: Path) -> list[np.ndarray]:
             for path in _one_per_motif(root):
                 walls[str(path.relative_to(root)).replace("/", "|")] = _small(path)
         with whole_file(target) as path:
-            np.savez(path, **walls)
+            np.savez(path, allow_pickle=False, **walls)
     with np.load(target) as arrays:
         return [arrays[name] for name in sorted(arrays.files)]
 

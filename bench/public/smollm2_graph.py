@@ -74,7 +74,7 @@ class _Builder:
 
     def const(self, values: Any, dtype: type = np.int64) -> str:
         """Store a small constant once and return its name."""
-        array = np.array(values, dtype)
+        array: np.ndarray = np.array(values, dtype)
         name = f"const_{array.dtype}_{'x'.join(map(str, array.ravel().tolist()))}_{array.ndim}"
         if name not in self.constants:
             self.constants.add(name)

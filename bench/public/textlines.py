@@ -130,4 +130,5 @@ def _render(text: str, font: ImageFont.FreeTypeFont, draw: np.random.Generator) 
     slope = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None] * draw.uniform(-20, 20)
     image = light * (1 - share) + dark * share + slope
     image += draw.normal(0.0, draw.uniform(0, 14), image.shape)
-    return np.clip(image, 0, 255).astype(np.uint8)
+    pixels: np.ndarray = np.clip(image, 0, 255).astype(np.uint8)
+    return pixels

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from seed_exporter import skeleton
@@ -56,7 +57,7 @@ class Seed:
 def build(graph: Graph, streams: Sequence[CodedStream], model: Model) -> Seed:
     """A seed without golden sample and footprint, whose weights' digest isn't known yet."""
     built = skeleton.build(graph, order_of(list(streams)))
-    packing, part = pack(built.data)
+    packing, part = _packed(built.data)
     holes = tuple(Hole(hole.dtype, hole.dims, hole.skip, hole.offset) for hole in built.holes)
     records, first = [], 0
     for stream in streams:
@@ -73,3 +74,9 @@ def build(graph: Graph, streams: Sequence[CodedStream], model: Model) -> Seed:
     )
     header = replace(header, working_bytes=working_bytes(header))
     return Seed(header, built, part, streams)
+
+
+@lru_cache(maxsize=2)
+def _packed(data: bytes) -> tuple[int, bytes]:
+    """A search builds the same skeleton many times."""
+    return pack(data)

@@ -14,7 +14,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from seed_exporter.allocate import MANTISSA_BITS, Coding
-from seed_exporter.codecs import grid, raw, split, symbols
+from seed_exporter.codecs import grid, lowrank, raw, split, symbols
 from seed_exporter.codecs.symbols import CodedMatrix
 from seed_exporter.floats import as_float32, with_mantissa
 from seed_exporter.graph import Graph, Weight
@@ -67,7 +67,8 @@ def _groups(graph: Graph, codings: Mapping[str, Coding]) -> Iterator[tuple[str, 
     for name, weight in graph.weights.items():
         codec = codings[name].codec
         # Exponents and bytes of different types have nothing to learn from each other.
-        kinds.setdefault((_ORDER.index(codec), weight.dtype.name if codec != "grid" else ""), []).append(weight)
+        shared = "" if codec in ("grid", "lowrank") else weight.dtype.name
+        kinds.setdefault((_ORDER.index(codec), shared), []).append(weight)
     for (codec_index, _), weights in sorted(kinds.items(), key=lambda item: item[0]):
         group: list[Weight] = []
         side = count = 0
@@ -96,6 +97,10 @@ def _stream(
         if progress is not None:
             progress(sum(weight.count for weight in weights))
         return CodedStream(codec, names, chunks, 0.0)
+    if codec == "lowrank":
+        factors = [factors for name in names if (factors := codings[name].factors) is not None]
+        stream = lowrank.stream(factors, progress)
+        return CodedStream(codec, names, stream.chunks, stream.entropy_bits)
     matrix = {"grid": _grid_matrix, "split": _split_matrix}[codec]
     # Threads: NumPy lets go of the interpreter in all that takes time here, and weights need no copy.
     coded: list[CodedMatrix] = Parallel(n_jobs=jobs, prefer="threads")(

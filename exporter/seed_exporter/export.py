@@ -190,7 +190,9 @@ class _Export:
             bits = self._vector_bits(allocate.uniform(self.graph, found.coarseness, VECTOR_BITS[-1]))
             if bits > VECTOR_BITS[1] and goal is not None:
                 found = fit(model, goal, size_at)
-        return *self._streams(allocate.uniform(self.graph, found.coarseness, bits)), found.met
+            codings = allocate.uniform(self.graph, found.coarseness, bits)
+            codings = allocate.with_lowrank(self.graph, codings, self.options.jobs)
+        return *self._streams(codings), found.met
 
     def _streams(self, codings: dict[str, Coding]) -> tuple[dict[str, Coding], list[CodedStream]]:
         done = 0
@@ -215,12 +217,10 @@ class _Export:
 
     def _default_goal(self, model: RateModel) -> int:
         """What is not quantized as small as it gets without loss, and the rest at DEFAULT_RATIO against fp32."""
-        kept = container.build(
-            self.graph,
-            encode(self.graph, allocate.uniform(self.graph, 8.0, VECTOR_BITS[1]), jobs=self.options.jobs),
-            self._model(),
-        )
-        fixed = kept.size - sum(stream.size for stream in kept.streams if stream.codec == "grid")
+        codings = allocate.uniform(self.graph, 1.0, VECTOR_BITS[1])
+        rest = {name: weight for name, weight in self.graph.weights.items() if codings[name].codec != "grid"}
+        streams = encode(Graph(self.graph.model, rest), codings, jobs=self.options.jobs)
+        fixed = sum(stream.size for stream in streams)
         if fixed * 8 < model.elements * 4 / DEFAULT_RATIO:
             return int(model.elements * 4 / DEFAULT_RATIO)
         return int(fixed + model.elements * 4 / DEFAULT_RATIO * 0.95)

@@ -166,10 +166,12 @@ def _measure_family(
 
 
 def _run_child(backend: str, mode: str, folder: Path, files: Sequence[Path]) -> _Measured | None:
-    # Where these modules were found, so that a source tree that isn't installed works as well.
-    roots = [str(Path(file).parents[1]) for file in (__file__, budget.__file__)]
-    path = os.pathsep.join([*roots, *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "seed_exporter.footprint_child"]
+    # Where this process found the runtime, so that a source tree that isn't installed works as well.
+    root = str(Path(budget.__file__).parents[1])
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    # Run as a file: its package imports the whole exporter, and a session would then grow into heap that
+    # those imports had left behind, where its growth can't be seen. -P: its folder is no place to import from.
+    command = [sys.executable, "-P", str(Path(__file__).with_name("footprint_child.py"))]
     command += [backend, mode, str(budget.THREADS_MEASURED), str(folder), *map(str, files)]
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Measures one mode of one backend in a process of its own: python -m seed_exporter.footprint_child.
+"""Measures one mode of one backend, as the main file of a process that imports the runtime alone.
 
 Arguments: backend, mode, threads, folder, then one .npz of feeds per point, the smallest point first.
 Prints one JSON object: `opening`, `mapped` and a `peak` or an `error` per point [B].

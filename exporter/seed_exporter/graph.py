@@ -102,7 +102,6 @@ class Graph:
 
     The model's initializers of `INLINE_MAX` bytes or more have a name, a type and dimensions, but no data:
     they are the keys of `weights`. It has no functions and no sparse initializers.
-    `distinct_bytes` of the source's weights, tied copies counted once, is what ratios refer to.
     """
 
     model: onnx.ModelProto
@@ -110,6 +109,7 @@ class Graph:
 
     @property
     def distinct_bytes(self) -> int:
+        """Bytes of the source's weights, tied copies counted once: what ratios refer to."""
         return sum(weight.size for weight in self.weights.values())
 
     @property

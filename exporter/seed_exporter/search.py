@@ -15,8 +15,9 @@ from seed_exporter.graph import Graph
 
 FINEST: Final = 2.0**-12
 COARSEST: Final = 8.0
-_SAMPLE: Final = 1 << 14
-"""Elements of each matrix that the estimate looks at: its entropy to about a hundredth of a bit."""
+_SAMPLE: Final = 1 << 12
+"""Elements of each matrix that the estimate looks at: its entropy to some hundredths of a bit; later rounds correct it."""
+_FAR: Final = 1 << 15
 _TRIES: Final = 5
 _CLOSE: Final = 0.985
 """A seed of this share of the goal is good enough: the rest would take another encoding."""
@@ -50,7 +51,7 @@ class RateModel:
     def coarseness_for(self, size: float) -> float:
         """The finest at which the estimate is at most `size` bytes."""
         low, high = math.log2(FINEST), math.log2(COARSEST)
-        for _ in range(16):
+        for _ in range(12):
             middle = (low + high) / 2
             low, high = (middle, high) if self.bytes_at(2**middle) > size else (low, middle)
         return float(2**high)
@@ -87,8 +88,9 @@ def fit(model: RateModel, goal: int, size_at: Callable[[float], int]) -> Found:
 
 
 def _entropy(sample: np.ndarray, coarseness: float) -> float:
-    integers = np.rint(sample * np.float32(1 / coarseness))
-    counts = np.unique(integers, return_counts=True)[1]
+    integers = np.rint(sample * np.float32(1 / coarseness)).clip(-_FAR, _FAR).astype(np.int32)
+    counts = np.bincount(integers + _FAR)
+    counts = counts[counts > 0]
     share = counts / counts.sum()
     # Miller and Madow: a sample of n sees each of its k values too often by half an observation.
     return float(-(share * np.log2(share)).sum()) + (counts.size - 1) / (2 * sample.size * math.log(2))

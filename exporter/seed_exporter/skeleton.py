@@ -54,6 +54,19 @@ def build(graph: Graph, order: list[str]) -> Skeleton:
         ValueError: `order` isn't a permutation of the weights' names.
         UnsupportedError: the skeleton holds more or other things than a device accepts.
     """
+    built = draft(graph, order)
+    try:
+        check_holes(scan(built.data), built.holes)
+    except FormatError as error:
+        problem = f"{error.where}: {error.problem}"
+        raise UnsupportedError(
+            f"no device would accept this model's graph: {problem}; simplify it"
+        ) from error
+    return built
+
+
+def draft(graph: Graph, order: list[str]) -> Skeleton:
+    """The same without asking whether a device would accept it."""
     if sorted(order) != sorted(graph.weights):
         raise ValueError("order must hold the name of each weight once")
     holes = lay_out(graph.weights[name] for name in order)
@@ -64,13 +77,6 @@ def build(graph: Graph, order: list[str]) -> Skeleton:
     _strip(model)
     _shorten(model.graph)
     data = model.SerializeToString(deterministic=True)
-    try:
-        check_holes(scan(data), holes)
-    except FormatError as error:
-        problem = f"{error.where}: {error.problem}"
-        raise UnsupportedError(
-            f"no device would accept this model's graph: {problem}; simplify it"
-        ) from error
     return Skeleton(data, holes, holes[-1].offset + holes[-1].size if holes else 0)
 
 

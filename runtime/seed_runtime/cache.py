@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from seed_runtime.format.header import Header
 
 DEFAULT_LIMIT: Final = 4 * 1000**3
 """Bytes of all assembled models together; SEED_CACHE_LIMIT sets another."""
+_MODEL: Final = re.compile("[0-9a-f]{64}")
+"""Names of models: anything else in the folder is not ours to remove."""
 
 
 def default_root() -> Path:
@@ -66,10 +69,12 @@ class ModelCache:
         """Remove what killed processes left, then the least recently used models until `room` more bytes fit."""
         for part in self.root.glob("*.part"):
             self._remove(part, part.stem)
-        models = sorted((path for path in self.root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-        sizes = {path: _size(path) for path in models}
-        total = sum(sizes.values()) + room
-        for path in models:
+        # What other processes are making counts, but is theirs.
+        total = room + sum(_size(part) for part in self.root.glob("*.part"))
+        models = sorted((_used(path), path) for path in self.root.iterdir() if _MODEL.fullmatch(path.name))
+        sizes = {path: _size(path) for _, path in models}
+        total += sum(sizes.values())
+        for _, path in models:
             if total <= self.limit:
                 return
             if self._remove(path, path.name):
@@ -95,9 +100,13 @@ class ModelCache:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return False
-            # Renamed first, so that a kill halfway leaves a `.part` and never half a model.
-            doomed = path if path.suffix == ".part" else path.rename(path.with_name(f"{name}.part"))
-            shutil.rmtree(doomed, ignore_errors=True)
+            part = path.with_name(f"{name}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            if path != part:
+                # Renamed first, so that a kill halfway leaves a `.part` and never half a model.
+                with contextlib.suppress(FileNotFoundError):  # another process was faster
+                    path.rename(part)
+                shutil.rmtree(part, ignore_errors=True)
             return True
 
 
@@ -131,4 +140,13 @@ def _whole(folder: Path, header: Header) -> bool:
 
 
 def _size(folder: Path) -> int:
-    return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
+    # Other processes remove models as well, so each of these may be gone by now.
+    with contextlib.suppress(FileNotFoundError):
+        return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
+    return 0
+
+
+def _used(folder: Path) -> float:
+    with contextlib.suppress(FileNotFoundError):
+        return folder.stat().st_mtime
+    return 0.0

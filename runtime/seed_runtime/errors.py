@@ -92,6 +92,11 @@ class UnsupportedError(SeedError):
         return self.message
 
 
+def too_new(where: str, what: str) -> UnsupportedError:
+    """The error for a number that this runtime doesn't know and a later one may (SPEC.md, "Versions")."""
+    return UnsupportedError(f"{where}: {what} is unknown to this runtime; update it: pip install -U seed-runtime")
+
+
 class DiskSpaceError(SeedError):
     """The assembled model doesn't fit on the disk. Nothing was written."""
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from seed_runtime import generator
 from seed_runtime.backends import Array, Runner, TensorSpec
-from seed_runtime.errors import FormatError, LimitError
+from seed_runtime.errors import FormatError, InputError, LimitError
 from seed_runtime.format import wire
 from seed_runtime.format.dtypes import BY_CODE, DType
 from seed_runtime.format.wire import Cursor
@@ -94,6 +94,8 @@ class Golden:
         cursor = Cursor(data, "header, GOLDEN")
         seed = cursor.varint("seed", limit=(1 << 63) - 1)
         inputs = tuple(_recipe(cursor) for _ in range(cursor.varint("inputs", limit=_TENSORS_MAX)))
+        if (elements := sum(prod(recipe.dims) for recipe in inputs)) > GOLDEN_ELEMENTS_MAX:
+            raise LimitError(f"{cursor.where}: elements of all inputs", elements, GOLDEN_ELEMENTS_MAX)
         outputs = tuple(_expected(cursor) for _ in range(cursor.varint("outputs", limit=_TENSORS_MAX)))
         cursor.end()
         return cls(seed, inputs, outputs)
@@ -122,7 +124,10 @@ def verify(section: bytes | None, runner: Runner) -> Verdict:
     if section is None:
         return Verdict(present=False, ok=True)
     golden = Golden.unpack(section)
-    outputs = runner.run(golden.feeds(runner.inputs))
+    try:
+        outputs = runner.run(golden.feeds(runner.inputs))
+    except InputError:
+        raise FormatError("header, GOLDEN", "its inputs are not the model's") from None
     if len(outputs) != len(golden.outputs):
         raise FormatError("header, GOLDEN", f"it has {len(golden.outputs)} outputs, the model {len(outputs)}")
     worst, where = 0.0, ""
@@ -134,7 +139,7 @@ def verify(section: bytes | None, runner: Runner) -> Verdict:
 
 
 def _distance(output: Array, expected: Expected) -> float:
-    if output.size != expected.size:
+    if output.size != expected.size or output.dtype.kind not in "biuf":
         return float("inf")
     values, norm = sample(output, len(expected.values))
     tolerance = max(expected.tolerance, float(np.finfo(np.float32).tiny))
@@ -154,7 +159,7 @@ def _nan_last(value: float) -> float:
 
 def _recipe(cursor: Cursor) -> Recipe:
     kind, code = cursor.uint(1, "kind of input"), cursor.uint(1, "dtype of input")
-    if (kind != SUPPLIED and kind not in generator.KINDS.values()) or code not in BY_CODE or BY_CODE[code].bits < 8:
+    if (kind != SUPPLIED and kind not in generator.KINDS) or code not in BY_CODE or BY_CODE[code].bits < 8:
         raise FormatError(cursor.where, f"an input of kind {kind} and dtype {code} is unknown")
     dims = []
     for _ in range(cursor.varint("rank", limit=RANK_MAX)):
@@ -165,9 +170,19 @@ def _recipe(cursor: Cursor) -> Recipe:
     if kind == SUPPLIED:
         return Recipe(kind, dtype, tuple(dims), data=bytes(cursor.take(dtype.size(prod(dims)), "input")))
     a, b = cursor.f32("a"), cursor.f32("b")
-    if not generator.valid(kind, a, b):
+    if not generator.valid(kind, a, b) or not _suits(dtype, kind, a, b):
         raise FormatError(cursor.where, f"an input of kind {kind} from {a} to {b} can't be made")
     return Recipe(kind, dtype, tuple(dims), a, b)
+
+
+def _suits(dtype: DType, kind: int, a: float, b: float) -> bool:
+    """Whether every machine converts what the generator makes to `dtype` alike: what overflows, they don't."""
+    if kind == generator.INTEGERS:
+        if not dtype.name.startswith(("int", "uint", "bool")):
+            return False
+        info = np.iinfo(dtype.storage.str)
+        return a.is_integer() and b.is_integer() and info.min <= int(a) and int(b) <= int(info.max) + 1
+    return kind == generator.ZEROS or dtype.name in ("float16", "float32", "float64")
 
 
 def _expected(cursor: Cursor) -> Expected:

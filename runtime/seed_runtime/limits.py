@@ -12,7 +12,7 @@ SECTIONS_MAX = 64
 STRING_MAX = 255
 GOLDEN_MAX = 1024
 GOLDEN_ELEMENTS_MAX = 1 << 22
-"""Elements of one input of the golden sample."""
+"""Elements of all inputs of the golden sample together."""
 FOOTPRINT_MAX = 4096
 
 PARTS_MAX = 16

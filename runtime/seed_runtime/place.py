@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
+import glob
 import os
 import shutil
 import tempfile
@@ -25,13 +27,26 @@ def folder(target: Path) -> Iterator[Path]:
     """An empty folder beside `target` that takes its place if the block ends without an error.
 
     InputError where `target` is something else than an empty folder or an assembled model.
+    What a killed process left of an earlier attempt is removed.
     """
+    # A link stays, and the folder that it names is replaced.
+    target = target.resolve()
+    if target == Path.cwd():
+        raise InputError(f"{target} is the working folder, which can't be replaced; give a new folder")
     if target.exists():
         if not target.is_dir() or not {entry.name for entry in target.iterdir()} <= _OURS:
             raise InputError(f"{target} holds something else than an assembled model; give a new folder")
+    made = [parent for parent in target.parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-    try:
+    prefix = f".{target.name}."
+    for left in target.parent.glob(f"{glob.escape(prefix)}*.part"):
+        with contextlib.suppress(OSError), _lock(left):
+            shutil.rmtree(left, ignore_errors=True)
+    part = Path(tempfile.mkdtemp(prefix=prefix, suffix=".part", dir=target.parent))
+    with contextlib.ExitStack() as stack:
+        stack.callback(_remove_empty, made)
+        stack.callback(shutil.rmtree, part, ignore_errors=True)
+        stack.enter_context(_lock(part))
         yield part
         part.chmod(0o755)
         fsync_folder(part)
@@ -40,8 +55,23 @@ def folder(target: Path) -> Iterator[Path]:
         else:
             part.rename(target)
         fsync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Tell other processes that this folder is in use; OSError where one of them says so."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _exchange(part: Path, target: Path) -> None:

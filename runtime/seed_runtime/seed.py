@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from seed_runtime import backends, budget, golden, place
-from seed_runtime.assemble import Progress, assemble_into, check_only, working_bytes
+from seed_runtime import backends, budget, golden, place, skeleton
+from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE, Progress, assemble_into, check_only, working_bytes
 from seed_runtime.backends import Array, Feeds, TensorSpec
 from seed_runtime.budget import SLACK, Plan, SessionPlan, plan_session
 from seed_runtime.cache import DEFAULT_LIMIT, ModelCache, default_root
 from seed_runtime.errors import InputError, MemoryBudgetError, UnsupportedError
 from seed_runtime.footprint import Footprint
-from seed_runtime.format.header import Header
+from seed_runtime.format.dtypes import BY_CODE
+from seed_runtime.format.header import Header, Part
 from seed_runtime.format.reader import SeedReader
 from seed_runtime.format.wire import Cursor
 from seed_runtime.version import __version__
 
 HELD_AFTER_ASSEMBLY = 6 << 20
 """What stays with the process once its weights are written: NumPy's and Python's heaps don't shrink at once [B]."""
+
+
+Notice = Callable[[str], None]
+"""Called with a line for the user, where work goes on otherwise than planned."""
+_UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
 
 
 def open(path: str | os.PathLike[str] | BinaryIO) -> Seed:  # noqa: A001  the name that users expect
@@ -42,12 +52,14 @@ class Seed:
         self._stream: BinaryIO | None = None
         if isinstance(source, str | os.PathLike):
             self.path: Path | None = Path(source)
-            with self._reader() as reader:
-                self._note(reader)
+            with io.open(self.path, "rb", buffering=0) as file:
+                self._note(SeedReader(file, self.path.name))
         else:
             self.path = None
             self._stream = source
-            self._open_reader = SeedReader(source, getattr(source, "name", None) or "seed")
+            # A pipe's name may be the number of its descriptor.
+            name = getattr(source, "name", None)
+            self._open_reader: _PipeReader | None = _PipeReader(source, name if name and isinstance(name, str) else "seed")
             self._note(self._open_reader)
 
     def _note(self, reader: SeedReader) -> None:
@@ -71,7 +83,28 @@ class Seed:
             yield reader
             return
         with io.open(self.path, "rb", buffering=0) as file:
-            yield SeedReader(file, self.path.name)
+            reader = SeedReader(file, self.path.name)
+            # Replaced since it was opened first: its weights must not be kept under the other one's digest.
+            if reader.digest != self.digest:
+                raise InputError(f"{self.name} was replaced by another seed meanwhile; run the command again")
+            yield reader
+
+    def skeleton_bytes(self) -> bytes | memoryview:
+        """The ONNX model without its weights; of a pipe, read ahead of its turn and held until then."""
+        if self.path is None and self._open_reader is not None:
+            return self._open_reader.read_ahead()
+        with self._reader() as reader:
+            return reader.part_bytes(reader.header.skeleton)
+
+    def skeleton(self) -> skeleton.SkeletonInfo:
+        """What the model takes, gives and refers to, checked; nothing is decoded."""
+        info = skeleton.scan(self.skeleton_bytes())
+        skeleton.check_holes(info, self.header.holes)
+        return info
+
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What the model expects, before anything is assembled."""
+        return tuple(spec_of(value) for value in self.skeleton().inputs)
 
     def footprint(self) -> Footprint | None:
         """What sessions of this model need, as measured when it was exported."""
@@ -112,28 +145,46 @@ class Seed:
         backend: str = "onnxruntime",
         cache: ModelCache | None = None,
         progress: Progress | None = None,
+        notice: Notice | None = None,
+        beside: int = 0,
+        verify: bool = False,
     ) -> Session:
         """Plan, assemble into the cache unless it is there, and open.
+
+        A cache that can't be written to serves what it holds; else the model is assembled in a temporary folder.
 
         Args:
             max_memory: limit of the whole process [B]; MemoryBudgetError comes before anything is allocated.
             feeds: the largest input that will be run, for the plan; None plans for the smallest that was measured.
+            notice: gets what the user should know; None prints it to stderr.
+            beside: what the caller will hold beyond the feeds and outputs of one run [B].
+            verify: check all of the seed, and what the cache holds of it; a copy that was altered is made anew.
         """
-        engine = backends.get(backend)
-        footprint = self.footprint()
-        dims = _dims(footprint, feeds)
-        held = HELD_AFTER_ASSEMBLY
         assembly = self.plan_assembly(max_memory)
-        plan = plan_session(
-            footprint,
+        dims = _dims(self.footprint(), feeds)
+        plan = self.plan_session(dims, max_memory, threads=threads, backend=backend, beside=beside)
+        assembled = _assembled(self, cache or default_cache(), progress, notice or _print_notice, verify)
+        return Session(self, backends.get(backend), plan, assembly, assembled)
+
+    def plan_session(
+        self,
+        dims: Mapping[str, int],
+        limit: int | None = None,
+        *,
+        threads: int | None = None,
+        backend: str = "onnxruntime",
+        beside: int = 0,
+    ) -> SessionPlan:
+        """How a session would be opened for inputs of these sizes; see `session` and `budget.plan_session`."""
+        return plan_session(
+            self.footprint(),
             dims,
-            max_memory,
-            backend=engine,
+            limit,
+            backend=backends.get(backend),
             weights_size=self.header.weights_size,
             threads=threads,
-            held=held,
+            held=HELD_AFTER_ASSEMBLY + beside,
         )
-        return Session(self, engine, plan, assembly, cache or default_cache(), progress)
 
 
 class Session:
@@ -145,16 +196,20 @@ class Session:
         engine: backends.Backend,
         plan: SessionPlan,
         assembly: Plan,
-        cache: ModelCache,
-        progress: Progress | None,
+        assembled: contextlib.AbstractContextManager[Path],
     ) -> None:
         self.plan, self._seed = plan, seed
         needs = (plan.needed_bytes, assembly.needed_bytes)
         self.needed_bytes = max(need for need in needs if need) if all(needs) else None
         self._stack = contextlib.ExitStack()
         try:
-            self.folder = self._stack.enter_context(_assembled(seed, cache, progress))
+            start = time.perf_counter()
+            self.folder = self._stack.enter_context(assembled)
+            self.assembly_seconds, self.assembly_peak = time.perf_counter() - start, budget.peak_rss()
+            """Until the model was there, near zero if the cache had it; and the process's peak by then [B]."""
+            start = time.perf_counter()
             self._runner = engine.open(self.folder, plan.mode, plan.threads)
+            self.opening_seconds = time.perf_counter() - start
             self._stack.callback(self._runner.close)
         except BaseException:
             self._stack.close()
@@ -196,8 +251,35 @@ def default_cache() -> ModelCache:
     return ModelCache(default_root(), budget.parse_size(limit) if limit else DEFAULT_LIMIT)
 
 
+def spec_of(value: skeleton.ValueInfo) -> TensorSpec:
+    """An input or output as backends name it; its dtype is "unknown" where it is no tensor of numbers."""
+    dtype = BY_CODE.get(value.elem_type or 0)
+    # Paddle's exporter calls every dimension that it doesn't know "?".
+    shape = tuple(None if dim == "?" else dim for dim in value.dims or ())
+    return TensorSpec(value.name, dtype.name if dtype else "unknown", shape)
+
+
+class _PipeReader(SeedReader):
+    """Reads the skeleton ahead of its turn, and hands it out once more when that has come."""
+
+    _ahead: bytes | memoryview | None = None
+
+    def read_ahead(self) -> bytes | memoryview:
+        if self._ahead is None:
+            self._ahead = super().part_bytes(self.header.skeleton)
+        return self._ahead
+
+    def part_bytes(self, part: Part) -> bytes | memoryview:
+        if part is self.header.skeleton and self._ahead is not None:
+            data, self._ahead = self._ahead, None
+            return data
+        return super().part_bytes(part)
+
+
 @contextlib.contextmanager
-def _assembled(seed: Seed, cache: ModelCache, progress: Progress | None) -> Iterator[Path]:
+def _assembled(
+    seed: Seed, cache: ModelCache, progress: Progress | None, notice: Notice, verify: bool
+) -> Iterator[Path]:
     made = False
 
     def make(folder: Path) -> None:
@@ -207,14 +289,53 @@ def _assembled(seed: Seed, cache: ModelCache, progress: Progress | None) -> Iter
         made = True
 
     def on_wait() -> None:
-        print("another process is assembling this seed; waiting for it", file=sys.stderr)
+        notice("another process is using this seed's folder in the cache; waiting for it")
 
-    with cache.hold(seed.digest, seed.header, make, on_wait) as folder:
-        if not made and seed.path is None:
+    copy = cache.root / seed.digest.hex()
+    usable = not verify or not _drop_if_altered(seed, copy, notice)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(cache.hold(seed.digest, seed.header, make, on_wait))
+        except OSError as error:
+            if error.errno not in _UNWRITABLE or made:
+                raise
+            folder = copy
+            if not usable or not _is_whole(seed, copy):
+                notice(f"{cache.root} can't be written to; assembling in a temporary folder")
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seed-run-")))
+                make(folder)
+        if not made and (verify or seed.path is None):
             # What comes through a pipe is checked to its end, even where the cache has the model already.
-            with seed._reader() as reader:
-                check_only(reader, progress)
+            seed.check(progress)
         yield folder
+
+
+def _is_whole(seed: Seed, copy: Path) -> bool:
+    # Nobody removes models from a folder that can't be written to: no lock is needed.
+    with contextlib.suppress(OSError):
+        sizes = (copy / WEIGHTS_FILE).stat().st_size, (copy / MODEL_FILE).stat().st_size
+        return sizes == (seed.header.weights_size, seed.header.skeleton.raw_size)
+    return False
+
+
+def _drop_if_altered(seed: Seed, copy: Path, notice: Notice) -> bool:
+    """Whether the assembled copy isn't what the seed gives; it then loses its weights, so that it is made anew."""
+    try:
+        with (copy / WEIGHTS_FILE).open("rb", buffering=0) as file:
+            intact = hashlib.file_digest(file, "sha256").digest() == seed.header.weights_digest
+        intact = intact and (copy / MODEL_FILE).read_bytes() == seed.skeleton_bytes()
+    except OSError:
+        return False
+    if not intact:
+        notice("the assembled copy in the cache was altered; assembling it again")
+        # Processes that run it keep their mapping. One whose folder can't be written to is passed by.
+        with contextlib.suppress(OSError):
+            (copy / WEIGHTS_FILE).unlink()
+    return not intact
+
+
+def _print_notice(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _dims(footprint: Footprint | None, feeds: Feeds | None) -> Mapping[str, int]:

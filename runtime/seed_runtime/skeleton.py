@@ -17,21 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
+from seed_runtime import skeleton_schema as schema
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError
 from seed_runtime.format.dtypes import BY_CODE, DType
 from seed_runtime.limits import PART_RAW_MAX, RANK_MAX, WEIGHTS_MAX
-from seed_runtime.skeleton_schema import BYTES, DATA_FIELDS, INT32, ONE, SCHEMA, STR, VALUE_FIELD, WIRE
 
 WEIGHTS_FILE = "model.weights"
 ALIGNMENT = 64  # [B]
-DEPTH_MAX = 64  # messages in messages; protobuf itself gives up at 100
-FIELDS_MAX = 1 << 21  # seconds on a small device; a graph of 10,000 nodes has some 300,000
-TEXT_MAX = 4096  # [B], of a name; TensorFlow's reach some hundreds
-
-DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-# They name files, or functions of another language, in their attributes.
-OPERATORS_REFUSED = frozenset({"EPContext", "PythonOp", "PythonOpGrad", "PyOp", "ATen", "TritonOp"})
-ATTRIBUTES_REFUSED = frozenset({"ep_cache_context", "func_name", "func_module", "onnx_model_filename"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,24 +129,24 @@ these; or how many there are, where the schema keeps no list."""
 class _Walker:
     def __init__(self, data: memoryview) -> None:
         self.data = data
-        self.fields_left = FIELDS_MAX
+        self.fields_left = schema.FIELDS_MAX
 
     def message(self, kind: str, start: int, end: int, depth: int) -> Any:
         """Check one message and all in it; what its handler makes of the fields, else None."""
-        if depth > DEPTH_MAX:
-            raise LimitError("skeleton: messages in messages", depth, DEPTH_MAX)
+        if depth > schema.DEPTH_MAX:
+            raise LimitError("skeleton: messages in messages", depth, schema.DEPTH_MAX)
         fields: Fields = {}
         for name, field_kind, most, a, b in self.split(kind, start, end):
             value: Any
-            if field_kind in SCHEMA:
+            if field_kind in schema.MESSAGES:
                 value = self.message(field_kind, a, b, depth + 1)
-            elif field_kind == STR:
+            elif field_kind == schema.STR:
                 value = self.text(a, b, f"{kind}.{name}")
-            elif field_kind == BYTES:
+            elif field_kind == schema.BYTES:
                 value = b - a
             else:
                 value = a
-            if most == ONE:
+            if most == schema.ONE:
                 if name in fields:
                     _refuse(f"{kind}.{name} is given twice")
                 fields[name] = value
@@ -170,23 +162,23 @@ class _Walker:
 
     def split(self, kind: str, pos: int, end: int) -> Iterator[tuple[str, str, int, int, int]]:
         """Each field as name, kind, how many, and its number or where its bytes start and end."""
-        schema = SCHEMA[kind]
+        known = schema.MESSAGES[kind]
         while pos < end:
             self.fields_left -= 1
             if self.fields_left < 0:
-                raise LimitError("skeleton: fields", FIELDS_MAX + 1, FIELDS_MAX)
+                raise LimitError("skeleton: fields", schema.FIELDS_MAX + 1, schema.FIELDS_MAX)
             tag, pos = self.varint(pos, end, kind)
-            entry = schema.get(tag >> 3)
+            entry = known.get(tag >> 3)
             if entry is None:
                 _refuse(f"{kind} has field {tag >> 3}, which no skeleton holds")
             name, field_kind, most = entry
-            if tag & 7 != WIRE.get(field_kind, 2):
+            if tag & 7 != schema.WIRE.get(field_kind, 2):
                 _refuse(f"{kind}.{name} has wire type {tag & 7}")
             if tag & 7 == 0:
                 value, pos = self.varint(pos, end, f"{kind}.{name}")
                 if value >= 1 << 63:
                     value -= 1 << 64
-                if field_kind == INT32 and not 0 <= value < 1 << 31:
+                if field_kind == schema.INT32 and not 0 <= value < 1 << 31:
                     _refuse(f"{kind}.{name} is {value}")
                 yield name, field_kind, most, value, 0
                 continue
@@ -216,8 +208,8 @@ class _Walker:
         _refuse(f"{where} ends within a number")
 
     def text(self, start: int, end: int, where: str) -> str:
-        if end - start > TEXT_MAX:
-            raise LimitError(f"skeleton: length of {where}", end - start, TEXT_MAX)
+        if end - start > schema.TEXT_MAX:
+            raise LimitError(f"skeleton: length of {where}", end - start, schema.TEXT_MAX)
         try:
             return str(self.data[start:end], "utf-8")
         except UnicodeDecodeError:
@@ -242,7 +234,7 @@ def _opset(fields: Fields) -> tuple[str, int]:
 
 
 def _allowed(domain: str) -> str:
-    if domain not in DOMAINS:
+    if domain not in schema.DOMAINS:
         raise UnsupportedError(
             f"this seed uses operators of the domain {domain!r}, which no device has; "
             f"export the model again with standard operators"
@@ -272,7 +264,7 @@ def _main_graph(
 def _node(fields: Fields) -> None:
     op = fields.get("op_type", "")
     _allowed(fields.get("domain", ""))
-    if op in OPERATORS_REFUSED:
+    if op in schema.OPERATORS_REFUSED:
         raise UnsupportedError(
             f"this seed uses the operator {op!r}, which runs code or files from elsewhere; "
             f"export the model again with standard operators"
@@ -281,12 +273,12 @@ def _node(fields: Fields) -> None:
 
 def _attribute(fields: Fields) -> None:
     name = fields.get("name", "")
-    if name in ATTRIBUTES_REFUSED:
+    if name in schema.ATTRIBUTES_REFUSED:
         raise UnsupportedError(
             f"this seed uses the attribute {name!r}, which names a file or a function elsewhere; "
             f"export the model again with standard operators"
         )
-    expected = VALUE_FIELD.get(fields.get("type", 0))
+    expected = schema.VALUE_FIELD.get(fields.get("type", 0))
     if expected is None or fields.keys() - {"name", "type", expected}:
         _refuse(f"attribute {name!r} has a value that is not of its type")
 
@@ -297,7 +289,7 @@ def _tensor(fields: Fields) -> str:
     if "external_data" in fields or fields.get("data_location", 0):
         _refuse(f"tensor {name!r} lies in a file, which only initializers of the main graph may")
     code, count = fields.get("data_type", 0), _count(name, fields)
-    held = [field for field in DATA_FIELDS if field in fields]
+    held = [field for field in schema.DATA_FIELDS if field in fields]
     if not code or len(held) > 1:
         _refuse(f"tensor {name!r} has no type, or data of two kinds")
     if "string_data" in fields:
@@ -319,7 +311,7 @@ def _weight(fields: Fields) -> ExternalTensor | str:
     if not entries and not location:
         return _tensor(fields)
     name: str = fields.get("name", "")
-    if location != 1 or any(field in fields for field in DATA_FIELDS):
+    if location != 1 or any(field in fields for field in schema.DATA_FIELDS):
         _refuse(f"tensor {name!r} has data both in the model and in a file")
     # Any further key would be read as well: ONNX Runtime takes prepacked weights from there.
     if sorted(key for key, _ in entries) != ["length", "location", "offset"]:
@@ -361,10 +353,6 @@ def _decimal(name: str, text: str) -> int:
     return value
 
 
-def _entry(fields: Fields) -> tuple[str, str]:
-    return fields.get("key", ""), fields.get("value", "")
-
-
 def _value(fields: Fields) -> ValueInfo:
     elem_type, dims = fields.get("type") or (None, None)
     return ValueInfo(fields.get("name", ""), elem_type, dims)
@@ -378,14 +366,6 @@ def _type(fields: Fields) -> tuple[int | None, tuple[int | str | None, ...] | No
         elem_type, dims = fields["tensor_type"]
         return elem_type, dims
     return None, None
-
-
-def _tensor_type(fields: Fields) -> tuple[int, tuple[int | str | None, ...] | None]:
-    return fields.get("elem_type", 0), fields.get("shape")
-
-
-def _shape(fields: Fields) -> tuple[int | str | None, ...]:
-    return tuple(fields.get("dim", ()))
 
 
 def _dim(fields: Fields) -> int | str | None:
@@ -407,10 +387,10 @@ _HANDLERS: dict[str, Callable[[Fields], Any]] = {
     "Attribute": _attribute,
     "Tensor": _tensor,
     "Weight": _weight,
-    "Entry": _entry,
+    "Entry": lambda fields: (fields.get("key", ""), fields.get("value", "")),
     "Value": _value,
     "Type": _type,
-    "TensorType": _tensor_type,
-    "Shape": _shape,
+    "TensorType": lambda fields: (fields.get("elem_type", 0), fields.get("shape")),
+    "Shape": lambda fields: tuple(fields.get("dim", ())),
     "Dim": _dim,
 }

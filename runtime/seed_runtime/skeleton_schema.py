@@ -7,10 +7,18 @@ from __future__ import annotations
 
 from seed_runtime.limits import TENSORS_MAX
 
+DEPTH_MAX = 64  # messages in messages; protobuf itself gives up at 100
+FIELDS_MAX = 1 << 21  # seconds on a small device; a graph of 10,000 nodes has some 300,000
+TEXT_MAX = 4096  # [B], of a name; TensorFlow's reach some hundreds
 AXES_MAX = 64  # of tensors inside the model; those in the weights file have RANK_MAX
 ENTRIES_MAX = 3
 OPSETS_MAX = 16
 VALUES_MAX = 4096
+
+DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+# They name files, or functions of another language, in their attributes.
+OPERATORS_REFUSED = frozenset({"EPContext", "PythonOp", "PythonOpGrad", "PyOp", "ATen", "TritonOp"})
+ATTRIBUTES_REFUSED = frozenset({"ep_cache_context", "func_name", "func_module", "onnx_model_filename"})
 
 Message = dict[int, tuple[str, str, int]]
 """Field number: (name, kind, how many)."""
@@ -52,7 +60,7 @@ _GRAPH: Message = {
     12: ("output", "Value", MANY),
     13: ("value_info", "Value", MANY),
 }
-SCHEMA: dict[str, Message] = {
+MESSAGES: dict[str, Message] = {
     "Model": {
         1: ("ir_version", INT, ONE),
         2: ("producer_name", STR, ONE),

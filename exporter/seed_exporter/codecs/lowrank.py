@@ -1,9 +1,9 @@
 """Encode side of `lowrank`: factors at the least rate for a given distortion.
 
-With unit vectors, W = sum of s[r] * a[r] b[r]^T. Rounding the entries of s*a and of s*b to the same step c adds
-c**2 / 12 for each of them to the squared error, whichever component it belongs to: reverse water-filling, so
-components that cost more than they save are left out. The product of such integers has to be scaled by
-c**2 / s[r]; its octaves are the shifts, and what is left of it is divided among both factors.
+With unit vectors, W = sum of s[r] * a[r] b[r]^T. Rounding the entries of s*a and of s*b to the same step c
+adds c**2 / 12 for each of them to the squared error, whichever component it belongs to. This is reverse
+water-filling: components that cost more than they save are left out. The product of such integers has to be
+scaled by c**2 / s[r]; its octaves are the shifts, and what is left of it is divided among both factors.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from seed_exporter.codecs import symbols
 from seed_exporter.codecs.grid import matrix_of
 from seed_exporter.codecs.symbols import CodedMatrix, SymbolStream
-from seed_runtime.codecs.lowrank import EXACT, SHIFT_MAX, factor_of, multiply
+from seed_runtime.codecs.lowrank import EXACT, SHIFT_MAX, factor_of, most_of_rows, multiply
 from seed_runtime.format import wire
 from seed_runtime.limits import FACTOR_BYTES_MAX, FACTORS_MAX
 
@@ -31,6 +31,10 @@ _WHOLE_SIDE: Final = 1536
 _RANKS: Final = (0.8, 1.0, 1.25)
 """Tried around the planned rank."""
 _REFINEMENTS: Final = 4
+_BLOCK: Final = 4096
+"""Rows held in float64 at a time: an embedding of 40 million weights would take 300 MiB as a whole."""
+_SCALE_LEAST: Final = 2.0**-126
+"""The decoder refuses less."""
 
 
 @dataclass(frozen=True)
@@ -54,30 +58,28 @@ class Factors:
         return _product(self.u, self.v, self.shifts, self.step)
 
 
-def spectrum(weights: F32, count: int) -> tuple[F64, F32, F32]:
-    """The largest singular values and their unit vectors: `(k,)`, `(rows, k)`, `(k, cols)`, k <= count."""
+def spectrum(weights: F32, count: int) -> tuple[F64, F32]:
+    """The largest singular values and their right unit vectors: `(k,)` and `(k, cols)`, k <= count."""
     if weights.shape[0] < weights.shape[1]:
-        values, left, right = spectrum(np.ascontiguousarray(weights.T), count)
-        return values, right.T, left.T
-    side = weights.shape[1]
-    basis = None
+        values, left = spectrum(np.ascontiguousarray(weights.T), count)
+        return values, left @ weights / values.astype(np.float32)[:, None]
+    side, projected, basis = weights.shape[1], weights, None
     if side > _WHOLE_SIDE:
-        # Halko, Martinsson, Tropp (arXiv:0909.4061): two power iterations on a random subspace.
-        width = min(side, count + 16)
-        basis = np.random.default_rng(0).standard_normal((side, width), np.float32)
+        # Halko, Martinsson, Tropp (arXiv:0909.4061): power iterations on a random subspace.
+        basis = np.random.default_rng(0).standard_normal((side, min(side, count + 16)), np.float32)
         for _ in range(3):
             basis = np.linalg.qr(weights.T @ (weights @ basis))[0]
         projected = weights @ basis
-    else:
-        projected = weights
-    gram = projected.T.astype(np.float64) @ projected
+    gram = np.zeros((projected.shape[1],) * 2)
+    for start in range(0, len(projected), _BLOCK):
+        block = projected[start : start + _BLOCK].astype(np.float64)
+        gram += block.T @ block
     squares, vectors = np.linalg.eigh(gram)
     values = np.sqrt(np.maximum(squares[::-1], 0))
     # Below, it is the rounding of the squares.
     kept = min(count, int((values > 1e-6 * values[0]).sum()))
     right = vectors[:, ::-1][:, :kept].astype(np.float32)
-    left = projected @ right / np.maximum(values[:kept], 1e-30).astype(np.float32)
-    return values[:kept], left, (right if basis is None else basis @ right).T
+    return values[:kept], (right if basis is None else basis @ right).T
 
 
 def rate_bits(matrices: Sequence[CodedMatrix]) -> float:
@@ -85,7 +87,8 @@ def rate_bits(matrices: Sequence[CodedMatrix]) -> float:
     side = 0.0
     for matrix in matrices:
         side += matrix.symbols.size * matrix.low_bits + 32.0 * matrix.escaped.size
-        side += sum(symbols.entropy_bits(np.bincount(axis)[None]) for axis in (matrix.classes.rows, matrix.classes.cols))
+        for axis in (matrix.classes.rows, matrix.classes.cols):
+            side += symbols.entropy_bits(np.bincount(axis)[None])
     return side + symbols.entropy_bits(symbols.histogram(matrices))
 
 
@@ -95,15 +98,15 @@ def encode(weights: F32, mse: float, bits_max: float = float("inf")) -> Factors 
     Args:
         weights: `(rows, cols)`, finite.
         mse: above 0, in squared weight units.
-        bits_max: give up as soon as more are certain to be needed; a third is allowed for the plan's own error.
+        bits_max: give up when more are needed; a plan may promise a third more, it is no better than that.
     """
     rows, cols = weights.shape
     count = min(rows, cols, FACTORS_MAX, FACTOR_BYTES_MAX // (4 * cols))
-    energy = float(np.square(weights, dtype=np.float64).sum())
+    energy = _energy(weights)
     target = mse * rows * cols
     if not count or not 0 < target < energy:
         return None
-    singular, left, right = spectrum(weights, count)
+    singular, right = spectrum(weights, count)
     plan = _plan(singular, rows, cols, energy, target)
     if plan is None or _planned_bits(singular[: plan[0]], plan[1], rows, cols).sum() > bits_max * 4 / 3:
         return None
@@ -112,7 +115,7 @@ def encode(weights: F32, mse: float, bits_max: float = float("inf")) -> Factors 
         room = target - (energy - float(np.square(singular[:rank]).sum()))
         if room <= 0:
             continue
-        factors = _at_rank(weights, singular[:rank], left[:, :rank], right[:rank], target, room)
+        factors = _at_rank(weights, singular[:rank], right[:rank], target, room)
         if factors is not None and (best is None or factors.bits < best.bits):
             best = factors
     return best if best is not None and best.bits <= bits_max else None
@@ -124,7 +127,8 @@ def stream(tensors: Sequence[Factors], progress: Callable[[int], None] | None = 
         wire.varint(factors.v.shape[1]) + wire.varint(len(factors.shifts)) + bytes(factors.shifts)
         for factors in tensors
     )
-    return symbols.encode([matrix for factors in tensors for matrix in factors.matrices], progress, prefix=prefix)
+    matrices = [matrix for factors in tensors for matrix in factors.matrices]
+    return symbols.encode(matrices, progress, prefix=prefix)
 
 
 def _plan(singular: F64, rows: int, cols: int, energy: float, target: float) -> tuple[int, float] | None:
@@ -137,8 +141,8 @@ def _plan(singular: F64, rows: int, cols: int, energy: float, target: float) -> 
         # A bit more on all coefficients of a step c saves 2 ln 2 * c**2 / 12 each.
         price = np.log(2) / 6 * step**2
         wanted = int((np.square(singular) > noise + price * _planned_bits(singular, step, rows, cols)).sum())
-        left = energy - float(np.square(singular[:wanted]).sum())
-        if left + wanted * noise <= target:
+        rest = energy - float(np.square(singular[:wanted]).sum())
+        if rest + wanted * noise <= target:
             low, rank = step, wanted
         else:
             high = step
@@ -147,12 +151,11 @@ def _plan(singular: F64, rows: int, cols: int, energy: float, target: float) -> 
 
 def _planned_bits(singular: F64, step: float, rows: int, cols: int) -> F64:
     """Bits of each component's entries: Gaussian, uniformly quantized."""
-    return sum(  # type: ignore[return-value]
-        side * 0.5 * np.log2(1 + 2 * np.pi * np.e * np.square(singular / step) / side) for side in (rows, cols)
-    )
+    power = 2 * np.pi * np.e * np.square(singular / step)
+    return rows / 2 * np.log2(1 + power / rows) + cols / 2 * np.log2(1 + power / cols)
 
 
-def _at_rank(weights: F32, singular: F64, left: F32, right: F32, target: float, room: float) -> Factors | None:
+def _at_rank(weights: F32, singular: F64, right: F32, target: float, room: float) -> Factors | None:
     """Refine the step until the real error meets `target`. `room`: what quantization may add."""
     step = (12 * room / (singular.size * sum(weights.shape))) ** 0.5
     best, lost = None, target - room
@@ -162,11 +165,13 @@ def _at_rank(weights: F32, singular: F64, left: F32, right: F32, target: float, 
         # What an octave's rounding leaves of the scale goes to both factors alike.
         gain = singular / step * np.exp2((octaves - shifts) / 2)
         scale = float(np.float32(step**2 / singular[0]))
+        if scale < _SCALE_LEAST:
+            break
         v = np.rint(right * gain[:, None].astype(np.float32)).astype(np.int32)
         u = np.rint(_refit(weights, v, shifts, scale)).astype(np.int32)
-        if float(np.abs(u).max()) * float((np.abs(v) * factor_of(_ints(shifts))).max()) * len(v) >= EXACT:
+        if (np.abs(u) @ most_of_rows(v * factor_of(_ints(shifts)))).max() >= EXACT:
             break
-        error = float(np.square(weights - _product(u, v, _ints(shifts), scale), dtype=np.float64).sum())
+        error = _energy(weights - _product(u, v, _ints(shifts), scale))
         if error <= target:
             best = u, v, shifts, scale, error
         if 0.99 * target < error <= target:
@@ -190,7 +195,16 @@ def _refit(weights: F32, v: I32, shifts: F64, scale: float) -> F32:
 
 
 def _product(u: I32, v: I32, shifts: Sequence[int], step: float) -> F32:
-    return multiply(u.astype(np.float32), v * factor_of(shifts), np.full((1, 1), step, np.float32))
+    shifted = v.astype(np.float32) * factor_of(shifts)
+    return multiply(u.astype(np.float32), shifted, np.full((1, 1), step, np.float32))
+
+
+def _energy(values: F32) -> float:
+    """Sum of squares."""
+    return sum(
+        float(np.square(values[start : start + _BLOCK], dtype=np.float64).sum())
+        for start in range(0, len(values), _BLOCK)
+    )
 
 
 def _ints(shifts: F64) -> tuple[int, ...]:

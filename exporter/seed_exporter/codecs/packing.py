@@ -14,14 +14,14 @@ _PROPERTIES = (0, 3, 2 * 45 + 3)
 
 def pack(data: bytes, *, thorough: bool = True) -> tuple[int, bytes]:
     """The packing and its bytes; `thorough` tries LZMA as well (50 times slower than deflate on noise)."""
-    options = [(STORED, data), (DEFLATE, _deflate(data))]
+    options = [(STORED, data), (DEFLATE, _deflate(data, 9 if thorough else 6))]
     if thorough:
         options += [(LZMA, _lzma(data, properties)) for properties in _PROPERTIES]
     return min(options, key=lambda option: len(option[1]))
 
 
-def _deflate(data: bytes) -> bytes:
-    encoder = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+def _deflate(data: bytes, level: int) -> bytes:
+    encoder = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
     return encoder.compress(data) + encoder.flush()
 
 

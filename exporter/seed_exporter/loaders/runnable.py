@@ -12,6 +12,7 @@ import numpy as np
 from seed_exporter import skeleton
 from seed_exporter.graph import Graph, Weight, all_graphs
 from seed_runtime.errors import UnsupportedError
+from seed_runtime.skeleton import WEIGHTS_FILE
 
 Weights = Mapping[str, np.ndarray] | Callable[[Weight], np.ndarray]
 
@@ -22,8 +23,8 @@ def to_model_file(graph: Graph, folder: Path, weights: Weights | None = None) ->
     `weights` gives each tensor's data in the layout of `Weight.data`: a mapping by name, or a function
     that is called for one weight at a time. Without it the graph's own are written, to compare with.
     """
-    built = skeleton.build(graph, list(graph.weights))
-    with (folder / skeleton.WEIGHTS_FILE).open("wb") as file:
+    built = skeleton.draft(graph, list(graph.weights))
+    with (folder / WEIGHTS_FILE).open("wb") as file:
         for hole in built.holes:
             weight = graph.weights[hole.name]
             if weights is None:
@@ -42,25 +43,27 @@ def to_model_file(graph: Graph, folder: Path, weights: Weights | None = None) ->
 
 
 def check_runnable(graph: Graph) -> None:
-    """Return if ONNX Runtime has every operator of the graph.
+    """Return if ONNX Runtime has every operator of the graph, here and on a device.
 
     Raises:
         UnsupportedError: it can't run; the message names the operator, its domain and the node.
     """
-    built = skeleton.build(graph, list(graph.weights))
+    built = skeleton.draft(graph, list(graph.weights))
     with tempfile.TemporaryDirectory(prefix="seed-check-") as name:
         path = Path(name) / "model.onnx"
         path.write_bytes(built.data)
         # Operators don't depend on values: a file of one hole costs no disk, and nothing is folded from it.
-        with (Path(name) / skeleton.WEIGHTS_FILE).open("wb") as file:
+        with (Path(name) / WEIGHTS_FILE).open("wb") as file:
             file.truncate(built.weights_size)
         if _open(path, optimize=False) is None:
+            skeleton.build(graph, list(graph.weights))
             return
         # Some models run only after optimization, or with their real constants.
         path.unlink()
         problem = _open(to_model_file(graph, Path(name)), optimize=True)
     if problem is not None:
         raise UnsupportedError(_explain(graph, problem))
+    skeleton.build(graph, list(graph.weights))
 
 
 def _open(path: Path, *, optimize: bool) -> str | None:

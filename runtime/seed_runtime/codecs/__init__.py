@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from seed_runtime.codecs import grid, lowrank, raw, split
+from seed_runtime.codecs import grid, lowrank, moments, raw, split
 from seed_runtime.codecs.spread import Values
-from seed_runtime.errors import UnsupportedError
+from seed_runtime.errors import too_new
 from seed_runtime.format.header import Hole
 
 Decode = Callable[[Sequence[Hole], Iterator[memoryview], str], Iterator[Values]]
@@ -31,6 +31,7 @@ CODECS = {
         Codec(1, "raw", raw.decode),
         Codec(2, "grid", grid.decode),
         Codec(3, "split", split.decode),
+        Codec(4, "moments", moments.decode),
         Codec(5, "lowrank", lowrank.decode),
     )
 }
@@ -40,7 +41,5 @@ BY_NAME = {codec.name: codec for codec in CODECS.values()}
 def by_number(number: int, where: str) -> Codec:
     """The decoder, or UnsupportedError: a seed may use a codec that came after this runtime."""
     if number not in CODECS:
-        raise UnsupportedError(
-            f"{where}: codec {number} is unknown to this runtime; update it: pip install -U seed-runtime"
-        )
+        raise too_new(where, f"codec {number}")
     return CODECS[number]

@@ -29,8 +29,9 @@ def decode(holes: Sequence[Hole], chunks: Iterator[memoryview], where: str) -> I
         yield from spreaders[piece.index].spread(piece, values)
 
 
+@np.errstate(over="ignore")
 def dequantize(piece: Piece) -> F32:
-    """The weights of one piece, `(piece.stop - piece.start,)`."""
+    """The weights of one piece, `(piece.stop - piece.start,)`; infinite where the product is too large."""
     matrix, steps = piece.matrix, piece.matrix.steps
     integers = integers_of(piece)
     out = np.empty(integers.size, np.float32)

@@ -4,8 +4,9 @@ W[i, j] = scale[i] * p[i, j], with p = sum over r of U[i, r] * V[r, j] * 2**shif
 scale[i] = step of U's row i * step of V. Four roundings at most, in this order: the row's step, scale[i] and
 W[i, j] to float32, then to the type in which the model stores it.
 
-p is below 2**24, as is every sum of some of its terms, so float32 holds it exactly: whichever order a BLAS
-adds in, and with fused operations or without, every machine decodes the same bits.
+The sum over r of |U[i, r]| * max over j of |V[r, j]| * 2**shift[r] is below 2**24, so float32 holds p and
+every partial sum of it exactly: whichever order a BLAS adds in, and with fused operations or without, every
+machine decodes the same bits.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from seed_runtime.codecs.floats import STORED_AS, to_storage
 from seed_runtime.codecs.grid import integers_of
@@ -96,6 +98,12 @@ def factor_of(shifts: Sequence[int]) -> F32:
     return np.ldexp(np.float32(1), np.array(shifts, np.int32)).astype(np.float32)[:, None]
 
 
+def most_of_rows(v: F32) -> npt.NDArray[np.float64]:
+    """Largest magnitude in each row, `(rank,)`."""
+    most: npt.NDArray[np.float64] = np.maximum(v.max(axis=1), -v.min(axis=1)).astype(np.float64)
+    return most
+
+
 def _read_shape(head: Cursor, hole: Hole) -> Shape:
     cols = head.varint("columns", limit=SIDE_MAX, least=1)
     if hole.count % cols:
@@ -132,7 +140,8 @@ class _Product:
     def __init__(self, index: int, shape: Shape, scales: F32, rows: int, where: str) -> None:
         self.index = index
         self._shape, self._scales, self._rows, self._where = shape, scales, rows, where
-        self._v, self._filled, self._v_most = np.empty(shape.rank * shape.cols, np.float32), 0, 0.0
+        self._v, self._filled = np.empty(shape.rank * shape.cols, np.float32), 0
+        self._v_most = np.empty(0)
         # As many rows as make a window of W.
         self._u = np.empty((min(rows, max(1, WINDOW // max(shape.cols, shape.rank))), shape.rank), np.float32)
         self._row, self._pending = 0, 0
@@ -144,7 +153,7 @@ class _Product:
         if self._filled == self._v.size:
             v = self._v.reshape(self._shape.rank, -1)
             v *= factor_of(self._shape.shifts)
-            self._v_most = float(max(v.max(), -v.min()))
+            self._v_most = most_of_rows(v)
 
     def multiply(self, values: Values) -> Iterator[F32]:
         """The next elements of U; the rows of W that they complete."""
@@ -161,7 +170,7 @@ class _Product:
                 self._row, self._pending = self._row + block, 0
 
     def _block(self, u: F32) -> Iterator[F32]:
-        most = float(max(u.max(), -u.min())) * self._v_most * self._shape.rank
+        most = float((np.abs(u) @ self._v_most).max())
         if most >= EXACT:
             raise FormatError(self._where, f"sums of up to {most:.0f} are not exact")
         v, scales = self._v.reshape(self._shape.rank, -1), self._scales

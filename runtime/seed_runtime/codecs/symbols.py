@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from seed_runtime.codecs.lanes import PROBABILITY_BITS, SLOTS, U32, LaneDecoder, decoding_table
+from seed_runtime.codecs.lanes import PROBABILITY_BITS, SLOTS, STATE_LEAST, U32, LaneDecoder, decoding_table
 from seed_runtime.errors import FormatError, LimitError
 from seed_runtime.format.packing import unpack
 from seed_runtime.format.wire import Cursor
@@ -129,8 +129,11 @@ class SymbolReader:
             chunk_stop = min(chunk_start + CHUNK_DECODED_MAX, total)
             payload = Cursor(self._chunk("data"), f"{self.where}: chunk")
             if lanes is None:
-                states = payload.take(4 << self._lanes_log2, "lane states")
-                lanes = LaneDecoder(self._tables, np.frombuffer(states, "<u4").astype(np.uint32))
+                coded = payload.take(4 << self._lanes_log2, "lane states")
+                states = np.frombuffer(coded, "<u4").astype(np.uint32)
+                if (states < STATE_LEAST).any():
+                    raise FormatError(payload.where, f"a lane's state is below {STATE_LEAST:,}")
+                lanes = LaneDecoder(self._tables, states)
             lanes.load(payload.take(2 * payload.varint("words", limit=CHUNK_CODED_MAX // 2), "words"))
             planes = self._read_planes(payload, ends, chunk_start, chunk_stop)
             escapes = _Escapes(payload)
@@ -272,7 +275,11 @@ def _matrix(shape: _Shape, codes: U8, row_class: U8, col_class: U8, classes: int
             codes = codes[live_rows]
         # Eighths of an octave, exact in float32: step * (1 + code % 8 / 8) * 2 ** (code // 8), rounded once.
         factor = np.ldexp((8 + (codes & 7)).astype(np.float32), (codes >> 3).astype(np.int32) - 3)
-        steps = (steps * factor[:, None]).astype(np.float32)
+        with np.errstate(over="ignore"):
+            steps = (steps * factor[:, None]).astype(np.float32)
+        # An infinite step would make NaN of a zero.
+        if not np.isfinite(steps).all():
+            raise FormatError(where, "the quantization step of a row is not valid")
     return Matrix(
         rows,
         cols,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Final
 
-from seed_runtime.errors import FormatError, LimitError
+from seed_runtime.errors import FormatError, LimitError, too_new
 from seed_runtime.format import wire
 from seed_runtime.format.dtypes import BY_CODE, DType
 from seed_runtime.format.wire import Cursor
@@ -137,20 +137,21 @@ class Header:
 def parse(data: bytes | memoryview, body_size: int) -> Header:
     """The header in `data`; the parts and chunks it lists must fill exactly `body_size` bytes."""
     sections = dict(_sections(Cursor(data, "header")))
-    for section in REQUIRED:
-        if section not in sections:
-            raise FormatError("header", f"section {section:#06x} is missing")
     ignored = {}
+    # First what is new: a section that this runtime doesn't know may be the reason why another one is missing.
     for section, payload in sections.items():
         if section in REQUIRED:
             continue
         if not section & OPTIONAL:
-            raise FormatError("header", f"section {section:#06x} is critical and unknown to this runtime")
+            raise too_new("header", f"section {section:#06x}")
         limit = _SECTION_MAX.get(section)
         if limit is None:
             ignored[section] = len(payload)
         elif len(payload) > limit:
             raise LimitError(f"header: section {section:#06x}", len(payload), limit)
+    for section in REQUIRED:
+        if section not in sections:
+            raise FormatError("header", f"section {section:#06x} is missing")
     model = _model(Cursor(sections[MODEL], "header, MODEL"))
     weights_size, digest, working = _weights(Cursor(sections[WEIGHTS], "header, WEIGHTS"))
     holes = _holes(Cursor(sections[HOLES], "header, HOLES"), weights_size)
@@ -264,11 +265,11 @@ def _parts(cursor: Cursor) -> tuple[Part, ...]:
             size=cursor.varint("size of part", limit=PART_CODED_MAX),
             digest=bytes(cursor.take(DIGEST_BYTES, "digest of part")),
         )
+        if part.kind != ONNX_SKELETON and not part.kind & OPTIONAL:
+            raise too_new(cursor.where, f"part kind {part.kind:#06x}")
         # The skeleton comes first, so that a reader of a pipe can refuse it before any weights arrive.
         if (part.kind == ONNX_SKELETON) != (index == 0) or (index and part.kind <= parts[-1].kind):
             raise FormatError(cursor.where, f"part {index} may not be of kind {part.kind:#06x}")
-        if part.kind != ONNX_SKELETON and not part.kind & OPTIONAL:
-            raise FormatError(cursor.where, f"part kind {part.kind:#06x} is critical and unknown to this runtime")
         parts.append(part)
     cursor.end()
     return tuple(parts)
@@ -279,7 +280,7 @@ def _holes(cursor: Cursor, weights_size: int) -> tuple[Hole, ...]:
     for _ in range(cursor.varint("number of holes", limit=TENSORS_MAX)):
         code = cursor.uint(1, "dtype")
         if code not in BY_CODE:
-            raise FormatError(cursor.where, f"dtype {code} is unknown")
+            raise too_new(cursor.where, f"dtype {code}")
         skip = cursor.varint("skip", limit=SKIP_MAX)
         rank = cursor.varint("rank", limit=RANK_MAX)
         dims = tuple(cursor.varint("dimension", limit=WEIGHTS_MAX, least=1) for _ in range(rank))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
-from seed_runtime.errors import FormatError, LimitError
+from seed_runtime.errors import FormatError, LimitError, too_new
 from seed_runtime.format.wire import Cursor
 from seed_runtime.limits import LZMA_DICTIONARY_MAX
 
@@ -36,7 +36,7 @@ def unpack(packing: int, data: memoryview, raw_size: int, where: str) -> bytes |
     elif packing == LZMA:
         raw = _unlzma(data, raw_size, where)
     else:
-        raise FormatError(where, f"packing {packing} is unknown")
+        raise too_new(where, f"packing {packing}")
     if len(raw) != raw_size:
         raise FormatError(where, f"{len(raw):,} bytes unpacked, {raw_size:,} announced")
     return raw

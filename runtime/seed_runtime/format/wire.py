@@ -5,12 +5,14 @@ A varint is unsigned LEB128 in its shortest form, below 2**63 (SPEC.md, "Primiti
 
 from __future__ import annotations
 
+import re
 import struct
 
 from seed_runtime.errors import FormatError, LimitError
 from seed_runtime.limits import STRING_MAX
 
 _VARINT_BYTES_MAX = 9
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class Cursor:
@@ -61,19 +63,27 @@ class Cursor:
         return value
 
     def string(self, field: str) -> str:
-        """UTF-8 behind its length, printable, at most STRING_MAX bytes."""
+        """UTF-8 behind its length, `printable`, at most STRING_MAX bytes."""
         raw = self.take(self.varint(f"length of {field}", limit=STRING_MAX), field)
         try:
             text = str(raw, "utf-8")
         except UnicodeDecodeError:
             raise FormatError(self.where, f"{field} is not UTF-8") from None
-        if not text.isprintable():
+        if not printable(text):
             raise FormatError(self.where, f"{field} holds characters that can't be printed")
         return text
 
     def end(self) -> None:
         if self.remaining:
             raise FormatError(self.where, f"{self.remaining:,} bytes too many")
+
+
+def printable(text: str) -> bool:
+    """Whether nothing in it could move a terminal's cursor or turn the direction of writing.
+
+    Not `str.isprintable`: what that refuses grows smaller with each version of Unicode.
+    """
+    return _UNPRINTABLE.search(text) is None
 
 
 def uint(value: int, size: int) -> bytes:
@@ -97,6 +107,6 @@ def varint(value: int) -> bytes:
 
 def string(text: str) -> bytes:
     raw = text.encode()
-    if len(raw) > STRING_MAX or not text.isprintable():
+    if len(raw) > STRING_MAX or not printable(text):
         raise ValueError(f"a string holds at most {STRING_MAX} printable bytes: {text!r}")
     return varint(len(raw)) + raw

@@ -1,0 +1,124 @@
+"""The whole way of one real model: Magika, which tells a file's type from its bytes, as a seed.
+
+Exports the ONNX file of the PyPI wheel that `make demo` fetched, runs the seed as a device would, under a memory
+limit, on real files, and puts the answers of the original and of the seed side by side.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL = "magika/models/standard_v3_3/"
+BLOCK, HALF, PADDING = 4096, 1024, 256
+"""What of a file the model reads: the stripped first and last 1,024 bytes, padded with 256."""
+LIMIT = "96MB"
+FILES = ("README.md", "pyproject.toml", "Makefile", "demo/demo.py", ".ci/run", "LICENSE")
+WIDTH = 46
+
+
+def main() -> None:
+    """Print what happens, step by step."""
+    cache = Path(os.environ.get("SEED_DEMO_CACHE", ROOT / ".cache/demo"))
+    wheel = next(iter(sorted(cache.glob("magika-*.whl"))), None)
+    if wheel is None:
+        sys.exit("the model is missing; fetch it with: make demo")
+    with zipfile.ZipFile(wheel) as archive:
+        model = cache / "magika.onnx"
+        model.write_bytes(archive.read(MODEL + "model.onnx"))
+        labels = json.loads(archive.read(MODEL + "config.min.json"))["target_labels_space"]
+
+    files = [*(ROOT / name for name in FILES), wheel]
+    inputs = cache / "files.npz"
+    np.savez(inputs, bytes=np.stack([features(path.read_bytes()) for path in files]))
+
+    print(f"1. Export {model.name}, {megabytes(model.stat().st_size)}, to a seed: seed-export magika.onnx -o magika.seed")
+    seed = cache / "magika.seed"
+    began = time.perf_counter()
+    exported = call("seed_exporter.cli", str(model), "-o", str(seed), "--calib", str(inputs), "--json")
+    took = time.perf_counter() - began
+    print(bar("magika.onnx", model.stat().st_size, model.stat().st_size))
+    print(bar("magika.seed", exported["bytes"], model.stat().st_size))
+    print(
+        f"   {exported['ratio']:.1f}x smaller than the weights, {exported['bits_per_weight']:.2f} bits each; "
+        f"{took:.1f} s with all checks\n"
+    )
+
+    print(f"2. Check it as a device would: seed-run magika.seed --verify --max-memory {LIMIT}")
+    verdict = call("seed_runtime.cli", str(seed), "--verify", "--max-memory", LIMIT, "--json")
+    print(f"   digests and golden sample: {'ok' if verdict['ok'] else 'FAILED'}, sha256 {verdict['digest'][:16]}...\n")
+
+    print(f"3. Assemble and time it: seed-run magika.seed --bench --max-memory {LIMIT}")
+    timing = call("seed_runtime.cli", str(seed), "--bench", "--max-memory", LIMIT, "--json")
+    latency = timing["latency_ms"]
+    print(
+        f"   assembled in {timing['assemble_s']:.2f} s; one file takes {latency['p50']:.1f} ms "
+        f"(99 % within {latency['p99']:.1f} ms); the whole process peaked at {timing['peak_rss_mib']:.0f} MiB\n"
+    )
+
+    print(f"4. Ask both about real files: seed-run magika.seed --input files.npz --max-memory {LIMIT}")
+    answers = cache / "answers.npz"
+    call("seed_runtime.cli", str(seed), "--input", str(inputs), "--output", str(answers), "--max-memory", LIMIT)
+    with np.load(answers) as arrays:
+        ours = next(iter(arrays.values())).reshape(len(files), -1)
+    theirs = original(model, inputs)
+    print(f"   {'file':32}{'original':>22}{'seed':>22}")
+    for path, before, after in zip(files, theirs, ours, strict=True):
+        print(f"   {path.name[:31]:32}{answer(before, labels):>22}{answer(after, labels):>22}")
+    same = int((theirs.argmax(1) == ours.argmax(1)).sum())
+    print(f"   the same type for {same} of {len(files)} files; largest difference {np.abs(theirs - ours).max():.4f}")
+    if same != len(files):
+        sys.exit("the seed answers otherwise than the original")
+
+
+def features(data: bytes) -> np.ndarray:
+    """`(2048,)` int32: what the model reads of a file."""
+    start, end = data[:BLOCK].lstrip()[:HALF], data[-BLOCK:].rstrip()[-HALF:]
+    row = np.full(2 * HALF, PADDING, np.int32)
+    row[: len(start)] = np.frombuffer(start, np.uint8)
+    row[2 * HALF - len(end) :] = np.frombuffer(end, np.uint8)
+    return row
+
+
+def original(model: Path, inputs: Path) -> np.ndarray:
+    """Scores of the original model, `(files, types)`."""
+    import onnxruntime
+
+    with np.load(inputs) as arrays:
+        (scores,) = onnxruntime.InferenceSession(model).run(None, dict(arrays))
+    return np.asarray(scores)
+
+
+def call(module: str, *arguments: str) -> Any:
+    """Run a command of ours in a process of its own; its JSON, if it printed any."""
+    done = subprocess.run([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{module} {' '.join(arguments)} ended with {done.returncode}")
+    return json.loads(done.stdout) if "--json" in arguments else None
+
+
+def bar(name: str, size: int, largest: int) -> str:
+    """One line of a picture."""
+    return f"   {name:14}{'█' * max(1, round(WIDTH * size / largest)):{WIDTH}} {megabytes(size):>8}"
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:.2f} MB"
+
+
+def answer(scores: np.ndarray, labels: list[str]) -> str:
+    best = int(scores.argmax())
+    return f"{labels[best]} {100 * scores[best]:.1f} %"
+
+
+if __name__ == "__main__":
+    main()

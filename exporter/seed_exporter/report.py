@@ -1,0 +1,127 @@
+"""What an export did, for a terminal and as a page."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+from seed_exporter.export import Result
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; --ink: light-dark(#1a1d21, #e8e6e1); --soft: light-dark(#6b7280, #9aa0a8);
+  --line: light-dark(#e3e5e8, #33373d); --bar: #2f8f6b; --was: light-dark(#c9ced6, #4a5058); }}
+body {{ font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: light-dark(#fff, #15171a);
+  max-width: 62rem; margin: 2.5rem auto; padding: 0 1.25rem; }}
+h1 {{ font-size: 1.5rem; margin: 0 0 .25rem; }} h2 {{ font-size: 1.05rem; margin: 2.25rem 0 .5rem; }}
+p.sub, td.soft, caption {{ color: var(--soft); }}
+.row {{ display: grid; grid-template-columns: 7rem 1fr 9rem; gap: .75rem; align-items: center; margin: .3rem 0; }}
+.row i {{ display: block; height: 1.1rem; border-radius: 3px; background: var(--bar); min-width: 2px; }}
+.row i.was {{ background: var(--was); }} .row b {{ font-weight: 500; text-align: right; }}
+table {{ border-collapse: collapse; width: 100%; font-size: 14px; }}
+th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); }}
+th {{ font-weight: 500; color: var(--soft); }} td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums; }}
+.scroll {{ overflow-x: auto; }}
+</style>
+<h1>{title}</h1><p class="sub">{subtitle}</p>
+<h2>Size</h2>{sizes}
+<h2>Outputs, against the original</h2><div class="scroll">{outputs}</div>
+<h2>Where the bytes went</h2>{parts}
+<h2>Weights</h2><div class="scroll">{weights}</div>
+<h2>Time</h2>{times}
+</html>
+"""
+
+
+def text(result: Result) -> str:
+    """The summary that the command prints."""
+    lines = [
+        f"{result.path}: {size(result.bytes)} for {size(result.seed.header.model.source_bytes)} of weights, "
+        f"{result.ratio:.2f}x smaller, {result.bits_per_weight:.2f} bits per weight "
+        f"({result.parameters / 1e6:.2f} M parameters)",
+        f"outputs against the original's, on {result.inputs} inputs:",
+    ]
+    for name, error in result.outputs.items():
+        if error.identical:
+            lines.append(f"  {name}: identical")
+            continue
+        agree = "" if error.agreement is None else f", {100 * error.agreement:.1f} % of the largest scores agree"
+        lines.append(f"  {name}: error {100 * error.relative:.2f} % (RMS), cosine {error.cosine:.6f}{agree}")
+    lines.append("encoded and checked in " + ", ".join(f"{step} {t:.1f} s" for step, t in result.seconds.items()))
+    lines.append(f"run it: seed-run {result.path} --verify")
+    return "\n".join(lines)
+
+
+def write(path: Path, result: Result) -> None:
+    """One page that needs nothing but itself."""
+    model = result.seed.header.model
+    path.write_text(
+        _PAGE.format(
+            title=html.escape(f"{model.model_id}, version {model.version}"),
+            subtitle=html.escape(
+                f"{result.parameters:,} parameters, {result.ratio:.2f}x smaller than its weights, "
+                f"{result.bits_per_weight:.2f} bits per weight"
+            ),
+            sizes=_bars([("original", model.source_bytes, "was"), ("seed", result.bytes, "")]),
+            outputs=_outputs(result),
+            parts=_bars(
+                [
+                    *((f"{stream.codec} ({len(stream.names)})", stream.size, "") for stream in result.seed.streams),
+                    ("graph", len(result.seed.part), ""),
+                    ("header", result.bytes - result.seed.header.body_size, ""),
+                ]
+            ),
+            weights=_weights(result),
+            times=_bars([(step, seconds, "") for step, seconds in result.seconds.items()], "s"),
+        ),
+        encoding="utf-8",
+    )
+
+
+def size(count: float) -> str:
+    """Bytes as people read them: powers of 1000."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.2f} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def _bars(rows: list[tuple[str, float, str]], unit: str = "B") -> str:
+    largest = max((value for _, value, _ in rows), default=1) or 1
+    return "".join(
+        f'<div class="row"><span>{html.escape(name)}</span>'
+        f'<span><i class="{css}" style="width:{100 * value / largest:.2f}%"></i></span>'
+        f"<b>{size(value) if unit == 'B' else f'{value:.2f} s'}</b></div>"
+        for name, value, css in rows
+    )
+
+
+def _outputs(result: Result) -> str:
+    rows = "".join(
+        f"<tr><td>{html.escape(name)}</td><td class=n>{100 * error.relative:.3f} %</td><td class=n>{error.largest:.3g}"
+        f"</td><td class=n>{error.cosine:.6f}</td><td class=n>"
+        f"{'' if error.agreement is None else f'{100 * error.agreement:.1f} %'}</td></tr>"
+        for name, error in result.outputs.items()
+    )
+    return (
+        "<table><tr><th>output<th class=n>error, RMS<th class=n>largest<th class=n>cosine<th class=n>same largest"
+        f" score</tr>{rows}</table><p class=sub>On {result.inputs} inputs.</p>"
+    )
+
+
+def _weights(result: Result) -> str:
+    rows = []
+    for name, weight in result.graph.weights.items():
+        coding = result.codings[name]
+        detail = f"step {coding.step:.3g}" if coding.step else "exact"
+        if coding.mantissa_bits is not None:
+            detail = f"{coding.mantissa_bits} mantissa bits"
+        shape = "x".join(map(str, weight.shape))
+        rows.append(
+            f"<tr><td>{html.escape(name)}</td><td>{shape}</td><td>{weight.dtype.name}</td>"
+            f"<td>{coding.codec}</td><td class=soft>{detail}</td><td class=n>{size(weight.size)}</td></tr>"
+        )
+    head = "<tr><th>weight<th>shape<th>type<th>codec<th>precision<th class=n>in the source</tr>"
+    return f"<table>{head}{''.join(rows)}</table>"

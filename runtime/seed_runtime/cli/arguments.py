@@ -1,0 +1,146 @@
+"""The command line of `seed-run`, as one checked record."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from seed_runtime.errors import UsageError
+from seed_runtime.version import __version__
+
+_ACTIONS: Final = ("inspect", "verify", "assemble", "bench")
+_NOT_YET: Final = {
+    "fine_tune": "--fine-tune",
+    "mode": "--mode",
+    "tuned": "-o",
+    "apply": "--apply",
+    "text": "--text",
+    "serve": "--serve",
+}
+
+_EXAMPLES: Final = """\
+examples:
+  seed-run model.seed --inspect
+  seed-run model.seed --verify --json
+  seed-run model.seed --input x.npz --output y.npz --max-memory 64MB
+  seed-run model.seed --assemble folder
+  seed-run model.seed --bench --input x.npz
+  curl -s https://example.org/model.seed | seed-run - --input x.npz
+
+input:
+  .npz with one array per model input, by name, or .npy for a model with one input. An array with as many axes
+  as the input is one batch; with one axis more, its first axis counts calls; an input given once serves every
+  call. Integers are converted where every value fits, floats only to wider floats; anything else is refused.
+
+settings, in the order in which they count:
+  the flag; SEED_MAX_MEMORY, SEED_THREADS, SEED_CACHE_LIMIT; max-memory, threads and cache-limit in
+  $XDG_CONFIG_HOME/seed/config.toml. SEED_DEBUG=1 shows the traceback of an error, NO_COLOR=1 plain text.
+
+exit codes:
+  0 ok, 1 internal error, 2 usage, 3 the input can't be used, 10 corrupt seed, 12 this device, backend or
+  runtime can't take it, or the golden sample differs, 13 no disk space, 14 memory budget, 130 interrupted
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done. `action` is one of inspect, verify, assemble, bench and run."""
+
+    seed: str
+    """A path, or `-`."""
+    action: str
+    folder: str | None
+    """Of --assemble."""
+    input: str | None
+    output: str | None
+    runs: int | None
+    max_memory: int | None
+    """[B]"""
+    threads: int | None
+    cache_limit: int
+    """[B]"""
+    use_cache: bool
+    json: bool
+    quiet: bool
+
+
+def parse(argv: Sequence[str] | None) -> Job:
+    """The job of a command line. UsageError, or SystemExit by argparse, for one that can't be."""
+    options = _parser().parse_args(argv)
+    for name, flag in _NOT_YET.items():
+        if getattr(options, name) is not None:
+            raise UsageError(f"{flag} is not part of this version; `seed-run --help` lists what is")
+    if options.seed is None:
+        raise UsageError("which seed? give its path, or - for a pipe: seed-run model.seed --inspect")
+    action = next((name for name in _ACTIONS if getattr(options, name)), "run")
+    _check(options, action)
+
+    from seed_runtime.cli import settings
+
+    return Job(
+        seed=options.seed,
+        action=action,
+        folder=options.assemble,
+        input=options.input,
+        output=options.output,
+        runs=options.runs,
+        max_memory=settings.max_memory(options.max_memory),
+        threads=settings.threads(options.threads),
+        cache_limit=settings.cache_limit(),
+        use_cache=not options.no_cache,
+        json=options.json,
+        quiet=options.quiet,
+    )
+
+
+def _check(options: argparse.Namespace, action: str) -> None:
+    """Refuse what contradicts itself."""
+    if options.assemble == "":
+        raise UsageError("--assemble needs the name of a folder")
+    if options.seed == "-" and options.input == "-":
+        raise UsageError("the seed and the input can't both come from stdin; save one of them to a file")
+    if options.input is not None and action not in ("run", "bench"):
+        raise UsageError(f"--{action} takes no --input")
+    if options.output is not None:
+        if action != "run":
+            raise UsageError(f"--{action} takes no --output")
+        if options.output == "-" and options.json:
+            raise UsageError("--json and --output - would both write to stdout; give --output a file")
+        if options.output.endswith(".npy"):
+            raise UsageError("outputs are written by name into one .npz; give --output a name that ends with .npz")
+    if options.runs is not None and action != "bench":
+        raise UsageError("--runs belongs to --bench")
+    if options.runs is not None and options.runs < 1:
+        raise UsageError(f"--runs {options.runs}: at least one run is needed")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="seed-run",
+        description="Look into a seed, check it, assemble it, run it.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("seed", nargs="?", metavar="model.seed", help="the seed; - reads it from a pipe")
+    add("--input", metavar="FILE", help="run the model on x.npz, x.npy, or - for stdin")
+    add("--output", metavar="FILE", help="write the outputs to y.npz, or - for stdout; without it, show them")
+    add("--max-memory", metavar="SIZE", help="limit of the whole process, such as 64MB or 64MiB")
+    add("--threads", metavar="N", help="threads of the model's run (default: one per core)")
+    actions = parser.add_mutually_exclusive_group()
+    actions.add_argument("--inspect", action="store_true", help="show what the seed holds and what it needs")
+    actions.add_argument("--verify", action="store_true", help="check every digest, then the golden sample")
+    actions.add_argument("--assemble", metavar="DIR", help="write model.onnx and its weights as the folder DIR")
+    actions.add_argument("--bench", action="store_true", help="time assembly and runs, on --input or the golden one")
+    add("--runs", metavar="N", type=int, help="timed runs of --bench (default: up to 100 in 10 s)")
+    add("--no-cache", action="store_true", help="assemble in a temporary folder and remove it afterwards")
+    add("--json", action="store_true", help="print the results as one JSON object")
+    add("-q", "--quiet", action="store_true", help="no notes and no progress on stderr")
+    add("--version", action="version", version=f"seed-run {__version__}")
+    reserved: dict[str, Any] = {"nargs": "?", "const": "", "help": argparse.SUPPRESS}
+    for name, flag in _NOT_YET.items():
+        add(flag, dest=name, **reserved)
+    return parser

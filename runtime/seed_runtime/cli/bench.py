@@ -1,0 +1,103 @@
+"""`--bench`: how long assembly and runs take here, and how much memory."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from seed_runtime.backends import Feeds
+from seed_runtime.budget import peak_rss
+from seed_runtime.cli import stored
+from seed_runtime.cli.arguments import Job
+from seed_runtime.cli.common import cache_of, golden_shapes, opened, session_of
+from seed_runtime.cli.inputs import bind
+from seed_runtime.cli.terminal import Terminal, heading, mib, print_json, table
+from seed_runtime.errors import InputError
+from seed_runtime.golden import Golden
+from seed_runtime.seed import Seed, Session
+
+WARM_UP: Final = 3
+RUNS_MIN, RUNS_MAX, RUNS_S = 10, 100, 10.0
+"""Without --runs: as many as fit into RUNS_S seconds, within these bounds."""
+
+
+def bench(job: Job, terminal: Terminal) -> int:
+    """Assemble into a fresh place, then time runs on the first call of the input, or on the golden sample's."""
+    with contextlib.ExitStack() as stack:
+        seed = stack.enter_context(opened(job))
+        specs = seed.inputs()
+        if job.input is not None:
+            calls = bind(stack.enter_context(stored.opened(job.input)), specs)
+            shapes: Feeds | None = calls.shapes()
+            beside = calls.beside
+        else:
+            shapes, beside = golden_shapes(seed, specs), 0
+            if shapes is None:
+                raise InputError(f"{seed.name} holds no golden sample; give an input: --bench --input x.npz")
+        cache = stack.enter_context(cache_of(job, fresh=True))
+        session = stack.enter_context(session_of(job, seed, cache, terminal, shapes, beside=beside))
+        feeds = next(iter(calls)) if job.input is not None else _golden_feeds(seed, session)
+        latencies = _timed(session, feeds, job.runs, terminal)
+        values: dict[str, Any] = {
+            "assemble_s": round(session.assembly_seconds, 4),
+            "assemble_peak_rss_mib": mib(session.assembly_peak),
+            "opening_s": round(session.opening_seconds, 4),
+            "latency_ms": {f"p{share}": round(1000 * percentile(latencies, share), 4) for share in (50, 90, 99)},
+            "runs": len(latencies),
+            "peak_rss_mib": mib(peak_rss()),
+            "planned_mib": mib(session.needed_bytes),
+            "mode": session.plan.mode,
+            "threads": session.plan.threads,
+            "input": "golden sample" if job.input is None else job.input,
+        }
+    terminal.clear()
+    if job.json:
+        print_json(values)
+    else:
+        _print(values, seed)
+    return 0
+
+
+def percentile(values: Sequence[float], share: int) -> float:
+    """The nearest-rank percentile: a value that was measured."""
+    return sorted(values)[max(0, math.ceil(share / 100 * len(values)) - 1)]
+
+
+def _golden_feeds(seed: Seed, session: Session) -> Feeds:
+    assert seed.header.golden is not None  # noqa: S101  golden_shapes has seen to it
+    return Golden.unpack(seed.header.golden).feeds(session.inputs)
+
+
+def _timed(session: Session, feeds: Feeds, runs: int | None, terminal: Terminal) -> list[float]:
+    """Seconds of each run after the warm-up."""
+    for _ in range(WARM_UP):
+        session.run(feeds)
+    show = terminal.progress("running")
+    latencies: list[float] = []
+    begin = time.perf_counter()
+    while len(latencies) < (runs or RUNS_MAX):
+        if runs is None and len(latencies) >= RUNS_MIN and time.perf_counter() - begin > RUNS_S:
+            break
+        start = time.perf_counter()
+        session.run(feeds)
+        latencies.append(time.perf_counter() - start)
+        if show is not None:
+            show(len(latencies), runs or RUNS_MAX)
+    return latencies
+
+
+def _print(values: dict[str, Any], seed: Seed) -> None:
+    latency = ", ".join(f"{name} {value:.4g} ms" for name, value in values["latency_ms"].items())
+    print(heading(seed.name))
+    rows = [
+        ("assembly", f"{values['assemble_s']:.3g} s, peak {values['assemble_peak_rss_mib']} MiB"),
+        ("opening", f"{values['opening_s']:.3g} s"),
+        ("run", latency),
+        ("", f"{values['runs']} runs on {values['input']}, {values['threads']} threads, mode {values['mode']}"),
+        ("peak memory", f"{values['peak_rss_mib']} MiB"),
+    ]
+    for line in table(rows):
+        print(line)

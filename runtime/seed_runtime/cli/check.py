@@ -1,0 +1,93 @@
+"""`--verify` and `--assemble`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE
+from seed_runtime.budget import peak_rss
+from seed_runtime.cli.arguments import Job
+from seed_runtime.cli.common import cache_of, golden_shapes, opened, session_of
+from seed_runtime.cli.terminal import Terminal, mib, print_json, size_text
+from seed_runtime.errors import FormatError, SeedError, UnsupportedError
+
+
+def verify(job: Job, terminal: Terminal) -> int:
+    """Check all digests, the copy in the cache, and the golden sample.
+
+    With --json an object is printed for a seed that fails, too. `golden` is null where there is no sample, or where
+    it wasn't reached.
+    """
+    result: dict[str, Any] = {"ok": False, "digest": None, "golden": None}
+    try:
+        _verify(job, terminal, result)
+    except SeedError as error:
+        if job.json:
+            terminal.clear()
+            print_json({**result, "error": str(error)})
+        raise
+    terminal.clear()
+    if job.json:
+        print_json(result)
+        return 0
+    sample = f"the golden sample agrees ({_distance(result['golden_distance'])})"
+    print(f"ok: {result['model_id']} version {result['model_version']}, digest {result['digest']}")
+    print(sample if result["golden"] else "the seed holds no golden sample: its answers were not checked")
+    return 0
+
+
+def _verify(job: Job, terminal: Terminal, result: dict[str, Any]) -> None:
+    with opened(job) as seed:
+        result |= {
+            "digest": seed.digest.hex(),
+            "model_id": seed.header.model.model_id,
+            "model_version": seed.header.model.version,
+            "weights_digest": seed.header.weights_digest.hex(),
+        }
+        shapes = golden_shapes(seed, seed.inputs())
+        if shapes is None:
+            # Nothing to run: digests alone, which need no backend.
+            seed.plan_assembly(job.max_memory)
+            seed.check(terminal.progress("checking"))
+            result["ok"] = True
+            return
+        with cache_of(job) as cache, session_of(job, seed, cache, terminal, shapes, verify=True) as session:
+            verdict = session.verify()
+    result |= {"ok": verdict.ok, "golden": verdict.ok, "golden_distance": verdict.worst, "golden_output": verdict.output}
+    if not verdict.ok:
+        raise UnsupportedError(
+            f"{seed.name}: all digests are right, but on its golden sample output {verdict.output!r} differs by "
+            f"{verdict.worst:.3g} times what is tolerated; this device computes something else, update it: "
+            f"pip install -U onnxruntime"
+        )
+
+
+def assemble(job: Job, terminal: Terminal) -> int:
+    """Write the model as a folder that any ONNX Runtime program can open."""
+    assert job.folder is not None  # noqa: S101  arguments.py has seen to it
+    with opened(job) as seed:
+        start = time.perf_counter()
+        folder = seed.assemble(job.folder, max_memory=job.max_memory, progress=terminal.progress("assembling"))
+        seconds = time.perf_counter() - start
+    terminal.clear()
+    if job.json:
+        print_json(
+            {
+                "model": str(folder / MODEL_FILE),
+                "weights": str(folder / WEIGHTS_FILE),
+                "weights_bytes": seed.header.weights_size,
+                "digest": seed.digest.hex(),
+                "weights_digest": seed.header.weights_digest.hex(),
+                "assemble_s": round(seconds, 4),
+                "peak_rss_mib": mib(peak_rss()),
+            }
+        )
+    else:
+        print(folder / MODEL_FILE)
+        terminal.note(f"{size_text(seed.header.weights_size)} of weights in {seconds:.2f} s")
+    return 0
+
+
+def _distance(worst: float) -> str:
+    return "exactly" if worst == 0 else f"within {100 * worst:.3g} % of the tolerance"

@@ -1,0 +1,85 @@
+"""What the commands share: the seed they are given, the cache, and shapes for plans."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+import seed_runtime
+from seed_runtime.backends import Feeds, TensorSpec
+from seed_runtime.cache import ModelCache, default_root
+from seed_runtime.cli.arguments import Job
+from seed_runtime.cli.terminal import Terminal
+from seed_runtime.errors import FormatError, UsageError
+from seed_runtime.golden import Golden
+from seed_runtime.seed import Seed, Session
+
+
+@contextlib.contextmanager
+def opened(job: Job) -> Iterator[Seed]:
+    """The seed of the command line, its header checked."""
+    if job.seed != "-":
+        try:
+            seed = seed_runtime.open(job.seed)
+        except OSError as error:
+            raise UsageError(f"{job.seed}: {error.strerror}; give the path of a seed") from None
+        yield seed
+        return
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("stdin is a terminal; send a seed into it, or name one")
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:
+        yield seed_runtime.open(pipe)
+
+
+@contextlib.contextmanager
+def cache_of(job: Job, *, fresh: bool = False) -> Iterator[ModelCache]:
+    """The user's cache; one of its own, removed afterwards, for --no-cache and where it must be `fresh`."""
+    if job.use_cache and not fresh:
+        yield ModelCache(default_root(), job.cache_limit)
+        return
+    with _scratch() as folder:
+        yield ModelCache(Path(folder), job.cache_limit)
+
+
+def session_of(
+    job: Job, seed: Seed, cache: ModelCache, terminal: Terminal, feeds: Feeds | None, *, beside: int = 0, verify: bool = False
+) -> Session:
+    """A session under the limits of the command line."""
+    return seed.session(
+        max_memory=job.max_memory,
+        feeds=feeds,
+        threads=job.threads,
+        cache=cache,
+        progress=terminal.progress("assembling"),
+        notice=terminal.note,
+        beside=beside,
+        verify=verify,
+    )
+
+
+def golden_shapes(seed: Seed, specs: Sequence[TensorSpec]) -> Feeds | None:
+    """Stand-ins of the golden sample's inputs, for plans; None where the seed holds none."""
+    if seed.header.golden is None:
+        return None
+    recipes = Golden.unpack(seed.header.golden).inputs
+    if len(recipes) != len(specs):
+        raise FormatError("header, GOLDEN", f"it has {len(recipes)} inputs, the model {len(specs)}")
+    return {
+        spec.name: np.broadcast_to(np.empty((), recipe.dtype.storage), recipe.dims)
+        for spec, recipe in zip(specs, recipes, strict=True)
+    }
+
+
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    # Beside the cache, which is on a disk: the system's temporary folder is often memory.
+    parent = default_root().parent
+    try:
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix="tmp-", dir=parent)
+    except OSError:
+        return tempfile.TemporaryDirectory(prefix="seed-run-")

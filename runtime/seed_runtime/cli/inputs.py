@@ -1,0 +1,198 @@
+"""Stored arrays as the calls of a model: which array goes to which input, and how many calls they make."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+
+from seed_runtime.backends import Array, Feeds, TensorSpec
+from seed_runtime.cli.stored import Portions, Stored
+from seed_runtime.errors import InputError
+
+LABELS: Final = "labels"
+"""May stand beside the inputs in any data file."""
+UNNAMED: Final = (None, "arr_0")
+"""Names of a single array that was given none."""
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """An array and the input that it goes to; `calls` is None where it serves every call."""
+
+    spec: TensorSpec
+    array: Stored
+    calls: int | None
+    wanted: np.dtype[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one call."""
+        return self.array.shape if self.calls is None else self.array.shape[1:]
+
+    @property
+    def converted(self) -> bool:
+        return self.array.dtype != self.wanted
+
+    @property
+    def beside(self) -> int:
+        """Bytes held beyond the input itself."""
+        if self.array.fortran:
+            return self.array.nbytes + prod(self.shape) * self.array.dtype.itemsize
+        return prod(self.shape) * self.array.dtype.itemsize if self.converted else 0
+
+
+class Calls:
+    """What a data file makes of a model: `len(calls)` feeds, one at a time.
+
+    The arrays of a call are overwritten by the next one; only one call's are held.
+    """
+
+    def __init__(self, bound: Sequence[_Bound]) -> None:
+        self._bound = bound
+        counts = {item.calls for item in bound if item.calls is not None}
+        self.counted = bool(counts)
+        """Whether outputs get a first axis that counts calls."""
+        self._count = counts.pop() if counts else 1
+        self.beside = sum(item.beside for item in bound)
+        """Bytes held beyond one call's feeds."""
+
+    def __len__(self) -> int:
+        return self._count
+
+    def shapes(self) -> Feeds:
+        """Stand-ins of the feeds, for plans: right in shape and dtype, and without memory."""
+        return {item.spec.name: np.broadcast_to(np.empty((), item.wanted), item.shape) for item in self._bound}
+
+    def conversions(self) -> list[str]:
+        """A line for each input that isn't given in the model's dtype."""
+        return [
+            f"input {item.spec.name!r} is given as {item.array.dtype} and converted to {item.spec.dtype}"
+            for item in self._bound
+            if item.array.dtype.newbyteorder("=") != item.wanted
+        ]
+
+    def __iter__(self) -> Iterator[Feeds]:
+        with contextlib.ExitStack() as stack:
+            readers = {item.spec.name: stack.enter_context(_reader(item)) for item in self._bound}
+            feeds = {item.spec.name: readers[item.spec.name]() for item in self._bound if item.calls is None}
+            for _ in range(self._count):
+                for item in self._bound:
+                    if item.calls is not None:
+                        feeds[item.spec.name] = readers[item.spec.name]()
+                yield feeds
+
+
+def bind(arrays: Sequence[Stored], specs: Sequence[TensorSpec]) -> Calls:
+    """Find the array of each input. InputError, with what was expected, where they don't fit."""
+    expected = ", ".join(map(str, specs)) or "no input"
+    if len(arrays) == 1 == len(specs) and arrays[0].name in UNNAMED:
+        named = {specs[0].name: arrays[0]}
+    else:
+        named = {str(array.name): array for array in arrays if array.name is not None}
+        if len(named) < len(arrays):
+            raise InputError(f"an .npy file holds one array and the model expects {expected}; give an .npz file")
+    known = {spec.name for spec in specs}
+    for name in named:
+        if name not in known and name != LABELS:
+            raise InputError(f"the model has no input {name!r}; it expects {expected}")
+    for spec in specs:
+        if spec.name not in named:
+            raise InputError(f"input {spec.name!r} is missing; the model expects {expected}")
+    bound = [_bind_one(spec, named[spec.name]) for spec in specs]
+    counts = {item.spec.name: item.calls for item in bound if item.calls is not None}
+    if len(set(counts.values())) > 1:
+        text = ", ".join(f"{count} in {name!r}" for name, count in counts.items())
+        raise InputError(f"the inputs count different numbers of calls along their first axis: {text}")
+    if 0 in counts.values():
+        raise InputError("the first axis counts calls and has length 0; give at least one")
+    return Calls(bound)
+
+
+def _bind_one(spec: TensorSpec, array: Stored) -> _Bound:
+    extra = len(array.shape) - len(spec.shape)
+    shape = array.shape[extra:] if extra in (0, 1) else ()
+    fixed = zip(spec.shape, shape, strict=False)
+    if extra not in (0, 1) or any(isinstance(want, int) and size != want for want, size in fixed):
+        raise InputError(
+            f"input {spec.name!r}: {spec} is expected, or with one axis more to count calls; {array} was given"
+        )
+    if 0 in shape:
+        raise InputError(f"input {spec.name!r}: {spec} is expected, {array} was given, which is empty")
+    try:
+        wanted = np.dtype(spec.dtype)
+    except TypeError:
+        raise InputError(f"input {spec.name!r}: {spec} is expected, which no .npz file can hold") from None
+    if not _keeps_values(array.dtype, wanted):
+        raise InputError(
+            f"input {spec.name!r}: {spec} is expected, {array} was given; convert it with .astype('{wanted}')"
+        )
+    return _Bound(spec, array, array.shape[0] if extra else None, wanted)
+
+
+def _keeps_values(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
+    """Whether `given` may become `wanted`.
+
+    Integers may change their width, which is checked value by value: Python's become int64, and many models take
+    int32. Floats may only get wider. Between kinds nothing is guessed: pixels of 0 to 255 that become floats are
+    seldom what a model was trained on.
+    """
+    if given.kind in "iu":
+        return wanted.kind in "iu"
+    return given.kind == wanted.kind and np.can_cast(given, wanted, "safe")
+
+
+@contextlib.contextmanager
+def _reader(item: _Bound) -> Iterator[Callable[[], Array]]:
+    """Reads the feeds of one call after the other, always into the same memory."""
+    portions = Portions(item.array)
+    try:
+        read = _read_fortran(item, portions) if item.array.fortran else _read_rows(item, portions)
+        if not item.converted:
+            yield read
+            return
+        out = np.empty(item.shape, item.wanted)
+
+        def converted() -> Array:
+            values = read()
+            _check_range(item, values)
+            np.copyto(out, values, casting="unsafe")
+            return out
+
+        yield converted
+    finally:
+        portions.close()
+
+
+def _read_rows(item: _Bound, portions: Portions) -> Callable[[], Array]:
+    buffer = np.empty(item.shape, item.array.dtype)
+
+    def read() -> Array:
+        portions.read_into(buffer)
+        return buffer
+
+    return read
+
+
+def _read_fortran(item: _Bound, portions: Portions) -> Callable[[], Array]:
+    # Calls lie scattered over the file: all of it is read at once.
+    whole = np.empty(item.array.shape[::-1], item.array.dtype)
+    portions.read_into(whole)
+    calls = iter(whole.T if item.calls is not None else [whole.T])
+    return lambda: np.ascontiguousarray(next(calls)).reshape(item.shape)
+
+
+def _check_range(item: _Bound, values: Array) -> None:
+    if item.wanted.kind not in "iu" or not values.size:
+        return
+    info = np.iinfo(item.wanted)
+    least, most = int(values.min()), int(values.max())
+    if least < info.min or most > info.max:
+        raise InputError(
+            f"input {item.spec.name!r}: {item.spec} is expected, {item.array} was given with values from "
+            f"{least} to {most}, which {item.spec.dtype} can't hold"
+        )

@@ -1,0 +1,185 @@
+"""Outputs of one or many calls: into an `.npz` file, or as a summary. Only one call's are held at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Final, Protocol
+
+import numpy as np
+from numpy.lib import format as npy
+
+from seed_runtime.backends import Array
+from seed_runtime.errors import InputError, UsageError
+
+FIRST: Final = 8
+"""Values shown of an output."""
+TOP: Final = 5
+SCORES_MAX: Final = 1 << 16
+"""Elements: no vector of scores is longer, and sorting one takes 12 bytes each."""
+CALLS_SHOWN: Final = 20
+_PORTION: Final = 1 << 20
+
+
+class Sink(Protocol):
+    """Takes the outputs of one call after the other."""
+
+    def add(self, outputs: Mapping[str, Array]) -> None: ...
+
+
+class _Shapes:
+    """Dtype and shape of each output, which must not change from call to call where calls are stacked."""
+
+    def __init__(self, counted: bool) -> None:
+        self.calls = 0
+        self._counted = counted
+        self._seen: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+
+    def note(self, outputs: Mapping[str, Array]) -> None:
+        for name, array in outputs.items():
+            first = self._seen.setdefault(name, (array.dtype, array.shape))
+            if first != (array.dtype, array.shape):
+                raise InputError(
+                    f"output {name!r} has the shape {list(array.shape)} in call {self.calls} and {list(first[1])} "
+                    f"in the first; give calls of one size, or run them one by one"
+                )
+        self.calls += 1
+
+    def __iter__(self) -> Iterator[tuple[str, np.dtype[Any], tuple[int, ...]]]:
+        """Name, dtype and shape of all calls together."""
+        for name, (dtype, shape) in self._seen.items():
+            yield name, dtype, (self.calls, *shape) if self._counted else shape
+
+
+class Summary:
+    """What a person wants to see of outputs: dtypes, shapes, first values, and the best of a vector of scores."""
+
+    def __init__(self, counted: bool) -> None:
+        self._shapes, self._counted = _Shapes(counted), counted
+        self._values: dict[str, list[Any]] = {}
+        self._top: dict[str, list[list[dict[str, Any]]]] = {}
+
+    def add(self, outputs: Mapping[str, Array]) -> None:
+        self._shapes.note(outputs)
+        for name, array in outputs.items():
+            self._values.setdefault(name, array.reshape(-1)[:FIRST].tolist())
+            scores = _scores(array)
+            if scores is not None and self._shapes.calls <= CALLS_SHOWN:
+                self._top.setdefault(name, []).append(_top(scores))
+
+    def as_json(self) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for name, dtype, shape in self._shapes:
+            out[name] = {"dtype": str(dtype), "shape": list(shape), "values": self._values[name]}
+            if name in self._top:
+                out[name]["top"] = self._top[name] if self._counted else self._top[name][0]
+        return out
+
+    def lines(self) -> Iterator[str]:
+        for name, dtype, shape in self._shapes:
+            yield f"{name}: {dtype}{list(shape)}"
+            size = int(np.prod(shape))
+            shown = self._values[name]
+            more = " ..." if size > len(shown) else ""
+            yield f"  {' '.join(_number(value) for value in shown)}{more}"
+            for call, best in enumerate(self._top.get(name, [])):
+                label = f"top {len(best)} of call {call}" if self._counted else f"top {len(best)}"
+                yield f"  {label}: " + ", ".join(f"[{item['index']}] {_number(item['value'])}" for item in best)
+            if self._counted and name in self._top and self._shapes.calls > CALLS_SHOWN:
+                yield f"  ... and {self._shapes.calls - CALLS_SHOWN} calls more; --output y.npz keeps them all"
+
+
+class Writer:
+    """Outputs in nameless files until the last call, when the shapes of all are known."""
+
+    def __init__(self, counted: bool, folder: Path | None) -> None:
+        self._shapes, self._folder = _Shapes(counted), folder
+        self._files: dict[str, IO[bytes]] = {}
+
+    def add(self, outputs: Mapping[str, Array]) -> None:
+        self._shapes.note(outputs)
+        for name, array in outputs.items():
+            if name not in self._files:
+                self._files[name] = tempfile.TemporaryFile(dir=self._folder)
+            self._files[name].write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+    def write_into(self, target: IO[bytes]) -> None:
+        """Everything as one `.npz` file, which may be a pipe."""
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            for name, dtype, shape in self._shapes:
+                file = self._files[name]
+                file.seek(0)
+                # A fixed time: the same outputs give the same file.
+                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                    header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+                    npy.write_array_header_1_0(member, header)
+                    shutil.copyfileobj(file, member, _PORTION)
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+
+@contextlib.contextmanager
+def written(path: str, counted: bool) -> Iterator[Writer]:
+    """A writer whose file appears at `path`, or on stdout for `-`, once the block has ended without an error."""
+    if path == "-":
+        if sys.stdout.isatty():
+            raise UsageError("stdout is a terminal; send it into a file or a pipe, or name a file")
+        with contextlib.closing(Writer(counted, None)) as writer:
+            yield writer
+            writer.write_into(sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        return
+    target = Path(path).resolve()
+    if target.is_dir():
+        raise UsageError(f"{path} is a folder; give --output a file name")
+    if target.exists() and not target.is_file():
+        # A device or a named pipe is written to, never replaced.
+        with open(target, "wb") as file, contextlib.closing(Writer(counted, None)) as writer:
+            yield writer
+            writer.write_into(file)
+        return
+    # Made before the model runs: a folder that can't be written to is told at once.
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    try:
+        with open(descriptor, "wb") as file, contextlib.closing(Writer(counted, target.parent)) as writer:
+            yield writer
+            writer.write_into(file)
+            file.flush()
+            os.fsync(descriptor)
+            os.fchmod(descriptor, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _scores(array: Array) -> Array | None:
+    """The array as a vector of scores, or None: one float for each of several things."""
+    long_axes = [size for size in array.shape if size != 1]
+    if array.dtype.kind != "f" or len(long_axes) != 1 or array.size > SCORES_MAX:
+        return None
+    return array.reshape(-1)
+
+
+def _top(scores: Array) -> list[dict[str, Any]]:
+    # Stable, so that of equal scores the first one wins on every machine; NaN sorts to the end.
+    best = np.argsort(-scores, kind="stable")[:TOP]
+    return [{"index": int(index), "value": float(scores[index])} for index in best]
+
+
+def _number(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,73 @@
+"""`seed-run model.seed --input x.npz`: plan from the headers, assemble, run call by call."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from seed_runtime.backends import check_feeds
+from seed_runtime.budget import peak_rss
+from seed_runtime.cli import stored
+from seed_runtime.cli.arguments import Job
+from seed_runtime.cli.common import cache_of, opened, session_of
+from seed_runtime.cli.inputs import bind
+from seed_runtime.cli.outputs import Sink, Summary, written
+from seed_runtime.cli.terminal import Terminal, mib, print_json
+from seed_runtime.errors import UsageError
+
+
+def run(job: Job, terminal: Terminal) -> int:
+    """Run the model on every call of the input."""
+    with contextlib.ExitStack() as stack:
+        seed = stack.enter_context(opened(job))
+        specs = seed.inputs()
+        if job.input is None and specs:
+            expected = ", ".join(map(str, specs))
+            raise UsageError(f"give {seed.name} an input: --input x.npz with {expected}; or --inspect, or --verify")
+        arrays = stack.enter_context(stored.opened(job.input)) if job.input is not None else []
+        calls = bind(arrays, specs)
+        for line in calls.conversions():
+            terminal.note(line)
+        sink: Sink
+        sink = summary = Summary(calls.counted)
+        if job.output is not None:
+            sink = stack.enter_context(written(job.output, calls.counted))
+        cache = stack.enter_context(cache_of(job))
+        session = stack.enter_context(
+            session_of(job, seed, cache, terminal, calls.shapes(), beside=calls.beside)
+        )
+        progress = terminal.progress("running") if len(calls) > 1 else None
+        seconds = 0.0
+        for number, feeds in enumerate(calls, start=1):
+            check_feeds(session.inputs, feeds)
+            start = time.perf_counter()
+            outputs = session.run(feeds)
+            seconds += time.perf_counter() - start
+            sink.add(outputs)
+            if sink is not summary and job.json:
+                summary.add(outputs)
+            del outputs  # the next call's must not stand beside it
+            if progress is not None:
+                progress(number, len(calls))
+    # Only now is the output in its place, so that nothing claims it too early.
+    terminal.clear()
+    if job.json:
+        print_json(
+            {
+                "outputs": summary.as_json(),
+                "output": job.output,
+                "calls": len(calls),
+                "seconds": {
+                    "assembly": round(session.assembly_seconds, 4),
+                    "opening": round(session.opening_seconds, 4),
+                    "run": round(seconds, 4),
+                },
+                "mode": session.plan.mode,
+                "planned_mib": mib(session.needed_bytes),
+                "peak_rss_mib": mib(peak_rss()),
+            }
+        )
+    elif job.output is None:
+        for line in summary.lines():
+            print(line)
+    return 0

@@ -1,0 +1,178 @@
+"""Arrays in `.npz` and `.npy` files: headers first, then the data in portions. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import IO, Any, BinaryIO, Final
+
+import numpy as np
+from numpy.lib import format as npy
+
+from seed_runtime.backends import Array
+from seed_runtime.errors import InputError
+
+MEMBERS_MAX: Final = 4096
+_PORTION: Final = 1 << 20
+_NPY, _ZIP = b"\x93NUMPY", (b"PK\x03\x04", b"PK\x05\x06")
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One array of a file, of which only the header has been read.
+
+    `name` is None in a `.npy` file. `shape` and `dtype` are as stored; `fortran` says that the first axis
+    is the innermost one.
+    """
+
+    where: str
+    name: str | None
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fortran: bool
+    data: Callable[[], IO[bytes]]
+    """Opens the file where the elements begin."""
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+class Portions:
+    """The elements of one array, in order. Close it."""
+
+    def __init__(self, array: Stored) -> None:
+        self._array = array
+        with _damage_named(array.where):
+            self._file = array.data()
+
+    def read_into(self, out: Array) -> None:
+        """The next elements. `out` is contiguous, of the stored dtype."""
+        view = memoryview(out.reshape(-1).view(np.uint8))
+        with _damage_named(self._array.where):
+            while view:
+                part = self._file.read(min(len(view), _PORTION))
+                if not part:
+                    raise InputError(f"{self._array.where} is cut; copy it again")
+                view[: len(part)] = part
+                view = view[len(part) :]
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[list[Stored]]:
+    """The arrays of a file, or of stdin where `path` is `-`.
+
+    InputError where it can't be read, is neither `.npz` nor `.npy`, or holds objects.
+    """
+    where = "stdin" if path == "-" else path
+    with contextlib.ExitStack() as stack:
+        try:
+            if path == "-":
+                if sys.stdin is None or sys.stdin.isatty():
+                    raise InputError("stdin is a terminal; send an .npz or .npy file into it, or name one")
+                file: BinaryIO = stack.enter_context(open(sys.stdin.fileno(), "rb", closefd=False))
+            else:
+                file = stack.enter_context(open(path, "rb"))
+            # A pipe can't go back to its start; what has been peeked at is not lost.
+            start = file.peek(len(_NPY))[: len(_NPY)] if isinstance(file, io.BufferedReader) else b""
+        except OSError as error:
+            raise InputError(f"{where}: {error.strerror}; give an .npz or .npy file") from None
+        if start[:4] in _ZIP:
+            if not file.seekable():
+                file = stack.enter_context(_spooled(file))
+            with _damage_named(where):
+                archive = stack.enter_context(zipfile.ZipFile(file))
+            yield _members(archive, where)
+        elif start == _NPY:
+            yield [_single(file, where)]
+        else:
+            raise InputError(f"{where} is no .npz or .npy file; write one with numpy.savez(file, input_name=array)")
+
+
+def _members(archive: zipfile.ZipFile, where: str) -> list[Stored]:
+    members = archive.infolist()
+    if len(members) > MEMBERS_MAX:
+        raise InputError(f"{where} holds {len(members):,} arrays, at most {MEMBERS_MAX:,} are read")
+    arrays: list[Stored] = []
+    for member in members:
+        if not member.filename.endswith(".npy"):
+            raise InputError(f"{where} holds {member.filename!r}, which is no array; write it with numpy.savez")
+        name = member.filename.removesuffix(".npy")
+        if any(array.name == name for array in arrays):
+            raise InputError(f"{where} holds two arrays {name!r}; write it again with numpy.savez")
+        inside = f"{where}: {name!r}"
+        with _damage_named(inside), archive.open(member) as file:
+            shape, fortran, dtype = _header(file, inside)
+            start = file.tell()
+        if member.file_size - start != prod(shape) * dtype.itemsize:
+            raise InputError(f"{inside} has another size than its shape {list(shape)} says; write it again")
+
+        def data(member: zipfile.ZipInfo = member, start: int = start) -> IO[bytes]:
+            file = archive.open(member)
+            file.read(start)
+            return file
+
+        arrays.append(Stored(inside, name, shape, dtype, fortran, data))
+    return arrays
+
+
+def _single(file: BinaryIO, where: str) -> Stored:
+    with _damage_named(where):
+        shape, fortran, dtype = _header(file, where)
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode) and status.st_size - file.tell() < prod(shape) * dtype.itemsize:
+        raise InputError(f"{where} is cut: its shape is {list(shape)}; copy it again")
+    return Stored(where, None, shape, dtype, fortran, lambda: file)
+
+
+def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    try:
+        version = npy.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"version {version[0]}.{version[1]} is for structured arrays")
+        # Both refuse headers beyond 10,000 bytes before they evaluate them.
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+    except ValueError as error:
+        raise InputError(f"{where} is no array that can be read: {error}; write it with numpy.savez") from None
+    if dtype.hasobject:
+        raise InputError(f"{where} holds Python objects, which are never loaded; convert it to numbers")
+    if dtype.kind not in "biuf" or any(size < 0 for size in shape):
+        raise InputError(f"{where} holds {dtype}, which is no number; convert it")
+    return tuple(shape), fortran and len(shape) > 1, dtype
+
+
+@contextlib.contextmanager
+def _spooled(pipe: BinaryIO) -> Iterator[BinaryIO]:
+    """All of a pipe in a temporary file: an archive's index stands at its end."""
+    with tempfile.TemporaryFile() as file:
+        shutil.copyfileobj(pipe, file, _PORTION)
+        file.seek(0)
+        yield file  # type: ignore[misc]  # typeshed: a wrapper on Windows only
+
+
+@contextlib.contextmanager
+def _damage_named(where: str) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        if isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError):
+            raise InputError(f"{where} can't be read: {error}") from None  # an encrypted archive
+        raise InputError(f"{where} is damaged ({error}); copy it again, or write it with numpy.savez") from None

@@ -1,0 +1,102 @@
+"""What people see beside the results: notes and progress on stderr, and how results are put into words."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from seed_runtime.assemble import Progress
+
+_INTERVAL_S: Final = 0.1
+
+
+class Terminal:
+    """Where notes and progress go. Progress is only for a terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._shown = ""
+        self._next = 0.0
+        self._live = not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    def note(self, line: str) -> None:
+        """A line that is no result."""
+        if not self._quiet:
+            self.clear()
+            print("seed-run:", line, file=sys.stderr)
+
+    def progress(self, what: str) -> Progress | None:
+        """A function that shows how far `what` is, or None where nobody would see it."""
+        if not self._live:
+            return None
+
+        def show(done: int, total: int) -> None:
+            now = time.monotonic()
+            if now < self._next and done < total:
+                return
+            self._next = now + _INTERVAL_S
+            self._shown = f"{what} {100 * done // max(total, 1):3d} %"
+            print(f"\r{self._shown}", end="", file=sys.stderr, flush=True)
+            if done >= total:
+                self.clear()
+
+        return show
+
+    def clear(self) -> None:
+        """Take the progress away; an error or a result may follow."""
+        if self._shown:
+            print(f"\r{' ' * len(self._shown)}\r", end="", file=sys.stderr, flush=True)
+            self._shown = ""
+
+
+def print_json(values: dict[str, Any]) -> None:
+    """One object; what JSON has no number for, infinities and NaN, is null."""
+    print(json.dumps(_plain(values), allow_nan=False))
+
+
+def heading(text: str) -> str:
+    """Bold on a terminal, unless NO_COLOR is set."""
+    if sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+        return f"\x1b[1m{text}\x1b[0m"
+    return text
+
+
+def size_text(size: float) -> str:
+    """Bytes in powers of 1000, three digits."""
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.3g} {unit}"
+
+
+def mib(size: int | None) -> float | None:
+    return None if size is None else round(size / (1 << 20), 2)
+
+
+def table(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+    """Columns two spaces apart; those numbered in `right` are aligned to the right."""
+    rows = list(rows)
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(len(rows[0]) if rows else 0)]
+    return [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,214 @@
+"""`--inspect`: what a seed holds and what it needs. Nothing is decoded and no backend is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+from typing import Any
+
+from seed_runtime import skeleton
+from seed_runtime.backends import TensorSpec
+from seed_runtime.cli import inputs, stored  # noqa: F401  a run holds them as well, so the plan must count them
+from seed_runtime.cli.arguments import Job
+from seed_runtime.cli.common import opened
+from seed_runtime.cli.terminal import Terminal, heading, mib, print_json, size_text, table
+from seed_runtime.codecs import CODECS
+from seed_runtime.errors import MemoryBudgetError
+from seed_runtime.footprint import Footprint
+from seed_runtime.format.header import Header
+from seed_runtime.format.reader import VERSION
+from seed_runtime.golden import SUPPLIED, Golden
+from seed_runtime.seed import Seed, spec_of
+
+
+def inspect(job: Job, terminal: Terminal) -> int:
+    """Show the seed as tables, or as one JSON object."""
+    with opened(job) as seed:
+        info = seed.skeleton()
+        # First of all: what the tables take is no part of the plan.
+        memory = _memory(seed, job)
+        facts = _facts(seed, info, memory)
+    if job.json:
+        print_json(facts)
+    else:
+        for line in _lines(facts):
+            print(line)
+    return 0
+
+
+def _facts(seed: Seed, info: skeleton.SkeletonInfo, memory: dict[str, Any]) -> dict[str, Any]:
+    header, model = seed.header, seed.header.model
+    coded = sum(sum(stream.sizes) for stream in header.streams)
+    names = skeleton.check_holes(info, header.holes)
+    return {
+        "name": seed.name,
+        "model_id": model.model_id,
+        "model_version": model.version,
+        "format_version": VERSION,
+        "min_runtime": ".".join(map(str, model.min_runtime)),
+        "digest": seed.digest.hex(),
+        "bytes": seed.file_size,
+        "source_bytes": model.source_bytes,
+        "ratio": round(model.source_bytes / seed.file_size, 3),
+        "parameters": model.parameters,
+        "bits_per_weight": round(8 * seed.file_size / max(1, model.parameters), 4),
+        "weights_bytes": header.weights_size,
+        "weights_digest": header.weights_digest.hex(),
+        "skeleton_bytes": header.skeleton.raw_size,
+        "parts_bytes": {
+            "header": seed.file_size - header.body_size,
+            "skeleton": header.skeleton.size,
+            "streams": coded,
+            "other": header.body_size - header.skeleton.size - coded,
+        },
+        "disk_bytes": header.weights_size + header.skeleton.raw_size,
+        "memory": memory,
+        "inputs": [_spec(spec_of(value)) for value in info.inputs],
+        "outputs": [_spec(spec_of(value)) for value in info.outputs],
+        "opsets": info.opsets,
+        "golden": _golden(header),
+        "ignored_sections": {f"{section:#06x}": size for section, size in header.ignored.items()},
+        "codecs": _codecs(header),
+        "tensors": [
+            {
+                "name": name,
+                "dtype": hole.dtype.name,
+                "shape": list(hole.dims),
+                "bytes": hole.size,
+                "codec": codec,
+                "stream": index,
+            }
+            for name, hole, (index, codec) in zip(names, header.holes, _stream_of_holes(header), strict=True)
+        ],
+    }
+
+
+def _memory(seed: Seed, job: Job) -> dict[str, Any]:
+    """What --max-memory must allow: for assembly, and for sessions at the ends of what was measured."""
+    assembly = seed.plan_assembly().needed_bytes or 0
+    plans: dict[str, Any] = {"assembly_bytes": assembly, "assembly_mib": mib(assembly), "sessions": [], "modes": []}
+    footprint = seed.footprint()
+    if footprint is None:
+        return plans
+    ends = [min(footprint.points), max(footprint.points, key=lambda point: (prod(point), point))]
+    for point in dict.fromkeys(ends):
+        dims = _dims(footprint, point)
+        fastest = max(seed.plan_session(dims, threads=job.threads).needed_bytes or 0, assembly)
+        least = max(_least(seed, dims, job.threads), assembly)
+        plans["sessions"].append(
+            {
+                "dims": dims,
+                "needed_bytes": fastest,
+                "needed_mib": mib(fastest),
+                "least_bytes": least,
+                "least_mib": mib(least),
+            }
+        )
+    plans["modes"] = {
+        mode.name: [
+            {"dims": dims, "bytes": footprint.predict(mode.name, dims)}
+            for dims in (_dims(footprint, point) for point in footprint.points)
+        ]
+        for mode in footprint.modes
+    }
+    return plans
+
+
+def _least(seed: Seed, dims: Mapping[str, int], threads: int | None) -> int:
+    """The limit that the mode with the least memory asks for [B]."""
+    try:
+        return seed.plan_session(dims, 1, threads=threads).needed_bytes or 0
+    except MemoryBudgetError as error:
+        return error.needed
+
+
+def _dims(footprint: Footprint, point: Sequence[int]) -> dict[str, int]:
+    return {f"{name}:{axis}": size for (name, axis), size in zip(footprint.axes, point, strict=True)}
+
+
+def _spec(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
+
+
+def _golden(header: Header) -> dict[str, Any] | None:
+    if header.golden is None:
+        return None
+    golden = Golden.unpack(header.golden)
+    return {
+        "bytes": len(header.golden),
+        "inputs": [
+            {"dtype": each.dtype.name, "shape": list(each.dims), "supplied": each.kind == SUPPLIED}
+            for each in golden.inputs
+        ],
+        "outputs": [{"elements": each.size, "tolerance": each.tolerance} for each in golden.outputs],
+    }
+
+
+def _codec_name(number: int) -> str:
+    return CODECS[number].name if number in CODECS else f"codec {number}"
+
+
+def _stream_of_holes(header: Header) -> Iterator[tuple[int, str]]:
+    """For each hole the number of its stream and the name of the codec."""
+    for index, stream in enumerate(header.streams):
+        yield from [(index, _codec_name(stream.codec))] * stream.holes
+
+
+def _codecs(header: Header) -> list[dict[str, Any]]:
+    """Sums over all streams of a codec."""
+    sums: dict[str, dict[str, Any]] = {}
+    for stream in header.streams:
+        holes = header.holes[stream.first : stream.first + stream.holes]
+        row = sums.setdefault(
+            name := _codec_name(stream.codec),
+            {"codec": name, "streams": 0, "tensors": 0, "chunks": 0, "elements": 0, "bytes": 0},
+        )
+        row["streams"] += 1
+        row["tensors"] += stream.holes
+        row["chunks"] += len(stream.sizes)
+        row["elements"] += sum(hole.count for hole in holes)
+        row["bytes"] += sum(stream.sizes)
+    for row in sums.values():
+        row["bits_per_weight"] = round(8 * row["bytes"] / max(1, row["elements"]), 4)
+    return list(sums.values())
+
+
+def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """The same for people."""
+    parts, memory, golden = facts["parts_bytes"], facts["memory"], facts["golden"]
+    yield heading(f"{facts['name']}: {facts['model_id']} version {facts['model_version']}")
+    rows = [
+        ("size", f"{size_text(facts['bytes'])} ({facts['bytes']:,} bytes), {facts['ratio']:.4g} times smaller"),
+        ("weights", f"{facts['parameters']:,} at {facts['bits_per_weight']:.4g} bits, everything counted"),
+        ("made of", ", ".join(f"{name} {size_text(size)}" for name, size in parts.items() if size)),
+        ("format", f"{facts['format_version']}, for seed-runtime {facts['min_runtime']} and newer"),
+        ("digest", facts["digest"]),
+        ("disk", f"{size_text(facts['disk_bytes'])} once assembled"),
+        ("memory", f"{memory['assembly_mib']:.1f} MiB to assemble"),
+    ]
+    for plan in memory["sessions"]:
+        sizes = ", ".join(f"{key} = {size}" for key, size in plan["dims"].items()) or "any input"
+        rows.append(("", f"{plan['needed_mib']:.1f} MiB to run at full speed, at least {plan['least_mib']:.1f}: {sizes}"))
+    if not memory["sessions"]:
+        rows.append(("", "not measured for running: --max-memory can't be kept"))
+    rows.append(("golden", f"a sample of {golden['bytes']} bytes" if golden else "no sample"))
+    for kind in ("inputs", "outputs"):
+        for index, spec in enumerate(facts[kind]):
+            text = str(TensorSpec(spec["name"], spec["dtype"], tuple(spec["shape"])))
+            rows.append((kind if index == 0 else "", text))
+    yield from table(rows)
+    yield ""
+    yield from _table(
+        ("codec", "streams", "tensors", "chunks", "elements", "bytes", "bits_per_weight"), facts["codecs"]
+    )
+    yield ""
+    tensors = [{**row, "shape": "x".join(map(str, row["shape"])) or "scalar"} for row in facts["tensors"]]
+    yield from _table(("tensor", "dtype", "shape", "codec", "bytes"), [{"tensor": t["name"], **t} for t in tensors])
+
+
+def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    cells = [[f"{row[name]:,}" if isinstance(row[name], int) else str(row[name]) for name in columns] for row in rows]
+    right = [index for index, name in enumerate(columns) if rows and not isinstance(rows[0][name], str)]
+    first, *rest = table([[name.replace("_", " ") for name in columns], *cells], right)
+    yield heading(first)
+    yield from rest

@@ -1,7 +1,7 @@
 """Makes seeds of models, on a workstation.
 
-    import seed_exporter
-    result = seed_exporter.export("model.onnx", output="model.seed")
+>>> import seed_exporter
+>>> result = seed_exporter.export("model.onnx", output="model.seed")
 """
 
 from __future__ import annotations

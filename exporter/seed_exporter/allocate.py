@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from joblib import Parallel, delayed
 
-from seed_exporter.codecs import grid, lowrank
+from seed_exporter.codecs import grid, lowrank, moments
 from seed_exporter.codecs.lowrank import Factors
 from seed_exporter.floats import as_float32
 from seed_exporter.graph import Graph, Weight
@@ -25,8 +25,12 @@ MATRIX_MIN: Final = 1024
 MANTISSA_BITS: Final = {"float32": 23, "bfloat16": 7, "float16": 10, "float64": 52}
 
 
+VECTOR_BITS: Final = (7, 10, 13, 16, 23)
+"""Mantissa bits among which the precision of vectors is chosen."""
 LOWRANK_MIN: Final = 16
 """Rows or columns below which factors can't win."""
+LOWRANK_RATIO: Final = 0.35
+"""Of the shorter side: the participation ratio above which factors aren't tried."""
 LOWRANK_GAIN: Final = 0.98
 """A product is slower to decode than a grid: it has to save 2 %."""
 
@@ -68,25 +72,54 @@ def exact(weight: Weight, mantissa_bits: int | None = None) -> Coding:
 
 
 def uniform(graph: Graph, coarseness: float, mantissa_bits: int) -> dict[str, Coding]:
-    """Every matrix at the same relative distortion: a step of `coarseness` times its root mean square.
-
-    Without calibration nothing better is known: what follows a layer usually normalises its scale away.
-    """
+    """Every matrix at `coarseness` times its unit step, and vectors at `mantissa_bits`."""
+    units = unit_steps(graph)
     codings = {}
     for name, weight in graph.weights.items():
-        match kind(weight):
-            case "matrix" if (rms := root_mean_square(weight)) > 0:
-                codings[name] = Coding("grid", step=float(np.float32(coarseness * rms)))
-            case "vector" if mantissa_bits < MANTISSA_BITS[weight.dtype.name]:
-                codings[name] = exact(weight, mantissa_bits)
-            case _:
-                codings[name] = exact(weight)
+        if name in units:
+            codings[name] = Coding("grid", step=float(np.float32(coarseness * units[name])))
+        elif kind(weight) == "vector" and mantissa_bits < MANTISSA_BITS[weight.dtype.name]:
+            codings[name] = exact(weight, mantissa_bits)
+        else:
+            codings[name] = exact(weight)
     return codings
+
+
+def published(graph: Graph, size: int, mantissa_bits: int) -> dict[str, Coding]:
+    """The published method: of each matrix as many principal components as its share of `size` bytes holds."""
+    codings = uniform(graph, 1.0, mantissa_bits)
+    names = matrices(codings)
+    total = sum(graph.weights[name].count for name in names)
+    for name in names:
+        rows, cols = graph.weights[name].matrix_view()
+        count = moments.components_for(rows, cols, size * rows * cols // total)
+        codings[name] = Coding("moments", components=count)
+    return codings
+
+
+def unit_steps(graph: Graph) -> dict[str, float]:
+    """A step for each matrix that can be quantized: the geometric mean of its own and of all matrices' scale.
+
+    Steps that follow each matrix's scale are right where a normalisation follows it, one step for all where none
+    does. Without calibration neither is known; KL to the original at 4.6x, for exponents 1, 1/2 and 0 of the
+    matrix's own root mean square: EfficientNet-lite0 .0071, .0022, .0013; PP-OCR recognition .047, .0095, .031.
+    """
+    scales = {
+        name: scale
+        for name, weight in graph.weights.items()
+        if kind(weight) == "matrix" and (scale := root_mean_square(weight)) > 0
+    }
+    if not scales:
+        return {}
+    common = float(np.exp(np.mean(np.log(list(scales.values())))))
+    return {name: (scale * common) ** 0.5 for name, scale in scales.items()}
 
 
 def with_lowrank(graph: Graph, codings: dict[str, Coding], jobs: int) -> dict[str, Coding]:
     """The same codings, with `lowrank` in place of `grid` where it takes fewer bits at the same distortion."""
-    names = [name for name, coding in codings.items() if coding.codec == "grid" and _may_be_low_rank(graph.weights[name])]
+    names = [
+        name for name, coding in codings.items() if coding.codec == "grid" and _may_be_low_rank(graph.weights[name])
+    ]
     tried: list[Coding] = Parallel(n_jobs=jobs, prefer="threads")(
         delayed(_cheaper)(graph.weights[name], codings[name]) for name in names
     )
@@ -94,7 +127,18 @@ def with_lowrank(graph: Graph, codings: dict[str, Coding], jobs: int) -> dict[st
 
 
 def _may_be_low_rank(weight: Weight) -> bool:
-    return min(weight.matrix_view()) >= LOWRANK_MIN
+    """Whether few directions carry the energy: a screen that takes a hundredth of the decomposition's time.
+
+    The participation ratio, (sum s**2)**2 / sum s**4 over singular values s, is about half the shorter side for noise
+    and the rank for equal singular values; at half the rank of a square matrix two factors are as large as the whole.
+    """
+    matrix = as_float32(weight)
+    side = min(matrix.shape)
+    if side < LOWRANK_MIN:
+        return False
+    gram = matrix.T @ matrix if side == matrix.shape[1] else matrix @ matrix.T
+    squares = float(np.square(gram, dtype=np.float64).sum())
+    return float(np.trace(gram, dtype=np.float64)) ** 2 < LOWRANK_RATIO * side * squares
 
 
 def _cheaper(weight: Weight, coding: Coding) -> Coding:
@@ -113,6 +157,6 @@ def root_mean_square(weight: Weight) -> float:
     return value if np.isfinite(value) and np.float32(1 / value if value else 0) < np.inf else 0.0
 
 
-def matrices(graph: Graph, codings: Mapping[str, Coding]) -> list[str]:
+def matrices(codings: Mapping[str, Coding]) -> list[str]:
     """Names of the weights that are quantized."""
     return [name for name, coding in codings.items() if coding.codec in ("grid", "lowrank")]

@@ -59,15 +59,39 @@ class _Size(click.ParamType):
 
 @click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("model")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The seed; MODEL's name with .seed if left out.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The seed; MODEL's name with .seed if left out.",
+)
 @click.option("--target", type=_Ratio(), help="Ratio to reach, such as 20x: source weights over the whole file.")
 @click.option("--size", type=_Size(), help="Largest size of the file, such as 160KB.")
-@click.option("--method", type=click.Choice(["grid", "lossless", "moments"]), default="grid", show_default=True,
-              help="grid: quantized and entropy-coded; lossless: every bit; moments: the published method, to compare.")
-@click.option("--calib", type=click.Path(path_type=Path, dir_okay=False), help="Real inputs (.npz, one array per input) to compare outputs on.")
+@click.option(
+    "--method",
+    type=click.Choice(["grid", "lossless", "moments"]),
+    default="grid",
+    show_default=True,
+    help="grid: quantized and entropy-coded; lossless: every bit; moments: the published method, to compare.",
+)
+@click.option(
+    "--calib",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Real inputs (.npz, one array per input) to compare outputs on.",
+)
 @click.option("--model-id", help="Name that stays the same over versions; the file's name if left out.")
-@click.option("--model-version", type=click.IntRange(0), default=1, show_default=True, help="Grows with every release of a model id.")
-@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write a page (HTML) that shows where the bytes went.")
+@click.option(
+    "--model-version",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Grows with every release of a model id.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a page (HTML) that shows where the bytes went.",
+)
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Threads; all cores if left out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")

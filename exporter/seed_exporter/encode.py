@@ -14,7 +14,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from seed_exporter.allocate import MANTISSA_BITS, Coding
-from seed_exporter.codecs import grid, lowrank, raw, split, symbols
+from seed_exporter.codecs import grid, lowrank, moments, raw, split, symbols
 from seed_exporter.codecs.symbols import CodedMatrix
 from seed_exporter.floats import as_float32, with_mantissa
 from seed_exporter.graph import Graph, Weight
@@ -97,6 +97,12 @@ def _stream(
         if progress is not None:
             progress(sum(weight.count for weight in weights))
         return CodedStream(codec, names, chunks, 0.0)
+    if codec == "moments":
+        tensors = [
+            moments.encode(as_float32(weight), codings[weight.name].components, seed=index)
+            for index, weight in enumerate(weights)
+        ]
+        return CodedStream(codec, names, moments.stream(tensors), 0.0)
     if codec == "lowrank":
         factors = [factors for name in names if (factors := codings[name].factors) is not None]
         stream = lowrank.stream(factors, progress)

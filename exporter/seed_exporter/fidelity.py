@@ -38,7 +38,9 @@ class OutputError:
         return dict(vars(self))
 
 
-def run_all(folder: Path, feeds: Sequence[Feeds], mode: str = "fast", threads: int | None = None) -> list[dict[str, Array]]:
+def run_all(
+    folder: Path, feeds: Sequence[Feeds], mode: str = "fast", threads: int | None = None
+) -> list[dict[str, Array]]:
     """Outputs of the model assembled in `folder`."""
     runner = backends.get().open(folder, mode, threads)
     try:
@@ -47,7 +49,9 @@ def run_all(folder: Path, feeds: Sequence[Feeds], mode: str = "fast", threads: i
         runner.close()
 
 
-def compare(original: Sequence[Mapping[str, Array]], candidate: Sequence[Mapping[str, Array]]) -> dict[str, OutputError]:
+def compare(
+    original: Sequence[Mapping[str, Array]], candidate: Sequence[Mapping[str, Array]]
+) -> dict[str, OutputError]:
     """Per output, over all calls."""
     return {
         name: _compare([call[name] for call in original], [call[name] for call in candidate]) for name in original[0]

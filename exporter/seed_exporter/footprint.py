@@ -84,9 +84,7 @@ def measure(
     return best
 
 
-def shapes_for_points(
-    inputs: Sequence[TensorSpec], sample: Mapping[str, int] | None = None
-) -> list[list[Dims]]:
+def shapes_for_points(inputs: Sequence[TensorSpec], sample: Mapping[str, int] | None = None) -> list[list[Dims]]:
     """Lists of sizes to measure at; the first of which enough run is the one to keep.
 
     The first axis is taken for the batch, two free axes of a picture for its height and width, anything else
@@ -187,9 +185,7 @@ def _run_child(backend: str, mode: str, folder: Path, files: Sequence[Path]) -> 
     answer: dict[str, Any] = json.loads(done.stdout)
     if "points" not in answer:
         return None
-    return _Measured(
-        answer["opening"], answer["mapped"], tuple(point.get("peak") for point in answer["points"])
-    )
+    return _Measured(answer["opening"], answer["mapped"], tuple(point.get("peak") for point in answer["points"]))
 
 
 def _pick(row: _Measured, keep: Iterable[int]) -> _Measured:

@@ -5,7 +5,8 @@ Generated inputs are recipes of the runtime's generator, so that a device can ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,30 +16,27 @@ import numpy as np
 from seed_exporter.graph import Graph
 from seed_runtime import generator
 from seed_runtime.backends import Feeds, TensorSpec
-from seed_runtime.errors import InputError, SeedError, UnsupportedError
+from seed_runtime.cli import stored
+from seed_runtime.cli.inputs import bind
+from seed_runtime.errors import SeedError, UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.golden import Recipe
 
 _SIDES = (16, 32, 48, 64, 96, 128, 224, 256, 320, 640)
 """Sizes to try for free dimensions that are no batch, until the model takes one."""
+CALLS_MAX = 64
+"""Of a data file are compared: their outputs are held at once."""
 _PASSES_INDICES_ON = {"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Flatten", "Expand", "Slice", "Transpose"}
 
 
-def from_file(path: Path, names: list[str]) -> list[dict[str, np.ndarray]]:
-    """Feeds out of an `.npz` with one array per model input, by name; labels and other arrays are left alone.
+def from_file(path: Path, specs: Sequence[TensorSpec]) -> list[dict[str, np.ndarray]]:
+    """The calls that a data file makes of a model, as `seed-run --input` reads it, at most CALLS_MAX of them.
 
-    InputError where an input is missing or an array holds objects.
+    InputError where an input is missing or doesn't fit, UsageError where there is no such file.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            missing = [name for name in names if name not in arrays]
-            if missing:
-                raise InputError(
-                    f"{path} has no array {missing[0]!r}; it needs one per model input: {', '.join(names)}"
-                )
-            return [{name: arrays[name] for name in names}]
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path} can't be read as .npz: {error}; write it with numpy.savez") from None
+    with stored.opened(str(path)) as arrays:
+        calls = bind(arrays, specs)
+        return [{name: array.copy() for name, array in call.items()} for call in islice(calls, CALLS_MAX)]
 
 
 def recipes(graph: Graph, specs: tuple[TensorSpec, ...], runs: Callable[[Feeds], Any]) -> tuple[Recipe, ...]:
@@ -74,7 +72,9 @@ def _sizes(specs: tuple[TensorSpec, ...]) -> Iterator[Mapping[tuple[str, int] | 
         for axis, size in enumerate(spec.shape):
             if not isinstance(size, int):
                 keys.append(size if size is not None else (spec.name, axis))
-    batch = {key for key in keys if isinstance(key, str) and ("batch" in key.lower() or key in ("N", "n"))}
+    batch: set[tuple[str, int] | str] = {
+        key for key in keys if isinstance(key, str) and ("batch" in key.lower() or key in ("N", "n"))
+    }
     if not batch:
         batch = {
             spec.shape[0] or (spec.name, 0)

@@ -33,9 +33,7 @@ def keep_needed(model: onnx.ModelProto) -> None:
         # Nodes stand in order: the first that inference fails at may explain all that follow it,
         # so only those whose own inputs are known are stated in this round.
         unknown = {
-            name
-            for name, type_ in stated.items()
-            if name not in kept and _adds(type_, inferred.get(name), shared)
+            name for name, type_ in stated.items() if name not in kept and _adds(type_, inferred.get(name), shared)
         }
         if not unknown:
             break

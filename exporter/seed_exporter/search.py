@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from seed_exporter.allocate import kind, root_mean_square
+from seed_exporter.allocate import unit_steps
 from seed_exporter.floats import as_float32
 from seed_exporter.graph import Graph
 
@@ -36,16 +36,14 @@ class RateModel:
 
     def __init__(self, graph: Graph) -> None:
         self._samples = []
-        for weight in graph.weights.values():
-            if kind(weight) != "matrix" or not (rms := root_mean_square(weight)):
-                continue
-            flat = as_float32(weight).reshape(-1)
+        for name, unit in unit_steps(graph).items():
+            flat = as_float32(graph.weights[name]).reshape(-1)
             stride = max(1, flat.size // _SAMPLE) | 1  # odd, so that it doesn't walk along one column
-            self._samples.append((flat.size, flat[::stride].astype(np.float32) / np.float32(rms)))
+            self._samples.append((flat.size, flat[::stride].astype(np.float32) / np.float32(unit)))
         self.elements = sum(size for size, _ in self._samples)
 
     def bytes_at(self, coarseness: float) -> float:
-        """Order-0 entropy at a step of `coarseness` root mean squares."""
+        """Order-0 entropy at `coarseness` unit steps."""
         return sum(size * _entropy(sample, coarseness) for size, sample in self._samples) / 8
 
     def coarseness_for(self, size: float) -> float:

@@ -59,9 +59,7 @@ def build(graph: Graph, order: list[str]) -> Skeleton:
         check_holes(scan(built.data), built.holes)
     except FormatError as error:
         problem = f"{error.where}: {error.problem}"
-        raise UnsupportedError(
-            f"no device would accept this model's graph: {problem}; simplify it"
-        ) from error
+        raise UnsupportedError(f"no device would accept this model's graph: {problem}; simplify it") from error
     return built
 
 

@@ -1,8 +1,8 @@
 """Runs neural networks from seeds: one small file that holds a graph and entropy-coded weights.
 
-    import seed_runtime
-    with seed_runtime.open("model.seed").session(max_memory=64_000_000) as session:
-        outputs = session.run({"input": array})
+>>> import seed_runtime
+>>> with seed_runtime.open("model.seed").session(max_memory=64_000_000) as session:
+...     outputs = session.run({"input": array})
 """
 
 from __future__ import annotations

@@ -30,7 +30,6 @@ Progress = Callable[[int, int], None]
 """Called with the bytes of the weights file done so far, and all of them."""
 
 
-
 def working_bytes(header: Header) -> int:
     """Bytes that assembling needs beyond the program itself: an upper bound that the header alone gives."""
     chunk = max((max(stream.sizes) for stream in header.streams), default=0)
@@ -54,7 +53,7 @@ class WeightsWriter:
 
     def append(self, values: npt.NDArray[Any]) -> None:
         """Take the next values, in whatever portions they come."""
-        data = memoryview(np.ascontiguousarray(values)).cast("B")
+        data = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
         while data:
             if not self._left:
                 hole = next(self._holes, None)

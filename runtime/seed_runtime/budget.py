@@ -151,9 +151,7 @@ def plan_session(
     raise MemoryBudgetError("the session", min(needs.values()) + SLACK, limit or 0)
 
 
-def _unmeasured_plan(
-    base: int, limit: int | None, backend: Backend, weights_size: int, threads: int
-) -> SessionPlan:
+def _unmeasured_plan(base: int, limit: int | None, backend: Backend, weights_size: int, threads: int) -> SessionPlan:
     if limit is None:
         return SessionPlan(None, None, backend.modes[0], threads, None, base)
     # Whatever the activations are, the weights are resident once.

@@ -40,7 +40,9 @@ class ModelCache:
         self.root, self.limit = root, limit
 
     @contextlib.contextmanager
-    def hold(self, digest: bytes, header: Header, make: Callable[[Path], None], on_wait: Callable[[], None]) -> Iterator[Path]:
+    def hold(
+        self, digest: bytes, header: Header, make: Callable[[Path], None], on_wait: Callable[[], None]
+    ) -> Iterator[Path]:
         """The folder of a model, made by `make(empty folder)` if it isn't there; nobody removes it meanwhile.
 
         `on_wait` is called before waiting for another process that makes the same model.
@@ -131,10 +133,9 @@ def _lock(path: Path) -> Iterator[int]:
 
 def _whole(folder: Path, header: Header) -> bool:
     try:
-        return (
-            (folder / WEIGHTS_FILE).stat().st_size == header.weights_size
-            and (folder / MODEL_FILE).stat().st_size == header.skeleton.raw_size
-        )
+        return (folder / WEIGHTS_FILE).stat().st_size == header.weights_size and (
+            folder / MODEL_FILE
+        ).stat().st_size == header.skeleton.raw_size
     except OSError:
         return False
 

@@ -72,9 +72,7 @@ class DigestError(FormatError):
     """Bytes don't match the digest that the seed holds for them."""
 
     def __init__(self, where: str, stored: bytes, computed: bytes) -> None:
-        FormatError.__init__(
-            self, where, f"the digest says {stored.hex()[:12]}, the bytes give {computed.hex()[:12]}"
-        )
+        FormatError.__init__(self, where, f"the digest says {stored.hex()[:12]}, the bytes give {computed.hex()[:12]}")
         self.args = (where, stored, computed)
         self.stored, self.computed = stored, computed
 

@@ -149,9 +149,7 @@ class Footprint:
         return self._text(max(self.points, key=admits))
 
 
-def _between(
-    wanted: Sequence[int], low: Sequence[int], high: Sequence[int], at_low: int, at_high: int
-) -> int | None:
+def _between(wanted: Sequence[int], low: Sequence[int], high: Sequence[int], at_low: int, at_high: int) -> int | None:
     """Bound on the line from `low` to `high`: the first place on it that is nowhere below `wanted`."""
     if not _fits(wanted, high):
         return None

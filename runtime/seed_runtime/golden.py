@@ -43,7 +43,7 @@ class Recipe:
             return np.frombuffer(self.data, self.dtype.storage).reshape(self.dims)
         values = generator.fill(self.kind, seed, prod(self.dims), self.a, self.b)
         if self.dtype.name == "bool":
-            return (values != 0).reshape(self.dims)
+            values = values != 0
         return values.astype(self.dtype.storage).reshape(self.dims)
 
 
@@ -190,8 +190,9 @@ def _expected(cursor: Cursor) -> Expected:
     tolerance, norm = cursor.f32("tolerance"), cursor.f32("norm")
     if not 0 <= tolerance < float("inf"):
         raise FormatError(cursor.where, f"a tolerance of {tolerance} is not valid")
+    if norm < 0:
+        raise FormatError(cursor.where, f"a norm of {norm} is not valid")
     count = cursor.varint("values", limit=VALUES_MAX)
     if count > size:
         raise FormatError(cursor.where, f"{count} values of an output with {size}")
     return Expected(size, tolerance, norm, np.frombuffer(cursor.take(4 * count, "values"), "<f4").copy())
-

@@ -31,7 +31,7 @@ CHUNKS_MAX = 1 << 17
 """Chunks of the whole seed."""
 CHUNK_DECODED_MAX = 1 << 20
 """Bytes of a decoded chunk: symbols of one byte each for the entropy-coded codecs, raw bytes for others."""
-CHUNK_CODED_MAX = (6 << 20)
+CHUNK_CODED_MAX = 6 << 20
 """Bytes of a coded chunk: 1 Mi symbols may carry 24 raw low bits and 12 coded bits each, and lane states."""
 
 LANES_LOG2_MAX = 14

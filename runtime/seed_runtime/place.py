@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from seed_runtime.cache import fsync_folder
 from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE
+from seed_runtime.cache import fsync_folder
 from seed_runtime.errors import InputError
 
 _OURS: Final = {MODEL_FILE, WEIGHTS_FILE}

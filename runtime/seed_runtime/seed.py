@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import errno
 import hashlib
-import io
 import os
 import sys
 import tempfile
@@ -52,14 +52,16 @@ class Seed:
         self._stream: BinaryIO | None = None
         if isinstance(source, str | os.PathLike):
             self.path: Path | None = Path(source)
-            with io.open(self.path, "rb", buffering=0) as file:
+            with builtins.open(self.path, "rb", buffering=0) as file:
                 self._note(SeedReader(file, self.path.name))
         else:
             self.path = None
             self._stream = source
             # A pipe's name may be the number of its descriptor.
             name = getattr(source, "name", None)
-            self._open_reader: _PipeReader | None = _PipeReader(source, name if name and isinstance(name, str) else "seed")
+            self._open_reader: _PipeReader | None = _PipeReader(
+                source, name if name and isinstance(name, str) else "seed"
+            )
             self._note(self._open_reader)
 
     def _note(self, reader: SeedReader) -> None:
@@ -77,12 +79,12 @@ class Seed:
     @contextlib.contextmanager
     def _reader(self) -> Iterator[SeedReader]:
         if self.path is None:
-            reader, self._open_reader = self._open_reader, None
-            if reader is None:
+            pipe, self._open_reader = self._open_reader, None
+            if pipe is None:
                 raise InputError("a seed from a pipe can be read only once; save it to a file first")
-            yield reader
+            yield pipe
             return
-        with io.open(self.path, "rb", buffering=0) as file:
+        with builtins.open(self.path, "rb", buffering=0) as file:
             reader = SeedReader(file, self.path.name)
             # Replaced since it was opened first: its weights must not be kept under the other one's digest.
             if reader.digest != self.digest:
@@ -125,7 +127,9 @@ class Seed:
         with self._reader() as reader:
             check_only(reader, progress)
 
-    def assemble(self, folder: str | os.PathLike[str], *, max_memory: int | None = None, progress: Progress | None = None) -> Path:
+    def assemble(
+        self, folder: str | os.PathLike[str], *, max_memory: int | None = None, progress: Progress | None = None
+    ) -> Path:
         """Write `model.onnx` and `model.weights`, which any ONNX Runtime program can open, as the folder `folder`.
 
         An earlier assembled model there is replaced in one step; a folder that holds anything else is refused.
@@ -151,17 +155,26 @@ class Seed:
     ) -> Session:
         """Plan, assemble into the cache unless it is there, and open.
 
-        A cache that can't be written to serves what it holds; else the model is assembled in a temporary folder.
+        A cache that can't be written to serves what it holds; otherwise a temporary folder takes its place.
 
         Args:
             max_memory: limit of the whole process [B]; MemoryBudgetError comes before anything is allocated.
             feeds: the largest input that will be run, for the plan; None plans for the smallest that was measured.
             notice: gets what the user should know; None prints it to stderr.
             beside: what the caller will hold beyond the feeds and outputs of one run [B].
-            verify: check all of the seed, and what the cache holds of it; a copy that was altered is made anew.
+            verify: check all of the seed and its copy in the cache, which is made anew if it was altered.
         """
-        assembly = self.plan_assembly(max_memory)
         dims = _dims(self.footprint(), feeds)
+        try:
+            assembly = self.plan_assembly(max_memory)
+        except MemoryBudgetError as error:
+            # The session may need more still, and one answer must do.
+            try:
+                self.plan_session(dims, max_memory, threads=threads, backend=backend, beside=beside)
+            except MemoryBudgetError as other:
+                if other.needed > error.needed:
+                    raise other from None
+            raise
         plan = self.plan_session(dims, max_memory, threads=threads, backend=backend, beside=beside)
         assembled = _assembled(self, cache or default_cache(), progress, notice or _print_notice, verify)
         return Session(self, backends.get(backend), plan, assembly, assembled)
@@ -175,7 +188,7 @@ class Seed:
         backend: str = "onnxruntime",
         beside: int = 0,
     ) -> SessionPlan:
-        """How a session would be opened for inputs of these sizes; see `session` and `budget.plan_session`."""
+        """How a session would be opened for inputs of these sizes, see `session`."""
         return plan_session(
             self.footprint(),
             dims,
@@ -205,8 +218,10 @@ class Session:
         try:
             start = time.perf_counter()
             self.folder = self._stack.enter_context(assembled)
-            self.assembly_seconds, self.assembly_peak = time.perf_counter() - start, budget.peak_rss()
-            """Until the model was there, near zero if the cache had it; and the process's peak by then [B]."""
+            self.assembly_seconds = time.perf_counter() - start
+            """Near zero if the cache had the model."""
+            self.assembly_peak = budget.peak_rss()
+            """Of the process, before the backend was loaded [B]."""
             start = time.perf_counter()
             self._runner = engine.open(self.folder, plan.mode, plan.threads)
             self.opening_seconds = time.perf_counter() - start
@@ -319,7 +334,7 @@ def _is_whole(seed: Seed, copy: Path) -> bool:
 
 
 def _drop_if_altered(seed: Seed, copy: Path, notice: Notice) -> bool:
-    """Whether the assembled copy isn't what the seed gives; it then loses its weights, so that it is made anew."""
+    """Whether the assembled copy isn't what the seed gives. Its weights are then removed, so it is made anew."""
     try:
         with (copy / WEIGHTS_FILE).open("rb", buffering=0) as file:
             intact = hashlib.file_digest(file, "sha256").digest() == seed.header.weights_digest

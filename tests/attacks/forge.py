@@ -34,7 +34,7 @@ Tape = list[tuple[str, bytes]]
 """Fields in the order of the file."""
 
 MODEL, WEIGHTS, PARTS, HOLES, STREAMS, GOLDEN, FOOTPRINT = 1, 2, 3, 4, 5, 0x8006, 0x8007
-ALL = ("raw", "grid", "split", "lowrank")
+ALL = ("raw", "grid", "split", "moments", "lowrank")
 
 RAW = f32(0.5, -1.0, 2.0, 0.0)
 GRID = Matrix(
@@ -45,10 +45,12 @@ GRID = Matrix(
     row_classes=bytes([1, 0, 1]),
     col_classes=bytes([1, 1, 2, 1]),
 )
-GRID_TABLES = [Table(254, [512, 1024, 1536, 512, 256], 256), Table(255, [1024, 1024, 2044], 4)]
+GRID_TABLES = [Table(254, [20, 600, 2820, 500, 100], 56), Table(255, [1000, 2094, 1000], 2)]
 GRID_WEIGHTS = [1.5, 0.0, -0.5, 2.0, 0.0, 0.0, 0.0, 0.0, 1.5, -6.0, 900.0, 3.0]
 """0.5 * the values; the last row's step is three times as large: (1 + 4 / 8) * 2."""
 SPLIT_WEIGHTS = [1.0, -0.5, 0.25, -2.0]
+MOMENTS_WEIGHTS = [1.5, 0.0, 0.5, 3.0]
+"""Mean row 1, 1.5; component 0.5, -1.5; scores 1, -1."""
 LOWRANK_WEIGHTS = [0.5, 1.0, -0.5, 1.5, 3.0, -1.5]
 """U = 1, 3; V = 1, 2, -1; shift 1; scale 0.5 * 0.5."""
 
@@ -129,9 +131,10 @@ _TENSORS: dict[str, tuple[int, tuple[int, ...], bytes]] = {
     "raw": (1, (4,), RAW),
     "grid": (1, (3, 4), f32(*GRID_WEIGHTS)),
     "split": (10, (4,), struct.pack("<4e", *SPLIT_WEIGHTS)),
+    "moments": (1, (2, 2), f32(*MOMENTS_WEIGHTS)),
     "lowrank": (1, (2, 3), f32(*LOWRANK_WEIGHTS)),
 }
-_NUMBERS = {"raw": 1, "grid": 2, "split": 3, "lowrank": 5}
+_NUMBERS = {"raw": 1, "grid": 2, "split": 3, "moments": 4, "lowrank": 5}
 
 
 def _model(pen: Pen) -> Tape:
@@ -243,12 +246,18 @@ def _split(pen: Pen) -> list[Tape]:
     # float16: rotated left by one, exponent and three bits of mantissa stand in the upper byte.
     bits = struct.unpack("<4H", _TENSORS["split"][2])
     matrix = Matrix([[(value << 1 | value >> 15) & 0xFFFF for value in bits]], low_bits=8)
-    table = Table(0x68, [512] * 8 + [0] * 16)
     matrix.symbols = [(0, value << 1 >> 8 & 0xFF) for value in bits]
     symbols = sorted({symbol for _, symbol in matrix.symbols})
-    table = Table(symbols[0], [0] * (symbols[-1] - symbols[0] + 1))
-    table.frequencies = [1024 if symbols[0] + place in symbols else 0 for place in range(len(table.frequencies))]
+    table = Table(symbols[0], [1024 * (symbol in symbols) for symbol in range(symbols[0], symbols[-1] + 1)])
     return _symbols(pen, [matrix], [table], 0, [])
+
+
+def _moments(pen: Pen) -> list[Tape]:
+    head = pen("moments.columns", varint(2)) + pen("moments.components", varint(1)) + pen("moments.seed", varint(7))
+    head += pen("moments.mean", f32(0)) + pen("moments.deviation", f32(0)) + pen("moments.threshold", f32(0))
+    first = pen("head_chunk.packing", u8(0)) + pen("head_chunk.size", varint(len(raw_of(head)))) + head
+    halves = struct.pack("<6e", 1, 1.5, 0.5, -1.5, 1, -1)
+    return [first, pen("raw_chunk.packing", u8(0)) + pen("raw_chunk.width", u8(1)) + pen("raw_chunk.data", halves)]
 
 
 def _lowrank(pen: Pen) -> list[Tape]:
@@ -296,5 +305,6 @@ _STREAMS: dict[str, Callable[[Pen], list[Tape]]] = {
     "raw": _raw,
     "grid": _grid,
     "split": _split,
+    "moments": _moments,
     "lowrank": _lowrank,
 }

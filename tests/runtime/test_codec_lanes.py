@@ -27,6 +27,12 @@ def _symbols(lanes: LaneDecoder, count: int = 4) -> list[int]:
     return out.tolist()
 
 
+def _finish(lanes: LaneDecoder) -> None:
+    _symbols(lanes)
+    lanes.end_chunk()
+    lanes.end_stream()
+
+
 def test_a_table_entry_packs_frequency_offset_and_symbol() -> None:
     table = _table(*RARE)
     assert table.shape == (4096,)
@@ -71,8 +77,7 @@ def test_one_word_for_two_lanes_is_refused() -> None:
     # Both lanes come below 2**16 in the first step; NumPy alone would give both of them the one word.
     lanes = _decoder(states=(0x01000FFE, 0x01000FFE), words=(0x0FFF,))
     with pytest.raises(FormatError):
-        _symbols(lanes)
-        lanes.end_chunk()
+        _finish(lanes)
 
 
 def test_words_left_over_are_refused() -> None:
@@ -93,9 +98,7 @@ def test_lanes_that_do_not_end_where_they_began_are_refused() -> None:
 def test_states_that_no_encoder_leaves_are_refused(states: tuple[int, int]) -> None:
     lanes = _decoder(states=states, words=(0, 0, 0, 0))
     with pytest.raises(FormatError):
-        _symbols(lanes)
-        lanes.end_chunk()
-        lanes.end_stream()
+        _finish(lanes)
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,9 @@ def from_levels(rows: F64, cols: F64, mean: float) -> Classes:
         return Classes(np.zeros(rows.size, np.uint8), np.zeros(cols.size, np.uint8))
     count_rows, count_cols = int(live_rows.sum()), int(live_cols.sum())
     # Zeros of dead columns lower a live row's mean; undo it, so that pruned matrices share tables with whole ones.
-    rows = rows + np.log(cols.size / count_cols)
-    spread = cols - mean
+    dead = np.log(cols.size / count_cols)
+    rows = rows + dead
+    spread = cols - (mean + dead)
     row_index = np.rint(np.where(live_rows, rows, 0) / CLASS_STEP).astype(int)
     col_index = np.rint(np.where(live_cols, spread, 0) / CLASS_STEP).astype(int)
     row_index = _worth(row_index, live_rows, count_rows * count_cols)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -126,9 +127,7 @@ def _shared_tables(counts: npt.NDArray[np.int64], quantized: bool) -> _Tables:
     groups = [slice(number, number + 1) for number in range(last)]
     costs = [_cost(counts[group].sum(axis=0)) for group in groups]
     while len(groups) > 1:
-        merged = [
-            _cost(counts[a.start : b.stop].sum(axis=0)) for a, b in zip(groups[:-1], groups[1:], strict=True)
-        ]
+        merged = [_cost(counts[a.start : b.stop].sum(axis=0)) for a, b in pairwise(groups)]
         gains = [costs[i] + costs[i + 1] - merged[i] for i in range(len(merged))]
         best = int(np.argmax(gains))
         if gains[best] < 0:

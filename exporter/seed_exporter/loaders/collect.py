@@ -168,9 +168,7 @@ def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
     if attribute.name not in kinds:
         return None
     code, shape = kinds[attribute.name]
-    value = np.array(
-        onnx.helper.get_attribute_value(attribute), "<f4" if code == onnx.TensorProto.FLOAT else "<i8"
-    )
+    value = np.array(onnx.helper.get_attribute_value(attribute), "<f4" if code == onnx.TensorProto.FLOAT else "<i8")
     return onnx.TensorProto(data_type=code, dims=shape, raw_data=value.tobytes())
 
 

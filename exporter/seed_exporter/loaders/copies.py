@@ -80,9 +80,7 @@ def share_rearranged(graph: Graph, names: Names) -> None:
         return
     for old in new_names:
         del graph.weights[old]
-    keep_initializers(
-        graph.model.graph, {tensor.name for tensor in graph.model.graph.initializer} - set(new_names)
-    )
+    keep_initializers(graph.model.graph, {tensor.name for tensor in graph.model.graph.initializer} - set(new_names))
     replace(graph.model.graph.node, [*nodes, *graph.model.graph.node])
 
 
@@ -96,9 +94,7 @@ def _sources(weight: Weight, kept: dict[object, list[Weight]]) -> Iterator[tuple
                 yield "Transpose", source
 
 
-def _derive(
-    model: onnx.ModelProto, names: Names, op: str, source: Weight, weight: Weight
-) -> Iterator[onnx.NodeProto]:
+def _derive(model: onnx.ModelProto, names: Names, op: str, source: Weight, weight: Weight) -> Iterator[onnx.NodeProto]:
     """The node that gives `weight`'s value under its old name, so that its readers need no change."""
     if op == "Transpose":
         yield onnx.helper.make_node("Transpose", [source.name], [weight.name], perm=[1, 0])
@@ -121,9 +117,7 @@ def _alias(graph: Graph, new_names: dict[str, str]) -> None:
     rename_uses(graph.model.graph, new_names)
     for old in new_names:
         graph.weights.pop(old, None)
-    keep_initializers(
-        graph.model.graph, {tensor.name for tensor in graph.model.graph.initializer} - set(new_names)
-    )
+    keep_initializers(graph.model.graph, {tensor.name for tensor in graph.model.graph.initializer} - set(new_names))
 
 
 def _names_that_stay(model: onnx.ModelProto) -> set[str]:

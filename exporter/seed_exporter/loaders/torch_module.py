@@ -75,9 +75,7 @@ def through_onnx(program: Any, **options: Any) -> Graph:
         path = Path(folder) / "model.onnx"
         try:
             with _quiet():
-                exported = torch.onnx.export(
-                    program, dynamo=True, external_data=True, verbose=False, **options
-                )
+                exported = torch.onnx.export(program, dynamo=True, external_data=True, verbose=False, **options)
                 exported.save(path, external_data=True)
         except Exception as first:  # torch raises whatever its passes raise
             if not isinstance(program, torch.nn.Module) or options.get("dynamic_shapes"):

@@ -166,16 +166,13 @@ def _check_array(spec: TensorSpec, array: Array, sizes: dict[str, tuple[int, str
     given = f"{array.dtype}{list(array.shape)}"
     if array.dtype.newbyteorder("=").name != spec.dtype:
         raise InputError(
-            f"input {spec.name!r}: {spec} is expected, {given} was given; "
-            f"convert it with .astype('{spec.dtype}')"
+            f"input {spec.name!r}: {spec} is expected, {given} was given; convert it with .astype('{spec.dtype}')"
         )
     if array.ndim != len(spec.shape):
         raise InputError(f"input {spec.name!r}: {spec} is expected, {given} was given")
     for axis, (want, size) in enumerate(zip(spec.shape, array.shape, strict=True)):
         if isinstance(want, int) and size != want:
-            raise InputError(
-                f"input {spec.name!r}: {spec} is expected, {given} was given: axis {axis} must be {want}"
-            )
+            raise InputError(f"input {spec.name!r}: {spec} is expected, {given} was given: axis {axis} must be {want}")
         if size < 1:
             raise InputError(f"input {spec.name!r}: {spec} is expected, {given} was given, which is empty")
         if isinstance(want, str):

@@ -29,7 +29,7 @@ _SETTING = (
 
 
 class _Stopped(BaseException):
-    """A signal that ends the process, as an exception, so that half-written files are removed on the way out."""
+    """A signal that ends the process, as an exception: half-written files are removed on the way out."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -85,8 +85,9 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, SeedError):
         return error.exit_code, str(error)
     if isinstance(error, MemoryError):
-        return 14, (
-            "this machine has no memory left for it; give a smaller input, or set --max-memory to see what is needed"
+        return (
+            14,
+            "this machine has no memory left; give a smaller input, or ask for a plan with --max-memory",
         )
     if isinstance(error, OSError):
         what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)

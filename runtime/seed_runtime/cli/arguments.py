@@ -109,7 +109,7 @@ def _check(options: argparse.Namespace, action: str) -> None:
         if options.output == "-" and options.json:
             raise UsageError("--json and --output - would both write to stdout; give --output a file")
         if options.output.endswith(".npy"):
-            raise UsageError("outputs are written by name into one .npz; give --output a name that ends with .npz")
+            raise UsageError("outputs are written by name into one .npz; give --output a name that ends so")
     if options.runs is not None and action != "bench":
         raise UsageError("--runs belongs to --bench")
     if options.runs is not None and options.runs < 1:
@@ -133,9 +133,9 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_mutually_exclusive_group()
     actions.add_argument("--inspect", action="store_true", help="show what the seed holds and what it needs")
     actions.add_argument("--verify", action="store_true", help="check every digest, then the golden sample")
-    actions.add_argument("--assemble", metavar="DIR", help="write model.onnx and its weights as the folder DIR")
-    actions.add_argument("--bench", action="store_true", help="time assembly and runs, on --input or the golden one")
-    add("--runs", metavar="N", type=int, help="timed runs of --bench (default: up to 100 in 10 s)")
+    actions.add_argument("--assemble", metavar="DIR", help="write model.onnx and its weights into DIR")
+    actions.add_argument("--bench", action="store_true", help="time assembly, and runs on the input")
+    add("--runs", metavar="N", type=int, help="timed runs of --bench (default: 10 to 100, for some 10 s)")
     add("--no-cache", action="store_true", help="assemble in a temporary folder and remove it afterwards")
     add("--json", action="store_true", help="print the results as one JSON object")
     add("-q", "--quiet", action="store_true", help="no notes and no progress on stderr")

@@ -25,7 +25,7 @@ RUNS_MIN, RUNS_MAX, RUNS_S = 10, 100, 10.0
 
 
 def bench(job: Job, terminal: Terminal) -> int:
-    """Assemble into a fresh place, then time runs on the first call of the input, or on the golden sample's."""
+    """Assemble into a fresh place, then time runs on the input's first call or the golden sample."""
     with contextlib.ExitStack() as stack:
         seed = stack.enter_context(opened(job))
         specs = seed.inputs()
@@ -67,8 +67,7 @@ def percentile(values: Sequence[float], share: int) -> float:
 
 
 def _golden_feeds(seed: Seed, session: Session) -> Feeds:
-    assert seed.header.golden is not None  # noqa: S101  golden_shapes has seen to it
-    return Golden.unpack(seed.header.golden).feeds(session.inputs)
+    return Golden.unpack(seed.header.golden or b"").feeds(session.inputs)
 
 
 def _timed(session: Session, feeds: Feeds, runs: int | None, terminal: Terminal) -> list[float]:
@@ -96,7 +95,7 @@ def _print(values: dict[str, Any], seed: Seed) -> None:
         ("assembly", f"{values['assemble_s']:.3g} s, peak {values['assemble_peak_rss_mib']} MiB"),
         ("opening", f"{values['opening_s']:.3g} s"),
         ("run", latency),
-        ("", f"{values['runs']} runs on {values['input']}, {values['threads']} threads, mode {values['mode']}"),
+        ("", "{runs} runs on {input}, {threads} threads, mode {mode}".format_map(values)),
         ("peak memory", f"{values['peak_rss_mib']} MiB"),
     ]
     for line in table(rows):

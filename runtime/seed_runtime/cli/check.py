@@ -10,14 +10,14 @@ from seed_runtime.budget import peak_rss
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import cache_of, golden_shapes, opened, session_of
 from seed_runtime.cli.terminal import Terminal, mib, print_json, size_text
-from seed_runtime.errors import FormatError, SeedError, UnsupportedError
+from seed_runtime.errors import SeedError, UnsupportedError
 
 
 def verify(job: Job, terminal: Terminal) -> int:
     """Check all digests, the copy in the cache, and the golden sample.
 
-    With --json an object is printed for a seed that fails, too. `golden` is null where there is no sample, or where
-    it wasn't reached.
+    With --json an object is printed for a seed that fails, too. `golden` is null where there is no sample,
+    or where it wasn't reached.
     """
     result: dict[str, Any] = {"ok": False, "digest": None, "golden": None}
     try:
@@ -54,21 +54,21 @@ def _verify(job: Job, terminal: Terminal, result: dict[str, Any]) -> None:
             return
         with cache_of(job) as cache, session_of(job, seed, cache, terminal, shapes, verify=True) as session:
             verdict = session.verify()
-    result |= {"ok": verdict.ok, "golden": verdict.ok, "golden_distance": verdict.worst, "golden_output": verdict.output}
+    result |= {"ok": verdict.ok, "golden": verdict.ok}
+    result |= {"golden_distance": verdict.worst, "golden_output": verdict.output}
     if not verdict.ok:
         raise UnsupportedError(
-            f"{seed.name}: all digests are right, but on its golden sample output {verdict.output!r} differs by "
-            f"{verdict.worst:.3g} times what is tolerated; this device computes something else, update it: "
-            f"pip install -U onnxruntime"
+            f"{seed.name}: all digests are right, but output {verdict.output!r} of the golden sample differs "
+            f"by {verdict.worst:.3g} times what is tolerated; update what runs it: pip install -U onnxruntime"
         )
 
 
 def assemble(job: Job, terminal: Terminal) -> int:
     """Write the model as a folder that any ONNX Runtime program can open."""
-    assert job.folder is not None  # noqa: S101  arguments.py has seen to it
     with opened(job) as seed:
         start = time.perf_counter()
-        folder = seed.assemble(job.folder, max_memory=job.max_memory, progress=terminal.progress("assembling"))
+        progress = terminal.progress("assembling")
+        folder = seed.assemble(job.folder or "", max_memory=job.max_memory, progress=progress)
         seconds = time.perf_counter() - start
     terminal.clear()
     if job.json:

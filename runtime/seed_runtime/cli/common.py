@@ -47,7 +47,14 @@ def cache_of(job: Job, *, fresh: bool = False) -> Iterator[ModelCache]:
 
 
 def session_of(
-    job: Job, seed: Seed, cache: ModelCache, terminal: Terminal, feeds: Feeds | None, *, beside: int = 0, verify: bool = False
+    job: Job,
+    seed: Seed,
+    cache: ModelCache,
+    terminal: Terminal,
+    feeds: Feeds | None,
+    *,
+    beside: int = 0,
+    verify: bool = False,
 ) -> Session:
     """A session under the limits of the command line."""
     return seed.session(

@@ -95,7 +95,7 @@ def bind(arrays: Sequence[Stored], specs: Sequence[TensorSpec]) -> Calls:
     else:
         named = {str(array.name): array for array in arrays if array.name is not None}
         if len(named) < len(arrays):
-            raise InputError(f"an .npy file holds one array and the model expects {expected}; give an .npz file")
+            raise InputError(f"an .npy file holds one array, the model expects {expected}; give an .npz file")
     known = {spec.name for spec in specs}
     for name in named:
         if name not in known and name != LABELS:
@@ -118,9 +118,7 @@ def _bind_one(spec: TensorSpec, array: Stored) -> _Bound:
     shape = array.shape[extra:] if extra in (0, 1) else ()
     fixed = zip(spec.shape, shape, strict=False)
     if extra not in (0, 1) or any(isinstance(want, int) and size != want for want, size in fixed):
-        raise InputError(
-            f"input {spec.name!r}: {spec} is expected, or with one axis more to count calls; {array} was given"
-        )
+        raise InputError(f"input {spec.name!r}: {spec} is expected, or one axis more to count calls; {array} was given")
     if 0 in shape:
         raise InputError(f"input {spec.name!r}: {spec} is expected, {array} was given, which is empty")
     try:
@@ -137,9 +135,9 @@ def _bind_one(spec: TensorSpec, array: Stored) -> _Bound:
 def _keeps_values(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
     """Whether `given` may become `wanted`.
 
-    Integers may change their width, which is checked value by value: Python's become int64, and many models take
-    int32. Floats may only get wider. Between kinds nothing is guessed: pixels of 0 to 255 that become floats are
-    seldom what a model was trained on.
+    Integers may change their width, which is checked value by value: Python's become int64, and many models
+    take int32. Floats may only get wider. Between kinds nothing is guessed: pixels of 0 to 255 that become
+    floats are seldom what a model was trained on.
     """
     if given.kind in "iu":
         return wanted.kind in "iu"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import sys
@@ -46,8 +47,8 @@ class _Shapes:
             first = self._seen.setdefault(name, (array.dtype, array.shape))
             if first != (array.dtype, array.shape):
                 raise InputError(
-                    f"output {name!r} has the shape {list(array.shape)} in call {self.calls} and {list(first[1])} "
-                    f"in the first; give calls of one size, or run them one by one"
+                    f"output {name!r} has the shape {list(array.shape)} in call {self.calls} and "
+                    f"{list(first[1])} in the first; run these calls one by one"
                 )
         self.calls += 1
 
@@ -58,7 +59,7 @@ class _Shapes:
 
 
 class Summary:
-    """What a person wants to see of outputs: dtypes, shapes, first values, and the best of a vector of scores."""
+    """What a person wants to see of outputs: dtypes, shapes, first values, the best of a vector of scores."""
 
     def __init__(self, counted: bool) -> None:
         self._shapes, self._counted = _Shapes(counted), counted
@@ -85,14 +86,16 @@ class Summary:
         for name, dtype, shape in self._shapes:
             yield f"{name}: {dtype}{list(shape)}"
             size = int(np.prod(shape))
-            shown = self._values[name]
-            more = " ..." if size > len(shown) else ""
-            yield f"  {' '.join(_number(value) for value in shown)}{more}"
+            values = self._values[name]
+            more = " ..." if size > len(values) else ""
+            yield f"  {' '.join(_number(value) for value in values)}{more}"
             for call, best in enumerate(self._top.get(name, [])):
                 label = f"top {len(best)} of call {call}" if self._counted else f"top {len(best)}"
-                yield f"  {label}: " + ", ".join(f"[{item['index']}] {_number(item['value'])}" for item in best)
+                shown = ", ".join(f"[{item['index']}] {_number(item['value'])}" for item in best)
+                yield f"  {label}: {shown}"
             if self._counted and name in self._top and self._shapes.calls > CALLS_SHOWN:
-                yield f"  ... and {self._shapes.calls - CALLS_SHOWN} calls more; --output y.npz keeps them all"
+                more_calls = self._shapes.calls - CALLS_SHOWN
+                yield f"  ... and {more_calls} calls more; --output y.npz keeps them all"
 
 
 class Writer:
@@ -106,7 +109,7 @@ class Writer:
         self._shapes.note(outputs)
         for name, array in outputs.items():
             if name not in self._files:
-                self._files[name] = tempfile.TemporaryFile(dir=self._folder)
+                self._files[name] = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  close() does
             self._files[name].write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
     def write_into(self, target: IO[bytes]) -> None:
@@ -128,7 +131,7 @@ class Writer:
 
 @contextlib.contextmanager
 def written(path: str, counted: bool) -> Iterator[Writer]:
-    """A writer whose file appears at `path`, or on stdout for `-`, once the block has ended without an error."""
+    """A writer whose file appears at `path`, or on stdout for `-`, once the block has ended well."""
     if path == "-":
         if sys.stdout.isatty():
             raise UsageError("stdout is a terminal; send it into a file or a pipe, or name a file")
@@ -147,7 +150,12 @@ def written(path: str, counted: bool) -> Iterator[Writer]:
             writer.write_into(file)
         return
     # Made before the model runs: a folder that can't be written to is told at once.
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UsageError(f"{path}: {error.strerror}; give --output another path") from None
     try:
         with open(descriptor, "wb") as file, contextlib.closing(Writer(counted, target.parent)) as writer:
             yield writer

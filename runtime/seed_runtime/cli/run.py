@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 
-from seed_runtime.backends import check_feeds
 from seed_runtime.budget import peak_rss
 from seed_runtime.cli import stored
 from seed_runtime.cli.arguments import Job
@@ -33,13 +32,10 @@ def run(job: Job, terminal: Terminal) -> int:
         if job.output is not None:
             sink = stack.enter_context(written(job.output, calls.counted))
         cache = stack.enter_context(cache_of(job))
-        session = stack.enter_context(
-            session_of(job, seed, cache, terminal, calls.shapes(), beside=calls.beside)
-        )
+        session = stack.enter_context(session_of(job, seed, cache, terminal, calls.shapes(), beside=calls.beside))
         progress = terminal.progress("running") if len(calls) > 1 else None
         seconds = 0.0
         for number, feeds in enumerate(calls, start=1):
-            check_feeds(session.inputs, feeds)
             start = time.perf_counter()
             outputs = session.run(feeds)
             seconds += time.perf_counter() - start

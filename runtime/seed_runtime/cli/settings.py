@@ -74,7 +74,7 @@ def _find(key: str, flag: str | None) -> tuple[Any, str]:
         return text, variable
     value = _config().get(key)
     if isinstance(value, bool) or not isinstance(value, str | int | None):
-        raise UsageError(f"{config_path()}: {key} is {value!r}; write a number, or a size such as \"64MB\"")
+        raise UsageError(f'{config_path()}: {key} is {value!r}; write a number, or a size such as "64MB"')
     return value, f"{config_path()}: {key}"
 
 

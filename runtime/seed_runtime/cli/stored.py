@@ -62,7 +62,7 @@ class Portions:
 
     def read_into(self, out: Array) -> None:
         """The next elements. `out` is contiguous, of the stored dtype."""
-        view = memoryview(out.reshape(-1).view(np.uint8))
+        view = out.reshape(-1).view(np.uint8).data
         with _damage_named(self._array.where):
             while view:
                 part = self._file.read(min(len(view), _PORTION))
@@ -165,7 +165,7 @@ def _spooled(pipe: BinaryIO) -> Iterator[BinaryIO]:
     with tempfile.TemporaryFile() as file:
         shutil.copyfileobj(pipe, file, _PORTION)
         file.seek(0)
-        yield file  # type: ignore[misc]  # typeshed: a wrapper on Windows only
+        yield file
 
 
 @contextlib.contextmanager

@@ -86,7 +86,12 @@ def _facts(seed: Seed, info: skeleton.SkeletonInfo, memory: dict[str, Any]) -> d
 def _memory(seed: Seed, job: Job) -> dict[str, Any]:
     """What --max-memory must allow: for assembly, and for sessions at the ends of what was measured."""
     assembly = seed.plan_assembly().needed_bytes or 0
-    plans: dict[str, Any] = {"assembly_bytes": assembly, "assembly_mib": mib(assembly), "sessions": [], "modes": []}
+    plans: dict[str, Any] = {
+        "assembly_bytes": assembly,
+        "assembly_mib": mib(assembly),
+        "sessions": [],
+        "modes": {},
+    }
     footprint = seed.footprint()
     if footprint is None:
         return plans
@@ -178,7 +183,10 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     parts, memory, golden = facts["parts_bytes"], facts["memory"], facts["golden"]
     yield heading(f"{facts['name']}: {facts['model_id']} version {facts['model_version']}")
     rows = [
-        ("size", f"{size_text(facts['bytes'])} ({facts['bytes']:,} bytes), {facts['ratio']:.4g} times smaller"),
+        (
+            "size",
+            f"{size_text(facts['bytes'])} ({facts['bytes']:,} bytes), {facts['ratio']:.4g} times smaller",
+        ),
         ("weights", f"{facts['parameters']:,} at {facts['bits_per_weight']:.4g} bits, everything counted"),
         ("made of", ", ".join(f"{name} {size_text(size)}" for name, size in parts.items() if size)),
         ("format", f"{facts['format_version']}, for seed-runtime {facts['min_runtime']} and newer"),
@@ -188,7 +196,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     ]
     for plan in memory["sessions"]:
         sizes = ", ".join(f"{key} = {size}" for key, size in plan["dims"].items()) or "any input"
-        rows.append(("", f"{plan['needed_mib']:.1f} MiB to run at full speed, at least {plan['least_mib']:.1f}: {sizes}"))
+        need = f"{plan['needed_mib']:.1f} MiB to run at full speed, at least {plan['least_mib']:.1f}"
+        rows.append(("", f"{need}: {sizes}"))
     if not memory["sessions"]:
         rows.append(("", "not measured for running: --max-memory can't be kept"))
     rows.append(("golden", f"a sample of {golden['bytes']} bytes" if golden else "no sample"))
@@ -203,7 +212,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     )
     yield ""
     tensors = [{**row, "shape": "x".join(map(str, row["shape"])) or "scalar"} for row in facts["tensors"]]
-    yield from _table(("tensor", "dtype", "shape", "codec", "bytes"), [{"tensor": t["name"], **t} for t in tensors])
+    yield from _table(("name", "dtype", "shape", "codec", "bytes"), tensors)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -17,6 +17,8 @@ def to_storage(values: F32, dtype: DType) -> Values:
     """To the nearest, ties to even; bfloat16 as its bits in uint16."""
     if dtype.name == "bfloat16":
         bits = values.view(np.uint32)
-        return ((bits + (np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1)))) >> np.uint32(16)).astype(np.uint16)
+        return ((bits + (np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1)))) >> np.uint32(16)).astype(
+            np.uint16
+        )
     with np.errstate(over="ignore"):
         return values.astype(dtype.storage, copy=False)

@@ -36,7 +36,8 @@ def dequantize(piece: Piece) -> F32:
     integers = integers_of(piece)
     out = np.empty(integers.size, np.float32)
     if steps.size == 1:
-        return np.multiply(integers, steps[0], out=out, dtype=np.float32, casting="same_kind")
+        np.multiply(integers, steps[0], out=out, dtype=np.float32, casting="same_kind")
+        return out
     offset = 0
     for row, row_end, col, col_end in rectangles(piece.start, piece.stop, matrix.col_class.size):
         shape, size = (row_end - row, col_end - col), (row_end - row) * (col_end - col)

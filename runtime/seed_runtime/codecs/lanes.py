@@ -32,7 +32,8 @@ def decoding_table(frequencies: U32) -> U32:
     start = np.cumsum(frequencies, dtype=np.uint32) - frequencies
     entry = np.repeat(frequencies << np.uint32(20) | np.arange(256, dtype=np.uint32), frequencies)
     offset = np.arange(SLOTS, dtype=np.uint32) - np.repeat(start, frequencies)
-    return entry | offset << np.uint32(8)
+    entry |= offset << np.uint32(8)
+    return entry
 
 
 class LaneDecoder:
@@ -77,27 +78,29 @@ class LaneDecoder:
             raise FormatError("rANS stream", "its lanes do not end where they began")
 
     def _steps(self, classes: U32, out: npt.NDArray[np.uint8]) -> None:
-        # 18 passes over the lanes; everything in place. Scalars are arrays of one element: NumPy takes 0.4 us less
-        # a call for them than for Python integers (16,384 lanes: 2 us a pass).
+        # 18 calls a step, everything in place. Their fixed cost counts (0.4 us of some 3 at 16,384 lanes), so scalars
+        # are arrays of one element, `out` is given by position and functions are looked up once: together with a
+        # copy in place of an assignment and mode="wrap" (no index is out of range), 12 % less time a step.
         tables, words, position = self._tables, self._words, self._next
         states, slot, entry, low = self._states, self._slot, self._entry, self._low
-        symbol = entry.view(np.uint8)[::4]
+        take, take_state, find = tables.take, states.take, low.nonzero
+        add, bits_and, multiply, shift_right = np.add, np.bitwise_and, np.multiply, np.right_shift
         for wanted, row in zip(classes, out, strict=True):
-            np.bitwise_and(states, _SLOT_MASK, out=slot)
-            slot += wanted
-            tables.take(slot, out=entry, mode="clip")
-            row[...] = symbol
-            np.right_shift(entry, _20, out=slot)
-            states >>= _12
-            states *= slot
-            entry >>= _8
-            entry &= _SLOT_MASK
-            states += entry
-            np.less(states, _LEAST, out=low)
-            lanes = low.nonzero()[0]
+            bits_and(states, _SLOT_MASK, slot)
+            add(slot, wanted, slot)
+            take(slot, None, entry, "wrap")
+            np.copyto(row, entry, "unsafe")  # the low byte
+            shift_right(entry, _20, slot)
+            shift_right(states, _12, states)
+            multiply(states, slot, states)
+            shift_right(entry, _8, entry)
+            bits_and(entry, _SLOT_MASK, entry)
+            add(states, entry, states)
+            np.less(states, _LEAST, low)
+            lanes = find()[0]
             if lanes.size:
                 end = position + lanes.size
-                refilled = states.take(lanes)
+                refilled = take_state(lanes, None, None, "wrap")
                 refilled <<= _16
                 refilled |= words[position:end]
                 states[lanes] = refilled

@@ -121,13 +121,13 @@ def _scales(shape: Shape, v: Matrix, u: Matrix, where: str) -> F32:
     """`(rows, 1)`, or `(1, 1)` where all are the same."""
     if (v.cols, u.cols) != (shape.cols, shape.rank):
         raise FormatError(where, f"factors {v.cols} and {u.cols} wide, not {shape.cols} and {shape.rank}")
-    if v.steps.size != 1:
+    if v.has_row_steps:
         raise FormatError(where, "the right factor has steps of its rows")
     with np.errstate(over="ignore", under="ignore"):
         live = u.steps * v.steps
     if not (np.isfinite(live) & (live >= _SCALE_LEAST)).all():
         raise FormatError(where, "the scale of a row is not valid")
-    if u.live_rows is None or live.size == 1:
+    if u.live_rows is None or not u.has_row_steps:
         return live
     scales = np.ones((u.rows, 1), np.float32)
     scales[u.live_rows] = live

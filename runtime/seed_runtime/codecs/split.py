@@ -44,4 +44,5 @@ def _join(piece: Piece, dtype: DType) -> Values:
     bits = piece.symbols.astype(unsigned)
     bits <<= unsigned(piece.matrix.low_bits)
     bits |= piece.low.astype(unsigned, copy=False)
-    return (bits >> unsigned(1)) | (bits << unsigned(dtype.bits - 1))
+    rotated: Values = (bits >> unsigned(1)) | (bits << unsigned(dtype.bits - 1))
+    return rotated

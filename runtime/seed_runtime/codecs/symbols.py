@@ -55,6 +55,7 @@ class Matrix:
     live_rows: Index | None
     """Indices of the live rows, or None when all are."""
     live_cols: Index | None
+    has_row_steps: bool
 
     @property
     def count(self) -> int:
@@ -100,9 +101,7 @@ class SymbolReader:
     Memory: WINDOW symbols and classes, the coded chunk, its low planes and escapes, and the head's tables.
     """
 
-    def __init__(
-        self, chunks: Iterator[memoryview], counts: Counts, *, quantized: bool, where: str
-    ) -> None:
+    def __init__(self, chunks: Iterator[memoryview], counts: Counts, *, quantized: bool, where: str) -> None:
         """Read the head.
 
         Args:
@@ -217,7 +216,11 @@ class SymbolReader:
                 for (rows, cols, _, flags, _) in shapes
                 for size in (cols if flag == _COLUMN_CLASSES else rows,)
             ]
-            for flag, name in ((_ROW_STEPS, "row steps"), (_ROW_CLASSES, "row classes"), (_COLUMN_CLASSES, "column classes"))
+            for flag, name in (
+                (_ROW_STEPS, "row steps"),
+                (_ROW_CLASSES, "row classes"),
+                (_COLUMN_CLASSES, "column classes"),
+            )
         ]
         head.end()
         self.matrices = [
@@ -289,6 +292,7 @@ def _matrix(shape: _Shape, codes: U8, row_class: U8, col_class: U8, classes: int
         (col_class.astype(np.uint32) - 1) << np.uint32(PROBABILITY_BITS),
         live_rows,
         live_cols,
+        bool(flags & _ROW_STEPS),
     )
 
 

@@ -31,7 +31,7 @@ class SeedReader:
     def __init__(self, source: BinaryIO, name: str) -> None:
         self._source, self.name = source, name
         preamble = self._read(PREAMBLE_BYTES, "preamble")
-        if preamble[: len(MAGIC)] != MAGIC:
+        if bytes(preamble[: len(MAGIC)]) != MAGIC:
             raise NotASeedError(name, "this is not a seed")
         cursor = Cursor(preamble[len(MAGIC) :], "preamble")
         version, flags = cursor.uint(2, "version"), cursor.uint(2, "flags")

@@ -1,0 +1,67 @@
+"""`grid`, the default: matrices on uniform grids, as fine as the size allows, or low-rank where that is smaller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from seed_exporter import allocate
+from seed_exporter.allocate import MANTISSA_BITS, VECTOR_BITS, Coding
+from seed_exporter.floats import with_mantissa
+from seed_exporter.graph import Weight
+from seed_exporter.methods.trial import Choice, Trial
+from seed_exporter.search import RateModel, fit
+
+DEFAULT_RATIO: Final = 4.6
+"""Against fp32: what no public model's task score notices (docs/benchmarks.md)."""
+VECTOR_SHARE: Final = 0.1
+"""Of the outputs' error may come from rounding biases and norms: they carry few bytes."""
+
+
+def choose(trial: Trial, alive: Callable[[], None]) -> Choice:
+    """The finest coarseness that keeps the goal; then the precision of vectors, by what it does to the outputs."""
+    model = RateModel(trial.graph)
+    goal = trial.goal if trial.goal is not None else _default_goal(trial, model)
+    bits = VECTOR_BITS[1]
+
+    def codings_at(coarseness: float) -> dict[str, Coding]:
+        return allocate.uniform(trial.graph, coarseness, bits)
+
+    def size_at(coarseness: float) -> int:
+        alive()
+        return trial.size_of(codings_at(coarseness))
+
+    found = fit(model, goal, size_at)
+    wanted = _vector_bits(trial, found.coarseness)
+    if wanted > bits and trial.goal is not None:
+        bits = wanted
+        found = fit(model, goal, size_at)
+    bits = wanted
+    codings = allocate.with_lowrank(trial.graph, codings_at(found.coarseness), trial.jobs)
+    return Choice(codings, found.met or trial.goal is None)
+
+
+def _default_goal(trial: Trial, model: RateModel) -> int:
+    """The quantized weights at DEFAULT_RATIO against fp32, with what can't be quantized counted in where it is little."""
+    whole = int(model.elements * 4 / DEFAULT_RATIO)
+    kept = trial.kept_bytes()
+    return whole if kept * 8 < whole else int(kept + 0.95 * whole)
+
+
+def _vector_bits(trial: Trial, coarseness: float) -> int:
+    """Mantissa bits of vectors: the fewest that add little to the error that the matrices make."""
+    if not any(allocate.kind(weight) == "vector" for weight in trial.graph.weights.values()):
+        return VECTOR_BITS[1]
+    allowed = VECTOR_SHARE * trial.error_of(allocate.uniform(trial.graph, coarseness, VECTOR_BITS[-1]))
+
+    def rounded(weight: Weight, bits: int) -> np.ndarray:
+        if allocate.kind(weight) != "vector":
+            return weight.data
+        return with_mantissa(weight.data, MANTISSA_BITS[weight.dtype.name], bits)
+
+    for bits in VECTOR_BITS[:-1]:
+        if trial.error_with(lambda weight: rounded(weight, bits)) <= allowed:  # noqa: B023  called at once
+            return bits
+    return VECTOR_BITS[-1]

@@ -1,0 +1,99 @@
+"""Every field of SPEC.md can lie, with all digests valid: the right error, little memory, nothing written."""
+
+from __future__ import annotations
+
+import io
+import re
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+import seed_runtime
+from seed_runtime.errors import SeedError, UnsupportedError
+from seed_runtime.golden import Golden
+from tests.attacks.forge import ALL, Lie, Pen, forge, tape_of, weights_of
+from tests.attacks.lies import ATTACKS, Attack
+from tests.attacks.skeleton_lies import RULES
+from tests.attacks.spec import fields, rules
+
+PEAK_MAX = 12 << 20
+"""[B], of Python and NumPy together: the header, one chunk, one part and the windows, whatever a field asks for."""
+
+
+def look_and_check(seed: seed_runtime.Seed) -> None:
+    """All that reading a seed does short of writing."""
+    seed.footprint()
+    if seed.header.golden is not None:
+        Golden.unpack(seed.header.golden)
+    seed.check()
+
+
+def assert_refused(data: bytes, folder: Path, error: type[SeedError], text: str) -> None:
+    path, target = folder / "evil.seed", folder / "target"
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(error, match=text) as caught:
+            look_and_check(seed_runtime.open(path))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert caught.value.exit_code == (12 if isinstance(caught.value, UnsupportedError) else 10)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert re.search("; (this seed is damaged, copy it|make a seed with|update it|export the model again)", line), line
+    assert "\x1b" not in line
+    assert peak < PEAK_MAX
+    with pytest.raises(error, match=text):
+        look_and_check(seed_runtime.open(io.BytesIO(data)))
+    try:
+        seed_runtime.open(path).assemble(target)
+    except SeedError:
+        assert {entry.name for entry in folder.iterdir()} == {"evil.seed"}
+    else:
+        # What isn't needed to assemble isn't looked at then: the samples and measurements.
+        assert "GOLDEN" in line or "FOOTPRINT" in line
+
+
+def test_the_honest_seed_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "honest.seed"
+    path.write_bytes(forge())
+    seed = seed_runtime.open(path)
+    look_and_check(seed)
+    folder = seed.assemble(tmp_path / "target")
+    assert (folder / "model.weights").read_bytes() == weights_of()
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: "+".join(attack.lies))
+def test_a_field_that_lies_is_refused(attack: Attack, tmp_path: Path) -> None:
+    assert_refused(forge(attack.lies), tmp_path, attack.error, attack.text)
+
+
+@pytest.mark.parametrize(("rule", "lies", "error", "text"), RULES, ids=[f"{rule}-{i}" for i, (rule, *_) in enumerate(RULES)])
+def test_a_skeleton_that_breaks_a_rule_is_refused(
+    rule: str, lies: dict[str, Lie], error: type[SeedError], text: str, tmp_path: Path
+) -> None:
+    assert_refused(forge(lies), tmp_path, error, text)
+
+
+def test_every_field_of_the_specification_has_an_attack() -> None:
+    assert {attack.field for attack in ATTACKS} == set(fields())
+
+
+def test_every_rule_for_skeletons_has_an_attack() -> None:
+    assert {rule for rule, *_ in RULES} == set(rules("skeleton"))
+
+
+def test_the_forge_writes_every_field_of_the_specification() -> None:
+    pen_names = {name for name, _ in tape_of()}
+    only_elsewhere = {"lzma.properties", "lzma.dictionary", "lzma.data", "deflate.data", "plane.size"}
+    hidden = {"golden_input.data", "section.payload", "data_chunk.words", "skeleton.place"}
+    assert set(fields()) - pen_names <= only_elsewhere | hidden
+
+
+def test_a_lie_about_a_field_that_is_not_there_is_a_mistake_of_the_test() -> None:
+    with pytest.raises(AssertionError, match="no such fields"):
+        forge({"no.field": b""})
+    assert Pen({}).told == set()
+    assert len(ALL) == 5

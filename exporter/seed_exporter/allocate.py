@@ -15,7 +15,7 @@ from joblib import Parallel, delayed
 
 from seed_exporter.codecs import grid, lowrank, moments
 from seed_exporter.codecs.lowrank import Factors
-from seed_exporter.floats import as_float32
+from seed_exporter.floats import as_float32, coded_view, fits_a_stream
 from seed_exporter.graph import Graph, Weight
 from seed_runtime.codecs.split import LOW_BITS
 
@@ -25,8 +25,12 @@ MATRIX_MIN: Final = 1024
 MANTISSA_BITS: Final = {"float32": 23, "bfloat16": 7, "float16": 10, "float64": 52}
 
 
+SPLIT_MIN: Final = 64
+"""Bytes below which a tensor's row in a stream's head costs more than its exponents."""
 VECTOR_BITS: Final = (7, 10, 13, 16, 23)
 """Mantissa bits among which the precision of vectors is chosen."""
+PREQUANTIZED: Final = 0.5
+"""Of the bytes are integers: what is left of such a model is scales and offsets."""
 LOWRANK_MIN: Final = 16
 """Rows or columns below which factors can't win."""
 LOWRANK_RATIO: Final = 0.35
@@ -56,7 +60,7 @@ def kind(weight: Weight) -> str:
     if weight.dtype.name not in FLOATS:
         return "exact"
     axes = sum(size > 1 for size in weight.shape)
-    return "matrix" if axes >= 2 and weight.count >= MATRIX_MIN else "vector"
+    return "matrix" if axes >= 2 and weight.count >= MATRIX_MIN and fits_a_stream(weight) else "vector"
 
 
 def lossless(graph: Graph) -> dict[str, Coding]:
@@ -66,7 +70,7 @@ def lossless(graph: Graph) -> dict[str, Coding]:
 
 def exact(weight: Weight, mantissa_bits: int | None = None) -> Coding:
     """`split` where it knows the type and there is enough to learn from, else `raw`."""
-    if weight.dtype.name in LOW_BITS and weight.size >= MATRIX_MIN:
+    if weight.dtype.name in LOW_BITS and weight.size >= SPLIT_MIN and fits_a_stream(weight):
         return Coding("split", mantissa_bits=mantissa_bits)
     return Coding("raw", mantissa_bits=mantissa_bits)
 
@@ -78,7 +82,7 @@ def uniform(graph: Graph, coarseness: float, mantissa_bits: int) -> dict[str, Co
     for name, weight in graph.weights.items():
         if name in units:
             codings[name] = Coding("grid", step=float(np.float32(coarseness * units[name])))
-        elif kind(weight) == "vector" and mantissa_bits < MANTISSA_BITS[weight.dtype.name]:
+        elif kind(weight) != "exact" and mantissa_bits < MANTISSA_BITS[weight.dtype.name]:
             codings[name] = exact(weight, mantissa_bits)
         else:
             codings[name] = exact(weight)
@@ -91,7 +95,7 @@ def published(graph: Graph, size: int, mantissa_bits: int) -> dict[str, Coding]:
     names = matrices(codings)
     total = sum(graph.weights[name].count for name in names)
     for name in names:
-        rows, cols = graph.weights[name].matrix_view()
+        rows, cols = coded_view(graph.weights[name])
         count = moments.components_for(rows, cols, size * rows * cols // total)
         codings[name] = Coding("moments", components=count)
     return codings
@@ -103,7 +107,12 @@ def unit_steps(graph: Graph) -> dict[str, float]:
     Steps that follow each matrix's scale are right where a normalisation follows it, one step for all where none
     does. Without calibration neither is known; KL to the original at 4.6x, for exponents 1, 1/2 and 0 of the
     matrix's own root mean square: EfficientNet-lite0 .0071, .0022, .0013; PP-OCR recognition .047, .0095, .031.
+
+    A model whose weights are integers already has none: its floats are the scales of these, and as sensitive as norms.
     """
+    integers = sum(weight.size for weight in graph.weights.values() if kind(weight) == "exact")
+    if integers > PREQUANTIZED * graph.distinct_bytes:
+        return {}
     scales = {
         name: scale
         for name, weight in graph.weights.items()

@@ -16,7 +16,7 @@ from joblib import Parallel, delayed
 from seed_exporter.allocate import MANTISSA_BITS, Coding
 from seed_exporter.codecs import grid, lowrank, moments, raw, split, symbols
 from seed_exporter.codecs.symbols import CodedMatrix
-from seed_exporter.floats import as_float32, with_mantissa
+from seed_exporter.floats import as_float32, coded_view, with_mantissa
 from seed_exporter.graph import Graph, Weight
 from seed_runtime.codecs import BY_NAME
 from seed_runtime.limits import SIDE_MAX
@@ -73,7 +73,7 @@ def _groups(graph: Graph, codings: Mapping[str, Coding]) -> Iterator[tuple[str, 
         group: list[Weight] = []
         side = count = 0
         for weight in weights:
-            rows, cols = weight.matrix_view()
+            rows, cols = coded_view(weight) if codec != "raw" else (0, 0)
             if group and (side + rows + cols > SIDE_MAX // 2 or count + weight.count > STREAM_SYMBOLS_MAX):
                 yield _ORDER[codec_index], group
                 group, side, count = [], 0, 0
@@ -128,13 +128,4 @@ def _grid_matrix(weight: Weight, coding: Coding) -> CodedMatrix:
 
 def _split_matrix(weight: Weight, coding: Coding) -> CodedMatrix:
     data = _kept(weight, coding)
-    shape = (1, data.size) if weight.dtype.bits < 8 else weight.matrix_view()
-    return split.matrix_of(_within_side(data.reshape(shape)), weight.dtype)
-
-
-def _within_side(data: np.ndarray) -> np.ndarray:
-    """A long vector folded into a matrix, as its columns would exceed the side arrays."""
-    rows, cols = data.shape
-    while cols > SIDE_MAX // 4 and cols % 2 == 0:
-        rows, cols = rows * 2, cols // 2
-    return data.reshape(rows, cols)
+    return split.matrix_of(data.reshape(coded_view(weight)), weight.dtype)

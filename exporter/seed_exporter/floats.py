@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from seed_exporter.graph import Weight
+from seed_runtime.limits import SIDE_MAX
+
+
+_SIDE: Final = SIDE_MAX // 8
+"""Rows and columns of one matrix: more would leave no room in a stream for others."""
+
+
+def coded_view(weight: Weight) -> tuple[int, int]:
+    """Rows and columns for coding, folded where one of them is too long for a stream's side arrays.
+
+    4-bit elements are coded as the bytes that hold two of them.
+    """
+    rows, cols = weight.matrix_view()
+    if weight.dtype.bits < 8:
+        rows = rows if weight.size % rows == 0 else 1
+        cols = weight.size // rows
+    while rows + cols > _SIDE:
+        if cols > rows and cols % 2 == 0:
+            rows, cols = rows * 2, cols // 2
+        elif rows > cols and rows % 2 == 0:
+            rows, cols = rows // 2, cols * 2
+        else:
+            break
+    return rows, cols
+
+
+def fits_a_stream(weight: Weight) -> bool:
+    """Whether symbols of this weight can be coded: an odd length of millions can't be folded."""
+    return sum(coded_view(weight)) <= _SIDE
 
 
 def as_float32(weight: Weight) -> npt.NDArray[np.float32]:
-    """The values as `matrix_view()` lays them out; a view where the type is float32 already."""
-    data = weight.data.reshape(weight.matrix_view())
+    """The values as `coded_view` lays them out; a view where the type is float32 already."""
+    data = weight.data.reshape(coded_view(weight))
     if weight.dtype.name == "bfloat16":
         return (data.astype(np.uint32) << np.uint32(16)).view(np.float32)
     with np.errstate(over="ignore"):

@@ -1,7 +1,7 @@
 """Measures the memory of an assembled model's sessions, for the section FOOTPRINT of its seed.
 
-Each mode runs in a fresh process, from the smallest input to the largest in one session: a device's session
-sees inputs of many sizes as well, and what its allocator keeps from the smaller ones belongs to the peak.
+Each mode runs at each size in a fresh process. That is also what bounds a session that sees many sizes: its
+backend gives back after a run what the run has taken (docs/adr/0003-onnx-runtime-memory.md).
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -37,14 +38,17 @@ _IMAGES = (64, 128, 224, 320)
 # Readers of text lines: the height is fixed by the model although its type says free.
 _STRIP_HEIGHTS = (48, 32, 64)
 _STRIP_WIDTHS = (64, 160, 320, 640)
-_TIMEOUT_S = 300
+
+# No further point is begun after so long, except the first three: a large model's range is smaller then.
+TIME_S = 20
+_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)
 class _Measured:
     opening: int
     mapped: int
-    peaks: tuple[int | None, ...]
+    peak: int
 
 
 def measure(
@@ -133,44 +137,49 @@ def _measure_family(
     points: list[Dims],
     feeds_at: Callable[[Dims], Feeds],
 ) -> Footprint | None:
-    weights = sum(file.stat().st_size for file in folder.iterdir() if file.suffix == ".weights")
-    rows: dict[str, _Measured] = {}
-    with tempfile.TemporaryDirectory(prefix="seed-footprint-") as temporary:
-        files = [Path(temporary) / f"{number}.npz" for number in range(len(points))]
-        for file, dims in zip(files, points, strict=True):
+    modes = backends.get(backend).modes
+    end = time.monotonic() + TIME_S
+    sizes: list[tuple[int, ...]] = []
+    found: list[dict[str, _Measured]] = []
+    with tempfile.TemporaryDirectory(prefix="seed-footprint-") as temporary, ThreadPoolExecutor(2) as pool:
+        file = Path(temporary) / "feeds.npz"
+        for dims in points:
+            if len(found) >= POINTS_WANTED and time.monotonic() > end:
+                break
             np.savez(file, allow_pickle=False, **feeds_at(dims))
-        # The leanest mode first: where it can't run a point, the others needn't try.
-        for mode in reversed(backends.get(backend).modes):
-            found = _run_child(backend, mode, folder, files)
-            if found is None:
-                return None
-            keep = [number for number, peak in enumerate(found.peaks) if peak is not None]
-            if not keep:
-                return None
-            files = [files[number] for number in keep]
-            points = [points[number] for number in keep]
-            rows = {name: _pick(row, keep) for name, row in rows.items()} | {mode: _pick(found, keep)}
-    sizes = tuple(tuple(dims[f"{name}:{axis}"] for name, axis in axes) for dims in points)
-    modes = tuple(
-        ModeFootprint(
-            mode,
-            _units(rows[mode].opening, exact=min(weights, rows[mode].opening)),
-            -(-rows[mode].mapped // UNIT),
-            tuple(_units(peak) for peak in _monotone(sizes, rows[mode].peaks)),
-        )
-        for mode in backends.get(backend).modes
+            measured = list(pool.map(lambda mode: _run_child(backend, mode, folder, file), modes))
+            rows = {mode: row for mode, row in zip(modes, measured, strict=True) if row is not None}
+            if len(rows) == len(modes):
+                found.append(rows)
+                sizes.append(tuple(dims[f"{name}:{axis}"] for name, axis in axes))
+    if not found:
+        return None
+    weights = sum(item.stat().st_size for item in folder.iterdir() if item.suffix == ".weights")
+    return Footprint(axes, tuple(sizes), tuple(_mode(mode, sizes, found, weights) for mode in modes))
+
+
+def _mode(
+    mode: str, sizes: Sequence[tuple[int, ...]], found: Sequence[Mapping[str, _Measured]], weights: int
+) -> ModeFootprint:
+    rows = [row[mode] for row in found]
+    opening = max(row.opening for row in rows)
+    return ModeFootprint(
+        mode,
+        _units(opening, exact=min(weights, opening)),
+        max(-(-row.mapped // UNIT) for row in rows),
+        tuple(_units(peak) for peak in _monotone(sizes, [row.peak for row in rows])),
     )
-    return Footprint(axes, sizes, modes)
 
 
-def _run_child(backend: str, mode: str, folder: Path, files: Sequence[Path]) -> _Measured | None:
+def _run_child(backend: str, mode: str, folder: Path, file: Path) -> _Measured | None:
+    """None where the model can't run on these feeds, or this machine has not the memory or patience for it."""
     # Where this process found the runtime, so that a source tree that isn't installed works as well.
     root = str(Path(budget.__file__).parents[1])
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     # Run as a file: its package imports the whole exporter, and a session would then grow into heap that
     # those imports had left behind, where its growth can't be seen. -P: its folder is no place to import from.
     command = [sys.executable, "-P", str(Path(__file__).with_name("footprint_child.py"))]
-    command += [backend, mode, str(budget.THREADS_MEASURED), str(folder), *map(str, files)]
+    command += [backend, mode, str(budget.THREADS_MEASURED), str(folder), str(file)]
     try:
         done = subprocess.run(
             command,
@@ -180,25 +189,19 @@ def _run_child(backend: str, mode: str, folder: Path, files: Sequence[Path]) -> 
             timeout=_TIMEOUT_S,
         )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        # Out of this machine's memory or patience: the seed then says nothing, rather than something wrong.
         return None
-    answer: dict[str, Any] = json.loads(done.stdout)
-    if "points" not in answer:
+    answer = json.loads(done.stdout)
+    if "error" in answer:
         return None
-    return _Measured(answer["opening"], answer["mapped"], tuple(point.get("peak") for point in answer["points"]))
+    return _Measured(answer["opening"], answer["mapped"], answer["peak"])
 
 
-def _pick(row: _Measured, keep: Iterable[int]) -> _Measured:
-    return _Measured(row.opening, row.mapped, tuple(row.peaks[number] for number in keep))
-
-
-def _monotone(points: Sequence[tuple[int, ...]], peaks: Sequence[int | None]) -> list[int]:
+def _monotone(points: Sequence[tuple[int, ...]], peaks: Sequence[int]) -> list[int]:
     """Raise each peak to the largest among the points that are nowhere larger."""
-    values = [peak or 0 for peak in peaks]
     return [
         max(
-            value
-            for other, value in zip(points, values, strict=True)
+            peak
+            for other, peak in zip(points, peaks, strict=True)
             if all(a <= b for a, b in zip(other, point, strict=True))
         )
         for point in points

@@ -1,6 +1,6 @@
 """A model on its way into a seed: the ONNX graph with its weights taken out, and the weights.
 
-A tensor of `INLINE_MAX` bytes or more is a weight. Smaller ones (shapes, scalars) stay inside the model.
+A tensor of `INLINE_MAX` bytes or more is a weight; integers begin at `INLINE_INTEGERS_MAX`. Smaller ones (shapes, scalars) stay inside the model.
 Every loader (loaders/) ends here, and everything that encodes, shrinks or rebuilds a model starts here.
 """
 
@@ -16,7 +16,8 @@ import onnx
 
 from seed_runtime.format.dtypes import BY_CODE, DType
 
-INLINE_MAX = 256  # [B]: below it, a hole's table entry and a stream cost more than they save
+INLINE_MAX = 64  # [B]: below it, a hole costs more than its values compressed within the graph
+INLINE_INTEGERS_MAX = 256  # [B]: pads, shapes and axes up to here are read by ONNX Runtime's shape inference
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,11 @@ class Graph:
     @property
     def parameters(self) -> int:
         return sum(weight.count for weight in self.weights.values())
+
+
+def stays_inline(dtype: DType, size: int) -> bool:
+    """Whether a tensor of `size` bytes stays inside the model."""
+    return size < (INLINE_MAX if "float" in dtype.name else INLINE_INTEGERS_MAX)
 
 
 def storable(code: int) -> DType | None:

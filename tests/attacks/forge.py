@@ -193,7 +193,7 @@ def _golden(pen: Pen) -> Tape:
     out += pen("golden.outputs", varint(1)) + pen("golden_output.size", varint(12))
     out += pen("golden_output.tolerance", f32(2.0**-20))
     out += pen("golden_output.norm", f32(sum(value * value for value in values) ** 0.5))
-    out += pen("golden_output.count", varint(2)) + pen("golden_output.values", f32(values[0], values[6]))
+    out += pen("golden_output.count", varint(4)) + pen("golden_output.values", f32(*values[::3]))
     return out + pen("golden.end", b"")
 
 

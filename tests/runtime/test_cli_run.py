@@ -20,6 +20,7 @@ from tests.runtime.test_cli_support import (
     classifier,
     files_under,
     refused,
+    refused_here,
     result,
     seed_run,
     tokens,
@@ -149,11 +150,12 @@ def test_the_seed_may_be_a_pipe(seed: Path, tmp_path: Path, own_folders: Path) -
     ],
 )
 def test_an_array_that_does_not_fit_is_refused_with_what_was_expected(
-    seed: Path, tmp_path: Path, arrays: dict[str, np.ndarray], told: str
+    seed: Path, tmp_path: Path, arrays: dict[str, np.ndarray], told: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "out" / "y.npz"
     target.parent.mkdir()
-    assert told in refused(3, seed, "--input", npz(tmp_path / "x.npz", **arrays), "--output", target)
+    data = npz(tmp_path / "x.npz", **arrays)
+    assert told in refused_here(3, capfd, seed, "--input", data, "--output", target)
     assert not files_under(target.parent)
 
 
@@ -173,7 +175,9 @@ def test_a_bad_index_is_told_as_the_inputs_fault(two: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "text", "folder", "cut npz", "cut npy", "flipped"])
-def test_a_file_that_can_not_be_read_is_one_line(seed: Path, tmp_path: Path, kind: str) -> None:
+def test_a_file_that_can_not_be_read_is_one_line(
+    seed: Path, tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "bad.npz"
     if kind == "folder":
         path.mkdir()
@@ -185,7 +189,7 @@ def test_a_file_that_can_not_be_read_is_one_line(seed: Path, tmp_path: Path, kin
         flipped = bytearray(whole)
         flipped[200] ^= 1
         path.write_bytes({"empty": b"", "text": b"hello", "cut npz": whole[:-30], "flipped": bytes(flipped)}[kind])
-    refused(3, seed, "--input", path)
+    refused_here(3, capfd, seed, "--input", path)
 
 
 def test_a_header_that_lies_about_its_size_is_refused_before_memory_is_taken(seed: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from seed_exporter import allocate, container, fidelity, inputs
@@ -23,6 +24,7 @@ from seed_exporter.graph import Graph
 from seed_exporter.loaders import load
 from seed_runtime import generator
 from seed_runtime.backends import TensorSpec
+from seed_runtime.cli import main
 from seed_runtime.footprint import Footprint, ModeFootprint
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.header import Model
@@ -76,12 +78,21 @@ def refused(code: int, *arguments: str | Path, **options: Any) -> str:
     return done.stderr.decode()
 
 
+def refused_here(code: int, capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """As `refused`, without a process of its own: for long lists of the same kind of refusal."""
+    capfd.readouterr()
+    assert main([*map(str, arguments)]) == code
+    stdout, stderr = capfd.readouterr()
+    assert stdout == ""
+    assert stderr.startswith("seed-run: ")
+    assert stderr.count("\n") == 1, stderr
+    return stderr
+
+
 def files_under(folder: Path) -> list[str]:
     """All files but locks, which stay."""
     return sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_file() and path.suffix != ".lock"
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"
     )
 
 

@@ -43,7 +43,7 @@ def test_a_plane_may_be_packed() -> None:
     chunk = ESCAPED[1].replace(b"\x00\x06", b"\x01\x06" + b"\x01\x01\x00\xfe\xff\x06")
     assert floats("grid", hole(2, 2), [ESCAPED[0], chunk]) == [[13 / 4, -1598 / 4], [7 / 4, 8 / 4]]
     chunk = ESCAPED[1].replace(b"\x00\x06", b"\x01\x07" + b"\x01\x02\x00\xfd\xff\x06\x06")
-    with pytest.raises(FormatError, match="does not end"):
+    with pytest.raises(FormatError, match="2 bytes unpacked"):
         decode("grid", [hole(2, 2)], [ESCAPED[0], chunk])
 
 
@@ -70,6 +70,12 @@ def test_rows_have_steps_in_eighths_of_an_octave() -> None:
 def test_steps_of_dead_rows_are_not_used() -> None:
     chunks = [head(shapes=shape(2, flags=5), arrays=b"\x00\xff\x0c" + b"\x01\x00\x01"), data()]
     assert floats("grid", hole(3, 2), chunks) == [[0.5, 0], [0, 0], [3.0, 0]]
+
+
+@pytest.mark.parametrize("classes", [b"\x00\x00\x01\x01", b"\x01\x01\x00\x00", bytes(4)])
+def test_a_dead_matrix_may_have_row_steps(classes: bytes) -> None:
+    chunks = [head(shapes=shape(2, flags=7), arrays=b"\x00\x0c" + classes)]
+    assert floats("grid", hole(2, 2), chunks) == [[0, 0], [0, 0]]
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,7 @@ def test_sides_are_limited_before_anything_of_their_size_is_allocated() -> None:
     ("changed", "message"),
     [
         ({"states": (0x01000FFE,)}, "past the end"),
+        ({"states": (0x01000FFE, 0xFFFF)}, "state is below 65,536"),
         ({"count": 2}, "past the end"),
         ({"count": 0}, "words end early|no int32s"),
         ({"count": 1 << 30}, "limit"),

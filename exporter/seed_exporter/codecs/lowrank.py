@@ -18,7 +18,15 @@ import numpy.typing as npt
 from seed_exporter.codecs import symbols
 from seed_exporter.codecs.grid import matrix_of
 from seed_exporter.codecs.symbols import CodedMatrix, SymbolStream
-from seed_runtime.codecs.lowrank import EXACT, SHIFT_MAX, factor_of, most_of_rows, multiply
+from seed_runtime.codecs.lowrank import (
+    EXACT,
+    SCALE_LEAST,
+    SCALE_MOST,
+    SHIFT_MAX,
+    factor_of,
+    most_of_rows,
+    multiply,
+)
 from seed_runtime.format import wire
 from seed_runtime.limits import FACTOR_BYTES_MAX, FACTORS_MAX
 
@@ -33,8 +41,6 @@ _RANKS: Final = (0.8, 1.0, 1.25)
 _REFINEMENTS: Final = 4
 _BLOCK: Final = 4096
 """Rows held in float64 at a time: an embedding of 40 million weights would take 300 MiB as a whole."""
-_SCALE_LEAST: Final = 2.0**-126
-"""The decoder refuses less."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +171,7 @@ def _at_rank(weights: F32, singular: F64, right: F32, target: float, room: float
         # What an octave's rounding leaves of the scale goes to both factors alike.
         gain = singular / step * np.exp2((octaves - shifts) / 2)
         scale = float(np.float32(step**2 / singular[0]))
-        if scale < _SCALE_LEAST:
+        if not SCALE_LEAST <= scale <= SCALE_MOST:
             break
         v = np.rint(right * gain[:, None].astype(np.float32)).astype(np.int32)
         u = np.rint(_refit(weights, v, shifts, scale)).astype(np.int32)

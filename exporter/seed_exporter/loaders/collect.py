@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from seed_exporter.graph import INLINE_MAX, Weight, all_graphs
+from seed_exporter.graph import Weight, all_graphs, stays_inline
 from seed_exporter.loaders.rewrite import Names, rename_uses, replace
 from seed_exporter.loaders.tensors import inline, read_tensor, stub
 from seed_runtime.errors import UnsupportedError
@@ -40,7 +40,7 @@ class Collector:
         return self.keep(name, *read, tuple(tensor.dims))
 
     def keep(self, name: str, dtype: DType, data: np.ndarray, shape: tuple[int, ...]) -> onnx.TensorProto:
-        if data.nbytes < INLINE_MAX:
+        if stays_inline(dtype, data.nbytes):
             return inline(name, dtype, data, shape)
         if name in self.weights:
             raise UnsupportedError(f"two initializers are named {name!r}; export the model again")
@@ -106,7 +106,7 @@ class Collector:
         initializers: list[onnx.TensorProto] = []
 
         def move(old: str, shape: tuple[int, ...], read: tuple[DType, np.ndarray] | None) -> bool:
-            if read is None or read[1].nbytes < INLINE_MAX or old in inputs:
+            if read is None or stays_inline(read[0], read[1].nbytes) or old in inputs:
                 return False
             free = names.defined[old] == 1 and old not in returned
             new = old if free else names.fresh(f"{old}_value")

@@ -16,6 +16,7 @@ from seed_exporter.search import RateModel, fit
 
 DEFAULT_RATIO: Final = 4.6
 """Against fp32: what no public model's task score notices (docs/benchmarks.md)."""
+LEAST_RATIO: Final = 4.05
 VECTOR_SHARE: Final = 0.1
 """Of the outputs' error may come from rounding biases and norms: they carry few bytes."""
 
@@ -23,6 +24,9 @@ VECTOR_SHARE: Final = 0.1
 def choose(trial: Trial, alive: Callable[[], None]) -> Choice:
     """The finest coarseness that keeps the goal; then the precision of vectors, by what it does to the outputs."""
     model = RateModel(trial.graph)
+    if not model.elements:
+        codings = allocate.uniform(trial.graph, 1.0, VECTOR_BITS[-1])
+        return Choice(codings, trial.goal is None or trial.size_of(codings) <= trial.goal)
     goal = trial.goal if trial.goal is not None else _default_goal(trial, model)
     bits = VECTOR_BITS[1]
 
@@ -44,20 +48,24 @@ def choose(trial: Trial, alive: Callable[[], None]) -> Choice:
 
 
 def _default_goal(trial: Trial, model: RateModel) -> int:
-    """The quantized weights at DEFAULT_RATIO against fp32, with what can't be quantized counted in where it is little."""
-    whole = int(model.elements * 4 / DEFAULT_RATIO)
+    """The quantized weights at DEFAULT_RATIO against fp32, and the rest beside them where it is more than little.
+
+    A small model's graph and vectors weigh more; it still gets LEAST_RATIO in all, unless it was small already.
+    """
+    matrices = int(model.elements * 4 / DEFAULT_RATIO)
     kept = trial.kept_bytes()
-    return whole if kept * 8 < whole else int(kept + 0.95 * whole)
+    goal = matrices if kept * 8 < matrices else int(kept + 0.95 * matrices)
+    least = int(trial.source_bytes / LEAST_RATIO)
+    return least if least < goal and kept < 0.6 * least else goal
 
 
 def _vector_bits(trial: Trial, coarseness: float) -> int:
     """Mantissa bits of vectors: the fewest that add little to the error that the matrices make."""
-    if not any(allocate.kind(weight) == "vector" for weight in trial.graph.weights.values()):
-        return VECTOR_BITS[1]
+    matrices = allocate.unit_steps(trial.graph)
     allowed = VECTOR_SHARE * trial.error_of(allocate.uniform(trial.graph, coarseness, VECTOR_BITS[-1]))
 
     def rounded(weight: Weight, bits: int) -> np.ndarray:
-        if allocate.kind(weight) != "vector":
+        if weight.name in matrices or allocate.kind(weight) == "exact":
             return weight.data
         return with_mantissa(weight.data, MANTISSA_BITS[weight.dtype.name], bits)
 

@@ -52,21 +52,24 @@ _LOG_FATAL = 4
 @dataclass(frozen=True)
 class _Mode:
     level: str
+    arena: bool = True
     entries: tuple[tuple[str, str], ...] = ()
 
+
+_MAPPED_WEIGHTS = (
+    ("session.disable_prepacking", "1"),
+    ("optimization.constant_folding_max_output_size_in_bytes", str(_LEAN_FOLD_BYTES)),
+)
 
 _MODES = {
     # All optimizations; weights are repacked into private memory and their mapped pages are let go.
     "fast": _Mode("ORT_ENABLE_ALL"),
     # Weights stay mapped from the file. The highest level is left out because it reorders the weights of
     # convolutions into copies.
-    "lean": _Mode(
-        "ORT_ENABLE_EXTENDED",
-        (
-            ("session.disable_prepacking", "1"),
-            ("optimization.constant_folding_max_output_size_in_bytes", str(_LEAN_FOLD_BYTES)),
-        ),
-    ),
+    "lean": _Mode("ORT_ENABLE_EXTENDED", entries=_MAPPED_WEIGHTS),
+    # As lean, and each tensor is given back to the system at once: up to a third less for convolutional
+    # networks, whose runs take up to eight times as long.
+    "small": _Mode("ORT_ENABLE_EXTENDED", arena=False, entries=_MAPPED_WEIGHTS),
 }
 
 
@@ -103,19 +106,20 @@ class OnnxRuntimeBackend:
                 f"ONNX Runtime {ort.__version__} can't take this model: {_reason(error)}; "
                 f"install a newer onnxruntime, or export the model with operators that this one has"
             ) from error
-        return OnnxRuntimeRunner(ort, session)
+        return OnnxRuntimeRunner(ort, session, _MODES[mode].arena)
 
 
 class OnnxRuntimeRunner:
     """See `Runner`. Calls from several threads at once are safe, and their memory adds up."""
 
-    def __init__(self, ort: Any, session: Any) -> None:
+    def __init__(self, ort: Any, session: Any, arena: bool) -> None:
         self._ort = ort
         self._session = session
         # The arena is emptied after each run: filled by inputs of many sizes in turn it would be fragmented,
         # and grew by 3 to 20 % over what any one of them needs.
         self._run_options = ort.RunOptions()
-        self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        if arena:
+            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._inputs = tuple(_spec("input", value) for value in session.get_inputs())
         self._outputs = tuple(_spec("output", value) for value in session.get_outputs())
 
@@ -204,10 +208,8 @@ def _options(ort: Any, mode: _Mode, threads: int | None) -> Any:
     # With the memory pattern, the second run of a shape takes a block of the whole peak beside the arena that
     # the first one left: MiniLM-L6 at 8 x 256 went from 166 to 277 MB above the baseline, at the same speed.
     options.enable_mem_pattern = False
-    # malloc alone peaked up to twice as high as an arena, because its heap gets fragmented (Magika at 8
-    # inputs: 92 against 42 MB), or took ten times as long when told to give everything back at once.
-    options.enable_cpu_mem_arena = True
-    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.enable_cpu_mem_arena = mode.arena
+    options.add_session_config_entry("session.use_env_allocators", "1" if mode.arena else "0")
     for key, value in mode.entries:
         options.add_session_config_entry(key, value)
     return options

@@ -72,6 +72,9 @@ def _dispatch(argv: Sequence[str] | None) -> int:
 
     from seed_runtime.cli.terminal import Terminal
 
+    # Before ONNX Runtime is loaded: 1.32 otherwise writes a device id and a database into the user's cache, opens
+    # connections, and takes 2 MiB and a thread for it. disable_telemetry_events() comes too late for that.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     terminal = Terminal(quiet=job.quiet)
     try:
         code: int = command(job, terminal)

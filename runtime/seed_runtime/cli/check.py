@@ -31,9 +31,11 @@ def verify(job: Job, terminal: Terminal) -> int:
     if job.json:
         print_json(result)
         return 0
-    sample = f"the golden sample agrees ({_distance(result['golden_distance'])})"
     print(f"ok: {result['model_id']} version {result['model_version']}, digest {result['digest']}")
-    print(sample if result["golden"] else "the seed holds no golden sample: its answers were not checked")
+    if result["golden"]:
+        print(f"the golden sample agrees ({_distance(result['golden_distance'])})")
+    else:
+        print("the seed holds no golden sample: its answers were not checked")
     return 0
 
 

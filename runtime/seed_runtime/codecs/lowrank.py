@@ -31,8 +31,9 @@ SHIFT_MAX: Final = 23
 EXACT: Final = 1 << 24
 """Integers below this are exact in float32."""
 
-_SCALE_LEAST = np.float32(2.0**-126)
-"""Below, products are subnormal, which some machines flush to zero."""
+SCALE_LEAST: Final = 2.0**-126
+SCALE_MOST: Final = 2.0**100
+"""A scale lies between: no weight overflows, nor is subnormal, which some machines flush to zero."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _scales(shape: Shape, v: Matrix, u: Matrix, where: str) -> F32:
         raise FormatError(where, "the right factor has steps of its rows")
     with np.errstate(over="ignore", under="ignore"):
         live = u.steps * v.steps
-    if not (np.isfinite(live) & (live >= _SCALE_LEAST)).all():
+    if not ((live >= SCALE_LEAST) & (live <= SCALE_MOST)).all():
         raise FormatError(where, "the scale of a row is not valid")
     if u.live_rows is None or not u.has_row_steps:
         return live

@@ -81,6 +81,8 @@ class Piece:
 
 def rectangles(start: int, stop: int, cols: int) -> Iterator[tuple[int, int, int, int]]:
     """Rows and columns `(row, row_end, col, col_end)` that cover elements `start` to `stop` in order, at most three."""
+    if start == stop:
+        return  # `cols` is 0 where all columns are dead
     (row, col), (row_end, col_end) = divmod(start, cols), divmod(stop, cols)
     if row == row_end:
         if col < col_end:

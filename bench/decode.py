@@ -1,0 +1,226 @@
+"""Decoding speed on one core, from the seed file to float weights in their file, beside NNCodec and plain int8.
+
+All three get the same matrices. `seed` reads the seed, checks every digest, decodes, writes `model.weights` and
+syncs it. `nncodec` decodes a bitstream of the very same integers to arrays in memory, nothing written. `int8` reads
+plain codes and writes floats with one scale per row; it loses more than either, and is the floor for any decoder.
+They run in turn, on one core, in one process; figures are processor seconds, kernel work included.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import measure, peers, seeds, synthetic
+from bench.measure import Figures, Goal
+from seed_exporter import loaders
+from seed_exporter.allocate import Coding
+from seed_exporter.graph import Graph
+
+BITS = 3.0
+"""Per weight, contexts used."""
+SLACK = 2 << 10
+"""Bytes that a stream may be larger than its entropy, beyond one percent."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A set of tensors, and how many times NNCodec's speed is the goal."""
+
+    title: str
+    graph: Callable[[bool], Graph]
+    times: float
+
+
+def _minilm(quick: bool) -> Graph:
+    from bench.public import MODELS, cache_folder
+
+    return loaders.load(MODELS["minilm6"].prepare(cache_folder()))
+
+
+CASES = {
+    "gpt2": Case(
+        "GPT-2's shapes, drawn weights",
+        lambda quick: synthetic.gpt2(layers=1) if quick else synthetic.gpt2(), 8,
+    ),
+    "minilm6": Case("MiniLM-L6, its own weights", _minilm, 4),
+    "resnet50": Case("ResNet-50's shapes, drawn weights", lambda quick: synthetic.resnet50(), 4),
+}  # fmt: skip
+INT8_TIMES = 8
+
+
+def run(quick: bool = False) -> Figures:
+    rows: list[Figures] = []
+    goals: list[Goal] = []
+    for name, case in CASES.items():
+        with measure.scratch() as folder:
+            row = {"case": name, "title": case.title, **_prepare(case, folder, quick)}
+            measure.note(f"{name}: measuring")
+            child = subprocess.run(
+                [sys.executable, "-m", "bench.decode", str(folder), "2" if quick else "5"],
+                stdout=subprocess.PIPE, check=True, text=True,
+            )  # fmt: skip
+            row |= json.loads(child.stdout)
+        rows.append(row)
+        goals += _goals(row, case)
+    return {"rows": rows, "goals": [goal.as_json() for goal in goals]}
+
+
+def _goals(row: Figures, case: Case) -> list[Goal]:
+    name = case.title.partition(",")[0]
+    allowed = 0.01 * row["entropy_bytes"] + SLACK * row["streams"]
+    return [
+        Goal(f"{name}: parameters/s, times NNCodec's", row["times_nncodec"], case.times, "x", least=True),
+        Goal(f"{name}: time, times int8's", row["times_int8"], INT8_TIMES, "x"),
+        Goal(f"{name}: bytes above entropy, of 1 % + 2 KiB", row["excess_bytes"] / allowed, 1, ""),
+    ]
+
+
+def _prepare(case: Case, folder: Path, quick: bool) -> Figures:
+    measure.note(f"{case.title}: drawing, encoding")
+    graph = case.graph(quick)
+    codings, made = _at_three_bits(graph, folder / "model.seed")
+    matrices = seeds.dequantized(graph, codings)
+    count = sum(array.size for array in matrices.values())
+    measure.note(f"{case.title}: encoding with NNCodec")
+    qps = {name: peers.nncodec_qp(codings[name].step) for name in matrices}
+    bitstream = peers.nncodec_encode(matrices, qps)
+    (folder / "model.nnc").write_bytes(bitstream)
+    shapes, scales, codes = {}, {}, {}
+    for name, array in matrices.items():
+        most = np.abs(array).max(axis=1)
+        scales[name] = np.where(most > 0, most, 1).astype(np.float32) / np.float32(127)
+        codes[name] = np.rint(array / scales[name][:, None]).astype(np.int8)
+        shapes[name] = array.shape
+    peers.write_int8(codes, folder / "model.int8")
+    np.savez(folder / "scales.npz", **scales)
+    (folder / "shapes.json").write_text(json.dumps(shapes))
+    coded = sum(stream.size for stream in made.matrices)
+    entropy = math.ceil(sum(stream.entropy_bits for stream in made.matrices) / 8)
+    return {
+        "weights": count,
+        "bits_per_weight": measure.rounded(8 * coded / count),
+        "coded_bytes": coded,
+        "entropy_bytes": entropy,
+        "excess_bytes": coded - entropy,
+        "streams": len(made.matrices),
+        "nncodec_bits_per_weight": measure.rounded(8 * len(bitstream) / count),
+    }
+
+
+def _at_three_bits(graph: Graph, path: Path) -> tuple[dict[str, Coding], seeds.Made]:
+    """One relative step for all matrices: a guess, and a second try an entropy's distance from it."""
+    coarseness = 0.45
+    for _ in range(2):
+        codings = seeds.codings_at(graph, coarseness)
+        made = seeds.make(graph, codings, path)
+        weights = sum(graph.weights[name].count for stream in made.matrices for name in stream.names)
+        bits = seeds.bits_per_weight(made.matrices, weights)
+        if abs(bits - BITS) < 0.05:
+            break
+        coarseness *= 2 ** (bits - BITS)
+    return codings, made
+
+
+def _measured(folder: Path, count: int) -> Figures:
+    """In a process of its own, on one core."""
+    import seed_runtime
+
+    nnc = peers.nncodec()
+    shapes = {name: tuple(shape) for name, shape in json.loads((folder / "shapes.json").read_text()).items()}
+    with np.load(folder / "scales.npz") as arrays:
+        scales = {name: arrays[name] for name in shapes}
+    target = folder / "assembled"
+
+    def seed() -> None:
+        seed_runtime.open(folder / "model.seed").assemble(target)
+
+    def nncodec() -> Any:
+        return nnc.decompress(bytearray((folder / "model.nnc").read_bytes()))
+
+    def nncodec_file() -> None:
+        peers.write_arrays(nncodec(), folder / "model.floats")
+
+    def int8() -> None:
+        peers.dequantize_int8(shapes, scales, folder / "model.int8", folder / "model.floats")
+
+    # The first calls load code and are not counted; they show that both decode the same.
+    seed()
+    _same(folder, target, nncodec())
+    int8()
+
+    def fresh(call: Callable[[], object]) -> Callable[[], measure.Spent]:
+        # Removing the last round's files is no one's work.
+        def cleared() -> measure.Spent:
+            shutil.rmtree(target, ignore_errors=True)
+            (folder / "model.floats").unlink(missing_ok=True)
+            return measure.spent(call)
+
+        return cleared
+
+    calls = {"seed": fresh(seed), "nncodec": fresh(nncodec), "int8": fresh(int8), "nncodec_file": fresh(nncodec_file)}
+    times: dict[str, list[measure.Spent]] = {name: [] for name in calls}
+    for number in range(count):
+        for name, call in calls.items():
+            if name == "nncodec_file" and number:
+                continue
+            measure.note(f"round {number + 1} of {count}: {name}")
+            times[name].append(call())
+    weights = sum(math.prod(shape) for shape in shapes.values())
+    ratio = measure.median_ratio
+    return {
+        "seed_m_per_s": measure.rounded(weights / measure.median([t.cpu for t in times["seed"]]) / 1e6),
+        "nncodec_m_per_s": measure.rounded(weights / measure.median([t.cpu for t in times["nncodec"]]) / 1e6),
+        "nncodec_file_m_per_s": measure.rounded(weights / times["nncodec_file"][0].cpu / 1e6),
+        "int8_m_per_s": measure.rounded(weights / measure.median([t.cpu for t in times["int8"]]) / 1e6),
+        "times_nncodec": measure.rounded(ratio(times["nncodec"], times["seed"])),
+        "times_nncodec_clock": measure.rounded(ratio(times["nncodec"], times["seed"], "wall")),
+        "times_int8": measure.rounded(ratio(times["seed"], times["int8"])),
+        "times_int8_clock": measure.rounded(ratio(times["seed"], times["int8"], "wall")),
+        "rounds": count,
+        "load": measure.load(),
+    }
+
+
+def _same(folder: Path, target: Path, decoded: dict[str, np.ndarray]) -> None:
+    """RuntimeError unless both decoders gave the same floats."""
+    import onnx
+
+    weights = np.memmap(target / "model.weights", np.uint8, "r")
+    model = onnx.load(target / "model.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        if tensor.name in decoded:
+            place = {entry.key: entry.value for entry in tensor.external_data}
+            start = int(place["offset"])
+            ours = weights[start : start + int(place["length"])].view(np.float32)
+            if not np.array_equal(ours, decoded[tensor.name].reshape(-1)):
+                raise RuntimeError(f"{tensor.name}: the seed and NNCodec decode to different weights")
+
+
+def table(figures: Figures) -> list[str]:
+    lines = [
+        "| tensors | weights | bits/weight | seed | NNCodec | int8 | against NNCodec | against int8 | NNCodec's bits/weight |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in figures["rows"]:
+        lines.append(
+            f"| {row['title']} | {row['weights'] / 1e6:.1f} M | {row['bits_per_weight']:.2f} "
+            f"| {row['seed_m_per_s']:.0f} M/s | {row['nncodec_m_per_s']:.1f} M/s | {row['int8_m_per_s']:.0f} M/s "
+            f"| **{row['times_nncodec']:.1f}x** | {row['times_int8']:.1f}x the time "
+            f"| {row['nncodec_bits_per_weight']:.2f} |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    measure.one_core()
+    print(json.dumps(_measured(Path(sys.argv[1]), int(sys.argv[2]))))

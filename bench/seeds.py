@@ -1,0 +1,79 @@
+"""Seeds for benchmarks, made with the exporter's own parts: fixed steps, no search, no check."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bench.peers import nncodec_qp, nncodec_step
+from seed_exporter import allocate, container
+from seed_exporter.allocate import Coding
+from seed_exporter.encode import CodedStream, encode
+from seed_exporter.floats import as_float32
+from seed_exporter.graph import Graph
+from seed_runtime.assemble import decode_streams
+from seed_runtime.format.header import Model
+
+
+@dataclass(frozen=True)
+class Made:
+    """A seed on the disk, and the streams in it."""
+
+    path: Path
+    header_digest: bytes
+    streams: Sequence[CodedStream]
+    codings: Mapping[str, Coding]
+
+    @property
+    def matrices(self) -> list[CodedStream]:
+        return [stream for stream in self.streams if stream.codec == "grid"]
+
+
+def codings_at(graph: Graph, coarseness: float) -> dict[str, Coding]:
+    """Every matrix at a step of about `coarseness` times its root mean square, everything else bit by bit.
+
+    The step is the nearest that NNCodec has, so that both code the same integers.
+    """
+    codings = {}
+    for name, weight in graph.weights.items():
+        scale = allocate.root_mean_square(weight) if allocate.kind(weight) == "matrix" else 0
+        step = nncodec_step(nncodec_qp(coarseness * scale)) if scale else 0.0
+        codings[name] = Coding("grid", step=step) if scale else allocate.exact(weight)
+    return codings
+
+
+def make(graph: Graph, codings: Mapping[str, Coding], path: Path, jobs: int = 2) -> Made:
+    """A whole seed, its digests right, without golden sample and footprint."""
+    streams = encode(graph, codings, jobs=jobs)
+    return write(graph, streams, codings, path)
+
+
+def write(graph: Graph, streams: Sequence[CodedStream], codings: Mapping[str, Coding], path: Path) -> Made:
+    model = Model(path.stem, 1, container.MIN_RUNTIME, graph.parameters, graph.distinct_bytes)
+    seed = container.build(graph, streams, model)
+    digest = decode_streams(
+        seed.header, lambda index, _: iter([memoryview(chunk) for chunk in streams[index].chunks]), lambda data: None
+    )
+    seed = replace(seed, header=replace(seed.header, weights_digest=digest))
+    seed.write(path)
+    return Made(path, digest, streams, codings)
+
+
+def dequantized(graph: Graph, codings: Mapping[str, Coding]) -> dict[str, np.ndarray]:
+    """The matrices as a decoder gives them, `(rows, cols)` float32: exact multiples of their steps."""
+    found = {}
+    for name, weight in graph.weights.items():
+        if codings[name].codec == "grid":
+            step = np.float32(codings[name].step)
+            values = np.rint(as_float32(weight) * np.float32(1 / step))
+            values *= step
+            found[name] = values.reshape(weight.matrix_view())
+    return found
+
+
+def bits_per_weight(streams: Sequence[CodedStream], weights: int) -> float:
+    return 8 * sum(stream.size for stream in streams) / weights if weights else math.nan

@@ -1,0 +1,106 @@
+"""SPEC.md against the code: its example, its limits, and a decoder that was written from it alone."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import seed_runtime
+from seed_runtime import codecs, generator, limits
+from seed_runtime.cache import ModelCache
+from seed_runtime.format import dtypes, header, packing
+from tests.attacks import spec
+from tests.attacks.forge import ALL, forge, weights_of
+from tests.golden import plain
+
+EXAMPLE = Path(__file__).with_name("example.seed")
+
+
+def laid_out(tensors: dict[str, list[float]]) -> bytes:
+    out = b""
+    for values in tensors.values():
+        out += bytes(-len(out) % 64) + struct.pack(f"<{len(values)}f", *values)
+    return out
+
+
+def test_the_example_of_the_specification_is_the_golden_file() -> None:
+    data, _ = spec.example()
+    assert data == EXAMPLE.read_bytes()
+
+
+def test_the_runtime_decodes_the_example_to_the_weights_stated_there(tmp_path: Path) -> None:
+    data, tensors = spec.example()
+    (tmp_path / "example.seed").write_bytes(data)
+    folder = seed_runtime.open(tmp_path / "example.seed").assemble(tmp_path / "model")
+    assert (folder / "model.weights").read_bytes() == laid_out(tensors)
+
+
+def test_a_decoder_written_from_the_specification_alone_decodes_the_example() -> None:
+    data, tensors = spec.example()
+    skeleton, weights = plain.decode(data)
+    assert weights == laid_out(tensors)
+    assert b"model.weights" in skeleton
+
+
+def test_the_example_runs_and_passes_its_golden_sample(tmp_path: Path) -> None:
+    x = np.ones((2, 3, 4), np.float32)
+    _, tensors = spec.example()
+    with seed_runtime.open(EXAMPLE).session(cache=ModelCache(tmp_path, 1 << 30)) as session:
+        verdict = session.verify()
+        outputs = session.run({"x": x})
+    assert (verdict.present, verdict.ok) == (True, True)
+    grid = np.array(tensors["grid"], np.float32).reshape(3, 4)
+    assert np.array_equal(outputs["y"], x + grid + np.array(tensors["raw"], np.float32))
+
+
+def test_the_example_is_what_the_forge_of_the_attacks_makes() -> None:
+    assert forge(streams=("raw", "grid")) == EXAMPLE.read_bytes()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_both_decoders_agree_on_each_codec(name: str, tmp_path: Path) -> None:
+    (tmp_path / "one.seed").write_bytes(forge(streams=[name]))
+    skeleton, weights = plain.decode((tmp_path / "one.seed").read_bytes())
+    folder = seed_runtime.open(tmp_path / "one.seed").assemble(tmp_path / "model")
+    assert (folder / "model.weights").read_bytes() == weights == weights_of([name])
+    assert (folder / "model.onnx").read_bytes() == skeleton
+
+
+def test_the_limits_of_the_specification_are_those_of_the_code() -> None:
+    assert spec.limits() == {name: value for name, value in vars(limits).items() if name.isupper()}
+
+
+def test_the_numbers_of_the_specification_are_those_of_the_code() -> None:
+    text = spec.PATH.read_text()
+
+    def rows(pattern: str) -> dict[int, str]:
+        return {number: name for number, name in _rows(text, pattern)}
+
+    assert rows(r"\| (\d+) \| (raw|grid|split|moments|lowrank) \|") == {
+        codec.number: codec.name for codec in codecs.CODECS.values()
+    }
+    assert rows(r"\| (0x[0-9a-f]{4}) \| ([A-Z]+) \|") == {
+        getattr(header, name): name
+        for name in ("MODEL", "WEIGHTS", "PARTS", "HOLES", "STREAMS", "GOLDEN", "FOOTPRINT")
+    }
+    kinds = rows(r"\| (\d+) \| (zeros|uniform|normal|integers) \|")
+    assert kinds == generator.KINDS
+    names = "|".join(dtypes.BY_NAME)
+    assert rows(rf"\| (\d+) \| ({names}) \|(?= \d+ \|)") == {
+        dtype.code: dtype.name for dtype in dtypes.BY_CODE.values()
+    }
+    assert rows(r"\| (\d+) \| (stored|deflate|LZMA) \|") == {
+        packing.STORED: "stored",
+        packing.DEFLATE: "deflate",
+        packing.LZMA: "LZMA",
+    }
+
+
+def _rows(text: str, pattern: str) -> list[tuple[int, Any]]:
+    import re
+
+    return [(int(number, 0), name) for number, name in re.findall(pattern, text)]

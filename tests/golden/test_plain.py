@@ -1,0 +1,81 @@
+"""What our encoders write, read by the runtime and by the decoder that was written from SPEC.md alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from seed_exporter.codecs import grid, lowrank, moments, raw, split, symbols
+from seed_runtime import codecs, generator
+from seed_runtime.format.dtypes import BY_NAME
+from seed_runtime.format.header import Hole
+from tests.golden import plain
+from tests.golden.plain_float import rounded
+
+
+def both(codec: str, holes: list[Hole], chunks: list[bytes]) -> tuple[bytes, bytes]:
+    number = codecs.BY_NAME[codec].number
+    views = iter([memoryview(chunk) for chunk in chunks])
+    ours = b"".join(np.ascontiguousarray(part).tobytes() for part in codecs.CODECS[number].decode(holes, views, codec))
+    theirs = plain.CODECS[number]([plain.Hole(hole.dtype.code, 0, list(hole.dims)) for hole in holes], chunks)
+    return ours, theirs
+
+
+def hole(dtype: str, *dims: int) -> Hole:
+    return Hole(BY_NAME[dtype], dims, 0)
+
+
+@pytest.mark.parametrize("step", [0.5, 0.02, 1e-5])
+def test_grid(step: float, rng: np.random.Generator) -> None:
+    first = rng.laplace(size=(40, 30)).astype(np.float32) * np.geomspace(0.05, 2, 30, dtype=np.float32)
+    first[5:9], first[:, 7] = 0, 0
+    second = rng.laplace(size=(7, 50)).astype(np.float32)
+    second[3, 3] = 4000 * step
+    coded = [grid.matrix_of(grid.quantize(matrix, step), step) for matrix in (first, second)]
+    holes = [hole("float32", 40, 5, 6), hole("bfloat16", 350)]
+    ours, theirs = both("grid", holes, symbols.encode(coded).chunks)
+    assert ours == theirs
+    assert np.abs(np.frombuffer(ours[: first.nbytes], np.float32) - first.reshape(-1)).max() <= step * 0.51
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "uint8", "int4"])
+def test_split(dtype: str, rng: np.random.Generator) -> None:
+    storage = BY_NAME[dtype].storage
+    data = rng.normal(size=(30, 20)).astype(np.float32)
+    stored = data.astype(storage) if storage.kind == "f" else (data.view(np.uint32) >> 16).astype(storage)
+    count = 1200 if dtype == "int4" else 600
+    chunks = symbols.encode([split.matrix_of(stored, BY_NAME[dtype])]).chunks
+    ours, theirs = both("split", [hole(dtype, count)], chunks)
+    assert ours == theirs == stored.tobytes()
+
+
+def test_raw(rng: np.random.Generator) -> None:
+    data = np.cumsum(rng.integers(0, 3, 500)).astype(np.int64)
+    ours, theirs = both("raw", [hole("int64", 300), hole("int64", 200)], raw.encode(data.tobytes(), 8))
+    assert ours == theirs == data.tobytes()
+
+
+def test_lowrank(rng: np.random.Generator) -> None:
+    weights = (rng.normal(size=(48, 3)) @ rng.normal(size=(3, 36))).astype(np.float32)
+    factors = lowrank.encode(weights, 1e-3)
+    assert factors is not None
+    ours, theirs = both("lowrank", [hole("float32", 48, 36)], lowrank.stream([factors]).chunks)
+    assert ours == theirs
+    assert np.square(np.frombuffer(ours, np.float32) - weights.reshape(-1)).mean() < 0.1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_moments(dtype: str, rng: np.random.Generator) -> None:
+    weights = rng.normal(size=(30, 25)).astype(np.float32)
+    ours, theirs = both("moments", [hole(dtype, 30, 25)], moments.stream([moments.encode(weights, 4, seed=9)]))
+    assert ours == theirs
+
+
+def test_the_generator() -> None:
+    seed = 0x1234_5678_9ABC_DEF0
+    assert generator.raw(seed, 5, 3).tolist() == [plain.splitmix(seed, index) for index in (5, 6, 7)]
+    assert generator.normal(7, 2, 4, 0.25, 1.5).tolist() == [plain.normal(7, index, 0.25, 1.5) for index in range(2, 6)]
+    uniform = [rounded(rounded((plain.splitmix(7, index) >> 40) * 2.0**-24 * 2.0) - 1.0) for index in range(4)]
+    assert generator.uniform(7, 0, 4, -1.0, 1.0).tolist() == uniform
+    integers = [10 + ((plain.splitmix(7, index) >> 32) * 90 >> 32) for index in range(4)]
+    assert generator.integers(7, 0, 4, 10, 100).tolist() == integers

@@ -1,0 +1,168 @@
+"""The header by bytes written by hand from SPEC.md, both ways."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from seed_runtime.errors import FormatError, LimitError, UnsupportedError
+from seed_runtime.format.dtypes import BY_CODE, BY_NAME
+from seed_runtime.format.header import Header, Hole, Model, Part, Stream, parse, serialize
+
+MODEL = "04 74 69 6e 79  ac 02  00 01 00  10  40"
+WEIGHTS = "70" + "11" * 32 + "80 80 40"
+PARTS = "01  01 00  02  e8 07  64" + "22" * 32
+HOLES = "02  01 00 01 04  0a 30 02 03 08"
+STREAMS = "02  01 01 01 05" + "33" * 16 + "02 01 02 06 88 01" + "44" * 16 + "55" * 16
+BODY = 100 + 5 + 6 + 136
+
+EXPECTED = Header(
+    model=Model("tiny", 300, (0, 1, 0), 16, 64),
+    working_bytes=1 << 20,
+    weights_size=112,
+    weights_digest=b"\x11" * 32,
+    parts=(Part(1, 2, 1000, 100, b"\x22" * 32),),
+    holes=(Hole(BY_NAME["float32"], (4,), 0, 0), Hole(BY_NAME["float16"], (3, 8), 48, 64)),
+    streams=(Stream(1, 0, 1, (5,), b"\x33" * 16), Stream(2, 1, 1, (6, 136), b"\x44" * 16 + b"\x55" * 16)),
+)
+
+
+def section(number: int, payload: str | bytes) -> bytes:
+    raw = bytes.fromhex(payload) if isinstance(payload, str) else payload
+    return number.to_bytes(2, "little") + len(raw).to_bytes(4, "little") + raw
+
+
+def data(*more: bytes, **instead: str) -> bytes:
+    payloads = [instead.get("model", MODEL), instead.get("weights", WEIGHTS), instead.get("parts", PARTS)]
+    payloads += [instead.get("holes", HOLES), instead.get("streams", STREAMS)]
+    return b"".join(section(number + 1, payload) for number, payload in enumerate(payloads)) + b"".join(more)
+
+
+def comparable(header: Header) -> Header:
+    return replace(header, streams=tuple(replace(stream, sizes=tuple(stream.sizes)) for stream in header.streams))
+
+
+def test_a_header_written_by_hand_is_read() -> None:
+    assert comparable(parse(data(), BODY)) == EXPECTED
+
+
+def test_a_header_is_written_as_by_hand() -> None:
+    assert serialize(EXPECTED) == data()
+
+
+def test_optional_sections_are_read_and_written() -> None:
+    whole = data(section(0x8006, b"golden"), section(0x8007, b"footprint"))
+    header = parse(whole, BODY)
+    assert (header.golden, header.footprint) == (b"golden", b"footprint")
+    assert serialize(header) == whole
+
+
+def test_sizes_and_offsets_follow_from_the_fields() -> None:
+    header = parse(data(), BODY)
+    assert [(hole.offset, hole.size, hole.count) for hole in header.holes] == [(0, 16, 4), (64, 48, 24)]
+    assert [stream.digest(chunk)[0] for stream in header.streams for chunk in range(len(stream.sizes))] == [
+        0x33,
+        0x44,
+        0x55,
+    ]
+    assert header.body_size == BODY
+    assert header.skeleton.raw_size == 1000
+
+
+def test_a_model_without_weights_has_neither_holes_nor_streams() -> None:
+    header = parse(data(weights="00" + "11" * 32 + "00", holes="00", streams="00"), 100)
+    assert (header.weights_size, header.holes, header.streams) == (0, (), ())
+
+
+def test_a_scalar_has_one_element_and_four_bit_elements_share_bytes() -> None:
+    header = parse(
+        data(weights="05" + "11" * 32 + "00", holes="02 01 00 00 15 00 01 01", streams="01 01 02 01 05" + "33" * 16), 105
+    )
+    assert [(hole.count, hole.size) for hole in header.holes] == [(1, 4), (1, 1)]
+    assert [BY_NAME["int4"].size(count) for count in (1, 2, 3, 8)] == [1, 1, 2, 4]
+
+
+def test_every_dtype_has_the_number_and_the_size_that_onnx_gives_it() -> None:
+    onnx = pytest.importorskip("onnx")
+    for dtype in BY_CODE.values():
+        assert onnx.TensorProto.DataType.Name(dtype.code).lower() == {"float32": "float", "float64": "double"}.get(
+            dtype.name, dtype.name
+        )
+        assert dtype.storage.itemsize == max(1, dtype.bits // 8)
+
+
+def test_parts_and_chunks_must_fill_the_file() -> None:
+    for size in (BODY - 1, BODY + 1, 0, -5):
+        with pytest.raises(FormatError, match="parts and chunks take 247 bytes"):
+            parse(data(), size)
+
+
+def test_unknown_optional_sections_are_ignored_and_named() -> None:
+    assert parse(data(section(0x8FFF, b"x" * 7), section(0xFFFF, b"signature")), BODY).ignored == {0x8FFF: 7, 0xFFFF: 9}
+
+
+def test_an_unknown_critical_section_is_newer_than_this_runtime() -> None:
+    with pytest.raises(UnsupportedError, match="section 0x0008 is unknown"):
+        parse(data(section(8, b"")), BODY)
+
+
+def test_what_is_unknown_is_named_before_what_is_missing() -> None:
+    # A delta seed may lack a skeleton: only its critical section tells why.
+    with pytest.raises(UnsupportedError, match="section 0x0008 is unknown"):
+        parse(section(1, MODEL) + section(8, b""), 0)
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3, 4, 5])
+def test_a_missing_section_is_named(missing: int) -> None:
+    payloads = dict(enumerate((MODEL, WEIGHTS, PARTS, HOLES, STREAMS), start=1))
+    rest = b"".join(section(number, payload) for number, payload in payloads.items() if number != missing)
+    with pytest.raises(FormatError, match=f"section 0x000{missing} is missing"):
+        parse(rest, BODY)
+
+
+def test_sections_stand_in_ascending_order_and_once() -> None:
+    for more in (section(5, STREAMS), section(1, MODEL)):
+        with pytest.raises(FormatError, match="stands behind"):
+            parse(data(more), BODY)
+
+
+def test_a_header_cut_at_any_byte_is_refused() -> None:
+    whole = data(section(0x8006, b"golden"))
+    ends = {len(data())}  # where only an optional section is lost
+    for size in range(len(whole)):
+        if size not in ends:
+            with pytest.raises(FormatError):
+                parse(whole[:size], BODY)
+
+
+def test_optional_parts_follow_the_skeleton_in_ascending_order() -> None:
+    def part(kind: str) -> str:
+        return f"{kind} 00 03 03" + "66" * 32
+
+    first = PARTS[2:]
+    header = parse(data(parts="03" + first + part("01 80") + part("02 80")), BODY + 6)
+    assert [part.kind for part in header.parts] == [1, 0x8001, 0x8002]
+    for kinds in (["02 80", "01 80"], ["01 80", "01 80"], ["01 00", "01 80"]):
+        with pytest.raises(FormatError, match="may not be of kind"):
+            parse(data(parts="03" + first + "".join(map(part, kinds))), BODY + 6)
+    with pytest.raises(FormatError, match="may not be of kind"):
+        parse(data(parts="01" + part("01 80")), BODY - 97)
+
+
+def test_a_skeleton_of_another_kind_is_newer_than_this_runtime() -> None:
+    with pytest.raises(UnsupportedError, match="part kind 0x0002"):
+        parse(data(parts="01 02 00" + PARTS[8:]), BODY)
+
+
+def test_eight_dimensions_of_a_terabyte_do_not_become_a_long_number() -> None:
+    huge = "80 80 80 80 80 20"
+    with pytest.raises(FormatError, match="past the weights file"):
+        parse(data(holes="01 01 00 08" + huge * 8), BODY)
+    with pytest.raises(LimitError, match="dimension"):
+        parse(data(holes="01 01 00 01 81 80 80 80 80 20"), BODY)
+
+
+def test_the_chunks_of_all_streams_share_one_limit() -> None:
+    with pytest.raises(LimitError, match="chunks of a stream"):
+        parse(data(streams="02  01 01 01 05" + "33" * 16 + "02 01 80 80 08"), BODY)

@@ -90,9 +90,10 @@ def test_the_wrappers_of_zlib_gzip_and_xz_are_refused() -> None:
 
 @pytest.mark.parametrize("log2", [21, 26, 31, 255])
 def test_a_dictionary_beyond_the_limit_is_refused_before_a_decoder_is_made(log2: int) -> None:
+    data = memoryview(bytes([0x5D, log2]) + raw_lzma(b"abc"))
     tracemalloc.start()
     with pytest.raises(LimitError, match="LZMA dictionary"):
-        unpack(LZMA, memoryview(bytes([0x5D, log2]) + raw_lzma(b"abc")), 3, "here")
+        unpack(LZMA, data, 3, "here")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 16

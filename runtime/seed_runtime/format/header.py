@@ -256,7 +256,7 @@ def _weights(cursor: Cursor) -> tuple[int, bytes, int]:
 
 
 def _parts(cursor: Cursor) -> tuple[Part, ...]:
-    parts = []
+    parts: list[Part] = []
     for index in range(cursor.varint("number of parts", limit=PARTS_MAX, least=1)):
         part = Part(
             kind=cursor.uint(2, "kind of part"),

@@ -1,0 +1,161 @@
+"""Weights into their holes: order, zeros between, digests, disk, memory."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import tracemalloc
+import zlib
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import seed_runtime
+from seed_runtime import assemble
+from seed_runtime.assemble import WeightsWriter, decode_streams, working_bytes
+from seed_runtime.errors import DiskSpaceError, FormatError
+from seed_runtime.format.dtypes import BY_NAME
+from seed_runtime.format.header import Header, Hole, Model, Part
+from seed_runtime.format.writer import stream_of
+from seed_runtime.limits import CHUNK_CODED_MAX, CHUNK_DECODED_MAX, PART_CODED_MAX, PART_RAW_MAX
+from tests.attacks.forge import ALL, forge, weights_of
+
+U8 = BY_NAME["uint8"]
+HOLES = (Hole(U8, (3,), 0, 0), Hole(U8, (5,), 61, 64), Hole(BY_NAME["float32"], (2,), 59, 128))
+WHOLE = b"abc" + bytes(61) + b"defgh" + bytes(59) + np.array([1, 2], "<f4").tobytes()
+
+
+def portions(data: bytes, size: int) -> list[np.ndarray]:
+    return [np.frombuffer(data[start : start + size], np.uint8) for start in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 16, 100])
+def test_values_go_into_their_holes_in_whatever_portions_they_come(size: int) -> None:
+    out = bytearray()
+    writer = WeightsWriter(HOLES, out.extend)
+    for portion in portions(b"abcdefgh" + WHOLE[128:], size):
+        writer.append(portion)
+    assert bytes(out) == WHOLE
+    assert writer.written == len(WHOLE)
+    assert writer.digest() == hashlib.sha256(WHOLE).digest()
+
+
+def test_values_of_any_type_and_order_are_written_in_c_order() -> None:
+    out = bytearray()
+    WeightsWriter((Hole(U8, (24,), 0),), out.extend).append(np.arange(6, dtype="<f4").reshape(2, 3).T)
+    assert bytes(out) == np.array([0, 3, 1, 4, 2, 5], "<f4").tobytes()
+
+
+def test_more_values_than_holes_are_refused() -> None:
+    writer = WeightsWriter(HOLES[:1], lambda data: None)
+    with pytest.raises(FormatError, match="more bytes than the weights file has"):
+        writer.append(np.zeros(4, np.uint8))
+
+
+def test_assembling_writes_the_model_and_its_weights_and_nothing_else(tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    folder = seed_runtime.open(io.BytesIO(forge())).assemble(
+        tmp_path / "model", progress=lambda done, size: steps.append((done, size))
+    )
+    assert {entry.name for entry in folder.iterdir()} == {"model.onnx", "model.weights"}
+    assert (folder / "model.weights").read_bytes() == weights_of()
+    assert steps[-1] == (len(weights_of()), len(weights_of()))
+    assert sorted(steps) == steps
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} <= {0o644, 0o664, 0o600}
+
+
+def test_the_assembled_model_is_opened_by_plain_onnx_runtime(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    folder = seed_runtime.open(io.BytesIO(forge(streams=("raw", "grid")))).assemble(tmp_path / "model")
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {"x": np.zeros((1, 3, 4), np.float32)})
+    assert y[0, 2].tolist() == [2.0, -7.0, 902.0, 3.0]
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(assemble.shutil, "disk_usage", lambda path: usage(1000, 900, 100))
+    with pytest.raises(DiskSpaceError) as caught:
+        seed_runtime.open(io.BytesIO(forge())).assemble(tmp_path / "model")
+    assert caught.value.exit_code == 13
+    assert caught.value.free == 100
+    assert caught.value.needed > len(weights_of())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_on_the_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> bytes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(assemble, "decode_streams", full)
+    with pytest.raises(DiskSpaceError):
+        seed_runtime.open(io.BytesIO(forge())).assemble(tmp_path / "deep" / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_that_takes_less_than_it_was_given_is_continued() -> None:
+    out = bytearray()
+
+    def stingy(data: memoryview) -> int:
+        out.extend(data[:3])
+        return min(3, len(data))
+
+    assemble._whole(stingy)(memoryview(b"0123456789"))
+    assert bytes(out) == b"0123456789"
+
+
+def many_chunks(size: int) -> tuple[Header, list[bytes]]:
+    """One tensor of `size` zero bytes in deflated chunks of 1 MiB."""
+    encoder = zlib.compressobj(9, zlib.DEFLATED, -15)
+    chunk = b"\1\1" + encoder.compress(bytes(CHUNK_DECODED_MAX)) + encoder.flush()
+    chunks = [chunk] * (size // CHUNK_DECODED_MAX)
+    model = Model("m", 1, (0, 1, 0), size, size)
+    part = Part(1, 0, 0, 0, bytes(32))
+    return Header(model, 0, size, bytes(32), (part,), (Hole(U8, (size,), 0),), (stream_of(1, 0, 1, chunks),)), chunks
+
+
+def test_memory_does_not_grow_with_the_model() -> None:
+    peaks = []
+    for size in (4 << 20, 32 << 20):
+        header, chunks = many_chunks(size)
+        written = []
+        tracemalloc.start()
+        digest = decode_streams(
+            header, lambda index, stream, chunks=chunks: map(memoryview, chunks), lambda data: written.append(len(data))
+        )
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert sum(written) == size
+        assert digest == hashlib.sha256(bytes(size)).digest()
+    assert abs(peaks[1] - peaks[0]) < 1 << 16
+    assert max(peaks) < working_bytes(header)
+
+
+def test_a_stream_that_decodes_to_too_much_or_too_little_is_refused() -> None:
+    header, chunks = many_chunks(2 << 20)
+    for given in (chunks[:1], chunks * 2):
+        with pytest.raises(FormatError, match="stream 0"):
+            decode_streams(header, lambda index, stream, given=given: map(memoryview, given), lambda data: None)
+
+
+def test_the_memory_that_a_header_can_ask_for_is_bounded() -> None:
+    header, _ = many_chunks(1 << 20)
+    worst = Header(
+        header.model,
+        0,
+        header.weights_size,
+        bytes(32),
+        (Part(1, 2, PART_RAW_MAX, PART_CODED_MAX, bytes(32)),),
+        header.holes,
+        (stream_of(1, 0, 1, [bytes(CHUNK_CODED_MAX)]),),
+    )
+    assert working_bytes(worst) <= 40 << 20
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_each_codec_alone_makes_a_seed(name: str, tmp_path: Path) -> None:
+    folder = seed_runtime.open(io.BytesIO(forge(streams=[name]))).assemble(tmp_path / "model")
+    assert (folder / "model.weights").read_bytes() == weights_of([name])

@@ -1,0 +1,195 @@
+"""The golden sample: bytes by hand, what it refuses, and how near is near enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from seed_runtime import generator
+from seed_runtime.backends import Feeds, TensorSpec
+from seed_runtime.errors import FormatError, InputError, LimitError
+from seed_runtime.format.dtypes import BY_NAME
+from seed_runtime.golden import SUPPLIED, Expected, Golden, Recipe, sample, verify
+
+F32 = BY_NAME["float32"]
+
+# Seed 300; one input of normal numbers, float32 [2, 3], 0 and 1; one of two supplied uint8; one output of 4 elements,
+# tolerance 0.5, norm 5, two values: 3 and 4.
+BY_HAND = bytes.fromhex(
+    "ac 02  02  02 01 02 02 03 00 00 00 00 00 00 80 3f  ff 02 01 02 07 09"
+    "01  04 00 00 00 3f 00 00 a0 40 02 00 00 40 40 00 00 80 40"
+)
+
+
+class Model:
+    """Answers with fixed outputs."""
+
+    def __init__(self, outputs: Mapping[str, np.ndarray], inputs: tuple[TensorSpec, ...] = ()) -> None:
+        self.inputs, self.outputs, self.answer, self.fed = inputs, (), dict(outputs), {}
+
+    def run(self, feeds: Feeds) -> dict[str, np.ndarray]:
+        self.fed = dict(feeds)
+        return self.answer
+
+    def close(self) -> None: ...
+
+
+def golden(values: list[float], tolerance: float = 0.1, norm: float | None = None, size: int | None = None) -> bytes:
+    found = np.array(values, np.float32)
+    whole = float(np.linalg.norm(found.astype(np.float64))) if norm is None else norm
+    return Golden(0, (), (Expected(size or len(values), tolerance, whole, found),)).pack()
+
+
+def test_a_sample_written_by_hand_is_read_and_written() -> None:
+    read = Golden.unpack(BY_HAND)
+    assert read.seed == 300
+    assert read.inputs == (Recipe(generator.NORMAL, F32, (2, 3)), Recipe(SUPPLIED, BY_NAME["uint8"], (2,), data=b"\7\t"))
+    (output,) = read.outputs
+    assert (output.size, output.tolerance, output.norm, output.values.tolist()) == (4, 0.5, 5.0, [3.0, 4.0])
+    assert read.pack() == BY_HAND
+
+
+def test_a_sample_cut_at_any_byte_is_refused() -> None:
+    for size in range(len(BY_HAND)):
+        with pytest.raises(FormatError):
+            Golden.unpack(BY_HAND[:size])
+    with pytest.raises(FormatError, match="too many"):
+        Golden.unpack(BY_HAND + b"\0")
+
+
+def test_each_input_draws_with_a_seed_of_its_own() -> None:
+    recipe = Recipe(generator.NORMAL, F32, (4,))
+    specs = (TensorSpec("x", "float32", (4,)), TensorSpec("y", "float32", (4,)))
+    feeds = Golden(7, (recipe, recipe), ()).feeds(specs)
+    assert feeds["x"].tolist() == generator.normal(7, 0, 4, 0.0, 1.0).tolist()
+    assert feeds["y"].tolist() == generator.normal(8, 0, 4, 0.0, 1.0).tolist()
+    with pytest.raises(FormatError, match="2 inputs, the model 1"):
+        Golden(7, (recipe, recipe), ()).feeds(specs[:1])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "dtype", "values"),
+    [
+        (Recipe(SUPPLIED, BY_NAME["int16"], (2,), data=b"\1\0\xff\xff"), np.int16, [1, -1]),
+        (Recipe(generator.ZEROS, BY_NAME["int64"], (3,)), np.int64, [0, 0, 0]),
+        (Recipe(generator.INTEGERS, BY_NAME["uint8"], (2,), 7, 8), np.uint8, [7, 7]),
+        (Recipe(generator.ZEROS, BY_NAME["float16"], (1, 1)), np.float16, [[0]]),
+    ],
+)
+def test_a_recipe_makes_an_array_of_its_type(recipe: Recipe, dtype: type, values: list[object]) -> None:
+    array = recipe.array(0)
+    assert array.dtype == dtype
+    assert array.tolist() == values
+
+
+def test_booleans_are_what_is_not_zero() -> None:
+    array = Recipe(generator.INTEGERS, BY_NAME["bool"], (64,), 0, 2).array(3)
+    assert array.tolist() == [bool(value) for value in generator.integers(3, 0, 64, 0, 2)]
+    assert set(array.tolist()) == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "a", "b"),
+    [
+        (generator.NORMAL, "int32", 0, 1),
+        (generator.NORMAL, "bfloat16", 0, 1),
+        (generator.UNIFORM, "bool", 0, 1),
+        (generator.UNIFORM, "float32", 1, 1),
+        (generator.UNIFORM, "float32", 0, float("nan")),
+        (generator.INTEGERS, "float32", 0, 2),
+        (generator.INTEGERS, "uint8", 0, 257),
+        (generator.INTEGERS, "int8", -129, 0),
+        (generator.INTEGERS, "int64", 0.5, 2),
+        (generator.INTEGERS, "int64", 2, 2),
+        (generator.ZEROS, "float32", float("inf"), 0),
+    ],
+)
+def test_inputs_that_machines_would_make_differently_are_refused(kind: int, dtype: str, a: float, b: float) -> None:
+    section = Golden(0, (Recipe(kind, BY_NAME[dtype], (2,), a, b),), ()).pack()
+    with pytest.raises(FormatError, match="can't be made"):
+        Golden.unpack(section)
+
+
+@pytest.mark.parametrize(("dtype", "high"), [("uint8", 256), ("int8", 128), ("int64", 50257), ("bool", 2)])
+def test_integers_up_to_the_end_of_their_type_are_made(dtype: str, high: int) -> None:
+    section = Golden(0, (Recipe(generator.INTEGERS, BY_NAME[dtype], (2,), 0, high),), ()).pack()
+    assert Golden.unpack(section).inputs[0].array(0).dtype == BY_NAME[dtype].storage or dtype == "bool"
+
+
+def test_the_inputs_of_a_sample_are_bounded_together() -> None:
+    recipe = Recipe(generator.ZEROS, F32, (1 << 11, 1 << 10))
+    assert Golden.unpack(Golden(0, (recipe, recipe), ()).pack()).inputs == (replace(recipe, a=0.0),) * 2
+    with pytest.raises(LimitError, match="all inputs"):
+        Golden.unpack(Golden(0, (recipe, recipe, recipe), ()).pack())
+
+
+def test_values_stand_at_even_places() -> None:
+    values, norm = sample(np.arange(10).reshape(2, 5), 4)
+    assert values.tolist() == [0, 2, 5, 7]
+    assert norm == pytest.approx(285**0.5)
+    assert sample(np.arange(3), 64)[0].tolist() == [0, 1, 2]
+    assert sample(np.empty((0, 3)), 4)[0].tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "ok"),
+    [
+        ([3, 4], True),
+        ([3.09, 4], True),
+        ([3.11, 4], False),
+        ([4, 3], False),
+        ([3, 4, 0], False),
+        ([[3], [4]], True),
+        ([3, float("nan")], False),
+        ([float("inf"), 4], False),
+    ],
+)
+def test_an_answer_is_near_enough_or_not(answer: list[float], ok: bool) -> None:
+    verdict = verify(golden([3, 4]), Model({"y": np.array(answer, np.float32)}))
+    assert (verdict.present, verdict.ok) == (True, ok)
+    assert verdict.output == ("" if verdict.worst == 0 else "y")
+
+
+def test_the_norm_covers_the_values_that_are_not_kept() -> None:
+    section = golden([3], norm=5.0, size=4)
+    assert verify(section, Model({"y": np.array([3, 4, 0, 0], np.float32)})).ok
+    assert verify(section, Model({"y": np.array([3, 4.1, 0, 0], np.float32)})).ok
+    assert not verify(section, Model({"y": np.array([3, 9, 0, 0], np.float32)})).ok
+
+
+def test_what_is_not_a_number_must_be_so_again() -> None:
+    nan, inf = float("nan"), float("inf")
+    section = golden([nan, inf, -inf], norm=nan)
+    assert verify(section, Model({"y": np.array([nan, inf, -inf], np.float32)})).ok
+    assert not verify(section, Model({"y": np.array([nan, inf, inf], np.float32)})).ok
+    assert not verify(section, Model({"y": np.array([0, inf, -inf], np.float32)})).ok
+
+
+def test_an_exact_sample_has_a_tolerance_of_zero() -> None:
+    section = golden([3, 4], tolerance=0)
+    assert verify(section, Model({"y": np.array([3, 4], np.int64)})).ok
+    assert not verify(section, Model({"y": np.array([3, 5], np.int64)})).ok
+
+
+def test_an_output_that_is_no_number_is_not_what_was_expected() -> None:
+    assert not verify(golden([3, 4]), Model({"y": np.array(["a", "b"], object)})).ok
+
+
+def test_a_seed_without_a_sample_has_nothing_to_fail() -> None:
+    verdict = verify(None, Model({}))
+    assert (verdict.present, verdict.ok) == (False, True)
+
+
+def test_a_sample_of_another_model_is_damage() -> None:
+    with pytest.raises(FormatError, match="1 outputs, the model 2"):
+        verify(golden([3, 4]), Model({"y": np.zeros(2), "z": np.zeros(2)}))
+
+    class Picky(Model):
+        def run(self, feeds: Feeds) -> dict[str, np.ndarray]:
+            raise InputError("the model expects something else")
+
+    with pytest.raises(FormatError, match="not the model's"):
+        verify(golden([3, 4]), Picky({}))

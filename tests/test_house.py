@@ -36,6 +36,7 @@ FOLDERS = {
     "seed_exporter",
     "seed_exporter/codecs",
     "seed_exporter/loaders",
+    "seed_exporter/methods",
     "seed_devices",
     "seed_devices/profiles",
 }

@@ -336,17 +336,21 @@ def _is_whole(seed: Seed, copy: Path) -> bool:
 def _drop_if_altered(seed: Seed, copy: Path, notice: Notice) -> bool:
     """Whether the assembled copy isn't what the seed gives. Its weights are then removed, so it is made anew."""
     try:
-        with (copy / WEIGHTS_FILE).open("rb", buffering=0) as file:
-            intact = hashlib.file_digest(file, "sha256").digest() == seed.header.weights_digest
-        intact = intact and (copy / MODEL_FILE).read_bytes() == seed.skeleton_bytes()
+        held = _digest_of(copy / WEIGHTS_FILE), _digest_of(copy / MODEL_FILE)
     except OSError:
         return False
+    intact = held == (seed.header.weights_digest, hashlib.sha256(seed.skeleton_bytes()).digest())
     if not intact:
         notice("the assembled copy in the cache was altered; assembling it again")
         # Processes that run it keep their mapping. One whose folder can't be written to is passed by.
         with contextlib.suppress(OSError):
             (copy / WEIGHTS_FILE).unlink()
     return not intact
+
+
+def _digest_of(path: Path) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _print_notice(line: str) -> None:

@@ -12,12 +12,10 @@ from seed_runtime.errors import DigestError, FormatError, LimitError, NotASeedEr
 from tests.attacks.forge import Lie
 from tests.attacks.pencil import (
     LZMA_PROPERTIES,
-    block,
     deflate,
     f32,
     i32,
     lzma1,
-    number,
     string,
     u8,
     u16,
@@ -91,9 +89,13 @@ lie("section.id#4", u16(0x8001), "section 0x0005 is missing")
 lie("section.size", u32(0xFFFFFFFF), "past the end")
 lie("section.size", u32(0), "stands behind|past the end|missing")
 lie("section.size#6", lambda truth: u32(truth[0] - 1), "past the end")
-lie("section.payload", lambda _: b"", "sections", LimitError, header__end=b"".join(
-    u16(0x8100 + i) + u32(0) for i in range(60)
-))
+lie(
+    "section.payload",
+    lambda _: b"",
+    "sections",
+    LimitError,
+    header__end=b"".join(u16(0x8100 + i) + u32(0) for i in range(60)),
+)
 
 ATTACKS.append(Attack("section.payload", {"streams.end": b"\0"}, FormatError, "1 bytes too many"))
 
@@ -194,10 +196,19 @@ lie("golden_input.dimension", varint(0), "at least 1")
 lie("golden_input.dimension", HUGE, "dimension", LimitError)
 lie("golden_input.dimension", varint(1 << 22), "elements of an input", LimitError)
 lie("golden_input.a", NAN, "can't be made")
-lie("golden_input.a", f32(300), "can't be made", golden_input__kind=u8(3), golden_input__b=f32(301), golden_input__dtype=u8(2))
+lie(
+    "golden_input.a",
+    f32(300),
+    "can't be made",
+    golden_input__kind=u8(3),
+    golden_input__b=f32(301),
+    golden_input__dtype=u8(2),
+)
 lie("golden_input.b", INF, "can't be made")
 lie("golden_input.b", f32(-1), "can't be made", golden_input__kind=u8(1))
-lie("golden_input.data", b"\0" * 7, "past the end", golden_input__kind=u8(255), golden_input__a=b"", golden_input__b=b"")
+lie(
+    "golden_input.data", b"\0" * 7, "past the end", golden_input__kind=u8(255), golden_input__a=b"", golden_input__b=b""
+)
 lie("golden.outputs", varint(65), "outputs", LimitError)
 lie("golden.outputs", varint(2), "past the end")
 lie("golden_output.size", HUGE, "elements of an output", LimitError)
@@ -233,9 +244,7 @@ lie("footprint.peak#1", add(bytes(4096)), "section 0x8007", LimitError)
 
 # Packings, tried on the head of the grid stream
 def packed(field: str, data: Lie, text: str, error: type[SeedError] = FormatError, packing: int = 2) -> None:
-    ATTACKS.append(
-        Attack(field, {"grid/head_chunk.packing": u8(packing), "grid/head_chunk.data": data}, error, text)
-    )
+    ATTACKS.append(Attack(field, {"grid/head_chunk.packing": u8(packing), "grid/head_chunk.data": data}, error, text))
 
 
 def _lzma(properties: int = LZMA_PROPERTIES, dictionary_log2: int = 12, after: bytes = b"") -> Lie:
@@ -312,8 +321,13 @@ lie("data_chunk.states", bytes(8), "state is below")
 lie("data_chunk.states", b"\xff" * 8, "words|lanes do not end|escapes")
 lie("data_chunk.word_count", HUGE, "words", LimitError)
 lie("data_chunk.word_count", varint(3 << 20), "words ends")
-lie("data_chunk.words", add(bytes(2)), "left over|escapes|words|planes|past the end|int32s", SeedError,
-    data_chunk__word_count=one_more)
+lie(
+    "data_chunk.words",
+    add(bytes(2)),
+    "left over|escapes|words|planes|past the end|int32s",
+    SeedError,
+    data_chunk__word_count=one_more,
+)
 lie("data_chunk.words", b"", "early", data_chunk__word_count=varint(0))
 lie("data_chunk.words", b"\0\0\0\0", "words|lanes do not end|escapes")
 lie("data_chunk.escapes", b"", "escapes end early")
@@ -355,3 +369,9 @@ lie("lowrank.rank", varint(1025), "rank", LimitError)
 lie("lowrank.rank", varint(1024), "past the end")
 lie("lowrank.shifts", bytes([24]), "shift of 24")
 lie("lowrank.shifts", bytes([23]), "not exact")
+ATTACKS.append(
+    Attack("matrix.flags", {"lowrank/matrix.flags": u8(4), "lowrank/head.end": b"\0"}, FormatError, "steps of its rows")
+)
+lie("lowrank/matrix.step", f32(1e-38), "scale of a row")
+lie("lowrank/matrix.step", f32(3e38), "scale of a row")
+lie("lowrank/matrix.columns", varint(1), "wide|past the end|more chunks")

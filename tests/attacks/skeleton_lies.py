@@ -26,7 +26,9 @@ def nest(depth: int) -> bytes:
 
 
 def tensor(dims: tuple[int, ...], raw: bytes, *more: bytes) -> bytes:
-    return block(5, b"".join(number(1, dim) for dim in dims) + number(2, 1) + block(8, "k") + block(9, raw) + b"".join(more))
+    return block(
+        5, b"".join(number(1, dim) for dim in dims) + number(2, 1) + block(8, "k") + block(9, raw) + b"".join(more)
+    )
 
 
 for place in (
@@ -46,7 +48,13 @@ for place in (
 for text in ("1", "-64", "+64", " 64", "064", "0x40", "64.0", "", "9" * 13, "9" * 400, "\u0664\u0660"):
     lie("place", "skeleton.offset#1", text.encode(), "offset|nothing in it refers|place", SeedError)
     lie("place", "skeleton.length#1", text.encode(), "length|bytes|place", SeedError)
-lie("place", "skeleton.entry", block(13, block(1, "location") + block(2, "/etc/passwd")), "number of|once each", SeedError)
+lie(
+    "place",
+    "skeleton.entry",
+    block(13, block(1, "location") + block(2, "/etc/passwd")),
+    "number of|once each",
+    SeedError,
+)
 lie("place", "skeleton.entry", block(13, block(1, "checksum") + block(2, "0")), "number of|once each", SeedError)
 lie("place", "skeleton.entry", block(9, bytes(16)), "both in the model and in a file")
 lie("holes", "skeleton.dims", number(1, 2) + number(1, 2), "differs in dims")
@@ -71,8 +79,20 @@ lie(
     "only initializers of the main graph",
 )
 lie("operators", "skeleton.graph", block(1, block(4, "Evil") + block(7, "evil.domain")), "domain", UnsupportedError)
-lie("operators", "skeleton.graph", block(1, block(4, "EPContext") + block(7, "com.microsoft")), "EPContext", UnsupportedError)
-lie("operators", "skeleton.graph", block(1, block(5, block(1, "ep_cache_context"))), "ep_cache_context", UnsupportedError)
+lie(
+    "operators",
+    "skeleton.graph",
+    block(1, block(4, "EPContext") + block(7, "com.microsoft")),
+    "EPContext",
+    UnsupportedError,
+)
+lie(
+    "operators",
+    "skeleton.graph",
+    block(1, block(5, block(1, "ep_cache_context"))),
+    "ep_cache_context",
+    UnsupportedError,
+)
 lie("operators", "skeleton.opset", block(1, "evil.domain") + number(2, 1), "domain", UnsupportedError)
 lie("operators", "skeleton.model", block(8, number(2, 7)), "given twice")
 lie("unknown", "skeleton.model", block(14, block(1, "session.x") + block(2, "1")), "field 14")

@@ -70,7 +70,9 @@ def test_a_field_that_lies_is_refused(attack: Attack, tmp_path: Path) -> None:
     assert_refused(forge(attack.lies), tmp_path, attack.error, attack.text)
 
 
-@pytest.mark.parametrize(("rule", "lies", "error", "text"), RULES, ids=[f"{rule}-{i}" for i, (rule, *_) in enumerate(RULES)])
+@pytest.mark.parametrize(
+    ("rule", "lies", "error", "text"), RULES, ids=[f"{rule}-{i}" for i, (rule, *_) in enumerate(RULES)]
+)
 def test_a_skeleton_that_breaks_a_rule_is_refused(
     rule: str, lies: dict[str, Lie], error: type[SeedError], text: str, tmp_path: Path
 ) -> None:
@@ -87,7 +89,14 @@ def test_every_rule_for_skeletons_has_an_attack() -> None:
 
 def test_the_forge_writes_every_field_of_the_specification() -> None:
     pen_names = {name for name, _ in tape_of()}
-    only_elsewhere = {"head_chunk.data", "lzma.properties", "lzma.dictionary", "lzma.data", "deflate.data", "plane.size"}
+    only_elsewhere = {
+        "head_chunk.data",
+        "lzma.properties",
+        "lzma.dictionary",
+        "lzma.data",
+        "deflate.data",
+        "plane.size",
+    }
     hidden = {"golden_input.data", "section.payload", "data_chunk.words", "skeleton.place"}
     assert set(fields()) - pen_names <= only_elsewhere | hidden
 

@@ -104,9 +104,7 @@ def test_a_module_that_onnx_cannot_express_is_refused_with_one_line():
 
 
 def test_a_convolution_keeps_its_channels_first(tmp_path: Path):
-    module = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 16, 3), torch.nn.BatchNorm2d(16), torch.nn.Conv2d(16, 24, 1)
-    )
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.BatchNorm2d(16), torch.nn.Conv2d(16, 24, 1))
     image = torch.randn(1, 3, 8, 8)
     graph = loaders.load(module, example_inputs=(image,))
     views = {weight.shape: weight.matrix_view() for weight in graph.weights.values()}

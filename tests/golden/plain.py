@@ -323,9 +323,7 @@ def lowrank(holes: list[Hole], chunks: list[bytes]) -> bytes:
 
 def moments(holes: list[Hole], chunks: list[bytes]) -> bytes:
     head, data, out = head_of(chunks[0]), Bytes(raw(holes, chunks[1:])), b""
-    records = [
-        (head.varint(), head.varint(), head.varint(), head.f32(), head.f32(), head.f32()) for _ in holes
-    ]
+    records = [(head.varint(), head.varint(), head.varint(), head.f32(), head.f32(), head.f32()) for _ in holes]
     for hole, (cols, count, seed, mean, deviation, threshold) in zip(holes, records, strict=True):
         rows = hole.count // cols
         first = struct.unpack(f"<{cols}e", data.take(2 * cols))

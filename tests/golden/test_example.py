@@ -78,14 +78,13 @@ def test_the_numbers_of_the_specification_are_those_of_the_code() -> None:
     text = spec.PATH.read_text()
 
     def rows(pattern: str) -> dict[int, str]:
-        return {number: name for number, name in _rows(text, pattern)}
+        return dict(_rows(text, pattern))
 
     assert rows(r"\| (\d+) \| (raw|grid|split|moments|lowrank) \|") == {
         codec.number: codec.name for codec in codecs.CODECS.values()
     }
     assert rows(r"\| (0x[0-9a-f]{4}) \| ([A-Z]+) \|") == {
-        getattr(header, name): name
-        for name in ("MODEL", "WEIGHTS", "PARTS", "HOLES", "STREAMS", "GOLDEN", "FOOTPRINT")
+        getattr(header, name): name for name in ("MODEL", "WEIGHTS", "PARTS", "HOLES", "STREAMS", "GOLDEN", "FOOTPRINT")
     }
     kinds = rows(r"\| (\d+) \| (zeros|uniform|normal|integers) \|")
     assert kinds == generator.KINDS

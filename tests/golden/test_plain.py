@@ -38,6 +38,19 @@ def test_grid(step: float, rng: np.random.Generator) -> None:
     assert np.abs(np.frombuffer(ours[: first.nbytes], np.float32) - first.reshape(-1)).max() <= step * 0.51
 
 
+@pytest.mark.slow
+def test_grid_over_more_than_one_chunk(rng: np.random.Generator) -> None:
+    # The second chunk begins within the first matrix's low planes, and has an escape.
+    first, second = (rng.laplace(size=(rows, 100)).astype(np.float32) for rows in (10_490, 200))
+    first[10_489, 99], first[0, 0] = 900, 900
+    coded = [grid.matrix_of(grid.quantize(matrix, 0.03), 0.03) for matrix in (first, second)]
+    assert coded[0].low_bits > 0
+    stream = symbols.encode(coded)
+    assert len(stream.chunks) == 3
+    ours, theirs = both("grid", [hole("float32", 10_490, 100), hole("float16", 200, 100)], stream.chunks)
+    assert ours == theirs
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "uint8", "int4"])
 def test_split(dtype: str, rng: np.random.Generator) -> None:
     storage = BY_NAME[dtype].storage

@@ -75,7 +75,9 @@ def test_the_assembled_model_is_opened_by_plain_onnx_runtime(tmp_path: Path) -> 
     assert y[0, 2].tolist() == [2.0, -7.0, 902.0, 3.0]
 
 
-def test_a_disk_without_room_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(assemble.shutil, "disk_usage", lambda path: usage(1000, 900, 100))
     with pytest.raises(DiskSpaceError) as caught:
@@ -121,10 +123,12 @@ def test_memory_does_not_grow_with_the_model() -> None:
     peaks = []
     for size in (4 << 20, 32 << 20):
         header, chunks = many_chunks(size)
-        written = []
+        written: list[int] = []
         tracemalloc.start()
         digest = decode_streams(
-            header, lambda index, stream, chunks=chunks: map(memoryview, chunks), lambda data: written.append(len(data))
+            header,
+            lambda index, stream, chunks=chunks: map(memoryview, chunks),  # type: ignore[misc]
+            lambda data, written=written: written.append(len(data)),  # type: ignore[misc]
         )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

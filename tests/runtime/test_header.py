@@ -77,7 +77,8 @@ def test_a_model_without_weights_has_neither_holes_nor_streams() -> None:
 
 def test_a_scalar_has_one_element_and_four_bit_elements_share_bytes() -> None:
     header = parse(
-        data(weights="05" + "11" * 32 + "00", holes="02 01 00 00 15 00 01 01", streams="01 01 02 01 05" + "33" * 16), 105
+        data(weights="05" + "11" * 32 + "00", holes="02 01 00 00 15 00 01 01", streams="01 01 02 01 05" + "33" * 16),
+        105,
     )
     assert [(hole.count, hole.size) for hole in header.holes] == [(1, 4), (1, 1)]
     assert [BY_NAME["int4"].size(count) for count in (1, 2, 3, 8)] == [1, 1, 2, 4]

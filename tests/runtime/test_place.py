@@ -21,6 +21,12 @@ def put(target: Path, text: str = "new") -> None:
         (part / "model.weights").write_text(text)
 
 
+def fail(target: Path, error: type[BaseException]) -> None:
+    with place.folder(target) as part:
+        (part / "model.weights").write_text("half")
+        raise error
+
+
 def text_of(target: Path) -> str:
     assert {entry.name for entry in target.iterdir()} == {"model.onnx", "model.weights"}
     (text,) = {entry.read_text() for entry in target.iterdir()}
@@ -44,18 +50,16 @@ def test_missing_parents_are_made(tmp_path: Path) -> None:
 
 
 def test_an_error_leaves_nothing_not_even_parents(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), place.folder(tmp_path / "a" / "b" / "model") as part:
-        (part / "model.weights").write_text("half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fail(tmp_path / "a" / "b" / "model", RuntimeError)
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_an_error_leaves_the_old_model(tmp_path: Path, stop: type[BaseException]) -> None:
     put(tmp_path / "model", "old")
-    with pytest.raises(stop), place.folder(tmp_path / "model") as part:
-        (part / "model.weights").write_text("half")
-        raise stop
+    with pytest.raises(stop):
+        fail(tmp_path / "model", stop)
     assert text_of(tmp_path / "model") == "old"
     assert os.listdir(tmp_path) == ["model"]
 
@@ -81,7 +85,7 @@ def test_a_folder_that_holds_anything_else_is_refused(tmp_path: Path, name: str)
     target = tmp_path / "home"
     target.mkdir()
     (target / name).mkdir()
-    with pytest.raises(InputError, match="holds something else .* give a new folder") as caught:
+    with pytest.raises(InputError, match=r"holds something else .* give a new folder") as caught:
         put(target)
     assert caught.value.exit_code == 3
     assert os.listdir(target) == [name]

@@ -82,7 +82,9 @@ def test_damage_is_named_by_its_place(place: int) -> None:
     body = len(front(header()))
     data[body + [0, 8, 14, 24][place]] ^= 1
     source = reader(bytes(data))
-    with pytest.raises(DigestError, match=["part 0x0001", "part 0x8002", "stream 0, chunk 0", "stream 1, chunk 0"][place]):
+    with pytest.raises(
+        DigestError, match=["part 0x0001", "part 0x8002", "stream 0, chunk 0", "stream 1, chunk 0"][place]
+    ):
         _read_all(source)
 
 
@@ -107,9 +109,12 @@ def test_the_digest_of_a_seed_names_all_of_it() -> None:
     streams = (header().streams[0], stream_of(2, 1, 1, changed))
     from dataclasses import replace
 
-    assert reader(whole()).digest != SeedReader(
-        io.BytesIO(front(replace(header(), streams=streams)) + b"".join([*PARTS, *CHUNKS[0], *changed])), "m"
-    ).digest
+    assert (
+        reader(whole()).digest
+        != SeedReader(
+            io.BytesIO(front(replace(header(), streams=streams)) + b"".join([*PARTS, *CHUNKS[0], *changed])), "m"
+        ).digest
+    )
 
 
 def test_a_seed_is_written_whole(tmp_path: Path) -> None:
@@ -159,7 +164,10 @@ def test_a_newer_version_is_told_from_damage() -> None:
 
 def test_a_file_is_measured_and_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
     (tmp_path / "m.seed").write_bytes(whole()[:-1])
-    with (tmp_path / "m.seed").open("rb", buffering=0) as file, pytest.raises(FormatError, match="it has 612 bytes of 613"):
+    with (
+        (tmp_path / "m.seed").open("rb", buffering=0) as file,
+        pytest.raises(FormatError, match="it has 612 bytes of 613"),
+    ):
         SeedReader(file, "m.seed")
     with pytest.raises(FormatError, match="stream 1, chunk 2: it ends after 0 of 1 bytes"):
         _read_all(reader(whole()[:-1]))

@@ -74,7 +74,7 @@ _MODES = {
 
 
 class OnnxRuntimeBackend:
-    """See `Backend`. Two models open at once share nothing but the library."""
+    """See `Backend`. Models that are open at once share the arena that activations come from."""
 
     name = "onnxruntime"
     modes = tuple(_MODES)

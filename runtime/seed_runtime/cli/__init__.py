@@ -35,10 +35,14 @@ class _Stopped(BaseException):
         super().__init__(number)
         self.number = number
 
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.number
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. argparse leaves by SystemExit (0 and 2)."""
-    with _signals():
+    with _signals() as stopped:
         try:
             for stream in (sys.stdout, sys.stderr):
                 # Names in any script must not fail on a terminal that has another.
@@ -49,11 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code
         except BrokenPipeError:
             return _broken_pipe()
-        except _Stopped as stopped:
-            return 130 if stopped.number == signal.SIGINT else 128 + stopped.number
+        except _Stopped as signalled:
+            return signalled.exit_code
         except KeyboardInterrupt:
             return 130
         except Exception as error:
+            if stopped:
+                # Extension modules turn what interrupts their import into an ImportError.
+                return stopped[0].exit_code
             if os.environ.get("SEED_DEBUG"):
                 import traceback
 
@@ -116,14 +123,19 @@ def _broken_pipe() -> int:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Turn Ctrl-C, a hangup and a termination into `_Stopped`, once: nothing interrupts the tidying up."""
+def _signals() -> Iterator[list[_Stopped]]:
+    """Turn Ctrl-C, a hangup and a termination into `_Stopped`, once: nothing interrupts the tidying up.
+
+    Gives the list that it will stand in.
+    """
+    stopped: list[_Stopped] = []
     numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         for each in numbers:
             signal.signal(each, signal.SIG_IGN)
-        raise _Stopped(number)
+        stopped.append(_Stopped(number))
+        raise stopped[0]
 
     before = {}
     # Only the main thread may; what was ignored, as under nohup, stays ignored.
@@ -132,7 +144,7 @@ def _signals() -> Iterator[None]:
             if signal.getsignal(number) != signal.SIG_IGN:
                 before[number] = signal.signal(number, stop)
     try:
-        yield
+        yield stopped
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,0 +1,74 @@
+"""Random lies in random fields, digests valid: refused or taken, and never anything else."""
+
+from __future__ import annotations
+
+import io
+import random
+import tracemalloc
+
+import pytest
+
+import seed_runtime
+from seed_runtime.errors import SeedError
+from seed_runtime.golden import Golden
+from tests.attacks.forge import forge, tape_of
+from tests.attacks.test_fields import PEAK_MAX
+
+
+def random_lie(truth: bytes, draw: random.Random) -> bytes:
+    """Flipped, cut, longer, of another size, or something else altogether."""
+    kind = draw.randrange(6)
+    data = bytearray(truth)
+    if kind == 0 and data:
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    elif kind == 1 and data:
+        del data[draw.randrange(len(data)) :]
+    elif kind == 2:
+        data += draw.randbytes(draw.randrange(1, 9))
+    elif kind == 3 and data:
+        data[draw.randrange(len(data))] = draw.choice([0, 1, 0x7F, 0x80, 0xFF])
+    elif kind == 4:
+        data = bytearray(b"\xff" * draw.randrange(1, 8) + b"\x01")
+    else:
+        data = bytearray(draw.randbytes(len(data)))
+    return bytes(data)
+
+
+def try_lies(seed: int, count: int) -> tuple[int, int]:
+    """How many were refused and how many taken."""
+    draw, names = random.Random(seed), sorted({name for name, _ in tape_of()})
+    truths = dict(tape_of())
+    refused = 0
+    for _ in range(count):
+        chosen = draw.sample(names, draw.choice([1, 1, 1, 2, 3]))
+        lies = {name: random_lie(truths[name], draw) for name in chosen}
+        data = forge(lies)
+        try:
+            opened = seed_runtime.open(io.BytesIO(data))
+            opened.footprint()
+            if opened.header.golden is not None:
+                Golden.unpack(opened.header.golden)
+            opened.check()
+        except SeedError as error:
+            assert error.exit_code in (10, 12), lies
+            assert "\n" not in str(error), lies
+            refused += 1
+    return refused, count - refused
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_lies_are_refused_or_taken_and_nothing_else(seed: int) -> None:
+    tracemalloc.start()
+    try:
+        refused, taken = try_lies(seed, 150)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert refused > 100
+    assert taken > 0  # such as another version of the model
+    assert peak < PEAK_MAX
+
+
+@pytest.mark.slow
+def test_many_random_lies_are_refused_or_taken_and_nothing_else() -> None:
+    assert sum(try_lies(1000, 2000)) == 2000

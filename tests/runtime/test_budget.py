@@ -1,0 +1,277 @@
+"""Plans: which mode, how much, and the refusals before anything is allocated."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from seed_runtime import backends, budget
+from seed_runtime.backends import Backend
+from seed_runtime.budget import SLACK, THREAD_BYTES, THREADS_MEASURED, Usage, parse_size, plan_session
+from seed_runtime.errors import InputError, MemoryBudgetError, UnsupportedError, UsageError
+from seed_runtime.footprint import Footprint, ModeFootprint
+
+MIB = 1 << 20
+NOW = Usage(resident=30 * MIB, peak=40 * MIB)
+
+# At sequence 256: fast 16 + 4, lean 4 + 8, small 4 + 4 MiB.
+FOOTPRINT = Footprint(
+    (("ids", 1),),
+    ((16,), (256,)),
+    (
+        ModeFootprint("fast", 320, 256, (32, 64)),
+        ModeFootprint("lean", 16, 64, (32, 128)),
+        ModeFootprint("small", 16, 64, (16, 64)),
+    ),
+)
+LONG = {"ids:1": 256}
+SHORT = {"ids:1": 16}
+
+
+class Library:
+    """A backend that costs 10 MiB to import, and is never opened by a plan."""
+
+    name = "test"
+    modes = ("fast", "lean", "small")
+
+    def available(self) -> bool:
+        return True
+
+    def import_bytes(self) -> int:
+        return 10 * MIB
+
+    def load(self) -> None:
+        raise AssertionError("a plan imported the library")
+
+    def open(self, folder: Path, mode: str, threads: int | None = None) -> backends.Runner:
+        raise AssertionError("a plan opened a model")
+
+
+def plan(
+    limit: int | None,
+    dims: dict[str, int] = LONG,
+    footprint: Footprint | None = FOOTPRINT,
+    threads: int = THREADS_MEASURED,
+    **options: int,
+) -> budget.SessionPlan:
+    library: Backend = Library()
+    return plan_session(
+        footprint,
+        dims,
+        limit,
+        backend=library,
+        weights_size=16 * MIB,
+        threads=threads,
+        usage=NOW,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("64MB", 64_000_000),
+        ("64MiB", 64 * MIB),
+        ("1.5 GiB", 3 << 29),
+        ("160KB", 160_000),
+        ("2kib", 2048),
+        ("65536", 65536),
+        (65536, 65536),
+        (" 7 B ", 7),
+        ("1GB", 10**9),
+    ],
+)
+def test_sizes_are_read(text: str | int, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "MB", "-1MB", "64M", "64 mega", "1e9", "0", "0.0001KB", "nan", "1,000", -5, "9" * 99]
+)
+def test_what_is_not_a_size_is_refused(text: str | int) -> None:
+    with pytest.raises(UsageError, match="64MiB"):
+        parse_size(text)
+
+
+def test_without_a_limit_the_fastest_mode_is_taken() -> None:
+    chosen = plan(None)
+    assert (chosen.mode, chosen.needed_bytes) == ("fast", 60 * MIB + SLACK)
+
+
+@pytest.mark.parametrize(("limit", "mode"), [(60, "fast"), (59, "lean"), (52, "lean"), (51, "small"), (48, "small")])
+def test_the_fastest_mode_that_fits_is_taken(limit: int, mode: str) -> None:
+    assert plan(limit * MIB).mode == mode
+
+
+def test_a_limit_at_the_plans_own_figure_passes_even_if_python_grew_a_little() -> None:
+    needed = plan(48 * MIB).needed_bytes
+    assert needed is not None
+    assert plan(needed, held=SLACK).mode == "small"
+
+
+def test_a_limit_that_is_too_small_says_the_least_that_would_do() -> None:
+    with pytest.raises(MemoryBudgetError) as caught:
+        plan(47 * MIB)
+    assert (caught.value.needed, caught.value.limit) == (48 * MIB + SLACK, 47 * MIB)
+    assert caught.value.exit_code == 14
+    assert plan(caught.value.needed).mode == "small"
+
+
+def test_a_peak_of_the_past_counts() -> None:
+    assert plan(None, {"ids:1": 1}, held=-25 * MIB).needed_bytes == NOW.peak + SLACK
+
+
+def test_what_the_process_will_hold_counts() -> None:
+    assert plan(60 * MIB, held=MIB).mode == "lean"
+
+
+def test_threads_beyond_the_measured_ones_count() -> None:
+    few, many = plan(None), plan(None, threads=THREADS_MEASURED + 4)
+    assert (many.needed_bytes or 0) - (few.needed_bytes or 0) == 4 * THREAD_BYTES
+
+
+def test_an_input_beyond_the_measured_sizes_is_refused_under_a_limit_only() -> None:
+    with pytest.raises(InputError, match="measured up to 256"):
+        plan(1 << 40, {"ids:1": 257})
+    assert plan(None, {"ids:1": 257}).needed_bytes is None
+
+
+def test_a_seed_without_measurements_is_refused_under_a_limit_only() -> None:
+    with pytest.raises(UnsupportedError, match="no memory measurements"):
+        plan(1 << 40, footprint=None)
+    with pytest.raises(MemoryBudgetError):
+        plan(50 * MIB, footprint=None)
+    assert plan(None, footprint=None).mode == "fast"
+
+
+def test_modes_that_this_backend_does_not_have_are_as_good_as_none() -> None:
+    strange = Footprint((), ((),), (ModeFootprint("warp", 1, 1, (1,)),))
+    with pytest.raises(UnsupportedError, match="no memory measurements"):
+        plan(1 << 40, {}, strange)
+
+
+def test_a_later_input_is_admitted_or_refused_by_the_same_limit() -> None:
+    chosen = plan(56 * MIB, SHORT)
+    assert chosen.mode == "lean"
+    chosen.admit(SHORT)
+    tight = plan(47 * MIB, SHORT)
+    with pytest.raises(MemoryBudgetError, match="this input"):
+        tight.admit(LONG)
+    with pytest.raises(InputError, match="measured up to"):
+        tight.admit({"ids:1": 300})
+
+
+def test_without_a_limit_every_input_is_admitted() -> None:
+    plan(None).admit({"ids:1": 10**6})
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak in /proc")
+
+
+@linux
+def test_the_peak_is_this_process_own() -> None:
+    usage = budget.baseline()
+    assert 5 * MIB < usage.resident <= usage.peak
+    assert budget.peak_rss() >= usage.peak
+
+
+@linux
+def test_the_peak_can_be_counted_anew() -> None:
+    # In a process of its own: the test runner's heap may take 64 MiB without growing.
+    program = (
+        "from seed_runtime import budget\n"
+        "block = bytearray(b'x') * (64 << 20); high = budget.peak_rss(); del block\n"
+        "assert budget.reset_peak() and budget.peak_rss() < high - (60 << 20)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# What a device does: measure nothing, plan, and only then import, open and run.
+_SESSION = f"""
+import sys
+from pathlib import Path
+import numpy as np
+from seed_runtime import backends, budget
+from seed_runtime.errors import MemoryBudgetError
+from seed_runtime.footprint import Footprint
+from seed_runtime.format.wire import Cursor
+
+folder, packed, batch, limit = sys.argv[1:]
+footprint = Footprint.unpack(Cursor(bytes.fromhex(packed), "test"))
+engine = backends.get()
+try:
+    plan = budget.plan_session(
+        footprint, {{"x:0": int(batch)}}, int(limit) or None, backend=engine,
+        weights_size=Path(folder, "model.weights").stat().st_size, threads={THREADS_MEASURED},
+    )
+except MemoryBudgetError as error:
+    assert "onnxruntime" not in sys.modules
+    print("refused", error.needed, budget.peak_rss())
+    sys.exit(error.exit_code)
+runner = engine.open(Path(folder), plan.mode, plan.threads)
+width = runner.inputs[0].shape[1]
+for _ in range(3):
+    runner.run({{"x": np.ones((int(batch), width), np.float32)}})
+print(plan.mode, plan.needed_bytes, budget.peak_rss())
+"""
+
+
+@linux
+@pytest.mark.slow
+def test_a_session_at_its_own_figure_survives_in_a_cgroup_of_that_size_and_half_is_refused(
+    tmp_path: Path,
+) -> None:
+    from seed_exporter.footprint import measure
+    from tests.runtime.small_models import save_layers
+
+    footprint = measure(save_layers(tmp_path, width=1024, layers=8))
+    assert footprint is not None
+
+    def session(limit: int, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+        arguments = [str(tmp_path), footprint.pack().hex(), "7", str(limit)]
+        enter = f"import os; open({str(folder / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n" if folder else ""
+        return subprocess.run(
+            [sys.executable, "-c", enter + _SESSION, *arguments], capture_output=True, text=True, check=False
+        )
+
+    fastest = session(0)
+    assert fastest.returncode == 0, fastest.stderr
+    least = session(32 * MIB)
+    assert least.returncode == 14, least.stderr
+    with _memory_cgroup(24 * MIB) as folder:
+        assert session(0, folder).returncode == -9, "this control group doesn't limit memory"
+    for needed in (int(fastest.stdout.split()[1]), int(least.stdout.split()[1])):
+        with _memory_cgroup(needed) as folder:
+            done = session(needed, folder)
+            assert done.returncode == 0, (done.returncode, done.stderr)
+            assert int(done.stdout.split()[2]) <= needed
+            half = session(needed // 2, folder)
+            assert half.returncode == 14, (half.returncode, half.stderr)
+            assert half.stdout.startswith("refused")
+
+
+@contextlib.contextmanager
+def _memory_cgroup(limit: int) -> Iterator[Path]:
+    """A control group that kills what exceeds `limit`; version 1 or 2, skipped where none can be made."""
+    for root, file in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+        folder = Path(root, f"seed-test-{os.getpid()}")
+        try:
+            folder.mkdir()
+        except OSError:
+            continue
+        try:
+            try:
+                (folder / file).write_text(str(limit))
+            except OSError:
+                continue
+            yield folder
+            return
+        finally:
+            folder.rmdir()
+    pytest.skip("no memory cgroup can be made here (needs root and /sys/fs/cgroup writable)")

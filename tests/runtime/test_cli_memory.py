@@ -1,0 +1,145 @@
+"""The memory of `seed-run`: it stays below its plan, and a plan is all that it needs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seed_exporter import container
+from seed_exporter.allocate import Coding
+from seed_exporter.encode import encode
+from seed_exporter.loaders import load
+from seed_runtime.backends import TensorSpec
+from seed_runtime.cli import stored
+from seed_runtime.cli.inputs import bind
+from seed_runtime.format.header import Model
+from tests.runtime.test_cli_support import COMMAND, FEATURES, classifier, refused, result
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def seed(tmp_path: Path) -> Path:
+    path = tmp_path / "model.seed"
+    path.write_bytes(classifier())
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    np.savez(tmp_path / "x.npz", x=np.ones((64, FEATURES), np.float32))
+    return tmp_path / "x.npz"
+
+
+@pytest.fixture
+def limited() -> Iterator[Path]:
+    """A memory cgroup of our own, of version 1 or 2."""
+    roots = [(Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"), (Path("/sys/fs/cgroup"), "memory.max")]
+    for root, limit in roots:
+        group = root / f"seed-run-test-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        if (group / limit).exists():
+            yield group / limit
+            group.rmdir()
+            return
+        group.rmdir()
+    pytest.skip("no memory cgroup can be made here; as root it can")
+
+
+def within(limited: Path, limit: int, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
+    """`seed-run` in the cgroup, which is limited to `limit` bytes, swap left out where there is any."""
+    with contextlib.suppress(OSError):
+        (limited.parent / "memory.swap.max").write_text("0")
+    limited.write_text(str(limit))
+    script = 'echo $$ > "$0" && exec "$@"'
+    command = ["sh", "-c", script, str(limited.parent / "cgroup.procs"), *COMMAND, *map(str, arguments)]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+
+
+def large(path: Path) -> Path:
+    """A seed of 16 million weights."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    names = ["w0", "w1"]
+    graph = helper.make_graph(
+        [helper.make_node("ReduceSum", [name], [f"{name}_sum"], keepdims=0) for name in names],
+        "g",
+        [],
+        [helper.make_tensor_value_info(f"{name}_sum", TensorProto.FLOAT, []) for name in names],
+        [numpy_helper.from_array(rng.standard_normal((2048, 4096), np.float32), name) for name in names],
+    )
+    loaded = load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    streams = encode(loaded, {name: Coding("grid", step=0.4) for name in names}, jobs=1)
+    model = Model("large", 1, (0, 1, 0), loaded.parameters, loaded.distinct_bytes)
+    folder = path.with_suffix(".folder")
+    folder.mkdir()
+    container.build(loaded, streams, model).assemble(folder).write(path)
+    return path
+
+
+@pytest.mark.slow
+def test_assembly_takes_little_and_no_more_for_a_large_model(seed: Path, tmp_path: Path) -> None:
+    small = result(seed, "--assemble", tmp_path / "a")["peak_rss_mib"]
+    large_path = large(tmp_path / "large.seed")
+    most = result(large_path, "--assemble", tmp_path / "b")["peak_rss_mib"]
+    assert most <= 64
+    # Between no decoding at all and millions of weights; 22 million and a billion differ by 2 MiB.
+    assert most - small < 8
+    assert most * MIB < result(large_path, "--inspect")["memory"]["assembly_bytes"]
+
+
+@pytest.mark.slow
+def test_a_plan_holds_in_a_cgroup_of_its_size_and_half_of_it_is_14(
+    seed: Path, data: Path, tmp_path: Path, limited: Path
+) -> None:
+    memory = result(seed, "--inspect")["memory"]
+    for command, needed in (
+        (("--assemble", tmp_path / "out"), memory["assembly_bytes"]),
+        (("--input", data), memory["sessions"][-1]["needed_bytes"]),
+        (("--input", data), memory["sessions"][-1]["least_bytes"]),
+    ):
+        whole = within(limited, needed, seed, *command, "--max-memory", str(needed))
+        assert whole.returncode == 0, whole.stderr.decode()
+        half = within(limited, needed // 2, seed, *command, "--max-memory", str(needed // 2))
+        assert (half.returncode, half.stdout) == (14, b"")
+
+
+def test_calls_do_not_add_up(seed: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", x=np.ones((1, 64, FEATURES), np.float32))
+    np.savez(tmp_path / "many.npz", x=np.ones((2000, 64, FEATURES), np.float32))  # 16 MB, outputs of 20 MB
+    peaks = [
+        result(seed, "--input", tmp_path / name, "--output", tmp_path / "y.npz")["peak_rss_mib"]
+        for name in ("one.npz", "many.npz")
+    ]
+    assert peaks[1] - peaks[0] < 4
+
+
+def test_what_a_conversion_holds_beside_the_input_is_in_the_plan(tmp_path: Path) -> None:
+    spec = TensorSpec("x", "float32", ("batch", FEATURES))
+    for array, beside in (
+        (np.ones((64, FEATURES), np.float32), 0),
+        (np.ones((9, 64, FEATURES), np.float16), 2 * 64 * FEATURES),  # one call, as it is stored
+        (np.ones((FEATURES, 64), np.float32).T, 2 * 4 * 64 * FEATURES),  # the whole file, and one call of it
+    ):
+        np.save(tmp_path / "x.npy", array)
+        with stored.opened(str(tmp_path / "x.npy")) as arrays:
+            assert bind(arrays, [spec]).beside == beside
+
+
+def test_an_input_is_planned_by_its_header_before_it_is_read(seed: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    with path.open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (1 << 25, FEATURES)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + (4 * FEATURES << 25))  # 4 GB that the disk does not hold
+    assert "measured up to 64" in refused(3, seed, "--input", path, "--max-memory", "1GB")

@@ -60,16 +60,13 @@ def spent(call: Callable[[], object]) -> Spent:
     return Spent(time.process_time() - cpu, time.perf_counter() - wall)
 
 
-def rounds(contestants: Mapping[str, Callable[[], object]], count: int) -> dict[str, list[Spent]]:
-    """Each contestant `count` times, in turn, so that whatever disturbs the machine disturbs all of them.
-
-    What a call returns is let go of before the next one starts.
-    """
+def rounds(contestants: Mapping[str, Callable[[], Spent]], count: int) -> dict[str, list[Spent]]:
+    """Each contestant `count` times, in turn, so that whatever disturbs the machine disturbs all of them."""
     times: dict[str, list[Spent]] = {name: [] for name in contestants}
     for number in range(count):
         for name, call in contestants.items():
             note(f"round {number + 1} of {count}: {name}")
-            times[name].append(spent(call))
+            times[name].append(call())
     return times
 
 

@@ -69,9 +69,7 @@ def offline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     def guard(call: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(sock: socket.socket, *arguments: Any) -> Any:
             if sock.family in (socket.AF_INET, socket.AF_INET6):
-                _require_local(
-                    arguments[-1][0]
-                )  # the address stands last: connect(a), sendto(data, flags, a)
+                _require_local(arguments[-1][0])  # the address stands last: connect(a), sendto(data, flags, a)
             return call(sock, *arguments)
 
         return guarded

@@ -206,9 +206,7 @@ def top_level_imports(path: Path) -> set[str]:
     [("seed_runtime", []), ("seed_exporter", ["export", "torch"]), ("seed_devices", ["deploy"])],
 )
 def test_what_a_package_imports_is_declared(package: str, extras: list[str]) -> None:
-    lines = PROJECT["dependencies"] + [
-        line for extra in extras for line in PROJECT["optional-dependencies"][extra]
-    ]
+    lines = PROJECT["dependencies"] + [line for extra in extras for line in PROJECT["optional-dependencies"][extra]]
     names = [Requirement(line).name for line in lines]
     declared = {IMPORTED_AS.get(name, name.replace("-", "_")) for name in names} | set(SOURCES)
     imported = set().union(*(top_level_imports(path) for path in SOURCES[package].rglob("*.py")))

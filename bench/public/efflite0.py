@@ -81,6 +81,4 @@ def _export(code: Path, checkpoint: Path, target: Path) -> None:
     export_onnx(model, example, axes, "logits", target, keep_batch_norm=True)
 
 
-MODEL = PublicModel(
-    "efflite0", "EfficientNet-lite0 on ImageNet, 4.65 M parameters", prepare, inputs, score, compare
-)
+MODEL = PublicModel("efflite0", "EfficientNet-lite0 on ImageNet, 4.65 M parameters", prepare, inputs, score, compare)

@@ -101,6 +101,4 @@ def _tokenizer(cache: Path) -> Any:
     return tokenizer
 
 
-MODEL = PublicModel(
-    "minilm6", "MiniLM-L6 sentence embeddings, 22.6 M parameters", prepare, inputs, score, compare
-)
+MODEL = PublicModel("minilm6", "MiniLM-L6 sentence embeddings, 22.6 M parameters", prepare, inputs, score, compare)

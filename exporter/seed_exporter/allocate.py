@@ -6,7 +6,7 @@ Three kinds of weights: matrices of floats, which carry the size and are quantiz
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,13 +24,15 @@ MATRIX_MIN: Final = 1024
 """Elements below which a float tensor counts as a vector: there is nothing to gain and much to lose."""
 MANTISSA_BITS: Final = {"float32": 23, "bfloat16": 7, "float16": 10, "float64": 52}
 
-
 SPLIT_MIN: Final = 64
 """Bytes below which a tensor's row in a stream's head costs more than its exponents."""
 VECTOR_BITS: Final = (7, 10, 13, 16, 23)
 """Mantissa bits among which the precision of vectors is chosen."""
 PREQUANTIZED: Final = 0.5
 """Of the bytes are integers: what is left of such a model is scales and offsets."""
+STRAY_MOST: Final = 8.0
+"""Factor between a matrix's unit step and its own scale: beyond, a matrix much smaller than the others, as in front of
+large inputs, would be rounded to nothing. Public models stay below 7."""
 LOWRANK_MIN: Final = 16
 """Rows or columns below which factors can't win."""
 LOWRANK_RATIO: Final = 0.35
@@ -76,13 +78,16 @@ def exact(weight: Weight, mantissa_bits: int | None = None) -> Coding:
 
 
 def uniform(graph: Graph, coarseness: float, mantissa_bits: int) -> dict[str, Coding]:
-    """Every matrix at `coarseness` times its unit step, and vectors at `mantissa_bits`."""
+    """Every matrix at `coarseness` times its unit step, and vectors at `mantissa_bits`.
+
+    Matrices without a unit step (zeros, an infinity, scales of a quantized model) are kept as they are.
+    """
     units = unit_steps(graph)
     codings = {}
     for name, weight in graph.weights.items():
         if name in units:
             codings[name] = Coding("grid", step=float(np.float32(coarseness * units[name])))
-        elif kind(weight) != "exact" and mantissa_bits < MANTISSA_BITS[weight.dtype.name]:
+        elif kind(weight) == "vector" and mantissa_bits < MANTISSA_BITS[weight.dtype.name]:
             codings[name] = exact(weight, mantissa_bits)
         else:
             codings[name] = exact(weight)
@@ -121,14 +126,20 @@ def unit_steps(graph: Graph) -> dict[str, float]:
     if not scales:
         return {}
     common = float(np.exp(np.mean(np.log(list(scales.values())))))
-    return {name: (scale * common) ** 0.5 for name, scale in scales.items()}
+    return {name: scale * _within(common / scale) for name, scale in scales.items()}
 
 
-def with_lowrank(graph: Graph, codings: dict[str, Coding], jobs: int) -> dict[str, Coding]:
-    """The same codings, with `lowrank` in place of `grid` where it takes fewer bits at the same distortion."""
-    names = [
-        name for name, coding in codings.items() if coding.codec == "grid" and _may_be_low_rank(graph.weights[name])
-    ]
+def _within(ratio: float) -> float:
+    return min(max(ratio**0.5, 1 / STRAY_MOST), STRAY_MOST)
+
+
+def low_rank_candidates(graph: Graph, codings: Mapping[str, Coding]) -> list[str]:
+    """Quantized matrices of which few directions carry the energy."""
+    return [name for name in matrices(codings) if _may_be_low_rank(graph.weights[name])]
+
+
+def with_lowrank(graph: Graph, codings: dict[str, Coding], names: Sequence[str], jobs: int) -> dict[str, Coding]:
+    """The same codings; of `names`, `lowrank` in place of `grid` where it takes fewer bits at the same distortion."""
     tried: list[Coding] = Parallel(n_jobs=jobs, prefer="threads")(
         delayed(_cheaper)(graph.weights[name], codings[name]) for name in names
     )
@@ -145,7 +156,8 @@ def _may_be_low_rank(weight: Weight) -> bool:
     side = min(matrix.shape)
     if side < LOWRANK_MIN:
         return False
-    gram = matrix.T @ matrix if side == matrix.shape[1] else matrix @ matrix.T
+    with np.errstate(over="ignore", invalid="ignore"):  # of weights around 1e19; they are not tried then
+        gram = matrix.T @ matrix if side == matrix.shape[1] else matrix @ matrix.T
     squares = float(np.square(gram, dtype=np.float64).sum())
     return float(np.trace(gram, dtype=np.float64)) ** 2 < LOWRANK_RATIO * side * squares
 
@@ -162,7 +174,8 @@ def _cheaper(weight: Weight, coding: Coding) -> Coding:
 def root_mean_square(weight: Weight) -> float:
     """Of finite weights; a matrix with an infinity or NaN in it has none and is kept as it is."""
     values = as_float32(weight).reshape(-1)
-    value = float(np.sqrt(np.square(values, dtype=np.float32).mean(dtype=np.float64)))
+    with np.errstate(over="ignore"):
+        value = float(np.sqrt(np.square(values, dtype=np.float32).mean(dtype=np.float64)))
     return value if np.isfinite(value) and np.float32(1 / value if value else 0) < np.inf else 0.0
 
 

@@ -33,15 +33,10 @@ class Seed:
         """Bytes of the whole file."""
         return len(front(self.header)) + self.header.body_size
 
-    @property
-    def coded_bytes(self) -> int:
-        """Of the weights."""
-        return sum(stream.size for stream in self.streams)
-
     def assemble(self, folder: Path) -> Seed:
         """Write the model as a device will have it, with the runtime's own decoder, and note the weights' digest."""
         (folder / MODEL_FILE).write_bytes(self.skeleton.data)
-        with (folder / WEIGHTS_FILE).open("wb", buffering=0) as file:
+        with (folder / WEIGHTS_FILE).open("wb") as file:
             digest = decode_streams(
                 self.header,
                 lambda index, _: iter([memoryview(chunk) for chunk in self.streams[index].chunks]),

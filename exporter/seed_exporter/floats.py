@@ -10,9 +10,11 @@ import numpy.typing as npt
 from seed_exporter.graph import Weight
 from seed_runtime.limits import SIDE_MAX
 
-
 _SIDE: Final = SIDE_MAX // 8
-"""Rows and columns of one matrix: more would leave no room in a stream for others."""
+"""Rows and columns of one matrix beyond which it is folded: more would leave little room in a stream for others."""
+_SIDE_MOST: Final = SIDE_MAX // 2
+"""Of a matrix that can't be folded, and of all in a stream (encode.py)."""
+_FACTORS: Final = (2, 3, 5, 7, 11, 13)
 
 
 def coded_view(weight: Weight) -> tuple[int, int]:
@@ -24,19 +26,18 @@ def coded_view(weight: Weight) -> tuple[int, int]:
     if weight.dtype.bits < 8:
         rows = rows if weight.size % rows == 0 else 1
         cols = weight.size // rows
-    while rows + cols > _SIDE:
-        if cols > rows and cols % 2 == 0:
-            rows, cols = rows * 2, cols // 2
-        elif rows > cols and rows % 2 == 0:
-            rows, cols = rows // 2, cols * 2
-        else:
+    while (side := rows + cols) > _SIDE:
+        factor = next((factor for factor in _FACTORS if max(rows, cols) % factor == 0), 1)
+        folded = (rows * factor, cols // factor) if cols > rows else (rows // factor, cols * factor)
+        if sum(folded) >= side:
             break
+        rows, cols = folded
     return rows, cols
 
 
 def fits_a_stream(weight: Weight) -> bool:
-    """Whether symbols of this weight can be coded: an odd length of millions can't be folded."""
-    return sum(coded_view(weight)) <= _SIDE
+    """Whether symbols of this weight can be coded: a prime length of millions can't be folded."""
+    return sum(coded_view(weight)) <= _SIDE_MOST
 
 
 def as_float32(weight: Weight) -> npt.NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """A model on its way into a seed: the ONNX graph with its weights taken out, and the weights.
 
-A tensor of `INLINE_MAX` bytes or more is a weight; integers begin at `INLINE_INTEGERS_MAX`. Smaller ones (shapes, scalars) stay inside the model.
+A tensor of `INLINE_MAX` bytes or more is a weight; integers begin at `INLINE_INTEGERS_MAX`.
+Smaller ones (shapes, scalars) stay inside the model.
 Every loader (loaders/) ends here, and everything that encodes, shrinks or rebuilds a model starts here.
 """
 

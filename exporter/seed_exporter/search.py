@@ -16,9 +16,11 @@ from seed_exporter.graph import Graph
 FINEST: Final = 2.0**-12
 COARSEST: Final = 8.0
 _SAMPLE: Final = 1 << 12
-"""Elements of each matrix that the estimate looks at: its entropy to some hundredths of a bit; later rounds correct it."""
+"""Elements of each matrix that the estimate looks at: entropy to some hundredths of a bit; later rounds correct it."""
 _FAR: Final = 1 << 15
-_TRIES: Final = 5
+_TRIES: Final = 6
+_STRIDE: Final = 1.25
+"""Where the estimate leads nowhere: a third of a bit per weight."""
 _CLOSE: Final = 0.985
 """A seed of this share of the goal is good enough: the rest would take another encoding."""
 
@@ -55,34 +57,38 @@ class RateModel:
         return float(2**high)
 
 
-def fit(model: RateModel, goal: int, size_at: Callable[[float], int]) -> Found:
+def fit(model: RateModel, goal: int, size_at: Callable[[float], int], start: float | None = None) -> Found:
     """The finest coarseness, nearly, at which `size_at` gives at most `goal` bytes.
 
-    `size_at` encodes for real; it is called at most a handful of times.
+    `size_at` encodes for real; it is called at most a handful of times, first with `start`.
     """
-    coarseness = model.coarseness_for(goal)
-    best: float | None = None
-    best_size = 0
+    coarseness = start or model.coarseness_for(goal)
+    too_fine, fits, best_size = 0.0, math.inf, 0
     for _ in range(_TRIES):
         size = size_at(coarseness)
-        if size <= goal and size > best_size:
-            best, best_size = coarseness, size
-        if goal * _CLOSE <= size <= goal:
-            break
-        if coarseness == COARSEST and size > goal:
+        if size > goal:
+            too_fine = max(too_fine, coarseness)
+        elif size > best_size:
+            fits, best_size = coarseness, size
+        if goal * _CLOSE <= best_size or too_fine == COARSEST or fits == FINEST:
             break
         # What the estimate left out (graph, vectors, tables) is taken off the goal; what contexts saved is added.
-        estimate = model.bytes_at(coarseness)
-        wanted = estimate + (goal * (1 + _CLOSE) / 2 - size)
-        following = min(max(model.coarseness_for(max(wanted, 1)), FINEST), COARSEST)
-        if abs(math.log2(following / coarseness)) < 1e-3:
-            if size <= goal:
-                break
-            following = min(following * 1.01, COARSEST)
-        coarseness = following
-    if best is None:
-        return Found(COARSEST, size_at(COARSEST) <= goal)
-    return Found(best, True)
+        wanted = model.bytes_at(coarseness) + (goal * (1 + _CLOSE) / 2 - size)
+        coarseness = min(max(model.coarseness_for(max(wanted, 1)), FINEST), COARSEST)
+        if not too_fine < coarseness < fits:
+            coarseness = _between(too_fine, fits)
+    while best_size == 0 and too_fine < COARSEST:
+        too_fine = _between(too_fine, fits)
+        if size_at(too_fine) <= goal:
+            return Found(too_fine, True)
+    return Found(fits, True) if best_size else Found(COARSEST, False)
+
+
+def _between(too_fine: float, fits: float) -> float:
+    """A coarseness within what is known: 0 and infinity where nothing is."""
+    if not too_fine:
+        return max(fits / _STRIDE, FINEST)
+    return min(too_fine * _STRIDE, COARSEST) if fits == math.inf else (too_fine * fits) ** 0.5
 
 
 def _entropy(sample: np.ndarray, coarseness: float) -> float:

@@ -71,6 +71,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Golden:
+    """The whole sample. Input i draws from the generator's seed + i."""
+
     seed: int
     inputs: tuple[Recipe, ...]
     """In the order of the model's inputs."""

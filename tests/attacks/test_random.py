@@ -34,6 +34,18 @@ def random_lie(truth: bytes, draw: random.Random) -> bytes:
     return bytes(data)
 
 
+def error_of(data: bytes) -> SeedError | None:
+    try:
+        seed = seed_runtime.open(io.BytesIO(data))
+        seed.footprint()
+        if seed.header.golden is not None:
+            Golden.unpack(seed.header.golden)
+        seed.check()
+    except SeedError as error:
+        return error
+    return None
+
+
 def try_lies(seed: int, count: int) -> tuple[int, int]:
     """How many were refused and how many taken."""
     draw, names = random.Random(seed), sorted({name for name, _ in tape_of()})
@@ -43,28 +55,23 @@ def try_lies(seed: int, count: int) -> tuple[int, int]:
         chosen = draw.sample(names, draw.choice([1, 1, 1, 2, 3]))
         lies = {name: random_lie(truths[name], draw) for name in chosen}
         data = forge(lies)
-        try:
-            opened = seed_runtime.open(io.BytesIO(data))
-            opened.footprint()
-            if opened.header.golden is not None:
-                Golden.unpack(opened.header.golden)
-            opened.check()
-        except SeedError as error:
+        error = error_of(data)
+        if error is not None:
             assert error.exit_code in (10, 12), lies
             assert "\n" not in str(error), lies
             refused += 1
     return refused, count - refused
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_random_lies_are_refused_or_taken_and_nothing_else(seed: int) -> None:
     tracemalloc.start()
     try:
-        refused, taken = try_lies(seed, 150)
+        refused, taken = try_lies(seed, 60)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert refused > 100
+    assert refused > 40
     assert taken > 0  # such as another version of the model
     assert peak < PEAK_MAX
 

@@ -271,7 +271,7 @@ def _plane(data: Bytes, size: int) -> bytes:
 def grid(holes: list[Hole], chunks: list[bytes]) -> bytes:
     head = read_head(head_of(chunks[0]), [hole.count for hole in holes], quantized=True)
     fill_matrices(head, chunks[1:], quantized=True)
-    out = b""
+    out = bytearray()
     for hole, matrix in zip(holes, head.matrices, strict=True):
         steps = [matrix.step_of(row) for row in range(matrix.rows)]
         for place in range(matrix.count):
@@ -280,14 +280,14 @@ def grid(holes: list[Hole], chunks: list[bytes]) -> bytes:
                 q = (matrix.integers[place] + (1 << 31)) % (1 << 32) - (1 << 31)
                 weight = rounded(rounded(q) * steps[place // matrix.cols])
             out += stored_as(hole.dtype, weight)
-    return out
+    return bytes(out)
 
 
 def split(holes: list[Hole], chunks: list[bytes]) -> bytes:
     counts = [hole.size if BITS[hole.dtype] < 8 else hole.count for hole in holes]
     head = read_head(head_of(chunks[0]), counts, quantized=False)
     fill_matrices(head, chunks[1:], quantized=False)
-    out = b""
+    out = bytearray()
     for hole, matrix in zip(holes, head.matrices, strict=True):
         assert matrix.low_bits == LOW_BITS_OF_SPLIT[hole.dtype]
         bits = max(8, BITS[hole.dtype])
@@ -296,7 +296,7 @@ def split(holes: list[Hole], chunks: list[bytes]) -> bytes:
             if matrix.low_bits:
                 value = (value >> 1) | (value & 1) << (bits - 1)
             out += value.to_bytes(bits // 8, "little")
-    return out
+    return bytes(out)
 
 
 def lowrank(holes: list[Hole], chunks: list[bytes]) -> bytes:
@@ -307,7 +307,7 @@ def lowrank(holes: list[Hole], chunks: list[bytes]) -> bytes:
         counts += [rank * cols, hole.count // cols * rank]
     head = read_head(head_bytes, counts, quantized=True)
     fill_matrices(head, chunks[1:], quantized=True)
-    out = b""
+    out = bytearray()
     for index, (hole, (rows, cols, shifts)) in enumerate(zip(holes, shapes, strict=True)):
         v, u = head.matrices[2 * index : 2 * index + 2]
         for row in range(rows):
@@ -318,11 +318,11 @@ def lowrank(holes: list[Hole], chunks: list[bytes]) -> bytes:
                     for r, shift in enumerate(shifts)
                 )
                 out += stored_as(hole.dtype, rounded(p * scale))
-    return out
+    return bytes(out)
 
 
 def moments(holes: list[Hole], chunks: list[bytes]) -> bytes:
-    head, data, out = head_of(chunks[0]), Bytes(raw(holes, chunks[1:])), b""
+    head, data, out = head_of(chunks[0]), Bytes(raw(holes, chunks[1:])), bytearray()
     records = [(head.varint(), head.varint(), head.varint(), head.f32(), head.f32(), head.f32()) for _ in holes]
     for hole, (cols, count, seed, mean, deviation, threshold) in zip(holes, records, strict=True):
         rows = hole.count // cols
@@ -338,7 +338,7 @@ def moments(holes: list[Hole], chunks: list[bytes]) -> bytes:
                     weight = rounded(weight + normal(seed, row * cols + col, mean, deviation))
                 out += stored_as(hole.dtype, 0.0 if abs(weight) < threshold else weight)
     assert data.at == len(data.data)
-    return out
+    return bytes(out)
 
 
 def splitmix(seed: int, index: int) -> int:

@@ -16,7 +16,7 @@ U8 = npt.NDArray[np.uint8]
 F64 = npt.NDArray[np.float64]
 
 CLASS_STEP: Final = 0.35
-"""Natural logarithm of the magnitude between two classes; .25 gains 0.1 % in bits and costs half the decoder's cache."""
+"""Natural logarithm of the magnitude between two classes; .25 gains 0.1 % in bits and costs half a decoder's cache."""
 CLASSES: Final = 40
 ORIGIN: Final = -14
 """Class index, before clipping, of table 0: mean magnitude exp(-14 * .35) = 0.007 steps."""

@@ -20,8 +20,6 @@ SPARSE_MAX = 1 << 30  # [B] a sparse initializer may grow to when it is made den
 class Collector:
     """Keeps weights aside; its methods return the initializers that stand for them in the main graph."""
 
-    """Collects weights; the `take_` methods return the initializers to put into the main graph."""
-
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.weights: dict[str, Weight] = {}

@@ -13,4 +13,4 @@ def choose(trial: Trial, alive: Callable[[], None]) -> Choice:
     goal = trial.goal or int(trial.source_bytes / DEFAULT_RATIO)
     room = max(0, goal - trial.kept_bytes())
     codings = allocate.published(trial.graph, room, allocate.VECTOR_BITS[1])
-    return Choice(codings, trial.size_of(codings) <= goal)
+    return Choice(codings, trial.goal is None or trial.size_of(codings) <= goal)

@@ -112,6 +112,8 @@ class Stream:
 
 @dataclass(frozen=True)
 class Header:
+    """All sections, checked; bytes of GOLDEN and FOOTPRINT are left to those who use them."""
+
     model: Model
     working_bytes: int
     """What a decoder needs beyond its program to assemble this seed [B]."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
@@ -82,7 +84,7 @@ class _Size(click.ParamType):
 @click.option("--model-id", help="Name that stays the same over versions; the file's name if left out.")
 @click.option(
     "--model-version",
-    type=click.IntRange(0),
+    type=click.IntRange(0, (1 << 63) - 1),
     default=1,
     show_default=True,
     help="Grows with every release of a model id.",
@@ -104,16 +106,22 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
     """
     if model in RESERVED:
         raise UsageError(f"'{model}' is reserved for a command that is not there yet; a file of that name is ./{model}")
+    if not Path(model).name:
+        raise UsageError(f"{model!r} is no file; give a .onnx or .pt2 file")
     if chosen["target"] and chosen["size"]:
         raise UsageError("--target and --size say the same thing twice; give one of them")
     if chosen["method"] == "lossless" and (chosen["target"] or chosen["size"]):
         raise UsageError("--method lossless has the size it has; leave out --target and --size")
     from seed_exporter import report as reports
-    from seed_exporter.export import Options, export
+    from seed_exporter.export import Options, check_place, export
     from seed_exporter.progress import Bar
 
     chosen["jobs"] = chosen["jobs"] or Options().jobs
     path = output or Path(Path(model).name).with_suffix(".seed")
+    if report is not None:
+        check_place(report)
+        if report.absolute() == path.absolute():
+            raise UsageError(f"--report and -o both name {path}; give the report another name, such as report.html")
     with Bar(quiet or as_json) as bar:
         result = export(model, output=path, options=Options(**chosen), progress=bar.step)
     if report is not None:
@@ -145,8 +153,16 @@ def _code(arguments: list[str] | None) -> int:
         print(f"seed-export: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"seed-export: {error.filename or ''}: {error.strerror or error}".replace(" : ", " "), file=sys.stderr)
-        return 13 if error.errno in (28, 122) else 2
+        problem = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            print(
+                f"seed-export: {problem}; free some, write elsewhere with -o, or let TMPDIR name a larger folder "
+                f"than {tempfile.gettempdir()}",
+                file=sys.stderr,
+            )
+            return 13
+        print(f"seed-export: {problem}; check the path and its permissions", file=sys.stderr)
+        return 2
     except Exception as error:
         if os.environ.get("SEED_DEBUG"):
             traceback.print_exc()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import seed_runtime
 from seed_exporter import container, fidelity, footprint, inputs, loaders
@@ -21,8 +21,15 @@ from seed_exporter.graph import Graph
 from seed_exporter.loaders.runnable import check_runnable, to_model_file
 from seed_exporter.methods import METHODS, Trial
 from seed_runtime import backends
-from seed_runtime.errors import UsageError
+from seed_runtime.errors import UnsupportedError, UsageError
+from seed_runtime.format import wire
 from seed_runtime.format.header import Model
+from seed_runtime.limits import STRING_MAX
+
+FEED_SEEDS: Final = (101, 202, 303, 404)
+GOLDEN_SEED: Final = 1
+_SECTION_BYTES: Final = 6
+"""Id and size of a section of the header."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the step, what is done of it, and all of it."""
@@ -38,7 +45,7 @@ class Options:
     calib: Path | None = None
     model_id: str | None = None
     model_version: int = 1
-    jobs: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    jobs: int = field(default_factory=backends.usable_cores)
 
 
 @dataclass(frozen=True)
@@ -97,9 +104,28 @@ def export(
     options = options or Options()
     if options.method not in METHODS:
         raise UsageError(f"no method is called {options.method!r}; use one of {', '.join(METHODS)}")
+    if options.target is not None and options.size is not None:
+        raise UsageError("a target and a size say the same thing twice; give one of them")
+    check_place(output)
+    if isinstance(source, str | os.PathLike) and Path(output).exists() and Path(source).exists():
+        if Path(output).samefile(source):
+            raise UsageError(f"{output} is the model itself, which would be lost; name another file with -o")
     if example_inputs is not None:
         loader_options["example_inputs"] = example_inputs
     return _Export(source, Path(output), options, progress, loader_options).run()
+
+
+def check_place(path: str | os.PathLike[str]) -> None:
+    """UsageError unless a file can be put there: asked before minutes of work, not after."""
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"{path}: there is no folder {folder}; make it: mkdir -p {folder}")
+    if Path(path).is_dir() or not Path(path).name:
+        raise UsageError(f"{path} is a folder; name a file in it")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"{path}: nothing can be written into {folder}; choose another folder, or change its permissions"
+        )
 
 
 class _Export:
@@ -114,22 +140,30 @@ class _Export:
         with self._timed("load"):
             self.graph = loaders.load(self.source, **self.loader_options)
             check_runnable(self.graph)
+            model = self._model()
         with tempfile.TemporaryDirectory(prefix="seed-export-") as folder:
             self.work = Path(folder)
             with self._timed("reference"):
                 self._reference()
             with self._timed("search"):
                 trial = Trial(
-                    self.graph, self._goal(), self.feeds, self.expected, self._folder("trial"), self.options.jobs
+                    graph=self.graph,
+                    model=model,
+                    front_bytes=self.front_bytes,
+                    goal=self._goal(),
+                    feeds=self.feeds,
+                    expected=self.expected,
+                    folder=self._folder("trial"),
+                    jobs=self.options.jobs,
                 )
                 chosen = METHODS[self.options.method](trial, lambda: self.progress("search", 0, 0))
             streams = self._streams(chosen.codings)
-            seed = container.build(self.graph, streams, self._model())
+            seed = container.build(self.graph, streams, model)
             with self._timed("check"):
                 assembled = self._folder("assembled")
                 seed = seed.assemble(assembled)
                 errors = fidelity.compare(self.expected, fidelity.run_all(assembled, self.feeds))
-                golden = self._golden(assembled)
+                golden = fidelity.golden_of(assembled, self.recipes, self.sample, GOLDEN_SEED)
             with self._timed("footprint"):
                 self.progress("footprint", 0, 1)
                 measured = footprint.measure(assembled)
@@ -141,8 +175,7 @@ class _Export:
             )
             seed = replace(seed, header=header)
             with self._timed("write"):
-                size = seed.write(self.output)
-                seed_runtime.open(self.output).check()
+                size = self._write(seed)
         return Result(
             path=self.output,
             bytes=size,
@@ -164,15 +197,25 @@ class _Export:
         to_model_file(self.graph, self.original)
         runner = backends.get().open(self.original, "fast")
         try:
-            self.recipes = inputs.recipes(self.graph, runner.inputs, runner.run)
+            specs = runner.inputs
             if self.options.calib is not None:
-                self.feeds = inputs.from_file(self.options.calib, runner.inputs)
-            else:
-                self.feeds = [inputs.arrays(runner.inputs, self.recipes, seed) for seed in (101, 202, 303, 404)]
-            self.specs = runner.inputs
-            self.expected = [runner.run(feed) for feed in self.feeds]
+                self.feeds = inputs.from_file(self.options.calib, specs)
+                self.expected = [runner.run(feed) for feed in self.feeds]
+            try:
+                self.recipes = inputs.recipes(self.graph, specs, runner.run)
+            except UnsupportedError:
+                if self.options.calib is None:
+                    raise
+                self.recipes = fidelity.supplied(self.feeds[0], specs)
+            if self.options.calib is None:
+                self.feeds = [inputs.arrays(specs, self.recipes, seed) for seed in FEED_SEEDS]
+                self.expected = [runner.run(feed) for feed in self.feeds]
+            self.sample = inputs.arrays(specs, self.recipes, GOLDEN_SEED)
+            outputs = runner.run(self.sample)
         finally:
             runner.close()
+        golden = fidelity.golden_from([outputs] * 2, self.recipes, GOLDEN_SEED)
+        self.front_bytes = _SECTION_BYTES * 2 + (len(golden.pack()) if golden else 0) + footprint.packed_size_most(specs)
 
     def _streams(self, codings: dict[str, Coding]) -> list[CodedStream]:
         done = 0
@@ -191,16 +234,26 @@ class _Export:
             return self.options.size
         return int(self._source_bytes() / self.options.target) if self.options.target else None
 
-    def _golden(self, folder: Path) -> Any:
-        seed = 1
-        return fidelity.golden_of(folder, self.recipes, inputs.arrays(self.specs, self.recipes, seed), seed)
+    def _write(self, seed: container.Seed) -> int:
+        """Put the file in place once its bytes have been read back and checked; its size [B]."""
+        part = self.output.with_name(f".{self.output.name}.{os.getpid()}.new")
+        try:
+            size = seed.write(part)
+            seed_runtime.open(part).check()
+            part.replace(self.output)
+        finally:
+            part.unlink(missing_ok=True)
+        return size
 
     def _source_bytes(self) -> int:
         return self.graph.distinct_bytes
 
     def _model(self) -> Model:
+        model_id = self.options.model_id or _name(self.source)
+        if len(model_id.encode()) > STRING_MAX or not wire.printable(model_id):
+            raise UsageError(f"a model id has at most {STRING_MAX} bytes, all printable; {model_id!r} can't be one")
         return Model(
-            model_id=self.options.model_id or _name(self.source),
+            model_id=model_id,
             version=self.options.model_version,
             min_runtime=container.MIN_RUNTIME,
             parameters=self.graph.parameters,
@@ -212,8 +265,8 @@ class _Export:
         folder.mkdir(exist_ok=True)
         return folder
 
-    @contextmanager
-    def _timed(self, step: str) -> Any:
+    @contextlib.contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
         self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from seed_runtime import backends
-from seed_runtime.backends import Array, Feeds
+from seed_runtime.backends import Array, Feeds, TensorSpec
+from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.golden import SUPPLIED, VALUES_MAX, Expected, Golden, Recipe, sample
+from seed_runtime.limits import GOLDEN_ELEMENTS_MAX
 
 GOLDEN_BYTES: Final = 512
+_F32_MOST: Final = float(np.finfo(np.float32).max)
 _SPREAD_FACTOR: Final = 16.0
 """Another processor orders its sums in another way: what differs between modes here, times this."""
 _RELATIVE: Final = 2e-5
@@ -24,7 +28,8 @@ _RELATIVE: Final = 2e-5
 class OutputError:
     """One output of the seed against the original's, over all inputs.
 
-    `relative`: root mean square of the difference over that of the original. `cosine`: of all values as one vector.
+    `relative`: root mean square of the difference over that of the original; infinite where shapes differ, or where
+    one of both has an infinity or NaN. `cosine`: of all values as one vector.
     `agreement`: share of rows whose largest value is at the same place, for outputs with a last axis of scores.
     """
 
@@ -35,7 +40,8 @@ class OutputError:
     identical: bool
 
     def as_json(self) -> dict[str, float | bool | None]:
-        return dict(vars(self))
+        """JSON has no infinity and no NaN: null stands for an error without measure, as of outputs of other shapes."""
+        return {key: value if value is None or np.isfinite(value) else None for key, value in vars(self).items()}
 
 
 def run_all(
@@ -63,43 +69,54 @@ def worst_relative(errors: Mapping[str, OutputError]) -> float:
 
 
 def golden_of(folder: Path, recipes: Sequence[Recipe], feeds: Feeds, seed: int) -> Golden | None:
-    """The sample of the model assembled in `folder`, or None where it would not fit into GOLDEN_BYTES."""
+    """The sample of the model assembled in `folder`, or None where it would not fit into a seed."""
     modes = [("fast", 1), ("fast", 2), ("lean", 1)]
-    runs = [run_all(folder, [feeds], mode, threads)[0] for mode, threads in modes]
-    inputs = tuple(recipes)
+    return golden_from([run_all(folder, [feeds], mode, threads)[0] for mode, threads in modes], recipes, seed)
+
+
+def golden_from(runs: Sequence[Mapping[str, Array]], recipes: Sequence[Recipe], seed: int) -> Golden | None:
+    """The sample that runs of the same input in several modes give. Its size depends on shapes only."""
+    if sum(prod(recipe.dims) for recipe in recipes) > GOLDEN_ELEMENTS_MAX:
+        return None
     for count in (VALUES_MAX, 32, 16, 8, 4, 2, 1):
         outputs = tuple(_expected([run[name] for run in runs], count) for name in runs[0])
-        golden = Golden(seed, inputs, outputs)
+        golden = Golden(seed, tuple(recipes), outputs)
         if len(golden.pack()) <= GOLDEN_BYTES:
             return golden
     return None
 
 
-def supplied(feeds: Mapping[str, Array], recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
-    """Recipes that carry the bytes of real inputs; each keeps the type of the recipe in its place."""
+def supplied(feeds: Feeds, specs: Sequence[TensorSpec]) -> tuple[Recipe, ...]:
+    """Recipes that carry the bytes of real inputs, for a model that no generated ones suit."""
     return tuple(
-        Recipe(SUPPLIED, recipe.dtype, array.shape, data=np.ascontiguousarray(array).tobytes())
-        for recipe, array in zip(recipes, feeds.values(), strict=True)
+        Recipe(SUPPLIED, BY_NAME[spec.dtype], feeds[spec.name].shape, data=feeds[spec.name].tobytes()) for spec in specs
     )
 
 
 def _expected(runs: Sequence[Array], count: int) -> Expected:
     first = runs[0]
     values, norm = sample(first, count)
+    # Places without a number are compared one by one, on the device as well.
     finite = [np.nan_to_num(run.astype(np.float64), posinf=0, neginf=0) for run in runs]
     spread = max(float(np.max(np.abs(other - finite[0]), initial=0)) for other in finite[1:])
     rms = float(np.sqrt(np.square(finite[0]).mean())) if first.size else 0.0
     least = _RELATIVE * max(rms, float(np.abs(values[np.isfinite(values)]).max(initial=0)) / 16)
     tolerance = max(_SPREAD_FACTOR * spread, least if first.dtype.kind == "f" else 0.0)
-    return Expected(first.size, float(np.float32(tolerance)), norm, values)
+    # Beyond float32 a tolerance says nothing, and a norm is as infinite as the device's.
+    with np.errstate(over="ignore"):
+        return Expected(first.size, min(tolerance, _F32_MOST), float(np.float32(norm)), values)
 
 
 def _compare(original: Sequence[Array], candidate: Sequence[Array]) -> OutputError:
     identical = all(a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in zip(original, candidate, strict=True))
     if any(a.shape != b.shape for a, b in zip(original, candidate, strict=True)):
         return OutputError(float("inf"), float("inf"), 0.0, 0.0, False)
-    a = np.concatenate([np.nan_to_num(array.astype(np.float64)).reshape(-1) for array in original])
-    b = np.concatenate([np.nan_to_num(array.astype(np.float64)).reshape(-1) for array in candidate])
+    a = np.concatenate([array.astype(np.float64).reshape(-1) for array in original])
+    b = np.concatenate([array.astype(np.float64).reshape(-1) for array in candidate])
+    odd = ~(np.isfinite(a) & np.isfinite(b))
+    if not np.array_equal(a[odd], b[odd], equal_nan=True):
+        return OutputError(float("inf"), float("inf"), 0.0, _agreement(original, candidate), False)
+    a[odd] = b[odd] = 0
     norm_a, norm_b = float(np.sqrt(a @ a)), float(np.sqrt(b @ b))
     gap = b - a
     relative = float(np.sqrt(gap @ gap)) / norm_a if norm_a else float(norm_b > 0)

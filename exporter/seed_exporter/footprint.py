@@ -43,6 +43,8 @@ _STRIP_WIDTHS = (64, 160, 320, 640)
 # No further point is begun after so long, except the first three: a large model's range is smaller then.
 TIME_S = 20
 _TIMEOUT_S = 120
+_NUMBER_BYTES = 3
+"""Of a packed peak, up to 128 GiB."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,17 @@ def measure(
         if best is not None and len(best.points) >= min(POINTS_WANTED, len(chosen)):
             break
     return best
+
+
+def packed_size_most(inputs: Sequence[TensorSpec], backend: str = "onnxruntime") -> int:
+    """Bytes that the section FOOTPRINT will take at most, before anything is measured."""
+    axes = free_axes(inputs)
+    if len(axes) > FREE_DIMS_MAX:
+        return 0
+    points = max(len(family) for family in shapes_for_points(inputs))
+    names = sum(len(name.encode()) + 2 for name, _ in axes)
+    modes = sum(len(mode) + 1 + _NUMBER_BYTES * (2 + points) for mode in backends.get(backend).modes)
+    return 3 + names + 2 * points * len(axes) + modes
 
 
 def shapes_for_points(inputs: Sequence[TensorSpec], sample: Mapping[str, int] | None = None) -> list[list[Dims]]:

@@ -32,7 +32,7 @@ _PASSES_INDICES_ON = {"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Fl
 def from_file(path: Path, specs: Sequence[TensorSpec]) -> list[dict[str, np.ndarray]]:
     """The calls that a data file makes of a model, as `seed-run --input` reads it, at most CALLS_MAX of them.
 
-    InputError where an input is missing or doesn't fit, UsageError where there is no such file.
+    InputError where there is no such file, or an input is missing or doesn't fit.
     """
     with stored.opened(str(path)) as arrays:
         calls = bind(arrays, specs)
@@ -99,7 +99,10 @@ def _recipe(spec: TensorSpec, sizes: Mapping[Any, int], tables: Mapping[str, int
         return Recipe(generator.INTEGERS, dtype, dims, 1, 2)
     if prod(dims) == 1 and spec.name not in tables:
         return Recipe(generator.INTEGERS, dtype, dims, 1, 2)
-    return Recipe(generator.INTEGERS, dtype, dims, 0, tables.get(spec.name, 2 if dtype.name != "uint8" else 256))
+    most = int(np.iinfo(dtype.storage.str).max) + 1
+    rows = tables.get(spec.name, 2 if dtype.name != "uint8" else 256)
+    # Bytes that are cast to indices reach only part of a longer table.
+    return Recipe(generator.INTEGERS, dtype, dims, 0, min(rows, most))
 
 
 def _index_limits(graph: Graph) -> dict[str, int]:

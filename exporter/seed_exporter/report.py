@@ -38,9 +38,11 @@ th {{ font-weight: 500; color: var(--soft); }} td.n, th.n {{ text-align: right; 
 def text(result: Result) -> str:
     """The summary that the command prints."""
     lines = [
-        f"{result.path}: {size(result.bytes)} for {size(result.seed.header.model.source_bytes)} of weights, "
-        f"{result.ratio:.2f}x smaller, {result.bits_per_weight:.2f} bits per weight "
-        f"({result.parameters / 1e6:.2f} M parameters)",
+        (
+            f"{result.path}: {size(result.bytes)} for {size(result.seed.header.model.source_bytes)} of weights, "
+            f"{result.ratio:.2f}x smaller, {result.bits_per_weight:.2f} bits per weight "
+            f"({result.parameters / 1e6:.2f} M parameters)"
+        ),
         f"outputs against the original's, on {result.inputs} inputs:",
     ]
     for name, error in result.outputs.items():

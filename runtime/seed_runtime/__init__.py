@@ -7,8 +7,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from seed_runtime.errors import SeedError
-from seed_runtime.seed import Seed, Session, open
 from seed_runtime.version import __version__
 
+if TYPE_CHECKING:
+    from seed_runtime.seed import Seed, Session, open
+
 __all__ = ["Seed", "SeedError", "Session", "__version__", "open"]
+
+
+def __getattr__(name: str) -> Any:
+    # Later than this package: seed-run takes over signals and answers --help before NumPy is imported.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from seed_runtime import seed
+
+    return getattr(seed, name)

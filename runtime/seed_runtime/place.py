@@ -33,9 +33,8 @@ def folder(target: Path) -> Iterator[Path]:
     target = target.resolve()
     if target == Path.cwd():
         raise InputError(f"{target} is the working folder, which can't be replaced; give a new folder")
-    if target.exists():
-        if not target.is_dir() or not {entry.name for entry in target.iterdir()} <= _OURS:
-            raise InputError(f"{target} holds something else than an assembled model; give a new folder")
+    if target.exists() and not (target.is_dir() and {entry.name for entry in target.iterdir()} <= _OURS):
+        raise InputError(f"{target} holds something else than an assembled model; give a new folder")
     made = [parent for parent in target.parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.name}."

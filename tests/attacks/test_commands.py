@@ -30,6 +30,7 @@ CASES: dict[str, tuple[bytes, int]] = {
     "evil path": (forge({"skeleton.location": b"../../etc/passwd"}), 10),
     "terminal": (forge({"model.id": b"\x05\x1b[2J!"}), 10),
 }
+ACTIONS = ("--inspect", "--verify", "--assemble", "run")
 ONE_OF_EACH = list({attack.field.split(".")[0]: attack for attack in ATTACKS}.values())
 
 
@@ -51,14 +52,15 @@ def refused(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str])
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("action", ["--inspect", "--verify", "--assemble", "run"])
+@pytest.mark.parametrize(
+    ("name", "action"),
+    # --inspect reads the header and the skeleton, not the weights.
+    [(name, action) for name in CASES for action in ACTIONS if (name, action) != ("flipped", "--inspect")],
+)
 def test_a_bad_seed_is_refused_by_each_action(
     name: str, action: str, tmp_path: Path, own_folders: Path, x: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, code = CASES[name]
-    if (name, action) == ("flipped", "--inspect"):
-        pytest.skip("--inspect reads the header and the skeleton, not the weights")
     path = tmp_path / "evil.seed"
     path.write_bytes(data)
     actions = {"--assemble": ["--assemble", str(tmp_path / "model")], "run": ["--input", str(x)]}

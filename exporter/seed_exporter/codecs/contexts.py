@@ -16,7 +16,11 @@ U8 = npt.NDArray[np.uint8]
 F64 = npt.NDArray[np.float64]
 
 CLASS_STEP: Final = 0.35
-"""Natural logarithm of the magnitude between two classes; .25 gains 0.1 % in bits and costs half a decoder's cache."""
+"""Natural logarithm of the magnitude between two classes.
+
+MiniLM-L6 at 3 bits a weight: .25 saves 0.2 % of the bytes and needs 28 tables instead of 20, .5 adds 0.25 %; a
+table takes 16 KB of the decoder's cache.
+"""
 CLASSES: Final = 40
 ORIGIN: Final = -14
 """Class index, before clipping, of table 0: mean magnitude exp(-14 * .35) = 0.007 steps."""

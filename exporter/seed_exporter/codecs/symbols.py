@@ -204,13 +204,17 @@ def _planes(matrix: CodedMatrix, start: int, stop: int) -> list[bytes]:
     low = np.ascontiguousarray(matrix.low[start:stop])
     octets = low.view(np.uint8).reshape(-1, 4)
     planes = [octets[:, place].tobytes() for place in range(matrix.low_bits // 8)]
-    for bit in range(matrix.low_bits // 8 * 8, matrix.low_bits):
-        planes.append(np.packbits((low >> np.uint32(bit) & np.uint32(1)).astype(np.uint8), bitorder="little").tobytes())
+    planes += [_bit_plane(low, bit) for bit in range(matrix.low_bits // 8 * 8, matrix.low_bits)]
     out = []
     for plane in planes:
         packing, data = (0, plane) if _noise(plane) else pack(plane, thorough=False)
         out.append(wire.uint(packing, 1) + (wire.varint(len(data)) if packing else b"") + data)
     return out
+
+
+def _bit_plane(values: npt.NDArray[np.uint32], bit: int) -> bytes:
+    bits = (values >> np.uint32(bit) & np.uint32(1)).astype(np.uint8)
+    return np.packbits(bits, bitorder="little").tobytes()
 
 
 def _noise(plane: bytes) -> bool:

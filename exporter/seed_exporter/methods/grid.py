@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from seed_exporter.allocate import MANTISSA_BITS, VECTOR_BITS, Coding
 from seed_exporter.floats import with_mantissa
 from seed_exporter.graph import Weight
 from seed_exporter.methods.trial import Choice, Trial
-from seed_exporter.search import RateModel, fit
+from seed_exporter.search import Found, RateModel, fit
 
 DEFAULT_RATIO: Final = 4.6
 """Against fp32: what no public model's task score notices (docs/benchmarks.md)."""
@@ -28,23 +29,47 @@ def choose(trial: Trial, alive: Callable[[], None]) -> Choice:
         codings = allocate.uniform(trial.graph, 1.0, VECTOR_BITS[-1])
         return Choice(codings, trial.goal is None or trial.size_of(codings) <= trial.goal)
     goal = trial.goal if trial.goal is not None else _default_goal(trial, model)
+
+    def fitted(codings_at: Callable[[float], dict[str, Coding]], start: float | None = None) -> Found:
+        def size_at(coarseness: float) -> int:
+            alive()
+            return trial.size_of(codings_at(coarseness))
+
+        return fit(model, goal, size_at, start)
+
+    def with_vectors(bits: int) -> Callable[[float], dict[str, Coding]]:
+        return lambda coarseness: allocate.uniform(trial.graph, coarseness, bits)
+
     bits = VECTOR_BITS[1]
-
-    def codings_at(coarseness: float) -> dict[str, Coding]:
-        return allocate.uniform(trial.graph, coarseness, bits)
-
-    def size_at(coarseness: float) -> int:
-        alive()
-        return trial.size_of(codings_at(coarseness))
-
-    found = fit(model, goal, size_at)
+    found = fitted(with_vectors(bits))
     wanted = _vector_bits(trial, found.coarseness)
-    if wanted > bits and trial.goal is not None:
-        bits = wanted
-        found = fit(model, goal, size_at)
-    bits = wanted
-    codings = allocate.with_lowrank(trial.graph, codings_at(found.coarseness), trial.jobs)
-    return Choice(codings, found.met or trial.goal is None)
+    if wanted != bits and _must_fit(trial, with_vectors(wanted)(found.coarseness)):
+        found = fitted(with_vectors(wanted), found.coarseness)
+    codings = with_vectors(wanted)(found.coarseness)
+
+    names = allocate.low_rank_candidates(trial.graph, codings)
+    alive()
+    factored = allocate.with_lowrank(trial.graph, codings, names, trial.jobs)
+    names = [name for name in names if factored[name].codec == "lowrank"]
+    # One more stream has tables and lanes of its own.
+    if not names or trial.size_of(factored) >= trial.size_of(codings):
+        return Choice(codings, found.met or trial.goal is None)
+    if trial.goal is None:
+        return Choice(factored)
+
+    # What factors save buys finer steps.
+    @cache
+    def with_factors(coarseness: float) -> dict[str, Coding]:
+        codings = allocate.uniform(trial.graph, coarseness, wanted)
+        return allocate.with_lowrank(trial.graph, codings, names, trial.jobs)
+
+    found = fitted(with_factors, found.coarseness)
+    return Choice(with_factors(found.coarseness), found.met)
+
+
+def _must_fit(trial: Trial, codings: dict[str, Coding]) -> bool:
+    """Whether a search is worth its time: for a goal always, by default only if the seed would miss its promise."""
+    return trial.goal is not None or trial.size_of(codings) > _fp32_bytes(trial) / LEAST_RATIO
 
 
 def _default_goal(trial: Trial, model: RateModel) -> int:
@@ -55,8 +80,15 @@ def _default_goal(trial: Trial, model: RateModel) -> int:
     matrices = int(model.elements * 4 / DEFAULT_RATIO)
     kept = trial.kept_bytes()
     goal = matrices if kept * 8 < matrices else int(kept + 0.95 * matrices)
-    least = int(trial.source_bytes / LEAST_RATIO)
+    least = int(_fp32_bytes(trial) / LEAST_RATIO)
     return least if least < goal and kept < 0.6 * least else goal
+
+
+def _fp32_bytes(trial: Trial) -> int:
+    """Of the weights, with floats of any width as fp32: half as many bits again would be too few for fp16 weights."""
+    return sum(
+        weight.size if allocate.kind(weight) == "exact" else 4 * weight.count for weight in trial.graph.weights.values()
+    )
 
 
 def _vector_bits(trial: Trial, coarseness: float) -> int:

@@ -17,10 +17,6 @@ from seed_exporter.loaders.runnable import to_model_file
 from seed_runtime.backends import Array, Feeds
 from seed_runtime.format.header import Model
 
-_FRONT_BYTES = 700
-"""Golden sample and footprint, which a trial doesn't make."""
-_NOBODY = Model("trial", 1, container.MIN_RUNTIME, 1, 1)
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -35,6 +31,9 @@ class Trial:
     """A graph, the size wanted of its seed [B], and inputs with the original's outputs."""
 
     graph: Graph
+    model: Model
+    front_bytes: int
+    """Of golden sample and footprint, which a trial doesn't make."""
     goal: int | None
     feeds: Sequence[Feeds]
     expected: Sequence[Mapping[str, Array]]
@@ -48,7 +47,7 @@ class Trial:
 
     def size_of(self, codings: Mapping[str, Coding]) -> int:
         """Bytes of the whole seed."""
-        return self._build(codings).size + _FRONT_BYTES
+        return self._build(codings).size + self.front_bytes
 
     def error_of(self, codings: Mapping[str, Coding]) -> float:
         """The worst output's relative error, of the model as a device would assemble it."""
@@ -68,7 +67,7 @@ class Trial:
         return sum(stream.size for stream in streams) + 40 * len(self.graph.weights) + 4096
 
     def _build(self, codings: Mapping[str, Coding]) -> container.Seed:
-        return container.build(self.graph, encode(self.graph, codings, jobs=self.jobs), _NOBODY)
+        return container.build(self.graph, encode(self.graph, codings, jobs=self.jobs), self.model)
 
     def _error(self) -> float:
         outputs: list[dict[str, Any]] = fidelity.run_all(self.folder, self.feeds)

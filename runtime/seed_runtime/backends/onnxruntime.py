@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ _MODES = {
     # convolutions into copies.
     "lean": _Mode("ORT_ENABLE_EXTENDED", entries=_MAPPED_WEIGHTS),
     # As lean, and each tensor is given back to the system at once: up to a third less for convolutional
-    # networks, whose runs take up to eight times as long.
+    # networks, whose runs take up to eleven times as long.
     "small": _Mode("ORT_ENABLE_EXTENDED", arena=False, entries=_MAPPED_WEIGHTS),
 }
 
@@ -161,6 +162,8 @@ BACKEND = OnnxRuntimeBackend()
 
 
 def _library() -> Any:
+    # Before the import: 1.32 writes an identifier and a database for its telemetry as it loads.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         ort = importlib.import_module("onnxruntime")
     except ImportError as error:

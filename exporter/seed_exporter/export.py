@@ -107,9 +107,8 @@ def export(
     if options.target is not None and options.size is not None:
         raise UsageError("a target and a size say the same thing twice; give one of them")
     check_place(output)
-    if isinstance(source, str | os.PathLike) and Path(output).exists() and Path(source).exists():
-        if Path(output).samefile(source):
-            raise UsageError(f"{output} is the model itself, which would be lost; name another file with -o")
+    if isinstance(source, str | os.PathLike) and os.path.realpath(source) == os.path.realpath(output):
+        raise UsageError(f"{output} is the model itself, which would be lost; name another file with -o")
     if example_inputs is not None:
         loader_options["example_inputs"] = example_inputs
     return _Export(source, Path(output), options, progress, loader_options).run()
@@ -166,7 +165,7 @@ class _Export:
                 golden = fidelity.golden_of(assembled, self.recipes, self.sample, GOLDEN_SEED)
             with self._timed("footprint"):
                 self.progress("footprint", 0, 1)
-                measured = footprint.measure(assembled)
+                measured = footprint.measure(assembled, sample=self.dims)
                 self.progress("footprint", 1, 1)
             header = replace(
                 seed.header,
@@ -211,11 +210,13 @@ class _Export:
                 self.feeds = [inputs.arrays(specs, self.recipes, seed) for seed in FEED_SEEDS]
                 self.expected = [runner.run(feed) for feed in self.feeds]
             self.sample = inputs.arrays(specs, self.recipes, GOLDEN_SEED)
+            self.dims = backends.dims_of(backends.free_axes(specs), self.feeds[0])
             outputs = runner.run(self.sample)
         finally:
             runner.close()
         golden = fidelity.golden_from([outputs] * 2, self.recipes, GOLDEN_SEED)
-        self.front_bytes = _SECTION_BYTES * 2 + (len(golden.pack()) if golden else 0) + footprint.packed_size_most(specs)
+        golden_bytes = len(golden.pack()) if golden else 0
+        self.front_bytes = 2 * _SECTION_BYTES + golden_bytes + footprint.packed_size_most(specs)
 
     def _streams(self, codings: dict[str, Coding]) -> list[CodedStream]:
         done = 0

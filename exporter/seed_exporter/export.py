@@ -165,7 +165,8 @@ class _Export:
                 golden = fidelity.golden_of(assembled, self.recipes, self.sample, GOLDEN_SEED)
             with self._timed("footprint"):
                 self.progress("footprint", 0, 1)
-                measured = footprint.measure(assembled, sample=self.dims)
+                # Generated inputs are as small as the model takes them; only real ones say what sizes are used.
+                measured = footprint.measure(assembled, sample=self.dims if self.options.calib else None)
                 self.progress("footprint", 1, 1)
             header = replace(
                 seed.header,

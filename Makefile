@@ -70,8 +70,11 @@ import-rules: $(DONE)/test
 format: $(DONE)/test ## put the code into the house's format
 	@$(BIN)/ruff check --quiet --fix-only; $(BIN)/ruff format
 
+.PHONY: public
+public: $(DONE)/public ## fetch the public models and their data (2 GB in the user's cache), for slow tests and benchmarks
+
 .PHONY: bench
-bench: $(DONE)/bench ## measure against peers; needs a C++ compiler, minutes and some 3 GB of disk
+bench: $(DONE)/bench $(DONE)/public ## measure against peers; needs a C++ compiler, minutes and some 3 GB of disk
 	@$(BIN)/python -m bench $(BENCH)
 
 .PHONY: clean
@@ -100,6 +103,11 @@ $(DONE)/test: pyproject.toml | $(DONE)/venv
 
 $(DONE)/torch: pyproject.toml | $(DONE)/venv
 	$(call quietly,installing $(TORCH),$(BIN)/pip install -q -e '$(FOR_TORCH)' $(TORCH))
+	@touch $@
+
+$(DONE)/public: bench/public/requirements.txt $(DONE)/torch
+	$(call quietly,installing what the public models need,$(BIN)/pip install -q -r bench/public/requirements.txt)
+	$(call quietly,preparing the public models (some minutes),$(BIN)/python -m bench.public prepare all)
 	@touch $@
 
 $(DONE)/bench: pyproject.toml | $(DONE)/venv

@@ -20,13 +20,12 @@ from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE, Progress, assemble_i
 from seed_runtime.backends import Array, Feeds, TensorSpec
 from seed_runtime.budget import SLACK, Plan, SessionPlan, plan_session
 from seed_runtime.cache import DEFAULT_LIMIT, ModelCache, default_root
-from seed_runtime.errors import InputError, MemoryBudgetError, UnsupportedError
+from seed_runtime.errors import InputError, MemoryBudgetError
 from seed_runtime.footprint import Footprint
 from seed_runtime.format.dtypes import BY_CODE
 from seed_runtime.format.header import Header, Part
 from seed_runtime.format.reader import SeedReader
 from seed_runtime.format.wire import Cursor
-from seed_runtime.version import __version__
 
 HELD_AFTER_ASSEMBLY = 6 << 20
 """What stays with the process once its weights are written: NumPy's and Python's heaps don't shrink at once [B]."""
@@ -69,12 +68,6 @@ class Seed:
         self.header: Header = reader.header
         self.digest = reader.digest
         self.file_size, self.header_size = reader.file_size, reader.header_size
-        if self.header.model.min_runtime > _version():
-            wanted = ".".join(map(str, self.header.model.min_runtime))
-            raise UnsupportedError(
-                f"{self.name} needs seed-runtime {wanted} and this is {__version__}; "
-                f"update it: pip install -U 'seed-runtime>={wanted}'"
-            )
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[SeedReader]:
@@ -364,8 +357,3 @@ def _dims(footprint: Footprint | None, feeds: Feeds | None) -> Mapping[str, int]
         return footprint.dims(feeds)
     smallest = min(footprint.points)
     return {f"{name}:{axis}": size for (name, axis), size in zip(footprint.axes, smallest, strict=True)}
-
-
-def _version() -> tuple[int, int, int]:
-    major, minor, patch = (int(number) for number in __version__.split(".")[:3])
-    return major, minor, patch

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Final
 
-from seed_runtime.errors import FormatError, LimitError, too_new
+from seed_runtime.errors import FormatError, LimitError, UnsupportedError, too_new
 from seed_runtime.format import wire
 from seed_runtime.format.dtypes import BY_CODE, DType
 from seed_runtime.format.wire import Cursor
@@ -30,6 +31,7 @@ from seed_runtime.limits import (
     TENSORS_MAX,
     WEIGHTS_MAX,
 )
+from seed_runtime.version import __version__
 
 OPTIONAL: Final = 0x8000
 """Set in the id of a section or the kind of a part that a reader which does not know it may ignore."""
@@ -140,7 +142,10 @@ def parse(data: bytes | memoryview, body_size: int) -> Header:
     """The header in `data`; the parts and chunks it lists must fill exactly `body_size` bytes."""
     sections = dict(_sections(Cursor(data, "header")))
     ignored = {}
-    # First what is new: a section that this runtime doesn't know may be the reason why another one is missing.
+    # First what is new: a section that this runtime doesn't know may be the reason why another one is missing, and
+    # a limit that a seed exceeds may have been raised by the release that it needs.
+    if MODEL in sections:
+        _check_runtime(model := _model(Cursor(sections[MODEL], "header, MODEL")))
     for section, payload in sections.items():
         if section in REQUIRED:
             continue
@@ -154,7 +159,6 @@ def parse(data: bytes | memoryview, body_size: int) -> Header:
     for section in REQUIRED:
         if section not in sections:
             raise FormatError("header", f"section {section:#06x} is missing")
-    model = _model(Cursor(sections[MODEL], "header, MODEL"))
     weights_size, digest, working = _weights(Cursor(sections[WEIGHTS], "header, WEIGHTS"))
     holes = _holes(Cursor(sections[HOLES], "header, HOLES"), weights_size)
     header = Header(
@@ -247,6 +251,17 @@ def _model(cursor: Cursor) -> Model:
     )
     cursor.end()
     return model
+
+
+def _check_runtime(model: Model) -> None:
+    # A pre-release of 0.2.0 counts as 0.2.0.
+    running = tuple(int(number) for number in re.findall(r"\d+", __version__)[:3])
+    if model.min_runtime > running:
+        wanted = ".".join(map(str, model.min_runtime))
+        raise UnsupportedError(
+            f"this seed needs seed-runtime {wanted} and this is {__version__}; "
+            f"update it: pip install -U 'seed-runtime>={wanted}'"
+        )
 
 
 def _weights(cursor: Cursor) -> tuple[int, bytes, int]:

@@ -98,12 +98,12 @@ def _expected(runs: Sequence[Array], count: int) -> Expected:
     values, norm = sample(first, count)
     # Places without a number are compared one by one, on the device as well.
     finite = [np.nan_to_num(run.astype(np.float64), posinf=0, neginf=0) for run in runs]
-    spread = max(float(np.max(np.abs(other - finite[0]), initial=0)) for other in finite[1:])
-    rms = float(np.sqrt(np.square(finite[0]).mean())) if first.size else 0.0
-    least = _RELATIVE * max(rms, float(np.abs(values[np.isfinite(values)]).max(initial=0)) / 16)
-    tolerance = max(_SPREAD_FACTOR * spread, least if first.dtype.kind == "f" else 0.0)
     # Beyond float32 a tolerance says nothing, and a norm is as infinite as the device's.
     with np.errstate(over="ignore"):
+        spread = max(float(np.max(np.abs(other - finite[0]), initial=0)) for other in finite[1:])
+        rms = float(np.sqrt(np.square(finite[0]).mean())) if first.size else 0.0
+        least = _RELATIVE * max(rms, float(np.abs(values[np.isfinite(values)]).max(initial=0)) / 16)
+        tolerance = max(_SPREAD_FACTOR * spread, least if first.dtype.kind == "f" else 0.0)
         return Expected(first.size, min(tolerance, _F32_MOST), float(np.float32(norm)), values)
 
 

@@ -18,6 +18,8 @@ COARSEST: Final = 8.0
 _SAMPLE: Final = 1 << 12
 """Elements of each matrix that the estimate looks at: entropy to some hundredths of a bit; later rounds correct it."""
 _FAR: Final = 1 << 15
+_HIGH_RATE: Final = 1 / 32
+"""Steps of this share of the scale, some 7 bits a weight, are fine enough for one more bit to halve them."""
 _TRIES: Final = 6
 _STRIDE: Final = 1.25
 """Where the estimate leads nowhere: a third of a bit per weight."""
@@ -46,7 +48,7 @@ class RateModel:
 
     def bytes_at(self, coarseness: float) -> float:
         """Order-0 entropy at `coarseness` unit steps."""
-        return sum(size * _entropy(sample, coarseness) for size, sample in self._samples) / 8
+        return sum(size * _rate(sample, coarseness) for size, sample in self._samples) / 8
 
     def coarseness_for(self, size: float) -> float:
         """The finest at which the estimate is at most `size` bytes."""
@@ -64,6 +66,7 @@ def fit(model: RateModel, goal: int, size_at: Callable[[float], int], start: flo
     """
     coarseness = start or model.coarseness_for(goal)
     too_fine, fits, best_size = 0.0, math.inf, 0
+    known: list[tuple[float, int]] = []
     for _ in range(_TRIES):
         size = size_at(coarseness)
         if size > goal:
@@ -72,9 +75,8 @@ def fit(model: RateModel, goal: int, size_at: Callable[[float], int], start: flo
             fits, best_size = coarseness, size
         if goal * _CLOSE <= best_size or too_fine == COARSEST or fits == FINEST:
             break
-        # What the estimate left out (graph, vectors, tables) is taken off the goal; what contexts saved is added.
-        wanted = model.bytes_at(coarseness) + (goal * (1 + _CLOSE) / 2 - size)
-        coarseness = min(max(model.coarseness_for(max(wanted, 1)), FINEST), COARSEST)
+        known.append((math.log2(coarseness), size))
+        coarseness = _next(model, known, goal * (1 + _CLOSE) / 2)
         if not too_fine < coarseness < fits:
             coarseness = _between(too_fine, fits)
     while best_size == 0 and too_fine < COARSEST:
@@ -84,11 +86,28 @@ def fit(model: RateModel, goal: int, size_at: Callable[[float], int], start: flo
     return Found(fits, True) if best_size else Found(COARSEST, False)
 
 
+def _next(model: RateModel, known: list[tuple[float, int]], goal: float) -> float:
+    """Where the size should be `goal`: by the estimate at first, then on the line through the two nearest sizes."""
+    (log, size), *others = sorted(known, key=lambda point: abs(point[1] - goal))
+    if others and others[0][1] != size:
+        wanted = 2 ** (log + (goal - size) * (others[0][0] - log) / (others[0][1] - size))
+    else:
+        # What the estimate left out (graph, vectors, tables) is taken off the goal; what contexts saved is added.
+        wanted = model.coarseness_for(max(model.bytes_at(2**log) + goal - size, 1))
+    return min(max(wanted, FINEST), COARSEST)
+
+
 def _between(too_fine: float, fits: float) -> float:
     """A coarseness within what is known: 0 and infinity where nothing is."""
     if not too_fine:
         return max(fits / _STRIDE, FINEST)
     return min(too_fine * _STRIDE, COARSEST) if fits == math.inf else (too_fine * fits) ** 0.5
+
+
+def _rate(sample: np.ndarray, coarseness: float) -> float:
+    """Bits of a weight. A sample can't show more than the logarithm of its size, and from `high` on each bit halves."""
+    high = max(coarseness, _HIGH_RATE * float(np.sqrt(np.square(sample).mean())))
+    return _entropy(sample, high) + math.log2(high / coarseness)
 
 
 def _entropy(sample: np.ndarray, coarseness: float) -> float:

@@ -20,6 +20,7 @@ from typing import Any, NoReturn, Protocol
 from seed_runtime import skeleton_schema as schema
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError
 from seed_runtime.format.dtypes import BY_CODE, DType
+from seed_runtime.format.wire import printable
 from seed_runtime.limits import PART_RAW_MAX, RANK_MAX, WEIGHTS_MAX
 
 WEIGHTS_FILE = "model.weights"
@@ -256,7 +257,7 @@ def _main_graph(
     if len({tensor.offset for tensor in tensors}) < len(tensors):
         _refuse("two tensors lie at the same offset")
     for value in (*inputs, *outputs, *tensors):
-        if not value.name or not value.name.isprintable():
+        if not value.name or not printable(value.name):
             _refuse("the name of an input, an output or a tensor is empty or can't be printed")
     return inputs, outputs, tensors
 
@@ -374,7 +375,7 @@ def _dim(fields: Fields) -> int | str | None:
     value: int | str | None = fields.get("dim_value", fields.get("dim_param") or None)
     if isinstance(value, int) and value < 0:
         _refuse(f"a dimension is {value}")
-    if isinstance(value, str) and not value.isprintable():
+    if isinstance(value, str) and not printable(value):
         _refuse("the name of a dimension can't be printed")
     return value
 

@@ -16,6 +16,7 @@ from tests.attacks.pencil import (
     f32,
     i32,
     lzma1,
+    number,
     string,
     u8,
     u16,
@@ -150,6 +151,11 @@ lie("holes.count", varint(3), "too many")
 lie("holes.dtype", u8(99), "dtype 99 is unknown", UnsupportedError)
 lie("holes.dtype", u8(8), "dtype 8 is unknown", UnsupportedError)  # strings
 lie("holes.dtype", u8(12), "differs in dtype")
+for _place, _codec in enumerate(("grid", "split", "moments", "lowrank"), start=1):
+    # A type of the same size, in the skeleton as well, that the codec has no business with.
+    _code = 5 if _codec == "split" else 6
+    _lies = {f"holes.dtype#{_place}": u8(_code), f"skeleton.type#{_place}": number(2, _code)}
+    ATTACKS.append(Attack("holes.dtype", _lies, FormatError, f"{_codec} does not decode int"))
 lie("holes.skip#1", HUGE, "skip", LimitError)
 lie("holes.skip#1", varint(49), "past the weights file")
 lie("holes.skip#1", varint(47), "the holes end at|nothing in it refers")
@@ -175,6 +181,17 @@ lie("streams.holes", varint(2), "the streams fill 6 holes")
 lie("streams.chunks", varint(0), "at least 1")
 lie("streams.chunks", HUGE, "chunks of a stream", LimitError)
 lie("streams.chunks", varint(1 << 17), "past the end|chunk size")
+_GONE = ("states", "word_count", "words", "escapes")
+ATTACKS.append(
+    Attack(
+        "streams.chunks",
+        {"streams.chunks#1": varint(1), "streams.chunk_size#2": b"", "streams.chunk_digest#2": b""}
+        | {f"grid/data_chunk.{name}": b"" for name in _GONE}
+        | {"grid/plane.packing": b"", "grid/plane.data": b""},
+        FormatError,
+        "its data is missing",
+    )
+)
 lie("streams.chunk_size", HUGE, "chunk size", LimitError)
 lie("streams.chunk_size", varint((6 << 20) + 1), "chunk size", LimitError)
 lie("streams.chunk_size", varint(6 << 20), "the file has")

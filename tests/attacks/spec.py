@@ -39,6 +39,12 @@ def rules(table: str) -> list[str]:
     return [line.split()[0] for line in text.splitlines() if line[:1].strip()]
 
 
+def rule_text(table: str) -> str:
+    """The text of a block of rules."""
+    (text,) = [text for name, text in _blocks("rules") if name == table]
+    return text
+
+
 def limits() -> dict[str, int]:
     """The table of limits: name to value."""
     rows = re.findall(r"^\| `([A-Z0-9_]+)` \| ([\d,]+) \|", PATH.read_text(), re.MULTILINE)

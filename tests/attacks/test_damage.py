@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from seed_runtime.assemble import check_only
 from seed_runtime.errors import FormatError, LimitError, MemoryBudgetError, NotASeedError, SeedError, UnsupportedError
 from seed_runtime.format.reader import SeedReader
 from tests.attacks.forge import forge
-from tests.attacks.pencil import f32, u16, u32, varint
+from tests.attacks.pencil import f32, number, u16, u32, varint
 
 SEED = forge()
 
@@ -209,6 +210,48 @@ def test_memory_that_the_header_asks_for_counts_under_a_limit(tmp_path: Path) ->
         seed.assemble(tmp_path / "model", max_memory=1 << 30)
     assert caught.value.exit_code == 14
     assert list(tmp_path.iterdir()) == []
+
+
+def large(rows: int, cols: int) -> dict[str, bytes]:
+    """One tensor of that many elements, in the header and in the skeleton."""
+    size = 4 * rows * cols
+    return {
+        "weights.size": varint(size),
+        "holes.dimension": varint(rows),
+        "holes.dimension#1": varint(cols),
+        "skeleton.dims": number(1, rows) + number(1, cols),
+        "skeleton.length": str(size).encode(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "lies", "text"),
+    [
+        ("grid", large(1 << 20, 4), "rows and columns: 1,048,580"),
+        ("lowrank", large(2, 1 << 20) | {"lowrank.columns": varint(1 << 20), "lowrank.rank": varint(2)}, "right factor"),
+        ("moments", large(2, 1 << 20) | {"moments.columns": varint(1 << 20), "moments.components": varint(2)}, "components"),
+    ],
+)  # fmt: skip
+def test_large_factors_and_sides_are_refused_before_they_are_allocated(
+    name: str, lies: dict[str, bytes], text: str
+) -> None:
+    seed = seed_runtime.open(io.BytesIO(forge(lies, streams=[name])))
+    tracemalloc.start()
+    with pytest.raises(LimitError, match=text):
+        seed.check()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 << 20
+
+
+def test_a_lane_must_end_where_it_began_even_if_nothing_is_coded_in_it() -> None:
+    # Four symbols of 1,024 slots each in eight lanes: 65536 // 1024 << 12, and the start of each.
+    states = [(64 << 12) + start for start in (2048, 1024, 0, 3072)] + [65536] * 4
+    lies = {"split/head.lanes": b"\3", "split/data_chunk.states": b"".join(map(u32, states))}
+    seed_runtime.open(io.BytesIO(forge(lies))).check()
+    lies["split/data_chunk.states"] = b"".join(map(u32, [*states[:7], 65537]))
+    with pytest.raises(FormatError, match="its lanes do not end where they began"):
+        seed_runtime.open(io.BytesIO(forge(lies))).check()
 
 
 def test_golden_inputs_share_one_limit() -> None:

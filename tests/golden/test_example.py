@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 import seed_runtime
-from seed_runtime import codecs, generator, limits
+from seed_runtime import codecs, generator, limits, skeleton
+from seed_runtime import skeleton_schema as schema
 from seed_runtime.cache import ModelCache
 from seed_runtime.format import dtypes, header, packing
 from tests.attacks import spec
@@ -99,7 +101,29 @@ def test_the_numbers_of_the_specification_are_those_of_the_code() -> None:
     }
 
 
-def _rows(text: str, pattern: str) -> list[tuple[int, Any]]:
-    import re
+def test_the_fields_that_skeletons_may_have_are_those_of_the_code() -> None:
+    rows = re.findall(r"^\| (\w+)Proto \| ([^;|]+)", spec.PATH.read_text(), re.MULTILINE)
+    written = {name: set(fields.strip().split(", ")) for name, fields in rows}
+    names = {"ValueInfo": "Value", "OperatorSetId": "Opset"}
+    for name, fields in written.items():
+        known = schema.MESSAGES[names.get(name, name)]
+        assert {field for field, _, _ in known.values()} == fields, name
+    assert {field for field, _, _ in schema.MESSAGES["MainGraph"].values()} == written["Graph"]
 
+
+def test_the_rules_for_skeletons_name_what_the_code_refuses() -> None:
+    text = " ".join(spec.rule_text("skeleton").split())
+    for name in (*schema.OPERATORS_REFUSED, *schema.ATTRIBUTES_REFUSED, skeleton.WEIGHTS_FILE):
+        assert name in text
+    assert all(f'"{domain}"' in text for domain in schema.DOMAINS)
+    assert f"multiple of {skeleton.ALIGNMENT}" in text
+    assert f"deeper than {schema.DEPTH_MAX}" in text
+    assert f"{schema.VALUES_MAX} inputs, {schema.VALUES_MAX} outputs" in text
+    assert f"{schema.OPSETS_MAX} opsets" in text
+    assert schema.FIELDS_MAX == 1 << 21
+    assert "2^21 fields" in text
+    assert f"at most {schema.TEXT_MAX} bytes" in text
+
+
+def _rows(text: str, pattern: str) -> list[tuple[int, Any]]:
     return [(int(number, 0), name) for number, name in re.findall(pattern, text)]

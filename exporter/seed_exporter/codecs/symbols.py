@@ -20,6 +20,8 @@ U8 = npt.NDArray[np.uint8]
 
 _STATES_SHARE = 0.0045
 """Of a stream's bytes, for the states of its lanes: the more lanes, the faster it decodes."""
+_LANES_CHEAP = 64
+"""Lanes whose 256 bytes are worth it in any stream of 100 thousand symbols."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +152,10 @@ def _cost(counts: npt.NDArray[np.int64]) -> float:
 
 
 def _lanes_log2(coded_bytes: float, symbols: int) -> int:
-    lanes = min(coded_bytes * _STATES_SHARE / 4, symbols)
-    return min(max(int(np.log2(max(lanes, 1))), 0), LANES_LOG2_MAX)
+    # A constant matrix has next to no bytes, and with one lane a step for each symbol: a million took 100 s.
+    least = min(symbols >> 11, max(_LANES_CHEAP, symbols >> 15))
+    lanes = max(min(coded_bytes * _STATES_SHARE / 4, symbols), least, 1)
+    return min(int(np.log2(lanes)), LANES_LOG2_MAX)
 
 
 def _head(

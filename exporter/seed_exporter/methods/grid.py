@@ -18,6 +18,8 @@ from seed_exporter.search import Found, RateModel, fit
 DEFAULT_RATIO: Final = 4.6
 """Against fp32: what no public model's task score notices (docs/benchmarks.md)."""
 LEAST_RATIO: Final = 4.05
+LOSSLESS_SHARE: Final = 0.5
+"""Of the source's bytes: a goal above it may leave room for every bit (random fp32 takes .84, ternary weights less)."""
 VECTOR_SHARE: Final = 0.1
 """Of the outputs' error may come from rounding biases and norms: they carry few bytes."""
 
@@ -28,6 +30,10 @@ def choose(trial: Trial, alive: Callable[[], None]) -> Choice:
     if not model.elements:
         codings = allocate.uniform(trial.graph, 1.0, VECTOR_BITS[-1])
         return Choice(codings, trial.goal is None or trial.size_of(codings) <= trial.goal)
+    if trial.goal is not None and trial.goal > LOSSLESS_SHARE * trial.source_bytes:
+        codings = allocate.lossless(trial.graph)
+        if trial.size_of(codings) <= trial.goal:
+            return Choice(codings)
     goal = trial.goal if trial.goal is not None else _default_goal(trial, model)
 
     def fitted(codings_at: Callable[[float], dict[str, Coding]], start: float | None = None) -> Found:

@@ -1,0 +1,99 @@
+"""How long an export without calibration takes on two cores: encoding at fixed steps, and search and self-check apart.
+
+Encoding is what `seed-export` does once it knows every step: quantize, class, code, build and write the file.
+The least of three tries counts, on the clock: anything else that ran meanwhile only adds.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from bench import measure, seeds, synthetic
+from bench.measure import Figures, Goal
+from seed_exporter import container, loaders
+from seed_exporter.encode import encode
+from seed_exporter.export import export
+from seed_exporter.graph import Graph
+from seed_runtime.format.header import Model
+
+CORES = 2
+COARSENESS = 0.45
+ENCODE_S, ENCODE_S_PER_M = 3.0, 0.1
+SEARCH_S_PER_M = 1.0
+SEARCHED = ("minilm6", "efflite0", "pprec", "magika")
+SEARCH_STEPS = ("reference", "search", "check", "footprint", "write")
+"""All that is neither loading nor the last encoding."""
+
+
+def run(quick: bool = False) -> Figures:
+    rows: list[Figures] = []
+    goals: list[Goal] = []
+    tries = 1 if quick else 3
+    shown = {"resnet50": ("ResNet-50's shapes", synthetic.resnet50)}
+    if not quick:
+        shown["gpt2"] = ("GPT-2's shapes", synthetic.gpt2)
+    with measure.scratch() as folder:
+        for title, make in shown.values():
+            measure.note(f"export time: {title}")
+            rows.append(_encoded(title, make(), folder, tries))
+        for name in SEARCHED[2:] if quick else SEARCHED:
+            rows.append(_exported(name, folder, tries))
+    for row in rows:
+        millions = row["parameters"] / 1e6
+        allowed = ENCODE_S + ENCODE_S_PER_M * millions
+        goals.append(Goal(f"{row['title']}: encoding", row["encode_s"], measure.rounded(allowed), "s"))
+        if "search_s" in row:
+            goals.append(
+                Goal(f"{row['title']}: search and self-check", row["search_s"] / millions, SEARCH_S_PER_M, "s/M")
+            )
+    return {"rows": rows, "goals": [goal.as_json() for goal in goals], "load": measure.load()}
+
+
+def _encoded(title: str, graph: Graph, folder: Path, tries: int) -> Figures:
+    codings = seeds.codings_at(graph, COARSENESS)
+    model = Model("bench", 1, container.MIN_RUNTIME, graph.parameters, graph.distinct_bytes)
+    seconds = []
+    for _ in range(tries):
+        start = time.perf_counter()
+        streams = encode(graph, codings, jobs=CORES)
+        container.build(graph, streams, model).write(folder / "bench.seed")
+        seconds.append(time.perf_counter() - start)
+    return {
+        "title": title,
+        "parameters": graph.parameters,
+        "encode_s": measure.rounded(min(seconds)),
+        "encode_s_per_m": measure.rounded(min(seconds) / graph.parameters * 1e6),
+    }
+
+
+def _exported(name: str, folder: Path, tries: int) -> Figures:
+    from bench.public import MODELS, cache_folder
+
+    measure.note(f"export time: {name}")
+    source = MODELS[name].prepare(cache_folder())
+    row = _encoded(name, loaders.load(source), folder, tries)
+    best = min((export(source, output=folder / "bench.seed").seconds for _ in range(tries)), key=_search)
+    steps = {step: measure.rounded(seconds) for step, seconds in best.items()}
+    return row | {"search_s": measure.rounded(_search(best)), "steps": steps}
+
+
+def _search(seconds: dict[str, float]) -> float:
+    return sum(seconds.get(step, 0.0) for step in SEARCH_STEPS)
+
+
+def table(figures: Figures) -> list[str]:
+    lines = [
+        "| model | parameters | encoding | per million | search and self-check | per million | of which footprint |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in figures["rows"]:
+        millions = row["parameters"] / 1e6
+        apart = "| | | |"
+        if "search_s" in row:
+            footprint = row["steps"].get("footprint", 0.0)
+            apart = f"| {row['search_s']:.1f} s | {row['search_s'] / millions:.2f} s | {footprint:.1f} s |"
+        lines.append(
+            f"| {row['title']} | {millions:.2f} M | {row['encode_s']:.2f} s | **{row['encode_s_per_m']:.3f} s** {apart}"
+        )
+    return lines

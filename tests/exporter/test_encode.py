@@ -1,0 +1,179 @@
+"""Weights and codings in, streams out, and the same weights back from the device's decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from seed_exporter import allocate, encode
+from seed_exporter.allocate import Coding
+from seed_exporter.graph import Graph
+from seed_exporter.loaders import load
+from seed_runtime.format.dtypes import BY_NAME
+from tests.exporter.exporting import decoded, graph_of, holding, tensor
+
+# Everything that a model can hold: random bits are NaN payloads, denormals and infinities as well.
+TYPES = sorted(set(BY_NAME) - {"bool"})
+
+
+def bits(dtype: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    kind = BY_NAME[dtype]
+    size = kind.size(int(np.prod(shape)))
+    data = rng.integers(0, 256, size, np.uint8)
+    if kind.bits < 8 and int(np.prod(shape)) % 2:
+        data[-1] &= 0x0F
+    return data.view(kind.storage)
+
+
+def check_exact(graph: Graph, codings: Mapping[str, Coding], folder: Path) -> None:
+    back = decoded(graph, codings, folder)
+    assert back.keys() == graph.weights.keys()
+    for name, weight in graph.weights.items():
+        assert back[name].tobytes() == weight.data.tobytes(), name
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", [(48, 80), (777,), (3, 5, 7, 11)])
+def test_lossless_keeps_every_bit_of_every_type(
+    dtype: str, shape: tuple[int, ...], rng: np.random.Generator, tmp_path: Path
+) -> None:
+    graph = load(holding(tensor("w", BY_NAME[dtype].code, shape, bits(dtype, shape, rng))))
+    check_exact(graph, allocate.lossless(graph), tmp_path)
+
+
+def test_lossless_keeps_booleans_and_all_types_side_by_side(rng: np.random.Generator, tmp_path: Path) -> None:
+    tensors = [tensor(dtype, BY_NAME[dtype].code, (31, 33), bits(dtype, (31, 33), rng)) for dtype in TYPES]
+    tensors.append(tensor("bool", TensorProto.BOOL, (500,), rng.integers(0, 2, 500, np.uint8)))
+    graph = load(holding(*tensors))
+    check_exact(graph, allocate.lossless(graph), tmp_path)
+
+
+def test_lossless_keeps_named_special_values(tmp_path: Path) -> None:
+    info = np.finfo(np.float32)
+    special = [np.inf, -np.inf, 0.0, -0.0, info.max, info.min, info.tiny, info.smallest_subnormal, 1.0]
+    values = np.array(special * 20, np.float32)
+    payloads = np.array([0x7FC00001, 0xFFC12345, 0x7F800001, 0xFF800001] * 20, np.uint32).view(np.float32)
+    graph = graph_of(values=values, payloads=payloads)
+    check_exact(graph, allocate.lossless(graph), tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "uint8", "float64", "int64"])
+@pytest.mark.parametrize("fill", [0, 1])
+def test_zero_and_constant_tensors_take_next_to_nothing(dtype: str, fill: int, tmp_path: Path) -> None:
+    data = np.full((256, 256), fill, BY_NAME[dtype].storage)
+    graph = load(holding(tensor("w", BY_NAME[dtype].code, (256, 256), data)))
+    codings = allocate.uniform(graph, 0.1, 10)
+    if codings["w"].codec != "grid":  # a constant matrix is quantized as any other
+        check_exact(graph, codings, tmp_path)
+    check_exact(graph, allocate.lossless(graph), tmp_path)
+    for chosen in (codings, allocate.lossless(graph)):
+        assert sum(stream.size for stream in encode.encode(graph, chosen, jobs=1)) < 1000
+
+
+def test_denormal_and_huge_matrices_survive_the_default_codings(rng: np.random.Generator, tmp_path: Path) -> None:
+    noise = rng.standard_normal((40, 40))
+    arrays = {
+        "denormal": (noise * 1e-41).astype(np.float32),
+        "huge": (noise * 1e37).astype(np.float32),
+        "double": noise * 1e300,
+        "plain": noise.astype(np.float32),
+    }
+    graph = graph_of(**arrays)
+    back = decoded(graph, allocate.uniform(graph, 0.05, 23), tmp_path)
+    for name in ("denormal", "huge", "double"):
+        assert back[name].tobytes() == arrays[name].tobytes()
+    assert np.abs(back["plain"] - arrays["plain"]).max() <= 0.03
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 63, 64, 65, 1023])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+def test_tiny_tensors_come_back_at_any_length(
+    count: int, dtype: type, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    graph = graph_of(w=rng.standard_normal(count).astype(dtype), other=np.ones(40, np.float32))
+    check_exact(graph, allocate.lossless(graph), tmp_path)
+
+
+def test_a_matrix_that_rounds_to_nothing_decodes_to_zeros(rng: np.random.Generator, tmp_path: Path) -> None:
+    graph = graph_of(w=rng.standard_normal((64, 64)).astype(np.float32))
+    codings = {"w": Coding("grid", step=1e3)}
+    (stream,) = encode.encode(graph, codings, jobs=1)
+    assert stream.size < 150
+    assert stream.entropy_bits == 0
+    assert not decoded(graph, codings, tmp_path)["w"].any()
+
+
+def test_dead_matrices_among_live_ones_keep_their_place(rng: np.random.Generator, tmp_path: Path) -> None:
+    arrays = {name: rng.standard_normal((40, 40)).astype(np.float32) for name in "abcd"}
+    arrays["d"][:, 7] = arrays["d"][9] = 0
+    graph = graph_of(**arrays)
+    codings = {name: Coding("grid", step=step) for name, step in zip("abcd", (1e3, 0.125, 1e3, 0.125), strict=True)}
+    back = decoded(graph, codings, tmp_path)
+    for name, coding in codings.items():
+        assert np.array_equal(back[name], np.rint(arrays[name] / coding.step) * np.float32(coding.step)), name
+
+
+@pytest.mark.parametrize("length", [3_000_000, 3_000_017])
+def test_vectors_of_millions_break_no_limit(length: int, rng: np.random.Generator, tmp_path: Path) -> None:
+    values = rng.standard_normal(length // 100 + 1, np.float32).repeat(100)[:length]
+    graph = load(holding(tensor("w", TensorProto.FLOAT, (length,), values)))
+    for codings in (allocate.lossless(graph), allocate.uniform(graph, 0.1, 7)):
+        # 3,000,017 is prime: no rows and columns.
+        assert codings["w"].codec == ("split" if length == 3_000_000 else "raw")
+    check_exact(graph, allocate.lossless(graph), tmp_path)
+
+
+def test_weights_of_one_codec_and_type_share_a_stream(rng: np.random.Generator) -> None:
+    noise = rng.standard_normal((40, 40))
+    graph = graph_of(
+        a=noise.astype(np.float32), b=noise.astype(np.float16), c=(2 * noise).astype(np.float32), d=np.arange(90)
+    )
+    streams = encode.encode(graph, allocate.lossless(graph), jobs=1)
+    assert [(stream.codec, sorted(stream.names)) for stream in streams] == [
+        ("raw", ["d"]), ("split", ["b"]), ("split", ["a", "c"]),
+    ]  # fmt: skip
+    # Steps make symbols alike whatever the type was.
+    codings = {name: Coding("grid", step=0.1) for name in "abc"} | {"d": Coding("raw")}
+    assert [stream.codec for stream in encode.encode(graph, codings, jobs=1)] == ["raw", "grid"]
+    assert sorted(encode.order_of(streams)) == ["a", "b", "c", "d"]
+
+
+def test_a_stream_that_would_outgrow_its_limit_becomes_two(
+    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = {f"w{index}": rng.standard_normal((40, 40)).astype(np.float32) for index in range(5)}
+    graph = graph_of(**arrays)
+    monkeypatch.setattr(encode, "STREAM_SYMBOLS_MAX", 3300)
+    streams = encode.encode(graph, allocate.lossless(graph), jobs=1)
+    assert [len(stream.names) for stream in streams] == [2, 2, 1]
+    check_exact(graph, allocate.lossless(graph), tmp_path)
+
+
+def test_progress_counts_every_element_once(rng: np.random.Generator) -> None:
+    graph = graph_of(w=rng.standard_normal((64, 64)).astype(np.float32), i=np.arange(100))
+    seen: list[int] = []
+    encode.encode(graph, allocate.uniform(graph, 0.1, 10), jobs=1, progress=seen.append)
+    assert sum(seen) == graph.parameters
+
+
+@pytest.mark.parametrize("method", ["lossless", "uniform", "lowrank", "published"])
+def test_more_jobs_give_the_same_bytes(method: str, rng: np.random.Generator) -> None:
+    arrays = {f"w{index}": rng.standard_normal((96, 64)).astype(np.float32) for index in range(6)}
+    arrays["low"] = (rng.standard_normal((200, 4)) @ rng.standard_normal((4, 200))).astype(np.float32)
+    graph = graph_of(**arrays)
+
+    def chunks(jobs: int) -> list[list[bytes]]:
+        codings = allocate.uniform(graph, 0.05, 10)
+        if method == "lossless":
+            codings = allocate.lossless(graph)
+        elif method == "lowrank":
+            codings = allocate.with_lowrank(graph, codings, list(arrays), jobs)
+        elif method == "published":
+            codings = allocate.published(graph, 30_000, 10)
+        return [stream.chunks for stream in encode.encode(graph, codings, jobs=jobs)]
+
+    assert chunks(1) == chunks(2)

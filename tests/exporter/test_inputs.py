@@ -1,0 +1,157 @@
+"""Inputs that a model accepts: generated ones, and the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from seed_exporter import inputs, loaders
+from seed_exporter.inputs import CALLS_MAX
+from seed_runtime.backends import Feeds, TensorSpec
+from seed_runtime.errors import InputError, UnsupportedError
+from seed_runtime.golden import Golden, Recipe
+from tests.exporter.exporting import layers, of_nodes
+
+X = TensorSpec("x", "float32", ("batch", 4))
+
+
+def table(rows: int, code: int = TensorProto.INT64) -> onnx.ModelProto:
+    """ids -> rows of a table, cast on the way."""
+    nodes = [
+        helper.make_node("Cast", ["ids"], ["wide"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "wide"], ["y"]),
+    ]
+    weights = [numpy_helper.from_array(np.ones((rows, 16), np.float32), "table")]
+    return of_nodes(
+        nodes,
+        weights,
+        [helper.make_tensor_value_info("ids", code, ["batch", "length"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", "length", 16])],
+    )
+
+
+def accepting(suits: Callable[[Feeds], bool]) -> Callable[[Feeds], Any]:
+    def runs(feeds: Feeds) -> None:
+        if not suits(feeds):
+            raise InputError("this doesn't suit")
+
+    return runs
+
+
+def found(
+    model: onnx.ModelProto, *specs: TensorSpec, suits: Callable[[Feeds], bool] = lambda _: True
+) -> tuple[Recipe, ...]:
+    return inputs.recipes(loaders.load(model), specs, accepting(suits))
+
+
+def readable(recipes: tuple[Recipe, ...]) -> bool:
+    """Whether a device accepts them as a golden sample's."""
+    return Golden.unpack(Golden(1, recipes, ()).pack()).inputs == recipes
+
+
+def test_a_free_batch_is_one_and_floats_are_normal(rng: np.random.Generator) -> None:
+    (recipe,) = found(layers(rng, 4, 8), X)
+    values = recipe.array(1)
+    assert (values.dtype, values.shape) == (np.float32, (1, 4))
+    assert readable((recipe,))
+
+
+def test_free_sizes_grow_together_until_the_model_takes_them(rng: np.random.Generator) -> None:
+    spec = TensorSpec("x", "float32", ("batch", 3, "height", None))
+    (recipe,) = found(layers(rng, 4, 8), spec, suits=lambda feeds: feeds["x"].shape[2] >= 60)
+    assert recipe.dims == (1, 3, 64, 64)
+
+
+def test_equal_names_get_equal_sizes(rng: np.random.Generator) -> None:
+    specs = (TensorSpec("a", "int64", ("N", "length")), TensorSpec("mask", "int64", ("N", "length")))
+    first, mask = found(layers(rng, 4, 8), *specs)
+    assert first.dims == mask.dims == (1, 16)
+    assert set(mask.array(1).ravel().tolist()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("code", "dtype", "rows", "most"),
+    [
+        (TensorProto.INT64, "int64", 300, 300),
+        (TensorProto.INT32, "int32", 50_000, 50_000),
+        (TensorProto.UINT8, "uint8", 257, 256),
+        (TensorProto.INT8, "int8", 1000, 128),
+        (TensorProto.UINT8, "uint8", 100, 100),
+    ],
+)
+def test_indices_stay_within_their_table_and_their_type(code: int, dtype: str, rows: int, most: int) -> None:
+    (recipe,) = found(table(rows, code), TensorSpec("ids", dtype, ("batch", "length")))
+    assert (recipe.a, recipe.b) == (0, most)
+    assert readable((recipe,))
+    wide = Recipe(recipe.kind, recipe.dtype, (4096,), recipe.a, recipe.b).array(3)
+    assert wide.min() >= 0
+    assert most * 0.8 < int(wide.max()) < most
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"])
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3), ("batch", "n")])
+def test_every_integer_type_gets_a_recipe_that_a_device_can_make(
+    dtype: str, shape: tuple[Any, ...], rng: np.random.Generator
+) -> None:
+    recipes = found(layers(rng, 4, 8), TensorSpec("v", dtype, shape))
+    assert readable(recipes)
+    assert recipes[0].array(5).dtype == np.dtype(dtype if dtype != "bool" else np.uint8)
+
+
+def test_a_model_that_no_generated_input_suits_asks_for_real_ones(rng: np.random.Generator) -> None:
+    with pytest.raises(UnsupportedError, match="give real ones with --calib"):
+        found(layers(rng, 4, 8), X, suits=lambda _: False)
+
+
+def test_the_same_seed_gives_the_same_feeds(rng: np.random.Generator) -> None:
+    specs = (X, TensorSpec("z", "float32", (1, 4)))
+    recipes = found(layers(rng, 4, 8), *specs)
+    one, two, three = (inputs.arrays(specs, recipes, seed) for seed in (1, 1, 2))
+    assert np.array_equal(one["x"], two["x"])
+    assert not np.array_equal(one["x"], three["x"])
+    assert not np.array_equal(one["x"], one["z"])
+
+
+# Data files
+
+
+def npz(folder: Path, **arrays: np.ndarray) -> Path:
+    np.savez(folder / "calib.npz", **arrays)
+    return folder / "calib.npz"
+
+
+def test_one_axis_more_counts_calls_and_labels_are_passed_by(tmp_path: Path, rng: np.random.Generator) -> None:
+    x = rng.standard_normal((5, 2, 4)).astype(np.float32)
+    calls = inputs.from_file(npz(tmp_path, x=x, labels=np.arange(5)), [X])
+    assert len(calls) == 5
+    for call, expected in zip(calls, x, strict=True):
+        assert np.array_equal(call["x"], expected)
+
+
+def test_no_more_calls_are_read_than_are_compared(tmp_path: Path) -> None:
+    assert len(inputs.from_file(npz(tmp_path, x=np.zeros((CALLS_MAX + 9, 1, 4), np.float32)), [X])) == CALLS_MAX
+
+
+@pytest.mark.parametrize(
+    ("arrays", "problem"),
+    [
+        ({"y": np.zeros((1, 4), np.float32)}, "no input 'y'"),
+        ({"labels": np.zeros(3)}, "'x' is missing"),
+        ({"x": np.zeros((1, 5), np.float32)}, "x: float32"),
+        ({"x": np.zeros((1, 4), np.int32)}, "x: float32"),
+    ],
+)
+def test_data_for_another_model_is_refused(arrays: dict[str, np.ndarray], problem: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=problem):
+        inputs.from_file(npz(tmp_path, **arrays), [X])
+
+
+def test_a_missing_data_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.npz"):
+        inputs.from_file(tmp_path / "none.npz", [X])

@@ -1,0 +1,153 @@
+"""What `--method` chooses: sizes that were asked for are kept and used, and the published method for comparison."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from seed_exporter import fidelity, loaders
+from seed_exporter.graph import Graph
+from seed_exporter.loaders.runnable import to_model_file
+from seed_exporter.methods import METHODS, Choice, Trial
+from tests.exporter.exporting import NOBODY, dense, graph_of, layers
+
+FRONT = 400
+
+
+def trial_of(model: onnx.ModelProto | Graph, folder: Path, goal: int | None = None) -> Trial:
+    graph = model if isinstance(model, Graph) else loaders.load(model)
+    (folder / "original").mkdir()
+    to_model_file(graph, folder / "original")
+    (spec,) = graph.model.graph.input
+    dims = [dim.dim_value or 16 for dim in spec.type.tensor_type.shape.dim]
+    code = onnx.helper.tensor_dtype_to_np_dtype(spec.type.tensor_type.elem_type)
+    feeds = [{spec.name: np.random.default_rng(5).standard_normal(dims).astype(code)}]
+    expected = fidelity.run_all(folder / "original", feeds)
+    return Trial(graph, NOBODY, FRONT, goal, feeds, expected, folder, jobs=2)
+
+
+def choose(method: str, trial: Trial) -> Choice:
+    return METHODS[method](trial, lambda: None)
+
+
+@pytest.fixture
+def model(rng: np.random.Generator) -> onnx.ModelProto:
+    return layers(rng, 96, 160, 160, 40)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.1, 0.2, 0.4])
+def test_grid_keeps_a_goal_and_uses_it(share: float, model: onnx.ModelProto, tmp_path: Path) -> None:
+    trial = trial_of(model, tmp_path)
+    goal = int(share * trial.source_bytes)
+    chosen = choose("grid", Trial(**{**vars(trial), "goal": goal}))
+    assert chosen.met
+    assert 0.97 * goal <= trial.size_of(chosen.codings) <= goal
+
+
+def test_a_goal_below_the_graph_itself_is_not_met(model: onnx.ModelProto, tmp_path: Path) -> None:
+    assert not choose("grid", trial_of(model, tmp_path, goal=500)).met
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_the_default_is_four_times_smaller_than_fp32_and_spends_what_that_leaves(
+    dtype: type, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    trial = trial_of(layers(rng, 96, 160, 160, 40, dtype=dtype), tmp_path)
+    size = trial.size_of(choose("grid", trial).codings)
+    assert 4.0 <= 4 * trial.graph.parameters / size <= 4.8
+
+
+def test_the_default_stays_four_times_smaller_where_vectors_want_every_bit(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    # Large biases that the next layer takes away again: their rounding is all that is left of the outputs.
+    sizes = (64, 512, 64)
+    matrices = [rng.standard_normal((a, b)) / 8 for a, b in pairwise(sizes)]
+    bias = 1e4 * (1 + rng.random(512))
+    model = dense(matrices, [bias, -np.maximum(bias, 0) @ matrices[1]])
+    trial = trial_of(model, tmp_path)
+    chosen = choose("grid", trial)
+    assert trial.source_bytes / trial.size_of(chosen.codings) >= 4
+
+
+def test_vectors_get_the_bits_that_the_outputs_need(rng: np.random.Generator, tmp_path: Path) -> None:
+    trial = trial_of(layers(rng, 96, 160, 40), tmp_path, goal=12_000)
+    coarse = choose("grid", trial).codings["b0"].mantissa_bits
+    fine = choose("grid", Trial(**{**vars(trial), "goal": 60_000})).codings["b0"].mantissa_bits
+    assert coarse is not None
+    assert coarse < (23 if fine is None else fine)
+
+
+def test_what_factors_save_buys_finer_steps(rng: np.random.Generator, tmp_path: Path) -> None:
+    low = rng.standard_normal((128, 4)) @ rng.standard_normal((4, 128)) / 22
+    model = dense([low, rng.standard_normal((128, 64)) / 11], [np.zeros(128) + 0.1, np.zeros(64)])
+    goal = 10_000
+    trial = trial_of(model, tmp_path, goal)
+    chosen = choose("grid", trial)
+    assert chosen.codings["w0"].codec == "lowrank"
+    assert chosen.met
+    assert 0.97 * goal <= trial.size_of(chosen.codings) <= goal
+
+
+def test_factors_that_cost_more_than_they_save_are_left_out(rng: np.random.Generator, tmp_path: Path) -> None:
+    # So small that the tables of one more stream outweigh the gain, or nearly so.
+    low = rng.standard_normal((48, 3)) @ rng.standard_normal((3, 48)) / 10
+    trial = trial_of(dense([low, low.T + 0.1], [np.zeros(48), np.zeros(48)]), tmp_path)
+    chosen = choose("grid", trial)
+    plain = {
+        name: type(coding)("grid", step=coding.step) if coding.codec == "lowrank" else coding
+        for name, coding in chosen.codings.items()
+    }
+    assert trial.size_of(chosen.codings) <= trial.size_of(plain)
+
+
+def test_a_model_of_integers_is_kept_exactly_and_may_miss_a_goal(rng: np.random.Generator, tmp_path: Path) -> None:
+    graph = graph_of(codes=rng.integers(-128, 127, (64, 256)).astype(np.int8), scales=rng.random(256, np.float32))
+    trial = trial_of(graph, tmp_path)
+    chosen = choose("grid", trial)
+    assert chosen.met
+    assert all(coding.mantissa_bits is None for coding in chosen.codings.values())
+    assert not choose("grid", Trial(**{**vars(trial), "goal": 4000})).met
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25])
+def test_the_published_method_is_worse_than_grid_at_equal_size(
+    share: float, model: onnx.ModelProto, tmp_path: Path
+) -> None:
+    trial = trial_of(model, tmp_path)
+    goal = int(share * trial.source_bytes)
+    trial = Trial(**{**vars(trial), "goal": goal})
+    published, grid = choose("moments", trial), choose("grid", trial)
+    assert published.met
+    assert trial.size_of(published.codings) <= goal
+    assert {published.codings[f"w{index}"].codec for index in range(3)} == {"moments"}
+    errors = [trial.error_of(chosen.codings) for chosen in (published, grid)]
+    assert errors[0] > 3 * errors[1]
+
+
+def test_the_published_method_without_a_goal_meets_it(rng: np.random.Generator, tmp_path: Path) -> None:
+    assert choose("moments", trial_of(layers(rng, 40, 40), tmp_path)).met
+
+
+def test_a_goal_that_leaves_room_for_every_bit_gets_every_bit(model: onnx.ModelProto, tmp_path: Path) -> None:
+    trial = trial_of(model, tmp_path)
+    chosen = choose("grid", Trial(**{**vars(trial), "goal": int(0.95 * trial.source_bytes)}))
+    assert chosen.met
+    assert trial.error_of(chosen.codings) == 0
+
+
+def test_lossless_keeps_everything_whatever_the_goal(model: onnx.ModelProto, tmp_path: Path) -> None:
+    trial = trial_of(model, tmp_path)
+    chosen = choose("lossless", trial)
+    assert trial.error_of(chosen.codings) == 0
+    assert trial.size_of(chosen.codings) < trial.source_bytes
+
+
+def test_signs_of_life_come_during_the_search(model: onnx.ModelProto, tmp_path: Path) -> None:
+    calls: list[None] = []
+    METHODS["grid"](trial_of(model, tmp_path, goal=30_000), lambda: calls.append(None))
+    assert calls

@@ -37,8 +37,7 @@ def run(quick: bool = False) -> Figures:
         for title, make in shown.values():
             measure.note(f"export time: {title}")
             rows.append(_encoded(title, make(), folder, tries))
-        for name in SEARCHED[2:] if quick else SEARCHED:
-            rows.append(_exported(name, folder, tries))
+        rows += [_exported(name, folder, tries) for name in (SEARCHED[2:] if quick else SEARCHED)]
     for row in rows:
         millions = row["parameters"] / 1e6
         allowed = ENCODE_S + ENCODE_S_PER_M * millions

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import seed_runtime
-from bench import measure, seeds
+from bench import chart, measure, seeds
 from bench.measure import Figures, Goal
 from seed_exporter import allocate, loaders
 from seed_exporter.floats import as_float32
@@ -56,13 +56,12 @@ def run(quick: bool = False) -> Figures:
 
 def _goals(row: Figures) -> list[Goal]:
     title = row["model"] if row["kind"] == "as it is" else f"{row['model']} as {row['kind']}"
-    goals = [
+    return [
         Goal(f"{title}: bytes, of the best of {', '.join(row['peers'])}",
              row["seed_bytes"] / min(row["peers"].values()), 1, "x"),
         Goal(f"{title}: decoding, times xz's speed", row["times_xz"], 1, "x", least=True),
         Goal(f"{title}: weights bit by bit the same", float(row["exact"]), 1, "", least=True),
     ]  # fmt: skip
-    return goals
 
 
 def _measured(graph: Graph) -> Figures:
@@ -228,3 +227,12 @@ def table(figures: Figures) -> list[str]:
             f"| {row['ratio']:.3f}x | {row['seed_mb_per_s']:.0f} MB/s | {row['xz_mb_per_s']:.0f} MB/s |"
         )
     return lines
+
+
+def charts(figures: Figures) -> dict[str, str]:
+    groups = {}
+    for row in figures["rows"]:
+        title = row["model"] if row["kind"] == "as it is" else f"{row['model']} {row['kind']}"
+        sizes = {"seed": row["seed_bytes"], **row["peers"]}
+        groups[title] = {name: 100 * size / row["bytes"] for name, size in sizes.items()}
+    return {"lossless": chart.bars("Lossless: bytes left, % of the weights", groups, "%")}

@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 
 import seed_runtime
-from bench import measure, seeds, synthetic
+from bench import chart, measure, seeds, synthetic
 from bench.measure import Figures, Goal
 from seed_exporter import encode as encoder
 from seed_exporter.export import export
@@ -271,3 +271,14 @@ def table(figures: Figures) -> list[str]:
                 f"peak {row[f'{kind}_at_plan_peak_mib']:.1f} MiB | exit {row[f'{kind}_at_half']} |"
             )
     return lines
+
+
+def charts(figures: Figures) -> dict[str, str]:
+    groups = {
+        f"{row['parameters'] / 1e6:,.0f} M parameters": {
+            "assembled weights": row["weights_bytes"] / MIB,
+            "peak of assembling them": row["peak_mib"],
+        }
+        for row in figures["rows"]
+    }
+    return {"memory": chart.bars("Memory of assembling, MiB (logarithmic)", groups, "MiB", logarithmic=True)}

@@ -75,7 +75,9 @@ def write_int8(codes: Mapping[str, np.ndarray], path: Path) -> None:
     path.write_bytes(b"".join(array.tobytes() for array in codes.values()))
 
 
-def dequantize_int8(shapes: Mapping[str, tuple[int, int]], scales: Mapping[str, np.ndarray], source: Path, target: Path) -> None:
+def dequantize_int8(
+    shapes: Mapping[str, tuple[int, int]], scales: Mapping[str, np.ndarray], source: Path, target: Path
+) -> None:
     """Plain int8 codes to float32 weights in a file, a scale per row, as fast as NumPy does it.
 
     In windows of about 64 Ki, which stay in the cache between the product and the write: whole tensors take twice

@@ -7,24 +7,19 @@ stand beside them. `--method lossless` must give outputs that are the same bit b
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 import seed_runtime
-from bench import measure
+from bench import chart, measure, seeds
 from bench.measure import Figures, Goal
+from seed_exporter import allocate, loaders
 from seed_exporter.export import Options, export
 
-TARGETS = {"minilm6": (6, 8, 10, 12), "efflite0": (6, 8, 10)}
+TARGETS = {"minilm6": (6, 8, 12), "efflite0": (6, 8, 10)}
 """Ratios of the curve, beside the default."""
-CURVE_SAMPLES = 250
 LOSS = 0.01
 """Of the original's score."""
-SAMPLES = {"smollm2": 12}
+SAMPLES = {"magika": 400, "minilm6": 400, "pprec": 200, "smollm2": 12}
 """Fewer than the harness's own where a whole score takes minutes."""
 QUICK_SAMPLES = 24
 REAL_INPUTS = 4
@@ -40,11 +35,13 @@ def run(quick: bool = False) -> Figures:
     with measure.scratch() as folder:
         for name in names:
             limit = QUICK_SAMPLES if quick else SAMPLES.get(name)
-            row = _default(name, folder, limit)
+            subject = _Subject(name, folder, limit)
+            row = {"model": name, **subject.point(Options()), "identical": subject.lossless_is_identical()}
             rows.append(row)
             goals += _goals(row)
-        for name in () if quick else TARGETS:
-            curves.append({"model": name, "points": _curve(name, folder)})
+            if name in TARGETS:
+                points = [subject.point(Options(target=float(target))) for target in TARGETS[name]]
+                curves.append({"model": name, "points": [row, *points]})
     return {"rows": rows, "curves": curves, "goals": [goal.as_json() for goal in goals]}
 
 
@@ -57,68 +54,58 @@ def _goals(row: Figures) -> list[Goal]:
     ]
 
 
-def _default(name: str, folder: Path, limit: int | None) -> Figures:
-    from bench.public import MODELS, cache_folder, onnx_run
+class _Subject:
+    """One model, its original scored once."""
 
-    model, cache = MODELS[name], cache_folder()
-    source = model.prepare(cache)
-    measure.note(f"quality: {name}: scoring the original")
-    original = model.score(cache, onnx_run(source), limit)
-    point = _point(name, folder, Options(), original, limit)
-    measure.note(f"quality: {name}: lossless")
-    exact = _assembled(source, folder, Options(method="lossless"))
-    inputs = model.inputs(cache, REAL_INPUTS, "test")
-    return {"model": name, **point, "identical": _identical(source, exact, inputs)}
+    def __init__(self, name: str, folder: Path, limit: int | None) -> None:
+        from bench.public import MODELS, cache_folder, onnx_run
 
+        self._name, self._folder, self._limit = name, folder, limit
+        self._model, self._cache = MODELS[name], cache_folder()
+        self._source = self._model.prepare(self._cache)
+        measure.note(f"quality: {name}: scoring the original")
+        self._original = self._model.score(self._cache, onnx_run(self._source), limit)
 
-def _curve(name: str, folder: Path) -> list[Figures]:
-    from bench.public import MODELS, cache_folder, onnx_run
+    def point(self, options: Options) -> Figures:
+        """Size and score of the seed that these options make."""
+        from bench.public import onnx_run
 
-    model, cache = MODELS[name], cache_folder()
-    original = model.score(cache, onnx_run(model.prepare(cache)), CURVE_SAMPLES)
-    options = [Options()] + [Options(target=float(target)) for target in TARGETS[name]]
-    return [_point(name, folder, option, original, CURVE_SAMPLES) for option in options]
+        wanted = f"{options.target:g}x" if options.target else "the default"
+        measure.note(f"quality: {self._name} at {wanted}: exporting")
+        result = export(self._source, output=self._folder / "model.seed", options=options)
+        model = self._assembled(result.path)
+        measure.note(f"quality: {self._name} at {wanted}: scoring")
+        score = self._model.score(self._cache, onnx_run(model), self._limit)
+        compared = self._model.compare(self._original, score)
+        return {
+            "target": options.target,
+            "bytes": result.bytes,
+            "ratio": measure.rounded(result.ratio),
+            "bits_per_weight": measure.rounded(result.bits_per_weight),
+            "compare": {key: measure.rounded(value) for key, value in compared.items()},
+        }
 
+    def lossless_is_identical(self) -> bool:
+        """Whether outputs on real inputs are, byte by byte, those of the original.
 
-def _point(name: str, folder: Path, options: Options, original: Any, limit: int | None) -> Figures:
-    from bench.public import MODELS, cache_folder, onnx_run
+        One thread: with more, ONNX Runtime may add in another order from run to run.
+        """
+        from bench.public import onnx_run
 
-    model, cache = MODELS[name], cache_folder()
-    wanted = f"{options.target:g}x" if options.target else "the default"
-    measure.note(f"quality: {name} at {wanted}: exporting")
-    path = folder / "model.seed"
-    result = export(model.prepare(cache), output=path, options=options)
-    target = folder / "assembled"
-    seed_runtime.open(path).assemble(target)
-    measure.note(f"quality: {name} at {wanted}: scoring")
-    compared = model.compare(original, model.score(cache, onnx_run(target / "model.onnx"), limit))
-    shutil.rmtree(target)
-    return {
-        "target": options.target,
-        "bytes": result.bytes,
-        "ratio": measure.rounded(result.ratio),
-        "bits_per_weight": measure.rounded(result.bits_per_weight),
-        "compare": {key: measure.rounded(value) for key, value in compared.items()},
-    }
+        measure.note(f"quality: {self._name}: lossless")
+        graph = loaders.load(self._source)
+        made = seeds.make(graph, allocate.lossless(graph), self._folder / "exact.seed")
+        first, second = onnx_run(self._source, threads=1), onnx_run(self._assembled(made.path), threads=1)
+        return all(
+            a.tobytes() == b.tobytes()
+            for feeds in self._model.inputs(self._cache, REAL_INPUTS, "test")
+            for a, b in zip(first(feeds), second(feeds), strict=True)
+        )
 
-
-def _assembled(source: Path, folder: Path, options: Options) -> Path:
-    path, target = folder / "exact.seed", folder / "exact"
-    export(source, output=path, options=options)
-    shutil.rmtree(target, ignore_errors=True)
-    seed_runtime.open(path).assemble(target)
-    return target / "model.onnx"
-
-
-def _identical(source: Path, exact: Path, inputs: Sequence[dict[str, np.ndarray]]) -> bool:
-    """Outputs byte by byte. One thread: with more, ONNX Runtime may add in another order from run to run."""
-    from bench.public import onnx_run
-
-    first, second = onnx_run(source, threads=1), onnx_run(exact, threads=1)
-    return all(
-        a.tobytes() == b.tobytes() for feeds in inputs for a, b in zip(first(feeds), second(feeds), strict=True)
-    )
-
+    def _assembled(self, path: Path) -> Path:
+        target = self._folder / "assembled"
+        seed_runtime.open(path).assemble(target)
+        return target / "model.onnx"
 
 
 def distance(compared: Figures) -> str:
@@ -141,7 +128,8 @@ def table(figures: Figures) -> list[str]:
             f"| {'identical' if row['identical'] else 'DIFFERENT'} |"
         )
     for curve in figures["curves"]:
-        lines += ["", f"{curve['model']} at other sizes, {CURVE_SAMPLES} samples:", ""]
+        samples = curve["points"][0]["compare"]["n"]
+        lines += ["", f"{curve['model']} at other sizes, {samples} samples:", ""]
         lines += ["| seed | ratio | bits/weight | original | seed's | beside it |", "|--:|--:|--:|--:|--:|---|"]
         for point in curve["points"]:
             compared = point["compare"]
@@ -150,3 +138,16 @@ def table(figures: Figures) -> list[str]:
                 f"| {compared['original']:.4f} | {compared['candidate']:.4f} | {distance(compared)} |"
             )
     return lines
+
+
+def charts(figures: Figures) -> dict[str, str]:
+    """How far from the original, over the ratio: what the scores are too coarse to show."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for curve in figures["curves"]:
+        measured = "cosine" if "cosine" in curve["points"][0]["compare"] else "agreement"
+        series[f"{curve['model']}, {measured}"] = [
+            (point["ratio"], point["compare"][measured]) for point in curve["points"]
+        ]
+    if not series:
+        return {}
+    return {"quality": chart.lines("Seed against original", series, "ratio", "likeness, 1 = the same")}

@@ -224,14 +224,17 @@ def large(rows: int, cols: int) -> dict[str, bytes]:
     }
 
 
+WIDE = large(2, 1 << 20)
+
+
 @pytest.mark.parametrize(
     ("name", "lies", "text"),
     [
         ("grid", large(1 << 20, 4), "rows and columns: 1,048,580"),
-        ("lowrank", large(2, 1 << 20) | {"lowrank.columns": varint(1 << 20), "lowrank.rank": varint(2)}, "right factor"),
-        ("moments", large(2, 1 << 20) | {"moments.columns": varint(1 << 20), "moments.components": varint(2)}, "components"),
+        ("lowrank", WIDE | {"lowrank.columns": varint(1 << 20), "lowrank.rank": varint(2)}, "right factor"),
+        ("moments", WIDE | {"moments.columns": varint(1 << 20), "moments.components": varint(2)}, "components"),
     ],
-)  # fmt: skip
+)
 def test_large_factors_and_sides_are_refused_before_they_are_allocated(
     name: str, lies: dict[str, bytes], text: str
 ) -> None:
@@ -271,9 +274,9 @@ def test_a_golden_sample_that_is_not_met_is_no_error_but_a_verdict(tmp_path: Pat
         {"golden_output.size": varint(13)},
         {"golden_output.norm": f32(float("nan"))},
     ]
-    for number, lie in enumerate(lies):
+    for place, lie in enumerate(lies):
         seed = seed_runtime.open(io.BytesIO(forge(lie)))
-        with seed.session(cache=ModelCache(tmp_path / str(number), 1 << 30)) as session:
+        with seed.session(cache=ModelCache(tmp_path / str(place), 1 << 30)) as session:
             verdict = session.verify()
         assert (verdict.present, verdict.ok) == (True, False)
 

@@ -1,0 +1,71 @@
+"""`python -m bench`: measure against goals and peers. Results go to bench/results, with --publish to docs/ too."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import time
+
+from bench import measure, publish
+
+NAMES = ("decode", "memory", "export_time", "lossless", "quality")
+DATA_ERROR = 3  # exit code: the models can't be had
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what was asked for. Goals that aren't met are shown, and change no exit code."""
+    options = _parser().parse_args(arguments)
+    names = NAMES if "all" in options.names or not options.names else tuple(dict.fromkeys(options.names))
+    if options.publish and options.quick:
+        print("error: --quick measures less than the page says; publish a whole run", file=sys.stderr)
+        return 2
+    results = {}
+    for name in names:
+        module = importlib.import_module(f"bench.{name}")
+        measure.say(f"== {name}")
+        before, start = measure.load(), time.perf_counter()
+        try:
+            figures = module.run(quick=options.quick)
+        except ModuleNotFoundError as error:
+            measure.say(f"error: the module {error.name} is missing; run make bench, which installs what is needed")
+            return DATA_ERROR
+        result = {
+            "benchmark": name,
+            "quick": options.quick,
+            "machine": measure.machine(),
+            "seconds": round(time.perf_counter() - start, 1),
+            "load_before": before,
+            "load_after": measure.load(),
+            "figures": figures,
+        }
+        results[name] = result
+        publish.keep(name, result)
+        if options.publish:
+            publish.publish(name, module, result)
+        if not options.json:
+            measure.note("")
+            print("\n".join([*module.table(figures), *publish.goal_lines(result), ""]), flush=True)
+    if options.json:
+        print(json.dumps(results))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure speed, memory, size and quality beside peers and goals.",
+        epilog="The public models come from `python -m bench.public`; the peers are installed by `make bench`.",
+    )
+    parser.add_argument(
+        "names", nargs="*", choices=["all", *NAMES, []], metavar="NAME", help=f"all (default), {', '.join(NAMES)}"
+    )
+    parser.add_argument("--quick", action="store_true", help="small settings: shows that everything works")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--publish", action="store_true", help="write tables and charts into docs/ as well")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

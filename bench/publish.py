@@ -1,0 +1,82 @@
+"""Results as files: JSON beside the benchmarks, and for docs/ the same, charts, and tables between their markers."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+
+from bench.measure import Figures
+
+RESULTS = Path(__file__).parent / "results"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "benchmarks.md"
+
+
+def keep(name: str, result: Figures) -> Path:
+    """Write one benchmark's result; the newest one stays."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    return path
+
+
+def publish(name: str, module: ModuleType, result: Figures) -> None:
+    """Put a result into docs/: its JSON, its charts, and its part of benchmarks.md."""
+    folder = DOCS / "benchmarks"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    charts = module.charts(result["figures"]) if hasattr(module, "charts") else {}
+    for chart, svg in charts.items():
+        (folder / f"{chart}.svg").write_text(svg)
+    images = [f"![{chart}](benchmarks/{chart}.svg)" for chart in charts]
+    note = [result["figures"]["note"]] if result["figures"].get("note") else []
+    blocks = [
+        module.table(result["figures"]),
+        *([image] for image in images),
+        note,
+        goal_table(result),
+        [provenance(name, result)],
+    ]
+    text = "\n\n".join("\n".join(block) for block in blocks if block)
+    page = PAGE.read_text()
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    page, count = re.subn(
+        f"{re.escape(start)}.*?{re.escape(end)}", lambda match: f"{start}\n{text}\n{end}", page, flags=re.DOTALL
+    )
+    if count != 1:
+        raise RuntimeError(f"{PAGE.name} has {count} places for {name}; it needs {start} and {end} once")
+    PAGE.write_text(page)
+
+
+def goal_table(result: Figures) -> list[str]:
+    lines = ["| goal | | measured | |", "|---|--:|--:|---|"]
+    for goal in result["figures"]["goals"]:
+        unit = f" {goal['unit']}" if goal["unit"] else ""
+        lines.append(
+            f"| {goal['text']} | {goal['goal']}{unit} | {goal['value']:g}{unit} "
+            f"| {'met' if goal['met'] else '**not met**'} |"
+        )
+    return lines
+
+
+def goal_lines(result: Figures) -> list[str]:
+    """For a terminal."""
+    return [
+        f"  {'met    ' if goal['met'] else 'NOT MET'}  {goal['text']}: {goal['value']:g} {goal['unit']} "
+        f"(goal {goal['goal']})"
+        for goal in result["figures"]["goals"]
+    ]
+
+
+def provenance(name: str, result: Figures) -> str:
+    machine = result["machine"]
+    versions = ", ".join(
+        f"{package} {version}" for package, version in machine.items()
+        if package not in ("processor", "cores", "system")
+    )  # fmt: skip
+    return (
+        f"`python -m bench {name}` took {result['seconds']:.0f} s on {machine['processor']}, {machine['cores']} cores, "
+        f"{machine['system']}; load before it {result['load_before']}, after it {result['load_after']}; {versions}."
+    )

@@ -1,0 +1,383 @@
+"""`seed-export` as a command: options, one JSON object, exit codes, and what an interruption or a full disk leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import seed_runtime
+from seed_exporter import cli, footprint
+from tests.exporter.exporting import layers, of_nodes
+
+COMMAND = [sys.executable, "-m", "seed_exporter.cli"]
+KEYS = {"seed", "bytes", "ratio", "parameters", "bits_per_weight", "seconds", "outputs", "digest"}
+OLD = b"the old seed"
+
+
+@pytest.fixture(autouse=True)
+def without_measured_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process; measuring starts nine others."""
+    monkeypatch.setattr(footprint, "measure", lambda *_, **__: None)
+
+
+@pytest.fixture
+def model(tmp_path: Path, rng: np.random.Generator) -> Path:
+    path = tmp_path / "model.onnx"
+    onnx.save(layers(rng, 48, 96, 64), path)
+    return path
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder / "model.seed"
+
+
+class Ran:
+    """A run within this process: its exit code and what it printed."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> None:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([str(argument) for argument in arguments])
+        self.code = stopped.value.code
+        self.out, self.err = capfd.readouterr()
+
+
+def refused(capfd: pytest.CaptureFixture[str], code: int, *arguments: str | Path) -> str:
+    """The one line of a run that must return `code` and print no result."""
+    ran = Ran(capfd, *arguments)
+    assert (ran.code, ran.out) == (code, ""), ran.err
+    assert ran.err.startswith("seed-export: ")
+    assert ran.err.count("\n") == 1, ran.err
+    return ran.err
+
+
+def one_object(text: str) -> dict[str, Any]:
+    """All of stdout is one object on one line, of standard JSON."""
+    assert text.count("\n") == 1
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    value = json.loads(text, parse_constant=refuse)
+    assert isinstance(value, dict)
+    return value
+
+
+# Results
+
+
+def test_json_is_one_object_with_the_keys_that_programs_rely_on(
+    model: Path, output: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ran = Ran(capfd, model, "-o", output, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    result = one_object(ran.out)
+    assert result.keys() >= KEYS
+    assert result["seed"] == str(output)
+    assert result["bytes"] == output.stat().st_size
+    assert result["digest"] == seed_runtime.open(output).digest.hex()
+    assert result["parameters"] == 48 * 96 + 96 + 96 * 64 + 64
+    assert result["bits_per_weight"] == pytest.approx(8 * result["bytes"] / result["parameters"], abs=1e-3)
+    assert result["outputs"].keys() == {"y"}
+    assert {"relative", "cosine", "identical"} <= result["outputs"]["y"].keys()
+    assert {"load", "search", "encode", "check"} <= result["seconds"].keys()
+
+
+def test_json_has_no_infinity_where_an_output_changed_its_shape(
+    tmp_path: Path, output: Path, capfd: pytest.CaptureFixture[str], rng: np.random.Generator
+) -> None:
+    # Places that are exactly zero: rounding a weight to zero makes one more of them.
+    weights = rng.standard_normal((60, 60)).astype(np.float32)
+    weights[0] *= 1e-4
+    nodes = [
+        helper.make_node("Mul", ["w", "x"], ["m"]),
+        helper.make_node("NonZero", ["m"], ["y"]),
+    ]
+    model = of_nodes(
+        nodes,
+        [numpy_helper.from_array(weights, "w")],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.INT64, [2, "found"])],
+    )
+    onnx.save(model, tmp_path / "odd.onnx")
+    ran = Ran(capfd, tmp_path / "odd.onnx", "-o", output, "--json")
+    assert ran.code == 0
+    assert one_object(ran.out)["outputs"]["y"]["relative"] is None
+
+
+def test_the_summary_goes_to_stdout_and_nothing_to_stderr_without_a_terminal(
+    model: Path, output: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ran = Ran(capfd, model, "-o", output)
+    assert (ran.code, ran.err) == (0, "")
+    assert "x smaller" in ran.out
+    assert str(output) in ran.out
+
+
+def test_without_a_name_the_seed_gets_the_models_in_the_working_folder(
+    model: Path, output: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(output.parent)
+    assert Ran(capfd, model).code == 0
+    assert [path.name for path in output.parent.iterdir()] == ["model.seed"]
+
+
+@pytest.mark.parametrize(("goal", "most"), [(("--target", "5x"), None), (("--size", "9KB"), 9000)])
+def test_a_goal_is_kept(
+    goal: tuple[str, str], most: int | None, model: Path, output: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ran = Ran(capfd, model, "-o", output, *goal, "--json")
+    assert ran.code == 0
+    source = 4 * one_object(ran.out)["parameters"]
+    assert 0.97 * (most or source / 5) <= output.stat().st_size <= (most or source / 5)
+
+
+@pytest.mark.parametrize("goal", [("--target", "900x"), ("--size", "100"), ("--size", "100", "--method", "moments")])
+def test_a_goal_that_is_not_met_returns_15_and_the_best_is_written(
+    goal: tuple[str, ...], model: Path, output: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ran = Ran(capfd, model, "-o", output, *goal, "--json")
+    assert ran.code == 15
+    assert one_object(ran.out)["goal_met"] is False
+    assert ran.err.startswith("seed-export: ")
+    assert "best so far" in ran.err
+    assert str(output) in ran.err
+    seed_runtime.open(output).check()
+
+
+@pytest.mark.parametrize("method", ["grid", "lossless", "moments"])
+def test_every_method_makes_a_seed_of_a_tiny_model(
+    method: str, tmp_path: Path, output: Path, capfd: pytest.CaptureFixture[str], rng: np.random.Generator
+) -> None:
+    onnx.save(layers(rng, 4, 40), tmp_path / "tiny.onnx")
+    assert Ran(capfd, tmp_path / "tiny.onnx", "-o", output, "--method", method, "-q").code == 0
+    seed_runtime.open(output).check()
+
+
+def test_id_version_and_report_are_as_asked(
+    model: Path, output: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--model-id", "door/left", "--model-version", "7", "--report", tmp_path / "r.html", "--jobs", "1"]
+    assert Ran(capfd, model, "-o", output, *arguments).code == 0
+    header = seed_runtime.open(output).header
+    assert (header.model.model_id, header.model.version) == ("door/left", 7)
+    assert "door/left" in (tmp_path / "r.html").read_text()
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code", "problem"),
+    [
+        ("none.onnx", None, 2, "No such file"),
+        ("none.pt2", None, 2, "seed-runtime[torch]|no such file"),
+        ("model.txt", b"text", 2, "no model that can be read"),
+        ("text.onnx", b"this is no protobuf at all", 12, "no ONNX model"),
+        ("empty.onnx", b"", 12, "holds no graph"),
+        ("", None, 2, "is no file"),
+    ],
+)
+def test_a_file_that_is_no_model_is_refused_in_one_line(
+    name: str, content: bytes | None, code: int, problem: str, tmp_path: Path, output: Path, capfd: Any
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    error = refused(capfd, code, tmp_path / name if name else "", "-o", output)
+    assert any(each in error for each in problem.split("|"))
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_a_model_that_was_cut_is_refused_in_one_line(share: float, model: Path, output: Path, capfd: Any) -> None:
+    data = model.read_bytes()
+    model.write_bytes(data[: int(share * len(data))])
+    refused(capfd, 12, model, "-o", output)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("word", cli.RESERVED)
+def test_reserved_words_are_no_files(word: str, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / word).write_bytes(b"x")
+    assert f"a file of that name is ./{word}" in refused(capfd, 2, word)
+    # So named, it is a file, and refused for its contents.
+    assert "no model that can be read" in refused(capfd, 2, f"./{word}")
+
+
+def test_an_operator_that_is_missing_is_named(tmp_path: Path, output: Path, capfd: Any) -> None:
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    node = helper.make_node("Levitate", ["x"], ["y"], name="up")
+    onnx.save(of_nodes([node], [], value[:1], value[1:]), tmp_path / "odd.onnx")
+    error = refused(capfd, 12, tmp_path / "odd.onnx", "-o", output)
+    assert "Levitate" in error
+    assert "node up" in error
+
+
+@pytest.mark.parametrize(
+    ("arrays", "problem"),
+    [
+        ({"images": np.zeros((1, 48), np.float32)}, "it expects x: float32[batch, 48]"),
+        ({"x": np.zeros((1, 49), np.float32)}, "x: float32[batch, 48] is expected"),
+        ({"x": np.full((1, 48), np.nan, np.float32)}, "NaN"),
+        (None, "No such file"),
+    ],
+)
+def test_data_that_can_not_be_used_returns_3(
+    arrays: dict[str, np.ndarray] | None, problem: str, model: Path, output: Path, capfd: Any
+) -> None:
+    calib = model.with_name("calib.npz")
+    if arrays is not None:
+        np.savez(calib, **arrays)
+    assert problem in refused(capfd, 3, model, "-o", output, "--calib", calib)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--target", "4x", "--size", "1MB"], "give one of them"),
+        (["--method", "lossless", "--target", "4x"], "has the size it has"),
+        (["--report", "{folder}/none/r.html"], "there is no folder"),
+        (["--report", "{folder}/model.seed"], "both name"),
+    ],
+)
+def test_options_that_can_not_be_are_refused_before_any_work(
+    arguments: list[str], problem: str, model: Path, output: Path, capfd: Any
+) -> None:
+    model.write_bytes(b"never read")
+    arguments = [argument.format(folder=output.parent) for argument in arguments]
+    assert problem in refused(capfd, 2, model, "-o", output, *arguments)
+
+
+def test_an_output_in_a_missing_folder_is_refused_before_any_work(model: Path, tmp_path: Path, capfd: Any) -> None:
+    model.write_bytes(b"never read")
+    error = refused(capfd, 2, model, "-o", tmp_path / "none" / "model.seed")
+    assert f"mkdir -p {tmp_path / 'none'}" in error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--target", "big"], ["--target", "0.5x"], ["--target", "nan"], ["--size", "-1"], ["--size", "1XB"],
+     ["--method", "magic"], ["--model-version", str(1 << 63)], ["--jobs", "0"], ["--unknown"], []],
+)  # fmt: skip
+def test_arguments_that_mean_nothing_return_2(arguments: list[str], model: Path, output: Path, capfd: Any) -> None:
+    ran = Ran(capfd, *([model, "-o", output, *arguments] if arguments else []))
+    assert (ran.code, ran.out) == (2, "")
+    assert "Error: " in ran.err.splitlines()[-1]
+    assert not output.exists()
+
+
+def test_an_internal_error_says_how_to_report_it(
+    model: Path, output: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(footprint, "measure", fail)
+    assert "SEED_DEBUG=1" in refused(capfd, 1, model, "-o", output)
+    assert not output.exists()
+
+
+# Interruptions and full disks, in processes of their own
+
+
+def drive(script: str) -> list[str]:
+    """A process that runs `seed-export` with something in it replaced."""
+    return [sys.executable, "-c", textwrap.dedent(script) + "\nfrom seed_exporter import cli; cli.main()"]
+
+
+AT_SEARCH = """
+    import time
+    from seed_exporter.methods.trial import Trial
+    def wait(self, codings):
+        print("there", flush=True)
+        time.sleep(60)
+    Trial.size_of = wait
+"""
+AT_WRITE = """
+    import os, time
+    def wait(descriptor):
+        print("there", flush=True)
+        time.sleep(60)
+    from seed_exporter import footprint
+    footprint.measure = lambda *_, **__: None
+    os.fsync = wait
+"""
+
+
+@pytest.mark.parametrize("script", [AT_SEARCH, AT_WRITE], ids=["search", "write"])
+def test_an_interruption_returns_130_and_leaves_the_old_seed(
+    script: str, model: Path, output: Path, tmp_path: Path
+) -> None:
+    output.write_bytes(OLD)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    process = subprocess.Popen(
+        [*drive(script), str(model), "-o", str(output)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"TMPDIR": str(temporary)},
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "there\n"
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert error.strip() == "seed-export: interrupted, nothing was written"  # on a line below the terminal's ^C
+    assert output.read_bytes() == OLD
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder with room for 24 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_returns_13_and_leaves_the_old_seed(small_disk: Path, model: Path, capfd: Any) -> None:
+    output = small_disk / "model.seed"
+    output.write_bytes(OLD)
+    error = refused(capfd, 13, model, "-o", output, "--method", "lossless")
+    assert "No space left on device" in error
+    assert "with -o" in error
+    assert output.read_bytes() == OLD
+    assert [path.name for path in small_disk.iterdir()] == ["model.seed"]
+
+
+def test_a_full_folder_for_temporary_files_returns_13_and_names_it(small_disk: Path, model: Path, output: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, str(model), "-o", str(output)],
+        env=os.environ | {"TMPDIR": str(small_disk)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (13, ""), done.stderr
+    assert str(small_disk) in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(small_disk.iterdir()) == []
+    assert not output.exists()

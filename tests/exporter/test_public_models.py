@@ -1,0 +1,115 @@
+"""Real models: each is exported, verified as a device does it, and still does its task.
+
+They come from `python -m bench.public prepare NAME`; what isn't prepared is skipped and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import seed_exporter
+import seed_runtime
+from seed_exporter import loaders
+from tests.exporter.exporting import quick_export
+
+if TYPE_CHECKING:
+    from bench.public import PublicModel, Score
+
+pytestmark = pytest.mark.slow
+public = pytest.importorskip(
+    "bench.public", reason="the tasks of public models need more packages: pip install 'seed-runtime[bench]'"
+)
+
+CACHE = public.cache_folder()
+"""Asked for here: tests have cache folders of their own."""
+TOLERANCE = 0.01
+"""Of the original's score."""
+LIMITS = {
+    "magika": 1000,
+    "ppcls": 300,
+    "basicpitch": 8,
+    "pprec": 150,
+    "ppdet": 20,
+    "efflite0": 60,
+    "minilm6": 250,
+    "smollm2": 4,
+}
+"""Samples, so that scoring original and seed takes some seconds each."""
+
+
+def prepared(name: str) -> Path:
+    path = CACHE / name / "model.onnx"
+    if not path.exists():
+        pytest.skip(f"{path} is missing; prepare it: python -m bench.public prepare {name}")
+    return path
+
+
+def score_of(model: PublicModel, path: Path) -> Score:
+    try:
+        return model.score(CACHE, public.onnx_run(path), LIMITS[model.name])
+    except ModuleNotFoundError as error:
+        pytest.skip(f"its task needs {error.name}: pip install 'seed-runtime[bench]'")
+
+
+@pytest.fixture(scope="module", params=list(LIMITS))
+def model(request: pytest.FixtureRequest) -> PublicModel:
+    prepared(request.param)
+    return public.MODELS[request.param]
+
+
+def test_every_public_model_has_a_limit_here() -> None:
+    assert LIMITS.keys() == public.MODELS.keys()
+
+
+def test_at_the_default_it_verifies_and_keeps_its_score(model: PublicModel, tmp_path: Path) -> None:
+    source, seed = prepared(model.name), tmp_path / "model.seed"
+    result = seed_exporter.export(source, output=seed)
+    assert result.goal_met
+    kinds = {weight.dtype.name for weight in result.graph.weights.values()}
+    if kinds <= {"float32", "int64", "int32"}:
+        assert result.ratio >= 4
+    command = [sys.executable, "-m", "seed_runtime.cli", str(seed), "--verify", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    verdict = json.loads(done.stdout)
+    assert (verdict["ok"], verdict["digest"]) == (True, seed_runtime.open(seed).digest.hex())
+    assert verdict["golden"] is True
+
+    seed_runtime.open(seed).assemble(tmp_path / "out")
+    original, ours = score_of(model, source), score_of(model, tmp_path / "out" / "model.onnx")
+    change = (ours["value"] - original["value"]) / original["value"]
+    lost = -change if original["better"] == "higher" else change
+    assert lost <= TOLERANCE, model.compare(original, ours)
+
+
+def test_lossless_gives_the_same_weights_and_the_same_outputs(model: PublicModel, tmp_path: Path) -> None:
+    source, seed = prepared(model.name), tmp_path / "model.seed"
+    result = quick_export(source, seed, method="lossless")
+    assert result.bytes < result.graph.distinct_bytes
+    assert all(error.identical for error in result.outputs.values())
+    # As any program that has the original and the assembled model: ONNX Runtime as it is, on real inputs.
+    seed_runtime.open(seed).assemble(tmp_path / "out")
+    try:
+        feeds = model.inputs(CACHE, 2, "test")
+    except ModuleNotFoundError as error:
+        pytest.skip(f"its inputs need {error.name}: pip install 'seed-runtime[bench]'")
+    original, ours = public.onnx_run(source), public.onnx_run(tmp_path / "out" / "model.onnx")
+    for feed in feeds:
+        for theirs, mine in zip(original(feed), ours(feed), strict=True):
+            assert np.array_equal(theirs, mine, equal_nan=True)
+
+
+@pytest.mark.parametrize("target", [6.0, 10.0])
+def test_a_target_is_kept_and_used_on_a_real_model(target: float, tmp_path: Path) -> None:
+    source, seed = prepared("magika"), tmp_path / "model.seed"
+    result = quick_export(source, seed, target=target)
+    asked = loaders.load(source).distinct_bytes / target
+    assert result.goal_met
+    assert 0.97 * asked <= seed.stat().st_size <= asked

@@ -1,0 +1,100 @@
+"""The summary in the terminal, and the page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from seed_exporter import Result, report
+from tests.exporter.exporting import of_nodes, quick_export
+
+ODD = "<script>alert('1')</script>&amp;\"{0}{title}%s"
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text; void and optional end tags are HTML's business."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.fixture
+def result(tmp_path: Path, rng: np.random.Generator) -> Result:
+    """Of a model all of whose names are odd."""
+    model = of_nodes(
+        [
+            helper.make_node("MatMul", ["x", f"w{ODD}"], ["h"]),
+            helper.make_node("Add", ["h", f"b{ODD}"], [f"y{ODD}"]),
+            helper.make_node("Gather", [f"i{ODD}", "zero"], ["n"]),
+        ],
+        [
+            numpy_helper.from_array(rng.standard_normal((40, 50)).astype(np.float32), f"w{ODD}"),
+            numpy_helper.from_array(rng.standard_normal(50).astype(np.float32), f"b{ODD}"),
+            numpy_helper.from_array(np.arange(40), f"i{ODD}"),
+            numpy_helper.from_array(np.array(3), "zero"),
+        ],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 40])],
+        [
+            helper.make_tensor_value_info(f"y{ODD}", TensorProto.FLOAT, ["batch", 50]),
+            helper.make_tensor_value_info("n", TensorProto.INT64, []),
+        ],
+    )
+    return quick_export(model, tmp_path / "odd.seed", model_id=f"m{ODD}")
+
+
+def test_the_page_names_nothing_outside_itself(result: Result, tmp_path: Path) -> None:
+    report.write(tmp_path / "report.html", result)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?:|//|url\(|@import|\bsrc=|\bhref=", text)
+    page = Page(text)
+    assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+
+
+def test_odd_names_stand_in_the_page_as_they_are(result: Result, tmp_path: Path) -> None:
+    report.write(tmp_path / "report.html", result)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    for name in (f"w{ODD}", f"b{ODD}", f"i{ODD}", f"y{ODD}", f"m{ODD}, version 1"):
+        assert name in page.text
+
+
+def test_the_page_says_where_the_bytes_went(result: Result, tmp_path: Path) -> None:
+    report.write(tmp_path / "report.html", result)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    for part in ("original", "seed", "grid (1)", "graph", "header", "40x50", "float32"):
+        assert part in page.text
+    assert report.size(result.bytes) in page.text
+
+
+def test_the_summary_has_size_ratio_bits_and_an_error_per_output(result: Result) -> None:
+    text = report.text(result)
+    assert f"{result.ratio:.2f}x smaller" in text
+    assert "bits per weight" in text
+    assert f"y{ODD}: error" in text
+    assert "n: identical" in text
+    assert "on generated inputs" in text
+    assert text.endswith(f"seed-run {result.path} --verify")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.00 KB"), (1_234_567, "1.23 MB"), (5e9, "5.00 GB")],
+)
+def test_sizes_are_in_powers_of_a_thousand(count: float, text: str) -> None:
+    assert report.size(count) == text

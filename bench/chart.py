@@ -69,8 +69,8 @@ def lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], acros
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
         out.append(f'<polyline points="{path}" fill="none" stroke="{_COLOURS[index]}" stroke-width="2"/>')
         out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{_COLOURS[index]}"/>' for x, y in placed]
-    out.append(f'<text x="{(left + right) / 2:.0f}" y="{bottom + 38}" text-anchor="middle">{escape(across)}</text>')
-    out.append(f'<text x="{left - 60}" y="{top - 12}">{escape(up)}</text>')
+    caption = f"{up}, over {across}"
+    out.append(f'<text x="{(left + right) / 2:.0f}" y="{bottom + 38}" text-anchor="middle">{escape(caption)}</text>')
     return _svg(title, out, bottom + 50)
 
 

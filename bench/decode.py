@@ -28,7 +28,6 @@ from seed_exporter.graph import Graph
 
 BITS = 3.0
 """Per weight, contexts used."""
-PART = 6_000_000
 SLACK = 2 << 10
 """Bytes that a stream may be larger than its entropy, beyond one percent."""
 
@@ -96,9 +95,6 @@ def _prepare(case: Case, folder: Path, quick: bool) -> Figures:
     qps = {name: peers.nncodec_qp(codings[name].step) for name in matrices}
     bitstream = peers.nncodec_encode(matrices, qps)
     (folder / "model.nnc").write_bytes(bitstream)
-    part = _part(matrices)
-    (folder / "default.json").write_text(json.dumps(sum(array.size for array in part.values())))
-    (folder / "default.nnc").write_bytes(peers.nncodec_encode(part, qps, fastest=False))
     shapes, scales, codes = {}, {}, {}
     for name, array in matrices.items():
         most = np.abs(array).max(axis=1)
@@ -119,15 +115,6 @@ def _prepare(case: Case, folder: Path, quick: bool) -> Figures:
         "streams": len(made.matrices),
         "nncodec_bits_per_weight": measure.rounded(8 * len(bitstream) / count),
     }
-
-
-def _part(matrices: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The last matrices, as many as make PART weights: NNCodec's trellis takes a second for a million and a half."""
-    chosen: dict[str, np.ndarray] = {}
-    for name, array in reversed(matrices.items()):
-        if sum(each.size for each in chosen.values()) < PART:
-            chosen[name] = array
-    return chosen
 
 
 def _at_three_bits(graph: Graph, path: Path) -> tuple[dict[str, Coding], seeds.Made]:
@@ -160,9 +147,6 @@ def _measured(folder: Path, count: int) -> Figures:
     def nncodec() -> Any:
         return nnc.decompress(bytearray((folder / "model.nnc").read_bytes()))
 
-    def default() -> Any:
-        return nnc.decompress(bytearray((folder / "default.nnc").read_bytes()))
-
     def nncodec_file() -> None:
         peers.write_arrays(nncodec(), folder / "model.floats")
 
@@ -183,16 +167,12 @@ def _measured(folder: Path, count: int) -> Figures:
 
         return cleared
 
-    calls = {"seed": seed, "nncodec": nncodec, "int8": int8, "default": default}
+    calls = {"seed": seed, "nncodec": nncodec, "int8": int8}
     times = measure.rounds({name: fresh(call) for name, call in calls.items()}, count)
     times |= measure.rounds({"nncodec_file": fresh(nncodec_file)}, 1)
     weights = sum(math.prod(shape) for shape in shapes.values())
-    default_weights = json.loads((folder / "default.json").read_text())
     ratio = measure.median_ratio
-    default_rate = measure.median([default_weights / t.cpu for t in times["default"]])
     return {
-        "default_m_per_s": measure.rounded(default_rate / 1e6),
-        "times_default": measure.rounded(ratio(times["default"], times["seed"]) * weights / default_weights),
         "seed_m_per_s": measure.rounded(weights / measure.median([t.cpu for t in times["seed"]]) / 1e6),
         "nncodec_m_per_s": measure.rounded(weights / measure.median([t.cpu for t in times["nncodec"]]) / 1e6),
         "nncodec_file_m_per_s": measure.rounded(weights / times["nncodec_file"][0].cpu / 1e6),
@@ -223,14 +203,12 @@ def _same(folder: Path, target: Path, decoded: dict[str, np.ndarray]) -> None:
 
 def table(figures: Figures) -> list[str]:
     lines = [
-        "| million weights per second | weights | seed | NNCodec | its defaults | int8 | times NNCodec | its defaults "
-        "| time, times int8's |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| million weights per second | weights | seed | NNCodec | int8 | times NNCodec | time, times int8's |",
+        "|---|--:|--:|--:|--:|--:|--:|",
     ]
     lines += [
         f"| {row['title']} | {row['weights'] / 1e6:.1f} M | {row['seed_m_per_s']:.0f} | {row['nncodec_m_per_s']:.1f} "
-        f"| {row['default_m_per_s']:.1f} | {row['int8_m_per_s']:.0f} | **{row['times_nncodec']:.1f}x** "
-        f"| {row['times_default']:.1f}x | {row['times_int8']:.1f}x |"
+        f"| {row['int8_m_per_s']:.0f} | **{row['times_nncodec']:.1f}x** | {row['times_int8']:.1f}x |"
         for row in figures["rows"]
     ]
     lines += ["", "| bits per weight | seed | entropy under its contexts | above it | NNCodec, same integers |"]

@@ -49,15 +49,15 @@ def nncodec_qp(step: float) -> int:
     return min(range(first, first + (1 << DENSITY) + 1), key=lambda qp: abs(math.log(nncodec_step(qp) / step)))
 
 
-def nncodec_encode(weights: Mapping[str, np.ndarray], qps: Mapping[str, int], *, fastest: bool = True) -> bytearray:
-    """A bitstream of `weights` at these steps.
+def nncodec_encode(weights: Mapping[str, np.ndarray], qps: Mapping[str, int]) -> bytearray:
+    """A bitstream of the integers that `grid` codes: its uniform quantization at these steps, and no trellis.
 
-    `fastest`: uniform quantization, so the very integers that `grid` codes, and none of what slows its decoder down.
-    Else NNCodec's defaults: trellis quantization, which gives smaller files at other integers, and tuned contexts.
+    Its defaults are other integers in fewer bits. `param_opt` is off: it makes files 0.5 % smaller (2.81 bits for
+    2.82) and decoding no faster.
     """
     stream: bytearray = nncodec().compress(
-        dict(weights), bitstream_path=None, return_bitstream=True, use_dq=not fastest, param_opt=not fastest,
-        qp_density=DENSITY, qp=min(qps.values()), qp_per_tensor={name: qps[name] for name in weights},
+        dict(weights), bitstream_path=None, return_bitstream=True, use_dq=False, param_opt=False,
+        qp_density=DENSITY, qp=min(qps.values()), qp_per_tensor=dict(qps),
     )  # fmt: skip
     return stream
 

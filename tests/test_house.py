@@ -32,6 +32,7 @@ FOLDERS = {
     "seed_runtime/backends",
     "seed_runtime/cli",
     "seed_runtime/codecs",
+    "seed_runtime/data",
     "seed_runtime/format",
     "seed_exporter",
     "seed_exporter/codecs",

@@ -18,6 +18,7 @@ from seed_exporter.codecs.lowrank import Factors
 from seed_exporter.floats import as_float32, coded_view, fits_a_stream
 from seed_exporter.graph import Graph, Weight
 from seed_runtime.codecs.split import LOW_BITS
+from seed_runtime.limits import SIDE_MAX
 
 FLOATS: Final = frozenset({"float32", "float16", "bfloat16", "float64"})
 MATRIX_MIN: Final = 1024
@@ -154,7 +155,7 @@ def _may_be_low_rank(weight: Weight) -> bool:
     """
     matrix = as_float32(weight)
     side = min(matrix.shape)
-    if side < LOWRANK_MIN:
+    if 2 * sum(matrix.shape) > SIDE_MAX or side < LOWRANK_MIN:
         return False
     with np.errstate(over="ignore", invalid="ignore"):  # of weights around 1e19; they are not tried then
         gram = matrix.T @ matrix if side == matrix.shape[1] else matrix @ matrix.T

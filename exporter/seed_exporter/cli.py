@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
+from seed_runtime import files
 from seed_runtime.budget import parse_size
 from seed_runtime.errors import GoalNotMetError, SeedError, UsageError
 from seed_runtime.version import __version__
@@ -32,7 +37,8 @@ Then, on the device:
   seed-run model.seed --input x.npz --max-memory 128MB
 \b
 Exit codes: 0 ok, 1 internal error, 2 usage, 3 data can't be used, 12 model can't be taken,
-13 no disk space, 15 goal not met (the best so far was written), 130 interrupted.
+13 no disk space, 15 goal not met (the best so far was written), 130 interrupted,
+129 and 143 ended by SIGHUP and SIGTERM.
 """
 
 
@@ -113,14 +119,15 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
     if chosen["method"] == "lossless" and (chosen["target"] or chosen["size"]):
         raise UsageError("--method lossless has the size it has; leave out --target and --size")
     from seed_exporter import report as reports
-    from seed_exporter.export import Options, check_place, export
+    from seed_exporter.export import Options, check_apart, export
     from seed_exporter.progress import Bar
 
     chosen["jobs"] = chosen["jobs"] or Options().jobs
     path = output or Path(Path(model).name).with_suffix(".seed")
     if report is not None:
-        check_place(report)
-        if report.absolute() == path.absolute():
+        files.check(report)
+        check_apart(report, "--report", model, chosen["calib"])
+        if files.same(report, path):
             raise UsageError(f"--report and -o both name {path}; give the report another name, such as report.html")
     with Bar(quiet or as_json) as bar:
         result = export(model, output=path, options=Options(**chosen), progress=bar.step)
@@ -136,8 +143,40 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command and exit with its code."""
-    sys.exit(_code(arguments))
+    """Run the command and exit with its code; after SIGTERM and SIGHUP with 143 and 129, all tidied up."""
+    with _signals() as stopped:
+        code = _code(arguments)
+    # Extension modules turn what interrupts their import into an ImportError.
+    sys.exit(stopped[0] if stopped else code)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Turn a termination and a hangup into SystemExit, once: nothing interrupts the tidying up.
+
+    Gives the list that the exit code will stand in.
+    """
+    stopped: list[int] = []
+    numbers: list[int] = [signal.SIGTERM, signal.SIGHUP]
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        for each in (*numbers, signal.SIGINT):
+            signal.signal(each, signal.SIG_IGN)
+        stopped.append(128 + number)
+        raise SystemExit(128 + number)
+
+    before: dict[int, Any] = {signal.SIGINT: signal.getsignal(signal.SIGINT)}
+    # Only the main thread may; what was ignored, as under nohup, stays ignored.
+    with contextlib.suppress(ValueError):
+        for number in numbers:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, stop)
+    try:
+        yield stopped
+    finally:
+        with contextlib.suppress(ValueError):
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _code(arguments: list[str] | None) -> int:

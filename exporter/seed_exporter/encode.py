@@ -72,9 +72,11 @@ def _groups(graph: Graph, codings: Mapping[str, Coding]) -> Iterator[tuple[str, 
     for (codec_index, _), weights in sorted(kinds.items(), key=lambda item: item[0]):
         group: list[Weight] = []
         side = count = 0
+        # A product of factors has the sides of both.
+        room = SIDE_MAX // 2 if _ORDER[codec_index] == "lowrank" else SIDE_MAX
         for weight in weights:
-            rows, cols = coded_view(weight) if codec != "raw" else (0, 0)
-            if group and (side + rows + cols > SIDE_MAX // 2 or count + weight.count > STREAM_SYMBOLS_MAX):
+            rows, cols = coded_view(weight) if _ORDER[codec_index] != "raw" else (0, 0)
+            if group and (side + rows + cols > room or count + weight.count > STREAM_SYMBOLS_MAX):
                 yield _ORDER[codec_index], group
                 group, side, count = [], 0, 0
             group.append(weight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,18 +13,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import onnx
+from google.protobuf.message import DecodeError
+
 import seed_runtime
 from seed_exporter import container, fidelity, footprint, inputs, loaders
 from seed_exporter.allocate import Coding
 from seed_exporter.encode import CodedStream, encode
 from seed_exporter.fidelity import OutputError
-from seed_exporter.graph import Graph
+from seed_exporter.graph import Graph, all_graphs
 from seed_exporter.loaders.runnable import check_runnable, to_model_file
 from seed_exporter.methods import METHODS, Trial
-from seed_runtime import backends
+from seed_runtime import backends, files
 from seed_runtime.errors import UnsupportedError, UsageError
 from seed_runtime.format import wire
 from seed_runtime.format.header import Model
+from seed_runtime.format.reader import MAGIC
 from seed_runtime.limits import STRING_MAX
 
 FEED_SEEDS: Final = (101, 202, 303, 404)
@@ -66,6 +71,8 @@ class Result:
     graph: Graph
     codings: dict[str, Coding]
     seed: container.Seed
+    digest: str
+    """Of the seed, in hexadecimal."""
 
     def as_json(self) -> dict[str, Any]:
         """The keys that programs rely on, and a few more."""
@@ -79,7 +86,7 @@ class Result:
             "outputs": {name: error.as_json() for name, error in self.outputs.items()},
             "inputs": self.inputs,
             "goal_met": self.goal_met,
-            "digest": seed_runtime.open(self.path).digest.hex(),
+            "digest": self.digest,
         }
 
 
@@ -106,25 +113,54 @@ def export(
         raise UsageError(f"no method is called {options.method!r}; use one of {', '.join(METHODS)}")
     if options.target is not None and options.size is not None:
         raise UsageError("a target and a size say the same thing twice; give one of them")
-    check_place(output)
-    if isinstance(source, str | os.PathLike) and os.path.realpath(source) == os.path.realpath(output):
-        raise UsageError(f"{output} is the model itself, which would be lost; name another file with -o")
+    files.check(output)
+    check_apart(output, "-o", source, options.calib)
     if example_inputs is not None:
         loader_options["example_inputs"] = example_inputs
     return _Export(source, Path(output), options, progress, loader_options).run()
 
 
-def check_place(path: str | os.PathLike[str]) -> None:
-    """UsageError unless a file can be put there: asked before minutes of work, not after."""
-    folder = Path(path).absolute().parent
-    if not folder.is_dir():
-        raise UsageError(f"{path}: there is no folder {folder}; make it: mkdir -p {folder}")
-    if Path(path).is_dir() or not Path(path).name:
-        raise UsageError(f"{path} is a folder; name a file in it")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(
-            f"{path}: nothing can be written into {folder}; choose another folder, or change its permissions"
-        )
+def check_apart(output: str | os.PathLike[str], flag: str, source: Any, calib: Path | None) -> None:
+    """UsageError where writing to `output` would lose what is read: the model, its external data, the inputs."""
+    kept: list[tuple[str, Path]] = []
+    if calib is not None:
+        kept.append(("the data of --calib", calib))
+    if isinstance(source, str | os.PathLike):
+        kept.append(("the model", Path(source)))
+        if os.path.isfile(output):
+            kept += [("the model's data", path) for path in _external_data(Path(source), output)]
+    for what, path in kept:
+        if files.same(output, path):
+            raise UsageError(f"{output} is {what} itself, which would be lost; name another file with {flag}")
+
+
+def _external_data(model_file: Path, output: str | os.PathLike[str]) -> set[Path]:
+    """The files beside an ONNX model that hold its weights; none where `output` can't be one of them."""
+    with open(output, "rb") as file:
+        if model_file.suffix.lower() != ".onnx" or file.read(len(MAGIC)) == MAGIC:
+            # The usual case, an older seed: the model needn't be read twice.
+            return set()
+    try:
+        model = onnx.ModelProto.FromString(model_file.read_bytes())
+    except (OSError, DecodeError):
+        return set()  # the loader says what is wrong with it
+    nodes = [node for function in model.functions for node in function.node]
+    tensors: list[onnx.TensorProto] = []
+    for graph in all_graphs(model.graph):
+        nodes += graph.node
+        tensors += graph.initializer
+        for sparse in graph.sparse_initializer:
+            tensors += [sparse.values, sparse.indices]
+    for node in nodes:
+        for attribute in node.attribute:
+            tensors += [attribute.t, *attribute.tensors, attribute.sparse_tensor.values]
+    return {
+        model_file.parent / entry.value
+        for tensor in tensors
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
 
 
 class _Export:
@@ -189,6 +225,7 @@ class _Export:
             graph=self.graph,
             codings=chosen.codings,
             seed=seed,
+            digest=self.digest,
         )
 
     def _reference(self) -> None:
@@ -238,13 +275,14 @@ class _Export:
 
     def _write(self, seed: container.Seed) -> int:
         """Put the file in place once its bytes have been read back and checked; its size [B]."""
-        part = self.output.with_name(f".{self.output.name}.{os.getpid()}.new")
-        try:
-            size = seed.write(part)
-            seed_runtime.open(part).check()
-            part.replace(self.output)
-        finally:
-            part.unlink(missing_ok=True)
+        # Not beside the output, which may be a pipe.
+        whole = self._folder("written") / "seed"
+        size = seed.write(whole)
+        written = seed_runtime.open(whole)
+        written.check()
+        self.digest = written.digest.hex()
+        with open(whole, "rb") as source, files.placed(self.output) as file:
+            shutil.copyfileobj(source, file)
         return size
 
     def _source_bytes(self) -> int:

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from seed_exporter.graph import Weight
 from seed_runtime.limits import SIDE_MAX
 
-_SIDE: Final = SIDE_MAX // 8
+_SIDE: Final = SIDE_MAX // 2
 """Rows and columns of one matrix beyond which it is folded: more would leave little room in a stream for others."""
-_SIDE_MOST: Final = SIDE_MAX // 2
-"""Of a matrix that can't be folded, and of all in a stream (encode.py)."""
+_SIDE_MOST: Final = SIDE_MAX
+"""Of a matrix that can't be folded: it has a stream of its own."""
 _FACTORS: Final = (2, 3, 5, 7, 11, 13)
 
 

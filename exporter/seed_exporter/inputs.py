@@ -16,8 +16,8 @@ import numpy as np
 from seed_exporter.graph import Graph
 from seed_runtime import generator
 from seed_runtime.backends import Feeds, TensorSpec
-from seed_runtime.cli import stored
-from seed_runtime.cli.inputs import bind
+from seed_runtime.data import stored
+from seed_runtime.data.calls import bind
 from seed_runtime.errors import SeedError, UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.golden import Recipe

@@ -6,6 +6,7 @@ import html
 from pathlib import Path
 
 from seed_exporter.export import Result
+from seed_runtime import files
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -59,27 +60,26 @@ def text(result: Result) -> str:
 def write(path: Path, result: Result) -> None:
     """One page that needs nothing but itself."""
     model = result.seed.header.model
-    path.write_text(
-        _PAGE.format(
-            title=html.escape(f"{model.model_id}, version {model.version}"),
-            subtitle=html.escape(
-                f"{result.parameters:,} parameters, {result.ratio:.2f}x smaller than its weights, "
-                f"{result.bits_per_weight:.2f} bits per weight"
-            ),
-            sizes=_bars([("original", model.source_bytes, "was"), ("seed", result.bytes, "")]),
-            outputs=_outputs(result),
-            parts=_bars(
-                [
-                    *((f"{stream.codec} ({len(stream.names)})", stream.size, "") for stream in result.seed.streams),
-                    ("graph", len(result.seed.part), ""),
-                    ("header", result.bytes - result.seed.header.body_size, ""),
-                ]
-            ),
-            weights=_weights(result),
-            times=_bars([(step, seconds, "") for step, seconds in result.seconds.items()], "s"),
+    page = _PAGE.format(
+        title=html.escape(f"{model.model_id}, version {model.version}"),
+        subtitle=html.escape(
+            f"{result.parameters:,} parameters, {result.ratio:.2f}x smaller than its weights, "
+            f"{result.bits_per_weight:.2f} bits per weight"
         ),
-        encoding="utf-8",
+        sizes=_bars([("original", model.source_bytes, "was"), ("seed", result.bytes, "")]),
+        outputs=_outputs(result),
+        parts=_bars(
+            [
+                *((f"{stream.codec} ({len(stream.names)})", stream.size, "") for stream in result.seed.streams),
+                ("graph", len(result.seed.part), ""),
+                ("header", result.bytes - result.seed.header.body_size, ""),
+            ]
+        ),
+        weights=_weights(result),
+        times=_bars([(step, seconds, "") for step, seconds in result.seconds.items()], "s"),
     )
+    with files.placed(path) as file:
+        file.write(page.encode())
 
 
 def size(count: float) -> str:

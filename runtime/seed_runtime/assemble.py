@@ -35,11 +35,14 @@ def working_bytes(header: Header) -> int:
     chunk = max((max(stream.sizes) for stream in header.streams), default=0)
     part = max(part.raw_size + part.size for part in header.parts)
     # A chunk as read, its words widened to 32 bits, its planes unpacked; then tables, side arrays and windows,
-    # which the limits bound (limits.py) and the largest public models use in full.
-    return max(part, 3 * chunk + _FIXED)
+    # which the limits bound (limits.py) and the largest public models use in full; then what each tensor holds.
+    tensors = max((stream.holes for stream in header.streams), default=0)
+    return max(part, 3 * chunk + _FIXED) + _PER_TENSOR * tensors
 
 
 _FIXED: Final = 12 << 20
+_PER_TENSOR: Final = 1600
+"""Objects and small arrays of a matrix: 32,768 of one element each peaked 43 MiB above the rest."""
 
 
 class WeightsWriter:

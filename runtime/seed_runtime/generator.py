@@ -34,6 +34,9 @@ _NORMAL_CENTRE = np.int32(2 * 0xFFFF)
 _REACH = 2.0**62
 """Limits stay below: neither a float32 nor an int64 overflows."""
 
+WINDOW: Final = 1 << 14
+"""Values made at a time: the counters take 8 bytes each."""
+
 _MASK = (1 << 64) - 1
 _LANES = np.uint64(0x0000FFFF0000FFFF)
 _HALF = np.uint64(0xFFFFFFFF)
@@ -127,10 +130,21 @@ def fill(kind: int, seed: int, count: int, a: float, b: float) -> npt.NDArray[An
     """
     if not valid(kind, a, b):
         raise ValueError(f"the generator has no kind {kind} from {a} to {b}")
-    if kind == UNIFORM:
-        return uniform(seed, 0, count, a, b)
-    if kind == NORMAL:
-        return normal(seed, 0, count, a, b)
-    if kind == INTEGERS:
-        return integers(seed, 0, count, int(a), int(b))
-    return np.zeros(count, np.float32)
+    out = np.zeros(count, np.int64 if kind == INTEGERS else np.float32)
+    return fill_into(out, kind, seed, a, b)
+
+
+def fill_into(out: npt.NDArray[Any], kind: int, seed: int, a: float, b: float) -> npt.NDArray[Any]:
+    """The same values, as `out.dtype`, into `(count,)`; beyond `out` a window is all that is allocated."""
+    for start in range(0, out.size, WINDOW):
+        count = min(WINDOW, out.size - start)
+        window = out[start : start + count]
+        if kind == UNIFORM:
+            window[:] = uniform(seed, start, count, a, b)
+        elif kind == NORMAL:
+            window[:] = normal(seed, start, count, a, b)
+        elif kind == INTEGERS:
+            window[:] = integers(seed, start, count, int(a), int(b))
+        else:
+            window[:] = 0
+    return out

@@ -41,10 +41,12 @@ class Recipe:
     def array(self, seed: int) -> Array:
         if self.kind == SUPPLIED:
             return np.frombuffer(self.data, self.dtype.storage).reshape(self.dims)
-        values = generator.fill(self.kind, seed, prod(self.dims), self.a, self.b)
         if self.dtype.name == "bool":
-            values = values != 0
-        return values.astype(self.dtype.storage).reshape(self.dims)
+            values = generator.fill(self.kind, seed, prod(self.dims), self.a, self.b) != 0
+            return values.reshape(self.dims)
+        out = np.empty(prod(self.dims), self.dtype.storage)
+        generator.fill_into(out, self.kind, seed, self.a, self.b)
+        return out.reshape(self.dims)
 
 
 @dataclass(frozen=True)

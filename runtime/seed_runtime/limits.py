@@ -35,8 +35,10 @@ CHUNK_CODED_MAX = 6 << 20
 """Bytes of a coded chunk: 1 Mi symbols may carry 24 raw low bits and 12 coded bits each, and lane states."""
 
 LANES_LOG2_MAX = 14
+STEPS_MAX = 1 << 13
+"""Steps of the lanes in one chunk: with fewer lanes, a small file could keep a device busy for hours."""
 CLASSES_MAX = 64
-SIDE_MAX = 1 << 20
+SIDE_MAX = 1 << 18
 """Rows and columns of all matrices of one symbol stream together."""
 LOW_BITS_MAX = 24
 FACTORS_MAX = 1024

@@ -57,6 +57,8 @@ lie(
 )
 lie("place", "skeleton.entry", block(13, block(1, "checksum") + block(2, "0")), "number of|once each", SeedError)
 lie("place", "skeleton.entry", block(9, bytes(16)), "both in the model and in a file")
+lie("place", "skeleton.tensor", lambda truth: truth.replace(b"length", b"chksum"), "once each")
+lie("place", "skeleton.tensor", lambda truth: truth.replace(b"length", b"offset"), "once each")
 lie("holes", "skeleton.dims", number(1, 2) + number(1, 2), "differs in dims")
 lie("holes", "skeleton.dims", number(1, 1 << 60), "negative or too large")
 lie("holes", "skeleton.dims", number(1, (1 << 64) - 4), "negative or too large")
@@ -111,3 +113,14 @@ lie("numbers", "part.data", lambda truth: truth[:-1], "past the end|ends within|
 lie("depth", "skeleton.graph", nest(60), "messages in messages", LimitError)
 lie("counts", "skeleton.model", block(8, block(1, "ai.onnx.ml")) * 20, "number of|twice", SeedError)
 lie("formats", "part.data", lambda truth: truth[:4] + b"ORTM" + truth[8:], "read as two formats")
+lie("attributes", "skeleton.graph", block(1, block(5, block(1, "a") + number(3, 1) + number(20, 5))), "not of its type")
+lie(
+    "attributes",
+    "skeleton.graph",
+    block(1, block(5, block(1, "a") + number(3, 1) + block(4, "s") + number(20, 2))),
+    "its type",
+)
+lie("attributes", "skeleton.graph", block(1, block(5, block(1, "a") + number(3, 1))), "not of its type")
+lie("needed", "part.data", number(1, 8), "no graph, no version or no opset")
+lie("needed", "part.data", lambda truth: truth[2:], "no graph, no version or no opset")
+lie("needed", "part.data", b"", "no graph, no version or no opset")

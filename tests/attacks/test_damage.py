@@ -224,15 +224,19 @@ def large(rows: int, cols: int) -> dict[str, bytes]:
     }
 
 
-WIDE = large(2, 1 << 20)
+# Without arrays of the sides.
+PLAIN = dict.fromkeys(("head.row_steps", "head.row_classes", "head.col_classes"), b"") | {"matrix.flags": b"\0"}
+WIDE = large(2, 1 << 18)
 
 
 @pytest.mark.parametrize(
     ("name", "lies", "text"),
     [
         ("grid", large(1 << 20, 4), "rows and columns: 1,048,580"),
-        ("lowrank", WIDE | {"lowrank.columns": varint(1 << 20), "lowrank.rank": varint(2)}, "right factor"),
-        ("moments", WIDE | {"moments.columns": varint(1 << 20), "moments.components": varint(2)}, "components"),
+        ("grid", large(1 << 14, 4) | PLAIN, "steps of a chunk: 32,768"),
+        ("grid", large(16385, 1) | PLAIN | {"matrix.columns": b"\1"}, "steps of a chunk: 8,193"),
+        ("lowrank", WIDE | {"lowrank.columns": varint(1 << 18), "lowrank.rank": varint(5)}, "right factor"),
+        ("moments", WIDE | {"moments.columns": varint(1 << 18), "moments.components": varint(5)}, "components"),
     ],
 )
 def test_large_factors_and_sides_are_refused_before_they_are_allocated(

@@ -14,8 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import seed_exporter
 import seed_runtime
 from seed_exporter import container, loaders
-from seed_exporter.export import check_place
-from seed_runtime import backends, golden
+from seed_runtime import backends, files, golden
 from seed_runtime.errors import FormatError, InputError, UnsupportedError, UsageError
 from seed_runtime.format.writer import front
 from seed_runtime.golden import SUPPLIED, Golden
@@ -299,7 +298,7 @@ def test_an_output_that_can_not_be_written_is_refused_before_the_model_is_read(
 
 def test_a_place_in_the_working_folder_is_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    check_place("model.seed")
+    files.check("model.seed")
 
 
 def test_the_model_itself_is_never_replaced(model: onnx.ModelProto, tmp_path: Path) -> None:

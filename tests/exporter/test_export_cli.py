@@ -255,6 +255,10 @@ def test_data_that_can_not_be_used_returns_3(
         (["--method", "lossless", "--target", "4x"], "has the size it has"),
         (["--report", "{folder}/none/r.html"], "there is no folder"),
         (["--report", "{folder}/model.seed"], "both name"),
+        (["--report", "{folder}/../model.onnx"], "is the model itself, which would be lost; name another file with --"),
+        (["--report", "{folder}/c.npz", "--calib", "{folder}/../out/c.npz"], "is the data of --calib itself"),
+        (["-o", "{folder}/c.npz", "--calib", "{folder}/c.npz"], "is the data of --calib itself"),
+        (["-o", "{folder}/" + 256 * "m"], "File name too long; give another path"),
     ],
 )
 def test_options_that_can_not_be_are_refused_before_any_work(
@@ -263,6 +267,35 @@ def test_options_that_can_not_be_are_refused_before_any_work(
     model.write_bytes(b"never read")
     arguments = [argument.format(folder=output.parent) for argument in arguments]
     assert problem in refused(capfd, 2, model, "-o", output, *arguments)
+
+
+@pytest.mark.parametrize("flag", ["-o", "--report"])
+def test_the_models_external_data_is_never_replaced(
+    flag: str, output: Path, tmp_path: Path, capfd: Any, rng: np.random.Generator
+) -> None:
+    path, data = tmp_path / "split.onnx", tmp_path / "split.data"
+    onnx.save(layers(rng, 48, 96), path, save_as_external_data=True, location=data.name)
+    (tmp_path / "link").symlink_to(data)
+    before = data.read_bytes()
+    for name in (data, tmp_path / "link"):
+        arguments = [path, "-o", name] if flag == "-o" else [path, "-o", output, flag, name]
+        error = refused(capfd, 2, *arguments)
+        assert f"is the model's data itself, which would be lost; name another file with {flag}" in error
+    assert data.read_bytes() == before
+
+
+def test_the_longest_name_works_and_a_pipe_is_written_to(model: Path, output: Path, capfd: Any) -> None:
+    longest = output.with_name("m" * 255)
+    assert Ran(capfd, model, "-o", longest).code == 0
+    fifo = output.with_name("fifo")
+    os.mkfifo(fifo)
+    with subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE) as reader:
+        ran = Ran(capfd, model, "-o", fifo, "--report", "/dev/null", "--json")
+        assert reader.stdout is not None
+        assert reader.stdout.read() == longest.read_bytes()
+    assert ran.code == 0, ran.err
+    assert one_object(ran.out)["digest"] == seed_runtime.open(longest).digest.hex()
+    assert fifo.is_fifo()
 
 
 def test_an_output_in_a_missing_folder_is_refused_before_any_work(model: Path, tmp_path: Path, capfd: Any) -> None:
@@ -321,9 +354,16 @@ AT_WRITE = """
 """
 
 
+INTERRUPTED = "seed-export: interrupted, nothing was written"  # on a line below the terminal's ^C
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "told"),
+    [(signal.SIGINT, 130, INTERRUPTED), (signal.SIGTERM, 143, ""), (signal.SIGHUP, 129, "")],
+)
 @pytest.mark.parametrize("script", [AT_SEARCH, AT_WRITE], ids=["search", "write"])
-def test_an_interruption_returns_130_and_leaves_the_old_seed(
-    script: str, model: Path, output: Path, tmp_path: Path
+def test_a_signal_returns_its_code_and_leaves_the_old_seed(
+    script: str, number: int, code: int, told: str, model: Path, output: Path, tmp_path: Path
 ) -> None:
     output.write_bytes(OLD)
     temporary = tmp_path / "tmp"
@@ -337,10 +377,10 @@ def test_an_interruption_returns_130_and_leaves_the_old_seed(
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "there\n"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130, error
-    assert error.strip() == "seed-export: interrupted, nothing was written"  # on a line below the terminal's ^C
+    assert process.returncode == code, error
+    assert error.strip() == told
     assert output.read_bytes() == OLD
     assert [path.name for path in output.parent.iterdir()] == [output.name]
     assert list(temporary.iterdir()) == []

@@ -103,6 +103,21 @@ def test_what_can_not_be_asked_for_is_2(
     assert told in refused_here(2, capfd, *(str(seed) if each == "SEED" else each for each in arguments))
 
 
+@pytest.mark.parametrize("name", ["model.seed", "x.npz", "link", "hard"])
+def test_an_output_that_is_what_is_read_is_2(
+    name: str, seed: Path, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "link").symlink_to(seed)
+    (tmp_path / "hard").hardlink_to(data)
+    before = seed.read_bytes(), data.read_bytes()
+    error = refused_here(2, capfd, str(seed), "--input", str(data), "--output", str(tmp_path / name))
+    assert "itself, which would be lost; give --output another file" in error
+    with seed.open("rb") as stdin:
+        command = [*COMMAND, "-", "--input", data, "--output", seed]
+        assert subprocess.run(command, stdin=stdin, capture_output=True).returncode == 2
+    assert (seed.read_bytes(), data.read_bytes()) == before
+
+
 def test_an_unknown_flag_is_2_and_not_guessed(seed: Path) -> None:
     for flag in ("--inspec", "--bogus"):
         done = seed_run(seed, flag)

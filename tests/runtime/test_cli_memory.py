@@ -16,8 +16,8 @@ from seed_exporter.allocate import Coding
 from seed_exporter.encode import encode
 from seed_exporter.loaders import load
 from seed_runtime.backends import TensorSpec
-from seed_runtime.cli import stored
-from seed_runtime.cli.inputs import bind
+from seed_runtime.data import stored
+from seed_runtime.data.calls import bind
 from seed_runtime.format.header import Model
 from tests.runtime.test_cli_support import COMMAND, FEATURES, classifier, refused, result
 

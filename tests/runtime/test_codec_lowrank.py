@@ -65,7 +65,7 @@ def test_dead_rows_of_the_left_factor_are_zero() -> None:
     [
         ({"prefix": _prefix(cols=0)}, "at least 1"),
         ({"prefix": _prefix(cols=3)}, "do not divide"),
-        ({"prefix": _prefix(cols=(1 << 20) + 1)}, "limit of 1,048,576"),
+        ({"prefix": _prefix(cols=(1 << 18) + 1)}, "limit of 262,144"),
         ({"prefix": _prefix(rank=0, shifts=b"")}, "at least 1"),
         ({"prefix": _prefix(rank=1025, shifts=bytes(1025))}, "limit of 1,024"),
         ({"prefix": _prefix(rank=3)}, "classes is 0"),
@@ -87,7 +87,7 @@ def test_a_head_that_lies_is_refused(changed: dict[str, bytes], message: str) ->
 
 def test_factors_too_large_to_hold_are_refused_before_they_are_read() -> None:
     with pytest.raises(LimitError, match="right factor"):
-        decode("lowrank", [hole(1 << 20)], [head(prefix=varint(1 << 20) + varint(2) + bytes(2)), DATA])
+        decode("lowrank", [hole(1 << 18)], [head(prefix=varint(1 << 18) + varint(5) + bytes(5)), DATA])
 
 
 def test_sums_that_float32_does_not_hold_are_refused() -> None:

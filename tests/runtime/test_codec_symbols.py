@@ -11,7 +11,7 @@ from seed_exporter.codecs import symbols as encoder
 from seed_runtime.codecs import grid
 from seed_runtime.codecs.symbols import WINDOW, rectangles
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError
-from seed_runtime.limits import CHUNK_DECODED_MAX, LANES_LOG2_MAX
+from seed_runtime.limits import CHUNK_DECODED_MAX, LANES_LOG2_MAX, SIDE_MAX, STEPS_MAX
 from tests.runtime.streams import RARE, cuts, data, decode, floats, head, hole, packed, shape, table, varint
 
 SMALL = [head(), data()]
@@ -70,7 +70,7 @@ def test_lanes_run_on_from_one_matrix_to_the_next() -> None:
         ({"tables": table(0x7F, (4094, 2))}, "lists the escape"),
         ({"shapes": shape(0)}, "at least 1"),
         ({"shapes": shape(3)}, "do not divide"),
-        ({"shapes": shape((1 << 20) + 1)}, "limit of 1,048,576"),
+        ({"shapes": shape(SIDE_MAX + 1)}, "limit of 262,144"),
         ({"shapes": shape(2, low_bits=25)}, "low bits are too many"),
         ({"shapes": shape(2, flags=8)}, "flags"),
         ({"shapes": shape(2, flags=0x80)}, "flags"),
@@ -200,3 +200,10 @@ def test_chunks_and_windows_may_end_within_a_row() -> None:
     assert len(coded.chunks[1]) > WINDOW
     decoded = np.frombuffer(decode("grid", [hole(rows, cols)], coded.chunks), "<f4").reshape(rows, cols)
     assert np.array_equal(decoded, integers * np.float32(0.5))
+
+
+def test_too_few_lanes_for_many_symbols_are_refused_before_a_step_is_taken() -> None:
+    # One lane and a sure symbol: 417 bytes would keep a device busy for ten seconds a million symbols.
+    lonely = head(lanes_log2=0, shapes=shape(STEPS_MAX + 1))
+    with pytest.raises(LimitError, match="steps of a chunk"):
+        decode("grid", [hole(STEPS_MAX + 1)], [lonely])

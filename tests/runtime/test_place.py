@@ -5,20 +5,27 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from seed_runtime import place
 from seed_runtime.errors import InputError
+from tests.runtime import onnx_bytes
+
+
+def fill(part: Path, text: str = "new") -> None:
+    (part / "model.onnx").write_bytes(onnx_bytes.model())
+    (part / "model.weights").write_text(text)
 
 
 def put(target: Path, text: str = "new") -> None:
     with place.folder(target) as part:
         assert part.parent == target.resolve().parent
         assert os.listdir(part) == []
-        (part / "model.onnx").write_text(text)
-        (part / "model.weights").write_text(text)
+        fill(part, text)
 
 
 def fail(target: Path, error: type[BaseException]) -> None:
@@ -28,19 +35,23 @@ def fail(target: Path, error: type[BaseException]) -> None:
 
 
 def text_of(target: Path) -> str:
+    """What the weights are; the folder holds a model and nothing else."""
     assert {entry.name for entry in target.iterdir()} == {"model.onnx", "model.weights"}
-    (text,) = {entry.read_text() for entry in target.iterdir()}
-    return text
+    return (target / "model.weights").read_text()
 
 
-def test_a_new_folder_appears_whole_and_can_be_read_by_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_a_new_folder_appears_whole_with_the_permissions_that_the_user_wants(tmp_path: Path, umask: int) -> None:
     target = tmp_path / "model"
-    with place.folder(target) as part:
-        (part / "model.onnx").write_text("new")
-        (part / "model.weights").write_text("new")
-        assert not target.exists()
+    before = os.umask(umask)
+    try:
+        with place.folder(target) as part:
+            fill(part, "new")
+            assert not target.exists()
+    finally:
+        os.umask(before)
     assert text_of(target) == "new"
-    assert target.stat().st_mode & 0o777 == 0o755
+    assert target.stat().st_mode & 0o777 == 0o777 & ~umask
     assert os.listdir(tmp_path) == ["model"]
 
 
@@ -91,6 +102,37 @@ def test_a_folder_that_holds_anything_else_is_refused(tmp_path: Path, name: str)
     assert os.listdir(target) == [name]
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"model.onnx": onnx_bytes.model()},
+        {"model.weights": b"w"},
+        {"model.onnx": b"a user's own", "model.weights": b"w"},
+        {"model.onnx": b"", "model.weights": b"w"},
+        {"model.onnx": onnx_bytes.model(), "model.weights": b"w", "labels.txt": b"cat"},
+    ],
+    ids=["graph alone", "weights alone", "no skeleton", "empty", "one more"],
+)
+def test_a_folder_with_a_model_that_is_not_ours_is_refused(tmp_path: Path, files: dict[str, bytes]) -> None:
+    target = tmp_path / "model"
+    target.mkdir()
+    for name, content in files.items():
+        (target / name).write_bytes(content)
+    with pytest.raises(InputError, match="give a new folder, or move what is there"):
+        put(target)
+    assert {entry.name: entry.read_bytes() for entry in target.iterdir()} == files
+
+
+def test_what_comes_into_the_folder_meanwhile_is_not_lost(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    put(target, "old")
+    with pytest.raises(InputError), place.folder(target) as part:
+        fill(part, "new")
+        (target / "notes.txt").write_text("mine")
+    assert sorted(os.listdir(target)) == ["model.onnx", "model.weights", "notes.txt"]
+    assert os.listdir(tmp_path) == ["model"]
+
+
 def test_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model").write_text("a file")
     with pytest.raises(InputError):
@@ -120,7 +162,7 @@ def test_a_relative_target_lies_in_the_working_folder(tmp_path: Path, monkeypatc
 
 
 def test_what_a_killed_process_left_is_removed_and_what_another_one_uses_is_not(tmp_path: Path) -> None:
-    left, used, other = (tmp_path / name for name in (".model.aaaa.part", ".model.bbbb.part", ".other.cccc.part"))
+    left, used, other = (tmp_path / f".{name}.part" for name in ("model.0123abcd", "model.4567abcd", "other.0123abcd"))
     for folder in (left, used, other):
         folder.mkdir()
         (folder / "model.weights").write_text("half")
@@ -128,12 +170,101 @@ def test_what_a_killed_process_left_is_removed_and_what_another_one_uses_is_not(
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     put(tmp_path / "model")
     os.close(descriptor)
-    assert sorted(os.listdir(tmp_path)) == [".model.bbbb.part", ".other.cccc.part", "model"]
+    assert sorted(os.listdir(tmp_path)) == [used.name, other.name, "model"]
     put(tmp_path / "model")
-    assert sorted(os.listdir(tmp_path)) == [".other.cccc.part", "model"]
+    assert sorted(os.listdir(tmp_path)) == [other.name, "model"]
+
+
+@pytest.mark.parametrize("name", ["backup.part", "0123abc.part", "0123abcde.part", "0123ABCD.part", "0123abcd.bak"])
+def test_folders_that_are_only_named_like_ours_are_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / f".model.{name}").mkdir()
+    theirs = tmp_path / ".model.0123abcd.part"
+    theirs.mkdir()
+    (theirs / "thesis.txt").touch()
+    put(tmp_path / "model")
+    assert sorted(os.listdir(tmp_path)) == sorted([f".model.{name}", theirs.name, "model"])
+
+
+def without_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+
+
+@pytest.mark.parametrize("then", [put, lambda target: pytest.raises(RuntimeError, fail, target, RuntimeError)])
+def test_a_kill_between_two_renames_loses_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: Callable[[Path], object]
+) -> None:
+    target = tmp_path / "model"
+    put(target, "old")
+    without_exchange(monkeypatch)
+    child = os.fork()
+    if not child:
+        rename = Path.rename
+
+        def last(path: Path, to: Path) -> None:
+            rename(path, to)
+            os._exit(9)  # no finally runs, as after a kill
+
+        Path.rename = last  # type: ignore[assignment, method-assign]
+        put(target, "lost")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert not target.exists()
+    assert len(os.listdir(tmp_path)) == 2
+    then(target)
+    assert text_of(target) == ("new" if then is put else "old")
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_an_old_model_that_was_replaced_is_removed(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    put(target, "new")
+    (tmp_path / ".model.0123abcd.old").mkdir()
+    fill(tmp_path / ".model.0123abcd.old", "old")
+    with pytest.raises(RuntimeError):
+        fail(target, RuntimeError)
+    assert text_of(target) == "new"
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_rename_that_fails_halfway_puts_the_old_model_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "model"
+    put(target, "old")
+    without_exchange(monkeypatch)
+    rename = Path.rename
+
+    def fails(path: Path, to: Path) -> None:
+        if path.suffix == ".part":
+            raise PermissionError
+        rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(PermissionError):
+        put(target)
+    assert text_of(target) == "old"
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_new_folder_that_another_process_removes_at_once_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, made = Path.mkdir, []
+
+    def swept(path: Path, *arguments: Any, **options: Any) -> None:
+        mkdir(path, *arguments, **options)
+        if path.suffix == ".part":
+            made.append(path)
+            if len(made) == 1:
+                place._recover(tmp_path / "model")
+
+    monkeypatch.setattr(Path, "mkdir", swept)
+    put(tmp_path / "model")
+    assert len(made) == 2
+    assert text_of(tmp_path / "model") == "new"
+    assert os.listdir(tmp_path) == ["model"]
 
 
 def test_names_that_mean_something_in_a_pattern_are_only_names(tmp_path: Path) -> None:
-    (tmp_path / ".model.aaaa.part").mkdir()
-    put(tmp_path / "m[o]*?")
-    assert sorted(os.listdir(tmp_path)) == [".model.aaaa.part", "m[o]*?"]
+    (tmp_path / ".model.0123abcd.part").mkdir()
+    put(tmp_path / "m[o]d.l*?")
+    put(tmp_path / "mode.")
+    assert sorted(os.listdir(tmp_path)) == [".model.0123abcd.part", "m[o]d.l*?", "mode."]

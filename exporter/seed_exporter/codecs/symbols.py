@@ -14,14 +14,12 @@ from seed_exporter.codecs.contexts import CLASSES, Classes
 from seed_exporter.codecs.packing import pack
 from seed_runtime.codecs.symbols import ESCAPE
 from seed_runtime.format import wire
-from seed_runtime.limits import CHUNK_DECODED_MAX, LANES_LOG2_MAX
+from seed_runtime.limits import CHUNK_DECODED_MAX, LANES_LOG2_MAX, STEPS_MAX
 
 U8 = npt.NDArray[np.uint8]
 
 _STATES_SHARE = 0.0045
 """Of a stream's bytes, for the states of its lanes: the more lanes, the faster it decodes."""
-_LANES_CHEAP = 64
-"""Lanes whose 256 bytes are worth it in any stream of 100 thousand symbols."""
 
 
 @dataclass(frozen=True)
@@ -152,10 +150,10 @@ def _cost(counts: npt.NDArray[np.int64]) -> float:
 
 
 def _lanes_log2(coded_bytes: float, symbols: int) -> int:
+    lanes = max(min(coded_bytes * _STATES_SHARE / 4, symbols), 1)
     # A constant matrix has next to no bytes, and with one lane a step for each symbol: a million took 100 s.
-    least = min(symbols >> 11, max(_LANES_CHEAP, symbols >> 15))
-    lanes = max(min(coded_bytes * _STATES_SHARE / 4, symbols), least, 1)
-    return min(int(np.log2(lanes)), LANES_LOG2_MAX)
+    least = -(-min(symbols, CHUNK_DECODED_MAX) // STEPS_MAX)
+    return min(max(int(np.log2(lanes)), (least - 1).bit_length()), LANES_LOG2_MAX)
 
 
 def _head(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from seed_runtime import files
 from seed_runtime.errors import UsageError
 from seed_runtime.version import __version__
 
@@ -110,6 +111,10 @@ def _check(options: argparse.Namespace, action: str) -> None:
             raise UsageError("--json and --output - would both write to stdout; give --output a file")
         if options.output.endswith(".npy"):
             raise UsageError("outputs are written by name into one .npz; give --output a name that ends so")
+        for given, what in ((options.seed, "the seed"), (options.input, "the input")):
+            source = "/dev/stdin" if given == "-" else given
+            if source is not None and options.output != "-" and files.same(options.output, source):
+                raise UsageError(f"{options.output} is {what} itself, which would be lost; give --output another file")
     if options.runs is not None and action != "bench":
         raise UsageError("--runs belongs to --bench")
     if options.runs is not None and options.runs < 1:

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from seed_runtime.backends import Feeds
 from seed_runtime.budget import peak_rss
-from seed_runtime.cli import stored
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import cache_of, golden_shapes, opened, session_of
-from seed_runtime.cli.inputs import bind
 from seed_runtime.cli.terminal import Terminal, heading, mib, print_json, table
+from seed_runtime.data import stored
+from seed_runtime.data.calls import bind
 from seed_runtime.errors import InputError
 from seed_runtime.golden import Golden
 from seed_runtime.seed import Seed, Session

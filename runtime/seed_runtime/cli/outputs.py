@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import zipfile
@@ -16,6 +16,7 @@ from typing import IO, Any, Final, Protocol
 import numpy as np
 from numpy.lib import format as npy
 
+from seed_runtime import files
 from seed_runtime.backends import Array
 from seed_runtime.errors import InputError, UsageError
 
@@ -140,39 +141,13 @@ def written(path: str, counted: bool) -> Iterator[Writer]:
             writer.write_into(sys.stdout.buffer)
             sys.stdout.buffer.flush()
         return
-    target = Path(path).resolve()
-    if target.is_dir():
-        raise UsageError(f"{path} is a folder; give --output a file name")
-    if target.exists() and not target.is_file():
-        # A device or a named pipe is written to, never replaced.
-        with open(target, "wb") as file, contextlib.closing(Writer(counted, None)) as writer:
-            yield writer
-            writer.write_into(file)
-        return
     # Made before the model runs: a folder that can't be written to is told at once.
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UsageError(f"{path}: {error.strerror}; give --output another path") from None
-    try:
-        with open(descriptor, "wb") as file, contextlib.closing(Writer(counted, target.parent)) as writer:
+    with files.placed(path) as file:
+        # Beside the output, which is on a disk: the system's temporary folder is often memory.
+        beside = Path(os.path.realpath(path)).parent if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+        with contextlib.closing(Writer(counted, beside)) as writer:
             yield writer
             writer.write_into(file)
-            file.flush()
-            os.fsync(descriptor)
-            os.fchmod(descriptor, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _scores(array: Array) -> Array | None:

@@ -8,11 +8,11 @@ from typing import Any
 
 from seed_runtime import skeleton
 from seed_runtime.backends import TensorSpec
-from seed_runtime.cli import inputs, stored  # noqa: F401  a run holds them as well, so the plan must count them
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import opened
 from seed_runtime.cli.terminal import Terminal, heading, mib, print_json, size_text, table
 from seed_runtime.codecs import CODECS
+from seed_runtime.data import calls, stored  # noqa: F401  a run holds them as well, so the plan must count them
 from seed_runtime.errors import MemoryBudgetError
 from seed_runtime.footprint import Footprint
 from seed_runtime.format.header import Header

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seed_runtime.codecs.symbols import WINDOW, Matrix, Piece, rectangles
+from seed_runtime.codecs.symbols import WINDOW, Index, Matrix, Piece, rectangles
 
 Values = npt.NDArray[Any]
 
@@ -29,6 +29,7 @@ class Spreader:
     def __init__(self, dtype: npt.DTypeLike) -> None:
         self._dtype = dtype
         self._done = 0
+        self._indices: tuple[Index, Index] | None = None
 
     def spread(self, piece: Piece, values: Values) -> Iterator[Values]:
         """Elements up to the last of `values`, `(piece.stop - piece.start,)`; to the matrix's end if it is the last."""
@@ -36,8 +37,7 @@ class Spreader:
         if matrix.live_rows is None and matrix.live_cols is None:
             yield values
             return
-        live_cols = np.arange(matrix.cols) if matrix.live_cols is None else matrix.live_cols
-        live_rows = np.arange(matrix.rows) if matrix.live_rows is None else matrix.live_rows
+        live_rows, live_cols = self._live(matrix)
         offset = 0
         for row, row_end, col, col_end in rectangles(piece.start, piece.stop, live_cols.size) if values.size else ():
             while row < row_end:
@@ -50,7 +50,15 @@ class Spreader:
                 offset, row = offset + size, until
         if piece.stop == matrix.count:
             yield from zeros(matrix.rows * matrix.cols - self._done, self._dtype)
-            self._done = 0
+            self._done, self._indices = 0, None
+
+    def _live(self, matrix: Matrix) -> tuple[Index, Index]:
+        if self._indices is None:
+            self._indices = (
+                np.arange(matrix.rows) if matrix.live_rows is None else matrix.live_rows,
+                np.arange(matrix.cols) if matrix.live_cols is None else matrix.live_cols,
+            )
+        return self._indices
 
     def _block(self, matrix: Matrix, rows: Any, cols: Any, block: Values) -> Iterator[Values]:
         first, last = int(rows[0]), int(rows[-1])

@@ -24,6 +24,7 @@ from seed_runtime.limits import (
     LANES_LOG2_MAX,
     LOW_BITS_MAX,
     SIDE_MAX,
+    STEPS_MAX,
 )
 
 U8 = npt.NDArray[np.uint8]
@@ -116,6 +117,9 @@ class SymbolReader:
         size = head.varint("size", limit=CHUNK_DECODED_MAX)
         raw = unpack(packing, head.take(head.remaining, "head"), size, head.where)
         self._read_head(Cursor(raw, head.where), counts)
+        steps = -(-min(sum(matrix.count for matrix in self.matrices), CHUNK_DECODED_MAX) >> self._lanes_log2)
+        if steps > STEPS_MAX:
+            raise LimitError(f"{head.where}: steps of a chunk", steps, STEPS_MAX)
 
     def pieces(self) -> Iterator[Piece]:
         """All symbols in order, as pieces that stay within one matrix and one window.

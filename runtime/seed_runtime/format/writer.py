@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from seed_runtime import files
 from seed_runtime.format import wire
 from seed_runtime.format.header import CHUNK_DIGEST_BYTES, Header, Stream, serialize
 from seed_runtime.format.reader import MAGIC, PREAMBLE_BYTES, VERSION
@@ -33,19 +34,8 @@ def write_seed(path: Path, header: Header, parts: Iterable[bytes], chunks: Itera
 
     `parts` and `chunks` are coded bytes in the header's order.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(front(header))
-            for block in (*parts, *chunks):
-                file.write(block)
-            size = file.tell()
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return size
+    with files.placed(path) as file:
+        return sum(file.write(block) for block in itertools.chain([front(header)], parts, chunks))
 
 
 def with_digest(header: Header, digest: bytes) -> Header:

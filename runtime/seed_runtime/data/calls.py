@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from seed_runtime.backends import Array, Feeds, TensorSpec
-from seed_runtime.cli.stored import Portions, Stored
+from seed_runtime.data.stored import Portions, Stored
 from seed_runtime.errors import InputError
 
 LABELS: Final = "labels"

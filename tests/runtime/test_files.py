@@ -1,0 +1,110 @@
+"""A finished file takes its place whole, under its own name, and never that of what is no file."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from seed_runtime import files
+from seed_runtime.errors import UsageError
+
+
+def put(path: Path, content: bytes = b"new") -> None:
+    with files.placed(path) as file:
+        file.write(content)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_a_file_appears_whole_with_the_permissions_that_the_user_wants(tmp_path: Path, umask: int) -> None:
+    target = tmp_path / "y"
+    target.write_bytes(b"old")
+    before = os.umask(umask)
+    try:
+        with files.placed(target) as file:
+            file.write(b"new")
+            file.flush()
+            assert target.read_bytes() == b"old"
+    finally:
+        os.umask(before)
+    assert target.read_bytes() == b"new"
+    assert target.stat().st_mode & 0o777 == 0o666 & ~umask
+    assert os.listdir(tmp_path) == ["y"]
+
+
+@pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, stop: type[BaseException]) -> None:
+    put(tmp_path / "y", b"old")
+    with pytest.raises(stop), files.placed(tmp_path / "y") as file:
+        file.write(b"half")
+        raise stop
+    assert (tmp_path / "y").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["y"]
+
+
+def test_the_file_and_its_folder_are_on_the_disk_before_anyone_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    put(tmp_path / "y")
+    assert [Path(name).parent for name in synced] == [tmp_path, tmp_path.parent]
+
+
+def test_a_link_stays_and_what_it_names_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to("sub/y")
+    for content in (b"made", b"replaced"):
+        put(tmp_path / "link", content)
+        assert (tmp_path / "sub" / "y").read_bytes() == content
+    assert (tmp_path / "link").is_symlink()
+    assert os.listdir(tmp_path / "sub") == ["y"]
+
+
+def test_a_pipe_and_a_device_are_written_to(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(fifo.read_bytes()))
+    reader.start()
+    put(fifo)
+    reader.join(60)
+    assert read == [b"new"]
+    assert fifo.is_fifo()
+    put(Path("/dev/null"))
+    assert Path("/dev/null").is_char_device()
+    # A pipe that has no name of its own but that of a descriptor.
+    source, sink = os.pipe()
+    put(Path(f"/dev/fd/{sink}"))
+    os.close(sink)
+    with open(source, "rb") as pipe:
+        assert pipe.read() == b"new"
+
+
+def test_the_longest_name_works_and_a_longer_one_is_refused(tmp_path: Path) -> None:
+    put(tmp_path / ("y" * 255))
+    with pytest.raises(UsageError, match="name too long; give another path"):
+        files.check(tmp_path / ("y" * 256))
+
+
+@pytest.mark.parametrize(("name", "problem"), [(".", "is a folder; name a file in it"), ("none/y", "make it: mkdir")])
+def test_what_can_not_be_a_file_is_refused_before_any_work(tmp_path: Path, name: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem), files.placed(tmp_path / name):
+        pytest.fail("the work began")
+    assert os.listdir(tmp_path) == []
+
+
+def test_one_file_is_known_by_all_its_names(tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    assert files.same(one, tmp_path / "none" / ".." / "one")  # not there yet
+    one.touch()
+    (tmp_path / "link").symlink_to(one)
+    (tmp_path / "hard").hardlink_to(one)
+    (tmp_path / "two").touch()
+    assert [files.same(one, tmp_path / name) for name in ("one", "link", "hard", "two", "none")] == [
+        *[True] * 3,
+        *[False] * 2,
+    ]
+    assert not files.same("/dev/null", "/dev/null")

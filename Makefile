@@ -74,7 +74,7 @@ format: $(DONE)/test ## put the code into the house's format
 public: $(DONE)/public ## fetch the public models and their data (2 GB in the user's cache), for slow tests and benchmarks
 
 .PHONY: bench
-bench: $(DONE)/bench $(DONE)/public ## measure against peers; needs a C++ compiler, minutes and some 3 GB of disk
+bench: $(DONE)/bench $(DONE)/public ## measure against peers; needs a C++ compiler, 25 minutes and some 8 GB of disk
 	@$(BIN)/python -m bench $(BENCH)
 
 .PHONY: clean

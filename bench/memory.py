@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sysconfig
 import venv
@@ -180,6 +181,8 @@ def launch(
             # The shell enters the group and becomes the program, so that all of the program counts.
             command = ["sh", "-c", f'echo $$ > {procs}; exec "$@"', "sh", *command]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    # Gigabytes, and the next one is to start as this one did.
+    shutil.rmtree(folder / "model", ignore_errors=True)
     size = int(peak.read_text()) << 10 if peak.exists() else 0
     return Outcome(done.returncode, size, done.stdout, done.stderr)
 

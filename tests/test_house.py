@@ -344,3 +344,9 @@ def test_the_pythons_that_the_base_install_has_wheels_for_are_admitted_and_liste
         # The world moved on: no fault of the change under test.
         print(f"list as classifiers and add to .github/workflows/ci.yml: {newer}")
     print(f"the base install resolves for {', '.join(installable)}")
+
+
+def test_the_index_of_decisions_lists_each_of_them() -> None:
+    folder = ROOT / "docs/adr"
+    listed = set(re.findall(r"\]\(([^)]+)\)", (folder / "README.md").read_text()))
+    assert listed == {path.name for path in folder.glob("0*.md")}

@@ -73,6 +73,8 @@ class Result:
     seed: container.Seed
     digest: str
     """Of the seed, in hexadecimal."""
+    default: bool
+    """Whether no goal was given, so that the default's own is what users expect."""
 
     def as_json(self) -> dict[str, Any]:
         """The keys that programs rely on, and a few more."""
@@ -224,6 +226,7 @@ class _Export:
             inputs="real" if self.options.calib else "generated",
             graph=self.graph,
             codings=chosen.codings,
+            default=self.options.method == "grid" and self._goal() is None,
             seed=seed,
             digest=self.digest,
         )

@@ -6,6 +6,7 @@ import html
 from pathlib import Path
 
 from seed_exporter.export import Result
+from seed_exporter.methods.grid import LEAST_RATIO
 from seed_runtime import files
 
 _PAGE = """<!doctype html>
@@ -52,6 +53,11 @@ def text(result: Result) -> str:
             continue
         agree = "" if error.agreement is None else f", {100 * error.agreement:.1f} % of the largest scores agree"
         lines.append(f"  {name}: error {100 * error.relative:.2f} % (RMS), cosine {error.cosine:.6f}{agree}")
+    if result.default and result.ratio < LEAST_RATIO:
+        lines.append(
+            f"note: less than {LEAST_RATIO:g}x, as the graph, vectors and integers weigh more than the matrices "
+            "that can be quantized; --target goes further"
+        )
     lines.append("encoded and checked in " + ", ".join(f"{step} {t:.1f} s" for step, t in result.seconds.items()))
     lines.append(f"run it: seed-run {result.path} --verify")
     return "\n".join(lines)

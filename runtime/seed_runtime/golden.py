@@ -42,7 +42,7 @@ class Recipe:
         if self.kind == SUPPLIED:
             return np.frombuffer(self.data, self.dtype.storage).reshape(self.dims)
         if self.dtype.name == "bool":
-            values = generator.fill(self.kind, seed, prod(self.dims), self.a, self.b) != 0
+            values: Array = generator.fill(self.kind, seed, prod(self.dims), self.a, self.b) != 0
             return values.reshape(self.dims)
         out = np.empty(prod(self.dims), self.dtype.storage)
         generator.fill_into(out, self.kind, seed, self.a, self.b)

@@ -174,6 +174,17 @@ def test_the_golden_sample_verifies_in_the_runtime(
     assert (verdict.present, verdict.ok) == (True, True)
 
 
+def test_a_model_with_a_switch_for_input_is_exported(rng: np.random.Generator, output: Path) -> None:
+    nodes = [helper.make_node("Where", ["on", "a", "b"], ["y"])]
+    weights = [numpy_helper.from_array(rng.standard_normal((40, 40)).astype(np.float32), name) for name in "ab"]
+    model = of_nodes(
+        nodes, weights, [helper.make_tensor_value_info("on", TensorProto.BOOL, ["rows", 40])], [floats("y", 40, 40)]
+    )
+    quick_export(model, output)
+    with seed_runtime.open(output).session() as session:
+        assert session.verify().ok
+
+
 def test_infinite_outputs_are_no_fault(output: Path, rng: np.random.Generator) -> None:
     model = dense([rng.standard_normal((40, 40)).astype(np.float32)], [np.full(40, np.inf)])
     result = quick_export(model, output)

@@ -269,35 +269,6 @@ def test_options_that_can_not_be_are_refused_before_any_work(
     assert problem in refused(capfd, 2, model, "-o", output, *arguments)
 
 
-@pytest.mark.parametrize("flag", ["-o", "--report"])
-def test_the_models_external_data_is_never_replaced(
-    flag: str, output: Path, tmp_path: Path, capfd: Any, rng: np.random.Generator
-) -> None:
-    path, data = tmp_path / "split.onnx", tmp_path / "split.data"
-    onnx.save(layers(rng, 48, 96), path, save_as_external_data=True, location=data.name)
-    (tmp_path / "link").symlink_to(data)
-    before = data.read_bytes()
-    for name in (data, tmp_path / "link"):
-        arguments = [path, "-o", name] if flag == "-o" else [path, "-o", output, flag, name]
-        error = refused(capfd, 2, *arguments)
-        assert f"is the model's data itself, which would be lost; name another file with {flag}" in error
-    assert data.read_bytes() == before
-
-
-def test_the_longest_name_works_and_a_pipe_is_written_to(model: Path, output: Path, capfd: Any) -> None:
-    longest = output.with_name("m" * 255)
-    assert Ran(capfd, model, "-o", longest).code == 0
-    fifo = output.with_name("fifo")
-    os.mkfifo(fifo)
-    with subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE) as reader:
-        ran = Ran(capfd, model, "-o", fifo, "--report", "/dev/null", "--json")
-        assert reader.stdout is not None
-        assert reader.stdout.read() == longest.read_bytes()
-    assert ran.code == 0, ran.err
-    assert one_object(ran.out)["digest"] == seed_runtime.open(longest).digest.hex()
-    assert fifo.is_fifo()
-
-
 def test_an_output_in_a_missing_folder_is_refused_before_any_work(model: Path, tmp_path: Path, capfd: Any) -> None:
     model.write_bytes(b"never read")
     error = refused(capfd, 2, model, "-o", tmp_path / "none" / "model.seed")

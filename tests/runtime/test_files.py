@@ -17,6 +17,12 @@ def put(path: Path, content: bytes = b"new") -> None:
         file.write(content)
 
 
+def fail(path: Path, error: type[BaseException]) -> None:
+    with files.placed(path) as file:
+        file.write(b"half")
+        raise error
+
+
 @pytest.mark.parametrize("umask", [0o022, 0o077])
 def test_a_file_appears_whole_with_the_permissions_that_the_user_wants(tmp_path: Path, umask: int) -> None:
     target = tmp_path / "y"
@@ -37,9 +43,8 @@ def test_a_file_appears_whole_with_the_permissions_that_the_user_wants(tmp_path:
 @pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, stop: type[BaseException]) -> None:
     put(tmp_path / "y", b"old")
-    with pytest.raises(stop), files.placed(tmp_path / "y") as file:
-        file.write(b"half")
-        raise stop
+    with pytest.raises(stop):
+        fail(tmp_path / "y", stop)
     assert (tmp_path / "y").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["y"]
 

@@ -23,6 +23,8 @@ from seed_runtime.backends import Array
 from seed_runtime.errors import InputError
 
 MEMBERS_MAX: Final = 4096
+ARRAY_MAX: Final = 1 << 60
+"""Bytes of one array: what a header may ask for before the plan looks at it."""
 _PORTION: Final = 1 << 20
 _NPY, _ZIP = b"\x93NUMPY", (b"PK\x03\x04", b"PK\x05\x06")
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
@@ -150,11 +152,13 @@ def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtyp
         # Both refuse headers beyond 10,000 bytes before they evaluate them.
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(file)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise InputError(f"{where} is no array that can be read: {error}; write it with numpy.savez") from None
+    if any(type(size) is not int or size < 0 for size in shape) or prod(shape) * dtype.itemsize > ARRAY_MAX:
+        raise InputError(f"{where} has a shape that no array has: {list(shape)}; write it with numpy.savez")
     if dtype.hasobject:
         raise InputError(f"{where} holds Python objects, which are never loaded; convert it to numbers")
-    if dtype.kind not in "biuf" or any(size < 0 for size in shape):
+    if dtype.kind not in "biuf":
         raise InputError(f"{where} holds {dtype}, which is no number; convert it")
     return tuple(shape), fortran and len(shape) > 1, dtype
 

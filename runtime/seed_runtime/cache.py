@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE
+from seed_runtime.files import sync_folder
 from seed_runtime.format.header import Header
 
 DEFAULT_LIMIT: Final = 4 * 1000**3
@@ -89,9 +90,9 @@ class ModelCache:
         part.mkdir(mode=0o700)
         try:
             make(part)
-            fsync_folder(part)
+            sync_folder(part)
             part.rename(folder)
-            fsync_folder(self.root)
+            sync_folder(self.root)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
@@ -110,15 +111,6 @@ class ModelCache:
                     path.rename(part)
                 shutil.rmtree(part, ignore_errors=True)
             return True
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make renames within `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from seed_exporter.codecs.lowrank import Factors
 from seed_exporter.floats import as_float32, coded_view, fits_a_stream
 from seed_exporter.graph import Graph, Weight
 from seed_runtime.codecs.split import LOW_BITS
+from seed_runtime.codecs.symbols import STEP_LEAST
 from seed_runtime.limits import SIDE_MAX
 
 FLOATS: Final = frozenset({"float32", "float16", "bfloat16", "float64"})
@@ -36,6 +37,8 @@ STRAY_MOST: Final = 8.0
 large inputs, would be rounded to nothing. Public models stay below 7."""
 LOWRANK_MIN: Final = 16
 """Rows or columns below which factors can't win."""
+STEP_FINEST: Final = 2.0**-16
+"""Of a unit step: finer ones are never asked for, and must still be normal numbers."""
 LOWRANK_RATIO: Final = 0.35
 """Of the shorter side: the participation ratio above which factors aren't tried."""
 LOWRANK_GAIN: Final = 0.98
@@ -127,7 +130,8 @@ def unit_steps(graph: Graph) -> dict[str, float]:
     if not scales:
         return {}
     common = float(np.exp(np.mean(np.log(list(scales.values())))))
-    return {name: scale * _within(common / scale) for name, scale in scales.items()}
+    units = {name: scale * _within(common / scale) for name, scale in scales.items()}
+    return {name: unit for name, unit in units.items() if unit * STEP_FINEST > STEP_LEAST}
 
 
 def _within(ratio: float) -> float:

@@ -200,7 +200,8 @@ class _Export:
                 assembled = self._folder("assembled")
                 seed = seed.assemble(assembled)
                 errors = fidelity.compare(self.expected, fidelity.run_all(assembled, self.feeds))
-                golden = fidelity.golden_of(assembled, self.recipes, self.sample, GOLDEN_SEED)
+                relative = fidelity.least_tolerance(self.graph)
+                golden = fidelity.golden_of(assembled, self.recipes, self.sample, GOLDEN_SEED, relative)
             with self._timed("footprint"):
                 self.progress("footprint", 0, 1)
                 # Generated inputs are as small as the model takes them; only real ones say what sizes are used.

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import onnx
 
+from seed_exporter.graph import Graph, all_graphs
 from seed_runtime import backends
 from seed_runtime.backends import Array, Feeds, TensorSpec
 from seed_runtime.format.dtypes import BY_NAME
@@ -20,8 +22,17 @@ GOLDEN_BYTES: Final = 512
 _F32_MOST: Final = float(np.finfo(np.float32).max)
 _SPREAD_FACTOR: Final = 16.0
 """Another processor orders its sums in another way: what differs between modes here, times this."""
-_RELATIVE: Final = 2e-5
+RELATIVE: Final = 2e-5
 """Least tolerance, of an output's root mean square: some hundred units in the last place of float32."""
+RELATIVE_HALF: Final = 1e-2
+"""The same where a model computes in half precision: arm64 cores add in float16 where x86-64 adds in float32, which
+moved outputs by one of its last places (relative 3e-4, 50 times what RELATIVE allows)."""
+RELATIVE_INTEGER: Final = 2e-2
+"""The same for 8-bit integer products, which saturate in the kernels of some x86-64 processors and not in others'."""
+_INTEGER_OPERATORS: Final = frozenset(
+    {"MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv", "DynamicQuantizeLinear", "DynamicQuantizeMatMul",
+     "QuantizeLinear", "MatMulIntegerToFloat", "QGemm"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,18 +79,39 @@ def worst_relative(errors: Mapping[str, OutputError]) -> float:
     return max((error.relative for error in errors.values()), default=0.0)
 
 
-def golden_of(folder: Path, recipes: Sequence[Recipe], feeds: Feeds, seed: int) -> Golden | None:
+def least_tolerance(graph: Graph) -> float:
+    """How far outputs may be on another processor, whatever was seen here, in root mean squares of an output."""
+    operators = {node.op_type for inner in all_graphs(graph.model.graph) for node in inner.node}
+    if operators & _INTEGER_OPERATORS:
+        return RELATIVE_INTEGER
+    half = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+    casts = {
+        attribute.i
+        for inner in all_graphs(graph.model.graph)
+        for node in inner.node
+        for attribute in node.attribute
+        if attribute.name == "to"
+    }
+    stored = {weight.dtype.code for weight in graph.weights.values()}
+    return RELATIVE_HALF if half & (casts | stored) else RELATIVE
+
+
+def golden_of(
+    folder: Path, recipes: Sequence[Recipe], feeds: Feeds, seed: int, relative: float = RELATIVE
+) -> Golden | None:
     """The sample of the model assembled in `folder`, or None where it would not fit into a seed."""
     modes = [("fast", 1), ("fast", 2), ("lean", 1)]
-    return golden_from([run_all(folder, [feeds], mode, threads)[0] for mode, threads in modes], recipes, seed)
+    return golden_from([run_all(folder, [feeds], mode, threads)[0] for mode, threads in modes], recipes, seed, relative)
 
 
-def golden_from(runs: Sequence[Mapping[str, Array]], recipes: Sequence[Recipe], seed: int) -> Golden | None:
+def golden_from(
+    runs: Sequence[Mapping[str, Array]], recipes: Sequence[Recipe], seed: int, relative: float = RELATIVE
+) -> Golden | None:
     """The sample that runs of the same input in several modes give. Its size depends on shapes only."""
     if sum(prod(recipe.dims) for recipe in recipes) > GOLDEN_ELEMENTS_MAX:
         return None
     for count in (VALUES_MAX, 32, 16, 8, 4, 2, 1):
-        outputs = tuple(_expected([run[name] for run in runs], count) for name in runs[0])
+        outputs = tuple(_expected([run[name] for run in runs], count, relative) for name in runs[0])
         golden = Golden(seed, tuple(recipes), outputs)
         if len(golden.pack()) <= GOLDEN_BYTES:
             return golden
@@ -93,7 +125,7 @@ def supplied(feeds: Feeds, specs: Sequence[TensorSpec]) -> tuple[Recipe, ...]:
     )
 
 
-def _expected(runs: Sequence[Array], count: int) -> Expected:
+def _expected(runs: Sequence[Array], count: int, relative: float) -> Expected:
     first = runs[0]
     values, norm = sample(first, count)
     # Places without a number are compared one by one, on the device as well.
@@ -102,7 +134,7 @@ def _expected(runs: Sequence[Array], count: int) -> Expected:
     with np.errstate(over="ignore"):
         spread = max(float(np.max(np.abs(other - finite[0]), initial=0)) for other in finite[1:])
         rms = float(np.sqrt(np.square(finite[0]).mean())) if first.size else 0.0
-        least = _RELATIVE * max(rms, float(np.abs(values[np.isfinite(values)]).max(initial=0)) / 16)
+        least = relative * max(rms, float(np.abs(values[np.isfinite(values)]).max(initial=0)) / 16)
         tolerance = max(_SPREAD_FACTOR * spread, least if first.dtype.kind == "f" else 0.0)
         return Expected(first.size, min(tolerance, _F32_MOST), float(np.float32(norm)), values)
 

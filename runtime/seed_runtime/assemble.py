@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 def working_bytes(header: Header) -> int:
     """Bytes that assembling needs beyond the program itself: an upper bound that the header alone gives."""
     chunk = max((max(stream.sizes) for stream in header.streams), default=0)
-    part = max(part.raw_size + part.size for part in header.parts)
+    part = max(2 * part.raw_size + part.size for part in header.parts)
     # A chunk as read, its words widened to 32 bits, its planes unpacked; then tables, side arrays and windows,
     # which the limits bound (limits.py) and the largest public models use in full; then what each tensor holds.
     tensors = max((stream.holes for stream in header.streams), default=0)

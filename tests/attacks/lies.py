@@ -389,6 +389,6 @@ lie("lowrank.shifts", bytes([23]), "not exact")
 ATTACKS.append(
     Attack("matrix.flags", {"lowrank/matrix.flags": u8(4), "lowrank/head.end": b"\0"}, FormatError, "steps of its rows")
 )
-lie("lowrank/matrix.step", f32(1e-38), "scale of a row")
-lie("lowrank/matrix.step", f32(3e38), "scale of a row")
+lie("lowrank/matrix.step", f32(1e-38), "scale of a row|quantization step")
+lie("lowrank/matrix.step", f32(3e38), "scale of a row|quantization step")
 lie("lowrank/matrix.columns", varint(1), "wide|past the end|more chunks")

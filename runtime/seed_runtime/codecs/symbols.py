@@ -36,6 +36,7 @@ Counts = Sequence[int] | Callable[[Cursor], Sequence[int]]
 WINDOW: Final = 1 << 16
 """Symbols decoded at a time: the floats of a window and the tables stay in a 1 MiB cache."""
 ESCAPE: Final = 0x80
+STEP_LEAST: Final = 2.0**-126
 
 _ROW_CLASSES, _COLUMN_CLASSES, _ROW_STEPS = 1, 2, 4
 
@@ -263,7 +264,8 @@ class SymbolReader:
         if flags > (7 if self._quantized else 3):
             raise FormatError(head.where, f"flags {flags:#x} are unknown")
         step = head.f32("step") if self._quantized else 1.0
-        if not 0 < step < float("inf"):
+        # Below STEP_LEAST some machines flush to zero, and the bits would differ.
+        if not STEP_LEAST <= step < float("inf"):
             raise FormatError(head.where, f"a quantization step of {step} is not valid")
         return count // cols, cols, low_bits, flags, step
 

@@ -15,7 +15,7 @@ import subprocess
 import sysconfig
 import venv
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -113,15 +113,16 @@ def _billion(path: Path) -> bool:
     groups: dict[str, list[str]] = {}
     for name in graph.weights:
         groups.setdefault(name.partition(".")[0] if "." in name else "embeddings", []).append(name)
-    coded: dict[int, encoder.CodedStream] = {}
-    streams = []
+    coded: dict[int, list[encoder.CodedStream]] = {}
+    streams: list[encoder.CodedStream] = []
     for names in groups.values():
         key = id(graph.weights[names[0]].data)
         if key not in coded:
             part = Graph(graph.model, {name: graph.weights[name] for name in names})
-            (coded[key],) = encoder.encode(part, codings)
-        stream = coded[key]
-        streams.append(encoder.CodedStream(stream.codec, names, stream.chunks, stream.entropy_bits))
+            coded[key] = encoder.encode(part, codings)
+        # The same streams again, under the names of this block.
+        own = iter(names if len(coded[key]) == 1 else encoder.order_of(coded[key]))
+        streams += [replace(stream, names=[next(own) for _ in stream.names]) for stream in coded[key]]
     seeds.write(graph, streams, codings, path)
     return False
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import onnx
 from google.protobuf.message import DecodeError
+from threadpoolctl import threadpool_limits
 
 import seed_runtime
 from seed_exporter import container, fidelity, footprint, inputs, loaders
@@ -119,7 +120,9 @@ def export(
     check_apart(output, "-o", source, options.calib)
     if example_inputs is not None:
         loader_options["example_inputs"] = example_inputs
-    return _Export(source, Path(output), options, progress, loader_options).run()
+    # Weights are coded in parallel already; with the BLAS's own threads besides, the search takes three times as long.
+    with threadpool_limits(1, "blas"):
+        return _Export(source, Path(output), options, progress, loader_options).run()
 
 
 def check_apart(output: str | os.PathLike[str], flag: str, source: Any, calib: Path | None) -> None:

@@ -13,6 +13,11 @@ import seed_runtime
 from tests.exporter.exporting import quick_export
 
 
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "model.seed"
+
+
 def _torch() -> Any:
     pytest.importorskip("onnxscript", reason="onnxscript is not installed: pip install 'seed-runtime[torch]'")
     return pytest.importorskip("torch", reason="torch is not installed: pip install 'seed-runtime[torch]'")

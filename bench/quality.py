@@ -39,6 +39,7 @@ def run(quick: bool = False) -> Figures:
             row = {"model": name, **subject.point(Options()), "identical": subject.lossless_is_identical()}
             rows.append(row)
             goals += _goals(row)
+            measure.say(f"{name}: {row['ratio']:g}x")
             if name in TARGETS:
                 points = [subject.point(Options(target=float(target))) for target in TARGETS[name]]
                 curves.append({"model": name, "points": [row, *points]})

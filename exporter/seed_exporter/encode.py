@@ -21,8 +21,8 @@ from seed_exporter.graph import Graph, Weight
 from seed_runtime.codecs import BY_NAME
 from seed_runtime.limits import SIDE_MAX
 
-STREAM_SYMBOLS_MAX: Final = 1 << 26
-"""A stream's symbols and classes are held at once while it is coded; 64 Mi make its lanes cheap."""
+STREAM_SYMBOLS_MAX: Final = 1 << 27
+"""A stream's symbols and classes are held at once while it is coded; 128 Mi make its lanes cheap."""
 _ORDER: Final = ("raw", "split", "lowrank", "moments", "grid")
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from seed_runtime import folders
 from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE
 from seed_runtime.files import sync_folder
 from seed_runtime.format.header import Header
@@ -30,8 +31,7 @@ _MODEL: Final = re.compile("[0-9a-f]{64}")
 
 def default_root() -> Path:
     """$XDG_CACHE_HOME/seed/models, where XDG_CACHE_HOME is ~/.cache unless it is an absolute path."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "seed" / "models"
+    return folders.cache_home() / "models"
 
 
 class ModelCache:

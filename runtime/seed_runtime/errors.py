@@ -77,6 +77,19 @@ class DigestError(FormatError):
         self.stored, self.computed = stored, computed
 
 
+class TrustError(SeedError):
+    """The signature is missing or wrong, or the seed is older than the newest that was accepted of its model."""
+
+    exit_code = 11
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class UnsupportedError(SeedError):
     """This device, backend or runtime can't take this seed or model."""
 

@@ -34,7 +34,7 @@ CHUNK_DECODED_MAX = 1 << 20
 CHUNK_CODED_MAX = 6 << 20
 """Bytes of a coded chunk: 1 Mi symbols may carry 24 raw low bits and 12 coded bits each, and lane states."""
 
-LANES_LOG2_MAX = 14
+LANES_LOG2_MAX = 15
 STEPS_MAX = 1 << 13
 """Steps of the lanes in one chunk: with fewer lanes, a small file could keep a device busy for hours."""
 CLASSES_MAX = 64

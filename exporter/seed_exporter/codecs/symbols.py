@@ -18,7 +18,7 @@ from seed_runtime.limits import CHUNK_DECODED_MAX, LANES_LOG2_MAX, STEPS_MAX
 
 U8 = npt.NDArray[np.uint8]
 
-_STATES_SHARE = 0.0045
+_STATES_SHARE = 0.006
 """Of a stream's bytes, for the states of its lanes: the more lanes, the faster it decodes."""
 
 

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from seed_runtime import folders
 from seed_runtime.errors import UsageError
 
 _SIZE_MAX: Final = 1 << 50
@@ -46,8 +47,7 @@ def cache_limit() -> int:
 
 
 def config_path() -> Path:
-    home = os.environ.get("XDG_CONFIG_HOME", "")
-    return Path(home if os.path.isabs(home) else os.path.expanduser("~/.config"), "seed", "config.toml")
+    return folders.config_home() / "config.toml"
 
 
 def _size(key: str, flag: str | None) -> int | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from seed_runtime.codecs.floats import STORED_AS, to_storage
 from seed_runtime.codecs.spread import Spreader, Values
-from seed_runtime.codecs.symbols import F32, Piece, SymbolReader, rectangles
+from seed_runtime.codecs.symbols import F32, WINDOW, Piece, SymbolReader, rectangles
 from seed_runtime.errors import FormatError
 from seed_runtime.format.header import Hole
 
@@ -24,17 +24,17 @@ def decode(holes: Sequence[Hole], chunks: Iterator[memoryview], where: str) -> I
             raise FormatError(where, f"grid does not decode {hole.dtype.name}")
     reader = SymbolReader(chunks, [hole.count for hole in holes], quantized=True, where=where)
     spreaders = [Spreader(hole.dtype.storage) for hole in holes]
+    floats = np.empty(WINDOW, np.float32)
     for piece in reader.pieces():
-        values = to_storage(dequantize(piece), holes[piece.index].dtype)
+        values = to_storage(dequantize_into(piece, floats[: piece.stop - piece.start]), holes[piece.index].dtype)
         yield from spreaders[piece.index].spread(piece, values)
 
 
 @np.errstate(over="ignore")
-def dequantize(piece: Piece) -> F32:
-    """The weights of one piece, `(piece.stop - piece.start,)`; infinite where the product is too large."""
+def dequantize_into(piece: Piece, out: F32) -> F32:
+    """The weights of one piece, infinite where the product is too large; returns `out`, `(stop - start,)`."""
     matrix, steps = piece.matrix, piece.matrix.steps
     integers = integers_of(piece)
-    out = np.empty(integers.size, np.float32)
     if steps.size == 1:
         np.multiply(integers, steps[0], out=out, dtype=np.float32, casting="same_kind")
         return out

@@ -46,14 +46,19 @@ class CodedStream:
 
 
 def encode(
-    graph: Graph, codings: Mapping[str, Coding], *, jobs: int = 2, progress: Callable[[int], None] | None = None
+    graph: Graph,
+    codings: Mapping[str, Coding],
+    *,
+    jobs: int = 2,
+    progress: Callable[[int], None] | None = None,
+    sizes_only: bool = False,
 ) -> list[CodedStream]:
     """All streams, in the order in which their weights stand in the weights file.
 
-    `progress` gets elements done since its last call.
+    `progress` gets elements done since its last call. With `sizes_only` chunks have about their size, and no meaning.
     """
     groups = list(_groups(graph, codings))
-    return [_stream(codec, weights, codings, jobs, progress) for codec, weights in groups]
+    return [_stream(codec, weights, codings, jobs, progress, sizes_only) for codec, weights in groups]
 
 
 def order_of(streams: list[CodedStream]) -> list[str]:
@@ -90,6 +95,7 @@ def _stream(
     codings: Mapping[str, Coding],
     jobs: int,
     progress: Callable[[int], None] | None,
+    sizes_only: bool,
 ) -> CodedStream:
     names = [weight.name for weight in weights]
     if codec == "raw":
@@ -107,14 +113,14 @@ def _stream(
         return CodedStream(codec, names, moments.stream(tensors), 0.0)
     if codec == "lowrank":
         factors = [factors for name in names if (factors := codings[name].factors) is not None]
-        stream = lowrank.stream(factors, progress)
+        stream = lowrank.stream(factors, progress, sizes_only=sizes_only)
         return CodedStream(codec, names, stream.chunks, stream.entropy_bits)
     matrix = {"grid": _grid_matrix, "split": _split_matrix}[codec]
     # Threads: NumPy lets go of the interpreter in all that takes time here, and weights need no copy.
     coded: list[CodedMatrix] = Parallel(n_jobs=jobs, prefer="threads")(
         delayed(matrix)(weight, codings[weight.name]) for weight in weights
     )
-    stream = symbols.encode(coded, progress)
+    stream = symbols.encode(coded, progress, sizes_only=sizes_only)
     return CodedStream(codec, names, stream.chunks, stream.entropy_bits)
 
 

@@ -264,12 +264,12 @@ class _Export:
         self.front_bytes = 2 * _SECTION_BYTES + golden_bytes + footprint.packed_size_most(specs)
 
     def _streams(self, codings: dict[str, Coding]) -> list[CodedStream]:
-        done = 0
+        done, total = 0, self.graph.parameters
 
         def advance(count: int) -> None:
             nonlocal done
             done += count
-            self.progress("encode", done, self.graph.parameters)
+            self.progress("encode", done, total)
 
         with self._timed("encode"):
             return encode(self.graph, codings, jobs=self.options.jobs, progress=advance)

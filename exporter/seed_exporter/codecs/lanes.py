@@ -91,3 +91,21 @@ def encode(
     bounds = np.concatenate([[0], np.cumsum(sizes)])
     words = np.concatenate(blocks[::-1]) if blocks else np.empty(0, np.uint16)
     return Coded(states, words, bounds)
+
+
+_BITS_IN_STATE = 7
+"""A lane begins with 16 bits of state and ends with 16 to 32, some 24: that many fewer go into words; one to spare."""
+
+
+def unwritten(histogram: npt.NDArray[np.int64], frequencies: npt.NDArray[np.int64], lanes: int) -> Coded:
+    """What `encode` would give, by size: zeros, as many as the cross-entropy under `frequencies` says.
+
+    Args:
+        histogram: `(classes, 256)`, counts of symbols under `frequencies` of the same shape.
+    """
+    used = histogram > 0
+    bits = float((histogram[used] * np.log2(SLOTS / frequencies[used])).sum())
+    steps = -(-int(histogram.sum()) // lanes)
+    words = max(0, int(np.ceil((bits - _BITS_IN_STATE * lanes) / 16)))
+    bounds = np.linspace(0, words, steps + 1).astype(np.int64)
+    return Coded(np.zeros(lanes, np.uint32), np.zeros(words, np.uint16), bounds)

@@ -127,14 +127,16 @@ def encode(weights: F32, mse: float, bits_max: float = float("inf")) -> Factors 
     return best if best is not None and best.bits <= bits_max else None
 
 
-def stream(tensors: Sequence[Factors], progress: Callable[[int], None] | None = None) -> SymbolStream:
+def stream(
+    tensors: Sequence[Factors], progress: Callable[[int], None] | None = None, *, sizes_only: bool = False
+) -> SymbolStream:
     """The chunks of one stream."""
     prefix = b"".join(
         wire.varint(factors.v.shape[1]) + wire.varint(len(factors.shifts)) + bytes(factors.shifts)
         for factors in tensors
     )
     matrices = [matrix for factors in tensors for matrix in factors.matrices]
-    return symbols.encode(matrices, progress, prefix=prefix)
+    return symbols.encode(matrices, progress, prefix=prefix, sizes_only=sizes_only)
 
 
 def _plan(singular: F64, rows: int, cols: int, energy: float, target: float) -> tuple[int, float] | None:

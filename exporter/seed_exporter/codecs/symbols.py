@@ -18,6 +18,8 @@ from seed_runtime.limits import CHUNK_DECODED_MAX, LANES_LOG2_MAX, STEPS_MAX
 
 U8 = npt.NDArray[np.uint8]
 
+_QUICKLY_CODED = 1 << 16
+"""Symbols that are coded in some milliseconds: their size needn't be estimated."""
 _STATES_SHARE = 0.006
 """Of a stream's bytes, for the states of its lanes: the more lanes, the faster it decodes."""
 
@@ -68,7 +70,11 @@ def entropy_bits(counts: npt.NDArray[np.int64]) -> float:
 
 
 def encode(
-    matrices: Sequence[CodedMatrix], progress: Callable[[int], None] | None = None, *, prefix: bytes = b""
+    matrices: Sequence[CodedMatrix],
+    progress: Callable[[int], None] | None = None,
+    *,
+    prefix: bytes = b"",
+    sizes_only: bool = False,
 ) -> SymbolStream:
     """One stream of all matrices.
 
@@ -76,6 +82,8 @@ def encode(
         matrices: in the order of their symbols.
         progress: gets the symbols coded since its last call.
         prefix: a codec's own fields, before the head's.
+        sizes_only: leave the lanes' words at zero, as many as the tables' cross-entropy says (within 0.1 %): a search
+            asks for the size many times, and the lanes take most of the time.
     """
     quantized = matrices[0].step is not None
     counts = histogram(matrices)
@@ -89,9 +97,13 @@ def encode(
     chunks = [wire.uint(packing, 1) + wire.varint(len(head)) + packed]
     if not total:
         return SymbolStream(chunks, bits, counts)
-    symbols = np.concatenate([matrix.symbols for matrix in matrices])
-    classes = np.concatenate([tables.of_class[matrix.classes.of_symbols()].reshape(-1) for matrix in matrices])
-    coded = lane_coder.encode(symbols, classes, frequencies, 1 << lanes_log2, progress)
+    if sizes_only and total > _QUICKLY_CODED:
+        merged = np.stack([counts[group].sum(axis=0) for group in tables.groups])
+        coded = lane_coder.unwritten(merged, frequencies, 1 << lanes_log2)
+    else:
+        symbols = np.concatenate([matrix.symbols for matrix in matrices])
+        classes = np.concatenate([tables.of_class[matrix.classes.of_symbols()].reshape(-1) for matrix in matrices])
+        coded = lane_coder.encode(symbols, classes, frequencies, 1 << lanes_log2, progress)
     words = coded.words.astype("<u2", copy=False)
     bounds, ends = coded.bounds, np.cumsum([matrix.symbols.size for matrix in matrices])
     for start in range(0, total, CHUNK_DECODED_MAX):

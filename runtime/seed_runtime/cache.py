@@ -42,17 +42,27 @@ class ModelCache:
 
     @contextlib.contextmanager
     def hold(
-        self, digest: bytes, header: Header, make: Callable[[Path], None], on_wait: Callable[[], None]
+        self,
+        digest: bytes,
+        header: Header,
+        make: Callable[[Path], None],
+        on_wait: Callable[[], None],
+        is_intact: Callable[[Path], bool] | None = None,
     ) -> Iterator[Path]:
         """The folder of a model, made by `make(empty folder)` if it isn't there; nobody removes it meanwhile.
 
-        `on_wait` is called before waiting for another process that makes the same model.
+        Args:
+            on_wait: called before waiting for another process that makes the same model.
+            is_intact: asked of a folder that was there before; one that isn't is made anew.
         """
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = digest.hex()
         folder, part = self.root / name, self.root / f"{name}.part"
         with _lock(self.root / f"{name}.lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
+            if is_intact is not None and _whole(folder, header) and not is_intact(folder):
+                # Sessions that run it keep their mapping.
+                (folder / WEIGHTS_FILE).unlink()
             while not _whole(folder, header):
                 # flock gives up the shared lock before it waits for the exclusive one: two processes can't block
                 # each other, but both must look again.

@@ -299,16 +299,23 @@ def _assembled(
     def on_wait() -> None:
         notice("another process is using this seed's folder in the cache; waiting for it")
 
-    copy = cache.root / seed.digest.hex()
-    usable = not verify or not _drop_if_altered(seed, copy, notice)
+    def is_intact(folder: Path) -> bool:
+        intact = _is_intact(seed, folder)
+        if not intact:
+            notice("the assembled copy in the cache was altered; assembling it again")
+        return intact
+
     with contextlib.ExitStack() as stack:
         try:
-            folder = stack.enter_context(cache.hold(seed.digest, seed.header, make, on_wait))
+            folder = stack.enter_context(
+                cache.hold(seed.digest, seed.header, make, on_wait, is_intact if verify else None)
+            )
         except OSError as error:
             if error.errno not in _UNWRITABLE or made:
                 raise
-            folder = copy
-            if not usable or not _is_whole(seed, copy):
+            # Nobody removes models from a folder that can't be written to: no lock is needed.
+            folder = cache.root / seed.digest.hex()
+            if not _is_whole(seed, folder) or (verify and not _is_intact(seed, folder)):
                 notice(f"{cache.root} can't be written to; assembling in a temporary folder")
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seed-run-")))
                 make(folder)
@@ -319,26 +326,16 @@ def _assembled(
 
 
 def _is_whole(seed: Seed, copy: Path) -> bool:
-    # Nobody removes models from a folder that can't be written to: no lock is needed.
     with contextlib.suppress(OSError):
         sizes = (copy / WEIGHTS_FILE).stat().st_size, (copy / MODEL_FILE).stat().st_size
         return sizes == (seed.header.weights_size, seed.header.skeleton.raw_size)
     return False
 
 
-def _drop_if_altered(seed: Seed, copy: Path, notice: Notice) -> bool:
-    """Whether the assembled copy isn't what the seed gives. Its weights are then removed, so it is made anew."""
-    try:
-        held = _digest_of(copy / WEIGHTS_FILE), _digest_of(copy / MODEL_FILE)
-    except OSError:
-        return False
-    intact = held == (seed.header.weights_digest, hashlib.sha256(seed.skeleton_bytes()).digest())
-    if not intact:
-        notice("the assembled copy in the cache was altered; assembling it again")
-        # Processes that run it keep their mapping. One whose folder can't be written to is passed by.
-        with contextlib.suppress(OSError):
-            (copy / WEIGHTS_FILE).unlink()
-    return not intact
+def _is_intact(seed: Seed, copy: Path) -> bool:
+    """Whether an assembled copy is, bit for bit, what the seed gives."""
+    held = _digest_of(copy / WEIGHTS_FILE), _digest_of(copy / MODEL_FILE)
+    return held == (seed.header.weights_digest, hashlib.sha256(seed.skeleton_bytes()).digest())
 
 
 def _digest_of(path: Path) -> bytes:

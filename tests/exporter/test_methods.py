@@ -151,3 +151,13 @@ def test_signs_of_life_come_during_the_search(model: onnx.ModelProto, tmp_path: 
     calls: list[None] = []
     METHODS["grid"](trial_of(model, tmp_path, goal=30_000), lambda: calls.append(None))
     assert calls
+
+
+def test_lossless_finds_the_repetitions_of_a_filter_bank_and_splits_what_is_noise(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    bank = np.tile(rng.standard_normal((8, 96)), (12, 1))  # twelve times the same rows
+    trial = trial_of(dense([rng.standard_normal((96, 96)), bank], [np.zeros(96), np.zeros(96)]), tmp_path)
+    codings = choose("lossless", trial).codings
+    assert (codings["w0"].codec, codings["w1"].codec) == ("split", "raw")
+    assert trial.size_of(codings) < trial.size_of({**codings, "w1": codings["w0"]})

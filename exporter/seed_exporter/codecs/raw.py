@@ -8,7 +8,7 @@ from seed_exporter.codecs.packing import pack
 from seed_runtime.format import wire
 from seed_runtime.limits import CHUNK_DECODED_MAX
 
-_THOROUGH_MAX = 1 << 16
+_THOROUGH_MAX = 1 << 17
 """Bytes up to which LZMA is tried as well: beyond, it takes seconds a MiB for a percent."""
 
 

@@ -96,6 +96,12 @@ class _Size(click.ParamType):
     help="Grows with every release of a model id.",
 )
 @click.option(
+    "--sign",
+    metavar="KEY",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Sign with this SSH key (ssh-keygen); a public one stands for its private half in the agent or in hardware.",
+)
+@click.option(
     "--report",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a page (HTML) that shows where the bytes went.",
@@ -126,7 +132,7 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
     path = output or Path(Path(model).name).with_suffix(".seed")
     if report is not None:
         files.check(report)
-        check_apart(report, "--report", model, chosen["calib"])
+        check_apart(report, "--report", model, chosen["calib"], chosen["sign"])
         if files.same(report, path):
             raise UsageError(f"--report and -o both name {path}; give the report another name, such as report.html")
     with Bar(quiet or as_json) as bar:

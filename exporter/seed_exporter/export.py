@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from threadpoolctl import threadpool_limits
 
 import seed_runtime
-from seed_exporter import container, fidelity, footprint, inputs, loaders
+from seed_exporter import container, fidelity, footprint, inputs, loaders, sign
 from seed_exporter.allocate import Coding
 from seed_exporter.encode import CodedStream, encode
 from seed_exporter.fidelity import OutputError
@@ -30,7 +30,9 @@ from seed_runtime.errors import UnsupportedError, UsageError
 from seed_runtime.format import wire
 from seed_runtime.format.header import Model
 from seed_runtime.format.reader import MAGIC
+from seed_runtime.format.writer import to_sign
 from seed_runtime.limits import STRING_MAX
+from seed_runtime.trust.sshsig import key_of
 
 FEED_SEEDS: Final = (101, 202, 303, 404)
 GOLDEN_SEED: Final = 1
@@ -51,6 +53,8 @@ class Options:
     calib: Path | None = None
     model_id: str | None = None
     model_version: int = 1
+    sign: Path | None = None
+    """The SSH key to sign with, see `sign`."""
     jobs: int = field(default_factory=backends.usable_cores)
 
 
@@ -74,6 +78,8 @@ class Result:
     seed: container.Seed
     digest: str
     """Of the seed, in hexadecimal."""
+    signed_with: str | None
+    """Type and fingerprint of the key."""
     default: bool
     """Whether no goal was given, so that the default's own is what users expect."""
 
@@ -90,6 +96,7 @@ class Result:
             "inputs": self.inputs,
             "goal_met": self.goal_met,
             "digest": self.digest,
+            "signed_with": self.signed_with,
         }
 
 
@@ -117,7 +124,7 @@ def export(
     if options.target is not None and options.size is not None:
         raise UsageError("a target and a size say the same thing twice; give one of them")
     files.check(output)
-    check_apart(output, "-o", source, options.calib)
+    check_apart(output, "-o", source, options.calib, options.sign)
     if example_inputs is not None:
         loader_options["example_inputs"] = example_inputs
     # Weights are coded in parallel already; with the BLAS's own threads besides, the search takes three times as long.
@@ -125,11 +132,15 @@ def export(
         return _Export(source, Path(output), options, progress, loader_options).run()
 
 
-def check_apart(output: str | os.PathLike[str], flag: str, source: Any, calib: Path | None) -> None:
-    """UsageError where writing to `output` would lose what is read: the model, its external data, the inputs."""
+def check_apart(
+    output: str | os.PathLike[str], flag: str, source: Any, calib: Path | None, key: Path | None = None
+) -> None:
+    """UsageError where writing to `output` would lose what is read: the model, its data, the inputs, the key."""
     kept: list[tuple[str, Path]] = []
     if calib is not None:
         kept.append(("the data of --calib", calib))
+    if key is not None:
+        kept.append(("the key of --sign", key))
     if isinstance(source, str | os.PathLike):
         kept.append(("the model", Path(source)))
         if os.path.isfile(output):
@@ -175,8 +186,13 @@ class _Export:
         self.source, self.output, self.options, self.loader_options = source, output, options, loader_options
         self.progress = progress or (lambda step, done, total: None)
         self.seconds: dict[str, float] = {}
+        self.signature_bytes = 0
 
     def run(self) -> Result:
+        if self.options.sign is not None:
+            # What is wrong with a key is told now, not after minutes.
+            signature = sign.signature_of(sign.TRIAL, self.options.sign)
+            self.signature_bytes = _SECTION_BYTES + len(signature) + sign.SIZE_SLACK
         with self._timed("load"):
             self.graph = loaders.load(self.source, **self.loader_options)
             check_runnable(self.graph)
@@ -215,6 +231,8 @@ class _Export:
                 golden=golden.pack() if golden else None,
                 footprint=measured.pack() if measured else None,
             )
+            if self.options.sign is not None:
+                header = replace(header, signature=sign.signature_of(to_sign(header), self.options.sign))
             seed = replace(seed, header=header)
             with self._timed("write"):
                 size = self._write(seed)
@@ -233,6 +251,7 @@ class _Export:
             default=self.options.method == "grid" and self._goal() is None,
             seed=seed,
             digest=self.digest,
+            signed_with=None if header.signature is None else key_of(header.signature),
         )
 
     def _reference(self) -> None:
@@ -261,7 +280,8 @@ class _Export:
             runner.close()
         golden = fidelity.golden_from([outputs] * 2, self.recipes, GOLDEN_SEED)
         golden_bytes = len(golden.pack()) if golden else 0
-        self.front_bytes = 2 * _SECTION_BYTES + golden_bytes + footprint.packed_size_most(specs)
+        measured_bytes = footprint.packed_size_most(specs)
+        self.front_bytes = 2 * _SECTION_BYTES + golden_bytes + measured_bytes + self.signature_bytes
 
     def _streams(self, codings: dict[str, Coding]) -> list[CodedStream]:
         done, total = 0, self.graph.parameters
@@ -285,7 +305,8 @@ class _Export:
         # Not beside the output, which may be a pipe.
         whole = self._folder("written") / "seed"
         size = seed.write(whole)
-        written = seed_runtime.open(whole)
+        # Whatever this machine's allowed signers are: the seed isn't for it alone.
+        written = seed_runtime.open(whole, enforce=False)
         written.check()
         self.digest = written.digest.hex()
         with open(whole, "rb") as source, files.placed(self.output) as file:

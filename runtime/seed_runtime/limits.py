@@ -14,6 +14,8 @@ GOLDEN_MAX = 1024
 GOLDEN_ELEMENTS_MAX = 1 << 22
 """Elements of all inputs of the golden sample together."""
 FOOTPRINT_MAX = 4096
+SIGNATURE_MAX = 8192
+"""Bytes of an SSHSIG blob: 174 for Ed25519, 1,107 for RSA of 4,096 bits; certificates and larger keys have room."""
 
 PARTS_MAX = 16
 PART_CODED_MAX = 4 << 20

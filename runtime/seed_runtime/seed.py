@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from seed_runtime import backends, budget, golden, place, skeleton
+from seed_runtime import backends, budget, golden, place, skeleton, trust
 from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE, Progress, assemble_into, check_only, working_bytes
 from seed_runtime.backends import Array, Feeds, TensorSpec
 from seed_runtime.budget import SLACK, Plan, SessionPlan, plan_session
@@ -36,18 +36,24 @@ Notice = Callable[[str], None]
 _UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
 
 
-def open(path: str | os.PathLike[str] | BinaryIO) -> Seed:  # noqa: A001  the name that users expect
-    """The seed at `path`, its header read and checked. A stream is read once, front to back."""
-    return Seed(path)
+def open(path: str | os.PathLike[str] | BinaryIO, *, enforce: bool = True) -> Seed:  # noqa: A001  users expect it
+    """The seed at `path`, its header read and checked. A stream is read once, front to back.
+
+    TrustError where this machine has allowed signers and doesn't take the seed; `enforce=False` is for those who only
+    look (`Seed.signature`) or made the file themselves.
+    """
+    return Seed(path, enforce=enforce)
 
 
 class Seed:
     """A seed whose header has been checked; chunks are checked when they are read.
 
-    Errors: FormatError (damaged), UnsupportedError (made for a newer runtime), OSError (no such file).
+    Errors: FormatError (damaged), UnsupportedError (made for a newer runtime), TrustError (not to be trusted here),
+    OSError (no such file).
     """
 
-    def __init__(self, source: str | os.PathLike[str] | BinaryIO) -> None:
+    def __init__(self, source: str | os.PathLike[str] | BinaryIO, *, enforce: bool = True) -> None:
+        self._enforce = enforce
         self._stream: BinaryIO | None = None
         if isinstance(source, str | os.PathLike):
             self.path: Path | None = Path(source)
@@ -68,6 +74,17 @@ class Seed:
         self.header: Header = reader.header
         self.digest = reader.digest
         self.file_size, self.header_size = reader.file_size, reader.header_size
+        self._signed = reader.signed
+        if self._enforce:
+            trust.check(self.header, self.digest.hex(), self._signed, self.name)
+
+    def _accept(self) -> None:
+        if self._enforce:
+            trust.accept(self.header, self.digest.hex())
+
+    def signature(self) -> trust.Verdict:
+        """Who signed it, and whether this machine takes it."""
+        return trust.verdict(self.header, self.digest.hex(), self._signed, self.name)
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[SeedReader]:
@@ -119,6 +136,7 @@ class Seed:
         """Decode everything and compare all digests; nothing is written."""
         with self._reader() as reader:
             check_only(reader, progress)
+        self._accept()
 
     def assemble(
         self, folder: str | os.PathLike[str], *, max_memory: int | None = None, progress: Progress | None = None
@@ -131,6 +149,7 @@ class Seed:
         target = Path(folder)
         with self._reader() as reader, place.folder(target) as part:
             assemble_into(reader, part, progress)
+            self._accept()
         return target
 
     def session(
@@ -170,7 +189,13 @@ class Seed:
             raise
         plan = self.plan_session(dims, max_memory, threads=threads, backend=backend, beside=beside)
         assembled = _assembled(self, cache or default_cache(), progress, notice or _print_notice, verify)
-        return Session(self, backends.get(backend), plan, assembly, assembled)
+        session = Session(self, backends.get(backend), plan, assembly, assembled)
+        try:
+            self._accept()
+        except BaseException:
+            session.close()
+            raise
+        return session
 
     def plan_session(
         self,

@@ -100,6 +100,11 @@ lie(
 
 ATTACKS.append(Attack("section.payload", {"streams.end": b"\0"}, FormatError, "1 bytes too many"))
 
+# SIGNATURE, which the honest seed hasn't; what is forged in it stands in test_signatures.py.
+ATTACKS.append(
+    Attack("signature.blob", {"header.end": u16(0xFFFF) + u32(8193) + bytes(8193)}, LimitError, "section 0xffff")
+)
+
 # MODEL
 lie("model.id", string("x" * 256), "length of model id", LimitError)
 lie("model.id", HUGE, "length of model id", LimitError)
@@ -300,7 +305,7 @@ lie("head_chunk.size", HUGE, "size", LimitError)
 lie("head_chunk.size", varint((1 << 20) + 1), "size", LimitError)
 lie("head_chunk.size", varint(1 << 20), "announced")
 lie("head_chunk.data", cut, "announced")
-lie("head.lanes", u8(15), r"2\*\*15 lanes")
+lie("head.lanes", u8(16), r"2\*\*16 lanes")
 lie("head.lanes", u8(255), r"2\*\*255 lanes")
 lie("head.lanes", u8(14), "lane states")
 lie("head.classes", varint(0), "at least 1")

@@ -85,9 +85,8 @@ def test_the_numbers_of_the_specification_are_those_of_the_code() -> None:
     assert rows(r"\| (\d+) \| (raw|grid|split|moments|lowrank) \|") == {
         codec.number: codec.name for codec in codecs.CODECS.values()
     }
-    assert rows(r"\| (0x[0-9a-f]{4}) \| ([A-Z]+) \|") == {
-        getattr(header, name): name for name in ("MODEL", "WEIGHTS", "PARTS", "HOLES", "STREAMS", "GOLDEN", "FOOTPRINT")
-    }
+    sections = ("MODEL", "WEIGHTS", "PARTS", "HOLES", "STREAMS", "GOLDEN", "FOOTPRINT", "SIGNATURE")
+    assert rows(r"\| (0x[0-9a-fA-F]{4}) \| ([A-Z]+) \|") == {getattr(header, name): name for name in sections}
     kinds = rows(r"\| (\d+) \| (zeros|uniform|normal|integers) \|")
     assert kinds == generator.KINDS
     names = "|".join(dtypes.BY_NAME)

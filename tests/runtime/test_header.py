@@ -9,6 +9,7 @@ import pytest
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError
 from seed_runtime.format.dtypes import BY_CODE, BY_NAME
 from seed_runtime.format.header import Header, Hole, Model, Part, Stream, parse, serialize
+from seed_runtime.format.writer import to_sign
 
 MODEL = "04 74 69 6e 79  ac 02  00 01 00  10  40"
 WEIGHTS = "70" + "11" * 32 + "80 80 40"
@@ -58,6 +59,14 @@ def test_optional_sections_are_read_and_written() -> None:
     assert serialize(header) == whole
 
 
+def test_a_signature_is_the_last_section_and_signs_those_before_it() -> None:
+    whole = data(section(0x8006, b"golden"), section(0xFFFF, b"signature"))
+    header = parse(whole, BODY)
+    assert (header.signature, header.ignored) == (b"signature", {})
+    assert serialize(header) == whole
+    assert to_sign(header) == b"\1\0\0\0SG" + data(section(0x8006, b"golden"))
+
+
 def test_sizes_and_offsets_follow_from_the_fields() -> None:
     header = parse(data(), BODY)
     assert [(hole.offset, hole.size, hole.count) for hole in header.holes] == [(0, 16, 4), (64, 48, 24)]
@@ -100,7 +109,7 @@ def test_parts_and_chunks_must_fill_the_file() -> None:
 
 
 def test_unknown_optional_sections_are_ignored_and_named() -> None:
-    assert parse(data(section(0x8FFF, b"x" * 7), section(0xFFFF, b"signature")), BODY).ignored == {0x8FFF: 7, 0xFFFF: 9}
+    assert parse(data(section(0x8FFF, b"x" * 7), section(0xFFFE, b"mine")), BODY).ignored == {0x8FFF: 7, 0xFFFE: 4}
 
 
 def test_an_unknown_critical_section_is_newer_than_this_runtime() -> None:

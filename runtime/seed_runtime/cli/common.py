@@ -22,10 +22,11 @@ from seed_runtime.seed import Seed, Session
 
 @contextlib.contextmanager
 def opened(job: Job) -> Iterator[Seed]:
-    """The seed of the command line, its header checked."""
+    """The seed of the command line, its header checked, and its signature too unless it is only looked at."""
+    enforce = job.action != "inspect"
     if job.seed != "-":
         try:
-            seed = seed_runtime.open(job.seed)
+            seed = seed_runtime.open(job.seed, enforce=enforce)
         except OSError as error:
             raise UsageError(f"{job.seed}: {error.strerror}; give the path of a seed") from None
         yield seed
@@ -33,7 +34,7 @@ def opened(job: Job) -> Iterator[Seed]:
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError("stdin is a terminal; send a seed into it, or name one")
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:
-        yield seed_runtime.open(pipe)
+        yield seed_runtime.open(pipe, enforce=enforce)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from math import prod
 from typing import Any
 
@@ -45,6 +46,7 @@ def _facts(seed: Seed, info: skeleton.SkeletonInfo, memory: dict[str, Any]) -> d
         "model_id": model.model_id,
         "model_version": model.version,
         "format_version": VERSION,
+        "signature": asdict(seed.signature()),
         "min_runtime": ".".join(map(str, model.min_runtime)),
         "digest": seed.digest.hex(),
         "bytes": seed.file_size,
@@ -191,6 +193,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         ("made of", ", ".join(f"{name} {size_text(size)}" for name, size in parts.items() if size)),
         ("format", f"{facts['format_version']}, for seed-runtime {facts['min_runtime']} and newer"),
         ("digest", facts["digest"]),
+        *_signature(facts["signature"]),
         ("disk", f"{size_text(facts['disk_bytes'])} once assembled"),
         ("memory", f"{memory['assembly_mib']:.1f} MiB to assemble"),
     ]
@@ -213,6 +216,17 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     tensors = [{**row, "shape": "x".join(map(str, row["shape"])) or "scalar"} for row in facts["tensors"]]
     yield from _table(("name", "dtype", "shape", "codec", "bytes"), tensors)
+
+
+def _signature(signature: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if signature["key"] is None:
+        yield "signed", "unsigned"
+    elif signature["signer"] is not None:
+        yield "signed", f"by {signature['signer']}, {signature['key']}"
+    else:
+        yield "signed", f"with {signature['key']}" + ("" if signature["enforced"] else ", by whom is not checked here")
+    if signature["problem"] is not None:
+        yield "", ("refused here: " if signature["enforced"] else "") + signature["problem"]
 
 
 def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

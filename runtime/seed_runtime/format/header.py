@@ -26,6 +26,7 @@ from seed_runtime.limits import (
     PARTS_MAX,
     RANK_MAX,
     SECTIONS_MAX,
+    SIGNATURE_MAX,
     SKIP_MAX,
     STREAMS_MAX,
     TENSORS_MAX,
@@ -43,13 +44,17 @@ HOLES: Final = 0x0004
 STREAMS: Final = 0x0005
 GOLDEN: Final = OPTIONAL | 0x0006
 FOOTPRINT: Final = OPTIONAL | 0x0007
+SIGNATURE: Final = OPTIONAL | 0x7FFF
+"""The last id that there is, so that all other sections stand before it and are signed."""
 
 REQUIRED = (MODEL, WEIGHTS, PARTS, HOLES, STREAMS)
-_SECTION_MAX = {GOLDEN: GOLDEN_MAX, FOOTPRINT: FOOTPRINT_MAX}
+_SECTION_MAX = {GOLDEN: GOLDEN_MAX, FOOTPRINT: FOOTPRINT_MAX, SIGNATURE: SIGNATURE_MAX}
 
 ONNX_SKELETON: Final = 0x0001
 """The one part that version 1 knows: an ONNX ModelProto whose weights are external data."""
 
+SECTION_FRONT_BYTES: Final = 6
+"""Id and size of a section."""
 DIGEST_BYTES: Final = 32
 CHUNK_DIGEST_BYTES: Final = 16
 """SHA-256, cut: what an attacker needs here is a second preimage, and 32 bytes a chunk cost a small seed 1 %."""
@@ -114,7 +119,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Header:
-    """All sections, checked; bytes of GOLDEN and FOOTPRINT are left to those who use them."""
+    """All sections, checked; bytes of GOLDEN, FOOTPRINT and SIGNATURE are left to those who use them."""
 
     model: Model
     working_bytes: int
@@ -126,6 +131,8 @@ class Header:
     streams: tuple[Stream, ...]
     golden: bytes | None = None
     footprint: bytes | None = None
+    signature: bytes | None = None
+    """An SSHSIG blob, without armour."""
     ignored: dict[int, int] = field(default_factory=dict)
     """Unknown optional sections: id -> size."""
 
@@ -171,6 +178,7 @@ def parse(data: bytes | memoryview, body_size: int) -> Header:
         streams=_streams(Cursor(sections[STREAMS], "header, STREAMS"), len(holes)),
         golden=bytes(sections[GOLDEN]) if GOLDEN in sections else None,
         footprint=bytes(sections[FOOTPRINT]) if FOOTPRINT in sections else None,
+        signature=bytes(sections[SIGNATURE]) if SIGNATURE in sections else None,
         ignored=ignored,
     )
     if header.body_size != body_size:
@@ -218,6 +226,8 @@ def serialize(header: Header) -> bytes:
         out[GOLDEN] = header.golden
     if header.footprint is not None:
         out[FOOTPRINT] = header.footprint
+    if header.signature is not None:
+        out[SIGNATURE] = header.signature
     return b"".join(wire.uint(key, 2) + wire.uint(len(out[key]), 4) + out[key] for key in sorted(out))
 
 

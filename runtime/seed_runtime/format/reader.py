@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
 from seed_runtime.errors import DigestError, FormatError, LimitError, NotASeedError, UnsupportedError
-from seed_runtime.format.header import CHUNK_DIGEST_BYTES, Header, Part, Stream, parse
+from seed_runtime.format import wire
+from seed_runtime.format.header import CHUNK_DIGEST_BYTES, SECTION_FRONT_BYTES, Header, Part, Stream, parse
 from seed_runtime.format.packing import unpack
 from seed_runtime.format.wire import Cursor
 from seed_runtime.limits import FILE_MAX, HEADER_MAX
@@ -22,6 +23,8 @@ MAGIC: Final = b"\x89SEED\r\n\x1a"
 """As PNG's: a first byte that is no text, line ends that a careless transfer would change, end-of-file for DOS."""
 VERSION: Final = 1
 PREAMBLE_BYTES: Final = 56
+SIGNED_START: Final = wire.uint(VERSION, 2) + wire.uint(0, 2) + b"SG"
+"""Version, flags, and what keeps a signed header apart from anything else that will ever be signed."""
 _DIGEST_OFFSET = 24
 
 
@@ -57,6 +60,11 @@ class SeedReader:
         body_size = self.file_size - PREAMBLE_BYTES - header_size
         self.header: Header = parse(data, body_size)
         self.header_size = header_size
+        self.signed: bytes | None = None
+        """What the signature signs; None where there is no signature."""
+        if self.header.signature is not None:
+            before = header_size - SECTION_FRONT_BYTES - len(self.header.signature)
+            self.signed = SIGNED_START + data[:before]
 
     def part_bytes(self, part: Part) -> bytes | memoryview:
         """The unpacked bytes of the next part, at most PART_RAW_MAX."""

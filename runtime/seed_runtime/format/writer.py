@@ -11,7 +11,7 @@ from pathlib import Path
 from seed_runtime import files
 from seed_runtime.format import wire
 from seed_runtime.format.header import CHUNK_DIGEST_BYTES, Header, Stream, serialize
-from seed_runtime.format.reader import MAGIC, PREAMBLE_BYTES, VERSION
+from seed_runtime.format.reader import MAGIC, PREAMBLE_BYTES, SIGNED_START, VERSION
 
 
 def stream_of(codec: int, first: int, holes: int, chunks: Iterable[bytes]) -> Stream:
@@ -36,6 +36,11 @@ def write_seed(path: Path, header: Header, parts: Iterable[bytes], chunks: Itera
     """
     with files.placed(path) as file:
         return sum(file.write(block) for block in itertools.chain([front(header)], parts, chunks))
+
+
+def to_sign(header: Header) -> bytes:
+    """What the signature of a seed with this header signs; its own place in the header is left out."""
+    return SIGNED_START + serialize(replace(header, signature=None))
 
 
 def with_digest(header: Header, digest: bytes) -> Header:

@@ -1,0 +1,105 @@
+"""Signatures in the format SSHSIG, checked by the system's ssh-keygen: no cryptography of our own.
+
+Format: PROTOCOL.sshsig of OpenSSH; a blob here is what stands between its lines of armour, decoded.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from seed_runtime.errors import TrustError
+from seed_runtime.format.wire import printable
+
+NAMESPACE: Final = "seed"
+INSTALL: Final = "install OpenSSH's: sudo apt install openssh-client"
+ELSEWHERE: Final = "get it from whom you trust"
+_PRINCIPALS_MAX = 16
+"""Names of one signer that are tried."""
+_PATIENCE_S = 60.0
+
+
+def signer_of(signature: bytes, signed: bytes, allowed: Path, name: str, when: int | None = None) -> str:
+    """The first name of an allowed signer, now or at an earlier time [s], whose signature this is."""
+    key = key_of(signature, name)
+    listed = ["-f", str(allowed)]
+    if when is not None:
+        listed += ["-O", time.strftime("verify-time=%Y%m%d%H%M%S", time.localtime(when))]
+    _, found, problem = _ssh_keygen(["find-principals", *listed], signature, b"")
+    for principal in found.splitlines()[:_PRINCIPALS_MAX]:
+        done, _, problem = _ssh_keygen(["verify", *listed, "-n", NAMESPACE, "-I", principal], signature, signed)
+        if done:
+            return principal if printable(principal) else "an allowed signer"
+    check_bytes(signature, signed, name)
+    today = time.strftime("%Y-%m-%d %H:%M")
+    raise TrustError(
+        f"{name} is signed with {key}, whom {allowed} doesn't allow ({problem}; this machine's clock says {today}); "
+        f"add the signer there if you trust it, or {ELSEWHERE}"
+    )
+
+
+def check_bytes(signature: bytes, signed: bytes, name: str = "the seed") -> None:
+    """TrustError unless the signature is one over these bytes, whoever made it."""
+    key_of(signature, name)
+    done, _, problem = _ssh_keygen(["check-novalidate", "-n", NAMESPACE], signature, signed)
+    if not done:
+        raise TrustError(f"{name}: its signature is wrong ({problem}); {ELSEWHERE}")
+
+
+def key_of(signature: bytes, name: str = "the seed") -> str:
+    """Type and fingerprint of the key that an SSHSIG blob names, as ssh-keygen -l shows them."""
+    if not signature.startswith(b"SSHSIG\0\0\0\1"):
+        raise TrustError(f"{name}: its signature is no SSHSIG; {ELSEWHERE}")
+    rest, strings = memoryview(signature)[10:], []
+    while rest:
+        size = int.from_bytes(rest[:4], "big")
+        if len(rest) < 4 + size:
+            break
+        strings.append(bytes(rest[4 : 4 + size]))
+        rest = rest[4 + size :]
+    # Public key, namespace, reserved, hash, signature. What is reserved is not signed: left free, it would let anybody
+    # give the same seed another digest.
+    if rest or len(strings) != 5 or strings[1:3] != [NAMESPACE.encode(), b""] or len(strings[0]) < 4:
+        raise TrustError(f'{name}: its signature is not one of SPEC.md ("Signatures"); {ELSEWHERE}')
+    kind = strings[0][4 : 4 + int.from_bytes(strings[0][:4], "big")].decode("ascii", "replace")
+    fingerprint = base64.b64encode(hashlib.sha256(strings[0]).digest()).decode().rstrip("=")
+    return f"{kind if printable(kind) else 'unknown'} SHA256:{fingerprint}"
+
+
+def _ssh_keygen(action: list[str], signature: bytes, data: bytes) -> tuple[bool, str, str]:
+    """Whether it agrees, what it prints, and its first line of complaint."""
+    # Here, as subprocess takes 0.9 MiB: most machines check no signatures.
+    import shutil
+    import subprocess
+    import tempfile
+
+    program = shutil.which("ssh-keygen")
+    if program is None:
+        raise TrustError(f"signatures can't be checked: ssh-keygen is not there; {INSTALL}")
+    body = base64.encodebytes(signature)
+    armoured = b"-----BEGIN SSH SIGNATURE-----\n" + body + b"-----END SSH SIGNATURE-----\n"
+    try:
+        # In memory: the disk may be full or read-only.
+        memory = os.fdopen(os.memfd_create("signature"), "w+b") if hasattr(os, "memfd_create") else None
+        with memory or tempfile.TemporaryFile() as file:
+            file.write(armoured)
+            file.flush()
+            file.seek(0)
+            done = subprocess.run(
+                [program, "-Y", *action, "-s", f"/dev/fd/{file.fileno()}"],
+                input=data,
+                capture_output=True,
+                pass_fds=(file.fileno(),),
+                timeout=_PATIENCE_S,
+                env={**os.environ, "LC_ALL": "C"},
+                check=False,
+            )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise TrustError(f"signatures can't be checked, {program}: {error}; see that it runs: ssh-keygen -?") from None
+    complaint = (done.stderr.decode("utf-8", "replace").splitlines() or [f"exit code {done.returncode}"])[0].strip()
+    complaint = complaint.rstrip(".") if printable(complaint) else "no reason that can be printed"
+    return done.returncode == 0, done.stdout.decode("utf-8", "replace"), complaint

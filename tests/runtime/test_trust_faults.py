@@ -1,0 +1,199 @@
+"""What a device does where signatures can't be checked, and what `--inspect` says of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import seed_runtime
+from seed_runtime import trust
+from seed_runtime.cli import main
+from seed_runtime.errors import TrustError
+from seed_runtime.trust import sshsig, state
+from tests.runtime.signing import (
+    STREAMS,
+    allow,
+    blob,
+    fingerprint,
+    model,
+    needs_ssh_keygen,
+    new_key,
+    public,
+    refusal,
+    signed,
+    state_file,
+    taken,
+    with_signature,
+)
+
+pytestmark = needs_ssh_keygen
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    """A key whose seeds this machine takes."""
+    path = new_key(tmp_path / "key")
+    allow(f"alice@example.org {public(path)}")
+    return path
+
+
+# What can't be asked
+
+
+def test_without_ssh_keygen_no_seed_is_taken(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = signed(model("bell", 1), key)
+    monkeypatch.setenv("PATH", "")
+    assert "apt install openssh-client" in refusal(data)
+
+
+def test_an_ssh_keygen_that_fails_or_hangs_is_no_agreement(
+    key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, tool = signed(model("bell", 1), key), tmp_path / "bin" / "ssh-keygen"
+    tool.parent.mkdir()
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=os.pathsep)
+    for script in ("#!/bin/sh\nexit 3\n", "#!/nowhere/at/all\n", "#!/bin/sh\nexec sleep 100\n"):
+        tool.write_text(script)
+        tool.chmod(0o755)
+        monkeypatch.setattr(sshsig, "_PATIENCE_S", 0.2)
+        refusal(data)
+
+
+def test_allowed_signers_that_cannot_be_read_refuse_every_seed(key: Path, tmp_path: Path) -> None:
+    data, path = signed(model("bell", 1), key), allow("no key at all")
+    assert re.search(r"allowed_signers:1: (missing|invalid) key", refusal(data))
+    path.write_bytes(b"")
+    refusal(data)
+    path.unlink()
+    path.mkdir()
+    assert "make it readable" in refusal(data)
+    path.rmdir()
+    path.symlink_to(tmp_path / "nowhere")
+    assert "link" in refusal(data)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        '{"format": 2, "models": {}}',
+        '{"format": 1, "models": {"bell": {"newest": 1}}}',
+        '{"format": 1, "models": {"bell": {"newest": "1", "accepted": {}}}}',
+        '{"format": 1, "models": {"bell": {"newest": -1, "accepted": {}}}}',
+        '{"format": 1, "models": {"bell": {"newest": true, "accepted": {}}}}',
+        '{"format": 1, "models": {"bell": {"newest": 1, "accepted": {"00": 1e9}}}}',
+        '{"format": 1, "models": {"bell": [1]}}',
+        '{"format": 1, "models": {"bell',
+        "[" * 100_000,
+        "\udc80",
+    ],
+    ids=range(14),
+)
+def test_a_damaged_list_refuses_every_seed(key: Path, text: str) -> None:
+    data = signed(model("bell", 1), key)
+    taken(data)
+    state_file().write_bytes(text.encode(errors="surrogateescape"))
+    assert "accepted.json is damaged" in refusal(data)
+    with pytest.raises(TrustError, match="damaged"):
+        trust.forget(["00" * 32])
+
+
+def test_a_list_that_is_too_long_or_a_link_to_nowhere_refuses_every_seed(
+    key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = signed(model("bell", 1), key)
+    seed = seed_runtime.open(io.BytesIO(data))
+    monkeypatch.setattr(state, "STATE_MAX", 60)
+    with pytest.raises(TrustError, match="is full"):
+        seed._accept()
+    assert not state_file().exists()
+    state_file().write_bytes(b" " * 61)
+    assert "damaged" in refusal(data)
+    state_file().unlink()
+    state_file().symlink_to("nowhere")
+    assert "accepted versions are kept there" in refusal(data)
+
+
+def test_a_list_that_cannot_be_written_stops_what_is_new_and_not_what_is_listed(key: Path, tmp_path: Path) -> None:
+    old, new = signed(model("bell", 1), key), signed(model("bell", 2), key)
+    taken(old)
+    state_file().with_suffix(".lock").unlink()
+    state_file().with_suffix(".lock").mkdir()
+    taken(old)
+    with pytest.raises(TrustError, match="let this user read and write"):
+        seed_runtime.open(io.BytesIO(new)).assemble(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_home_means_no_allowed_signers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError
+
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    assert trust.allowed_signers() is None
+
+
+# --inspect
+
+
+def test_a_look_names_the_signer_and_refuses_nothing(
+    key: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path, stranger = tmp_path / "model.seed", new_key(tmp_path / "stranger")
+
+    def look(data: bytes) -> tuple[dict[str, object], str]:
+        path.write_bytes(data)
+        capfd.readouterr()
+        assert (main([str(path), "--inspect", "--json"]), main([str(path), "--inspect"])) == (0, 0)
+        printed, text = capfd.readouterr().out.split("\n", 1)
+        return json.loads(printed)["signature"], text
+
+    facts, text = look(signed(model("bell", 1), key))
+    name = f"ssh-ed25519 {fingerprint(key)}"
+    assert facts == {"enforced": True, "key": name, "signer": "alice@example.org", "problem": None}
+    assert f"by alice@example.org, {name}" in text
+    facts, text = look(model("bell", 1))
+    assert (facts["key"], facts["signer"]) == (None, None)
+    assert "unsigned" in text
+    assert "refused here: model.seed is not signed" in text
+    facts, text = look(signed(model("bell", 1), stranger))
+    assert facts["signer"] is None
+    assert f"with ssh-ed25519 {fingerprint(stranger)}\n" in text
+    assert "refused here: model.seed is signed with" in text
+    facts, text = look(with_signature(model("bell", 1), b"?"))
+    assert (facts["key"], facts["problem"]) == ("an unknown key", text.split("refused here: ")[1].splitlines()[0])
+    allow().unlink()
+    facts, text = look(signed(model("bell", 1), stranger))
+    assert (facts["enforced"], facts["problem"]) == (False, None)
+    assert "by whom is not checked here" in text
+    facts, text = look(with_signature(model("bell", 1), blob(b"something else", key)))
+    assert "its signature is wrong" in text
+    facts, text = look(model("bell", 1))
+    assert facts == {"enforced": False, "key": None, "signer": None, "problem": None}
+    assert not state_file().exists()
+
+
+def test_who_made_the_file_may_look_at_it_without_being_asked(key: Path) -> None:
+    seed = seed_runtime.open(io.BytesIO(model("bell", 1)), enforce=False)
+    seed.check()
+    assert not state_file().exists()
+
+
+def test_reading_an_unsigned_seed_costs_no_module_more() -> None:
+    script = (
+        "import io, sys, seed_runtime; seed_runtime.open(io.BytesIO(sys.stdin.buffer.read()));"
+        "assert not {'subprocess', 'shutil'} & set(sys.modules) - before"
+    )
+    script = f"import numpy, tempfile, sys; before = set(sys.modules); {script}"
+    subprocess.run([sys.executable, "-c", script], input=model("bell", 1, STREAMS), check=True)

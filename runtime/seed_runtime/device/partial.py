@@ -1,0 +1,135 @@
+"""Finds out how much of a seed is there and right, and cuts off what isn't.
+
+A transfer that was cut leaves the front of a seed; a power cut can leave zeros or old blocks behind it. What counts is
+what the seed's own digests confirm, part by part and chunk by chunk, so a resumed transfer sends at most one chunk
+twice. At most one chunk or part is held in memory at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+from seed_runtime.errors import FormatError
+from seed_runtime.limits import FILE_MAX, HEADER_MAX
+
+_PREAMBLE: Final = struct.Struct("<8sHHIQ32s")
+"""SPEC.md, "Preamble": magic, version, flags, header size, file size, digest. Here, since the reader brings NumPy."""
+_DIGEST_AT: Final = 24
+
+OnBytes = Callable[[int, int], None]
+"""Called with the bytes found right so far, and all of them."""
+
+
+@dataclass(frozen=True)
+class Front:
+    """What the front of a file holds. Sizes in bytes; None where the header isn't there whole."""
+
+    have: int
+    """Confirmed by digests, from the beginning on."""
+    file_size: int | None = None
+    weights_size: int | None = None
+
+    @property
+    def whole(self) -> bool:
+        return self.have == self.file_size
+
+
+def check(path: Path, digest: str, progress: OnBytes | None = None) -> Front:
+    """How much of the seed `digest` stands at `path`; nothing is changed.
+
+    FileNotFoundError where nothing does, UnsupportedError where this runtime is too old for what its header says.
+    """
+    with open_file(path, "rb") as file:
+        return _check(file, path.name, digest, progress)
+
+
+def is_whole(path: Path, digest: str) -> bool:
+    """Whether all bytes of the seed `digest`, and no others, stand at `path`."""
+    try:
+        with open_file(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            front = _check(file, path.name, digest, None)
+    except OSError:
+        return False
+    return front.whole and size == front.file_size
+
+
+def trim(path: Path, digest: str, progress: OnBytes | None = None) -> Front:
+    """Cut the file behind the last byte that is right, on the disk as well."""
+    with open_file(path, "r+b") as file:
+        front = _check(file, path.name, digest, progress)
+        if os.fstat(file.fileno()).st_size != front.have:
+            file.truncate(front.have)
+            os.fsync(file.fileno())
+    return front
+
+
+def looks_whole(path: Path, digest: str) -> bool:
+    """Whether size and header are those of the seed `digest`: quick, and without NumPy; chunks are not read."""
+    try:
+        with open_file(path, "rb") as file:
+            preamble = file.read(_PREAMBLE.size)
+            if len(preamble) < _PREAMBLE.size:
+                return False
+            _, _, _, header_size, file_size, stored = _PREAMBLE.unpack(preamble)
+            if header_size > HEADER_MAX or file_size > FILE_MAX or stored.hex() != digest:
+                return False
+            computed = hashlib.sha256(preamble[:_DIGEST_AT])
+            computed.update(file.read(header_size))
+            return bool(computed.digest() == stored) and os.fstat(file.fileno()).st_size == file_size
+    except OSError:
+        return False
+
+
+def open_file(path: Path, mode: str) -> BinaryIO:
+    """Open a regular file that is no link; FormatError for anything else."""
+    flags = os.O_RDWR if "+" in mode else os.O_RDONLY
+    if path.is_symlink():
+        raise FormatError(path.name, "it is a link")
+    # Not blocking, or a named pipe would hold us for ever.
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FormatError(path.name, "it is no file")
+    return cast(BinaryIO, os.fdopen(descriptor, mode, buffering=0))
+
+
+class _Unsized:
+    """A file that doesn't tell its length: the reader refuses a file that is cut before it reads any of it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
+        self.readinto = file.readinto  # type: ignore[attr-defined]
+
+
+def _check(file: BinaryIO, name: str, digest: str, progress: OnBytes | None) -> Front:
+    if os.fstat(file.fileno()).st_size < _PREAMBLE.size:
+        return Front(0)
+    from seed_runtime.format.reader import SeedReader  # brings NumPy
+
+    try:
+        reader = SeedReader(cast(BinaryIO, _Unsized(file)), name)
+    except FormatError:
+        return Front(0)
+    if reader.digest.hex() != digest:
+        return Front(0)
+    have = _PREAMBLE.size + reader.header_size
+    try:
+        for part in reader.header.parts:
+            reader.skip_part(part)
+            have += part.size
+        for index, stream in enumerate(reader.header.streams):
+            for chunk in reader.chunks(index, stream):
+                have += len(chunk)
+                if progress is not None:
+                    progress(have, reader.file_size)
+    except FormatError:
+        pass  # cut or damaged from here on
+    return Front(have, reader.file_size, reader.header.weights_size)

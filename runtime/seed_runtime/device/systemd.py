@@ -1,0 +1,160 @@
+"""The user's systemd: one of its units as text, and what it is asked through systemctl, loginctl and journalctl."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from seed_runtime.errors import SeedError, UsageError
+
+START_S: Final = 300
+"""How long a service may take to become ready: a cold cache means assembling first."""
+STOP_S: Final = 45
+CHANGE_S: Final = START_S + STOP_S + 60.0
+"""How long systemctl may take to stop and start a service."""
+_BUS_S: Final = 10.0
+"""How long a user manager that was just started may take to answer."""
+_SHORT_S: Final = 60.0
+_UNIT: Final = """\
+[Unit]
+Description=seed model {name}
+StartLimitIntervalSec=300
+StartLimitBurst=5
+
+[Service]
+Type=notify
+ExecStart={command}
+{settings}Restart=on-failure
+RestartSec=2
+RestartPreventExitStatus=2 3 10 11 12 13 14
+SuccessExitStatus=130 143
+TimeoutStartSec={start_s}
+TimeoutStopSec={stop_s}
+{memory}UMask=0077
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=read-only
+ReadWritePaths={writable}
+PrivateTmp=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+
+[Install]
+WantedBy=default.target
+"""
+
+
+class ServiceError(SeedError):
+    """The model can't be served as a service here. Its exit code is that of the server, where it told one."""
+
+    exit_code = 12
+
+    def __init__(self, message: str, exit_code: int = 12) -> None:
+        super().__init__(message, exit_code)
+        self.message, self.exit_code = message, exit_code
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def unit_text(
+    name: str, command: Sequence[str], settings: Mapping[str, str], writable: Sequence[str], memory_max: int | None
+) -> str:
+    """The unit of a model's server, see `service`."""
+    return _UNIT.format(
+        name=name,
+        # Variables are put into arguments, not into the name of the program.
+        command=" ".join([_quoted(command[0]), *(_quoted(each).replace("$", "$$") for each in command[1:])]),
+        settings="".join(f"Environment={_quoted(f'{key}={value}')}\n" for key, value in settings.items()),
+        memory="" if memory_max is None else f"MemoryMax={memory_max}\n",
+        start_s=START_S,
+        stop_s=STOP_S,
+        writable=" ".join(_quoted(f"-{path}") for path in writable),
+    )
+
+
+def runtime_folder() -> str:
+    return os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+
+
+def enable_linger() -> bool:
+    """Ask that the user's services run without a login, which starts the user manager as well."""
+    user = pwd.getpwuid(os.getuid()).pw_name
+    if shutil.which("loginctl") is None:
+        return False
+    return run(["loginctl", "--no-ask-password", "enable-linger", user], _SHORT_S).returncode == 0
+
+
+def await_manager() -> None:
+    """ServiceError unless the user's service manager answers."""
+    if shutil.which("systemctl") is None:
+        raise ServiceError(
+            "this device has no systemd; let what it has instead start: seed-run model.seed --serve ADDRESS"
+        )
+    deadline = time.monotonic() + _BUS_S
+    while True:
+        done = systemctl("show", "--property=Version", check=False)
+        if done.returncode == 0:
+            return
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.5)
+    raise ServiceError(
+        f"the user's systemd does not answer ({last(done.stderr)}); on the device run: "
+        f"sudo loginctl enable-linger {pwd.getpwuid(os.getuid()).pw_name}, and try again"
+    )
+
+
+def systemctl(*arguments: str, check: bool = True, seconds: float = _SHORT_S) -> subprocess.CompletedProcess[str]:
+    done = run(["systemctl", "--user", "--no-ask-password", *arguments], seconds)
+    if check and done.returncode:
+        raise ServiceError(f"systemctl --user {' '.join(arguments)}: {last(done.stderr)}; see: journalctl --user")
+    return done
+
+
+def run(command: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    # A session over SSH may lack what finds the user manager.
+    environment = {**os.environ, "XDG_RUNTIME_DIR": runtime_folder(), "LC_ALL": "C"}
+    try:
+        return subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        what = error.strerror if isinstance(error, OSError) else f"no answer within {seconds:.0f} s"
+        return subprocess.CompletedProcess(command, 1, "", what or "")
+
+
+def properties(unit: str) -> dict[str, str]:
+    names = "ActiveState,SubState,Result,ExecMainStatus,MainPID,NRestarts,MemoryCurrent"
+    done = systemctl("show", unit, f"--property={names}", check=False)
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+
+def journal(unit: str, lines: int) -> list[str]:
+    """The last lines that a unit wrote; empty where nobody keeps them."""
+    if shutil.which("journalctl") is None:
+        return []
+    command = ["journalctl", "--user", "-u", unit, "-n", str(lines), "-o", "short-iso", "--no-pager", "-q"]
+    done = run(command, _SHORT_S)
+    return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def _quoted(text: str) -> str:
+    """One word of a unit file. Source: systemd.syntax(7), "Quoting"; systemd.unit(5), "Specifiers"."""
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise UsageError(f"{text!r} has control characters, which no service can be started with; rename it")
+    text = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{text}"'
+
+
+def last(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it gave no reason"

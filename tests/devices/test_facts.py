@@ -1,0 +1,122 @@
+"""What a device tells about itself, with nothing of ours installed."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import seed_runtime
+from seed_runtime import folders
+from seed_runtime.device import facts
+
+SOURCE = Path(facts.__file__).read_text()
+KEYS = {
+    *("machine", "bits", "os", "os_id", "libc", "python", "python_path", "numpy", "onnxruntime", "litert"),
+    *("seed_runtime", "venv", "ensurepip", "ram", "ram_available", "cores", "disk_free", "store", "store_writable"),
+    *("home_writable", "clock", "systemd_user", "ssh_keygen", "model", "termux", "runtime"),
+}
+
+
+def test_all_facts_are_told_of_this_machine() -> None:
+    found = facts.collect()
+    assert set(found) == KEYS
+    assert (found["machine"], found["python"]) == (platform.machine(), platform.python_version())
+    assert found["bits"] == 64 or sys.maxsize < 1 << 32
+    assert found["seed_runtime"] == seed_runtime.__version__
+    assert found["ram"] > found["ram_available"] > 0
+    assert found["disk_free"] > 0
+    assert found["cores"] >= 1
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_it_runs_from_stdin_in_a_bare_interpreter_and_prints_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-"],
+        input=SOURCE.encode(),
+        capture_output=True,
+        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.count(b"\n") == 1
+    found = json.loads(done.stdout)
+    assert found["store"] == str(tmp_path / ".local/share/seed")
+    assert found["runtime"] is None
+    assert os.listdir(tmp_path) == []
+
+
+def test_its_language_is_that_of_python_3_6() -> None:
+    ast.parse(SOURCE, feature_version=(3, 6))
+    assert "from __future__ import annotations" not in SOURCE
+
+
+def test_it_imports_the_standard_library_alone_and_no_library_to_learn_its_version() -> None:
+    script = "import sys\nfrom seed_runtime.device import facts\nfacts.collect()\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not loaded & {"numpy", "onnxruntime", "pip"}
+
+
+@pytest.mark.parametrize("own", ["", "relative", "absolute"])
+@pytest.mark.parametrize("data", ["", "relative", "absolute"])
+def test_the_store_is_where_the_runtime_keeps_it(
+    own: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in (("SEED_HOME", own), ("XDG_DATA_HOME", data)):
+        monkeypatch.setenv(variable, str(tmp_path / variable) if value == "absolute" else value)
+    assert facts.store_home() == str(folders.store_home())
+
+
+def test_an_installed_runtime_is_told_only_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEED_HOME", str(tmp_path))
+    folder = tmp_path / "runtime" / "0.1.0-0123abcd"
+    (folder / "bin").mkdir(parents=True)
+    assert facts.collect()["runtime"] is None
+    (tmp_path / "runtime" / "current").symlink_to(folder.name)
+    assert facts.collect()["runtime"] is None
+    (folder / "bin" / "python").symlink_to(sys.executable)
+    assert facts.collect()["runtime"] == {"path": str(folder), "version": "0.1.0"}
+    (tmp_path / "runtime" / "current").unlink()
+    (tmp_path / "runtime" / "current").symlink_to(folder)
+    assert facts.collect()["runtime"] is None
+
+
+def test_a_store_that_is_a_file_or_not_there_is_measured_at_what_is_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEED_HOME", str(tmp_path / "a" / "b"))
+    found = facts.collect()
+    assert found["store_writable"]
+    assert found["disk_free"] > 0
+    assert not (tmp_path / "a").exists()
+
+
+def test_what_cannot_be_read_is_none_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "_text", lambda path: "")
+    monkeypatch.setattr(os, "statvfs", lambda path: (_ for _ in ()).throw(OSError()))
+    found = facts.collect()
+    assert (found["ram"], found["model"], found["disk_free"]) == (None, None, None)
+    assert set(found) == KEYS
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('NAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n', ("Debian GNU/Linux 12", "debian")),
+        ("NAME=Alpine\nID=alpine\n", ("Alpine", "alpine")),
+        ("", ("Linux", "linux")),
+        ("\0\0\n=\nNAME", ("Linux", "linux")),
+    ],
+)
+def test_the_system_is_named_as_it_names_itself(
+    text: str, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "_text", lambda path: text if "os-release" in path else "")
+    found = facts.collect()
+    assert (found["os"], found["os_id"]) == expected

@@ -1,0 +1,121 @@
+"""How much of a cut or damaged transfer still counts."""
+
+from __future__ import annotations
+
+import os
+import random
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+
+import seed_runtime
+from seed_runtime.device import partial
+from seed_runtime.errors import FormatError
+from seed_runtime.format.reader import PREAMBLE_BYTES
+from tests.attacks.forge import forge
+from tests.devices.device_agent import digest_of, seed
+
+SEED = forge()
+
+
+def ends(data: bytes, tmp_path: Path) -> list[int]:
+    """Where the header, each part and each chunk end."""
+    (tmp_path / "ends.seed").write_bytes(data)
+    opened = seed_runtime.open(tmp_path / "ends.seed")
+    sizes = [part.size for part in opened.header.parts]
+    sizes += [size for stream in opened.header.streams for size in stream.sizes]
+    return [0, *accumulate([PREAMBLE_BYTES + opened.header_size, *sizes])]
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Path:
+    return tmp_path / f"{digest_of(SEED)}.part"
+
+
+def test_a_whole_seed_is_whole(part: Path) -> None:
+    part.write_bytes(SEED)
+    front = partial.check(part, digest_of(SEED))
+    assert front.whole
+    assert front.have == front.file_size == len(SEED)
+    assert front.weights_size == seed_runtime.open(part).header.weights_size
+    assert partial.is_whole(part, digest_of(SEED))
+    assert partial.looks_whole(part, digest_of(SEED))
+
+
+def test_a_cut_seed_keeps_what_stands_before_the_last_end(part: Path, tmp_path: Path) -> None:
+    for data in (SEED, seed()):
+        known = ends(data, tmp_path)
+        assert len(known) > 3
+        places = {end + beside for end in known for beside in (-1, 0, 1)} | {*range(0, len(data), 199)}
+        for size in sorted(place for place in places if 0 <= place < len(data)):
+            part.write_bytes(data[:size])
+            kept = max(end for end in known if end <= size)
+            assert partial.check(part, digest_of(data)).have == kept
+            assert part.stat().st_size == size
+            assert not partial.looks_whole(part, digest_of(data))
+            assert not partial.is_whole(part, digest_of(data))
+            partial.trim(part, digest_of(data))
+            assert part.read_bytes() == data[:kept]
+
+
+def test_what_a_power_cut_left_behind_the_good_part_is_cut_off(part: Path, tmp_path: Path) -> None:
+    known, rng = ends(SEED, tmp_path), random.Random(0)
+    for _ in range(50):
+        place = rng.randrange(len(SEED))
+        tail = rng.choice([bytes(len(SEED) - place), rng.randbytes(len(SEED) - place), bytes(2 * len(SEED))])
+        if SEED[place] == tail[0]:
+            continue
+        part.write_bytes(SEED[:place] + tail)
+        assert partial.trim(part, digest_of(SEED)).have == max(end for end in known if end <= place)
+        assert SEED.startswith(part.read_bytes())
+
+
+def test_bytes_behind_the_end_are_cut_off(part: Path) -> None:
+    part.write_bytes(SEED + b"more")
+    assert not partial.is_whole(part, digest_of(SEED))
+    assert not partial.looks_whole(part, digest_of(SEED))
+    assert partial.trim(part, digest_of(SEED)).whole
+    assert part.read_bytes() == SEED
+
+
+def test_another_seed_counts_for_nothing(part: Path) -> None:
+    part.write_bytes(seed())
+    assert not partial.looks_whole(part, digest_of(SEED))
+    assert partial.trim(part, digest_of(SEED)) == partial.Front(0)
+    assert part.read_bytes() == b""
+
+
+def test_a_quick_look_sees_a_changed_header_and_not_a_changed_chunk(part: Path) -> None:
+    changed = bytearray(SEED)
+    changed[PREAMBLE_BYTES + 3] ^= 1
+    part.write_bytes(changed)
+    assert not partial.looks_whole(part, digest_of(SEED))
+    part.write_bytes(SEED[:-1] + bytes([SEED[-1] ^ 1]))
+    assert partial.looks_whole(part, digest_of(SEED))
+    assert not partial.is_whole(part, digest_of(SEED))
+
+
+@pytest.mark.parametrize("look", [partial.looks_whole, partial.is_whole])
+def test_a_file_that_is_not_there_is_not_whole(look: object, part: Path) -> None:
+    assert not look(part, digest_of(SEED))  # type: ignore[operator]
+
+
+def test_what_is_no_file_is_refused(part: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(SEED)
+    part.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FormatError, match="link"):
+        partial.trim(part, digest_of(SEED))
+    part.unlink()
+    os.mkfifo(part)
+    with pytest.raises(FormatError, match="no file"):
+        partial.check(part, digest_of(SEED))
+    assert (tmp_path / "elsewhere").read_bytes() == SEED
+
+
+def test_progress_ends_with_the_whole_size(part: Path) -> None:
+    part.write_bytes(SEED)
+    told: list[tuple[int, int]] = []
+    partial.check(part, digest_of(SEED), lambda done, total: told.append((done, total)))
+    assert told == sorted(told)
+    assert told[-1] == (len(SEED), len(SEED))

@@ -71,7 +71,8 @@ def test_version_and_help_are_results() -> None:
     text = seed_run("--help").stdout.decode()
     assert "examples:" in text
     assert "exit codes:" in text
-    assert "--serve" not in text
+    assert "--serve ADDRESS" in text
+    assert "--apply" not in text
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,11 @@ def test_version_and_help_are_results() -> None:
         (("SEED", "--fine-tune", "x.npz", "--mode", "auto", "-o", "t.seed"), "--fine-tune is not part"),
         (("SEED", "--apply", "t.seed"), "--apply is not part"),
         (("SEED", "--text", "hello"), "--text is not part"),
-        (("--serve", "localhost:80"), "--serve is not part"),
+        (("SEED", "--serve", ""), "--serve needs an address"),
+        (("SEED", "--serve", "nowhere"), "'nowhere' is no address"),
+        (("SEED", "--serve", "0.0.0.0:8080"), "would let other machines in"),
+        (("SEED", "--serve", ":0", "--json"), "--serve takes no --json"),
+        (("SEED", "--serve", ":0", "--input", "x.npz"), "--serve takes no --input"),
     ],
 )
 def test_what_can_not_be_asked_for_is_2(

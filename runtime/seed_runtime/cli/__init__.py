@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from seed_runtime.errors import SeedError
 
-_MODULES = {"inspect": "view", "verify": "check", "assemble": "check", "bench": "bench", "run": "run"}
+_MODULES = {"inspect": "view", "verify": "check", "assemble": "check", "bench": "bench", "serve": "serve", "run": "run"}
 """Where the function of each action is: only what an action needs is imported."""
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)

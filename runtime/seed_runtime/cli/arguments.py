@@ -11,14 +11,13 @@ from seed_runtime import files
 from seed_runtime.errors import UsageError
 from seed_runtime.version import __version__
 
-_ACTIONS: Final = ("inspect", "verify", "assemble", "bench")
+_ACTIONS: Final = ("inspect", "verify", "assemble", "bench", "serve")
 _NOT_YET: Final = {
     "fine_tune": "--fine-tune",
     "mode": "--mode",
     "tuned": "-o",
     "apply": "--apply",
     "text": "--text",
-    "serve": "--serve",
 }
 
 _EXAMPLES: Final = """\
@@ -28,6 +27,7 @@ examples:
   seed-run model.seed --input x.npz --output y.npz --max-memory 64MB
   seed-run model.seed --assemble folder
   seed-run model.seed --bench --input x.npz
+  seed-run model.seed --serve :8080
   curl -s https://example.org/model.seed | seed-run - --input x.npz
 
 input:
@@ -40,20 +40,23 @@ settings, in the order in which they count:
   $XDG_CONFIG_HOME/seed/config.toml. SEED_DEBUG=1 shows the traceback of an error, NO_COLOR=1 plain text.
 
 exit codes:
-  0 ok, 1 internal error, 2 usage, 3 the input can't be used, 10 corrupt seed, 12 this device, backend or
-  runtime can't take it, or the golden sample differs, 13 no disk space, 14 memory budget, 130 interrupted
+  0 ok, 1 internal error, 2 usage, 3 the input can't be used, 10 corrupt seed, 11 not signed by
+  one of $XDG_CONFIG_HOME/seed/allowed_signers, or too old, 12 this device, backend or runtime can't take it, or
+  the golden sample differs, 13 no disk space, 14 memory budget, 130 interrupted
 """
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be done. `action` is one of inspect, verify, assemble, bench and run."""
+    """What is to be done. `action` is one of inspect, verify, assemble, bench, serve and run."""
 
     seed: str
     """A path, or `-`."""
     action: str
     folder: str | None
     """Of --assemble."""
+    address: str | None
+    """Of --serve."""
     input: str | None
     output: str | None
     runs: int | None
@@ -84,6 +87,7 @@ def parse(argv: Sequence[str] | None) -> Job:
         seed=options.seed,
         action=action,
         folder=options.assemble,
+        address=options.serve,
         input=options.input,
         output=options.output,
         runs=options.runs,
@@ -100,6 +104,8 @@ def _check(options: argparse.Namespace, action: str) -> None:
     """Refuse what contradicts itself."""
     if options.assemble == "":
         raise UsageError("--assemble needs the name of a folder")
+    if options.serve == "":
+        raise UsageError("--serve needs an address, such as :8080 or unix:/path/of/socket")
     if options.seed == "-" and options.input == "-":
         raise UsageError("the seed and the input can't both come from stdin; save one of them to a file")
     if options.input is not None and action not in ("run", "bench"):
@@ -117,6 +123,8 @@ def _check(options: argparse.Namespace, action: str) -> None:
                 raise UsageError(f"{options.output} is {what} itself, which would be lost; give --output another file")
     if options.runs is not None and action != "bench":
         raise UsageError("--runs belongs to --bench")
+    if options.json and action == "serve":
+        raise UsageError("--serve takes no --json; its answers are JSON")
     if options.runs is not None and options.runs < 1:
         raise UsageError(f"--runs {options.runs}: at least one run is needed")
 
@@ -140,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_argument("--verify", action="store_true", help="check every digest, then the golden sample")
     actions.add_argument("--assemble", metavar="DIR", help="write model.onnx and its weights into DIR")
     actions.add_argument("--bench", action="store_true", help="time assembly, and runs on the input")
+    actions.add_argument("--serve", metavar="ADDRESS", help="answer inference requests on a socket or a port")
     add("--runs", metavar="N", type=int, help="timed runs of --bench (default: 10 to 100, for some 10 s)")
     add("--no-cache", action="store_true", help="assemble in a temporary folder and remove it afterwards")
     add("--json", action="store_true", help="print the results as one JSON object")

@@ -1,0 +1,31 @@
+"""`--serve ADDRESS`: answer requests of the Open Inference Protocol until a signal ends it."""
+
+from __future__ import annotations
+
+import contextlib
+
+from seed_runtime import serve as serving
+from seed_runtime.cli.arguments import Job
+from seed_runtime.cli.common import cache_of, opened, session_of
+from seed_runtime.cli.terminal import Terminal
+
+
+def serve(job: Job, terminal: Terminal) -> int:
+    """Open the session, then listen. Ends by the exception of a signal, after the requests that run."""
+    wanted = serving.parse(job.address or "")
+    with contextlib.ExitStack() as stack:
+        seed = stack.enter_context(opened(job))
+        plan = serving.plan(seed, job.max_memory, job.threads)
+        cache = stack.enter_context(cache_of(job))
+        session = stack.enter_context(session_of(job, seed, cache, terminal, plan.feeds, beside=plan.beside))
+        model = serving.Model(
+            seed.header.model.model_id, str(seed.header.model.version), session.inputs, session.outputs, session.run
+        )
+        listener, address = stack.enter_context(serving.listening(wanted))
+        server = stack.enter_context(serving.Server(model, listener, body_max=plan.body_max, bodies=plan.bodies))
+        stack.callback(serving.notify, "STOPPING=1")
+        terminal.clear()
+        terminal.note(f"serving {model.name}, version {model.version}, on {address}")
+        serving.notify("READY=1")
+        server.run()
+    return 0

@@ -1,0 +1,141 @@
+"""What a server will hold, and the largest input that it plans for, before anything is allocated.
+
+Under --max-memory the largest input wins that fits, in the fastest mode that takes it. Inputs beyond it are refused
+when they come, with the memory that they would need.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Final
+
+import numpy as np
+
+from seed_runtime.backends import Array, TensorSpec
+from seed_runtime.errors import MemoryBudgetError
+from seed_runtime.footprint import Footprint
+from seed_runtime.seed import Seed
+from seed_runtime.serve.limits import (
+    BODIES_SPARE,
+    BODY_FREE,
+    BODY_MAX,
+    CONNECTION_BYTES,
+    CONNECTIONS_MAX,
+    CONVERSION_BYTES,
+    ENVELOPE_MAX,
+)
+
+_DIGITS: Final = {"bool": 7, "int8": 6, "uint8": 5, "int16": 8, "uint16": 7, "int32": 13, "uint32": 12}
+"""Characters of a number in JSON with a comma and a space; 26 for those that aren't listed, which a float64 has."""
+
+
+@dataclass(frozen=True)
+class ServePlan:
+    """`feeds` is what the session is planned for, without memory; None where nothing was measured."""
+
+    feeds: dict[str, Array] | None
+    body_max: int
+    """Bytes that a request's body may have."""
+
+    @property
+    def bodies(self) -> int:
+        """Bytes of all bodies that may be held at once."""
+        return self.body_max + BODIES_SPARE
+
+    @property
+    def beside(self) -> int:
+        """What the server holds beside the session, its feeds and its outputs [B]."""
+        return CONNECTIONS_MAX * CONNECTION_BYTES + self.bodies + CONVERSION_BYTES
+
+
+def plan(seed: Seed, limit: int | None = None, threads: int | None = None) -> ServePlan:
+    """The plan for the largest input that fits into `limit` [B]. MemoryBudgetError where not even the smallest does."""
+    specs, footprint = seed.inputs(), seed.footprint()
+    if footprint is None:
+        return ServePlan(None, _body_max(specs, None))
+    refused: MemoryBudgetError | None = None
+    for feeds in _candidates(specs, footprint):
+        size = _body_max(specs, feeds)
+        if limit is None:
+            # Inputs beyond what was measured are run as well.
+            return ServePlan(feeds, size if _fixed(specs) else min(BODY_MAX, max(size, BODY_FREE)))
+        found = ServePlan(feeds, size)
+        try:
+            seed.plan_session(footprint.dims(feeds), limit, threads=threads, beside=found.beside)
+        except MemoryBudgetError as error:
+            if refused is None or error.needed < refused.needed:
+                refused = error
+            continue
+        return found
+    raise refused or MemoryBudgetError("the server", 0, limit or 0)
+
+
+def planned_bytes(seed: Seed, most: int | None = None, threads: int | None = None) -> int | None:
+    """The --max-memory with which a server takes the largest input that was measured; `most` if that is less [B].
+
+    None where the seed holds no measurements. MemoryBudgetError where `most` isn't enough for any input.
+    """
+    footprint = seed.footprint()
+    if footprint is None:
+        return None
+    feeds = next(iter(_candidates(seed.inputs(), footprint)))
+    wanted = ServePlan(feeds, _body_max(seed.inputs(), feeds))
+    needed = seed.plan_session(footprint.dims(feeds), threads=threads, beside=wanted.beside).needed_bytes or 0
+    needed = max(needed, seed.plan_assembly().needed_bytes or 0)
+    if most is None or needed <= most:
+        return needed
+    plan(seed, most, threads)
+    return most
+
+
+def _candidates(specs: Sequence[TensorSpec], footprint: Footprint) -> list[dict[str, Array]]:
+    """Inputs to plan for, the largest first: the sizes that were measured, and the largest of them halved again."""
+    points = {tuple(point) for point in footprint.points}
+    largest = max(points, key=lambda point: (math.prod(point), point))
+    for power in count(1):
+        point = tuple(max(1, size >> power) for size in largest)
+        points.add(point)
+        if max(point, default=1) == 1:
+            break
+    feeds = [_feeds(specs, footprint, point) for point in points]
+    return sorted(feeds, key=lambda each: sum(array.nbytes for array in each.values()), reverse=True)
+
+
+def _feeds(specs: Sequence[TensorSpec], footprint: Footprint, point: Sequence[int]) -> dict[str, Array]:
+    """Arrays of these sizes that take no memory."""
+    sizes = dict(zip(footprint.axes, point, strict=True))
+    named: dict[str, int] = {}
+    feeds: dict[str, Array] = {}
+    for spec in specs:
+        shape = []
+        for axis, want in enumerate(spec.shape):
+            size = want if isinstance(want, int) else sizes.get((spec.name, axis), named.get(want or "", 1))
+            if isinstance(want, str):
+                named.setdefault(want, size)
+            shape.append(size)
+        feeds[spec.name] = np.broadcast_to(np.empty((), spec.dtype), shape)
+    return feeds
+
+
+def _fixed(specs: Sequence[TensorSpec]) -> bool:
+    return all(isinstance(size, int) for spec in specs for size in spec.shape)
+
+
+def _body_max(specs: Sequence[TensorSpec], feeds: Mapping[str, Array] | None) -> int:
+    """Bytes of a request with these inputs, or of any that the model takes, as JSON: binary data have fewer."""
+    if feeds is None and not _fixed(specs):
+        return BODY_FREE
+    size = ENVELOPE_MAX
+    for spec in specs:
+        shape = spec.shape if feeds is None else feeds[spec.name].shape
+        elements = math.prod(length for length in shape if isinstance(length, int))
+        # Brackets of nested lists: at most two for each row and each list around rows.
+        size += elements * _DIGITS.get(spec.dtype, 26) + 4 * elements // max(1, _last(shape))
+    return min(BODY_MAX, size)
+
+
+def _last(shape: Sequence[int | str | None]) -> int:
+    return shape[-1] if shape and isinstance(shape[-1], int) else 1

@@ -1,0 +1,243 @@
+"""Messages of the Open Inference Protocol, version 2, over REST, with the extension for binary tensors.
+
+A request is JSON; behind it may stand the bytes of tensors that are sent as binary data, in the inputs' order.
+Answers have the same form. `parameters` other than those of the extension are ignored, as are unknown keys.
+
+Source: github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md;
+github.com/triton-inference-server/server, docs/protocol/extension_binary_data.md
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from seed_runtime.backends import Array, Feeds, TensorSpec
+from seed_runtime.errors import InputError
+from seed_runtime.limits import RANK_MAX
+from seed_runtime.serve import numbers
+from seed_runtime.serve.limits import ENVELOPE_MAX, ID_MAX
+from seed_runtime.version import __version__
+
+DATATYPES: Final = {"bool": "BOOL", "float16": "FP16", "float32": "FP32", "float64": "FP64"} | {
+    f"{kind}{bits}": f"{kind.upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
+}
+"""The protocol's names of our types. BYTES and BF16 have no tensors here."""
+EXTENSIONS: Final = ("binary_tensor_data",)
+_DIM_MAX: Final = 1 << 31
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is served. `run` is called by one thread at a time."""
+
+    name: str
+    version: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    run: Callable[[Feeds], Mapping[str, Array]]
+
+    def metadata(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "versions": [self.version],
+            "platform": "seed_onnxruntime",
+            "inputs": [_described(spec) for spec in self.inputs],
+            "outputs": [_described(spec) for spec in self.outputs],
+        }
+
+
+@dataclass(frozen=True)
+class Request:
+    """One inference. `outputs` are those asked for, in order, and whether each is to come as binary data."""
+
+    id: str | None
+    feeds: Feeds
+    outputs: tuple[tuple[str, bool], ...]
+
+
+def server_metadata() -> dict[str, Any]:
+    return {"name": "seed-run", "version": __version__, "extensions": list(EXTENSIONS)}
+
+
+def read_request(body: bytearray, json_size: int, model: Model) -> Request:
+    """The request in `body`, of which the first `json_size` bytes are JSON. InputError for one that can't be used.
+
+    Binary tensors are views of `body`. Names, types and sizes are checked before anything is converted; shapes as a
+    whole, and NaN, when the model is run.
+    """
+    view = memoryview(body)
+    if json_size > ENVELOPE_MAX and json_size < len(body):
+        raise InputError(f"the JSON before binary data has at most {ENVELOPE_MAX:,} bytes")
+    found, arrays = numbers.split(view[:json_size])
+    identifier = found.get("id")
+    if not (identifier is None or (isinstance(identifier, str) and len(identifier) <= ID_MAX)):
+        raise InputError(f"id must be a string of at most {ID_MAX} characters")
+    feeds: dict[str, Array] = {}
+    place = json_size
+    specs = {spec.name: spec for spec in model.inputs}
+    for entry in _objects(found, "inputs", required=True):
+        spec = _spec_of(entry, specs)
+        where = f"input {spec.name!r}"
+        if spec.name in feeds:
+            raise InputError(f"{where} is given twice")
+        shape, dtype = _shape(entry, spec), np.dtype(spec.dtype)
+        size = _parameters(entry, where).get("binary_data_size")
+        if size is None:
+            text = numbers.taken(entry.get("data"), arrays)
+            if text is None:
+                raise InputError(f"{where} has no data; send a list of numbers, or binary_data_size and the bytes")
+            feeds[spec.name] = numbers.read_array(where, text, shape, dtype)
+            continue
+        if "data" in entry:
+            raise InputError(f"{where} has both data and binary_data_size; send one of them")
+        wanted = math.prod(shape) * dtype.itemsize
+        if type(size) is not int or size != wanted:
+            raise InputError(f"{where}: binary_data_size is {_short(size)}, its shape and datatype make {wanted:,}")
+        if size > len(view) - place:
+            raise InputError(f"{where}: {size:,} bytes of binary data are announced, {len(view) - place:,} came")
+        feeds[spec.name] = _from_bytes(where, view[place : place + size], shape, dtype)
+        place += size
+    if place != len(view):
+        raise InputError(f"{len(view) - place:,} bytes stand behind the request that no binary_data_size announces")
+    for name in specs:
+        if name not in feeds:
+            raise InputError(f"input {name!r} is missing; the model expects {', '.join(map(_text, model.inputs))}")
+    return Request(identifier, feeds, _outputs(found, model))
+
+
+def write_answer(model: Model, request: Request, values: Mapping[str, Array]) -> tuple[int | None, Iterator[Any]]:
+    """The bytes of the answer in portions, and how many of them are JSON where binary data follow, else None."""
+    entries: list[dict[str, Any]] = []
+    binary: list[memoryview] = []
+    for name, as_bytes in request.outputs:
+        array = values[name]
+        entry: dict[str, Any] = {"name": name, "datatype": DATATYPES[array.dtype.name], "shape": list(array.shape)}
+        if as_bytes:
+            data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data
+            entry["parameters"] = {"binary_data_size": data.nbytes}
+            binary.append(data)
+        entries.append(entry)
+    head: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
+    if request.id is not None:
+        head["id"] = request.id
+    if binary and all(as_bytes for _, as_bytes in request.outputs):
+        text = json.dumps({**head, "outputs": entries}).encode()
+        return len(text), iter([text, *binary])
+    parts = _json_parts(head, entries, [None if as_bytes else values[name] for name, as_bytes in request.outputs])
+    if not binary:
+        return None, parts
+    # The size of the JSON must be told first, so that it is made whole.
+    text = b"".join(parts)
+    return len(text), iter([text, *binary])
+
+
+def _json_parts(
+    head: Mapping[str, Any], entries: Sequence[dict[str, Any]], arrays: Sequence[Array | None]
+) -> Iterator[bytes]:
+    yield json.dumps(head)[:-1].encode() + b', "outputs": ['
+    for index, (entry, array) in enumerate(zip(entries, arrays, strict=True)):
+        text = json.dumps(entry).encode()
+        yield b", " + text[:-1] if index else text[:-1]
+        if array is not None:
+            yield b', "data": '
+            yield from numbers.write_array(array)
+        yield b"}"
+    yield b"]}"
+
+
+def _described(spec: TensorSpec) -> dict[str, Any]:
+    shape = [size if isinstance(size, int) else -1 for size in spec.shape]
+    return {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": shape}
+
+
+def _text(spec: TensorSpec) -> str:
+    return "{name}: {datatype}{shape}".format_map(_described(spec))
+
+
+def _objects(found: Mapping[str, Any], key: str, *, required: bool) -> list[dict[str, Any]]:
+    entries = found.get(key)
+    if entries is None and not required:
+        return []
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"the request needs {key}, a list of objects")
+    return entries
+
+
+def _spec_of(entry: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> TensorSpec:
+    """The input that an entry is for. Its name and datatype are the model's."""
+    name = entry.get("name")
+    if not isinstance(name, str) or name not in specs:
+        expected = ", ".join(map(_text, specs.values())) or "none"
+        raise InputError(f"the model has no input {_short(name)}; it expects {expected}")
+    if entry.get("datatype") != DATATYPES[specs[name].dtype]:
+        given = _short(entry.get("datatype"))
+        raise InputError(f"input {name!r}: datatype {given} was given, the model expects {_text(specs[name])}")
+    return specs[name]
+
+
+def _shape(entry: Mapping[str, Any], spec: TensorSpec) -> tuple[int, ...]:
+    shape = entry.get("shape")
+    if (
+        not isinstance(shape, list)
+        or len(shape) > RANK_MAX
+        or not all(type(size) is int and 0 < size < _DIM_MAX for size in shape)
+    ):
+        raise InputError(f"input {spec.name!r}: shape must be a list of at most {RANK_MAX} positive integers")
+    fits = len(shape) == len(spec.shape) and all(
+        size == want or not isinstance(want, int) for size, want in zip(shape, spec.shape, strict=True)
+    )
+    if not fits:
+        raise InputError(f"input {spec.name!r}: shape {shape} was given, the model expects {_text(spec)}")
+    return tuple(shape)
+
+
+def _parameters(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    parameters = entry.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise InputError(f"{where}: parameters must be an object")
+    return parameters
+
+
+def _from_bytes(where: str, data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    if dtype.kind == "b":
+        flags = np.frombuffer(data, np.uint8)
+        if flags.size and flags.max() > 1:
+            raise InputError(f"{where}: a BOOL is a byte of 0 or 1")
+    array = np.frombuffer(data, dtype.newbyteorder("<")).reshape(shape)
+    # ONNX Runtime reads whole words, and the JSON before may have any length.
+    return np.require(array, requirements="A")
+
+
+def _outputs(found: Mapping[str, Any], model: Model) -> tuple[tuple[str, bool], ...]:
+    known = [spec.name for spec in model.outputs]
+    default = _flag(_parameters(found, "the request"), "binary_data_output", False)
+    entries = _objects(found, "outputs", required=False)
+    if not entries:
+        return tuple((name, default) for name in known)
+    wanted: dict[str, bool] = {}
+    for entry in entries:
+        name = entry.get("name")
+        if not isinstance(name, str) or name not in known:
+            raise InputError(f"the model has no output {_short(name)}; it has {', '.join(known)}")
+        if name in wanted:
+            raise InputError(f"output {name!r} is asked for twice")
+        wanted[name] = _flag(_parameters(entry, f"output {name!r}"), "binary_data", default)
+    return tuple(wanted.items())
+
+
+def _flag(parameters: Mapping[str, Any], key: str, default: bool) -> bool:
+    value = parameters.get(key, default)
+    if not isinstance(value, bool):
+        raise InputError(f"{key} must be true or false")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,134 @@
+"""Where a server listens: its socket is its owner's, its port this machine's. And what it plans for."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+import seed_runtime
+from seed_runtime.errors import MemoryBudgetError, UnsupportedError, UsageError
+from seed_runtime.seed import Seed
+from seed_runtime.serve import Address, limits, listening, parse, plan, planned_bytes
+from tests.runtime.test_cli_support import FEATURES, classifier
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        (":8080", Address(host="127.0.0.1", port=8080)),
+        ("8080", Address(host="127.0.0.1", port=8080)),
+        ("localhost:8080", Address(host="127.0.0.1", port=8080)),
+        ("127.0.0.2:0", Address(host="127.0.0.2", port=0)),
+        ("[::1]:80", Address(host="::1", port=80)),
+        ("unix:/a/b", Address(path="/a/b")),
+        ("/a/b", Address(path="/a/b")),
+        ("./b", Address(path=os.path.abspath("b"))),
+        ("unix:b", Address(path=os.path.abspath("b"))),
+    ],
+)
+def test_an_address_is_a_loopback_port_or_a_socket(text: str, address: Address) -> None:
+    assert parse(text) == address
+    if address.path is None:
+        assert parse(str(address).removeprefix("http://")) == address
+    else:
+        assert parse(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("0.0.0.0:8080", "would let other machines in"),
+        ("[::]:8080", "would let other machines in"),
+        ("192.0.2.1:8080", "would let other machines in"),
+        ("example.org:8080", "no address of this machine"),
+        (":65536", "is no address"),
+        ("127.0.0.1", "is no address"),
+        ("a:b:c", "is no address"),
+        (":-1", "is no address"),
+        ("unix:", "needs the path"),
+        ("/a/", "needs the path"),
+        ("/" + "a" * 107, "at most 107 bytes"),
+    ],
+)
+def test_other_addresses_are_refused(text: str, told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(text)
+    assert told in str(caught.value)
+
+
+def test_a_socket_is_for_its_owner_alone_and_a_stale_one_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    with listening(Address(path=str(path))):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        with pytest.raises(UsageError, match="another server listens"), listening(Address(path=str(path))):
+            pass
+        path.unlink()
+        path.write_text("somebody else's")
+    assert path.read_text() == "somebody else's"
+    with pytest.raises(UsageError, match="something else stands there"), listening(Address(path=str(path))):
+        pass
+    with pytest.raises(UsageError, match="No such file"), listening(Address(path=str(tmp_path / "no" / "s"))):
+        pass
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    with listening(parse(":0")) as (_, address):
+        assert address.port > 0
+        with pytest.raises(UsageError, match="Address already in use; choose another port"), listening(address):
+            pass
+
+
+# How much is planned
+
+
+def test_the_largest_input_that_fits_is_planned_for(tmp_path: Path) -> None:
+    path = tmp_path / "model.seed"
+    path.write_bytes(classifier())
+    seed = seed_runtime.open(path)
+    free = plan(seed)
+    assert free.feeds is not None
+    assert free.feeds["x"].shape == (64, FEATURES)
+    assert free.body_max == limits.BODY_FREE
+    assert planned_bytes(seed) is not None
+    # One MiB lies between the measured ends, 1 and 64 rows: the limit admits some of them.
+    least = _least(seed)
+    rows = []
+    for spare in (0, 1 << 19, 2 << 20):
+        found = plan(seed, least + spare)
+        assert found.feeds is not None
+        rows.append(len(found.feeds["x"]))
+        assert limits.ENVELOPE_MAX < found.body_max < 1 << 20
+    assert rows == sorted(rows)
+    assert rows[-1] == 64
+    with pytest.raises(MemoryBudgetError):
+        plan(seed, 10 << 20)
+    with pytest.raises(MemoryBudgetError):
+        planned_bytes(seed, 10 << 20)
+
+
+def test_without_measurements_nothing_is_promised(tmp_path: Path) -> None:
+    path = tmp_path / "model.seed"
+    path.write_bytes(classifier(footprint=False))
+    assert plan(seed_runtime.open(path)).feeds is None
+    assert planned_bytes(seed_runtime.open(path)) is None
+    with pytest.raises(UnsupportedError):
+        seed_runtime.open(path).session(max_memory=1 << 30)
+
+
+def _least(seed: Seed) -> int:
+    """The smallest limit that any input is planned for, to 64 KiB."""
+    low, high = 10 << 20, 1 << 30
+    while high - low > 1 << 16:
+        middle = (low + high) // 2
+        try:
+            plan(seed, middle)
+            high = middle
+        except MemoryBudgetError:
+            low = middle
+    return high

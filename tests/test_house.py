@@ -36,11 +36,13 @@ FOLDERS = {
     "seed_runtime/device",
     "seed_runtime/format",
     "seed_runtime/serve",
+    "seed_runtime/trust",
     "seed_exporter",
     "seed_exporter/codecs",
     "seed_exporter/loaders",
     "seed_exporter/methods",
     "seed_devices",
+    "seed_devices/cli",
     "seed_devices/profiles",
 }
 SHIPPED = {".py", ".toml", ".typed"}

@@ -1,0 +1,88 @@
+"""Options that the commands share, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from seed_devices import inventory
+from seed_devices.fleet import PARALLEL, PARALLEL_MAX, Access
+from seed_devices.target import Target, parse
+from seed_runtime.budget import parse_size
+from seed_runtime.errors import SeedError, UsageError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+class Size(click.ParamType):
+    """Bytes, or bytes per second: "64MB", "200KiB"."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(str(value).removesuffix("/s"))
+        except SeedError as error:
+            self.fail(str(error), param, ctx)
+
+
+def reach(command: Command) -> Command:
+    """How a device is reached."""
+    for option in (
+        click.option(
+            "--accept-new-host-key", "accept_new", is_flag=True,
+            help="First contact: take the device's key at sight and remember it; a changed key is refused.",
+        ),
+        click.option(
+            "-F", "config", type=click.Path(path_type=Path), envvar="SEED_SSH_CONFIG", metavar="SSH_CONFIG",
+            help="Another ssh_config than your own; also SEED_SSH_CONFIG.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def many(command: Command) -> Command:
+    """Which devices, and how they are reached."""
+    for option in (
+        click.option("-q", "--quiet", is_flag=True, help="Nothing but errors and, with --json, the result."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+        click.option(
+            "--parallel", type=click.IntRange(1, PARALLEL_MAX), default=PARALLEL, show_default=True, metavar="N",
+            help="Devices at a time.",
+        ),
+        click.option("--group", "groups", multiple=True, metavar="NAME", help="Only this group of the inventory."),
+        click.option(
+            "--inventory", "inventory_path", type=click.Path(path_type=Path), metavar="HOSTS.toml",
+            help="A file that lists devices.",
+        ),
+        click.argument("hosts", nargs=-1, metavar="[[USER@]HOST[:NAME]]..."),
+    ):  # fmt: skip
+        command = option(command)
+    return reach(command)
+
+
+def access(config: Path | None, accept_new: bool) -> Access:
+    return Access(config, accept_new)
+
+
+def targets(hosts: Sequence[str], inventory_path: Path | None, groups: Sequence[str]) -> list[Target]:
+    """All devices that were named. UsageError for none, and for one that stands twice."""
+    found = [parse(text) for text in hosts]
+    if inventory_path is not None:
+        found += inventory.load(inventory_path, groups)
+    elif groups:
+        raise UsageError("--group chooses from an inventory; name it: --inventory hosts.toml")
+    if not found:
+        raise UsageError("which device? give [user@]host, or --inventory hosts.toml; see --help")
+    if len(set(found)) < len(found):
+        twice = next(target for target in found if found.count(target) > 1)
+        raise UsageError(f"{twice} stands twice; name each device once")
+    return found

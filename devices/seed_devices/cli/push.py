@@ -1,0 +1,135 @@
+"""`seed-deploy push`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from seed_devices import fleet, parcel
+from seed_devices.cli import options, show
+from seed_devices.fleet import Outcome
+from seed_devices.push import Options, Pushed
+from seed_devices.push import push as push_one
+from seed_devices.ssh import Connection
+from seed_devices.target import Target
+from seed_runtime.cli.terminal import size_text
+from seed_runtime.errors import UsageError
+
+_EPILOG = """\b
+Examples:
+  seed-deploy push model.seed pi@raspberrypi.local
+  seed-deploy push model.seed pi@porch:doorbell --dry-run
+  seed-deploy push model.seed --inventory hosts.toml --group porch --parallel 16
+  seed-deploy push model.seed pi@gate --max-rate 20KB --max-memory 64MB
+  seed-deploy push model.seed pi@porch --service
+\b
+A push that was interrupted goes on where it stopped: give the same command again.
+hosts.toml lists devices:
+  [[host]]
+  target = "pi@porch.local"
+  name = "doorbell"
+  groups = ["porch"]
+"""
+
+
+@click.command(epilog=_EPILOG, context_settings=options.SETTINGS)
+@click.argument("seed", type=click.Path(path_type=Path, dir_okay=False), metavar="MODEL.seed")
+@options.many
+@click.option(
+    "--dry-run", is_flag=True, help="Check everything, write nothing on the device, and say what would be done."
+)
+@click.option("--max-rate", type=options.Size(), help="Largest rate of the transfer per second, such as 200KB.")
+@click.option("--max-memory", type=options.Size(), help="Memory that the device may use to assemble and run it.")
+@click.option(
+    "--keep", type=click.IntRange(1, 1000), default=3, show_default=True, metavar="N",
+    help="Versions to keep there; the running one and the one before it are always kept.",
+)  # fmt: skip
+@click.option("--service", is_flag=True, help="Serve it there, as a systemd user unit.")
+@click.option(
+    "--service-address",
+    metavar="unix|127.0.0.1:PORT",
+    help="Where it serves; a Unix socket if left out. Needs --service.",
+)
+@click.option(
+    "--online", is_flag=True, help="Let a device without runtime fetch what that needs from its package index."
+)
+def push(
+    seed: Path, hosts: tuple[str, ...], inventory_path: Path | None, groups: tuple[str, ...], parallel: int,
+    as_json: bool, quiet: bool, config: Path | None, accept_new: bool, **chosen: Any,
+) -> int:  # fmt: skip
+    """Carry MODEL.seed to devices, check it there, and let them run it."""
+    address = chosen.pop("service_address")
+    if address and not chosen["service"]:
+        raise UsageError("--service-address needs --service")
+    targets = options.targets(hosts, inventory_path, groups)
+    wanted, load = Options(address=address, **chosen), parcel.load(seed)
+    steps = show.Steps(len(targets), quiet=quiet or as_json)
+
+    def work(target: Target, connection: Connection) -> Pushed:
+        return push_one(connection, load, target.name, wanted, steps.of(target))
+
+    def done(outcome: Outcome[Pushed]) -> None:
+        steps.ended(outcome, _words(outcome))
+
+    try:
+        outcomes = fleet.each(targets, work, access=options.access(config, accept_new), parallel=parallel, done=done)
+    finally:
+        steps.clear()
+    if as_json:
+        show.print_hosts(outcomes, Pushed.as_json)
+    elif not quiet:
+        _print(outcomes)
+    show.print_failures(outcomes if quiet or as_json else [])
+    if (error := fleet.failure(outcomes)) is not None:
+        raise error
+    return 0
+
+
+def _print(outcomes: list[Outcome[Pushed]]) -> None:
+    if len(outcomes) == 1:
+        if outcomes[0].value is not None:
+            print(f"{outcomes[0].target}: {_words(outcomes[0])}")
+            for note in outcomes[0].value.notes:
+                print(f"  note: {note}")
+        return
+    rows = []
+    for outcome in outcomes:
+        value = outcome.value
+        rows.append(
+            [
+                outcome.target.host,
+                value.name if value else outcome.target.name or "",
+                value.state if value else "failed",
+                value.digest[: show.SHORT] if value else "",
+                size_text(value.sent) if value else "",
+                f"{outcome.seconds:.1f} s",
+                "" if value else show.reason(outcome),
+            ]
+        )
+    show.print_rows(["host", "name", "result", "digest", "sent", "time", ""], rows, right=[4, 5])
+
+
+def _words(outcome: Outcome[Pushed]) -> str:
+    value = outcome.value
+    if value is None:
+        return f"failed: {show.reason(outcome)}"
+    short = value.digest[: show.SHORT]
+    if value.state == "unchanged":
+        return f"{value.name} {short} runs already, nothing was sent ({outcome.seconds:.1f} s)"
+    if value.state.startswith("would"):
+        runtime = "install the runtime, " if value.runtime_installed else ""
+        then = f"send {size_text(value.sent)} and switch" if value.state == "would push" else "switch"
+        return f"{value.name} {short}: it would {runtime}{then}; nothing was written"
+    parts = [f"{size_text(value.sent)} sent"] if value.state == "pushed" else ["it was kept there"]
+    if value.runtime_installed:
+        parts.insert(0, f"runtime {value.runtime} installed")
+    if value.record is not None:
+        golden = {True: "golden sample right", None: "no golden sample"}
+        parts.append(golden.get(value.record.get("golden"), "golden sample not run"))
+    if value.previous and value.previous != value.digest:
+        parts.append(f"before it {value.previous[: show.SHORT]}")
+    if value.service:
+        parts.append(f"serves on {value.service.get('address', 'its socket')}")
+    return f"{value.name} {short} runs ({', '.join(parts)}, {outcome.seconds:.1f} s)"

@@ -1,0 +1,101 @@
+"""`seed-deploy run`: seed-run on the device, its input and output here."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO
+
+import click
+
+from seed_devices.agent import STORE, Agent
+from seed_devices.cli import options
+from seed_devices.cli.look import model_name
+from seed_devices.ssh import Connection, end
+from seed_devices.target import parse
+from seed_runtime.errors import InputError
+from seed_runtime.files import placed
+
+_EPILOG = """\b
+Examples:
+  seed-deploy run pi@porch --input x.npz --output y.npz
+  seed-deploy run pi@porch:doorbell --input - --output - < x.npz > y.npz
+  seed-deploy run pi@porch:doorbell --verify --json
+  seed-deploy run pi@porch:doorbell --bench --max-memory 64MB
+\b
+Other options are seed-run's and go to the device as they are; its exit code comes back.
+"""
+
+# No backslash and no quote within: the login shell may be fish, which reads them otherwise.
+_SCRIPT = (
+    f"exec sh -c '{STORE}m=$s/models/$1/current/model.seed; r=$s/runtime/current/bin/seed-run; "
+    f'[ -x "$r" ] || {{ echo "seed-run: no runtime here; push a seed first" >&2; exit 12; }}; '
+    f'[ -e "$m" ] || {{ echo "seed-run: no model $1 here; push it first" >&2; exit 2; }}; '
+    f'shift; exec "$r" "$m" "$@"\' sh'
+)
+
+
+@click.command(epilog=_EPILOG, context_settings={**options.SETTINGS, "ignore_unknown_options": True})
+@click.argument("host", metavar="[USER@]HOST[:NAME]")
+@click.option("--input", "source", metavar="FILE", help="What to run it on: x.npz here, or - for stdin.")
+@click.option("--output", "sink", metavar="FILE", help="Where the outputs go: y.npz here, or - for stdout.")
+@options.reach
+@click.argument("rest", nargs=-1, type=click.UNPROCESSED, metavar="[SEED-RUN OPTIONS]...")
+def run(
+    host: str, source: str | None, sink: str | None, config: Path | None, accept_new: bool, rest: tuple[str, ...]
+) -> int:
+    """Run the model on a device, with the input and the output here."""
+    target = parse(host)
+    words = [*rest, *(["--input", "-"] if source is not None else []), *(["--output", "-"] if sink is not None else [])]
+    with contextlib.ExitStack() as stack:
+        given = _opened(source, stack)
+        connection = stack.enter_context(options.access(config, accept_new).to(target))
+        connection.keep()
+        name = target.name
+        if name is None:
+            with Agent(connection) as agent:
+                name = model_name(agent, target)
+        command = " ".join([_SCRIPT, *(shlex.quote(word) for word in (name, *words))])
+        if sink is None or sink == "-":
+            return _result(connection, command, given, sys.stdout.fileno())
+        try:
+            with placed(sink) as file:
+                if code := _result(connection, command, given, file):
+                    raise _FailedError(code)
+        except _FailedError as failed:
+            return failed.code
+    return 0
+
+
+class _FailedError(Exception):
+    """The command on the device failed: what it wrote takes no file's place."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def _opened(source: str | None, stack: contextlib.ExitStack) -> IO[bytes] | int:
+    if source is None:
+        return subprocess.DEVNULL
+    if source == "-":
+        return sys.stdin.fileno()
+    try:
+        return stack.enter_context(Path(source).open("rb"))
+    except OSError as error:
+        raise InputError(f"{source}: {error.strerror}; give another file with --input") from None
+
+
+def _result(connection: Connection, command: str, given: IO[bytes] | int, out: IO[bytes] | int) -> int:
+    sys.stdout.flush()
+    process = connection.popen(command, stdin=given, stdout=out, stderr=None)
+    try:
+        code = process.wait()
+    finally:
+        end(process)
+    if code == 255 or code < 0:
+        raise connection.failure(process)
+    return code

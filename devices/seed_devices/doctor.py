@@ -1,0 +1,264 @@
+"""Names what is wrong with a device, why it matters, and the command that mends it.
+
+One round trip beyond the facts: checkup.py, run by the device's own python3. Nothing on the device is changed.
+`judge` is the whole of the judgement, on what was found, so that it can be asked about any device that was recorded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from typing import Any, Final, Literal
+
+from seed_devices import bootstrap, profiles
+from seed_devices.bootstrap import version
+from seed_devices.profiles import Profile
+from seed_devices.ssh import Connection
+from seed_runtime.errors import SeedError
+from seed_runtime.version import __version__
+
+Severity = Literal["fault", "advice"]
+"""A fault keeps something from working, now or after the next start; advice does not."""
+
+RUNTIME_DISK: Final = 256 << 20
+"""Bytes that installing a runtime takes at its peak: wheels and what comes out of them."""
+LOW_DISK: Final = 64 << 20
+LOW_RAM: Final = 128 << 20
+"""Available bytes below which a small model is likely not to run: Python, NumPy and ONNX Runtime take 45 MB."""
+CLOCK_FLOOR: Final = 1735689600
+"""2025-01-01: a clock before that was never set."""
+CLOCK_DRIFT_S: Final = 86400
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong: what, why it matters, and the command or the step that mends it."""
+
+    what: str
+    why: str
+    fix: str
+    severity: Severity = "fault"
+
+
+def examine(connection: Connection, facts: Mapping[str, Any] | None, *, now: float | None = None) -> list[Fault]:
+    """What is wrong with the device behind `connection`, the worst first. Errors: those of the connection.
+
+    `facts` are None where python3 did not start there, or not far enough to tell them.
+    """
+    if facts is None:
+        done = connection.run("python3 --version", check=False)
+        return judge(connection.target, None, {"python": done.text.strip()}, now=now)
+    findings: dict[str, Any] = {}
+    if version(str(facts["python"])) >= bootstrap.OLDEST_PYTHON:
+        source = (resources.files("seed_devices") / "checkup.py").read_text()
+        done = connection.python(source, str(facts["store"]), _modules(facts))
+        try:
+            findings = json.loads(done.text.strip().splitlines()[-1])
+        except (ValueError, IndexError):
+            said = done.stderr.strip().splitlines()
+            findings = {"error": said[-1] if said else f"python3 returned {done.code}"}
+    return judge(connection.target, facts, findings, now=now)
+
+
+def judge(
+    host: str, facts: Mapping[str, Any] | None, findings: Mapping[str, Any], *, now: float | None = None
+) -> list[Fault]:
+    """The faults of a device that told `facts` and of which `findings` were found; the worst first."""
+    if facts is None:
+        return [_no_python(findings)]
+    found = [
+        *_system(facts),
+        *_resources(facts),
+        *_clock(facts, findings, time.time() if now is None else now),
+        *_runtime(host, facts, findings),
+        *_models(host, findings),
+        *_services(host, facts, findings),
+        *_rest(findings, facts),
+    ]
+    return sorted(found, key=lambda fault: fault.severity == "advice")
+
+
+def _no_python(findings: Mapping[str, Any]) -> Fault:
+    told = findings.get("python") or ""
+    if told.startswith("Python "):
+        return Fault(
+            f"{told} can't tell what the device is", "seed-runtime needs Python 3.11 or newer", "update its system"
+        )
+    return Fault(
+        "python3 is missing",
+        "the runtime is a Python program",
+        "sudo apt install python3 python3-venv (Termux: see the profile of Termux in the documentation)",
+    )
+
+
+def _system(facts: Mapping[str, Any]) -> Iterator[Fault]:
+    try:
+        profile = profiles.match(facts)
+    except SeedError as error:
+        what, _, fix = str(error).rpartition("; ")
+        yield Fault(what, "neither NumPy nor ONNX Runtime has wheels for it", fix)
+        return
+    libc = (facts.get("libc") or [""])[0]
+    if not profile.supported:
+        why, fix = "Android's C library takes no manylinux wheels, and nothing can be installed", _TERMUX
+        yield Fault(f"{profile.title} with its own C library", why, fix)
+    elif libc != "glibc":
+        fix = "use a system with glibc, such as Debian"
+        yield Fault(f"its C library is {libc or 'unknown'}", "NumPy and ONNX Runtime come for glibc", fix)
+    if version(str(facts["python"])) < bootstrap.OLDEST_PYTHON:
+        what = f"Python {facts['python']} is too old"
+        yield Fault(what, "seed-runtime needs 3.11 or newer", bootstrap.python_step(facts))
+    elif not facts.get("venv", True):
+        fix = "sudo apt install python3-venv"
+        yield Fault("Python's venv module is missing", "the runtime is installed into a virtual environment", fix)
+    if profile.supported and not profile.inference:
+        yield from _narrow(profile, facts)
+
+
+def _narrow(profile: Profile, facts: Mapping[str, Any]) -> Iterator[Fault]:
+    fix = "install a 64-bit system if the board can run one"
+    yield Fault(f"{profile.title}: {facts.get('os', 'its system')} is 32-bit", profile.note, fix, "advice")
+    numpy = facts.get("numpy")
+    if numpy is None or version(str(numpy)) < bootstrap.OLDEST_NUMPY:
+        oldest = ".".join(map(str, bootstrap.OLDEST_NUMPY))
+        what = "NumPy is missing" if numpy is None else f"NumPy {numpy} is older than {oldest}"
+        fix = "sudo apt install python3-numpy" if numpy is None else "update its system"
+        yield Fault(what, "there is no wheel of it for 32-bit systems", fix)
+
+
+def _resources(facts: Mapping[str, Any]) -> Iterator[Fault]:
+    store, free = facts.get("store"), facts.get("disk_free")
+    if not facts.get("store_writable", True):
+        whose = "its home folder" if not facts.get("home_writable", True) else str(store)
+        fix = "sudo mount -o remount,rw / , or let SEED_HOME name a folder that can be written to"
+        yield Fault(f"{whose} can't be written to", "nothing can be pushed", fix)
+    if free is not None:
+        needed = LOW_DISK if facts.get("runtime") else RUNTIME_DISK
+        if free < needed:
+            why = "a push needs the seed's size and that of its weights" if facts.get("runtime") else _ROOM_WHY
+            fix = "free some space: sudo apt clean, or seed-deploy remove for versions that are kept"
+            yield Fault(f"{free / 1e6:.0f} MB of disk are free, {needed / 1e6:.0f} MB should be", why, fix)
+    available = facts.get("ram_available")
+    if available is not None and available < LOW_RAM:
+        fix = "see what runs there: ps aux --sort=-rss | head"
+        what = f"{available / 1e6:.0f} MB of memory are available"
+        yield Fault(what, "Python and ONNX Runtime take 45 MB before the model", fix, "advice")
+
+
+def _clock(facts: Mapping[str, Any], findings: Mapping[str, Any], now: float) -> Iterator[Fault]:
+    clock = facts.get("clock")
+    if clock is None:
+        return
+    signed = bool(findings.get("signers"))
+    day = time.strftime("%Y-%m-%d", time.gmtime(clock))
+    why = "signatures are checked against the time for which their signers are allowed" if signed else _CLOCK_WHY
+    fix = "sudo timedatectl set-ntp true, or set it: sudo date -s @$(date +%s)"
+    if clock < CLOCK_FLOOR:
+        yield Fault(f"its clock was never set: it says {day}", why, fix, "fault" if signed else "advice")
+    elif abs(clock - now) > CLOCK_DRIFT_S:
+        days = abs(clock - now) / 86400
+        side = "behind" if clock < now else "ahead"
+        yield Fault(f"its clock is {days:.0f} days {side}: {day}", why, fix, "fault" if signed else "advice")
+
+
+def _runtime(host: str, facts: Mapping[str, Any], findings: Mapping[str, Any]) -> Iterator[Fault]:
+    again = f"seed-deploy push MODEL.seed {host}"
+    if error := findings.get("error"):
+        yield Fault(
+            f"the store can't be examined: {error}", "its state is unknown", "see whether its disk is well: dmesg"
+        )
+    there = facts.get("runtime")
+    if findings.get("linked") and not there:
+        yield Fault("the runtime is incomplete", "no model runs", f"{again} installs it again")
+    elif not there:
+        yield Fault("there is no runtime yet", "it comes with the first push", again, "advice")
+    elif findings.get("starts"):
+        why = f"no model runs: {findings['starts']}"
+        yield Fault(f"the runtime {there['version']} does not start", why, f"{again} installs it again")
+    elif version(str(there["version"])) < version(__version__):
+        what = f"the runtime is {there['version']}, this host has {__version__}"
+        yield Fault(what, "newer seeds may not run there", f"{again} updates it", "advice")
+    if findings.get("status_error"):
+        yield Fault(f"the store can't be read: {findings['status_error']}", "its models can't be told", _STORE_FIX)
+
+
+def _models(host: str, findings: Mapping[str, Any]) -> Iterator[Fault]:
+    for model in (findings.get("status") or {}).get("models", []):
+        name, current = model.get("name"), model.get("current")
+        place = shlex.quote(f"{host}:{name}")
+        versions = {one.get("digest"): one for one in model.get("versions", [])}
+        broken = sorted(str(digest) for digest, one in versions.items() if one.get("intact") is False)
+        push = f"seed-deploy push {name}.seed {place}"
+        if current is None and versions:
+            yield Fault(f"{name}: no version is current", "it does not run", f"seed-deploy rollback {place}")
+        elif current is not None and (current not in versions or current in broken):
+            others = [digest for digest in versions if digest != current and digest not in broken]
+            fix = f"{push} , or back to the version before: seed-deploy rollback {place}" if others else push
+            yield Fault(f"{name}: the running version {current[:12]} is damaged", "it does not run", fix)
+        for digest in broken:
+            if digest != current:
+                fix = f"remove it: seed-deploy remove {place} --digest {digest[:12]}"
+                yield Fault(f"{name}: the kept version {digest[:12]} is damaged", "no rollback to it", fix)
+
+
+def _services(host: str, facts: Mapping[str, Any], findings: Mapping[str, Any]) -> Iterator[Fault]:
+    described = findings.get("services") or {}
+    live = {model.get("name"): model.get("service") for model in (findings.get("status") or {}).get("models", [])}
+    for name in sorted(set(described) | {name for name, service in live.items() if service}):
+        place = shlex.quote(f"{host}:{name}")
+        state = _state(live.get(name))
+        if not facts.get("systemd_user"):
+            fix = f"sudo loginctl enable-linger {findings.get('user', '$USER')} , then log in anew"
+            yield Fault(f"{name}: no systemd runs for this user", "its service can't be started", fix)
+        elif state not in ("active", "activating", "running", "ready", ""):
+            yield Fault(f"{name}: its service is {state}", "it does not answer", f"seed-deploy logs {place} says why")
+    if (described or any(live.values())) and findings.get("linger") is False:
+        fix = f"sudo loginctl enable-linger {findings.get('user', '$USER')}"
+        yield Fault("linger is not enabled", "services end with the last login and don't start with the device", fix)
+
+
+def _rest(findings: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Fault]:
+    if findings.get("signers") and not facts.get("ssh_keygen", True):
+        why = "allowed signers are set there and no signature can be checked, so every seed is refused"
+        yield Fault("ssh-keygen is missing", why, "sudo apt install openssh-client")
+    left = findings.get("leftovers") or []
+    for kind, fix in (
+        ("seed", "push it again, which goes on where it stopped"),
+        ("runtime", "the next push clears it"),
+    ):
+        some = [one for one in left if one.get("kind") == kind]
+        if some:
+            total = sum(int(one.get("bytes", 0)) for one in some)
+            paths = " ".join(shlex.quote(str(one["path"])) for one in some)
+            what = f"{len(some)} unfinished {kind}{'s' if len(some) > 1 else ''} of {total / 1e6:.1f} MB"
+            yield Fault(what, "a push was interrupted", f"{fix}; or remove: rm -r {paths}", "advice")
+
+
+def _state(service: Any) -> str:
+    if not isinstance(service, Mapping):
+        return ""
+    state = service.get("state", service.get("active", ""))
+    if isinstance(state, bool):
+        return "active" if state else "inactive"
+    return str(state or "")
+
+
+def _modules(facts: Mapping[str, Any]) -> str:
+    try:
+        inference = profiles.match(facts).inference
+    except SeedError:
+        inference = False
+    return "numpy, seed_runtime" + (", onnxruntime" if inference else "")
+
+
+_TERMUX: Final = (
+    "pkg install proot-distro && proot-distro install debian && proot-distro login debian , then in it: "
+    "apt install openssh-server python3 && mkdir -p /run/sshd && /usr/sbin/sshd -p 8024 , and push to port 8024"
+)
+_ROOM_WHY: Final = "the runtime needs that much while it is installed"
+_CLOCK_WHY: Final = "times in the history are wrong; pushes work all the same"
+_STORE_FIX: Final = "see who owns what is in it, and whether its disk is well: dmesg"

@@ -1,0 +1,380 @@
+"""Installs a runtime on a device. Sent there and run by its own python3: standard library only, nothing of ours.
+
+    <store>/runtime/.lock                 held by whoever installs, its pip included
+    <store>/runtime/.wheels/              wheels on their way; NAME.part is one that is not complete
+    <store>/runtime/<version>-<8 hex>.new      being made
+    <store>/runtime/<version>-<8 hex>/    a whole one; appears by one rename, tested, with all its bytes on the disk
+    <store>/runtime/current               what runs; replaced by one rename
+
+A kill or a power cut at any moment leaves `current` and what it names as they were. What is left over goes with the
+next installation, and so do runtimes older than the one before the current one.
+
+Speaks JSON lines: requests on stdin, answers on stdout, `{"progress": [step, done, total]}` before an answer.
+Operations: prepare, place, room, install. Ends with its input.
+"""
+
+# Python before 3.11 must get as far as telling its version.
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from typing import Any
+
+LINE_MAX = 1 << 20
+MARGIN = 16 << 20
+"""Bytes that stay free on the disk."""
+TEST_S = 600
+"""Seconds that the first start may take; compiling NumPy takes a minute on the smallest boards."""
+RUNTIME = re.compile(r"([0-9][0-9A-Za-z.+!]*)-[0-9a-f]{8}")
+WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+!-]{0,250}\.whl")
+
+# Compiles what was imported, under the name that the folder will have: tracebacks then tell the truth.
+TEST = """
+import importlib, os, py_compile, sys
+final, names = sys.argv[1], sys.argv[2:]
+for name in names:
+    importlib.import_module(name)
+for module in list(sys.modules.values()):
+    file = getattr(module, "__file__", None) or ""
+    if file.startswith(sys.prefix + os.sep) and file.endswith(".py"):
+        py_compile.compile(file, dfile=final + file[len(sys.prefix):], doraise=False, quiet=2)
+"""
+
+
+class RefusalError(Exception):
+    """Something that the person at the other end must know, with the exit code for it."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(code, text)
+        self.code, self.text = code, text
+
+
+class Installer:
+    """The runtime folder of one store, under its lock from `prepare` on."""
+
+    def __init__(self) -> None:
+        self.root = ""
+        self.lock = -1
+        self.wheels: dict[str, dict[str, Any]] = {}
+
+    def prepare(
+        self,
+        store: str,
+        known: str | None,
+        wanted: list[int],
+        wheels: list[dict[str, Any]],
+        unpacked: int,
+        wait_s: float,
+    ) -> dict[str, Any]:
+        """Take the lock, remove leftovers, see what is here. `there` if another one installed what is wanted."""
+        self.root = os.path.join(store, "runtime")
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        self._take_lock(wait_s)
+        current = self._current()
+        if current and current != known and version(current) >= tuple(wanted):
+            return {"state": "there", "path": current, "version": text_version(current)}
+        self._clean()
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        self.wheels = {wheel["name"]: wheel for wheel in wheels if WHEEL.fullmatch(wheel["name"])}
+        for name in set(os.listdir(self.folder)) - {
+            part for wheel in self.wheels for part in (wheel, self._part(wheel))
+        }:
+            os.unlink(os.path.join(self.folder, name))
+        missing = {}
+        for name, wheel in self.wheels.items():
+            path = os.path.join(self.folder, name)
+            if not os.path.exists(path) or sha256(path) != wheel["sha256"]:
+                missing[name] = {"path": self._begin(name), "have": os.path.getsize(self._begin(name))}
+        needed = sum(self.wheels[name]["size"] - missing[name]["have"] for name in missing) + unpacked + MARGIN
+        free = free_bytes(self.root)
+        if needed > free:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise RefusalError(
+                13, f"{self.root}: the runtime needs {needed:,} bytes and {free:,} are free; free some space"
+            )
+        return {"state": "send", "missing": missing}
+
+    def place(self, name: str) -> dict[str, Any]:
+        """Take a wheel that has arrived, if it has the digest it should have; otherwise begin it anew."""
+        part = self._begin(name)
+        good = sha256(part) == self.wheels[name]["sha256"]
+        if good:
+            os.replace(part, os.path.join(self.folder, name))
+        else:
+            os.truncate(part, 0)
+        return {"good": good, "path": part}
+
+    def room(self) -> dict[str, Any]:
+        """Free bytes, after the wheels that have arrived are gone."""
+        free = free_bytes(self.root)
+        if free < MARGIN:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        return {"free": free}
+
+    def install(
+        self, version: str, own: str, pip: str, modules: list[str], online: bool, dependencies: bool, system: bool
+    ) -> dict[str, Any]:
+        """Make a runtime of the wheels, test it, switch to it."""
+        name = f"{version}-{secrets.token_hex(4)}"
+        final = os.path.join(self.root, name)
+        new = f"{final}.new"
+        try:
+            progress("environment", 0, 4)
+            make_environment(new, system)
+            progress("install", 1, 4)
+            options = [] if online else ["--no-index"]
+            options += ["--find-links", self.folder] if dependencies else ["--no-deps"]
+            self._pip(new, pip, own, options, online)
+            rename_inside(os.path.join(new, "bin"), new, final)
+            progress("test", 2, 4)
+            self._test(new, final, modules)
+            progress("switch", 3, 4)
+            os.sync()
+            os.rename(new, final)
+            sync_folder(self.root)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        before = self._current()
+        self._switch(name)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        keep = {name, os.path.basename(before or "")}
+        for entry in os.listdir(self.root):
+            if RUNTIME.fullmatch(entry) and entry not in keep:
+                # Renamed first: a kill halfway leaves nothing that looks like a runtime.
+                gone = os.path.join(self.root, f".gone-{secrets.token_hex(4)}")
+                os.rename(os.path.join(self.root, entry), gone)
+                shutil.rmtree(gone, ignore_errors=True)
+        progress("switch", 4, 4)
+        return {"path": final, "version": version}
+
+    @property
+    def folder(self) -> str:
+        return os.path.join(self.root, ".wheels")
+
+    def _take_lock(self, wait_s: float) -> None:
+        self.lock = os.open(os.path.join(self.root, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        until = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise RefusalError(
+                        2, "another seed-deploy is installing the runtime there; wait for it, or run this again"
+                    ) from None
+                progress("wait", 0, 0)
+                time.sleep(0.5)
+
+    def _current(self) -> str | None:
+        """The runtime that runs, if the link leads to one."""
+        try:
+            name = os.readlink(os.path.join(self.root, "current"))
+        except OSError:
+            return None
+        path = os.path.join(self.root, name)
+        whole = RUNTIME.fullmatch(name) and os.access(os.path.join(path, "bin", "python"), os.X_OK)
+        return path if whole else None
+
+    def _clean(self) -> None:
+        for entry in os.listdir(self.root):
+            path = os.path.join(self.root, entry)
+            if entry.startswith(".current-"):
+                os.unlink(path)
+            elif entry.startswith(".gone-") or entry.endswith(".new"):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _part(self, name: str) -> str:
+        # Named by its digest as well: the rest of another build of the same version never goes behind it.
+        return f"{name}.{self.wheels[name]['sha256'][:16]}.part"
+
+    def _begin(self, name: str) -> str:
+        path = os.path.join(self.folder, self._part(name))
+        with open(path, "ab") as file:
+            if file.tell() > self.wheels[name]["size"]:
+                file.truncate(0)
+        return path
+
+    def _pip(self, new: str, pip: str, own: str, options: list[str], online: bool) -> None:
+        command = [os.path.join(new, "bin", "python"), os.path.join(self.folder, pip, "pip"), "install", "--quiet"]
+        command += ["--no-compile", "--no-cache-dir", "--disable-pip-version-check", "--no-warn-script-location"]
+        command += ["--no-input", "--only-binary=:all:", *options, os.path.join(self.folder, own)]
+        code, said = self._run(command, clean_environment(keep_pip=online), None)
+        if code:
+            raise RefusalError(*pip_failure(said, online))
+
+    def _test(self, new: str, final: str, modules: list[str]) -> None:
+        environment = clean_environment(keep_pip=False) | {"PYTHONDONTWRITEBYTECODE": "1"}
+        command = [os.path.join(new, "bin", "python"), "-P", "-c", TEST, final, *modules]
+        code, said = self._run(command, environment, TEST_S)
+        if code:
+            raise RefusalError(12, test_failure(code, said))
+
+    def _run(self, command: list[str], environment: dict[str, str], timeout: float | None) -> tuple[int, str]:
+        # The lock goes along: if this process is killed, the next one waits for what it started.
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                cwd=self.root,
+                pass_fds=(self.lock,),
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return 1, f"it did not end within {timeout:.0f} s"
+        return done.returncode, done.stdout.decode("utf-8", "replace")
+
+    def _switch(self, name: str) -> None:
+        link = os.path.join(self.root, f".current-{secrets.token_hex(4)}")
+        os.symlink(name, link)
+        os.replace(link, os.path.join(self.root, "current"))
+        sync_folder(self.root)
+
+
+def make_environment(path: str, system: bool) -> None:
+    """A virtual environment without pip: ensurepip is a package of its own on Debian."""
+    try:
+        import venv
+    except ImportError:
+        raise RefusalError(
+            12, "its Python has no venv module; install it there: sudo apt install python3-venv"
+        ) from None
+    venv.EnvBuilder(system_site_packages=system, symlinks=True, with_pip=False).create(path)
+
+
+def rename_inside(folder: str, old: str, new: str) -> None:
+    """Let the scripts of a folder name the place where they will stand."""
+    for entry in os.scandir(folder):
+        if entry.is_file(follow_symlinks=False):
+            with open(entry.path, "r+b") as file:
+                content = file.read()
+                file.seek(0)
+                file.write(content.replace(os.fsencode(old), os.fsencode(new)))
+                file.truncate()
+
+
+def clean_environment(keep_pip: bool) -> dict[str, str]:
+    """Without what would let other packages in, and pip's settings only where its index is to be asked."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    if not keep_pip:
+        kept = {key: value for key, value in kept.items() if not key.startswith("PIP_")} | {
+            "PIP_CONFIG_FILE": os.devnull
+        }
+    return kept | {"LC_ALL": "C.UTF-8"}
+
+
+def pip_failure(said: str, online: bool) -> tuple[int, str]:
+    """Exit code and text for what pip said last."""
+    line = last_line(said)
+    if "No space left" in said or "Disk quota" in said:
+        return 13, "the disk filled up while the runtime was installed; free some space"
+    if online:
+        return 12, f"pip could not install there: {line}; without --online this host sends the wheels"
+    return 12, f"pip could not install the wheels there: {line}; see the device's own pip and Python"
+
+
+def test_failure(code: int, said: str) -> str:
+    """Why the new runtime does not start, and what helps."""
+    line = last_line(said)
+    if library := re.search(r"(lib[\w+-]+)\.so\.?(\d*)[.\d]*: cannot open shared object", said):
+        # Debian's packages of libraries bear the library's name and its number.
+        step = f"install it there: sudo apt install {library[1]}{library[2]}"
+    elif code == -4:
+        line, step = "its processor lacks an instruction that the wheels use", "use a newer board"
+    elif "numpy" in line:
+        step = "install it there: sudo apt install python3-numpy"
+    else:
+        step = "run seed-deploy doctor on it"
+    return f"the new runtime does not start there: {line}; {step}"
+
+
+def last_line(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    telling = [line for line in lines if line.startswith("ERROR")]
+    return (telling or lines or ["it said nothing"])[-1].removeprefix("ERROR: ")[:300]
+
+
+def version(path: str) -> tuple[int, ...]:
+    """The numbers of a runtime's version."""
+    return tuple(int(number) for number in re.findall(r"\d+", text_version(path))[:3])
+
+
+def text_version(path: str) -> str:
+    return os.path.basename(path).rpartition("-")[0]
+
+
+def sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def free_bytes(path: str) -> int:
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
+def sync_folder(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def progress(step: str, done: int, total: int) -> None:
+    say({"progress": [step, done, total]})
+
+
+def say(answer: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+def explain(error: Exception) -> dict[str, Any]:
+    """An error as an answer."""
+    if isinstance(error, RefusalError):
+        return {"ok": False, "exit": error.code, "kind": "RefusalError", "error": error.text}
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return {"ok": False, "exit": 13, "kind": "OSError", "error": "its disk is full; free some space"}
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        text = f"{error.filename} can't be written to there; mount it writable, or set SEED_HOME to a folder that is"
+        return {"ok": False, "exit": 12, "kind": "OSError", "error": text}
+    text = f"installing failed there: {type(error).__name__}: {error}; report it"
+    return {"ok": False, "exit": 1, "kind": type(error).__name__, "error": text}
+
+
+def main() -> None:
+    """Answer requests until the input ends."""
+    installer = Installer()
+    operations = {name: getattr(installer, name) for name in ("prepare", "place", "room", "install")}
+    # Once the host is gone there is nobody to answer; what is under way is finished or cleaned up next time.
+    with contextlib.suppress(BrokenPipeError):
+        say({"installer": 1, "python": platform.python_version()})
+        while line := sys.stdin.buffer.readline(LINE_MAX):
+            request = json.loads(line)
+            try:
+                say({"ok": True, **operations[request.pop("op")](**request)})
+            except BrokenPipeError:
+                raise
+            except Exception as error:
+                say(explain(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""A real sshd on a loopback port, and devices behind it: each an alias with a home, a store and XDG folders of its own.
+
+It runs as the user who runs the tests. What tells one device from another is the key that logs in:
+authorized_keys gives each key its own environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from seed_runtime.version import __version__
+from tests.conftest import ROOT
+
+RUNTIME = f"{__version__}-00000000"
+_START_S = 10
+
+
+@dataclass(frozen=True)
+class Device:
+    """`alias` is what ssh knows it by, in the file `config`."""
+
+    alias: str
+    config: Path
+    home: Path
+
+    @property
+    def store(self) -> Path:
+        return self.home / "store"
+
+    def model(self, name: str) -> Path:
+        return self.store / "models" / name
+
+    def install_runtime(self) -> None:
+        """As an installed runtime looks; its interpreter is the one that runs the tests."""
+        put_runtime(self.store)
+
+
+class Sshd:
+    """The server. `config` is the ssh_config that knows all its devices; stop it when done."""
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        if program is None or shutil.which("ssh") is None:
+            pytest.skip("there is no sshd on this machine: apt install openssh-server openssh-client")
+        if os.geteuid() == 0:
+            try:
+                Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+            except OSError as error:
+                pytest.skip(f"sshd needs /run/sshd when it is started by root: {error}")
+        self.folder, self.program = folder, program
+        self.port = port or free_port()
+        self.config, self.known_hosts = folder / "ssh_config", folder / "known_hosts"
+        self._authorized = folder / "authorized_keys"
+        self._authorized.touch()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.host_key = make_key(folder / "host_key")
+        self._trust()
+        self.config.write_text("")
+        self.start()
+
+    def start(self) -> None:
+        (self.folder / "sshd_config").write_text(
+            f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key}\nPidFile none\n"
+            f"AuthorizedKeysFile {self._authorized}\nPermitUserEnvironment yes\nStrictModes no\nUsePAM no\n"
+            "PermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+            "MaxStartups 500\nMaxSessions 500\nPrintMotd no\nUseDNS no\nSubsystem sftp internal-sftp\n"
+        )
+        with (self.folder / "sshd.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self.program, "-D", "-e", "-f", str(self.folder / "sshd_config")],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+            )
+        until = time.monotonic() + _START_S
+        while not _answers(self.port):
+            if self._process.poll() is not None or time.monotonic() > until:
+                self.stop()
+                pytest.fail(f"sshd did not start:\n{(self.folder / 'sshd.log').read_text()}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End the server and the sessions that it serves."""
+        if self._process is not None:
+            for child in _descendants(self._process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+
+    def device(
+        self,
+        alias: str,
+        *,
+        runtime: bool = True,
+        environment: Mapping[str, str] | None = None,
+        port: int | None = None,
+        command: str | None = None,
+    ) -> Device:
+        """A new device.
+
+        Args:
+            runtime: whether one is installed there.
+            environment: beside HOME, SEED_HOME and the XDG folders, or instead of them.
+            port: where ssh goes, if not straight to the server.
+            command: what runs there, whatever was asked for (SSH_ORIGINAL_COMMAND).
+        """
+        home = self.folder / "devices" / alias
+        home.mkdir(parents=True)
+        key = make_key(self.folder / f"key-{alias}")
+        settings = {"HOME": home, "SEED_HOME": home / "store", "XDG_RUNTIME_DIR": home / "run"}
+        settings |= {f"XDG_{kind}_HOME": home / kind.lower() for kind in ("CACHE", "CONFIG", "DATA", "STATE")}
+        settings |= dict(environment or {})
+        (home / "run").mkdir()
+        options = [f'environment="{name}={value}"' for name, value in settings.items()]
+        options += [f'command="{command}"'] if command else []
+        with self._authorized.open("a") as file:
+            file.write(f"{','.join(options)} {key.with_suffix('.pub').read_text()}")
+        self.alias(alias, key, port=port)
+        device = Device(alias, self.config, home)
+        if runtime:
+            device.install_runtime()
+        return device
+
+    def alias(self, alias: str, key: Path, *, port: int | None = None, known_hosts: Path | None = None) -> None:
+        """One more Host in the ssh_config."""
+        with self.config.open("a") as file:
+            file.write(
+                f"Host {alias}\n  HostName 127.0.0.1\n  Port {port or self.port}\n  HostKeyAlias seed-test\n"
+                f"  IdentityFile {key}\n  IdentitiesOnly yes\n  IdentityAgent none\n"
+                f"  UserKnownHostsFile {known_hosts or self.known_hosts}\n  GlobalKnownHostsFile /dev/null\n"
+            )
+
+    def key_of(self, device: Device) -> Path:
+        return self.folder / f"key-{device.alias}"
+
+    def change_host_key(self) -> None:
+        """As after the device was set up anew: ssh knows the old key."""
+        self.stop()
+        self.host_key = make_key(self.folder / f"host_key-{time.monotonic_ns()}")
+        self.start()
+
+    def _trust(self) -> None:
+        self.known_hosts.write_text(f"seed-test {self.host_key.with_suffix('.pub').read_text()}")
+
+
+def put_runtime(store: Path) -> None:
+    """Let `store` hold a runtime, which is the code under test and the interpreter of the tests."""
+    folder = store / "runtime" / RUNTIME / "bin"
+    folder.mkdir(parents=True)
+    start = f"#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT / 'runtime'))} exec {shlex.quote(sys.executable)}"
+    for name, words in (("python", ""), ("seed-run", " -m seed_runtime.cli")):
+        (folder / name).write_text(f'{start}{words} "$@"\n')
+        (folder / name).chmod(0o755)
+    (store / "runtime" / "current").symlink_to(RUNTIME)
+
+
+def make_key(path: Path) -> Path:
+    """A new key pair without a passphrase."""
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(path)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    return path
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _descendants(pid: int) -> list[int]:
+    """Children of a process, theirs, and so on."""
+    listed = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
+    found, wanted = [], {pid}
+    while new := [child for child, parent in pairs if parent in wanted and child not in found]:
+        found += new
+        wanted = set(new)
+    return found

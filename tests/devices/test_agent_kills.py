@@ -1,0 +1,181 @@
+"""A push that is killed, or meets a full disk, at any moment leaves a device that runs a whole version.
+
+SEED_SOAK_KILLS sets how many processes are killed at random (`make soak`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from seed_runtime.device.protocol import STEPS
+from seed_runtime.device.store import Store
+from tests.conftest import ROOT
+from tests.devices.device_agent import NAME, Client, Here, RefusedError, agent, digest_of, push, running, seed, tree
+
+# Read before the tests' own environment begins, which holds no SEED_ variables.
+KILLS = int(os.environ.get("SEED_SOAK_KILLS", "10"))
+DELAY_S = 0.03
+"""Up to this long after a step's first line: most steps of a small seed take less."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "least"), [("kill", 80), ("full", 15)])
+def test_a_push_that_breaks_at_any_moment_leaves_a_whole_version(kind: str, least: int) -> None:
+    script = Path(__file__).with_name("device_moments.py")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    # In memory: only processes die here, and a disk takes a minute for all the flushing.
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        done = subprocess.run(
+            [sys.executable, str(script), kind, f"{folder}/work"], capture_output=True, text=True, env=environment
+        )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= least
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_at_random_leaves_a_whole_version(capsys: pytest.CaptureFixture[str]) -> None:
+    rng, came_up, old_ran = random.Random(3), Counter[str](), 0
+    versions = [seed(version) for version in range(1, 6)]
+    push(versions[0])
+    order = [step for _ in range(-(-KILLS // len(STEPS))) for step in rng.sample(STEPS, len(STEPS))]
+    for number, step in enumerate(order[:KILLS]):
+        before, data = running(), versions[(number + 1) % len(versions)]
+        killed_push(data, step, rng.choice((0.0, rng.uniform(0, DELAY_S))))
+        came_up[step] += 1
+        found = running()
+        assert found in (before, digest_of(data)), (number, step)
+        old_ran += found == before
+        assert answers(Store().model(NAME).link / "model.seed"), (number, step)
+        push(data, keep=1)
+        assert running() == digest_of(data), (number, step)
+    with capsys.disabled():
+        told = ", ".join(f"{step} {came_up[step]}" for step in STEPS)
+        print(f"\n{KILLS} kills: the old version ran after {old_ran}, the new one after the others; by step: {told}")
+
+
+def killed_push(data: bytes, step: str, delay_s: float) -> None:
+    """Push until `step` begins and a little longer."""
+    with agent() as client:
+
+        def kill(now: str, done: int, total: int) -> None:
+            if now == step and client.process.returncode is None:
+                time.sleep(delay_s)
+                client.process.kill()
+                client.process.wait()
+
+        client.on_progress = kill
+        # A kill behind the last answer is not seen here.
+        with contextlib.suppress(EOFError):
+            slow_push(client, data)
+        assert step in client.steps
+
+
+def slow_push(client: Client, data: bytes) -> None:
+    """A transfer in pieces, so that a kill can meet it half done."""
+    begun = client.begin(data)
+    if begun["state"] == "partial":
+        with open(begun["path"], "r+b", buffering=0) as file:
+            file.seek(begun["have"])
+            for start in range(begun["have"], len(data), 500):
+                file.write(data[start : start + 500])
+        client.install(data)
+    if begun["state"] != "current":
+        client.switch(data, keep=1)
+
+
+def answers(path: Path) -> bool:
+    """Whether the seed runs here, with the golden sample's answer."""
+    import seed_runtime
+
+    with seed_runtime.open(path).session(verify=True) as session:
+        verdict = session.verify()
+    return verdict.present and verdict.ok
+
+
+# A disk that is really full
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file system of its own with 3 MiB, for the store and the cache."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    monkeypatch.setenv("SEED_HOME", str(disk / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(disk / "cache"))
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_within_a_push_leaves_what_ran(small_disk: Path) -> None:
+    push(seed(1))
+    page, filler, refusals = 4096, small_disk / "filler", 0
+    for pages in range(20):
+        here = Here()
+        here.send(seed(2))
+        room = os.statvfs(small_disk).f_bavail - pages
+        filler.write_bytes(bytes(max(0, room) * page))
+        before = tree(Store().model(NAME).versions)
+        try:
+            here.install(seed(2))
+            here.switch(seed(2))
+            code = 0
+        except RefusedError as error:
+            code = error.exit
+        filler.unlink()
+        here.end()
+        if not code:
+            assert running() == digest_of(seed(2))
+            break
+        assert (code, running()) == (13, digest_of(seed(1))), pages
+        if not Store().model(NAME).has(digest_of(seed(2))):
+            assert tree(Store().model(NAME).versions) == before
+        refusals += 1
+    else:
+        pytest.fail("it never had room enough")
+    assert refusals >= 2
+
+
+@pytest.mark.slow
+def test_a_push_to_a_full_disk_is_refused_before_anything_is_sent(small_disk: Path) -> None:
+    push(seed(1))
+    (small_disk / "filler").write_bytes(bytes((os.statvfs(small_disk).f_bavail - 100) * 4096))
+    before = tree(Store().home)
+    here = Here()
+    with pytest.raises(RefusedError) as caught:
+        here.begin(seed(2))
+    assert caught.value.exit == 13
+    here.end()
+    assert tree(Store().home) == before
+    # What helps, helps.
+    here.call("remove", name=NAME, all=True)
+    assert running() is None
+
+
+@pytest.mark.slow
+def test_a_home_that_is_read_only_is_refused_with_what_helps(small_disk: Path) -> None:
+    push(seed(1))
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    before = tree(Store().home)
+    here = Here()
+    with pytest.raises(RefusedError, match=f"sudo mount -o remount,rw {small_disk}") as caught:
+        here.begin(seed(2))
+    assert caught.value.exit == 2
+    assert tree(Store().home) == before
+    assert here.call("status")["models"][0]["current"] == digest_of(seed(1))
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)

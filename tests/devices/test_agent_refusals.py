@@ -1,0 +1,247 @@
+"""What the agent refuses, and that the device is then as it was."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import seed_runtime
+from seed_runtime import folders, trust
+from seed_runtime.device import agent as agents
+from seed_runtime.device.store import Store
+from seed_runtime.errors import TrustError
+from seed_runtime.golden import Verdict
+from tests.attacks.forge import forge
+from tests.devices.device_agent import (
+    NAME,
+    Here,
+    digest_of,
+    push,
+    refused,
+    running,
+    seed,
+    tree,
+)
+from tests.runtime.signing import allow, needs_ssh_keygen, new_key, public, signed
+
+ONE, TWO = (digest_of(seed(version)) for version in (1, 2))
+
+
+@pytest.fixture
+def here() -> Here:
+    return Here()
+
+
+@pytest.fixture
+def home() -> Path:
+    return Store().home
+
+
+def test_a_seed_that_ends_early_is_refused_and_its_front_is_kept(here: Here) -> None:
+    begun = here.begin(seed())
+    Path(begun["path"]).write_bytes(seed()[:-1])
+    assert "it has" in refused(lambda: here.install(seed()), 10)
+    assert 0 < here.begin(seed())["have"] < len(seed())
+
+
+def test_another_seed_than_the_one_that_was_begun_is_refused(here: Here) -> None:
+    begun = here.begin(seed())
+    Path(begun["path"]).write_bytes(seed(2))
+    refused(lambda: here.install(seed()), 10)
+    assert here.begin(seed())["have"] == 0
+
+
+def test_a_seed_that_lies_is_refused_and_leaves_nothing(here: Here, home: Path) -> None:
+    # All digests are right; its weights are not what they decode to.
+    data = forge({"weights.digest": bytes(32)})
+    here.send(data)
+    refused(lambda: here.install(data), 10)
+    here.end()
+    assert tree(home) == {"incoming": None, "models": None}
+
+
+def test_a_failed_golden_sample_is_refused_and_what_ran_runs(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    push(seed(1))
+    monkeypatch.setattr(seed_runtime.Session, "verify", lambda self: Verdict(True, False, 7.0, "y"))
+    here.send(seed(2))
+    line = refused(lambda: here.install(seed(2)), 12)
+    assert "'y' of the golden sample differs by 7 times" in line
+    assert "pip install -U onnxruntime" in line
+    assert running() == ONE
+    assert Store().model(NAME).digests() == [ONE]
+    last = here.call("status")["models"][0]["last"]
+    assert (last["what"], last["digest"], last["result"]) == ("install", TWO, line)
+
+
+def test_a_memory_limit_that_is_too_small_is_refused_with_the_one_that_does(here: Here) -> None:
+    here.send(seed())
+    assert "--max-memory" in refused(lambda: here.install(seed(), max_memory=1 << 20), 14)
+    assert here.begin(seed())["have"] == len(seed())
+
+
+def test_an_untrusted_seed_is_refused_and_leaves_nothing(here: Here, home: Path) -> None:
+    folders.config_home().mkdir(parents=True)
+    (folders.config_home() / "allowed_signers").write_text("")
+    here.send(seed())
+    assert "is not signed" in refused(lambda: here.install(seed()), 11)
+    here.end()
+    assert tree(home) == {"incoming": None, "models": None}
+
+
+def test_what_is_installed_is_accepted_and_what_is_removed_is_forgotten(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(trust, "accept", lambda header, digest: told.append((header.model.version, digest)))
+    monkeypatch.setattr(trust, "forget", lambda digests: told.append(list(digests)))
+    here.push(seed(1))
+    assert set(told) == {(1, ONE)}
+    here.push(seed(2))
+    here.call("remove", name=NAME, digest=ONE)
+    assert told[-1] == [ONE]
+
+
+def test_a_rollback_to_what_is_no_longer_trusted_is_refused(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    push(seed(1), seed(2))
+
+    def refuse(*_: Any) -> None:
+        raise TrustError("its signer was removed; push another version")
+
+    monkeypatch.setattr(trust, "check", refuse)
+    monkeypatch.setattr(trust, "accept", refuse)
+    refused(lambda: here.call("rollback", name=NAME), 11)
+    assert Store().model(NAME).running == TWO
+
+
+def test_too_little_disk_is_told_before_anything_is_sent(
+    here: Here, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents.shutil, "disk_usage", lambda path: os.terminal_size((0, 0)) and Disk)
+    line = refused(lambda: here.begin(seed(), weights_bytes=5_000_000), 13)
+    assert "5,0" in line or "6,0" in line
+    assert "seed-deploy remove" in line
+    assert tree(home) == {"incoming": None, "models": None}
+
+
+class Disk:
+    free = 2 << 20
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "help_text"),
+    [
+        (errno.ENOSPC, 13, "seed-deploy remove"),
+        (errno.EDQUOT, 13, "seed-deploy remove"),
+        (errno.EROFS, 2, "mount -o remount,rw"),
+        (errno.EACCES, 2, "SEED_HOME"),
+    ],
+)
+def test_a_disk_that_does_not_take_it_is_no_internal_error(
+    here: Here, monkeypatch: pytest.MonkeyPatch, number: int, code: int, help_text: str
+) -> None:
+    def fail(self: Path, *_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", fail)
+    assert help_text in refused(lambda: here.begin(seed()), code)
+
+
+def test_a_home_that_is_a_file_is_refused(here: Here, home: Path) -> None:
+    home.parent.mkdir(parents=True, exist_ok=True)
+    home.write_text("a file")
+    here = Here()
+    assert "SEED_HOME" in refused(lambda: here.begin(seed()), 2)
+    assert home.read_text() == "a file"
+
+
+def test_links_in_the_store_are_not_followed(here: Here, home: Path, tmp_path: Path) -> None:
+    (home / "incoming").mkdir(parents=True)
+    (home / "incoming" / f"{ONE}.part").symlink_to(tmp_path / "target")
+    (tmp_path / "target").write_text("mine")
+    refused(lambda: here.begin(seed()), 2)
+    assert (tmp_path / "target").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {},
+        {"op": 1},
+        {"op": "serve"},
+        {"op": "_locked", "name": "a"},
+        {"op": "begin", "name": "../a", "digest": ONE, "file_size": 1},
+        {"op": "begin", "name": "a", "digest": ONE[:-1], "file_size": 1},
+        {"op": "begin", "name": "a", "digest": ONE.upper(), "file_size": 1},
+        {"op": "begin", "name": "a", "digest": ONE, "file_size": 0},
+        {"op": "begin", "name": "a", "digest": ONE, "file_size": 1 << 50},
+        {"op": "begin", "name": "a", "digest": ONE, "file_size": True},
+        {"op": "begin", "name": "a", "digest": ONE, "file_size": 1, "wait_s": 1e9},
+        {"op": "begin", "name": "a", "digest": ONE, "file_size": 1, "wait_s": -1},
+        {"op": "install", "name": "a", "digest": ONE, "max_memory": 0},
+        {"op": "switch", "name": "a", "digest": ONE, "keep": 0},
+        {"op": "rollback", "name": "a", "to": "12345"},
+        {"op": "rollback", "name": "a", "to": "../../"},
+        {"op": "remove", "name": "a", "all": 1},
+        {"op": "log", "name": "a", "lines": 10_000},
+        {"op": "service", "name": "a", "action": "start"},
+        {"op": "service", "name": "a", "action": "install", "address": "0.0.0.0:80"},
+        {"op": "status", "name": {"a": 1}},
+    ],
+)
+def test_a_request_that_is_not_what_it_should_be_is_refused(request_: dict[str, Any], home: Path) -> None:
+    answer = Here().agent.answer(request_)
+    assert (answer["ok"], answer["exit"], answer["kind"]) == (False, 2, "UsageError")
+    assert not home.exists()
+
+
+def test_fields_of_a_later_version_are_passed_over(here: Here) -> None:
+    assert here.call("status", colour="blue")["models"] == []
+
+
+def test_an_install_of_what_was_not_begun_is_refused(here: Here) -> None:
+    refused(lambda: here.install(seed()), 2)
+    here.begin(seed(1))
+    refused(lambda: here.install(seed(2)), 2)
+
+
+def test_a_model_that_is_not_there_is_told_with_those_that_are(here: Here) -> None:
+    push(seed())
+    for op in ("rollback", "remove", "log"):
+        assert "there are: tiny" in refused(lambda op=op: here.call(op, name="other"), 2)  # type: ignore[misc]
+    assert here.call("status", name="other")["models"] == []
+    assert not (Store().models / "other").exists()
+
+
+@needs_ssh_keygen
+def test_a_seed_that_fails_here_makes_no_older_one_unwelcome(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = new_key(tmp_path / "key")
+    allow(f'me namespaces="seed" {public(key)}')
+    with monkeypatch.context() as failing:
+        failing.setattr(seed_runtime.Session, "verify", lambda self: Verdict(True, False, 7.0, "y"))
+        here.send(new := signed(seed(2), key))
+        refused(lambda: here.install(new), 12)
+    here.push(signed(seed(1), key))
+
+
+@needs_ssh_keygen
+def test_a_signed_seed_may_be_rolled_back_to_for_as_long_as_it_is_kept(here: Here, tmp_path: Path) -> None:
+    key = new_key(tmp_path / "key")
+    allow(f'me namespaces="seed" {public(key)}')
+    old, new = signed(seed(1), key), signed(seed(2), key)
+    here.push(old)
+    here.push(new)
+    assert here.call("rollback", name=NAME)["current"] == digest_of(old)
+    assert here.call("rollback", name=NAME)["current"] == digest_of(new)
+    here.call("remove", name=NAME)
+    here.send(old)
+    assert "has accepted version 2" in refused(lambda: here.install(old), 11)
+    assert running() == digest_of(new)
+    refused(lambda: here.push(signed(seed(3), new_key(tmp_path / "other"))), 11)
+    here.end()
+    assert tree(Store().incoming) == {}

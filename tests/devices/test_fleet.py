@@ -1,0 +1,90 @@
+"""Many devices at once: each for itself, one line each, one exit code for all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seed_devices import fleet
+from seed_devices.errors import FleetError, UnreachableError
+from seed_devices.fleet import Outcome
+from seed_devices.target import Target
+from tests.devices.commands import deploy, environment, hosts, said
+from tests.devices.seeds import EXAMPLE, EXAMPLE_NAME
+from tests.devices.sshd import Device, Sshd, free_port, make_key
+
+MANY = 50
+PEAK_MAX = 100_000_000
+
+
+def outcome(host: str, error: Exception | None) -> Outcome[str]:
+    return Outcome(Target(host), None if error else "fine", error, 0.1)
+
+
+def test_one_device_has_its_own_code_and_several_that_of_a_fleet() -> None:
+    error = UnreachableError("a", "gone", "look")
+    assert fleet.failure([outcome("a", None)]) is None
+    assert fleet.failure([outcome("a", error)]) is error
+    several = fleet.failure([outcome("a", error), outcome("b", None), outcome("c", error)])
+    assert isinstance(several, FleetError)
+    assert (several.failed, several.total, several.exit_code) == (2, 3, 30)
+
+
+@pytest.mark.slow
+def test_a_fleet_gets_what_it_can_and_a_second_call_does_the_rest(sshd: Sshd, tmp_path: Path) -> None:
+    devices = [sshd.device(f"fleet{number}") for number in range(3)]
+    late = make_key(sshd.folder / "key-fleet-late")
+    sshd.alias("fleet-late", late, port=free_port())
+    inventory = tmp_path / "hosts.toml"
+    names = [*(device.alias for device in devices), "fleet-late"]
+    inventory.write_text("".join(f'[[host]]\ntarget = "{name}"\nname = "bell"\n' for name in names))
+    done = deploy(sshd.config, "push", EXAMPLE, "--inventory", inventory)
+    assert done.returncode == 30
+    assert said(done).endswith(
+        "1 of 4 hosts failed, see their lines; run the same command again: it does only what is missing\n"
+    )
+    assert sum(line.startswith("[") for line in said(done).splitlines()) == 4
+    table = [line.split()[:3] for line in done.stdout.decode().splitlines()[1:]]
+    assert table == [*([device.alias, "bell", "pushed"] for device in devices), ["fleet-late", "bell", "failed"]]
+    found = hosts(sshd.config, "push", EXAMPLE, "--inventory", inventory)
+    assert [host.get("state") for host in found] == ["unchanged"] * 3 + [None]
+    assert (found[3]["ok"], found[3]["exit"], found[3]["kind"]) == (False, 20, "UnreachableError")
+
+
+def test_what_fails_on_one_device_leaves_the_others_alone(sshd: Sshd, device: Device) -> None:
+    found = hosts(sshd.config, "status", "no.such.host.invalid", device.alias)
+    assert [host["ok"] for host in found] == [False, True]
+
+
+MEASURED = """
+import sys
+from seed_devices.cli import main
+from seed_runtime.budget import peak_rss
+code = main(sys.argv[1:])
+print(peak_rss(), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.slow
+def test_fifty_devices_in_parallel_take_less_than_100_megabytes_here(sshd: Sshd) -> None:
+    devices = [sshd.device(f"many{number}", runtime=False) for number in range(MANY)]
+    shared = sshd.folder / "shared"
+    Device("shared", sshd.config, shared).install_runtime()
+    for device in devices:
+        device.store.mkdir()
+        (device.store / "runtime").symlink_to(shared / "store" / "runtime")
+    words = ["push", str(EXAMPLE), *(device.alias for device in devices), "--parallel", str(MANY), "--json", "-q"]
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, *words], capture_output=True, env=environment(sshd.config), check=False
+    )
+    peak = int(said(done).splitlines()[-1])
+    print(f"{MANY} devices in parallel: {peak / 1e6:.1f} MB at most in the own process")
+    assert done.returncode == 0, said(done)
+    assert {host["state"] for host in json.loads(done.stdout)["hosts"]} == {"pushed"}
+    assert all((device.model(EXAMPLE_NAME) / "current" / "model.seed").exists() for device in devices)
+    assert peak < PEAK_MAX

@@ -1,0 +1,108 @@
+"""How devices are written on the command line and in an inventory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from seed_devices import inventory
+from seed_devices.target import Target, parse
+from seed_runtime.errors import InputError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("porch", Target("porch")),
+        ("pi@porch.local", Target("pi@porch.local")),
+        ("pi@porch:doorbell", Target("pi@porch", "doorbell")),
+        ("10.0.0.7:a.b-c_2", Target("10.0.0.7", "a.b-c_2")),
+        ("pi@[fe80::1]:doorbell", Target("pi@fe80::1", "doorbell")),
+        ("[::1]", Target("::1")),
+        ("ssh://pi@porch:8022/doorbell", Target("pi@porch", "doorbell", 8022)),
+        ("ssh://[::1]:22", Target("::1", None, 22)),
+        ("ssh://porch", Target("porch")),
+    ],
+)
+def test_a_device_is_a_host_and_perhaps_a_model(text: str, target: Target) -> None:
+    assert parse(text) == target
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "-oProxyCommand=x", "pi@", "@porch", "a b", "fe80::1", "porch:", "porch:../x", "porch:a/b", "porch:.hidden",
+        "ssh://porch:99999", "ssh://porch:0", "ssh://", "porch:" + "n" * 65, "a" * 600, "po\nrch", "ssh://-oX", "h:n:m",
+    ],
+)  # fmt: skip
+def test_what_is_no_device_is_refused(text: str) -> None:
+    if text == "ssh://-oX":
+        assert parse(text).host == "-oX"  # refused by the connection
+        return
+    with pytest.raises(UsageError):
+        parse(text)
+
+
+def test_a_port_where_a_name_belongs_is_pointed_out() -> None:
+    with pytest.raises(UsageError, match="write ssh://pi@porch:8022"):
+        parse("pi@porch:8022")
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "hosts.toml"
+    path.write_text(text)
+    return path
+
+
+FLEET = """
+[[host]]
+target = "pi@porch"
+name = "doorbell"
+groups = ["outside", "camera"]
+
+[[host]]
+target = "gate"
+groups = ["outside"]
+
+[[host]]
+target = "ssh://cellar:8022/heating"
+name = "ignored"
+"""
+
+
+def test_an_inventory_lists_devices_and_groups_choose_from_it(tmp_path: Path) -> None:
+    path = write(tmp_path, FLEET)
+    porch, gate, cellar = Target("pi@porch", "doorbell"), Target("gate"), Target("cellar", "heating", 8022)
+    assert inventory.load(path) == [porch, gate, cellar]
+    assert inventory.load(path, ["outside"]) == [porch, gate]
+    assert inventory.load(path, ["camera"]) == [porch]
+    with pytest.raises(UsageError, match="it has: camera, outside"):
+        inventory.load(path, ["inside"])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "lists no"),
+        ("host = 3", "lists no"),
+        ("[[hosts]]\ntarget = 'a'", "'hosts' is no key"),
+        ("[[host]]\nname = 'a'", "host 1: it has no target"),
+        ("[[host]]\ntarget = 3", "target must be a text"),
+        ("[[host]]\ntarget = 'a'\ngroups = [1]", "groups must be a list of texts"),
+        ("[[host]]\ntarget = 'a'\ngroups = 'x'", "groups must be a list of texts"),
+        ("[[host]]\ntarget = 'a'\nport = 22", "'port' is no key of a host"),
+        ("[[host]]\ntarget = 'a'\n[[host]]\ntarget = 'a'", "a stands twice"),
+        ("[[host]]\ntarget = 'a'\n[[host]]\ntarget = '-b'", "host 2: '-b' is no device"),
+        ("[[host]", "correct it"),
+        ("#" * (1 << 20) + "\n", "more than 1,048,576 bytes"),
+    ],
+)
+def test_what_is_wrong_in_an_inventory_is_named(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        inventory.load(write(tmp_path, text))
+
+
+def test_an_inventory_that_isnt_there_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--inventory"):
+        inventory.load(tmp_path / "none.toml")

@@ -35,7 +35,7 @@ endef
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(DONE)/demo ## export a real model, run it from its seed, show both side by side
@@ -52,6 +52,24 @@ test-slow: $(DONE)/test $(DONE)/torch ## the slow tests: PyTorch, the lean insta
 .PHONY: test-oldest
 test-oldest: $(OLDEST)/done ## the default tests on the oldest versions that pyproject.toml admits
 	@$(OLDEST)/bin/python -m pytest $(PYTEST)
+
+.PHONY: test-arm64
+test-arm64: $(DONE)/test ## arm64 under emulation: userland, image, whole machine, with their figures (Debian, root)
+	@$(BIN)/python -m pytest -m "slow or not slow" -rs -s tests/interop $(PYTEST)
+
+.PHONY: image
+IMAGE := seed-run
+image: ## build the container image for arm64, with docker buildx if it is here, else with buildah
+	@if docker buildx version >/dev/null 2>&1; then \
+		docker buildx build --platform linux/arm64 -f Dockerfile.arm64 -t $(IMAGE) --load .; \
+	else \
+		buildah build --platform linux/arm64 --format docker --timestamp 0 -f Dockerfile.arm64 -t $(IMAGE) .; \
+	fi
+
+.PHONY: soak
+SOAK := --kills 100 --machine-kills 30 --cuts 30
+soak: $(DONE)/test ## kill and cut pushes 130 times, also by the power of the emulated machine; an hour, the log in docs/soak
+	@mkdir -p docs/soak; $(BIN)/python -m tests.soak.kills $(SOAK) --log docs/soak/kills.txt
 
 .PHONY: lint ruff mypy import-rules
 lint: ruff mypy import-rules ## style, types and import rules; all three with make -k

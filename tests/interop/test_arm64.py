@@ -1,20 +1,12 @@
 """Seeds on arm64: the weights are the same bits as on x86-64, and the golden sample holds.
 
-The arm64 Python comes from this machine's own package sources, its NumPy and ONNX Runtime from the package index;
-QEMU runs it as a process, without root and without mounts. All are kept in the user's cache: some 230 MB.
+QEMU runs arm64 Python as a process, without root and without mounts; see `arm64.py` for where it comes from.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import platform
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,164 +20,22 @@ from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE
 from seed_runtime.codecs import CODECS
 from tests.conftest import ROOT
 from tests.exporter.exporting import dense, layers, quick_export
+from tests.interop.arm64 import Processes, UnavailableError, turn
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
-
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seed-arm64"
-"""Asked for here: tests have cache folders of their own."""
-DEBIAN = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
-WHEELS = tuple(f"{name}=={version(name)}" for name in ("numpy", "onnxruntime"))
-EMULATORS = ("qemu-aarch64-static", "qemu-aarch64")
-# Without it ONNX Runtime reads this machine's, which says nothing of an arm64 core, and crashes. QEMU looks for
-# whatever an emulated process opens under its root first.
-CPUINFO = """\
-processor\t: 0
-BogoMIPS\t: 108.00
-Features\t: fp asimd evtstrm crc32 cpuid
-CPU implementer\t: 0x41
-CPU architecture: 8
-CPU variant\t: 0x0
-CPU part\t: 0xd08
-CPU revision\t: 3
-
-"""
 
 Arm64 = Callable[..., str]
 """Runs arm64 Python with these arguments; returns what it printed."""
 
 
-class UnavailableError(Exception):
-    """What can't be had here, and why."""
-
-
 @pytest.fixture(scope="module")
-def arm64() -> Iterator[Arm64]:
-    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        pytest.skip(f"it compares arm64 with Linux on x86-64, and this is {platform.system()} on {platform.machine()}")
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two sessions at once take turns
-        try:
-            root = _made("root", " ".join(DEBIAN), _make_root)
-            (python,) = (root / "usr" / "bin").glob("python3.*[0-9]")
-            emulator = _emulator()
-            site = _made("site", " ".join((python.name, *WHEELS)), lambda folder: _make_site(folder, python))
-        except UnavailableError as error:
-            pytest.skip(f"no arm64 Python here: {error}")
-
-        def run(*arguments: str) -> str:
-            environment = {
-                "HOME": os.environ.get("HOME", ""),
-                "PATH": os.environ["PATH"],
-                "PYTHONHOME": str(root / "usr"),
-                "PYTHONPATH": f"{site}:{ROOT / 'runtime'}",
-                "PYTHONPYCACHEPREFIX": str(CACHE / "bytecode"),
-                **{name: value for name, value in os.environ.items() if name.startswith("XDG_")},
-            }
-            command = [str(emulator), "-L", str(root), str(python), *arguments]
-            done = subprocess.run(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=240,
-                check=False,
-            )
-            assert done.returncode == 0, f"{arguments} returned {done.returncode}\n{done.stdout}{done.stderr}"
-            return done.stdout
-
-        yield run
-
-
-def _made(name: str, key: str, make: Callable[[Path], None]) -> Path:
-    """The folder `name` of the cache, made anew unless it is whole and was made for `key`."""
-    folder, made_for = CACHE / name, CACHE / f"{name}.made-for"
-    if not folder.is_dir() or not made_for.exists() or made_for.read_text() != key:
-        made_for.unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        make(folder)
-        made_for.write_text(key)
-    return folder
-
-
-def _call(command: Sequence[str], cwd: Path | None = None) -> None:
+def arm64() -> Arm64:
     try:
-        done = subprocess.run(
-            command,
-            cwd=cwd,
-            env={**os.environ, "LC_ALL": "C.UTF-8", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=150,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise UnavailableError(f"{command[0]} is missing") from error
-    except subprocess.TimeoutExpired as error:
-        raise UnavailableError(f"{command[0]} took over {error.timeout:.0f} s") from error
-    if done.returncode:
-        last = (done.stderr.strip() or done.stdout.strip() or "silent").splitlines()[-1]
-        raise UnavailableError(f"{command[0]} returned {done.returncode}: {last}")
-
-
-def _packages(folder: Path, architecture: str, names: Sequence[str]) -> None:
-    """Unpack packages of this machine's sources, and what they depend on, into `folder`; touches no state of apt's."""
-    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-        state = Path(scratch)
-        for part in ("state/lists/partial", "cache/archives/partial"):
-            (state / part).mkdir(parents=True)
-        (state / "status").touch()  # nothing is installed, so whatever is needed is fetched
-        settings = {
-            "APT::Architecture": architecture,
-            "APT::Architectures": architecture,
-            "Dir::State": state / "state",
-            "Dir::State::status": state / "status",
-            "Dir::Cache": state / "cache",
-            "APT::Sandbox::User": "",
-            "APT::Update::Post-Invoke": "",
-            "Debug::NoLocking": "true",
-            "Acquire::Languages": "none",
-            "Acquire::Retries": "2",
-        }
-        apt = ["apt-get", "-q", "-y", *(f"-o{name}={value}" for name, value in settings.items())]
-        _call([*apt, "update"])
-        _call([*apt, "--no-install-recommends", "--download-only", "install", *names])
-        for package in sorted((state / "cache" / "archives").glob("*.deb")):
-            _call(["dpkg-deb", "-x", str(package), str(folder)])
-
-
-def _make_root(folder: Path) -> None:
-    _packages(folder, "arm64", DEBIAN)
-    (folder / "proc").mkdir(exist_ok=True)
-    (folder / "proc" / "cpuinfo").write_text(CPUINFO)
-
-
-def _make_site(folder: Path, python: Path) -> None:
-    # By pip's rules a wheel for an older glibc suits a newer one; given platforms, it wants them all listed.
-    platforms = [f"--platform=manylinux_2_{minor}_aarch64" for minor in range(17, 37)]
-    _call(
-        [
-            *(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--only-binary=:all:", "--no-compile"),
-            *(*platforms, "--platform=manylinux2014_aarch64"),
-            f"--python-version={python.name.removeprefix('python')}",
-            *("--target", str(folder), "--upgrade", *WHEELS),
-        ]
-    )
-
-
-def _emulator() -> Path:
-    """QEMU of this machine, else one from its package sources."""
-    installed = next(filter(None, map(shutil.which, EMULATORS)), None)
-    if installed:
-        return Path(installed)
-    folder = _made("qemu", "qemu-user-static", lambda folder: _packages(folder, "amd64", ["qemu-user-static"]))
-    for name in EMULATORS:
-        if (folder / "usr" / "bin" / name).exists():
-            return folder / "usr" / "bin" / name
-    raise UnavailableError("the package qemu-user-static holds no qemu-aarch64")
+        with turn():
+            processes = Processes()
+    except UnavailableError as error:
+        pytest.skip(f"no arm64 Python here: {error}")
+    return lambda *arguments: processes.python(*arguments, paths=[ROOT / "runtime"])
 
 
 def _low_rank(rng: np.random.Generator) -> onnx.ModelProto:

@@ -1,0 +1,198 @@
+"""A whole arm64 machine with little memory: its disk, a push, what seeds take there, the service, a bad link."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import seed_exporter
+import seed_runtime
+from tests.devices.proxy import Proxy
+from tests.exporter.exporting import layers, quick_export
+from tests.interop.arm64 import UnavailableError, turn
+from tests.interop.machine import Machine
+from tests.interop.machine_image import Image, image
+from tests.interop.machines import SEED_RUN, STORE, copied, deploy, deploy_json, peak
+
+pytestmark = [pytest.mark.slow, pytest.mark.network]
+
+TOLERANCE = 1e-4
+PORT = 8123
+COARSE = 1.5
+"""Steps of the large model, in root mean squares: its seed is then some 15 MB."""
+CUTS = 3
+PUBLIC = Path(
+    os.environ.get("SEED_BENCH_CACHE")
+    or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seed-bench"
+)
+RESENT_MAX = 1 << 20  # [B]
+
+
+@pytest.fixture(scope="module")
+def parts() -> Image:
+    try:
+        with turn():
+            return image()
+    except UnavailableError as error:
+        pytest.skip(f"no arm64 machine here: {error}")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a seed of a small model, named `small`."""
+    path = tmp_path_factory.mktemp("small") / "small.seed"
+    options = seed_exporter.Options(model_id="small")
+    seed_exporter.export(layers(np.random.default_rng(1), 64, 512, 32), output=path, options=options)
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(parts: Image, small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Push `small` to a fresh machine, which installs the runtime. Returns the state of its disk."""
+    state = tmp_path_factory.mktemp("installed")
+    with Machine(parts, state) as machine:
+        print(f"booted in {machine.boot():.0f} s")
+        (pushed,) = deploy_json(machine.ssh_config, "push", str(small), "device")["hosts"]
+        print(f"pushed, in seconds: {pushed['seconds']}")
+        assert pushed["runtime_installed"]
+        machine.shut_down()
+    return state
+
+
+@pytest.fixture
+def device(parts: Image, installed: Path, tmp_path: Path) -> Iterator[Machine]:
+    """Return a machine with 512 MB of memory, the runtime and `small`."""
+    with Machine(parts, copied(installed, tmp_path / "machine")) as machine:
+        machine.boot()
+        yield machine
+
+
+def _matches(config: Path, name: str, seed: Path, feeds: dict[str, np.ndarray]) -> bool:
+    """Whether the device's outputs are this machine's."""
+    file = io.BytesIO()
+    np.savez(file, **feeds)
+    there = deploy(config, "run", f"device:{name}", "--input", "-", "--output", "-", stdin=file.getvalue())
+    with seed_runtime.open(seed).session() as session, np.load(io.BytesIO(there)) as found:
+        here = session.run(feeds)
+        return all(np.abs(found[key] - here[key]).max() <= TOLERANCE * np.abs(here[key]).max() for key in here)
+
+
+def test_a_cut_of_the_power_loses_what_was_not_synced_and_nothing_else(parts: Image, tmp_path: Path) -> None:
+    with Machine(parts, tmp_path / "machine", memory=256) as machine:
+        machine.boot()
+        machine.run("echo kept > synced; sync synced; sync .; echo lost > unsynced; cat unsynced")
+        machine.cut()
+        machine.boot()
+        assert machine.run("cat synced").stdout == "kept\n"
+        assert machine.run("cat unsynced", check=False).stdout != "lost\n"
+
+
+@pytest.mark.parametrize("memory", [512, 256])
+def test_a_pushed_seed_runs_in_little_memory_and_answers_rightly(
+    memory: int, parts: Image, installed: Path, small: Path, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    with Machine(parts, copied(installed, tmp_path / "machine"), memory=memory) as machine:
+        machine.boot()
+        assert machine.run("uname -m").stdout == "aarch64\n"
+        total = int(machine.run("cat /proc/meminfo").stdout.split()[1])
+        assert total <= memory * 1024
+        (again,) = deploy_json(machine.ssh_config, "push", str(small), "device")["hosts"]
+        assert (again["state"], again["sent"]) == ("unchanged", 0)
+        assert _matches(machine.ssh_config, "small", small, {"x": rng.standard_normal((3, 64)).astype(np.float32)})
+        printed, resident = peak(machine, [f"{STORE}/models/small/current/model.seed", "--verify", "--json"])
+        assert json.loads(printed)["golden"] is True
+        print(f"{memory} MB: small verified, VmHWM {resident:.1f} MiB")
+        assert resident < 100
+
+
+def test_on_512_mb_a_model_of_124_million_parameters_is_assembled_within_its_plan(
+    device: Machine, tmp_path: Path
+) -> None:
+    synthetic, seeds = pytest.importorskip("bench.synthetic"), pytest.importorskip("bench.seeds")
+    graph = synthetic.gpt2()
+    made = seeds.make(graph, seeds.codings_at(graph, COARSE), tmp_path / "gpt2.seed")
+    device.put(made.path, "gpt2.seed")
+    inspected = json.loads(device.run(f"{SEED_RUN} gpt2.seed --inspect --json").stdout)
+    planned = math.ceil(inspected["memory"]["assembly_mib"])
+    printed, resident = peak(device, ["gpt2.seed", "--assemble", "out", "--max-memory", f"{planned}MiB", "--json"])
+    print(f"124 M parameters: planned {planned} MiB, VmHWM {resident:.1f} MiB; {printed.strip()}")
+    assert resident <= planned
+    sizes = device.run("stat -c %s out/model.weights").stdout
+    assert int(sizes) == seed_runtime.open(made.path).header.weights_size
+
+
+def test_on_512_mb_minilm_runs_within_its_plan(device: Machine, tmp_path: Path) -> None:
+    public = pytest.importorskip("bench.public", reason="public models need more packages: see CONTRIBUTING.md")
+    model = PUBLIC / "minilm6" / "model.onnx"
+    if not model.exists():
+        pytest.skip(f"{model} is missing; prepare it: python -m bench.public prepare minilm6")
+    seed, feeds = tmp_path / "minilm6.seed", public.MODELS["minilm6"].inputs(PUBLIC, 1, "test")[0]
+    seed_exporter.export(model, output=seed, options=seed_exporter.Options(model_id="minilm6"))
+    deploy(device.ssh_config, "push", str(seed), "device")
+    assert _matches(device.ssh_config, "minilm6", seed, feeds)
+    np.savez(tmp_path / "x.npz", **feeds)
+    device.put(tmp_path / "x.npz", "x.npz")
+    words = [f"{STORE}/models/minilm6/current/model.seed", "--bench", "--runs", "1", "--input", "x.npz", "--json"]
+    printed, resident = peak(device, words)
+    print(f"MiniLM: VmHWM {resident:.1f} MiB; {printed.strip()}")
+    assert resident <= json.loads(printed)["planned_mib"]
+
+
+def test_the_service_answers_within_its_limit_and_again_after_a_cut_of_the_power(device: Machine, small: Path) -> None:
+    words = ["push", str(small), "device", "--service", "--service-address", f"127.0.0.1:{PORT}"]
+    deploy(device.ssh_config, *words)
+    assert _ready(device)
+    shown = device.run(
+        "systemctl --user show 'seed*' -p ActiveState -p MemoryMax -p MemoryPeak -p MemoryCurrent"
+    ).stdout
+    print(shown)
+    values = dict(line.split("=") for line in shown.split())
+    assert values["ActiveState"] == "active"
+    assert int(values["MemoryCurrent"]) <= int(values["MemoryMax"]) < 512 << 20
+    device.run("sync")
+    device.cut()
+    device.boot()
+    assert _ready(device)
+
+
+def _ready(device: Machine) -> bool:
+    """Whether its service answers on the loopback port there, within a minute or two."""
+    ask = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{PORT}/v2/health/ready', timeout=30)"
+    command = f'for i in $(seq 60); do python3 -c "{ask}" 2>/dev/null && exit 0; sleep 2; done; exit 1'
+    return device.run(command, check=False).returncode == 0
+
+
+def test_over_a_slow_link_that_loses_packets_and_is_cut_a_push_goes_on_where_it_stopped(
+    device: Machine, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    seed = tmp_path / "large.seed"
+    quick_export(layers(rng, 1024, 1024, 512), seed, model_id="large", method="lossless")
+    size = seed.stat().st_size
+    device.run(
+        "modprobe act_police; tc qdisc add dev eth0 root netem delay 20ms loss 0.5% && "
+        "tc qdisc add dev eth0 handle ffff: ingress && "
+        "tc filter add dev eth0 parent ffff: matchall action police rate 8mbit burst 64k drop",
+        user="root",
+    )
+    sent = 0
+    with Proxy(device.port) as link:
+        config = tmp_path / "ssh_config"
+        config.write_text(device.ssh_config.read_text().replace(f"Port {device.port}", f"Port {link.port}")
+                          + f"  HostKeyAlias [127.0.0.1]:{device.port}\n")  # fmt: skip
+        for _ in range(CUTS):
+            link.cut_after = link.sent + int(rng.integers(size // 8, size // 3))
+            deploy(config, "push", str(seed), "device", code=20)
+        link.cut_after = None
+        (pushed,) = deploy_json(config, "push", str(seed), "device")["hosts"]
+        sent = link.sent
+    print(f"{size:,} bytes, cut {CUTS} times: {sent:,} went to the device, the last push sent {pushed['sent']:,}")
+    assert pushed["state"] == "pushed"
+    assert sent <= size + CUTS * RESENT_MAX
+    assert _matches(device.ssh_config, "large", seed, {"x": rng.standard_normal((1, 1024)).astype(np.float32)})

@@ -1,0 +1,46 @@
+"""A push in a process of its own that says which step it is in, so that it can be killed there.
+
+    python -m tests.soak.client SSH_CONFIG HOST SEED NAME
+
+Prints a line per step as it begins: the host's names, and the device's own names within its steps. The last line is
+`done STATE`, or `failed CODE TEXT`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from seed_devices import parcel
+from seed_devices.push import Options, push
+from seed_devices.ssh import Connection
+from seed_runtime.errors import SeedError
+
+KEEP = 2
+"""Fewer than there are versions, so that each push has one to remove and most seeds are sent anew."""
+
+
+def main() -> int:
+    config, host, seed, name = sys.argv[1:]
+    said = ""
+
+    def say(step: str, *_: int) -> None:
+        nonlocal said
+        # The installer of the runtime names its parts as a push does.
+        name = "runtime" if step.startswith("runtime") else step.rpartition(": ")[2]
+        if name != said:
+            said = name
+            print(name, flush=True)
+
+    try:
+        with Connection(host, config=Path(config)) as connection:
+            pushed = push(connection, parcel.load(Path(seed)), name, Options(keep=KEEP), say)
+    except SeedError as error:
+        print(f"failed {error.exit_code} {error}", flush=True)
+        return error.exit_code
+    print(f"done {pushed.state} {pushed.sent}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,321 @@
+"""Kills and cuts of pushes, at random moments of every step; after each, the device must answer, and rightly.
+
+    python -m tests.soak.kills [--kills 100] [--machine-kills 30] [--cuts 30] [--seed 1] [--log FILE]
+
+Kills hit the client, the device's processes, or the power of the whole emulated machine; the device's link is cut at
+a step, or after a random number of bytes. Every hit is written down under the step that was named last. Which ones are
+tried is drawn by the seed; when exactly they strike is up to this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import queue
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from tests.devices.sshd import Sshd
+from tests.interop.machine import Machine
+from tests.interop.machine_image import image
+from tests.soak.seeds import Version, versions
+from tests.soak.targets import Board, Loopback, Target, ask, start_push
+
+STEPS = ("connect", "probe", "check", "runtime", "transfer", "begin", "receive", "install", "verify", "assemble",
+         "golden", "place", "switch", "prune")  # fmt: skip
+"""The host's names, and the device's within its steps."""
+LEAST = 5
+"""How often each name is to come up in 100 kills."""
+PUSH_LIMIT = 900  # [s]
+COUNT = 6
+"""Versions that are pushed in turn."""
+TRIES = 4
+HANDSHAKE = 6000  # [B] that ssh sends before the first of a push, about
+UNREACHABLE = 20  # exit code
+_ENDS = ("done", "failed")
+
+
+@dataclass
+class Tally:
+    """What was hit, and what the device did after it."""
+
+    log: TextIO | None = None
+    hits: dict[str, Counter[str]] = field(default_factory=dict)
+    answers: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+    def add(self, actor: str, step: str, said: str, seconds: float) -> None:
+        self.hits.setdefault(actor, Counter())[step] += 1
+        self.answers[said] += 1
+        self._write(f"{sum(map(Counter.total, self.hits.values())):4}  {actor:8} {step:9} {said}, {seconds:.1f} s")
+
+    def fault(self, actor: str, step: str, error: str) -> None:
+        self.hits.setdefault(actor, Counter())[step] += 1
+        self.wrong.append(f"{actor} at {step}: {error}")
+        self._write(f"FAULT {self.wrong[-1]}")
+
+    def kills(self, step: str) -> int:
+        return sum(hits[step] for actor, hits in self.hits.items() if actor != "link")
+
+    def table(self) -> str:
+        actors = [actor for actor in ("client", "device", "machine", "link") if actor in self.hits]
+        lines = [f"{'step':10}" + "".join(f"{actor:>9}" for actor in actors)]
+        lines += [f"{step:10}" + "".join(f"{self.hits[actor][step]:9}" for actor in actors) for step in STEPS]
+        lines.append(f"{'all':10}" + "".join(f"{self.hits[actor].total():9}" for actor in actors))
+        lines += [f"{said}: {count}" for said, count in sorted(self.answers.items())]
+        return "\n".join([*lines, f"no answer or a wrong one: {len(self.wrong)}"])
+
+    def _write(self, line: str) -> None:
+        print(line, flush=True)
+        if self.log is not None:
+            print(line, file=self.log, flush=True)
+
+
+class Soak:
+    """Pushes versions to one device, each of them hit once, and asks the device after each."""
+
+    def __init__(
+        self, target: Target, versions: Sequence[Version], rng: random.Random, tally: Tally, old: Sequence[Version] = ()
+    ) -> None:
+        self.target, self.versions, self.rng, self.tally = target, list(versions), rng, tally
+        self.known = [*versions, *old]
+        self.seconds: dict[str, float] = {"runtime": 10.0}
+        """How long each step took when nothing hit it."""
+        for version in self.versions[:3]:
+            self.running = self.push(version)
+
+    def hit(self, actor: str, step: str) -> bool:
+        """Hit the push of another version while it is at `step`; False if it was over before."""
+        return self._hit_push(actor, step, self._next())
+
+    def hit_runtime(self, actor: str, old: Version) -> bool:
+        """Hit the push of a seed that needs a newer runtime than the device has, while that is installed."""
+        assert isinstance(self.target, Loopback)
+        self.target.old_runtime()
+        self.running = self.push(old)
+        return self._hit_push(actor, "runtime", self._next())
+
+    def _hit_push(self, actor: str, step: str, version: Version) -> bool:
+        process = start_push(self.target, version)
+        lines = _lines(process)
+        at = self._wait_for(lines, step)
+        if at is None:
+            return self._missed(process)
+        until = time.monotonic() + self.rng.choice((0, self.rng.random())) * self.seconds.get(step, 0.1)
+        while (left := until - time.monotonic()) > 0:
+            try:
+                at = lines.get(timeout=left)
+            except queue.Empty:
+                break
+            if at.startswith(_ENDS):
+                return self._missed(process)
+        self._strike(actor, process)
+        return self._judge(actor, at, version, process)
+
+    def cut_after(self, count: int) -> bool:
+        """Cut the link once `count` bytes have gone to the device."""
+        assert isinstance(self.target, Loopback)
+        version = self._next()
+        self.target.link.reset()
+        self.target.link.cut_after = count
+        process = start_push(self.target, version)
+        lines, at = _lines(process), "connect"
+        while not (line := lines.get(timeout=PUSH_LIMIT)).startswith(_ENDS):
+            at = line
+        if line.startswith("done"):
+            return self._missed(process)
+        return self._judge("link", at, version, process)
+
+    def push(self, version: Version) -> Version:
+        """Push it without a hit; returns what the device answers with then."""
+        for _ in range(TRIES):
+            line = self._pushed(version)
+            if line.startswith("done"):
+                break
+            # A busy emulator may look like a dead link; then the same command goes on.
+            if not line.startswith(f"failed {UNREACHABLE} "):
+                break
+        if not line.startswith("done"):
+            raise AssertionError(f"a push that nothing hit {line}")
+        self._note(version)
+        return ask(self.target, self.known)
+
+    def _pushed(self, version: Version) -> str:
+        process = start_push(self.target, version)
+        lines, at, began = _lines(process), "connect", time.monotonic()
+        while True:
+            line = lines.get(timeout=PUSH_LIMIT)
+            now = time.monotonic()
+            self.seconds[at] = max(self.seconds.get(at, 0), now - began)
+            if line.startswith(_ENDS):
+                self._end(process)
+                return line
+            at, began = line, now
+
+    def _next(self) -> Version:
+        """One that the device hasn't run for long, so that it is sent anew."""
+        ready = [each for each in self.versions if each.digest != self.running.digest]
+        return self.rng.choice(ready[: len(ready) // 2])
+
+    def _note(self, version: Version) -> None:
+        if version in self.versions:
+            self.versions.remove(version)
+            self.versions.append(version)
+
+    def _missed(self, process: subprocess.Popen[str]) -> bool:
+        self._end(process)
+        self.running = ask(self.target, self.known)
+        self._note(self.running)
+        return False
+
+    def _strike(self, actor: str, process: subprocess.Popen[str]) -> None:
+        if actor == "client":
+            os.kill(process.pid, signal.SIGKILL)
+        elif actor == "link":
+            assert isinstance(self.target, Loopback)
+            self.target.link.cut()
+        else:
+            self.target.kill(self.rng)
+
+    def _judge(self, actor: str, step: str, pushed: Version, process: subprocess.Popen[str]) -> bool:
+        self._end(process)
+        before = self.running
+        began = time.monotonic()
+        try:
+            self.target.revive()
+            found = ask(self.target, self.known)
+            if found.digest not in (before.digest, pushed.digest):
+                raise AssertionError(f"it answers with {found.path.stem}, neither what ran before nor what was pushed")
+        except (AssertionError, OSError, subprocess.TimeoutExpired, ValueError) as error:
+            self.tally.fault(actor, step, str(error))
+            self.running = self.push(pushed)
+            return True
+        self.running = found
+        self._note(found)
+        said = "answered with what ran before" if found.digest == before.digest else "answered with what was pushed"
+        self.tally.add(actor, step, said, time.monotonic() - began)
+        return True
+
+    def _wait_for(self, lines: queue.Queue[str], step: str) -> str | None:
+        while True:
+            line = lines.get(timeout=PUSH_LIMIT)
+            if line == step:
+                return line
+            if line.startswith(_ENDS):
+                return None
+
+    def _end(self, process: subprocess.Popen[str]) -> None:
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _lines(process: subprocess.Popen[str]) -> queue.Queue[str]:
+    """Its lines as they come, and at its end one that says so."""
+    found: queue.Queue[str] = queue.Queue()
+    assert process.stdout is not None
+    stdout = process.stdout
+
+    def read() -> None:
+        with stdout:
+            for line in stdout:
+                found.put(line.rstrip("\n"))
+        found.put("failed: it ended")
+
+    threading.Thread(target=read, daemon=True).start()
+    return found
+
+
+def loopback(kills: int, cuts: int, seed: int, tally: Tally, folder: Path) -> None:
+    """Kill the client and the device's processes, and cut the link, of a device on this machine."""
+    rng = random.Random(seed)
+    folder.mkdir()
+    sshd = Sshd(folder)
+    try:
+        target = Loopback(sshd, "soak")
+        (old,) = versions(folder / "old", 1, hidden=128, min_runtime=(0, 0, 1))
+        soak = Soak(target, versions(folder, COUNT), rng, tally, [old])
+        for index, step in enumerate(_plan(kills, rng)):
+            actor = ("client", "device")[index % 2]
+            _try(lambda s=step, a=actor: soak.hit_runtime(a, old) if s == "runtime" else soak.hit(a, s))
+        size = soak.versions[0].size
+        for index, step in enumerate(_plan(cuts, rng)):
+            if index % 2 or step == "runtime":
+                _try(lambda: soak.cut_after(rng.randrange(size + HANDSHAKE)))
+            else:
+                _try(lambda s=step: soak.hit("link", s))
+    finally:
+        sshd.stop()
+
+
+def board(kills: int, seed: int, tally: Tally, folder: Path, installed: Path | None = None) -> None:
+    """Cut the power of the emulated machine."""
+    rng = random.Random(seed + 1)
+    with Machine(image(), folder / "machine") as machine:
+        machine.boot()
+        soak = Soak(Board(machine, seed), versions(folder, COUNT), rng, tally)
+        for step in _plan(kills, rng, without=("runtime",)):
+            _try(lambda s=step: soak.hit("machine", s))
+
+
+def _plan(count: int, rng: random.Random, without: Sequence[str] = ()) -> list[str]:
+    """Steps to aim at: each as often as the others, in any order."""
+    steps: list[str] = []
+    while len(steps) < count:
+        more = [step for step in STEPS if step not in without]
+        rng.shuffle(more)
+        steps += more
+    return steps[:count]
+
+
+def _try(hit: Callable[[], bool]) -> None:
+    """Until it hits: a push may be over before."""
+    for _ in range(TRIES):
+        if hit():
+            return
+
+
+def run(kills: int, machine_kills: int, cuts: int, seed: int, log: TextIO | None = None) -> Tally:
+    """All of it: `kills` in all, of which `machine_kills` cut the machine's power, and `cuts` of the link."""
+    tally = Tally(log)
+    with tempfile.TemporaryDirectory(prefix="seed-soak") as scratch:
+        if kills > machine_kills or cuts:
+            loopback(kills - machine_kills, cuts, seed, tally, Path(scratch, "loopback"))
+        if machine_kills:
+            board(machine_kills, seed, tally, Path(scratch, "board"))
+    return tally
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak.kills")
+    parser.add_argument("--kills", type=int, default=100, help="of the client, the device's processes and the machine")
+    parser.add_argument("--machine-kills", type=int, default=30, help="how many of them cut the machine's power")
+    parser.add_argument("--cuts", type=int, default=30, help="of the link")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--log", type=Path, help="where the lines and the table go as well")
+    options = parser.parse_args()
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(options.log.open("w")) if options.log else None
+        tally = run(options.kills, options.machine_kills, options.cuts, options.seed, log)
+        closing = f"{tally.table()}\nseed {options.seed}, {(time.monotonic() - began) / 60:.0f} min"
+        for file in filter(None, (sys.stdout, log)):
+            print(f"\n{closing}", file=file, flush=True)
+    return 1 if tally.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

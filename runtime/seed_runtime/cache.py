@@ -78,10 +78,15 @@ class ModelCache:
                 os.utime(folder)  # "used just now"; a read-only cache still serves
             yield folder
 
+    def remove(self, digest: str) -> None:
+        """Remove a model that no process holds; one that is held goes when the cache needs its room."""
+        if (self.root / digest).is_dir():
+            self._clear(self.root / digest, digest)
+
     def evict(self, room: int = 0) -> None:
         """Remove what killed processes left, then the least recently used models until `room` more bytes fit."""
         for part in self.root.glob("*.part"):
-            self._remove(part, part.stem)
+            self._clear(part, part.stem)
         # What other processes are making counts, but is theirs.
         total = room + sum(_size(part) for part in self.root.glob("*.part"))
         models = sorted((_used(path), path) for path in self.root.iterdir() if _MODEL.fullmatch(path.name))
@@ -90,7 +95,7 @@ class ModelCache:
         for _, path in models:
             if total <= self.limit:
                 return
-            if self._remove(path, path.name):
+            if self._clear(path, path.name):
                 total -= sizes[path]
 
     def _make(self, folder: Path, part: Path, header: Header, make: Callable[[Path], None]) -> None:
@@ -106,7 +111,7 @@ class ModelCache:
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
-    def _remove(self, path: Path, name: str) -> bool:
+    def _clear(self, path: Path, name: str) -> bool:
         """Remove a model that no process holds."""
         with _lock(self.root / f"{name}.lock") as lock:
             try:

@@ -104,6 +104,15 @@ class Golden:
         cursor.end()
         return cls(seed, inputs, outputs)
 
+    def shapes(self, specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
+        """Arrays of the inputs' shapes and types that take no memory. FormatError if they aren't as many as `specs`."""
+        if len(self.inputs) != len(specs):
+            raise FormatError("header, GOLDEN", f"it has {len(self.inputs)} inputs, the model {len(specs)}")
+        return {
+            spec.name: np.broadcast_to(np.empty((), recipe.dtype.storage), recipe.dims)
+            for spec, recipe in zip(specs, self.inputs, strict=True)
+        }
+
     def feeds(self, specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
         """The inputs by name. Each draws from a stream of its own."""
         if len(specs) != len(self.inputs):

@@ -118,6 +118,12 @@ class Seed:
         """What the model expects, before anything is assembled."""
         return tuple(spec_of(value) for value in self.skeleton().inputs)
 
+    def golden_shapes(self) -> Feeds | None:
+        """Stand-ins of the golden sample's inputs, for plans; None where the seed holds none."""
+        if self.header.golden is None:
+            return None
+        return golden.Golden.unpack(self.header.golden).shapes(self.inputs())
+
     def footprint(self) -> Footprint | None:
         """What sessions of this model need, as measured when it was exported."""
         if self.header.footprint is None:

@@ -236,14 +236,14 @@ def test_a_model_that_another_process_removes_meanwhile_is_no_fault(
     import shutil
 
     a, b = hold(root, "a"), hold(root, "b")
-    cache, remove = ModelCache(root, 0), ModelCache._remove
+    cache, remove = ModelCache(root, 0), ModelCache._clear
 
     def removed_by_another_one(self: ModelCache, path: Path, name: str) -> bool:
         shutil.rmtree(b, ignore_errors=True)
         shutil.rmtree(a, ignore_errors=True)
         return remove(self, path, name)
 
-    monkeypatch.setattr(ModelCache, "_remove", removed_by_another_one)
+    monkeypatch.setattr(ModelCache, "_clear", removed_by_another_one)
     cache.evict()
     assert models(root) == set()
 

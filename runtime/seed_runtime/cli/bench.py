@@ -11,7 +11,7 @@ from typing import Any, Final
 from seed_runtime.backends import Feeds
 from seed_runtime.budget import peak_rss
 from seed_runtime.cli.arguments import Job
-from seed_runtime.cli.common import cache_of, golden_shapes, opened, session_of
+from seed_runtime.cli.common import cache_of, opened, session_of
 from seed_runtime.cli.terminal import Terminal, heading, mib, print_json, table
 from seed_runtime.data import stored
 from seed_runtime.data.calls import bind
@@ -34,7 +34,7 @@ def bench(job: Job, terminal: Terminal) -> int:
             shapes: Feeds | None = calls.shapes()
             beside = calls.beside
         else:
-            shapes, beside = golden_shapes(seed, specs), 0
+            shapes, beside = seed.golden_shapes(), 0
             if shapes is None:
                 raise InputError(f"{seed.name} holds no golden sample; give an input: --bench --input x.npz")
         cache = stack.enter_context(cache_of(job, fresh=True))

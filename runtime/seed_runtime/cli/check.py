@@ -8,7 +8,7 @@ from typing import Any
 from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE
 from seed_runtime.budget import peak_rss
 from seed_runtime.cli.arguments import Job
-from seed_runtime.cli.common import cache_of, golden_shapes, opened, session_of
+from seed_runtime.cli.common import cache_of, opened, session_of
 from seed_runtime.cli.terminal import Terminal, mib, print_json, size_text
 from seed_runtime.errors import SeedError, UnsupportedError
 
@@ -47,7 +47,7 @@ def _verify(job: Job, terminal: Terminal, result: dict[str, Any]) -> None:
             "model_version": seed.header.model.version,
             "weights_digest": seed.header.weights_digest.hex(),
         }
-        shapes = golden_shapes(seed, seed.inputs())
+        shapes = seed.golden_shapes()
         if shapes is None:
             # Nothing to run: digests alone, which need no backend.
             seed.plan_assembly(job.max_memory)

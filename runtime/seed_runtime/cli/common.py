@@ -5,18 +5,15 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 import seed_runtime
-from seed_runtime.backends import Feeds, TensorSpec
+from seed_runtime.backends import Feeds
 from seed_runtime.cache import ModelCache, default_root
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.terminal import Terminal
-from seed_runtime.errors import FormatError, UsageError
-from seed_runtime.golden import Golden
+from seed_runtime.errors import UsageError
 from seed_runtime.seed import Seed, Session
 
 
@@ -68,19 +65,6 @@ def session_of(
         beside=beside,
         verify=verify,
     )
-
-
-def golden_shapes(seed: Seed, specs: Sequence[TensorSpec]) -> Feeds | None:
-    """Stand-ins of the golden sample's inputs, for plans; None where the seed holds none."""
-    if seed.header.golden is None:
-        return None
-    recipes = Golden.unpack(seed.header.golden).inputs
-    if len(recipes) != len(specs):
-        raise FormatError("header, GOLDEN", f"it has {len(recipes)} inputs, the model {len(specs)}")
-    return {
-        spec.name: np.broadcast_to(np.empty((), recipe.dtype.storage), recipe.dims)
-        for spec, recipe in zip(specs, recipes, strict=True)
-    }
 
 
 def _scratch() -> tempfile.TemporaryDirectory[str]:

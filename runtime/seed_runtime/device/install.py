@@ -17,7 +17,6 @@ from seed_runtime.device.model import Model
 from seed_runtime.errors import FormatError, TrustError, UnsupportedError
 
 if TYPE_CHECKING:
-    from seed_runtime.backends import Feeds
     from seed_runtime.format.header import Header
     from seed_runtime.seed import Seed
 
@@ -102,7 +101,7 @@ def _run(seed: Seed, max_memory: int | None, report: Report, seconds: dict[str, 
     start = time.perf_counter()
     with seed.session(
         max_memory=max_memory,
-        feeds=_golden_shapes(seed),
+        feeds=seed.golden_shapes(),
         backend=BACKEND,
         progress=lambda done, total: report("assemble", done, total),
         notice=lambda line: print(line, file=sys.stderr),
@@ -123,20 +122,3 @@ def _run(seed: Seed, max_memory: int | None, report: Report, seconds: dict[str, 
     found["backend"] = BACKEND
     if verdict.present:
         found |= {"golden": True, "golden_distance": verdict.worst}
-
-
-def _golden_shapes(seed: Seed) -> Feeds | None:
-    """Stand-ins of the golden sample's inputs, for the plan; None where the seed holds none."""
-    import numpy as np
-
-    from seed_runtime.golden import Golden
-
-    if seed.header.golden is None:
-        return None
-    recipes, specs = Golden.unpack(seed.header.golden).inputs, seed.inputs()
-    if len(recipes) != len(specs):
-        raise FormatError("header, GOLDEN", f"it has {len(recipes)} inputs, the model {len(specs)}")
-    return {
-        spec.name: np.broadcast_to(np.empty((), recipe.dtype.storage), recipe.dims)
-        for spec, recipe in zip(specs, recipes, strict=True)
-    }

@@ -95,8 +95,7 @@ class Store:
         # One that can't be removed now goes when the cache needs its room.
         with contextlib.suppress(OSError):
             for digest in gone:
-                if (cache.root / digest).is_dir():
-                    cache._remove(cache.root / digest, digest)
+                cache.remove(digest)
 
 
 def _changed(path: Path) -> float:

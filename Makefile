@@ -46,12 +46,12 @@ test: $(DONE)/test ## the default tests: quick, no network
 	@$(BIN)/python -m pytest $(PYTEST)
 
 .PHONY: test-slow
-test-slow: $(DONE)/test $(DONE)/torch ## the slow tests: PyTorch, the lean install, the package index
+test-slow: $(DONE)/test $(DONE)/torch ## the slow tests: PyTorch, the lean install, devices over SSH, arm64
 	@$(BIN)/python -m pytest -m slow -rs $(PYTEST)
 
 .PHONY: test-oldest
-test-oldest: $(OLDEST)/done ## the default tests on the oldest versions that pyproject.toml admits
-	@$(OLDEST)/bin/python -m pytest $(PYTEST)
+test-oldest: $(OLDEST)/done ## the default tests of what uses NumPy, ONNX Runtime and onnx, on the oldest versions admitted
+	@$(OLDEST)/bin/python -m pytest tests/runtime tests/exporter tests/golden tests/property $(PYTEST)
 
 .PHONY: test-arm64
 test-arm64: $(DONE)/test ## arm64 under emulation: userland, image, whole machine, with their figures (Debian, root)

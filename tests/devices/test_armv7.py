@@ -87,7 +87,7 @@ def test_a_32_bit_board_verifies_and_assembles_what_is_pushed(board: Device, see
     (pushed,) = deploy_json(board.config, "push", str(seed), board.alias)["hosts"]
     assert (pushed["state"], pushed["runtime_installed"]) == ("pushed", True)
     assert pushed["record"]["golden"] is None
-    assert "32-bit" in " ".join(pushed["notes"])
+    assert "verified and assembled" in " ".join(pushed["notes"])
     there(board, f"{CURRENT}/seed-run .local/share/seed/models/doorbell/current/model.seed --assemble out")
     here = seed_runtime.open(seed).assemble(tmp_path / "out")
     for name in (MODEL_FILE, WEIGHTS_FILE):

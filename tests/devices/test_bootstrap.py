@@ -1,4 +1,7 @@
-"""The runtime on a device: installed over a real sshd, updated, and never lost to a kill or a lie."""
+"""The runtime on a device: installed over a real sshd, updated, and never lost to a kill or a lie.
+
+Longer than 400 lines because every way in which one and the same installation can end needs the same device.
+"""
 
 from __future__ import annotations
 

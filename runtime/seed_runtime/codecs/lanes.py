@@ -30,8 +30,9 @@ def decoding_table(frequencies: U32) -> U32:
         frequencies: `(256,)`, by symbol byte, each below 4,096 so that it fits 12 bits, with the sum 4,096.
     """
     start = np.cumsum(frequencies, dtype=np.uint32) - frequencies
-    entry = np.repeat(frequencies << np.uint32(20) | np.arange(256, dtype=np.uint32), frequencies)
-    offset = np.arange(SLOTS, dtype=np.uint32) - np.repeat(start, frequencies)
+    counts = frequencies.astype(np.intp)  # 32-bit systems cast no unsigned counts
+    entry = np.repeat(frequencies << np.uint32(20) | np.arange(256, dtype=np.uint32), counts)
+    offset = np.arange(SLOTS, dtype=np.uint32) - np.repeat(start, counts)
     entry |= offset << np.uint32(8)
     return entry
 

@@ -197,7 +197,9 @@ class SymbolReader:
             size = (row_end - row) * (col_end - col)
             block = out[offset : offset + size].reshape(row_end - row, col_end - col)
             if self._rows is not None and col_end - col == matrix.col_class.size:
-                self._rows.take(matrix.row_class[row:row_end] >> np.uint32(PROBABILITY_BITS), 0, block, "clip")
+                # As indices: 32-bit systems cast no unsigned ones.
+                index_of = (matrix.row_class[row:row_end] >> np.uint32(PROBABILITY_BITS)).astype(np.intp)
+                self._rows.take(index_of, 0, block, "clip")
             else:
                 np.add(matrix.row_class[row:row_end, None], matrix.col_class[None, col:col_end], out=block)
             offset += size

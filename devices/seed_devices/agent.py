@@ -6,6 +6,7 @@ What the device answers is checked like any bytes from outside: lines have a lim
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from types import TracebackType
@@ -35,6 +36,8 @@ _COMMAND: Final = (
     f"echo {_NONE}; exec cat >/dev/null'"
 )
 _KILLED: Final = 137
+_PLACEHOLDER: Final = re.compile(r"(?<![\w-])HOST(?![\w-])")
+"""What the device writes for its own name as this host knows it."""
 
 
 class Agent:
@@ -124,7 +127,7 @@ class Agent:
         text = " ".join(str(answer.get("error", "it gives no reason")).split())
         raise RemoteError(
             code if isinstance(code, int) and 0 < code < 255 else 1,
-            f"{host}: {text.replace('HOST', host)}",
+            f"{host}: {_PLACEHOLDER.sub(lambda _: host, text)}",
             str(answer.get("kind", "")),
         )
 

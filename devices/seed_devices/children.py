@@ -89,6 +89,11 @@ def kill(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None
             os.killpg(process.pid, number)
 
 
+def begin() -> None:
+    """Let children be started again, after an `end_all` that another command called."""
+    _ending.clear()
+
+
 def ending() -> bool:
     """Whether `end_all` has been called."""
     return _ending.is_set()

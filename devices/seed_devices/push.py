@@ -55,6 +55,8 @@ class Pushed:
     """Bytes of the seed that were sent."""
     previous: str | None = None
     removed: list[str] = field(default_factory=list)
+    facts: dict[str, Any] | None = None
+    """What the device told of itself, where it was asked."""
     record: dict[str, Any] | None = None
     runtime: str | None = None
     runtime_installed: bool = False
@@ -132,7 +134,7 @@ class _Push:
     def _prepare(self, agent: Agent, model: Mapping[str, Any]) -> Agent:
         """All checks, and the runtime; returns the agent to go on with."""
         with self._step("probe"):
-            facts = facts_of(self._connection, agent)
+            facts = self._done.facts = facts_of(self._connection, agent)
         with self._step("check"):
             due = agent.runtime is None or bootstrap.version(agent.runtime) < self._seed.model.min_runtime
             with self._named():

@@ -9,12 +9,10 @@ Nothing is ever asked on the terminal. A link that died is noticed after LINK_DE
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final
 
-from seed_devices import children, reasons, sftp
+from seed_devices import children, private, reasons, sftp
 from seed_devices.children import Tail, end
 from seed_devices.errors import RemoteError, UnreachableError
 from seed_runtime.errors import SeedError, UsageError
@@ -37,8 +35,6 @@ OUTPUT_MAX: Final = 16 << 20
 """Bytes that a command's output may have."""
 _NOISE_MAX: Final = 64 << 10
 """Bytes that a device's shell may print before the first line that was waited for."""
-_SOCKET_MAX: Final = 86
-"""Bytes of the socket's path. The kernel takes 107, and ssh makes it under a name that is 17 longer."""
 _CLOSE_S: Final = 0.5
 
 _READY = "seed-ready"
@@ -356,7 +352,7 @@ class Connection:
 
     def _private(self) -> Path:
         if self._folder is None:
-            self._folder = _private_folder()
+            self._folder = private.folder()
         return self._folder
 
 
@@ -384,13 +380,6 @@ def _feed(pipe: IO[bytes] | None, data: bytes) -> None:
         with contextlib.suppress(OSError, ValueError):
             pipe.write(data)
             pipe.close()
-
-
-def _private_folder() -> Path:
-    for base in (os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"):
-        if base and os.access(base, os.W_OK) and len(os.fsencode(base)) + len("/seed-12345678/s") <= _SOCKET_MAX:
-            return Path(tempfile.mkdtemp(prefix="seed-", dir=base))
-    raise UsageError("no folder for ssh's socket; let TMPDIR name one that can be written to and has a short path")
 
 
 def _short(command: str) -> str:

@@ -114,6 +114,15 @@ def test_what_cant_be_undone_needs_a_name(device: Device) -> None:
     assert (device.model(EXAMPLE_NAME) / "current" / "model.seed").exists()
 
 
+@pytest.mark.slow
+def test_a_dry_run_tells_what_the_device_is_and_what_would_be_done(device: Device) -> None:
+    done = deploy(device.config, "push", EXAMPLE, device.alias, "--dry-run")
+    assert done.returncode == 0
+    first, second = done.stdout.decode().splitlines()[:2]
+    assert first.endswith(": it would send 630 bytes and switch; nothing was written")
+    assert re.match(r"  device: .*Python 3\..*, NumPy .*, ONNX Runtime .* of memory, .* free on its disk", second)
+
+
 # How it fails
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
-from seed_devices import reasons, ssh
+from seed_devices import private, reasons, ssh
 from seed_devices.errors import AuthenticationError, HostKeyError, RemoteError, UnreachableError
 from seed_devices.ssh import Connection
 from seed_runtime.errors import UsageError
@@ -88,6 +90,24 @@ def test_nothing_is_left_behind_by_a_connection(device: Device) -> None:
     assert not folder.exists()
     assert lead is not None
     assert lead.poll() is not None
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "")
+    monkeypatch.setattr(tempfile, "tempdir", base := tempfile.mkdtemp(dir="/tmp"))
+    left, others = Path(base) / f"seed-{ended.pid}-abcdefgh", Path(base) / f"seed-{os.getppid()}-abcdefgh"
+    for folder in (left, others):
+        folder.mkdir()
+    (left / "file").symlink_to(tmp_path)
+    for folder in (left, others):
+        os.utime(folder, (0, 0))
+    made = private.folder()
+    assert sorted(Path(base).iterdir()) == sorted([made, others])
+    assert tmp_path.is_dir()
+    assert made.stat().st_mode & 0o777 == 0o700
+    shutil.rmtree(base)
 
 
 def test_noise_of_the_devices_shell_is_skipped(sshd: Sshd) -> None:

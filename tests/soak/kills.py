@@ -29,6 +29,7 @@ from typing import TextIO
 from tests.devices.sshd import Sshd
 from tests.interop.machine import Machine
 from tests.interop.machine_image import image
+from tests.interop.machines import copied
 from tests.soak.seeds import Version, versions
 from tests.soak.targets import Board, Loopback, Target, ask, start_push
 
@@ -262,9 +263,12 @@ def loopback(kills: int, cuts: int, seed: int, tally: Tally, folder: Path) -> No
 
 
 def board(kills: int, seed: int, tally: Tally, folder: Path, installed: Path | None = None) -> None:
-    """Cut the power of the emulated machine."""
+    """Cut the power of the emulated machine, a fresh one, or one that has the runtime: a state folder."""
     rng = random.Random(seed + 1)
-    with Machine(image(), folder / "machine") as machine:
+    state = folder / "machine"
+    if installed is not None:
+        copied(installed, state)
+    with Machine(image(), state) as machine:
         machine.boot()
         soak = Soak(Board(machine, seed), versions(folder, COUNT), rng, tally)
         for step in _plan(kills, rng, without=("runtime",)):
@@ -288,14 +292,16 @@ def _try(hit: Callable[[], bool]) -> None:
             return
 
 
-def run(kills: int, machine_kills: int, cuts: int, seed: int, log: TextIO | None = None) -> Tally:
+def run(
+    kills: int, machine_kills: int, cuts: int, seed: int, log: TextIO | None = None, installed: Path | None = None
+) -> Tally:
     """All of it: `kills` in all, of which `machine_kills` cut the machine's power, and `cuts` of the link."""
     tally = Tally(log)
     with tempfile.TemporaryDirectory(prefix="seed-soak") as scratch:
         if kills > machine_kills or cuts:
             loopback(kills - machine_kills, cuts, seed, tally, Path(scratch, "loopback"))
         if machine_kills:
-            board(machine_kills, seed, tally, Path(scratch, "board"))
+            board(machine_kills, seed, tally, Path(scratch, "board"), installed)
     return tally
 
 
@@ -306,11 +312,12 @@ def main() -> int:
     parser.add_argument("--cuts", type=int, default=30, help="of the link")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--log", type=Path, help="where the lines and the table go as well")
+    parser.add_argument("--installed", type=Path, help="a machine's state with the runtime, to begin with a copy of it")
     options = parser.parse_args()
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(options.log.open("w")) if options.log else None
-        tally = run(options.kills, options.machine_kills, options.cuts, options.seed, log)
+        tally = run(options.kills, options.machine_kills, options.cuts, options.seed, log, options.installed)
         closing = f"{tally.table()}\nseed {options.seed}, {(time.monotonic() - began) / 60:.0f} min"
         for file in filter(None, (sys.stdout, log)):
             print(f"\n{closing}", file=file, flush=True)

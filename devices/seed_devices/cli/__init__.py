@@ -43,6 +43,7 @@ def _code(words: list[str]) -> int:
     from seed_devices import children
     from seed_devices.cli.commands import group
 
+    children.begin()
     try:
         returned = group.main(words, prog_name="seed-deploy", standalone_mode=False)
         sys.stdout.flush()
@@ -59,7 +60,6 @@ def _code(words: list[str]) -> int:
         children.end_all()
         return _say("interrupted; the devices run what they ran before, and the same command goes on from here", 130)
     except Exception as error:
-        children.end_all()
         if os.environ.get("SEED_DEBUG"):
             traceback.print_exc()
         return _say(*explain(error))

@@ -91,6 +91,8 @@ def _print(outcomes: list[Outcome[Pushed]]) -> None:
     if len(outcomes) == 1:
         if outcomes[0].value is not None:
             print(f"{outcomes[0].target}: {_words(outcomes[0])}")
+            if outcomes[0].value.facts and outcomes[0].value.state.startswith("would"):
+                print(f"  device: {_device(outcomes[0].value.facts)}")
             for note in outcomes[0].value.notes:
                 print(f"  note: {note}")
         return
@@ -108,7 +110,10 @@ def _print(outcomes: list[Outcome[Pushed]]) -> None:
                 "" if value else show.reason(outcome),
             ]
         )
+    notes = [f"{outcome.target}: note: {note}" for outcome in outcomes if outcome.value for note in outcome.value.notes]
     show.print_rows(["host", "name", "result", "digest", "sent", "time", ""], rows, right=[4, 5])
+    if notes:
+        print("\n".join(notes))
 
 
 def _words(outcome: Outcome[Pushed]) -> str:
@@ -133,3 +138,13 @@ def _words(outcome: Outcome[Pushed]) -> str:
     if value.service:
         parts.append(f"serves on {value.service.get('address', 'its socket')}")
     return f"{value.name} {short} runs ({', '.join(parts)}, {outcome.seconds:.1f} s)"
+
+
+def _device(facts: dict[str, Any]) -> str:
+    """What it is and has, in one line."""
+    parts = [facts.get("model"), facts.get("machine"), facts.get("os"), f"Python {facts.get('python')}"]
+    names = {"numpy": "NumPy", "onnxruntime": "ONNX Runtime", "litert": "LiteRT"}
+    parts += [f"{name} {facts[key]}" for key, name in names.items() if facts.get(key)]
+    sizes = {"ram": "of memory", "ram_available": "of it free", "disk_free": "free on its disk"}
+    parts += [f"{size_text(facts[key])} {what}" for key, what in sizes.items() if isinstance(facts.get(key), int)]
+    return ", ".join(str(part) for part in parts if part)

@@ -32,7 +32,7 @@ _HELLO: Final = b'{"agent"'
 # tells when the agent was killed, and ssh by itself would only say that the session ended.
 _COMMAND: Final = (
     f"exec sh -c '{STORE}p=$s/runtime/current/bin/python; "
-    f'if [ -x "$p" ]; then "$p" -m seed_runtime.device agent; exit $?; fi; '
+    f'if [ -x "$p" ]; then "$p" -P -m seed_runtime.device agent; exit $?; fi; '
     f"echo {_NONE}; exec cat >/dev/null'"
 )
 _KILLED: Final = 137

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.conftest import ROOT
@@ -53,12 +55,30 @@ class Engine:
 
     def run(self, image: str, words: Sequence[str], *options: str) -> subprocess.CompletedProcess[str]:
         """Run it without network. What it returns may be anything."""
-        command = ["podman", *self._options, "run", "--rm", "--runtime", "runc", "--network", "none", "--pull", "never"]
-        command += ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"]
-        command += ["-v", f"{self._cpuinfo}:/proc/cpuinfo:ro", *options, image, *words]
+        command = self._run(image, words, *options)
         return subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False
         )
+
+    @contextlib.contextmanager
+    def started(self, image: str, words: Sequence[str], *options: str) -> Iterator[str]:
+        """Run it in the background; yields its name."""
+        name = call(self._run(image, words, "--detach", *options)).strip()
+        try:
+            yield name
+        finally:
+            call(["podman", *self._options, "rm", "--force", "--time", "2", name])
+
+    def healthy(self, name: str) -> bool:
+        """Whether its healthcheck passes, after a second to get further."""
+        time.sleep(1)
+        command = ["podman", *self._options, "healthcheck", "run", name]
+        return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+
+    def _run(self, image: str, words: Sequence[str], *options: str) -> list[str]:
+        command = ["podman", *self._options, "run", "--rm", "--runtime", "runc", "--network", "none", "--pull", "never"]
+        command += ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"]
+        return [*command, "-v", f"{self._cpuinfo}:/proc/cpuinfo:ro", *options, image, *words]
 
     def remove(self, *images: str) -> None:
         call(["podman", *self._options, "rmi", "--force", *images])

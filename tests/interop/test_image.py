@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.network]
 SIZE_MAX = 250_000_000  # [B] unpacked
 IMAGE, AGAIN = "localhost/seed-run", "localhost/seed-run-again"
 MEMORY = "128m"
+HEALTH_TRIES = 60
 ABSENT = ("sh", "bash", "cc", "gcc", "g++", "make", "ld", "pip", "apt-get", "sshd")
 
 
@@ -34,14 +36,17 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
-def digest(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
+def sources(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy what the image is built from, with wheels: the build has no index."""
+    with turn():
+        wheels = wheelhouse(extra=("hatchling",))
+    return context(tmp_path_factory.mktemp("image") / "context", wheels)
+
+
+@pytest.fixture(scope="module")
+def digest(engine: Engine, sources: Path) -> str:
     """Build the image. Returns its digest."""
-    return _build(engine, tmp_path_factory.mktemp("image"), IMAGE)
-
-
-def _build(engine: Engine, folder: Path, image: str) -> str:
-    wheels = wheelhouse(extra=("hatchling",))
-    return engine.build(context(folder / "context", wheels), image, "--timestamp", "0")
+    return engine.build(sources, IMAGE, "--timestamp", "0")
 
 
 @pytest.mark.usefixtures("digest")
@@ -61,8 +66,21 @@ def test_it_is_for_arm64_and_holds_no_shell_no_compiler_no_pip_and_no_sshd(engin
     assert found.stdout.split() == ["aarch64"], found
 
 
-def test_two_builds_have_one_digest(engine: Engine, digest: str, tmp_path: Path) -> None:
-    assert _build(engine, tmp_path, AGAIN) == digest
+def test_two_builds_have_one_digest(engine: Engine, sources: Path, digest: str, tmp_path: Path) -> None:
+    # The same bytes at other times, as another clone has them.
+    again = shutil.copytree(sources, tmp_path / "again", copy_function=shutil.copy)
+    assert engine.build(again, AGAIN, "--timestamp", "0") == digest
+    engine.remove(AGAIN)
+
+
+@pytest.mark.usefixtures("digest")
+def test_its_healthcheck_passes_once_a_seed_is_served(engine: Engine, rng: np.random.Generator, tmp_path: Path) -> None:
+    quick_export(layers(rng, 16, 8), tmp_path / "model.seed")
+    tmp_path.chmod(0o755)
+    with engine.started(
+        IMAGE, ["/data/model.seed", "--serve", ":8080"], "--read-only", "-v", f"{tmp_path}:/data:ro"
+    ) as name:
+        assert any(engine.healthy(name) for _ in range(HEALTH_TRIES))
 
 
 @pytest.mark.usefixtures("digest")

@@ -55,7 +55,7 @@ test-oldest: $(OLDEST)/done ## the default tests of what uses NumPy, ONNX Runtim
 
 .PHONY: test-arm64
 test-arm64: $(DONE)/test ## arm64 under emulation: userland, image, whole machine, with their figures (Debian, root)
-	@$(BIN)/python -m pytest -m "slow or not slow" -rs -s tests/interop $(PYTEST)
+	@$(BIN)/python -m pytest -m "slow or not slow" -o faulthandler_timeout=0 -rs -s tests/interop $(PYTEST)
 
 .PHONY: image
 IMAGE := seed-run

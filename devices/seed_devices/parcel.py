@@ -5,7 +5,8 @@ Nothing of its weights is held in memory; the file is read in pieces by whoever 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,7 @@ from seed_runtime.format.header import Model
 
 PYTHON_BYTES: Final = 24 << 20
 """What Python with NumPy takes at least, before a seed is looked at: 25 MB where measured."""
+BLOCK_MAX: Final = 1 << 20
 ROOM: Final = 1 << 20
 """What a push needs beside the seed: records, folders, journals [B]."""
 
@@ -50,6 +52,21 @@ class Parcel:
                 return name
         check_name(self.model.model_id or self.path.stem, "the seed's own name (give another one, HOST:NAME)")
         raise AssertionError
+
+    def known(self, start: int, digests: Sequence[object], size: int) -> int:
+        """Bytes from `start` on that are as on the device: whole blocks of `size`, to the first that differs.
+
+        `digests` are SHA-256 in hexadecimal, as the device tells them.
+        """
+        same = 0
+        with self.path.open("rb") as file:
+            file.seek(start)
+            for digest in digests:
+                block = file.read(size)
+                if len(block) < size or hashlib.sha256(block).hexdigest() != digest:
+                    break
+                same += size
+        return same
 
     @property
     def title(self) -> str:

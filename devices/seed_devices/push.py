@@ -212,6 +212,10 @@ class _Push:
             return str(state)
         if not isinstance(have, int) or not 0 <= have <= seed.file_size or not isinstance(path, str):
             raise RemoteError(1, f"{self._host}: its agent says that it has {have!r} bytes; see: seed-deploy doctor")
+        tail, block = answer.get("tail"), answer.get("block")
+        if tail and isinstance(tail, list) and isinstance(block, int) and 0 < block <= parcel.BLOCK_MAX:
+            have += seed.known(have, tail, block)
+            agent.call("resume", have=have)
         if have < seed.file_size:
             show = self._part("transfer")
             try:

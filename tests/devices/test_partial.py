@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 from itertools import accumulate
@@ -11,7 +12,7 @@ import pytest
 
 import seed_runtime
 from seed_runtime.device import partial
-from seed_runtime.errors import FormatError
+from seed_runtime.errors import FormatError, UsageError
 from seed_runtime.format.reader import PREAMBLE_BYTES
 from tests.attacks.forge import forge
 from tests.devices.device_agent import digest_of, seed
@@ -67,7 +68,7 @@ def test_what_a_power_cut_left_behind_the_good_part_is_cut_off(part: Path, tmp_p
         if SEED[place] == tail[0]:
             continue
         part.write_bytes(SEED[:place] + tail)
-        assert partial.trim(part, digest_of(SEED)).have == max(end for end in known if end <= place)
+        assert partial.trim(part, digest_of(SEED))[0].have == max(end for end in known if end <= place)
         assert SEED.startswith(part.read_bytes())
 
 
@@ -75,14 +76,14 @@ def test_bytes_behind_the_end_are_cut_off(part: Path) -> None:
     part.write_bytes(SEED + b"more")
     assert not partial.is_whole(part, digest_of(SEED))
     assert not partial.looks_whole(part, digest_of(SEED))
-    assert partial.trim(part, digest_of(SEED)).whole
+    assert partial.trim(part, digest_of(SEED))[0].whole
     assert part.read_bytes() == SEED
 
 
 def test_another_seed_counts_for_nothing(part: Path) -> None:
     part.write_bytes(seed())
     assert not partial.looks_whole(part, digest_of(SEED))
-    assert partial.trim(part, digest_of(SEED)) == partial.Front(0)
+    assert partial.trim(part, digest_of(SEED))[0] == partial.Front(0)
     assert part.read_bytes() == b""
 
 
@@ -119,3 +120,18 @@ def test_progress_ends_with_the_whole_size(part: Path) -> None:
     partial.check(part, digest_of(SEED), lambda done, total: told.append((done, total)))
     assert told == sorted(told)
     assert told[-1] == (len(SEED), len(SEED))
+
+
+def test_what_no_digest_confirms_yet_is_told_in_blocks(tmp_path: Path) -> None:
+    part = tmp_path / f"{'0' * 64}.part"
+    data = bytes(range(256)) * 2048
+    part.write_bytes(data + b"rest")
+    front, tail = partial.trim(part, "0" * 64)
+    block = partial.BLOCK
+    assert (front, len(tail)) == (partial.Front(0), len(data) // block)
+    assert tail == [hashlib.sha256(data[at : at + block]).hexdigest() for at in range(0, len(data), block)]
+    assert part.stat().st_size == len(data)
+    partial.cut(part, block)
+    assert part.read_bytes() == data[:block]
+    with pytest.raises(UsageError, match="at most that"):
+        partial.cut(part, block + 1)

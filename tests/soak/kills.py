@@ -36,8 +36,6 @@ from tests.soak.targets import Board, Loopback, Target, ask, start_push
 STEPS = ("connect", "probe", "check", "runtime", "transfer", "begin", "receive", "install", "verify", "assemble",
          "golden", "place", "switch", "prune")  # fmt: skip
 """The host's names, and the device's within its steps."""
-LEAST = 5
-"""How often each name is to come up in 100 kills."""
 PUSH_LIMIT = 900  # [s]
 COUNT = 6
 """Versions that are pushed in turn."""
@@ -66,14 +64,17 @@ class Tally:
         self.wrong.append(f"{actor} at {step}: {error}")
         self._write(f"FAULT {self.wrong[-1]}")
 
-    def kills(self, step: str) -> int:
-        return sum(hits[step] for actor, hits in self.hits.items() if actor != "link")
+    def kills(self) -> Counter[str]:
+        """How often each step was hit by a kill."""
+        return sum((hits for actor, hits in self.hits.items() if actor != "link"), Counter())
 
     def table(self) -> str:
         actors = [actor for actor in ("client", "device", "machine", "link") if actor in self.hits]
         lines = [f"{'step':10}" + "".join(f"{actor:>9}" for actor in actors)]
         lines += [f"{step:10}" + "".join(f"{self.hits[actor][step]:9}" for actor in actors) for step in STEPS]
         lines.append(f"{'all':10}" + "".join(f"{self.hits[actor].total():9}" for actor in actors))
+        rarest = min(self.kills()[step] for step in STEPS)
+        lines += [f"kills of the step that was hit least: {rarest}"]
         lines += [f"{said}: {count}" for said, count in sorted(self.answers.items())]
         return "\n".join([*lines, f"no answer or a wrong one: {len(self.wrong)}"])
 
@@ -249,14 +250,15 @@ def loopback(kills: int, cuts: int, seed: int, tally: Tally, folder: Path) -> No
         target = Loopback(sshd, "soak")
         (old,) = versions(folder / "old", 1, hidden=128, min_runtime=(0, 0, 1))
         soak = Soak(target, versions(folder, COUNT), rng, tally, [old])
-        for index, step in enumerate(_plan(kills, rng)):
-            actor = ("client", "device")[index % 2]
+        for index in range(kills):
+            actor, step = ("client", "device")[index % 2], _aim(tally.kills(), rng)
             _try(lambda s=step, a=actor: soak.hit_runtime(a, old) if s == "runtime" else soak.hit(a, s))
         size = soak.versions[0].size
-        for index, step in enumerate(_plan(cuts, rng)):
-            if index % 2 or step == "runtime":
+        for index in range(cuts):
+            if index % 2:
                 _try(lambda: soak.cut_after(rng.randrange(size + HANDSHAKE)))
             else:
+                step = _aim(tally.hits.get("link", Counter()), rng, without=("runtime",))
                 _try(lambda s=step: soak.hit("link", s))
     finally:
         sshd.stop()
@@ -271,18 +273,16 @@ def board(kills: int, seed: int, tally: Tally, folder: Path, installed: Path | N
     with Machine(image(), state) as machine:
         machine.boot()
         soak = Soak(Board(machine, seed), versions(folder, COUNT), rng, tally)
-        for step in _plan(kills, rng, without=("runtime",)):
+        for _ in range(kills):
+            step = _aim(tally.kills(), rng, without=("runtime",))
             _try(lambda s=step: soak.hit("machine", s))
 
 
-def _plan(count: int, rng: random.Random, without: Sequence[str] = ()) -> list[str]:
-    """Steps to aim at: each as often as the others, in any order."""
-    steps: list[str] = []
-    while len(steps) < count:
-        more = [step for step in STEPS if step not in without]
-        rng.shuffle(more)
-        steps += more
-    return steps[:count]
+def _aim(hits: Counter[str], rng: random.Random, without: Sequence[str] = ()) -> str:
+    """A step that was hit least so far: a strike may come late and hit a later one than it was aimed at."""
+    steps = [step for step in STEPS if step not in without]
+    least = min(hits[step] for step in steps)
+    return rng.choice([step for step in steps if hits[step] == least])
 
 
 def _try(hit: Callable[[], bool]) -> None:
@@ -298,10 +298,10 @@ def run(
     """All of it: `kills` in all, of which `machine_kills` cut the machine's power, and `cuts` of the link."""
     tally = Tally(log)
     with tempfile.TemporaryDirectory(prefix="seed-soak") as scratch:
-        if kills > machine_kills or cuts:
-            loopback(kills - machine_kills, cuts, seed, tally, Path(scratch, "loopback"))
         if machine_kills:
             board(machine_kills, seed, tally, Path(scratch, "board"), installed)
+        if kills > machine_kills or cuts:
+            loopback(kills - machine_kills, cuts, seed, tally, Path(scratch, "loopback"))
     return tally
 
 

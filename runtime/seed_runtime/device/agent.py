@@ -43,6 +43,8 @@ class Agent:
         """Name and digest of the push whose locks are held."""
         self._moved: tuple[int, float] = (0, 0.0)
         """Size of the partial file when it last grew, and when that was."""
+        self._sure = 0
+        """Bytes of the partial file that the seed's digests have confirmed."""
         self._wanted: int | None = None
         self._passed: set[str] = set()
         """Versions that this process has checked in full."""
@@ -111,6 +113,7 @@ class Agent:
             held.enter_context(model.locked(wait_s))
             self._store.tidy(digest)
             state, have = "partial", 0
+            tail: list[str] = []
             # What is damaged is sent again, and replaced.
             if model.has(digest) and partial.is_whole(model.seed(digest), digest):
                 self._passed.add(digest)
@@ -119,7 +122,7 @@ class Agent:
             else:
                 descriptor = take(part, wait_s, "this seed is being pushed under another name; wait, or run this again")
                 held.callback(_let_go, part, descriptor)
-                front = partial.trim(part, digest, lambda done, total: report("begin", done, total))
+                front, tail = partial.trim(part, digest, lambda done, total: report("begin", done, total))
                 if front.file_size not in (None, file_size):
                     raise UsageError(f"file_size is {file_size}, and its header says {front.file_size}; send that")
                 have = front.have
@@ -130,7 +133,16 @@ class Agent:
         self._begun, self._moved, self._wanted = (name, digest), (have, time.monotonic()), model.wanted()
         if state == "partial":
             report("receive", have, file_size)
-        return {"state": state, "have": have, "path": str(part)}
+        self._sure = have
+        return {"state": state, "have": have, "path": str(part), "tail": tail, "block": partial.BLOCK}
+
+    def resume(self, have: int) -> dict[str, Any]:
+        """Go on behind `have` bytes: those that begin confirmed, and blocks behind them that the client knows."""
+        if self._begun is None or have < self._sure:
+            raise UsageError(f"have is {have} and {self._sure} bytes are known to be right; begin first")
+        partial.cut(self._store.part(self._begun[1]), have)
+        self._moved = (have, time.monotonic())
+        return {"have": have}
 
     def install(self, name: str, digest: str, max_memory: int | None) -> dict[str, Any]:
         if self._begun != (name, digest) or not self._store.part(digest).is_file():

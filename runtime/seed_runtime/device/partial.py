@@ -1,8 +1,9 @@
 """Finds out how much of a seed is there and right, and cuts off what isn't.
 
 A transfer that was cut leaves the front of a seed; a power cut can leave zeros or old blocks behind it. What counts is
-what the seed's own digests confirm, part by part and chunk by chunk, so a resumed transfer sends at most one chunk
-twice. At most one chunk or part is held in memory at a time.
+what the seed's own digests confirm, part by part and chunk by chunk. The rest of a chunk that was cut, up to
+CHUNK_CODED_MAX, is told in blocks, for whoever has the whole seed to compare. At most one chunk or part is held in
+memory at a time.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-from seed_runtime.errors import FormatError
-from seed_runtime.limits import FILE_MAX, HEADER_MAX
+from seed_runtime.errors import FormatError, UsageError
+from seed_runtime.limits import CHUNK_CODED_MAX, FILE_MAX, HEADER_MAX
 
 _PREAMBLE: Final = struct.Struct("<8sHHIQ32s")
 """SPEC.md, "Preamble": magic, version, flags, header size, file size, digest. Here, since the reader brings NumPy."""
 _DIGEST_AT: Final = 24
+BLOCK: Final = 1 << 18
+"""Bytes of a block of what no digest of the seed confirms yet: what a cut costs at most, twice."""
+_BLOCKS_MAX: Final = CHUNK_CODED_MAX // BLOCK
 
 OnBytes = Callable[[int, int], None]
 """Called with the bytes found right so far, and all of them."""
@@ -61,14 +65,30 @@ def is_whole(path: Path, digest: str) -> bool:
     return front.whole and size == front.file_size
 
 
-def trim(path: Path, digest: str, progress: OnBytes | None = None) -> Front:
-    """Cut the file behind the last byte that is right, on the disk as well."""
+def trim(path: Path, digest: str, progress: OnBytes | None = None) -> tuple[Front, list[str]]:
+    """Cut the file behind the last whole block, on the disk as well.
+
+    Returns what is confirmed, and SHA-256 of each block behind it in hexadecimal.
+    """
     with open_file(path, "r+b") as file:
         front = _check(file, path.name, digest, progress)
-        if os.fstat(file.fileno()).st_size != front.have:
-            file.truncate(front.have)
+        file.seek(front.have)
+        tail: list[str] = []
+        while len(tail) < _BLOCKS_MAX and len(block := file.read(BLOCK)) == BLOCK:
+            tail.append(hashlib.sha256(block).hexdigest())
+    cut(path, front.have + BLOCK * len(tail))
+    return front, tail
+
+
+def cut(path: Path, size: int) -> None:
+    """Cut the file to `size` bytes, on the disk as well. UsageError where it has fewer."""
+    with open_file(path, "r+b") as file:
+        have = os.fstat(file.fileno()).st_size
+        if have < size:
+            raise UsageError(f"{path.name} has {have} bytes; have can be at most that")
+        if have != size:
+            file.truncate(size)
             os.fsync(file.fileno())
-    return front
 
 
 def looks_whole(path: Path, digest: str) -> bool:

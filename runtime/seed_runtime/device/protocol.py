@@ -105,6 +105,7 @@ OPERATIONS: Final[Mapping[str, Mapping[str, Field]]] = {
         "weights_bytes": Field(int, 0, most=WEIGHTS_MAX),
         "wait_s": Field(float, 0, most=WAIT_MAX),
     },
+    "resume": {"have": Field(int, most=FILE_MAX)},
     "install": {"name": _name(), "digest": _DIGEST, "max_memory": _MEMORY},
     "switch": {"name": _name(), "digest": _DIGEST, "keep": Field(int, 3, most=KEEP_MAX, least=1)},
     "rollback": {"name": _name(), "to": _SOME_DIGEST},

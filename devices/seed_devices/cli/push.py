@@ -43,7 +43,7 @@ hosts.toml lists devices:
 @click.option("--max-rate", type=options.Size(), help="Largest rate of the transfer per second, such as 200KB.")
 @click.option("--max-memory", type=options.Size(), help="Memory that the device may use to assemble and run it.")
 @click.option(
-    "--keep", type=click.IntRange(1, 1000), default=3, show_default=True, metavar="N",
+    "--keep", type=click.IntRange(1, 64), default=3, show_default=True, metavar="N",
     help="Versions to keep there; the running one and the one before it are always kept.",
 )  # fmt: skip
 @click.option("--service", is_flag=True, help="Serve it there, as a systemd user unit.")

@@ -31,7 +31,7 @@ PROTOCOL: Final = 1
 LINE_MAX: Final = 1 << 20
 WAIT_MAX: Final = 600
 """Seconds that a request may wait for another push to end."""
-KEEP_MAX: Final = 1000
+KEEP_MAX: Final = 64
 LINES_MAX: Final = 1000
 MEMORY_MAX: Final = 1 << 50
 STEPS: Final = ("begin", "receive", "verify", "assemble", "golden", "place", "switch", "prune")

@@ -47,7 +47,7 @@ test: $(DONE)/test ## the default tests: quick, no network
 
 .PHONY: test-slow
 test-slow: $(DONE)/test $(DONE)/torch ## the slow tests: PyTorch, the lean install, devices over SSH, arm64
-	@$(BIN)/python -m pytest -m slow -rs $(PYTEST)
+	@$(BIN)/python -m pytest -m slow -rs -o faulthandler_timeout=0 $(PYTEST)
 
 .PHONY: test-oldest
 test-oldest: $(OLDEST)/done ## the default tests of what uses NumPy, ONNX Runtime and onnx, on the oldest versions admitted

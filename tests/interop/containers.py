@@ -46,7 +46,7 @@ class Engine:
     def build(self, context: Path, image: str, *options: str) -> str:
         """Build `context` from its Dockerfile.arm64, from nothing that an earlier build left. Returns its digest."""
         command = ["buildah", *self._options, "build", "--isolation", "chroot", "--platform", "linux/arm64"]
-        command += ["--pull=never", "--no-cache", "--format", "docker", "--build-arg", f"BASE={BASE}", *options]
+        command += ["--pull=never", "--no-cache", "--build-arg", f"BASE={BASE}", *options]
         call([*command, "-f", str(context / "Dockerfile.arm64"), "-t", image, str(context)], timeout=900)
         return self.inspect(image, "{{.Digest}}")
 

@@ -37,7 +37,7 @@ LIMITS = {
     "basicpitch": 8,
     "pprec": 150,
     "ppdet": 20,
-    "efflite0": 60,
+    "efflite0": 552,
     "minilm6": 250,
     "smollm2": 4,
 }

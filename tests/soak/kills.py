@@ -39,7 +39,7 @@ STEPS = ("connect", "probe", "check", "runtime", "transfer", "begin", "receive",
 PUSH_LIMIT = 900  # [s]
 COUNT = 6
 """Versions that are pushed in turn."""
-TRIES = 4
+TRIES = 8
 HANDSHAKE = 6000  # [B] that ssh sends before the first of a push, about
 UNREACHABLE = 20  # exit code
 _ENDS = ("done", "failed")
@@ -250,16 +250,19 @@ def loopback(kills: int, cuts: int, seed: int, tally: Tally, folder: Path) -> No
         target = Loopback(sshd, "soak")
         (old,) = versions(folder / "old", 1, hidden=128, min_runtime=(0, 0, 1))
         soak = Soak(target, versions(folder, COUNT), rng, tally, [old])
+
+        def kill(actor: str) -> bool:
+            step = _aim(tally.kills(), rng)
+            return soak.hit_runtime(actor, old) if step == "runtime" else soak.hit(actor, step)
+
         for index in range(kills):
-            actor, step = ("client", "device")[index % 2], _aim(tally.kills(), rng)
-            _try(lambda s=step, a=actor: soak.hit_runtime(a, old) if s == "runtime" else soak.hit(a, s))
+            _try(lambda actor=("client", "device")[index % 2]: kill(actor))
         size = soak.versions[0].size
         for index in range(cuts):
             if index % 2:
                 _try(lambda: soak.cut_after(rng.randrange(size + HANDSHAKE)))
             else:
-                step = _aim(tally.hits.get("link", Counter()), rng, without=("runtime",))
-                _try(lambda s=step: soak.hit("link", s))
+                _try(lambda: soak.hit("link", _aim(tally.hits.get("link", Counter()), rng, without=("runtime",))))
     finally:
         sshd.stop()
 
@@ -274,15 +277,13 @@ def board(kills: int, seed: int, tally: Tally, folder: Path, installed: Path | N
         machine.boot()
         soak = Soak(Board(machine, seed), versions(folder, COUNT), rng, tally)
         for _ in range(kills):
-            step = _aim(tally.kills(), rng, without=("runtime",))
-            _try(lambda s=step: soak.hit("machine", s))
+            _try(lambda: soak.hit("machine", _aim(tally.kills(), rng, without=("runtime",))))
 
 
 def _aim(hits: Counter[str], rng: random.Random, without: Sequence[str] = ()) -> str:
-    """A step that was hit least so far: a strike may come late and hit a later one than it was aimed at."""
+    """A step, the rather the less it was hit; not always the least: short ones are often over before a strike comes."""
     steps = [step for step in STEPS if step not in without]
-    least = min(hits[step] for step in steps)
-    return rng.choice([step for step in steps if hits[step] == least])
+    return rng.choices(steps, [1 / (1 + hits[step]) ** 2 for step in steps])[0]
 
 
 def _try(hit: Callable[[], bool]) -> None:

@@ -83,7 +83,7 @@ def test_in_dockers_format_it_has_a_healthcheck_that_passes_once_a_seed_is_serve
     quick_export(layers(rng, 16, 8), tmp_path / "model.seed")
     tmp_path.chmod(0o755)
     with engine.started(
-        IMAGE, ["/data/model.seed", "--serve", ":8080"], "--read-only", "-v", f"{tmp_path}:/data:ro"
+        AGAIN, ["/data/model.seed", "--serve", ":8080"], "--read-only", "-v", f"{tmp_path}:/data:ro"
     ) as name:
         assert any(engine.healthy(name) for _ in range(HEALTH_TRIES))
 

@@ -28,7 +28,7 @@ from seed_devices.push import Options, push
 from seed_devices.ssh import Connection
 from tests.devices.proxy import Proxy
 from tests.devices.seeds import EXAMPLE, make_seed
-from tests.devices.sshd import Device, Sshd
+from tests.devices.sshd import Sshd
 
 TIMES_MAX = 3.0
 UNCHANGED_MAX = 20_000
@@ -147,12 +147,7 @@ def _unchanged(server: Sshd) -> Figures:
 
 
 def _fleet(server: Sshd, hosts: int) -> Figures:
-    devices = [server.device(f"fleet{number}", runtime=False) for number in range(hosts)]
-    shared = server.folder / "shared"
-    Device("shared", server.config, shared).install_runtime()
-    for device in devices:
-        device.store.mkdir()
-        (device.store / "runtime").symlink_to(shared / "store" / "runtime")
+    devices = server.fleet(hosts)
     words = ["push", str(EXAMPLE), *(device.alias for device in devices), "--parallel", str(hosts), "--json", "-q"]
     measure.note(f"{hosts} devices at once")
     start = time.perf_counter()

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from seed_runtime import skeleton
 from seed_runtime.codecs import by_number
 from seed_runtime.errors import DigestError, DiskSpaceError, FormatError
+from seed_runtime.files import write_synced
 from seed_runtime.format.header import Header, Hole, Stream
 from seed_runtime.format.reader import SeedReader
 
@@ -115,7 +116,7 @@ def assemble_into(reader: SeedReader, folder: Path, progress: Progress | None = 
     skeleton.check_holes(info, header.holes)
     need_disk(folder, header.weights_size + len(data))
     try:
-        _write(folder / MODEL_FILE, data)
+        write_synced(folder / MODEL_FILE, data)
         del data
         for part in header.parts[1:]:
             reader.skip_part(part)
@@ -150,13 +151,6 @@ def need_disk(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
         raise DiskSpaceError(str(folder), size, free)
-
-
-def _write(path: Path, data: bytes | memoryview) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _whole(write: Callable[[memoryview], int | None]) -> Callable[[memoryview], None]:

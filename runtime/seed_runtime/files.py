@@ -47,6 +47,14 @@ def placed(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         sync_folder(target.parent)
 
 
+def write_synced(path: Path, data: bytes | memoryview) -> None:
+    """Write a file that is on the disk when this returns. Not in one step: for a folder that nobody looks into yet."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def check(path: str | os.PathLike[str]) -> None:
     """UsageError unless a file can be put there: to be asked before minutes of work, not after."""
     target = Path(os.path.realpath(path))

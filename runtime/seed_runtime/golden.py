@@ -70,6 +70,14 @@ class Verdict:
     output: str = ""
     """Where `worst` was found."""
 
+    @property
+    def problem(self) -> str:
+        """What to tell where it isn't `ok`."""
+        return (
+            f"all digests are right, but output {self.output!r} of the golden sample differs by {self.worst:.3g} times "
+            f"what is tolerated; update what runs it: pip install -U onnxruntime"
+        )
+
 
 @dataclass(frozen=True)
 class Golden:

@@ -15,15 +15,13 @@ from tests.attacks.pencil import u16, u32, varint
 from tests.attacks.test_random import random_lie
 from tests.runtime.signing import (
     STREAMS,
-    allow,
     assembled,
     halves,
     model,
     needs_ssh_keygen,
-    new_key,
-    public,
     signed,
     state_file,
+    trusted_key,
     with_signature,
 )
 
@@ -32,9 +30,7 @@ pytestmark = needs_ssh_keygen
 
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
-    path = new_key(tmp_path / "key")
-    allow(f"alice@example.org {public(path)}")
-    return path
+    return trusted_key(tmp_path)
 
 
 def code_of(data: bytes) -> int:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from seed_runtime.device.store import Store
+from tests.devices.device_agent import Here
 from tests.devices.sshd import Device, Sshd
 
 _numbers = itertools.count(1)
@@ -24,3 +27,15 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 def device(sshd: Sshd) -> Device:
     """Return a device of the test's own, with a runtime and no models."""
     return sshd.device(f"device{next(_numbers)}")
+
+
+@pytest.fixture
+def here() -> Here:
+    """Return the agent of this machine, in this process."""
+    return Here()
+
+
+@pytest.fixture
+def home() -> Path:
+    """Return the folder of this machine's store."""
+    return Store().home

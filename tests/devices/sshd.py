@@ -147,6 +147,16 @@ class Sshd:
     def key_of(self, device: Device) -> Path:
         return self.folder / f"key-{device.alias}"
 
+    def fleet(self, count: int) -> list[Device]:
+        """Devices with stores of their own that share one installed runtime."""
+        devices = [self.device(f"fleet{number}", runtime=False) for number in range(count)]
+        shared = Device("shared", self.config, self.folder / "shared")
+        shared.install_runtime()
+        for device in devices:
+            device.store.mkdir()
+            (device.store / "runtime").symlink_to(shared.store / "runtime")
+        return devices
+
     def change_host_key(self) -> None:
         """As after the device was set up anew: ssh knows the old key."""
         self.stop()

@@ -29,16 +29,6 @@ from tests.devices.device_agent import (
 ONE, TWO, THREE, FOUR, FIVE = (digest_of(seed(version)) for version in range(1, 6))
 
 
-@pytest.fixture
-def here() -> Here:
-    return Here()
-
-
-@pytest.fixture
-def home() -> Path:
-    return Store().home
-
-
 def test_a_push_checks_assembles_runs_the_golden_sample_and_switches(here: Here) -> None:
     begun = here.send(seed())
     assert (begun["state"], begun["have"]) == ("partial", 0)

@@ -29,11 +29,6 @@ from tests.devices.device_agent import (
 ONE, TWO = (digest_of(seed(version)) for version in (1, 2))
 
 
-@pytest.fixture
-def here() -> Here:
-    return Here()
-
-
 def test_it_answers_without_numpy_until_a_seed_is_read() -> None:
     script = (
         "import sys, io, json\n"

@@ -31,16 +31,6 @@ from tests.runtime.signing import allow, needs_ssh_keygen, new_key, public, sign
 ONE, TWO = (digest_of(seed(version)) for version in (1, 2))
 
 
-@pytest.fixture
-def here() -> Here:
-    return Here()
-
-
-@pytest.fixture
-def home() -> Path:
-    return Store().home
-
-
 def test_a_seed_that_ends_early_is_refused_and_its_front_is_kept(here: Here) -> None:
     begun = here.begin(seed())
     Path(begun["path"]).write_bytes(seed()[:-1])

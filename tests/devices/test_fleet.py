@@ -72,12 +72,7 @@ sys.exit(code)
 
 @pytest.mark.slow
 def test_fifty_devices_in_parallel_take_less_than_100_megabytes_here(sshd: Sshd) -> None:
-    devices = [sshd.device(f"many{number}", runtime=False) for number in range(MANY)]
-    shared = sshd.folder / "shared"
-    Device("shared", sshd.config, shared).install_runtime()
-    for device in devices:
-        device.store.mkdir()
-        (device.store / "runtime").symlink_to(shared / "store" / "runtime")
+    devices = sshd.fleet(MANY)
     words = ["push", str(EXAMPLE), *(device.alias for device in devices), "--parallel", str(MANY), "--json", "-q"]
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, *words], capture_output=True, env=environment(sshd.config), check=False

@@ -32,6 +32,13 @@ def new_key(path: Path, *, kind: str = "ed25519", passphrase: str = "") -> Path:
     return path
 
 
+def trusted_key(folder: Path) -> Path:
+    """A new key whose seeds this machine takes."""
+    path = new_key(folder / "key")
+    allow(f"alice@example.org {public(path)}")
+    return path
+
+
 def public(key: Path) -> str:
     """Type and key, as they stand in allowed_signers."""
     return " ".join(key.with_name(key.name + ".pub").read_text().split()[:2])

@@ -30,6 +30,7 @@ from tests.runtime.signing import (
     signed,
     state_file,
     taken,
+    trusted_key,
     with_signature,
 )
 from tests.runtime.test_cli_support import refused, refused_here, result, seed_run
@@ -40,9 +41,7 @@ pytestmark = needs_ssh_keygen
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
     """A key whose seeds this machine takes."""
-    path = new_key(tmp_path / "key")
-    allow(f"alice@example.org {public(path)}")
-    return path
+    return trusted_key(tmp_path)
 
 
 # Where nobody asks

@@ -25,11 +25,11 @@ from tests.runtime.signing import (
     model,
     needs_ssh_keygen,
     new_key,
-    public,
     refusal,
     signed,
     state_file,
     taken,
+    trusted_key,
     with_signature,
 )
 
@@ -39,9 +39,7 @@ pytestmark = needs_ssh_keygen
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
     """A key whose seeds this machine takes."""
-    path = new_key(tmp_path / "key")
-    allow(f"alice@example.org {public(path)}")
-    return path
+    return trusted_key(tmp_path)
 
 
 # What can't be asked

@@ -91,14 +91,14 @@ def encode(
     bits = entropy_bits(counts)
     total = sum(matrix.symbols.size for matrix in matrices)
     lanes_log2 = _lanes_log2(bits / 8, total)
-    frequencies = np.stack([lane_coder.normalized(counts[group].sum(axis=0)) for group in tables.groups])
+    merged = np.stack([counts[group].sum(axis=0) for group in tables.groups])
+    frequencies = np.stack([lane_coder.normalized(row) for row in merged])
     head = prefix + _head(matrices, lanes_log2, tables, frequencies, quantized)
     packing, packed = pack(head)
     chunks = [wire.uint(packing, 1) + wire.varint(len(head)) + packed]
     if not total:
         return SymbolStream(chunks, bits, counts)
     if sizes_only and total > _QUICKLY_CODED:
-        merged = np.stack([counts[group].sum(axis=0) for group in tables.groups])
         coded = lane_coder.unwritten(merged, frequencies, 1 << lanes_log2)
     else:
         symbols = np.concatenate([matrix.symbols for matrix in matrices])

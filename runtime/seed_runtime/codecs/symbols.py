@@ -115,7 +115,8 @@ class SymbolReader:
             quantized: the head has steps, and symbols may be escapes.
         """
         self._chunks, self._quantized, self.where = chunks, quantized, where
-        self._rows_of, self._rows = -1, _NO_ROWS
+        self._rows_of = -1
+        self._rows: U32 | None = None
         head = Cursor(self._chunk("head"), f"{where}: head")
         packing = head.uint(1, "packing")
         size = head.varint("size", limit=CHUNK_DECODED_MAX)
@@ -281,7 +282,6 @@ class SymbolReader:
 
 
 _Shape = tuple[int, int, int, int, float]
-_NO_ROWS: U32 | None = None
 _NOWHERE: Index = np.empty(0, np.intp)
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from seed_runtime.device import history, partial
 from seed_runtime.device.locks import is_at, make_folder, take
 from seed_runtime.errors import TrustError, UsageError
-from seed_runtime.files import placed, sync_folder
+from seed_runtime.files import placed, sync_folder, write_synced
 
 if TYPE_CHECKING:
     from seed_runtime.device.store import Store
@@ -150,7 +150,7 @@ class Model:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
         try:
-            _write(new / RECORD_FILE, json.dumps(record, sort_keys=True).encode() + b"\n")
+            write_synced(new / RECORD_FILE, json.dumps(record, sort_keys=True).encode() + b"\n")
             with partial.open_file(part, "rb") as file:
                 os.fsync(file.fileno())
             part.rename(new / SEED_FILE)
@@ -283,10 +283,3 @@ def listed(folder: Path) -> list[str]:
 def _small_file(path: Path) -> bytes:
     with partial.open_file(path, "rb") as file:
         return file.read(_SMALL_FILE_MAX)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

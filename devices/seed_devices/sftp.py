@@ -9,6 +9,8 @@ from typing import IO, Final
 from seed_devices.errors import RemoteError
 
 PATH_MAX: Final = 4096
+NOTHING_LEFT: Final = "same size"
+"""Within what `reput` says, as a failure, where the last byte had arrived and only the answer to it was lost."""
 
 
 def quoted(path: str) -> str:

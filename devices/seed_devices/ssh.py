@@ -186,6 +186,8 @@ class Connection:
     ) -> None:
         """Send a file by sftp; with `resume`, only what `remote` doesn't have yet, which must exist.
 
+        A `remote` that has as many bytes already is left alone: whether they are the right ones is the caller's to ask.
+
         `progress` gets bytes there and bytes in all, read from the device once a second.
         RemoteError with sftp's words where the device refuses, UnreachableError where the link is lost.
         """
@@ -209,6 +211,8 @@ class Connection:
             end(process)
         if code:
             said = [line for line in self.stderr_of(process).splitlines() if line.strip()]
+            if resume and any(sftp.NOTHING_LEFT in line for line in said):
+                return
             lost = code > 128 or any("onnection closed" in line for line in said)
             if not self._alive(within_s=1 if lost else 0):
                 raise self.failure(self._lead or process)

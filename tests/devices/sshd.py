@@ -149,7 +149,7 @@ class Sshd:
 
     def fleet(self, count: int) -> list[Device]:
         """Devices with stores of their own that share one installed runtime."""
-        devices = [self.device(f"fleet{number}", runtime=False) for number in range(count)]
+        devices = [self.device(f"shared{number}", runtime=False) for number in range(count)]
         shared = Device("shared", self.config, self.folder / "shared")
         shared.install_runtime()
         for device in devices:

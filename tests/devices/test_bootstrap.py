@@ -152,6 +152,20 @@ def test_a_partial_wheel_with_wrong_bytes_is_sent_from_its_beginning(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("right", [True, False], ids=["right", "damaged"])
+def test_a_wheel_that_had_arrived_when_the_link_was_lost_is_looked_at_first(
+    bare: Device, new: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch, right: bool
+) -> None:
+    folder = bare.store / "runtime" / ".wheels"
+    folder.mkdir(parents=True)
+    big = new.needed[1]
+    part = folder / f"{big.path.name}.{big.sha256[:16]}.part"
+    part.write_bytes(big.path.read_bytes() if right else bytes(big.size))
+    assert standins.ensure(bare, monkeypatch, new).fresh
+    assert told(bare) == "9.0.0"
+
+
+@pytest.mark.slow
 def test_two_installations_at_once_install_it_once(
     bare: Device, new: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,16 @@ def test_a_file_is_sent_and_the_rest_of_one_is_sent(device: Device, tmp_path: Pa
     assert remote.read_bytes() == local.read_bytes()
 
 
+def test_a_file_that_has_arrived_already_is_not_sent_again(device: Device, tmp_path: Path) -> None:
+    local, remote = tmp_path / "file", device.home / "part"
+    local.write_bytes(b"right")
+    with connect(device) as connection:
+        for there in (b"right", b"wrong", b"longer than that"):
+            remote.write_bytes(there)
+            connection.put(local, str(remote), resume=True)
+            assert remote.read_bytes() == there
+
+
 def test_only_the_rest_of_a_file_passes_the_wire(sshd: Sshd, tmp_path: Path) -> None:
     local = tmp_path / "file"
     local.write_bytes(os.urandom(1_000_000))

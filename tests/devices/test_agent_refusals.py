@@ -12,6 +12,8 @@ import pytest
 import seed_runtime
 from seed_runtime import folders, trust
 from seed_runtime.device import agent as agents
+from seed_runtime.device import partial
+from seed_runtime.device.locks import make_folder
 from seed_runtime.device.store import Store
 from seed_runtime.errors import TrustError
 from seed_runtime.golden import Verdict
@@ -119,6 +121,17 @@ def test_too_little_disk_is_told_before_anything_is_sent(
 
 class Disk:
     free = 2 << 20
+
+
+def test_what_has_arrived_of_a_seed_needs_no_room_again(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrived, missing = 2 * partial.BLOCK, 10
+    make_folder(Store().incoming)
+    Store().part(ONE).write_bytes(bytes(arrived))
+    monkeypatch.setattr(Disk, "free", agents.ROOM + missing)
+    monkeypatch.setattr(agents.shutil, "disk_usage", lambda path: Disk)
+    fields = {"name": NAME, "digest": ONE}
+    assert len(here.call("begin", file_size=arrived + missing, **fields)["tail"]) == 2
+    refused(lambda: here.call("begin", file_size=arrived + missing + 1, **fields), 13)
 
 
 @pytest.mark.parametrize(

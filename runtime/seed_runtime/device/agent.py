@@ -126,7 +126,9 @@ class Agent:
                 if front.file_size not in (None, file_size):
                     raise UsageError(f"file_size is {file_size}, and its header says {front.file_size}; send that")
                 have = front.have
-                self._need_disk(digest, file_size - have, front.weights_size or weights_bytes)
+                # What the tail takes is on the disk already, and is free again if another one is sent for it.
+                there = part.stat().st_size
+                self._need_disk(digest, max(0, file_size - there), front.weights_size or weights_bytes)
                 model.note_pushing(digest)
             report("begin", file_size, file_size)
             self._held = held.pop_all()

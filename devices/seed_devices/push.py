@@ -144,7 +144,7 @@ class _Push:
                 self._host,
                 facts,
                 max_memory=self._options.max_memory,
-                have=model.get("partial") or 0,
+                have=self._have(model),
                 service=self._options.service,
                 runs=runs,
             )
@@ -266,15 +266,19 @@ class _Push:
         versions = model.get("versions") or []
         return any(isinstance(each, dict) and each.get("digest") == self._seed.digest for each in versions)
 
+    def _have(self, model: Mapping[str, Any]) -> int:
+        """Bytes of this seed that have arrived there; what has arrived of another one doesn't count."""
+        have = model.get("partial") if model.get("partial_digest") == self._seed.digest else None
+        return min(have, self._seed.file_size) if isinstance(have, int) else 0
+
     def _would(self, model: Mapping[str, Any]) -> Pushed:
-        have = model.get("partial") or 0
         self._done.previous = model.get("current")
         if model.get("current") == self._seed.digest:
             self._done.state = "unchanged"
         elif self._is_there(model):
             self._done.state = "would switch"
         else:
-            self._done.state, self._done.sent = "would push", self._seed.file_size - have
+            self._done.state, self._done.sent = "would push", self._seed.file_size - self._have(model)
         return self._done
 
     @contextmanager

@@ -58,6 +58,7 @@ WELL: dict[str, Any] = {
                 "service": None,
                 "versions": [{"digest": digest, "intact": True} for digest in DIGESTS],
                 "partial": None,
+                "partial_digest": None,
             }
         ]
     },

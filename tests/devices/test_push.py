@@ -180,6 +180,15 @@ def test_a_dry_run_writes_nothing_there(device: Device) -> None:
     assert not (device.store / "models").exists()
 
 
+def test_a_dry_run_counts_what_has_arrived_of_this_seed_and_of_no_other(device: Device, tmp_path: Path) -> None:
+    seeds = [parcel.load(make_seed(tmp_path / f"{number}.seed", version=number)) for number in (1, 2)]
+    with Connection(device.alias, config=device.config) as connection, Agent(connection) as agent:
+        begun = agent.call("begin", name="product", digest=seeds[0].digest, file_size=seeds[0].file_size)
+        Path(begun["path"]).write_bytes(seeds[0].path.read_bytes()[:100])
+    sent = [send(device, seed.path, dry_run=True).sent for seed in seeds]
+    assert sent == [seeds[0].file_size - 100, seeds[1].file_size]
+
+
 def test_a_dry_run_needs_no_runtime_there(sshd: Sshd) -> None:
     device = sshd.device("dry", runtime=False)
     done = send(device, EXAMPLE, dry_run=True)

@@ -77,6 +77,7 @@ def _describe(model: Model) -> tuple[dict[str, Any], list[str]]:
         "service": service,
         "versions": [],
         "partial": model.store.part(pushing).stat().st_size if pushing else None,
+        "partial_digest": pushing,
         "last": lines[-1] if lines else None,
     }, order
 

@@ -53,29 +53,32 @@ class Installed:
     fresh: bool
 
 
-def ensure(
+def is_due(there: str | None, needed: tuple[int, int, int]) -> bool:
+    """Whether a push has to install a runtime: none starts there, or it is older than the seed needs.
+
+    One that is older than this host's stays until then: installing sends tens of megabytes, over whatever link it is.
+    """
+    return there is None or version(there) < needed
+
+
+def install(
     connection: Connection,
     facts: Mapping[str, Any],
     *,
     needed: tuple[int, int, int] = (0, 0, 0),
     online: bool = False,
-    force: bool = False,
     progress: Progress | None = None,
 ) -> Installed:
-    """The runtime in the device's store: at least `needed`, and as new as this host's, installed if it isn't there.
+    """Put this host's version of the runtime into the device's store, unless another host just did.
 
     Args:
+        needed: what the seed needs at least; this host's may be too old for it.
         online: let pip on the device fetch what seed-runtime needs from its own index; ours is sent all the same.
-        force: install again, as where the runtime doesn't start.
 
     Errors: what `check` refuses, DiskSpaceError, WheelsError, and those of the connection.
     """
-    host = version(__version__)
-    there = facts.get("runtime")
-    if there and not force and not is_due(facts, needed):
-        return Installed(str(there["version"]), str(there["path"]), False)
     profile = check(facts)
-    if needed > host:
+    if needed > version(__version__):
         raise UnsupportedError(
             f"the seed needs seed-runtime {'.'.join(map(str, needed))} and this host has {__version__}; "
             "update it here: pip install -U seed-runtime[deploy]"
@@ -86,19 +89,8 @@ def ensure(
         # Facts may have been told by the runtime that is there: what makes the new one is python3 as it is now.
         check({**facts, "python": remote.python})
         python = version(remote.python)[:2]
-        try:
-            house = wheels.collect(profile, (python[0], python[1]), libc, dependencies=not online, progress=progress)
-        except wheels.WheelsError:
-            if there and not force and version(str(there["version"])) >= needed:
-                return Installed(str(there["version"]), str(there["path"]), False)  # older than ours, and good enough
-            raise
-        return _install(connection, remote, facts, profile, house, online)
-
-
-def is_due(facts: Mapping[str, Any], needed: tuple[int, int, int] = (0, 0, 0)) -> bool:
-    """Whether the device's runtime is missing, older than `needed`, or older than this host's."""
-    there = facts.get("runtime")
-    return not there or version(str(there["version"])) < max(needed, version(__version__))
+        house = wheels.collect(profile, (python[0], python[1]), libc, dependencies=not online, progress=progress)
+        return _deliver(connection, remote, facts, profile, house, online)
 
 
 def check(facts: Mapping[str, Any]) -> Profile:
@@ -166,7 +158,7 @@ def _check_numpy(facts: Mapping[str, Any]) -> None:
         raise UnsupportedError(f"its NumPy is {numpy} and {oldest} is needed; update its system")
 
 
-def _install(
+def _deliver(
     connection: Connection,
     remote: _Remote,
     facts: Mapping[str, Any],

@@ -181,7 +181,7 @@ def _runtime(host: str, facts: Mapping[str, Any], findings: Mapping[str, Any]) -
         yield Fault(f"the runtime {there['version']} does not start", why, f"{again} installs it again")
     elif version(str(there["version"])) < version(__version__):
         what = f"the runtime is {there['version']}, this host has {__version__}"
-        yield Fault(what, "newer seeds may not run there", f"{again} updates it", "advice")
+        yield Fault(what, "newer seeds may not run there", f"{again} updates it as soon as a seed needs that", "advice")
     if findings.get("status_error"):
         yield Fault(f"the store can't be read: {findings['status_error']}", "its models can't be told", _STORE_FIX)
 

@@ -136,7 +136,7 @@ class _Push:
         with self._step("probe"):
             facts = self._done.facts = facts_of(self._connection, agent)
         with self._step("check"):
-            due = agent.runtime is None or bootstrap.version(agent.runtime) < self._seed.model.min_runtime
+            due = bootstrap.is_due(agent.runtime, self._seed.model.min_runtime)
             with self._named():
                 runs = bootstrap.check(facts).inference if due else _runs(facts)
             self._done.notes += parcel.check(
@@ -152,12 +152,11 @@ class _Push:
             self._done.runtime_installed = due
             return agent
         with self._step("runtime"), self._named():
-            installed = bootstrap.ensure(
+            installed = bootstrap.install(
                 self._connection,
                 facts,
                 needed=self._seed.model.min_runtime,
                 online=self._options.online,
-                force=bool(agent.broken),
                 progress=self._part("runtime"),
             )
         self._done.runtime_installed = installed.fresh

@@ -46,7 +46,7 @@ def house(folder: Path, version: str = "9.0.0") -> wheels.Wheelhouse:
     return wheels.Wheelhouse(version, own, _pip(folder), needed)
 
 
-def ensure(
+def install(
     device: Device,
     monkeypatch: pytest.MonkeyPatch,
     wheelhouse: wheels.Wheelhouse,
@@ -54,11 +54,11 @@ def ensure(
     changed: dict[str, object] | None = None,
     **options: object,
 ) -> bootstrap.Installed:
-    """`bootstrap.ensure` with these wheels, as a host of their version would do it; `changed` facts are lies."""
+    """`bootstrap.install` with these wheels, as a host of their version would do it; `changed` facts are lies."""
     monkeypatch.setattr(wheels, "collect", lambda *given, **named: wheelhouse)
     monkeypatch.setattr(bootstrap, "__version__", wheelhouse.version)
     with Connection(device.alias, config=device.config) as connection:
-        return bootstrap.ensure(connection, {**facts(connection), **(changed or {})}, **options)  # type: ignore[arg-type]
+        return bootstrap.install(connection, {**facts(connection), **(changed or {})}, **options)  # type: ignore[arg-type]
 
 
 def facts(connection: Connection) -> dict[str, object]:

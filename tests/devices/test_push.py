@@ -202,7 +202,7 @@ def test_a_device_without_a_runtime_gets_one_on_the_same_connection(
     device = sshd.device("fresh", runtime=False)
     lead = []
 
-    def ensure(connection: Connection, facts: dict[str, Any], **options: Any) -> bootstrap.Installed:
+    def install(connection: Connection, facts: dict[str, Any], **options: Any) -> bootstrap.Installed:
         lead.append(connection._lead)
         assert facts["store"] == str(device.store)
         assert options["needed"] == (0, 1, 0)
@@ -210,7 +210,7 @@ def test_a_device_without_a_runtime_gets_one_on_the_same_connection(
         device.install_runtime()
         return bootstrap.Installed("0.1.0", str(device.store / "runtime" / RUNTIME), True)
 
-    monkeypatch.setattr(bootstrap, "ensure", ensure)
+    monkeypatch.setattr(bootstrap, "install", install)
     with Connection(device.alias, config=device.config) as connection:
         done = push(connection, parcel.load(EXAMPLE), None, Options())
         assert (done.state, done.runtime_installed) == ("pushed", True)

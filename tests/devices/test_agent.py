@@ -235,7 +235,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     (Store().model(NAME).folder / "service.json").write_text("{}")
     restarts: list[str | None] = []
 
-    def restart(store: Store, name: str) -> None:
+    def restart(store: Store, name: str, planned: object = None) -> None:
         restarts.append(running(name))
         if restarts[-1] == TWO:
             raise UsageError("it does not answer")

@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -20,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from seed_runtime.device import service, systemd
+from seed_runtime.device import service, switching, systemd
 from seed_runtime.device.locks import make_folder
 from seed_runtime.device.store import Store
 from seed_runtime.errors import UsageError
@@ -144,6 +145,106 @@ def test_another_address_is_refused_before_anything_is_done(store: Store, manage
         with pytest.raises(UsageError):
             service.install(store, "m", address)
     assert not (manager / "calls").exists()
+
+
+# A power cut
+
+OLD, NEW = "a" * 64, "b" * 64
+MIB = 1 << 20
+
+
+@pytest.fixture
+def board(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[str, int | None]:
+    """What the server of each version needs, None where that can't be told; OLD runs, and no systemd is asked."""
+    for digest in (NEW, OLD):
+        put(store, digest, classifier(footprint=False))
+    needs: dict[str, int | None] = {OLD: 90 * MIB}
+    monkeypatch.setattr(service, "_planned_bytes", lambda seed, most: needs[seed.resolve().parent.name])
+    monkeypatch.setattr(service, "_await_ready", lambda planned: None)
+    monkeypatch.setattr(systemd, "enable_linger", lambda: True)
+    monkeypatch.setattr(systemd, "await_manager", lambda: None)
+    monkeypatch.setattr(systemd, "properties", lambda unit: {})
+    return needs
+
+
+def limits(text: str) -> tuple[int | None, int | None]:
+    """--max-memory and MemoryMax= of a unit."""
+    limit, wall = (re.search(pattern, text) for pattern in (r'"--max-memory" "(\d+)"', r"MemoryMax=(\d+)"))
+    return int(limit[1]) if limit else None, int(wall[1]) if wall else None
+
+
+@pytest.mark.parametrize("asked", [None, 300 * MIB])
+@pytest.mark.parametrize("needed", [50 * MIB, 200 * MIB, None])
+@pytest.mark.parametrize("ready", [True, False])
+def test_whatever_a_power_cut_leaves_of_a_switch_has_the_memory_to_start(
+    store: Store,
+    board: dict[str, int | None],
+    monkeypatch: pytest.MonkeyPatch,
+    asked: int | None,
+    needed: int | None,
+    ready: bool,
+) -> None:
+    model, states, restarts = store.model("m"), [], []
+    board[NEW] = needed
+    rename = os.replace
+
+    def systemctl(*words: str, **options: Any) -> None:
+        if words[0] == "restart":
+            restarts.append(model.running)
+            if model.running == NEW and not ready:
+                raise systemd.ServiceError("it does not start")
+
+    def replace(source: Any, target: Any) -> None:
+        rename(source, target)
+        states.append(model.running)
+        need, told = board[str(model.running)], service._read(store, "m")
+        assert told is not None
+        # The unit starts what is current; service.json is what the next switch goes by.
+        for limit, wall in (limits(unit_file().read_text()), (told.max_memory, told.memory_max)):
+            if need is None:
+                assert limit is None
+            elif limit is None:
+                assert wall is None  # nothing keeps it within a limit
+            else:
+                assert limit >= need
+                assert wall == limit + service.MARGIN
+
+    def change(digest: str, what: str) -> None:
+        with model.locked(0):
+            switching.change(model, digest, what, {OLD, NEW}, lambda *step: None)
+
+    monkeypatch.setattr(systemd, "systemctl", systemctl)
+    service.install(store, "m", "unix", asked)
+    installed = unit_file().read_text()
+    monkeypatch.setattr(os, "replace", replace)
+    if ready:
+        change(NEW, "switch")
+        exact = service._planned(model.seed(NEW), "m", "unix", service._address("m", "unix"), asked, True)
+        assert unit_file().read_text() == service.unit_text(store, "m", exact)
+        change(OLD, "rollback")
+    else:
+        with pytest.raises(systemd.ServiceError, match=f"{OLD[:12]} serves again"):
+            change(NEW, "switch")
+    assert (NEW in states, restarts) == (True, [OLD, NEW, OLD])
+    assert unit_file().read_text() == installed
+
+
+def test_a_version_for_which_the_service_has_no_memory_is_refused_while_the_other_one_serves(
+    store: Store, board: dict[str, int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(systemd, "systemctl", lambda *words, **options: calls.append(words))
+    service.install(store, "m", "unix", 300 * MIB)
+
+    def refuse(seed: Path, most: int) -> int:
+        raise systemd.ServiceError(f"{seed.parent.name} needs more", 14)
+
+    monkeypatch.setattr(service, "_planned_bytes", refuse)
+    installed, calls[:] = unit_file().read_text(), []
+    with store.model("m").locked(0), pytest.raises(systemd.ServiceError, match=f"{NEW} needs more") as caught:
+        switching.change(store.model("m"), NEW, "switch", {NEW}, lambda *step: None)
+    assert (caught.value.exit_code, calls) == (14, [])
+    assert (store.model("m").running, unit_file().read_text()) == (OLD, installed)
 
 
 # Its life

@@ -2,7 +2,8 @@
 
 The unit names `current`, so that after a switch a restart serves the other version. It is written anew before each
 restart, as another version needs other memory. A service that doesn't become ready leaves the unit as it was before.
-Who calls this holds the model's lock.
+What the unit and service.json allow is never less than `current` needs, at any moment of a power cut: `make_room`
+comes before a switch, `restart` after it. Who calls this holds the model's lock.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import re
 import socket
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from seed_runtime import folders, serve
 from seed_runtime.device import systemd
+from seed_runtime.device.model import SEED_FILE
 from seed_runtime.errors import UsageError
 from seed_runtime.files import placed
 
@@ -72,22 +74,47 @@ def install(store: Store, name: str, address: str | None = None, memory_max: int
     place = _address(name, asked)
     linger = systemd.enable_linger()
     systemd.await_manager()
-    service = _planned(store, name, asked, place, memory_max, linger)
+    service = _planned(_current(store, name), name, asked, place, memory_max, linger)
     _apply(store, name, service, enable=True)
     _write(store, name, service)
     return _shown(service, systemd.properties(service.unit))
 
 
-def restart(store: Store, name: str) -> dict[str, Any] | None:
-    """Let the service take the version that is current now; None where there is no service.
+def make_room(store: Store, name: str, digest: str) -> Service | None:
+    """Let the unit have memory for this version as well as for the current one, whichever the device starts next.
 
-    Errors as `install`, after which the unit is as it was and the service is to be restarted with the version before.
+    Returns the plan of this version, for `restart`; None where there is no service. What serves goes on.
+    ServiceError where it can't run within its memory.
     """
     before = _read(store, name)
     if before is None:
         return None
     place = _address(name, before.asked)
-    service = _planned(store, name, before.asked, place, before.memory_asked, before.linger)
+    service = _planned(store.model(name).seed(digest), name, before.asked, place, before.memory_asked, before.linger)
+    wide = _wide(before, service)
+    # The next switch reads from it what the current version needs, so it is never behind the unit.
+    if wide != before:
+        _write(store, name, wide)
+    path, text = _units() / wide.unit, unit_text(store, name, wide).encode()
+    if path.exists() and path.read_bytes() != text:
+        with placed(path) as file:
+            file.write(text)
+        systemd.systemctl("daemon-reload")
+    return service
+
+
+def restart(store: Store, name: str, service: Service | None = None) -> dict[str, Any] | None:
+    """Let the service take the version that is current now; None where there is no service.
+
+    `service` is what `make_room` planned for it. Errors as `install`, after which the unit is as it was and the
+    service is to be restarted with the version before.
+    """
+    before = _read(store, name)
+    if before is None:
+        return None
+    if service is None:
+        place = _address(name, before.asked)
+        service = _planned(_current(store, name), name, before.asked, place, before.memory_asked, before.linger)
     _apply(store, name, service, enable=False)
     _write(store, name, service)
     return _shown(service, systemd.properties(service.unit))
@@ -118,7 +145,7 @@ def unit_text(store: Store, name: str, service: Service) -> str:
     """The unit, as systemd reads it."""
     command = [
         str(store.home / "runtime" / "current" / "bin" / "seed-run"),
-        str(_folder(store, name) / "current" / "model.seed"),
+        str(_current(store, name)),
         "--serve",
         service.address.removeprefix("http://"),
     ]
@@ -132,14 +159,29 @@ def unit_text(store: Store, name: str, service: Service) -> str:
 
 
 def _planned(
-    store: Store, name: str, asked: str, place: serve.Address, memory_asked: int | None, linger: bool
+    seed: Path, name: str, asked: str, place: serve.Address, memory_asked: int | None, linger: bool
 ) -> Service:
     wall = memory_asked
     most = max(1, wall - MARGIN) if wall is not None else 3 * _ram() // 4
-    planned = _planned_bytes(_folder(store, name) / "current" / "model.seed", most)
+    planned = _planned_bytes(seed, most)
     if planned is not None:
         planned, wall = (planned, planned + MARGIN) if wall is None else (most, wall)
     return Service(_unit_name(name), asked, str(place), memory_asked, planned, wall, linger)
+
+
+def _wide(one: Service, other: Service) -> Service:
+    """`other` with memory for both: no limit where only one of them can be started with --max-memory."""
+    if (one.max_memory is None) != (other.max_memory is None):
+        return replace(other, max_memory=None, memory_max=None)
+    return replace(
+        other,
+        max_memory=_larger(one.max_memory, other.max_memory),
+        memory_max=_larger(one.memory_max, other.memory_max),
+    )
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else max(one, other)
 
 
 def _planned_bytes(seed: Path, most: int) -> int | None:
@@ -175,6 +217,10 @@ def _units() -> Path:
 
 def _folder(store: Store, name: str) -> Path:
     return store.model(name).folder
+
+
+def _current(store: Store, name: str) -> Path:
+    return store.model(name).link / SEED_FILE
 
 
 def _writable() -> list[Path]:

@@ -36,12 +36,15 @@ def change(model: Model, digest: str, what: str, passed: set[str], report: Repor
     if before == digest and ran_last(model, digest):
         report("switch", 1, 1)
         return
+    planned = None
+    if model.has_service:
+        from seed_runtime.device import service
+
+        planned = service.make_room(model.store, model.name, digest)
     try:
         with model.pointed(digest):
             if model.has_service:
-                from seed_runtime.device import service
-
-                service.restart(model.store, model.name)
+                service.restart(model.store, model.name, planned)
             history.append(model.folder, what, digest)
     except BaseException as error:
         problem = _back(model, digest, before, error)

@@ -75,7 +75,10 @@ class Agent:
         self._connection.end(self._process)
 
     def call(self, op: str, progress: Progress | None = None, **fields: Any) -> dict[str, Any]:
-        """The answer to one request. RemoteError with the device's words and exit code if it refuses."""
+        """The answer to one request. RemoteError with the device's words and exit code if it refuses.
+
+        However long it takes, the agent is heard of all along; UnreachableError where it isn't, see Connection.line.
+        """
         if self.runtime is None:
             what = (
                 f"its runtime doesn't start ({self.broken})" if self.broken else "seed-runtime is not installed there"
@@ -85,13 +88,12 @@ class Agent:
                 f"seed-deploy push model.seed {self._connection.target}"
             )
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps({"op": op, **fields}).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._gone(op) from None
-        while line := self._process.stdout.readline(LINE_MAX + 1):
+        while line := self._connection.line(self._process, LINE_MAX + 1):
             answer = self._object(line)
             told = answer.get("progress")
             if told is None:

@@ -246,10 +246,9 @@ class _Remote:
         end(self._process)
 
     def ask(self, operation: str, **fields: Any) -> dict[str, Any]:
-        """Its answer; RemoteError or DiskSpaceError with its words if it refuses."""
+        """Its answer; RemoteError or DiskSpaceError with its words if it refuses, UnreachableError if it hangs."""
         self._write(json.dumps({"op": operation, **fields}).encode() + b"\n")
-        assert self._process.stdout is not None
-        while line := self._process.stdout.readline(LINE_MAX):
+        while line := self._connection.line(self._process, LINE_MAX):
             try:
                 answer = json.loads(line)
                 if "progress" in answer:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
 from typing import IO, Final
 
 from seed_devices.errors import UnreachableError
@@ -87,6 +88,25 @@ def kill(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None
         # Its jump hosts' ssh is in the same group.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
+
+
+@contextlib.contextmanager
+def limited(process: subprocess.Popen[bytes], limit_s: float | None) -> Iterator[threading.Event]:
+    """Kill the process after so many seconds; the event tells that it was."""
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        kill(process, signal.SIGKILL)
+
+    timer = threading.Timer(limit_s or 0, expire)
+    timer.daemon = True
+    if limit_s is not None:
+        timer.start()
+    try:
+        yield expired
+    finally:
+        timer.cancel()
 
 
 def begin() -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 from seed_devices import bootstrap, profiles
 from seed_devices.bootstrap import version
 from seed_devices.profiles import Profile
-from seed_devices.ssh import Connection
+from seed_devices.ssh import START_S, Connection
 from seed_runtime.errors import SeedError
 from seed_runtime.version import __version__
 
@@ -50,7 +50,7 @@ def examine(connection: Connection, facts: Mapping[str, Any] | None, *, now: flo
     `facts` are None where python3 did not start there, or not far enough to tell them.
     """
     if facts is None:
-        done = connection.run("python3 --version", check=False)
+        done = connection.run("python3 --version", timeout=START_S, check=False)
         return judge(connection.target, None, {"python": done.text.strip()}, now=now)
     findings: dict[str, Any] = {}
     if version(str(facts["python"])) >= bootstrap.OLDEST_PYTHON:

@@ -9,7 +9,7 @@ from seed_runtime.errors import SeedError
 
 
 class UnreachableError(SeedError):
-    """No connection to the host, or it was lost on the way."""
+    """No connection to the host, or it was lost on the way, or nothing is heard on it."""
 
     exit_code = 20
 

@@ -9,8 +9,8 @@
 A kill or a power cut at any moment leaves `current` and what it names as they were. What is left over goes with the
 next installation, and so do runtimes older than the one before the current one.
 
-Speaks JSON lines: requests on stdin, answers on stdout, `{"progress": [step, done, total]}` before an answer.
-Operations: prepare, place, room, install. Ends with its input.
+Speaks JSON lines: requests on stdin, answers on stdout, `{"progress": [step, done, total]}` before an answer, the last
+one again every BEAT_S. Operations: prepare, place, room, install. Ends with its input.
 """
 
 # Python before 3.11 must get as far as telling its version.
@@ -28,6 +28,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -36,6 +37,7 @@ MARGIN = 16 << 20
 """Bytes that stay free on the disk."""
 TEST_S = 600
 """Seconds that the first start may take; compiling NumPy takes a minute on the smallest boards."""
+BEAT_S, BEATS = 10, 360
 RUNTIME = re.compile(r"([0-9][0-9A-Za-z.+!]*)-[0-9a-f]{8}")
 WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+!-]{0,250}\.whl")
 
@@ -87,9 +89,8 @@ class Installer:
         self._clean()
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         self.wheels = {wheel["name"]: wheel for wheel in wheels if WHEEL.fullmatch(wheel["name"])}
-        for name in set(os.listdir(self.folder)) - {
-            part for wheel in self.wheels for part in (wheel, self._part(wheel))
-        }:
+        known_names = {part for wheel in self.wheels for part in (wheel, self._part(wheel))}
+        for name in set(os.listdir(self.folder)) - known_names:
             os.unlink(os.path.join(self.folder, name))
         missing = {}
         for name, wheel in self.wheels.items():
@@ -100,9 +101,8 @@ class Installer:
         free = free_bytes(self.root)
         if needed > free:
             shutil.rmtree(self.folder, ignore_errors=True)
-            raise RefusalError(
-                13, f"{self.root}: the runtime needs {needed:,} bytes and {free:,} are free; free some space"
-            )
+            text = f"{self.root}: the runtime needs {needed:,} bytes and {free:,} are free; free some space"
+            raise RefusalError(13, text)
         return {"state": "send", "missing": missing}
 
     def place(self, name: str) -> dict[str, Any]:
@@ -172,9 +172,8 @@ class Installer:
                 return
             except BlockingIOError:
                 if time.monotonic() > until:
-                    raise RefusalError(
-                        2, "another seed-deploy is installing the runtime there; wait for it, or run this again"
-                    ) from None
+                    text = "another seed-deploy is installing the runtime there; wait for it, or run this again"
+                    raise RefusalError(2, text) from None
                 progress("wait", 0, 0)
                 time.sleep(0.5)
 
@@ -252,9 +251,8 @@ def make_environment(path: str, system: bool) -> None:
     try:
         import venv
     except ImportError:
-        raise RefusalError(
-            12, "its Python has no venv module; install it there: sudo apt install python3-venv"
-        ) from None
+        text = "its Python has no venv module; install it there: sudo apt install python3-venv"
+        raise RefusalError(12, text) from None
     venv.EnvBuilder(system_site_packages=system, symlinks=True, with_pip=False).create(path)
 
 
@@ -337,13 +335,29 @@ def sync_folder(path: str) -> None:
         os.close(descriptor)
 
 
+SPEAKING = threading.Lock()
+LAST: list[Any] = ["start", 0, 0]
+
+
 def progress(step: str, done: int, total: int) -> None:
-    say({"progress": [step, done, total]})
+    LAST[:] = step, done, total
+    say({"progress": LAST})
 
 
 def say(answer: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
+    line = json.dumps(answer).encode() + b"\n"
+    with SPEAKING:
+        while line:
+            line = line[os.write(1, line) :]
+
+
+def beat(over: threading.Event) -> None:
+    """Repeat the newest progress until the operation is over, for as long as one may take that doesn't hang."""
+    with contextlib.suppress(OSError):
+        for _ in range(BEATS):
+            if over.wait(BEAT_S):
+                return
+            say({"progress": LAST})
 
 
 def explain(error: Exception) -> dict[str, Any]:
@@ -368,12 +382,16 @@ def main() -> None:
         say({"installer": 1, "python": platform.python_version()})
         while line := sys.stdin.buffer.readline(LINE_MAX):
             request = json.loads(line)
+            over = threading.Event()
+            threading.Thread(target=beat, args=(over,), daemon=True).start()
             try:
-                say({"ok": True, **operations[request.pop("op")](**request)})
+                answer = {"ok": True, **operations[request.pop("op")](**request)}
             except BrokenPipeError:
                 raise
             except Exception as error:
-                say(explain(error))
+                answer = explain(error)
+            over.set()
+            say(answer)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 The first command that is started carries the connection (ControlMaster) and the others share it, so its `popen` is
 to be kept open. Where `run` comes first, a command that only waits carries it. All of them end when this process
 does, however it ends: each waits on a pipe that it holds.
-Nothing is ever asked on the terminal. A link that died is noticed after LINK_DEAD_S.
+Nothing is ever asked on the terminal. A link that died is noticed after LINK_DEAD_S, a device that hangs on a link
+that stands after SILENCE_S.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ __all__ = ["Connection", "Done", "end"]
 LINK_DEAD_S: Final = 15
 START_S: Final = 180
 """How long a login and the start of a program there may take: Python on a slow card, with memory short."""
+SILENCE_S: Final = 180
+"""How long a program there that reports all along (`line`) may say nothing: memory that is short holds up even that."""
+PROGRAM_S: Final = 600
+"""How long a small program may run there (`python`): the doctor's starts the runtime twice, within 180 s each."""
 OUTPUT_MAX: Final = 16 << 20
 """Bytes that a command's output may have."""
 _NOISE_MAX: Final = 64 << 10
@@ -112,7 +117,7 @@ class Connection:
         feeder = threading.Thread(target=_feed, args=(process.stdin, stdin or b""), daemon=True)
         feeder.start()
         try:
-            with _limited(process, timeout) as expired:
+            with children.limited(process, timeout) as expired:
                 assert process.stdout is not None
                 stdout = process.stdout.read(OUTPUT_MAX + 1)
                 if len(stdout) > OUTPUT_MAX:
@@ -138,9 +143,9 @@ class Connection:
         return Done(code, stdout, stderr)
 
     def python(self, source: str, *arguments: str) -> Done:
-        """Run a program with the device's own `python3`. Whatever it returns is returned."""
+        """Run a program with the device's own `python3`, PROGRAM_S at most. Whatever it returns is returned."""
         words = " ".join(shlex.quote(argument) for argument in arguments)
-        return self.run(f"python3 - {words}", stdin=source.encode(), check=False)
+        return self.run(f"python3 - {words}", stdin=source.encode(), timeout=PROGRAM_S, check=False)
 
     def popen(
         self,
@@ -238,7 +243,7 @@ class Connection:
         What a device's shell prints before it is skipped.
         """
         assert process.stdout is not None
-        with _limited(process, START_S) as expired:
+        with children.limited(process, START_S) as expired:
             left = _NOISE_MAX
             while left > 0:
                 line = process.stdout.readline(line_max)
@@ -254,6 +259,22 @@ class Connection:
         raise RemoteError(
             12, f"{self.target}: its shell prints {_NOISE_MAX:,} bytes at each login; make its start files silent"
         )
+
+    def line(self, process: subprocess.Popen[bytes], line_max: int) -> bytes:
+        """The next line of a program that is never silent for long; b"" at EOF.
+
+        UnreachableError after SILENCE_S without one, and the program's connection is ended.
+        """
+        assert process.stdout is not None
+        with children.limited(process, SILENCE_S) as expired:
+            line = process.stdout.readline(line_max)
+        if expired.is_set():
+            raise UnreachableError(
+                self.target,
+                f"nothing was heard from it for {SILENCE_S:g} s, though the connection stands",
+                f"see what keeps it busy: ssh {self.target} uptime , or restart it, then run the same command again",
+            )
+        return line
 
     @property
     def is_open(self) -> bool:
@@ -358,24 +379,6 @@ class Connection:
         if self._folder is None:
             self._folder = private.folder()
         return self._folder
-
-
-@contextlib.contextmanager
-def _limited(process: subprocess.Popen[bytes], limit_s: float | None) -> Iterator[threading.Event]:
-    """Kill the process after so many seconds; the event tells that it was."""
-    expired = threading.Event()
-
-    def expire() -> None:
-        expired.set()
-        children.kill(process, signal.SIGKILL)
-
-    timer = threading.Timer(limit_s or 0, expire)
-    if limit_s is not None:
-        timer.start()
-    try:
-        yield expired
-    finally:
-        timer.cancel()
 
 
 def _feed(pipe: IO[bytes] | None, data: bytes) -> None:

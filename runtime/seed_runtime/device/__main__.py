@@ -45,7 +45,7 @@ def _agent() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     # Nothing that a library prints may stand between our lines.
-    sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
         Agent(Wire(sys.stdin.fileno(), sink)).serve()

@@ -58,7 +58,8 @@ class Agent:
                     request = self._wire.request(self._idle)
                     if request is None:
                         return
-                    answer = self.answer(request)
+                    with self._wire.beating(str(request.get("op"))[:20]):
+                        answer = self.answer(request)
                 except Exception as error:
                     answer = answer_for(error)
                 self._wire.send(answer)

@@ -5,20 +5,24 @@
     on the way to an answer  {"progress": ["switch", 0, 1]}
     an answer                {"ok": true, ...} or {"ok": false, "exit": 14, "kind": "MemoryBudgetError", "error": "..."}
 
+While a request is carried out there is a line at least every BEAT_S: where there is no progress, the last one is
+repeated. A client may take longer silence for a device that hangs.
 Every field of a request is checked against the table here before anything is done; fields that aren't in it are
 passed over, as a newer client may send more.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
 import select
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
@@ -41,6 +45,9 @@ _PREFIX: Final = re.compile(r"[0-9a-f]{6,64}")
 _ADDRESS: Final = re.compile(r"unix|127\.0\.0\.1:[0-9]{1,5}")
 _PAUSE: Final = 0.1
 """Seconds between two progress lines of a step; its first and its last are always sent."""
+BEAT_S: Final = 10.0
+STUCK_S: Final = 3600.0
+"""Without progress for so long an operation hangs itself, such as on a disk that died: nothing is repeated any more."""
 _REQUIRED: Final = object()
 
 
@@ -137,6 +144,9 @@ class Wire:
         self._read = bytearray()
         """What has come of requests that were not asked for yet."""
         self._told: tuple[str, float] = ("", 0.0)
+        self._speaking = threading.Lock()
+        self._last: tuple[tuple[str, int, int], float] = (("", 0, 0), 0.0)
+        """The newest progress, and when that was."""
 
     def hello(self) -> None:
         self.send({"agent": PROTOCOL, "runtime": __version__, "python": ".".join(map(str, sys.version_info[:3]))})
@@ -175,19 +185,50 @@ class Wire:
 
     def send(self, message: Mapping[str, Any]) -> None:
         try:
-            self._sink.write(json.dumps(message).encode() + b"\n")
-            self._sink.flush()
+            with self._speaking:
+                self._write(message)
         except (BrokenPipeError, ConnectionResetError):
             raise Gone from None
 
     def report(self, step: str, done: int, total: int) -> None:
         """Tell how far a step is, not too often."""
         now = time.monotonic()
+        self._last = ((step, done, total), now)
         last, told = self._told
         if step == last and 0 < done < total and now - told < _PAUSE:
             return
         self._told = (step, now)
         self.send({"progress": [step, done, total]})
+
+    @contextlib.contextmanager
+    def beating(self, op: str) -> Iterator[None]:
+        """Let the client hear that this operation is under way for as long as the block runs."""
+        self._last = ((op, 0, 0), time.monotonic())
+        over = threading.Event()
+        # A daemon: the process ends though nobody reads what it is about to say.
+        threading.Thread(target=self._beat, args=(over,), daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def _beat(self, over: threading.Event) -> None:
+        while not over.wait(BEAT_S):
+            with self._speaking:
+                progress, when = self._last
+                # Nothing comes behind the answer, which is sent once it is over.
+                if over.is_set() or time.monotonic() - when > STUCK_S:
+                    return
+                try:
+                    self._write({"progress": progress})
+                except OSError:
+                    return  # the operation's next word will tell
+
+    def _write(self, message: Mapping[str, Any]) -> None:
+        line = memoryview(json.dumps(message).encode() + b"\n")
+        while line:
+            line = line[self._sink.write(line) :]
+        self._sink.flush()
 
 
 def checked(request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -1,0 +1,149 @@
+"""A device that works is heard of all along; one that hangs on a link that stands is given up."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seed_devices import bootstrap, ssh, wheels
+from seed_devices.agent import Agent
+from seed_devices.errors import UnreachableError
+from seed_devices.ssh import Connection
+from seed_runtime.device import agent as agents
+from seed_runtime.device import protocol
+from tests.devices import standins
+from tests.devices.sshd import RUNTIME, Device, Sshd, _descendants
+from tests.devices.test_bootstrap import BOARD
+
+_numbers = itertools.count(1)
+
+
+class Listener(io.BytesIO):
+    """Hears an agent's lines; `heard` is set by the third one that tells of progress."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard = threading.Event()
+
+    def write(self, data: Any) -> int:
+        size = super().write(data)
+        if self.getvalue().count(b'"progress"') == 3:
+            self.heard.set()
+        return size
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.getvalue().splitlines()][1:]
+
+
+def serve(listener: Listener) -> None:
+    """Let an agent in this process answer one request."""
+    source, sink = os.pipe()
+    os.write(sink, b'{"op": "status"}\n')
+    os.close(sink)
+    agents.Agent(protocol.Wire(source, listener)).serve()
+    os.close(source)
+
+
+def test_an_operation_that_has_nothing_to_tell_is_heard_of_until_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = Listener()
+    monkeypatch.setattr(protocol, "BEAT_S", 0.01)
+    monkeypatch.setattr(agents.Agent, "status", lambda self, name: {"heard": listener.heard.wait(30)})
+    serve(listener)
+    *beats, answer = listener.lines()
+    assert answer == {"ok": True, "heard": True}
+    assert len(beats) >= 3
+    assert all(beat == {"progress": ["status", 0, 0]} for beat in beats)
+
+
+def test_an_operation_that_hangs_itself_is_heard_of_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = Listener()
+    monkeypatch.setattr(protocol, "BEAT_S", 0.01)
+    monkeypatch.setattr(protocol, "STUCK_S", 0.0)
+    monkeypatch.setattr(agents.Agent, "status", lambda self, name: {"heard": listener.heard.wait(0.2)})
+    serve(listener)
+    assert listener.lines() == [{"ok": True, "heard": False}]
+
+
+def agent_of(sshd: Sshd, device: Device) -> int:
+    """The process of the agent that runs on this device."""
+    assert sshd._process is not None
+    for pid in _descendants(sshd._process.pid):
+        with contextlib.suppress(OSError):
+            its = Path(f"/proc/{pid}/environ").read_bytes()
+            if (
+                b"seed_runtime.device\0agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
+                and bytes(device.store) in its
+            ):
+                return pid
+    raise AssertionError("no agent runs")
+
+
+def test_an_agent_that_is_stopped_is_given_up_with_the_next_step(
+    sshd: Sshd, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Connection(device.alias, config=device.config) as connection, Agent(connection) as agent:
+        assert agent.call("status")["ok"]
+        monkeypatch.setattr(ssh, "SILENCE_S", 0.5)
+        pid = agent_of(sshd, device)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(
+                UnreachableError, match=r"nothing was heard .* for 0\.5 s, .*; see what keeps it"
+            ) as caught:
+                agent.call("status")
+        finally:
+            os.kill(pid, signal.SIGKILL)
+    assert caught.value.exit_code == 20
+
+
+@pytest.mark.slow
+def test_an_agent_that_is_heard_of_may_take_longer_than_the_limit(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = device.store / "runtime" / RUNTIME / "bin" / "python"
+    python.write_text(
+        '#!/bin/sh\necho \'{"agent": 1, "runtime": "0.1.0", "python": "3.11.2"}\'; read request\n'
+        'for beat in 1 2 3 4 5 6 7 8; do echo \'{"progress": ["status", 0, 0]}\'; sleep 0.5; done\n'
+        "echo '{\"ok\": true}'; exec cat >/dev/null\n"
+    )
+    monkeypatch.setattr(ssh, "SILENCE_S", 3)
+    with Connection(device.alias, config=device.config) as connection, Agent(connection) as agent:
+        assert agent.call("status") == {"ok": True}
+
+
+def test_an_installer_that_hangs_is_given_up(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python3"
+    python.write_text('#!/bin/sh\necho \'{"installer": 1, "python": "3.11.2"}\'\nexec cat >/dev/null\n')
+    python.chmod(0o755)
+    device = sshd.device(f"hangs{next(_numbers)}", runtime=False, environment={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    monkeypatch.setattr(ssh, "SILENCE_S", 0.5)
+    house = wheels.Wheelhouse("0.1.0", *(2 * [wheels.Wheel(Path("w.whl"), "0" * 64, 1, 1)]), ())
+    monkeypatch.setattr(wheels, "collect", lambda *given, **named: house)
+    with (
+        Connection(device.alias, config=device.config) as connection,
+        pytest.raises(UnreachableError, match=r"nothing was heard .* for 0\.5 s"),
+    ):
+        bootstrap.install(connection, BOARD)
+
+
+@pytest.mark.slow
+def test_an_installation_is_heard_of_while_pip_works(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = standins.python_folder(tmp_path / "bin")
+    device = sshd.device(f"hangs{next(_numbers)}", runtime=False, environment={"PATH": f"{folder}:/usr/bin:/bin"})
+    source = bootstrap.installer().replace(b"BEAT_S, BEATS = 10, 360", b"BEAT_S, BEATS = 0.05, 9999")
+    monkeypatch.setattr(bootstrap, "installer", lambda: source)
+    steps: list[str] = []
+    house = standins.house(tmp_path / "wheels")
+    standins.install(device, monkeypatch, house, progress=lambda step, done, total: steps.append(step))
+    assert steps.count("install") > 3

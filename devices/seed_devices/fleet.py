@@ -13,7 +13,6 @@ from seed_devices import children
 from seed_devices.errors import FleetError
 from seed_devices.ssh import Connection
 from seed_devices.target import Target
-from seed_runtime.errors import SeedError
 
 PARALLEL: Final = 8
 PARALLEL_MAX: Final = 256
@@ -29,12 +28,6 @@ class Outcome(Generic[T]):
     value: T | None
     error: Exception | None
     seconds: float
-
-    @property
-    def exit_code(self) -> int:
-        if self.error is None:
-            return 0
-        return self.error.exit_code if isinstance(self.error, SeedError) else 1
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
-import os
-import signal
 import sys
 import tempfile
-import traceback
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 from seed_runtime import files
 from seed_runtime.budget import parse_size
+from seed_runtime.cli import ending
 from seed_runtime.errors import GoalNotMetError, SeedError, UsageError
 from seed_runtime.version import __version__
 
@@ -25,7 +19,11 @@ RESERVED = ("compare", "batch", "zoo")
 try:
     import click
 except ModuleNotFoundError:  # the device's install
-    sys.exit("seed-export: this needs the exporter's packages; install them: pip install 'seed-runtime[export]'")
+    print(
+        "seed-export: this needs the exporter's packages; install them: pip install 'seed-runtime[export]'",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 _EPILOG = """\b
 Examples:
@@ -37,7 +35,7 @@ Then, on the device:
   seed-run model.seed --input x.npz --max-memory 128MB
 \b
 Exit codes: 0 ok, 1 internal error, 2 usage, 3 data can't be used, 12 model can't be taken,
-13 no disk space, 15 goal not met (the best so far was written), 130 interrupted,
+13 no disk space, 14 no memory, 15 goal not met (the best so far was written), 130 interrupted,
 129 and 143 ended by SIGHUP and SIGTERM.
 """
 
@@ -148,72 +146,18 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
         )
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command and exit with its code; after SIGTERM and SIGHUP with 143 and 129, all tidied up."""
-    with _signals() as stopped:
-        code = _code(arguments)
-    # Extension modules turn what interrupts their import into an ImportError.
-    sys.exit(stopped[0] if stopped else code)
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command and exit with its code."""
+    told = "interrupted, nothing was written"
+    sys.exit(ending.run("seed-export", lambda: _work(arguments), interrupted=told, space=_space_step))
 
 
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Turn a termination and a hangup into SystemExit, once: nothing interrupts the tidying up.
-
-    Gives the list that the exit code will stand in.
-    """
-    stopped: list[int] = []
-    numbers: list[int] = [signal.SIGTERM, signal.SIGHUP]
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        for each in (*numbers, signal.SIGINT):
-            signal.signal(each, signal.SIG_IGN)
-        stopped.append(128 + number)
-        raise SystemExit(128 + number)
-
-    before: dict[int, Any] = {signal.SIGINT: signal.getsignal(signal.SIGINT)}
-    # Only the main thread may; what was ignored, as under nohup, stays ignored.
-    with contextlib.suppress(ValueError):
-        for number in numbers:
-            if signal.getsignal(number) != signal.SIG_IGN:
-                before[number] = signal.signal(number, stop)
-    try:
-        yield stopped
-    finally:
-        with contextlib.suppress(ValueError):
-            for number, handler in before.items():
-                signal.signal(number, handler)
+def _work(arguments: list[str] | None) -> int:
+    return ending.clicked(click, lambda: command.main(arguments, prog_name="seed-export", standalone_mode=False))
 
 
-def _code(arguments: list[str] | None) -> int:
-    try:
-        command.main(arguments, prog_name="seed-export", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        print("seed-export: interrupted, nothing was written", file=sys.stderr)
-        return 130
-    except SeedError as error:
-        print(f"seed-export: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        problem = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            print(
-                f"seed-export: {problem}; free some, write elsewhere with -o, or let TMPDIR name a larger folder "
-                f"than {tempfile.gettempdir()}",
-                file=sys.stderr,
-            )
-            return 13
-        print(f"seed-export: {problem}; check the path and its permissions", file=sys.stderr)
-        return 2
-    except Exception as error:
-        if os.environ.get("SEED_DEBUG"):
-            traceback.print_exc()
-        print(f"seed-export: internal error: {error!r}; run again with SEED_DEBUG=1 and report it", file=sys.stderr)
-        return 1
-    return 0
+def _space_step() -> str:
+    return f"free some, write elsewhere with -o, or let TMPDIR name a larger folder than {tempfile.gettempdir()}"
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from seed_devices.cli import explain
 from seed_devices.fleet import Outcome
 from seed_devices.target import Target
+from seed_runtime.cli.ending import explain
 from seed_runtime.cli.terminal import print_json, table
 
 SHORT: Final = 12
@@ -73,7 +73,7 @@ def print_rows(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Seque
 def reason(outcome: Outcome[T]) -> str:
     """Why it failed, without the device's name, which stands before it already."""
     assert outcome.error is not None
-    text, code = explain(outcome.error)
+    code, text = explain(outcome.error)
     return f"{text.removeprefix(f'{outcome.target.host}: ')} (exit {code})"
 
 
@@ -90,7 +90,7 @@ def _as_json(outcome: Outcome[T], values: Callable[[T], dict[str, Any]]) -> dict
     if outcome.error is None and outcome.value is not None:
         found |= values(outcome.value)
     if outcome.error is not None:
-        text, code = explain(outcome.error)
+        code, text = explain(outcome.error)
         found |= {
             "exit": code,
             "error": text,

@@ -1,0 +1,175 @@
+"""How seed-run, seed-export and seed-deploy end: what a signal, an error and a reader that left make of them.
+
+Results go to stdout, everything else to stderr, and the last line there says what went wrong: docs/exit-codes.md is
+the contract. Imports the standard library and `errors`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+from seed_runtime.errors import SeedError
+
+_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
+_SETTING: Final = (
+    errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP,
+    errno.ENAMETOOLONG,
+)  # fmt: skip
+"""What another path, or other permissions, would mend."""
+
+
+class Stopped(BaseException):
+    """A signal that ends the process, as an exception: half-written files are removed on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.number
+
+
+def space_step() -> str:
+    """What helps where a disk of this machine is full."""
+    return "free some space, or write elsewhere"
+
+
+def run(name: str, work: Callable[[], int], *, interrupted: str = "", space: Callable[[], str] = space_step) -> int:
+    """Do the work of the command `name`; returns the exit code. SystemExit passes, as argparse leaves by it.
+
+    Args:
+        interrupted: what to say after Ctrl-C.
+        space: a `space_step` of the command's own.
+    """
+    code = 0
+    with _signals() as stopped:
+        code = _code(name, work, stopped, space)
+    if not stopped:
+        return code
+    if interrupted and stopped[0].number == signal.SIGINT:
+        # Not behind the terminal's ^C.
+        print("\n" if sys.stderr.isatty() else "", f"{name}: {interrupted}", sep="", file=sys.stderr)
+    return stopped[0].exit_code
+
+
+def clicked(click: Any, call: Callable[[], object]) -> int:
+    """The exit code of click's `main(..., standalone_mode=False)`, what it raises made into what `run` knows.
+
+    `click` is the module, which the runtime itself never imports.
+    """
+    try:
+        code = call()
+    except click.ClickException as error:
+        error.show()
+        return int(error.exit_code)
+    except click.Abort as error:
+        # Of a KeyboardInterrupt, and of an EOFError that means something else.
+        raise error.__cause__ or error from None
+    except SystemExit as error:
+        # So it leaves after a broken pipe, and after completing a word for the shell.
+        if error.code == 1:
+            raise BrokenPipeError from None
+        raise
+    return code if isinstance(code, int) else 0
+
+
+def explain(error: BaseException, space: Callable[[], str] = space_step) -> tuple[int, str]:
+    """The exit code of an error, and the line to tell."""
+    code, line = _explain(error, space)
+    # Whatever a library put into its message.
+    return code, " ".join(line.split())
+
+
+def _explain(error: BaseException, space: Callable[[], str]) -> tuple[int, str]:
+    if isinstance(error, SeedError):
+        return error.exit_code, str(error)
+    if isinstance(error, MemoryError):
+        return 14, "this machine has no memory left; give a smaller model or input, or end what else runs here"
+    if isinstance(error, OSError):
+        what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
+        if error.errno in _NO_SPACE:
+            return 13, f"{what}; {space()}"
+        if error.errno in _SETTING:
+            return 2, f"{what}; give another path, or change its permissions"
+        return 1, what
+    hint = "" if os.environ.get("SEED_DEBUG") else "; run it again with SEED_DEBUG=1 and report the traceback"
+    return 1, f"internal error: {type(error).__name__}: {error}{hint}"
+
+
+def _code(name: str, work: Callable[[], int], stopped: list[Stopped], space: Callable[[], str]) -> int:
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            # Names in any script must not fail on a terminal that has another.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        code = work()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        return _broken_pipe()
+    except KeyboardInterrupt:
+        # As of a library; the signal itself is a `Stopped`.
+        stopped.append(Stopped(signal.SIGINT))
+        return 130
+    except Exception as error:
+        # Extension modules turn a signal that interrupts their import into an ImportError.
+        if stopped:
+            return stopped[0].exit_code
+        if os.environ.get("SEED_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+        code, line = explain(error, space)
+        print(f"{name}:", line, file=sys.stderr)
+        return code
+
+
+def _broken_pipe() -> int:
+    """End as other commands do whose reader left, such as `head`: by SIGPIPE."""
+    # What is still buffered would fail once more when the interpreter ends.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if hasattr(signal, "SIGPIPE"):
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGPIPE)
+    return 1
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[Stopped]]:
+    """Turn Ctrl-C, a hangup and a termination into `Stopped`, once: nothing interrupts the tidying up.
+
+    Gives the list that it will stand in; it goes no further than this.
+    """
+    stopped: list[Stopped] = []
+    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        stopped.append(Stopped(number))
+        raise stopped[0]
+
+    before = {}
+    # Only the main thread may; what was ignored, as under nohup, stays ignored.
+    with contextlib.suppress(ValueError):
+        for number in numbers:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, stop)
+    try:
+        yield stopped
+    except Stopped:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

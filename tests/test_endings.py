@@ -1,0 +1,114 @@
+"""How the three commands end is the same: a full disk, a reader that left, a signal, an error."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import click
+import pytest
+
+from seed_runtime.cli import ending
+from seed_runtime.errors import InputError
+from tests.devices.seeds import EXAMPLE
+
+COMMANDS = {
+    "seed-run": ["seed_runtime.cli", str(EXAMPLE), "--inspect"],
+    "seed-export": ["seed_exporter.cli", "--help"],
+    "seed-deploy": ["seed_devices.cli", "--help"],
+}
+every_command = pytest.mark.parametrize("name", COMMANDS)
+
+
+@every_command
+def test_a_disk_of_this_machine_that_is_full_is_13(name: str) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, "-m", *COMMANDS[name]], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 13, done.stderr
+    assert done.stderr.startswith(f"{name}: ")
+    assert "No space left on device; free some" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@every_command
+def test_a_reader_that_left_ends_it_quietly_by_sigpipe(name: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", *COMMANDS[name]], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (InputError("x is missing;\n give it"), 3, "x is missing; give it"),
+        (OSError(errno.ENOSPC, "full", "/x"), 13, "/x: full; free some space, or write elsewhere"),
+        (OSError(errno.EDQUOT, "full", "/x"), 13, "/x: full; free some space, or write elsewhere"),
+        (PermissionError(errno.EACCES, "denied", "/x"), 2, "/x: denied; give another path, or change its permissions"),
+        (OSError(errno.EIO, "broken", "/x"), 1, "/x: broken"),
+        (MemoryError(), 14, "no memory left"),
+        (KeyError("k"), 1, "internal error: KeyError: 'k'; run it again with SEED_DEBUG=1 and report the traceback"),
+    ],
+)
+def test_an_error_has_one_code_and_one_line_in_every_command(error: Exception, code: int, text: str) -> None:
+    found, line = ending.explain(error)
+    assert (found, line.count("\n")) == (code, 0)
+    assert text in line
+
+
+def stopped_by(number: int) -> int:
+    os.kill(os.getpid(), number)
+    time.sleep(30)
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "told"),
+    [(signal.SIGINT, 130, "c: stopped\n"), (signal.SIGTERM, 143, ""), (signal.SIGHUP, 129, "")],
+)
+def test_a_signal_has_its_code_whatever_the_work_makes_of_it(
+    number: int, code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def confused() -> int:
+        try:
+            return stopped_by(number)
+        except BaseException:
+            raise ImportError("half of a module") from None
+
+    before = signal.getsignal(number)
+    for work in (lambda: stopped_by(number), confused):
+        assert ending.run("c", work, interrupted="stopped") == code
+        assert capsys.readouterr().err == told
+        assert signal.getsignal(number) is before
+
+
+def raising(error: BaseException, cause: BaseException | None = None) -> Callable[[], int]:
+    def call() -> int:
+        raise error from cause
+
+    return call
+
+
+def test_what_click_raises_is_made_into_what_ends_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending.clicked(click, raising(click.UsageError("no such thing"))) == 2
+    assert "no such thing" in capsys.readouterr().err
+    with pytest.raises(KeyboardInterrupt):
+        ending.clicked(click, raising(click.Abort(), KeyboardInterrupt()))
+    with pytest.raises(EOFError):
+        ending.clicked(click, raising(click.Abort(), EOFError()))
+    with pytest.raises(BrokenPipeError):
+        ending.clicked(click, raising(SystemExit(1)))
+    with pytest.raises(SystemExit):
+        ending.clicked(click, raising(SystemExit(0)))
+    assert [ending.clicked(click, lambda code=code: code) for code in (None, 0, 30)] == [0, 0, 30]
+
+
+def test_a_library_that_is_interrupted_ends_as_by_the_signal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending.run("c", raising(KeyboardInterrupt()), interrupted="stopped") == 130
+    assert capsys.readouterr().err == "c: stopped\n"

@@ -171,7 +171,8 @@ def put_runtime(store: Path) -> None:
     """Let `store` hold a runtime, which is the code under test and the interpreter of the tests."""
     folder = store / "runtime" / RUNTIME / "bin"
     folder.mkdir(parents=True)
-    start = f"#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT / 'runtime'))} exec {shlex.quote(sys.executable)}"
+    path = f"{shlex.quote(str(ROOT / 'runtime'))}${{PYTHONPATH:+:$PYTHONPATH}}"
+    start = f"#!/bin/sh\nPYTHONPATH={path} exec {shlex.quote(sys.executable)}"
     for name, words in (("python", ""), ("seed-run", " -m seed_runtime.cli")):
         (folder / name).write_text(f'{start}{words} "$@"\n')
         (folder / name).chmod(0o755)

@@ -40,6 +40,8 @@ PUSH_LIMIT = 900  # [s]
 COUNT = 6
 """Versions that are pushed in turn."""
 TRIES = 8
+EACH = 5
+"""Kills that every step gets in a run of the full counts."""
 HANDSHAKE = 6000  # [B] that ssh sends before the first of a push, about
 UNREACHABLE = 20  # exit code
 _ENDS = ("done", "failed")
@@ -68,13 +70,16 @@ class Tally:
         """How often each step was hit by a kill."""
         return sum((hits for actor, hits in self.hits.items() if actor != "link"), Counter())
 
+    def rarest(self) -> int:
+        """Kills of the step that had the fewest."""
+        return min(self.kills()[step] for step in STEPS)
+
     def table(self) -> str:
         actors = [actor for actor in ("client", "device", "machine", "link") if actor in self.hits]
         lines = [f"{'step':10}" + "".join(f"{actor:>9}" for actor in actors)]
         lines += [f"{step:10}" + "".join(f"{self.hits[actor][step]:9}" for actor in actors) for step in STEPS]
         lines.append(f"{'all':10}" + "".join(f"{self.hits[actor].total():9}" for actor in actors))
-        rarest = min(self.kills()[step] for step in STEPS)
-        lines += [f"kills of the step that was hit least: {rarest}"]
+        lines += [f"kills of the step that was hit least: {self.rarest()}"]
         lines += [f"{said}: {count}" for said, count in sorted(self.answers.items())]
         return "\n".join([*lines, f"no answer or a wrong one: {len(self.wrong)}"])
 
@@ -287,10 +292,9 @@ def _aim(hits: Counter[str], rng: random.Random, without: Sequence[str] = ()) ->
 
 
 def _try(hit: Callable[[], bool]) -> None:
-    """Until it hits: a push may be over before."""
-    for _ in range(TRIES):
-        if hit():
-            return
+    """Until it hits: a push may be over before. AssertionError if it never does, as the count would be a lie."""
+    if not any(hit() for _ in range(TRIES)):
+        raise AssertionError(f"{TRIES} pushes were over before anything hit them")
 
 
 def run(
@@ -322,7 +326,8 @@ def main() -> int:
         closing = f"{tally.table()}\nseed {options.seed}, {(time.monotonic() - began) / 60:.0f} min"
         for file in filter(None, (sys.stdout, log)):
             print(f"\n{closing}", file=file, flush=True)
-    return 1 if tally.wrong else 0
+    short = tally.rarest() < EACH <= options.kills / len(STEPS)
+    return 1 if tally.wrong or short else 0
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from tests.interop.machine import Machine
 from tests.soak.seeds import MODEL, Version, answered, question_file
 
 ASK_LIMIT = 300  # [s], on a busy machine
+SLOW_CARD = Path(__file__).parent / "slow_card"
 
 
 class Target(Protocol):
@@ -67,11 +68,11 @@ _DEPLOY = (sys.executable, "-m", "seed_devices.cli")
 
 
 class Loopback:
-    """A device behind an sshd of this machine and a link that can be cut."""
+    """A device with a slow card, behind an sshd of this machine and a link that can be cut."""
 
     def __init__(self, sshd: Sshd, alias: str) -> None:
         self.link = Proxy(sshd.port)
-        self.device = sshd.device(alias, port=self.link.port)
+        self.device = sshd.device(alias, port=self.link.port, environment={"PYTHONPATH": str(SLOW_CARD)})
         self.alias, self.config = alias, sshd.config
 
     def kill(self, rng: random.Random) -> None:

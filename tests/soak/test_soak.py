@@ -28,7 +28,8 @@ def test_after_a_kill_of_either_side_or_a_cut_of_the_link_the_device_answers_rig
     loopback(KILLS - MACHINE_KILLS, CUTS, SEED, tally, tmp_path / "loopback")
     print(f"\n{tally.table()}")
     assert not tally.wrong
-    assert (tally.kills().total(), tally.hits["link"].total()) == (KILLS - MACHINE_KILLS, CUTS)
+    assert tally.kills().total() == KILLS - MACHINE_KILLS
+    assert sum(tally.hits.get("link", {}).values()) == CUTS
 
 
 @pytest.mark.skipif(not MACHINE_KILLS, reason="SEED_SOAK_MACHINE_KILLS is 0")

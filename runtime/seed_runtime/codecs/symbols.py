@@ -35,7 +35,7 @@ Index = npt.NDArray[np.intp]
 
 Counts = Sequence[int] | Callable[[Cursor], Sequence[int]]
 
-WINDOW: Final = 1 << 16
+WINDOW: Final = 1 << 17
 """Symbols decoded at a time: the floats of a window and the tables stay in a 1 MiB cache."""
 ESCAPE: Final = 0x80
 STEP_LEAST: Final = 2.0**-126

@@ -37,6 +37,7 @@ FOLDERS = {
     "seed_runtime/device",
     "seed_runtime/format",
     "seed_runtime/serve",
+    "seed_runtime/skeletons",
     "seed_runtime/trust",
     "seed_exporter",
     "seed_exporter/codecs",

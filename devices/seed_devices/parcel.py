@@ -86,7 +86,7 @@ def load(path: Path) -> Parcel:
     footprint, session = seed.footprint(), None
     if footprint is not None:
         least = min(max(mode.opening, mode.mapped + min(mode.peaks)) for mode in footprint.modes) * UNIT
-        session = PYTHON_BYTES + backend("onnxruntime").import_bytes() + least
+        session = PYTHON_BYTES + backend(seed.kind.backend).import_bytes() + least
     return Parcel(
         path=path,
         digest=digest,

@@ -12,9 +12,10 @@ from seed_exporter import skeleton
 from seed_exporter.codecs.packing import pack
 from seed_exporter.encode import CodedStream, order_of
 from seed_exporter.graph import Graph
-from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE, decode_streams, working_bytes
+from seed_runtime.assemble import decode_streams, working_bytes
 from seed_runtime.format.header import ONNX_SKELETON, Header, Hole, Model, Part
 from seed_runtime.format.writer import front, stream_of, write_seed
+from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 
 MIN_RUNTIME = (0, 1, 0)
 

@@ -18,7 +18,8 @@ from seed_exporter.loaders.rewrite import replace
 from seed_runtime.errors import FormatError, UnsupportedError
 from seed_runtime.format.dtypes import DType
 from seed_runtime.limits import RANK_MAX
-from seed_runtime.skeleton import ALIGNMENT, WEIGHTS_FILE, check_holes, scan
+from seed_runtime.skeletons import ALIGNMENT, check_holes
+from seed_runtime.skeletons.onnx import WEIGHTS_FILE, scan
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

@@ -16,15 +16,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from seed_runtime import skeleton
+from seed_runtime import skeletons
 from seed_runtime.codecs import by_number
 from seed_runtime.errors import DigestError, DiskSpaceError, FormatError
 from seed_runtime.files import write_synced
 from seed_runtime.format.header import Header, Hole, Stream
 from seed_runtime.format.reader import SeedReader
-
-MODEL_FILE: Final = "model.onnx"
-WEIGHTS_FILE: Final = "model.weights"
 
 Chunks = Iterator[memoryview]
 Progress = Callable[[int, int], None]
@@ -111,17 +108,16 @@ def assemble_into(reader: SeedReader, folder: Path, progress: Progress | None = 
     `folder` and nowhere else.
     """
     header = reader.header
-    data = reader.part_bytes(header.skeleton)
-    info = skeleton.scan(data)
-    skeleton.check_holes(info, header.holes)
+    kind, data = skeletons.of(header), reader.part_bytes(header.skeleton)
+    skeletons.check_holes(kind.scan(data), header.holes)
     need_disk(folder, header.weights_size + len(data))
     try:
-        write_synced(folder / MODEL_FILE, data)
+        write_synced(folder / kind.model_file, data)
         del data
         for part in header.parts[1:]:
             reader.skip_part(part)
         # Unbuffered: windows go to the page cache at once, and no second copy of them counts as ours.
-        with open(folder / WEIGHTS_FILE, "wb", buffering=0) as file:
+        with open(folder / kind.weights_file, "wb", buffering=0) as file:
             computed = decode_streams(header, reader.chunks, _whole(file.write), progress)
             os.fsync(file.fileno())
         reader.finish()
@@ -137,13 +133,22 @@ def assemble_into(reader: SeedReader, folder: Path, progress: Progress | None = 
 def check_only(reader: SeedReader, progress: Progress | None = None) -> None:
     """All the checks of `assemble_into`, with nothing written."""
     header = reader.header
-    skeleton.check_holes(skeleton.scan(reader.part_bytes(header.skeleton)), header.holes)
+    info = skeletons.of(header).scan(reader.part_bytes(header.skeleton))
+    skeletons.check_holes(info, header.holes)
     for part in header.parts[1:]:
         reader.skip_part(part)
     computed = decode_streams(header, reader.chunks, lambda data: None, progress)
     reader.finish()
     if computed != header.weights_digest:
         raise DigestError("assembled weights", header.weights_digest, computed)
+
+
+def is_assembled(folder: Path, header: Header) -> bool:
+    """Whether the files of this seed's model are in `folder`, by their names and sizes."""
+    try:
+        return all((folder / name).stat().st_size == size for name, size in skeletons.of(header).sizes(header).items())
+    except OSError:
+        return False
 
 
 def need_disk(folder: Path, size: int) -> None:

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from seed_runtime import folders
-from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE
+from seed_runtime import folders, skeletons
+from seed_runtime.assemble import is_assembled
 from seed_runtime.files import sync_folder
 from seed_runtime.format.header import Header
 
@@ -60,10 +60,10 @@ class ModelCache:
         folder, part = self.root / name, self.root / f"{name}.part"
         with _lock(self.root / f"{name}.lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
-            if is_intact is not None and _whole(folder, header) and not is_intact(folder):
+            if is_intact is not None and is_assembled(folder, header) and not is_intact(folder):
                 # Sessions that run it keep their mapping.
-                (folder / WEIGHTS_FILE).unlink()
-            while not _whole(folder, header):
+                (folder / skeletons.of(header).weights_file).unlink()
+            while not is_assembled(folder, header):
                 # flock gives up the shared lock before it waits for the exclusive one: two processes can't block
                 # each other, but both must look again.
                 try:
@@ -71,7 +71,7 @@ class ModelCache:
                 except BlockingIOError:
                     on_wait()
                     fcntl.flock(lock, fcntl.LOCK_EX)
-                if not _whole(folder, header):
+                if not is_assembled(folder, header):
                     self._make(folder, part, header, make)
                 fcntl.flock(lock, fcntl.LOCK_SH)
             with contextlib.suppress(OSError):
@@ -136,15 +136,6 @@ def _lock(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _whole(folder: Path, header: Header) -> bool:
-    try:
-        return (folder / WEIGHTS_FILE).stat().st_size == header.weights_size and (
-            folder / MODEL_FILE
-        ).stat().st_size == header.skeleton.raw_size
-    except OSError:
-        return False
 
 
 def _size(folder: Path) -> int:

@@ -20,13 +20,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from seed_runtime import skeleton
-from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE
+from seed_runtime import skeletons
 from seed_runtime.errors import FormatError, InputError, UnsupportedError
 from seed_runtime.files import sync_folder
 from seed_runtime.limits import PART_RAW_MAX
 
-_OURS: Final = {MODEL_FILE, WEIGHTS_FILE}
+_OURS: Final = frozenset(name for kind in skeletons.KINDS for name in (kind.model_file, kind.weights_file))
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 _TRIES: Final = 100
@@ -76,16 +75,16 @@ def _is_replaceable(target: Path) -> bool:
     names = set(os.listdir(target))
     if not names:
         return True
-    files = [target / name for name in _OURS]
-    if names != _OURS or any(file.is_symlink() or not file.is_file() for file in files):
+    kind = next((kind for kind in skeletons.KINDS if names == {kind.model_file, kind.weights_file}), None)
+    if kind is None or any((target / name).is_symlink() or not (target / name).is_file() for name in names):
         return False
     # A user's own model.onnx may lie beside a file of that name as well.
-    with open(target / MODEL_FILE, "rb") as file:
+    with open(target / kind.model_file, "rb") as file:
         if not 0 < os.fstat(file.fileno()).st_size <= PART_RAW_MAX:
             return False
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
-                skeleton.scan(data)
+                kind.scan(data)
             except (FormatError, UnsupportedError):
                 return False
     return True

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from seed_runtime import backends, budget, golden, place, skeleton, trust
-from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE, Progress, assemble_into, check_only, working_bytes
+from seed_runtime import backends, budget, golden, place, skeletons, trust
+from seed_runtime.assemble import Progress, assemble_into, check_only, is_assembled, working_bytes
 from seed_runtime.backends import Array, Feeds, TensorSpec
 from seed_runtime.budget import SLACK, Plan, SessionPlan, plan_session
 from seed_runtime.cache import DEFAULT_LIMIT, ModelCache, default_root
@@ -86,6 +86,11 @@ class Seed:
         """Who signed it, and whether this machine takes it."""
         return trust.verdict(self.header, self.digest.hex(), self._signed, self.name)
 
+    @property
+    def kind(self) -> skeletons.Kind:
+        """What its model is assembled to, and what runs it."""
+        return skeletons.of(self.header)
+
     @contextlib.contextmanager
     def _reader(self) -> Iterator[SeedReader]:
         if self.path is None:
@@ -108,10 +113,10 @@ class Seed:
         with self._reader() as reader:
             return reader.part_bytes(reader.header.skeleton)
 
-    def skeleton(self) -> skeleton.SkeletonInfo:
+    def skeleton(self) -> skeletons.SkeletonInfo:
         """What the model takes, gives and refers to, checked; nothing is decoded."""
-        info = skeleton.scan(self.skeleton_bytes())
-        skeleton.check_holes(info, self.header.holes)
+        info = self.kind.scan(self.skeleton_bytes())
+        skeletons.check_holes(info, self.header.holes)
         return info
 
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -164,7 +169,7 @@ class Seed:
         max_memory: int | None = None,
         feeds: Feeds | None = None,
         threads: int | None = None,
-        backend: str = "onnxruntime",
+        backend: str | None = None,
         cache: ModelCache | None = None,
         progress: Progress | None = None,
         notice: Notice | None = None,
@@ -178,6 +183,7 @@ class Seed:
         Args:
             max_memory: limit of the whole process [B]; MemoryBudgetError comes before anything is allocated.
             feeds: the largest input that will be run, for the plan; None plans for the smallest that was measured.
+            backend: what runs it, instead of the one for its kind of skeleton.
             notice: gets what the user should know; None prints it to stderr.
             beside: what the caller will hold beyond the feeds and outputs of one run [B].
             verify: check all of the seed and its copy in the cache, which is made anew if it was altered.
@@ -195,7 +201,7 @@ class Seed:
             raise
         plan = self.plan_session(dims, max_memory, threads=threads, backend=backend, beside=beside)
         assembled = _assembled(self, cache or default_cache(), progress, notice or _print_notice, verify)
-        session = Session(self, backends.get(backend), plan, assembly, assembled)
+        session = Session(self, self._backend(backend), plan, assembly, assembled)
         try:
             self._accept()
         except BaseException:
@@ -209,7 +215,7 @@ class Seed:
         limit: int | None = None,
         *,
         threads: int | None = None,
-        backend: str = "onnxruntime",
+        backend: str | None = None,
         beside: int = 0,
     ) -> SessionPlan:
         """How a session would be opened for inputs of these sizes, see `session`."""
@@ -217,11 +223,14 @@ class Seed:
             self.footprint(),
             dims,
             limit,
-            backend=backends.get(backend),
+            backend=self._backend(backend),
             weights_size=self.header.weights_size,
             threads=threads,
             held=HELD_AFTER_ASSEMBLY + beside,
         )
+
+    def _backend(self, name: str | None) -> backends.Backend:
+        return backends.get(name or self.kind.backend)
 
 
 class Session:
@@ -290,7 +299,7 @@ def default_cache() -> ModelCache:
     return ModelCache(default_root(), budget.parse_size(limit) if limit else DEFAULT_LIMIT)
 
 
-def spec_of(value: skeleton.ValueInfo) -> TensorSpec:
+def spec_of(value: skeletons.ValueInfo) -> TensorSpec:
     """An input or output as backends name it; its dtype is "unknown" where it is no tensor of numbers."""
     dtype = BY_CODE.get(value.elem_type or 0)
     # Paddle's exporter calls every dimension that it doesn't know "?".
@@ -346,7 +355,7 @@ def _assembled(
                 raise
             # Nobody removes models from a folder that can't be written to: no lock is needed.
             folder = cache.root / seed.digest.hex()
-            if not _is_whole(seed, folder) or (verify and not _is_intact(seed, folder)):
+            if not is_assembled(folder, seed.header) or (verify and not _is_intact(seed, folder)):
                 notice(f"{cache.root} can't be written to; assembling in a temporary folder")
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seed-run-")))
                 make(folder)
@@ -356,16 +365,9 @@ def _assembled(
         yield folder
 
 
-def _is_whole(seed: Seed, copy: Path) -> bool:
-    with contextlib.suppress(OSError):
-        sizes = (copy / WEIGHTS_FILE).stat().st_size, (copy / MODEL_FILE).stat().st_size
-        return sizes == (seed.header.weights_size, seed.header.skeleton.raw_size)
-    return False
-
-
 def _is_intact(seed: Seed, copy: Path) -> bool:
     """Whether an assembled copy is, bit for bit, what the seed gives."""
-    held = _digest_of(copy / WEIGHTS_FILE), _digest_of(copy / MODEL_FILE)
+    held = _digest_of(copy / seed.kind.weights_file), _digest_of(copy / seed.kind.model_file)
     return held == (seed.header.weights_digest, hashlib.sha256(seed.skeleton_bytes()).digest())
 
 

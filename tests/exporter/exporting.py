@@ -19,9 +19,9 @@ from seed_exporter.allocate import Coding
 from seed_exporter.encode import encode
 from seed_exporter.graph import Graph
 from seed_exporter.loaders import load
-from seed_runtime.assemble import WEIGHTS_FILE
 from seed_runtime.format.header import Model
-from seed_runtime.skeleton import ExternalTensor, scan
+from seed_runtime.skeletons import ExternalTensor
+from seed_runtime.skeletons.onnx import WEIGHTS_FILE, scan
 
 NOBODY = Model("test", 1, container.MIN_RUNTIME, 1, 1)
 

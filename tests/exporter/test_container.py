@@ -11,8 +11,8 @@ import pytest
 import seed_runtime
 from seed_exporter import allocate, container, loaders
 from seed_exporter.encode import encode
-from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE
 from seed_runtime.errors import DigestError
+from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 from tests.exporter.exporting import NOBODY, graph_of, layers
 
 

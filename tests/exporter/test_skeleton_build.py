@@ -15,7 +15,8 @@ from seed_exporter.graph import Graph
 from seed_exporter.loaders import load
 from seed_exporter.loaders.runnable import to_model_file
 from seed_runtime.errors import UnsupportedError
-from seed_runtime.skeleton import check_holes, scan
+from seed_runtime.skeletons import check_holes
+from seed_runtime.skeletons.onnx import scan
 
 RNG = np.random.default_rng(3)
 

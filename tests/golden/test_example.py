@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 import seed_runtime
-from seed_runtime import codecs, generator, limits, skeleton
-from seed_runtime import skeleton_schema as schema
+from seed_runtime import codecs, generator, limits
 from seed_runtime.cache import ModelCache
 from seed_runtime.format import dtypes, header, packing
+from seed_runtime.skeletons import ALIGNMENT
+from seed_runtime.skeletons import onnx as onnx_skeleton
+from seed_runtime.skeletons import onnx_schema as schema
 from tests.attacks import spec
 from tests.attacks.forge import ALL, forge, weights_of
 from tests.golden import plain
@@ -112,10 +114,10 @@ def test_the_fields_that_skeletons_may_have_are_those_of_the_code() -> None:
 
 def test_the_rules_for_skeletons_name_what_the_code_refuses() -> None:
     text = " ".join(spec.rule_text("skeleton").split())
-    for name in (*schema.OPERATORS_REFUSED, *schema.ATTRIBUTES_REFUSED, skeleton.WEIGHTS_FILE):
+    for name in (*schema.OPERATORS_REFUSED, *schema.ATTRIBUTES_REFUSED, onnx_skeleton.WEIGHTS_FILE):
         assert name in text
     assert all(f'"{domain}"' in text for domain in schema.DOMAINS)
-    assert f"multiple of {skeleton.ALIGNMENT}" in text
+    assert f"multiple of {ALIGNMENT}" in text
     assert f"deeper than {schema.DEPTH_MAX}" in text
     assert f"{schema.VALUES_MAX} inputs, {schema.VALUES_MAX} outputs" in text
     assert f"{schema.OPSETS_MAX} opsets" in text

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import seed_runtime
-from seed_runtime.assemble import WEIGHTS_FILE
 from seed_runtime.errors import TrustError
 from seed_runtime.format.writer import front
+from seed_runtime.skeletons.onnx import WEIGHTS_FILE
 from tests.golden import plain
 from tests.runtime.signing import MESSAGE_START, allow, halves, needs_ssh_keygen, public, signed
 

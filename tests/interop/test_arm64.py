@@ -16,8 +16,8 @@ import onnx
 import pytest
 
 import seed_runtime
-from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE
 from seed_runtime.codecs import CODECS
+from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 from tests.conftest import ROOT
 from tests.exporter.exporting import dense, layers, quick_export
 from tests.interop.arm64 import Processes, UnavailableError, turn

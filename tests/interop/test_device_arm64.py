@@ -14,7 +14,7 @@ import pytest
 
 import seed_runtime
 from seed_exporter import loaders
-from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE
+from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 from tests.devices.sshd import Device, Sshd
 from tests.exporter.exporting import layers, quick_export
 from tests.interop import userland

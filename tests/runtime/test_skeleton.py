@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from seed_runtime import skeleton
+from seed_runtime import limits, skeletons
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME
+from seed_runtime.skeletons import onnx
 from tests.runtime.onnx_bytes import (
     EXTERNAL,
     HEAD,
@@ -33,17 +34,17 @@ from tests.runtime.onnx_bytes import (
 
 
 def test_a_skeleton_written_by_hand_is_read():
-    info = skeleton.scan(model())
+    info = onnx.scan(model())
     assert info.ir_version == 8
     assert info.opsets == {"": 17}
-    assert info.inputs == (skeleton.ValueInfo("x", 1, ("n", 3)),)
-    assert info.outputs == (skeleton.ValueInfo("y", 1, (None, 2)),)
-    assert info.tensors == (skeleton.ExternalTensor("w", BY_NAME["float32"], (2, 3), 64, 24),)
-    assert skeleton.check_holes(info, [Hole()]) == ("w",)
+    assert info.inputs == (skeletons.ValueInfo("x", 1, ("n", 3)),)
+    assert info.outputs == (skeletons.ValueInfo("y", 1, (None, 2)),)
+    assert info.tensors == (skeletons.ExternalTensor("w", BY_NAME["float32"], (2, 3), 64, 24),)
+    assert skeletons.check_holes(info, [Hole()]) == ("w",)
 
 
 def test_holes_and_references_must_be_the_same_set():
-    info = skeleton.scan(model())
+    info = onnx.scan(model())
     other = BY_NAME["int32"]
     for holes in (
         [],
@@ -55,10 +56,10 @@ def test_holes_and_references_must_be_the_same_set():
         [Hole(size=20)],
     ):
         with pytest.raises(FormatError):
-            skeleton.check_holes(info, holes)
+            skeletons.check_holes(info, holes)
     twice = replace(info, tensors=(*info.tensors, replace(info.tensors[0], name="v", offset=128)))
     with pytest.raises(FormatError, match="nothing in it refers"):
-        skeleton.check_holes(twice, [Hole(), Hole()])
+        skeletons.check_holes(twice, [Hole(), Hole()])
 
 
 def test_a_skeleton_cut_at_any_byte_is_refused():
@@ -66,7 +67,7 @@ def test_a_skeleton_cut_at_any_byte_is_refused():
     # Cut between two fields of the model, what is left still has a graph; then only the opset is missing.
     for end in range(len(whole)):
         with pytest.raises(FormatError):
-            skeleton.scan(whole[:end])
+            onnx.scan(whole[:end])
 
 
 def test_maps_and_views_are_read_and_let_go(tmp_path: Path):
@@ -74,9 +75,9 @@ def test_maps_and_views_are_read_and_let_go(tmp_path: Path):
     path.write_bytes(model())
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        assert skeleton.scan(mapped).tensors[0].name == "w"
+        assert onnx.scan(mapped).tensors[0].name == "w"
         mapped.close()  # BufferError if anything still held on to it
-    assert skeleton.scan(memoryview(b"..." + model())[3:]).ir_version == 8
+    assert onnx.scan(memoryview(b"..." + model())[3:]).ir_version == 8
 
 
 WEIGHT_ATTACKS = {
@@ -159,7 +160,7 @@ WEIGHT_ATTACKS = {
 @pytest.mark.parametrize("name", WEIGHT_ATTACKS)
 def test_a_weight_that_lies_is_refused(name: str):
     with pytest.raises(FormatError):
-        skeleton.scan(model(graph(tensors=WEIGHT_ATTACKS[name])))
+        onnx.scan(model(graph(tensors=WEIGHT_ATTACKS[name])))
 
 
 ELSEWHERE = {
@@ -177,7 +178,7 @@ ELSEWHERE = {
 @pytest.mark.parametrize("where", ELSEWHERE)
 def test_weights_elsewhere_than_in_the_main_graph_are_refused(where: str):
     with pytest.raises(FormatError):
-        skeleton.scan(model(ELSEWHERE[where]))
+        onnx.scan(model(ELSEWHERE[where]))
 
 
 MODEL_ATTACKS = {
@@ -223,7 +224,7 @@ MODEL_ATTACKS = {
 @pytest.mark.parametrize("name", MODEL_ATTACKS)
 def test_a_model_that_is_ambiguous_or_holds_more_is_refused(name: str):
     with pytest.raises(FormatError):
-        skeleton.scan(MODEL_ATTACKS[name])
+        onnx.scan(MODEL_ATTACKS[name])
 
 
 @pytest.mark.parametrize(
@@ -240,24 +241,24 @@ def test_a_model_that_is_ambiguous_or_holds_more_is_refused(name: str):
 )
 def test_operators_that_load_files_or_code_are_refused(nodes: bytes):
     with pytest.raises(UnsupportedError) as caught:
-        skeleton.scan(model(graph(nodes=nodes)))
+        onnx.scan(model(graph(nodes=nodes)))
     assert caught.value.exit_code == 12
 
 
 def test_a_domain_that_no_device_has_is_refused():
     with pytest.raises(UnsupportedError, match=r"ai\.onnx\.contrib"):
-        skeleton.scan(model(extra=put(8, put(1, "ai.onnx.contrib") + num(2, 1))))
+        onnx.scan(model(extra=put(8, put(1, "ai.onnx.contrib") + num(2, 1))))
 
 
 def test_graphs_nested_too_deep_are_refused():
     inner = put(2, "g")
     for _ in range(8):
         inner = put(1, node(attribute(5, put(6, inner)), op="If"))
-    assert skeleton.scan(model(graph(extra=inner)))
+    assert onnx.scan(model(graph(extra=inner)))
     for _ in range(40):
         inner = put(1, node(attribute(5, put(6, inner)), op="If"))
     with pytest.raises(LimitError):
-        skeleton.scan(model(graph(extra=inner)))
+        onnx.scan(model(graph(extra=inner)))
 
 
 def test_types_nested_too_deep_are_refused():
@@ -265,12 +266,12 @@ def test_types_nested_too_deep_are_refused():
     for _ in range(100):
         inner = put(4, put(1, inner))
     with pytest.raises(LimitError):
-        skeleton.scan(model(graph(extra=put(11, put(1, "z") + put(2, inner)))))
+        onnx.scan(model(graph(extra=put(11, put(1, "z") + put(2, inner)))))
 
 
 def test_a_skeleton_over_the_limit_is_refused_unread():
     with pytest.raises(LimitError):
-        skeleton.scan(bytes(skeleton.PART_RAW_MAX + 1))
+        onnx.scan(bytes(limits.PART_RAW_MAX + 1))
 
 
 @pytest.mark.parametrize(
@@ -291,7 +292,7 @@ def test_a_flood_of_small_things_takes_little_memory(flood: Callable[[int], byte
     tracemalloc.start()
     try:
         with contextlib.suppress(FormatError):
-            skeleton.scan(data)
+            onnx.scan(data)
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()

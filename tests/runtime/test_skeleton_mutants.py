@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seed_runtime import skeleton
+from seed_runtime import skeletons
 from seed_runtime.errors import SeedError
+from seed_runtime.skeletons import onnx
 
 
 def real_skeleton() -> bytes:
     """A small skeleton with all that real ones have, each weight returned so that it can be read back."""
-    import onnx
     from onnx import TensorProto, helper
 
     tensors = []
@@ -85,14 +85,14 @@ def references(data: bytes) -> list[tuple[str, int, tuple[int, ...], dict[str, s
     return found
 
 
-def accepted_mutants(count: int, seed: int) -> list[tuple[bytes, skeleton.SkeletonInfo]]:
+def accepted_mutants(count: int, seed: int) -> list[tuple[bytes, skeletons.SkeletonInfo]]:
     whole = real_skeleton()
     dice = random.Random(seed)
-    accepted = [(whole, skeleton.scan(whole))]
+    accepted = [(whole, onnx.scan(whole))]
     for _ in range(count):
         data = mutate(whole, dice)
         try:
-            accepted.append((data, skeleton.scan(data)))
+            accepted.append((data, onnx.scan(data)))
         except SeedError:
             continue
     return accepted

@@ -12,7 +12,7 @@ import numpy as np
 from seed_exporter import skeleton
 from seed_exporter.graph import Graph, Weight, all_graphs
 from seed_runtime.errors import UnsupportedError
-from seed_runtime.skeleton import WEIGHTS_FILE
+from seed_runtime.skeletons.onnx import WEIGHTS_FILE
 
 Weights = Mapping[str, np.ndarray] | Callable[[Weight], np.ndarray]
 

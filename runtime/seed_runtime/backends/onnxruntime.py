@@ -18,8 +18,7 @@ from typing import Any
 
 from seed_runtime.backends import Array, Feeds, TensorSpec, check_feeds, usable_cores
 from seed_runtime.errors import InputError, UnsupportedError
-
-MODEL_FILE = "model.onnx"
+from seed_runtime.skeletons.onnx import MODEL_FILE
 
 # `import onnxruntime` adds 20.5 MB (1.32, x86-64) to a process that has NumPy; the rest is a margin for
 # other versions and processors.

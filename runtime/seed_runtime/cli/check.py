@@ -7,7 +7,6 @@ import sys
 import time
 from typing import Any
 
-from seed_runtime.assemble import MODEL_FILE, WEIGHTS_FILE
 from seed_runtime.budget import peak_rss
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import cache_of, opened, session_of
@@ -82,8 +81,8 @@ def assemble(job: Job, terminal: Terminal) -> int:
     if job.json:
         print_json(
             {
-                "model": str(folder / MODEL_FILE),
-                "weights": str(folder / WEIGHTS_FILE),
+                "model": str(folder / seed.kind.model_file),
+                "weights": str(folder / seed.kind.weights_file),
                 "weights_bytes": seed.header.weights_size,
                 "digest": seed.digest.hex(),
                 "weights_digest": seed.header.weights_digest.hex(),
@@ -92,7 +91,7 @@ def assemble(job: Job, terminal: Terminal) -> int:
             }
         )
     else:
-        print(folder / MODEL_FILE)
+        print(folder / seed.kind.model_file)
         terminal.note(f"{size_text(seed.header.weights_size)} of weights in {seconds:.2f} s")
     return 0
 

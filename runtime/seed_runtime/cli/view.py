@@ -7,7 +7,7 @@ from dataclasses import asdict
 from math import prod
 from typing import Any
 
-from seed_runtime import skeleton
+from seed_runtime import skeletons
 from seed_runtime.backends import TensorSpec
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import opened
@@ -37,10 +37,10 @@ def inspect(job: Job, terminal: Terminal) -> int:
     return 0
 
 
-def _facts(seed: Seed, info: skeleton.SkeletonInfo, memory: dict[str, Any]) -> dict[str, Any]:
+def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> dict[str, Any]:
     header, model = seed.header, seed.header.model
     coded = sum(sum(stream.sizes) for stream in header.streams)
-    names = skeleton.check_holes(info, header.holes)
+    names = skeletons.check_holes(info, header.holes)
     return {
         "name": seed.name,
         "model_id": model.model_id,

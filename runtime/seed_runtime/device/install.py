@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from seed_runtime.format.header import Header
     from seed_runtime.seed import Seed
 
-BACKEND = "onnxruntime"
-
 Report = Callable[[str, int, int], None]
 """Called with a step's name, what is done of it, and all of it."""
 
@@ -85,7 +83,7 @@ def _examine(
         raise FormatError(part.name, f"of {size:,} bytes {front.have:,} are right")
     seconds = {"verify": time.perf_counter() - start}
     found: dict[str, Any] = {"golden": None, "golden_distance": None, "planned_bytes": None, "backend": None}
-    if backends.get(BACKEND).available():
+    if backends.get(seed.kind.backend).available():
         _run(seed, max_memory, report, seconds, found)
     else:
         # 32-bit boards have no ONNX Runtime: they assemble, and something else runs the model.
@@ -102,7 +100,6 @@ def _run(seed: Seed, max_memory: int | None, report: Report, seconds: dict[str, 
     with seed.session(
         max_memory=max_memory,
         feeds=seed.golden_shapes(),
-        backend=BACKEND,
         progress=lambda done, total: report("assemble", done, total),
         notice=lambda line: print(line, file=sys.stderr),
         verify=True,
@@ -116,6 +113,6 @@ def _run(seed: Seed, max_memory: int | None, report: Report, seconds: dict[str, 
         raise UnsupportedError(verdict.problem)
     report("golden", 1, 1)
     seconds["golden"] = time.perf_counter() - start
-    found["backend"] = BACKEND
+    found["backend"] = seed.kind.backend
     if verdict.present:
         found |= {"golden": True, "golden_distance": verdict.worst}

@@ -1,4 +1,4 @@
-"""Read a skeleton's references before ONNX Runtime does: a strict walk over ONNX's protobuf.
+"""ONNX skeletons: read a skeleton's references before ONNX Runtime does: a strict walk over ONNX's protobuf.
 
 A skeleton is hostile until proven. What could make ONNX Runtime open another file, load code or take
 memory by a lie is refused: data outside `model.weights`, compiled contexts, operators of other domains.
@@ -6,72 +6,25 @@ Protobuf parsers repair what is ambiguous, and not all alike: the last of two va
 merge, unknown fields are skipped, a number may be padded. None of that is written by our exporter, so
 none of it is read here: a walker that ONNX Runtime's parser could disagree with would check nothing.
 
-Source: protobuf.dev/programming-guides/encoding for the wire format; skeleton_schema.py for the fields.
+Source: protobuf.dev/programming-guides/encoding for the wire format; onnx_schema.py for the fields.
 """
 
 from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from seed_runtime import skeleton_schema as schema
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError
-from seed_runtime.format.dtypes import BY_CODE, DType
+from seed_runtime.format.dtypes import BY_CODE
 from seed_runtime.format.wire import printable
 from seed_runtime.limits import PART_RAW_MAX, RANK_MAX, WEIGHTS_MAX
+from seed_runtime.skeletons import onnx_schema as schema
+from seed_runtime.skeletons.info import ALIGNMENT, ExternalTensor, SkeletonInfo, ValueInfo, refuse
 
+MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.weights"
-ALIGNMENT = 64  # [B]
-
-
-@dataclass(frozen=True, slots=True)
-class ExternalTensor:
-    """An initializer whose data lies in the weights file."""
-
-    name: str
-    dtype: DType
-    dims: tuple[int, ...]
-    offset: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class ValueInfo:
-    """An input or output. A dimension is a number, a name, or None if nothing is known.
-
-    `elem_type` is None where it is no tensor, `dims` where not even the number of axes is stated.
-    """
-
-    name: str
-    elem_type: int | None
-    dims: tuple[int | str | None, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class SkeletonInfo:
-    """What a skeleton says about itself; `tensors` are in the order of its initializers."""
-
-    ir_version: int
-    opsets: dict[str, int]
-    inputs: tuple[ValueInfo, ...]
-    outputs: tuple[ValueInfo, ...]
-    tensors: tuple[ExternalTensor, ...]
-
-
-class HoleLike(Protocol):
-    """A row of the seed's table of holes."""
-
-    @property
-    def dtype(self) -> DType: ...
-    @property
-    def dims(self) -> tuple[int, ...]: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def size(self) -> int: ...
 
 
 def scan(data: bytes | memoryview | mmap.mmap) -> SkeletonInfo:
@@ -89,37 +42,9 @@ def scan(data: bytes | memoryview | mmap.mmap) -> SkeletonInfo:
             raise LimitError("skeleton", len(octets), PART_RAW_MAX)
         # A file that begins so is taken for ONNX Runtime's own format when opened from memory.
         if bytes(octets[4:8]) == b"ORTM":
-            _refuse("it can be read as two formats")
+            refuse("it can be read as two formats")
         info: SkeletonInfo = _Walker(octets).message("Model", 0, len(octets), 0)
         return info
-
-
-def check_holes(info: SkeletonInfo, holes: Sequence[HoleLike]) -> tuple[str, ...]:
-    """The name of each hole's tensor, after checking that holes and references are the same set.
-
-    Raises:
-        FormatError: a reference without a hole, a hole without a reference, or two that differ.
-    """
-    if len(holes) != len(info.tensors):
-        _refuse(f"it refers to {len(info.tensors):,} tensors and the table of holes has {len(holes):,}")
-    by_offset = {tensor.offset: tensor for tensor in info.tensors}
-    names = []
-    for index, hole in enumerate(holes):
-        # Popped, so that two holes can't answer for one reference.
-        tensor = by_offset.pop(hole.offset, None)
-        if tensor is None:
-            _refuse(f"nothing in it refers to hole {index} at offset {hole.offset:,}")
-        for field in ("dtype", "dims", "size"):
-            ours, theirs = getattr(hole, field), getattr(tensor, field)
-            if ours != theirs:
-                _refuse(f"tensor {tensor.name!r} differs in {field} from hole {index}: {theirs} and {ours}")
-        names.append(tensor.name)
-    return tuple(names)
-
-
-def _refuse(problem: str) -> NoReturn:
-    # One line even where a name of kilobytes stands in it.
-    raise FormatError("skeleton", problem if len(problem) <= 300 else problem[:300] + "...")
 
 
 Fields = dict[str, Any]
@@ -149,7 +74,7 @@ class _Walker:
                 value = a
             if most == schema.ONE:
                 if name in fields:
-                    _refuse(f"{kind}.{name} is given twice")
+                    refuse(f"{kind}.{name} is given twice")
                 fields[name] = value
             elif most:
                 values = fields.setdefault(name, [])
@@ -171,16 +96,16 @@ class _Walker:
             tag, pos = self.varint(pos, end, kind)
             entry = known.get(tag >> 3)
             if entry is None:
-                _refuse(f"{kind} has field {tag >> 3}, which no skeleton holds")
+                refuse(f"{kind} has field {tag >> 3}, which no skeleton holds")
             name, field_kind, most = entry
             if tag & 7 != schema.WIRE.get(field_kind, 2):
-                _refuse(f"{kind}.{name} has wire type {tag & 7}")
+                refuse(f"{kind}.{name} has wire type {tag & 7}")
             if tag & 7 == 0:
                 value, pos = self.varint(pos, end, f"{kind}.{name}")
                 if value >= 1 << 63:
                     value -= 1 << 64
                 if field_kind == schema.INT32 and not 0 <= value < 1 << 31:
-                    _refuse(f"{kind}.{name} is {value}")
+                    refuse(f"{kind}.{name} is {value}")
                 yield name, field_kind, most, value, 0
                 continue
             if tag & 7 == 2:
@@ -188,7 +113,7 @@ class _Walker:
             else:
                 size = 4
             if size > end - pos:
-                _refuse(f"{kind}.{name} ends {size - (end - pos):,} bytes past the end")
+                refuse(f"{kind}.{name} ends {size - (end - pos):,} bytes past the end")
             yield name, field_kind, most, pos, pos + size
             pos += size
 
@@ -201,12 +126,12 @@ class _Walker:
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 if (shift and not byte) or value >= 1 << 64:
-                    _refuse(f"a number in {where} is not in its shortest form")
+                    refuse(f"a number in {where} is not in its shortest form")
                 return value, pos
             shift += 7
             if shift > 63:
-                _refuse(f"a number in {where} has more than 64 bits")
-        _refuse(f"{where} ends within a number")
+                refuse(f"a number in {where} has more than 64 bits")
+        raise FormatError("skeleton", f"{where} ends within a number")
 
     def text(self, start: int, end: int, where: str) -> str:
         if end - start > schema.TEXT_MAX:
@@ -214,17 +139,17 @@ class _Walker:
         try:
             return str(self.data[start:end], "utf-8")
         except UnicodeDecodeError:
-            _refuse(f"{where} is not UTF-8")
+            refuse(f"{where} is not UTF-8")
 
 
 def _model(fields: Fields) -> SkeletonInfo:
     opsets: dict[str, int] = {}
     for domain, version in fields.get("opset_import", ()):
         if domain in opsets:
-            _refuse(f"the opset of domain {domain or 'ai.onnx'!r} is given twice")
+            refuse(f"the opset of domain {domain or 'ai.onnx'!r} is given twice")
         opsets[domain] = version
     if "graph" not in fields or "ir_version" not in fields or not opsets:
-        _refuse("it has no graph, no version or no opset")
+        refuse("it has no graph, no version or no opset")
     inputs, outputs, tensors = fields["graph"]
     return SkeletonInfo(fields["ir_version"], opsets, inputs, outputs, tensors)
 
@@ -252,13 +177,13 @@ def _main_graph(
     names += [item.name if isinstance(item, ExternalTensor) else item for item in initializers]
     if len(set(names)) < len(names):
         # Of two with one name a parser keeps either; an input of that name could replace the weight.
-        _refuse("two inputs or initializers have the same name")
+        refuse("two inputs or initializers have the same name")
     tensors = tuple(item for item in initializers if isinstance(item, ExternalTensor))
     if len({tensor.offset for tensor in tensors}) < len(tensors):
-        _refuse("two tensors lie at the same offset")
+        refuse("two tensors lie at the same offset")
     for value in (*inputs, *outputs, *tensors):
         if not value.name or not printable(value.name):
-            _refuse("the name of an input, an output or a tensor is empty or can't be printed")
+            refuse("the name of an input, an output or a tensor is empty or can't be printed")
     return inputs, outputs, tensors
 
 
@@ -281,27 +206,27 @@ def _attribute(fields: Fields) -> None:
         )
     expected = schema.VALUE_FIELD.get(fields.get("type", 0))
     if expected is None or fields.keys() - {"name", "type", expected}:
-        _refuse(f"attribute {name!r} has a value that is not of its type")
+        refuse(f"attribute {name!r} has a value that is not of its type")
 
 
 def _tensor(fields: Fields) -> str:
     """Check a tensor with its data in the model; its name."""
     name: str = fields.get("name", "")
     if "external_data" in fields or fields.get("data_location", 0):
-        _refuse(f"tensor {name!r} lies in a file, which only initializers of the main graph may")
+        refuse(f"tensor {name!r} lies in a file, which only initializers of the main graph may")
     code, count = fields.get("data_type", 0), _count(name, fields)
     held = [field for field in schema.DATA_FIELDS if field in fields]
     if not code or len(held) > 1:
-        _refuse(f"tensor {name!r} has no type, or data of two kinds")
+        refuse(f"tensor {name!r} has no type, or data of two kinds")
     if "string_data" in fields:
         if fields["string_data"] != count:
-            _refuse(f"tensor {name!r} has {fields['string_data']:,} strings for {count:,} places")
+            refuse(f"tensor {name!r} has {fields['string_data']:,} strings for {count:,} places")
         return name
     size: int = fields[held[0]] if held else 0
     # ONNX Runtime takes memory by the dimensions before it looks at the data.
     # An element has at least two bits, or a byte of a varint.
     if count > 4 * size or ("raw_data" in fields and code in BY_CODE and size != BY_CODE[code].size(count)):
-        _refuse(f"tensor {name!r} has {size:,} bytes of data for {count:,} elements")
+        refuse(f"tensor {name!r} has {size:,} bytes of data for {count:,} elements")
     return name
 
 
@@ -313,23 +238,23 @@ def _weight(fields: Fields) -> ExternalTensor | str:
         return _tensor(fields)
     name: str = fields.get("name", "")
     if location != 1 or any(field in fields for field in schema.DATA_FIELDS):
-        _refuse(f"tensor {name!r} has data both in the model and in a file")
+        refuse(f"tensor {name!r} has data both in the model and in a file")
     # Any further key would be read as well: ONNX Runtime takes prepacked weights from there.
     if sorted(key for key, _ in entries) != ["length", "location", "offset"]:
-        _refuse(f"tensor {name!r} must have location, offset and length once each and nothing else")
+        refuse(f"tensor {name!r} must have location, offset and length once each and nothing else")
     where = dict(entries)
     if where["location"] != WEIGHTS_FILE:
-        _refuse(f"tensor {name!r} lies in the file {where['location'][:80]!r} instead of {WEIGHTS_FILE!r}")
+        refuse(f"tensor {name!r} lies in the file {where['location'][:80]!r} instead of {WEIGHTS_FILE!r}")
     dtype = BY_CODE.get(fields.get("data_type", 0))
     if dtype is None:
-        _refuse(f"tensor {name!r} has element type {fields.get('data_type', 0)}, which no seed carries")
+        refuse(f"tensor {name!r} has element type {fields.get('data_type', 0)}, which no seed carries")
     dims = tuple(fields.get("dims", ()))
     if len(dims) > RANK_MAX:
         raise LimitError(f"skeleton: axes of tensor {name!r}", len(dims), RANK_MAX)
     size = dtype.size(_count(name, fields))
     offset, length = _decimal(name, where["offset"]), _decimal(name, where["length"])
     if length != size or not size or offset % ALIGNMENT:
-        _refuse(f"tensor {name!r} of {size:,} bytes has {length:,} bytes at offset {offset:,}")
+        refuse(f"tensor {name!r} of {size:,} bytes has {length:,} bytes at offset {offset:,}")
     return ExternalTensor(name, dtype, dims, offset, size)
 
 
@@ -337,7 +262,7 @@ def _count(name: str, fields: Fields) -> int:
     dims = fields.get("dims", ())
     # Checked one by one: the product of many dimensions could itself be a number of a million digits.
     if any(not 0 <= size <= WEIGHTS_MAX for size in dims):
-        _refuse(f"tensor {name!r} has a dimension that is negative or too large")
+        refuse(f"tensor {name!r} has a dimension that is negative or too large")
     count = math.prod(dims)
     if count > WEIGHTS_MAX:
         raise LimitError(f"skeleton: elements of tensor {name!r}", count, WEIGHTS_MAX)
@@ -347,7 +272,7 @@ def _count(name: str, fields: Fields) -> int:
 def _decimal(name: str, text: str) -> int:
     """A number in plain ASCII digits: no sign, space, leading zero or digit of another script."""
     if not (text.isascii() and text.isdigit()) or len(text) > 13 or (text[0] == "0" and text != "0"):
-        _refuse(f"tensor {name!r} has {text[:40]!r} for an offset or length")
+        refuse(f"tensor {name!r} has {text[:40]!r} for an offset or length")
     value = int(text)
     if value > WEIGHTS_MAX:
         raise LimitError(f"skeleton: place of tensor {name!r}", value, WEIGHTS_MAX)
@@ -362,7 +287,7 @@ def _value(fields: Fields) -> ValueInfo:
 def _type(fields: Fields) -> tuple[int | None, tuple[int | str | None, ...] | None]:
     kinds = fields.keys() - {"denotation"}
     if len(kinds) > 1:
-        _refuse("a type is of two kinds")  # a parser keeps the last one
+        refuse("a type is of two kinds")  # a parser keeps the last one
     if "tensor_type" in fields:
         elem_type, dims = fields["tensor_type"]
         return elem_type, dims
@@ -371,12 +296,12 @@ def _type(fields: Fields) -> tuple[int | None, tuple[int | str | None, ...] | No
 
 def _dim(fields: Fields) -> int | str | None:
     if "dim_value" in fields and "dim_param" in fields:
-        _refuse("a dimension is both a number and a name")
+        refuse("a dimension is both a number and a name")
     value: int | str | None = fields.get("dim_value", fields.get("dim_param") or None)
     if isinstance(value, int) and value < 0:
-        _refuse(f"a dimension is {value}")
+        refuse(f"a dimension is {value}")
     if isinstance(value, str) and not printable(value):
-        _refuse("the name of a dimension can't be printed")
+        refuse("the name of a dimension can't be printed")
     return value
 
 

@@ -1,0 +1,88 @@
+"""What a skeleton of any kind says about itself, and its comparison with the seed's table of holes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NoReturn, Protocol
+
+from seed_runtime.errors import FormatError
+from seed_runtime.format.dtypes import DType
+
+ALIGNMENT: Final = 64  # [B]
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalTensor:
+    """An initializer whose data lies in the weights file."""
+
+    name: str
+    dtype: DType
+    dims: tuple[int, ...]
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ValueInfo:
+    """An input or output. A dimension is a number, a name, or None if nothing is known.
+
+    `elem_type` is None where it is no tensor, `dims` where not even the number of axes is stated.
+    """
+
+    name: str
+    elem_type: int | None
+    dims: tuple[int | str | None, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SkeletonInfo:
+    """What a skeleton says about itself; `tensors` are in the order of its initializers."""
+
+    ir_version: int
+    opsets: dict[str, int]
+    inputs: tuple[ValueInfo, ...]
+    outputs: tuple[ValueInfo, ...]
+    tensors: tuple[ExternalTensor, ...]
+
+
+class HoleLike(Protocol):
+    """A row of the seed's table of holes."""
+
+    @property
+    def dtype(self) -> DType: ...
+    @property
+    def dims(self) -> tuple[int, ...]: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+
+
+def check_holes(info: SkeletonInfo, holes: Sequence[HoleLike]) -> tuple[str, ...]:
+    """The name of each hole's tensor, after checking that holes and references are the same set.
+
+    Raises:
+        FormatError: a reference without a hole, a hole without a reference, or two that differ.
+    """
+    if len(holes) != len(info.tensors):
+        refuse(f"it refers to {len(info.tensors):,} tensors and the table of holes has {len(holes):,}")
+    by_offset = {tensor.offset: tensor for tensor in info.tensors}
+    names = []
+    for index, hole in enumerate(holes):
+        # Popped, so that two holes can't answer for one reference.
+        tensor = by_offset.pop(hole.offset, None)
+        if tensor is None:
+            refuse(f"nothing in it refers to hole {index} at offset {hole.offset:,}")
+        for field in ("dtype", "dims", "size"):
+            ours, theirs = getattr(hole, field), getattr(tensor, field)
+            if ours != theirs:
+                refuse(f"tensor {tensor.name!r} differs in {field} from hole {index}: {theirs} and {ours}")
+        names.append(tensor.name)
+    return tuple(names)
+
+
+def refuse(problem: str) -> NoReturn:
+    """FormatError for a skeleton that is not as it has to be."""
+    # One line even where a name of kilobytes stands in it.
+    raise FormatError("skeleton", problem if len(problem) <= 300 else problem[:300] + "...")

@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +56,19 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(parts: Image, small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Push `small` to a fresh machine, which installs the runtime. Returns the state of its disk."""
+    """Push `small` to a fresh machine, which installs the runtime, twice: the power is cut in the middle of the first.
+
+    Returns the state of its disk.
+    """
     state = tmp_path_factory.mktemp("installed")
-    with Machine(parts, state) as machine:
+    with Machine(parts, state) as machine, ThreadPoolExecutor(1) as pool:
         print(f"booted in {machine.boot():.0f} s")
+        lost = pool.submit(deploy, machine.ssh_config, "push", str(small), "device", code=20)
+        machine.run(f"until ls -d {STORE}/runtime/*.new/lib/python3*/site-packages/numpy; do sleep 0.5; done")
+        machine.cut(torn=True)
+        lost.result()
+        machine.boot(torn=1)
+        print(machine.run(f"du -sh {STORE}/runtime/.wheels {STORE}/runtime/*.new; ls -A {STORE}/runtime").stdout)
         (pushed,) = deploy_json(machine.ssh_config, "push", str(small), "device")["hosts"]
         print(f"pushed, in seconds: {pushed['seconds']}")
         assert pushed["runtime_installed"]
@@ -92,6 +102,13 @@ def test_a_cut_of_the_power_loses_what_was_not_synced_and_nothing_else(parts: Im
         machine.boot()
         assert machine.run("cat synced").stdout == "kept\n"
         assert machine.run("cat unsynced", check=False).stdout != "lost\n"
+
+
+def test_a_cut_of_the_power_while_the_runtime_is_installed_costs_that_push_and_nothing_else(device: Machine) -> None:
+    (runtime,) = device.run(f"ls {STORE}/runtime | grep -v current").stdout.split()
+    assert device.run(f"readlink {STORE}/runtime/current").stdout.strip() == runtime
+    assert device.run(f"ls -A {STORE}/runtime").stdout.split() == [".lock", runtime, "current"]
+    device.run(f"{SEED_RUN} {STORE}/models/small/current/model.seed --verify")
 
 
 @pytest.mark.parametrize("memory", [512, 256])

@@ -132,3 +132,19 @@ def test_symbols_of_many_classes_round_trip(lanes: int, rng: np.random.Generator
         share = counts[counts > 0] / np.broadcast_to(counts.sum(axis=1, keepdims=True), counts.shape)[counts > 0]
         entropy = -(counts[counts > 0] * np.log2(share)).sum()
         assert 16 * coded.words.size < 1.005 * entropy + 64
+
+
+@pytest.mark.parametrize("block", [1, 100, 5000])
+def test_the_encoder_gives_the_same_words_however_many_symbols_it_looks_up_at_once(
+    block: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    symbols = rng.integers(0, 8, 4321).astype(np.uint8)
+    classes = rng.integers(0, 2, 4321).astype(np.uint8)
+    frequencies = np.stack([encoder.normalized(np.bincount(symbols[classes == k], minlength=256)) for k in range(2)])
+    whole = encoder.encode(symbols, classes, frequencies, 64)
+    seen: list[int] = []
+    monkeypatch.setattr(encoder, "_BLOCK", block)
+    parts = encoder.encode(symbols, classes, frequencies, 64, seen.append)
+    for field in ("states", "words", "bounds"):
+        assert np.array_equal(getattr(whole, field), getattr(parts, field))
+    assert sum(seen) == 4321

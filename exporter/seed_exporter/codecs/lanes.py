@@ -11,6 +11,8 @@ import numpy.typing as npt
 from seed_runtime.codecs.lanes import PROBABILITY_BITS, SLOTS, STATE_LEAST
 
 _MASK = np.uint32(0xFFFF)
+_BLOCK = 1 << 16
+"""Symbols whose table entries are looked up at once: what depends on no state takes a few calls, not some a step."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +71,30 @@ def encode(
     states = np.full(lanes, STATE_LEAST, np.uint32)
     blocks: list[npt.NDArray[np.uint16]] = []
     sizes = np.zeros(steps, np.int64)
-    shift = np.uint32(32 - PROBABILITY_BITS)
-    for step in range(steps - 1, -1, -1):
-        a, b = step * lanes, min((step + 1) * lanes, symbols.size)
-        x = states[: b - a]
-        entry = table.take(classes[a:b].astype(np.int64) << 8 | symbols[a:b])
+    per_block = max(1, _BLOCK // lanes)
+    for stop in range(steps, 0, -per_block):
+        first = max(0, stop - per_block)
+        a, b = first * lanes, min(stop * lanes, symbols.size)
+        entry = table.take(classes[a:b].astype(np.intp) << 8 | symbols[a:b])
         frequency = entry >> np.uint32(16)
-        full = np.flatnonzero(x >> shift >= frequency)
-        if full.size:
-            taken = x[full]
-            blocks.append(taken.astype(np.uint16))
-            x[full] = taken >> np.uint32(16)
-        sizes[step] = full.size
-        quotient = x // frequency
-        # x = quotient << 12 | remainder + start, with the remainder from one multiplication instead of a division.
-        x -= quotient * frequency
-        x += quotient << np.uint32(PROBABILITY_BITS)
-        x += entry & _MASK
+        # The state from which on a word leaves first: where state >> 20 >= frequency.
+        limit = frequency << np.uint32(32 - PROBABILITY_BITS)
+        rest = np.uint32(SLOTS) - frequency
+        entry &= _MASK
+        for step in range(stop - 1, first - 1, -1):
+            here = slice(step * lanes - a, min((step + 1) * lanes, b) - a)
+            x = states[: here.stop - here.start]
+            full = (x >= limit[here]).nonzero()[0]
+            if full.size:
+                taken = x[full]
+                blocks.append(taken.astype(np.uint16))
+                x[full] = taken >> np.uint32(16)
+            sizes[step] = full.size
+            # quotient << 12 | remainder + start, with the remainder as x - quotient * frequency.
+            quotient = x // frequency[here]
+            quotient *= rest[here]
+            x += quotient
+            x += entry[here]
         if progress is not None:
             progress(b - a)
     bounds = np.concatenate([[0], np.cumsum(sizes)])

@@ -138,14 +138,18 @@ def _shared_tables(counts: npt.NDArray[np.int64], quantized: bool) -> _Tables:
     last = int(used[-1]) + 1 if used.size else 1
     groups = [slice(number, number + 1) for number in range(last)]
     costs = [_cost(counts[group].sum(axis=0)) for group in groups]
+    merged = [_cost(counts[a.start : b.stop].sum(axis=0)) for a, b in pairwise(groups)]
     while len(groups) > 1:
-        merged = [_cost(counts[a.start : b.stop].sum(axis=0)) for a, b in pairwise(groups)]
         gains = [costs[i] + costs[i + 1] - merged[i] for i in range(len(merged))]
         best = int(np.argmax(gains))
         if gains[best] < 0:
             break
         groups[best : best + 2] = [slice(groups[best].start, groups[best + 1].stop)]
         costs[best : best + 2] = [merged[best]]
+        # Only the pairs with the new group have another cost.
+        first = max(best - 1, 0)
+        pairs = pairwise(groups[first : best + 2])
+        merged[first : best + 2] = [_cost(counts[a.start : b.stop].sum(axis=0)) for a, b in pairs]
     of_class = np.zeros(CLASSES, np.uint8)
     for number, group in enumerate(groups):
         of_class[group] = number

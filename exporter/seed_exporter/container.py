@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from seed_exporter import skeleton
 from seed_exporter.codecs.packing import pack
 from seed_exporter.encode import CodedStream, order_of
 from seed_exporter.graph import Graph
+from seed_exporter.skeleton import Skeleton, Skeletons
 from seed_runtime.assemble import decode_streams, working_bytes
 from seed_runtime.format.header import ONNX_SKELETON, Header, Hole, Model, Part
 from seed_runtime.format.writer import front, stream_of, write_seed
@@ -25,7 +25,7 @@ class Seed:
     """All of a seed's bytes but the file. The header's digest of the weights is right once `assemble` has run."""
 
     header: Header
-    skeleton: skeleton.Skeleton
+    skeleton: Skeleton
     part: bytes
     streams: Sequence[CodedStream]
 
@@ -50,9 +50,12 @@ class Seed:
         return write_seed(path, self.header, [self.part], (chunk for stream in self.streams for chunk in stream.chunks))
 
 
-def build(graph: Graph, streams: Sequence[CodedStream], model: Model) -> Seed:
-    """A seed without golden sample and footprint, whose weights' digest isn't known yet."""
-    built = skeleton.build(graph, order_of(list(streams)))
+def build(graph: Graph, streams: Sequence[CodedStream], model: Model, skeletons: Skeletons | None = None) -> Seed:
+    """A seed without golden sample and footprint, whose weights' digest isn't known yet.
+
+    `skeletons`: of the same graph, for those who build many seeds of it.
+    """
+    built = (skeletons or Skeletons(graph)).build(order_of(list(streams)))
     packing, part = _packed(built.data)
     holes = tuple(Hole(hole.dtype, hole.dims, hole.skip, hole.offset) for hole in built.holes)
     records, first = [], 0

@@ -6,7 +6,7 @@ What doesn't matter to running is left out, as each byte of it would travel to e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,38 +45,66 @@ class Skeleton:
     weights_size: int
 
 
-def build(graph: Graph, order: list[str]) -> Skeleton:
-    """The skeleton of `graph`, whose weights follow each other in `order`. The graph is left as it is.
+class Skeletons:
+    """Skeletons of one graph, which stays as it is: what doesn't depend on the weights' order is done once.
 
     The same graph and order give the same bytes. Names of inputs, outputs and initializers stay;
     values in between get short ones and nodes none.
-
-    Raises:
-        ValueError: `order` isn't a permutation of the weights' names.
-        UnsupportedError: the skeleton holds more or other things than a device accepts.
     """
-    built = draft(graph, order)
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._model: onnx.ModelProto | None = None
+        self._drafts: dict[tuple[str, ...], Skeleton] = {}
+        self._checked: set[tuple[str, ...]] = set()
+
+    def build(self, order: Sequence[str]) -> Skeleton:
+        """The skeleton whose weights follow each other in `order`.
+
+        Raises:
+            ValueError: `order` isn't a permutation of the weights' names.
+            UnsupportedError: the skeleton holds more or other things than a device accepts.
+        """
+        built = self.draft(order)
+        if tuple(order) not in self._checked:
+            _check(built)
+            self._checked.add(tuple(order))
+        return built
+
+    def draft(self, order: Sequence[str]) -> Skeleton:
+        """The same without asking whether a device would accept it."""
+        if (known := self._drafts.get(tuple(order))) is not None:
+            return known
+        if sorted(order) != sorted(self._graph.weights):
+            raise ValueError("order must hold the name of each weight once")
+        holes = lay_out(self._graph.weights[name] for name in order)
+        if self._model is None:
+            self._model = onnx.ModelProto()
+            self._model.CopyFrom(self._graph.model)
+            _place(self._model.graph, holes)
+            keep_needed(self._model)
+            _strip(self._model)
+            _shorten(self._model.graph)
+        else:
+            _place(self._model.graph, holes)
+        data = self._model.SerializeToString(deterministic=True)
+        built = Skeleton(data, holes, holes[-1].offset + holes[-1].size if holes else 0)
+        self._drafts[tuple(order)] = built
+        return built
+
+
+def build(graph: Graph, order: Sequence[str]) -> Skeleton:
+    """`Skeletons.build`, for one order. The graph is left as it is."""
+    return Skeletons(graph).build(order)
+
+
+def _check(built: Skeleton) -> None:
+    """UnsupportedError unless a device accepts it."""
     try:
         check_holes(scan(built.data), built.holes)
     except FormatError as error:
         problem = f"{error.where}: {error.problem}"
         raise UnsupportedError(f"no device would accept this model's graph: {problem}; simplify it") from error
-    return built
-
-
-def draft(graph: Graph, order: list[str]) -> Skeleton:
-    """The same without asking whether a device would accept it."""
-    if sorted(order) != sorted(graph.weights):
-        raise ValueError("order must hold the name of each weight once")
-    holes = lay_out(graph.weights[name] for name in order)
-    model = onnx.ModelProto()
-    model.CopyFrom(graph.model)
-    _place(model.graph, holes)
-    keep_needed(model)
-    _strip(model)
-    _shorten(model.graph)
-    data = model.SerializeToString(deterministic=True)
-    return Skeleton(data, holes, holes[-1].offset + holes[-1].size if holes else 0)
 
 
 def lay_out(weights: Iterable[Weight]) -> list[Hole]:

@@ -9,21 +9,24 @@ from pathlib import Path
 
 import numpy as np
 
-from seed_exporter import skeleton
 from seed_exporter.graph import Graph, Weight, all_graphs
+from seed_exporter.skeleton import Skeletons
 from seed_runtime.errors import UnsupportedError
 from seed_runtime.skeletons.onnx import WEIGHTS_FILE
 
 Weights = Mapping[str, np.ndarray] | Callable[[Weight], np.ndarray]
 
 
-def to_model_file(graph: Graph, folder: Path, weights: Weights | None = None) -> Path:
+def to_model_file(
+    graph: Graph, folder: Path, weights: Weights | None = None, skeletons: Skeletons | None = None
+) -> Path:
     """Write `model.onnx` and `model.weights` into `folder`; the path of the first.
 
     `weights` gives each tensor's data in the layout of `Weight.data`: a mapping by name, or a function
     that is called for one weight at a time. Without it the graph's own are written, to compare with.
+    `skeletons`: of the same graph, for those who write it many times.
     """
-    built = skeleton.draft(graph, list(graph.weights))
+    built = (skeletons or Skeletons(graph)).draft(list(graph.weights))
     with (folder / WEIGHTS_FILE).open("wb") as file:
         for hole in built.holes:
             weight = graph.weights[hole.name]
@@ -42,13 +45,14 @@ def to_model_file(graph: Graph, folder: Path, weights: Weights | None = None) ->
     return path
 
 
-def check_runnable(graph: Graph) -> None:
+def check_runnable(graph: Graph, skeletons: Skeletons | None = None) -> None:
     """Return if ONNX Runtime has every operator of the graph, here and on a device.
 
     Raises:
         UnsupportedError: it can't run; the message names the operator, its domain and the node.
     """
-    built = skeleton.draft(graph, list(graph.weights))
+    skeletons = skeletons or Skeletons(graph)
+    built = skeletons.draft(list(graph.weights))
     with tempfile.TemporaryDirectory(prefix="seed-check-") as name:
         path = Path(name) / "model.onnx"
         path.write_bytes(built.data)
@@ -56,14 +60,14 @@ def check_runnable(graph: Graph) -> None:
         with (Path(name) / WEIGHTS_FILE).open("wb") as file:
             file.truncate(built.weights_size)
         if _open(path, optimize=False) is None:
-            skeleton.build(graph, list(graph.weights))
+            skeletons.build(list(graph.weights))
             return
         # Some models run only after optimization, or with their real constants.
         path.unlink()
-        problem = _open(to_model_file(graph, Path(name)), optimize=True)
+        problem = _open(to_model_file(graph, Path(name), skeletons=skeletons), optimize=True)
     if problem is not None:
         raise UnsupportedError(_explain(graph, problem))
-    skeleton.build(graph, list(graph.weights))
+    skeletons.build(list(graph.weights))
 
 
 def _open(path: Path, *, optimize: bool) -> str | None:

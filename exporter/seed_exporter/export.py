@@ -20,11 +20,12 @@ from threadpoolctl import threadpool_limits
 import seed_runtime
 from seed_exporter import container, fidelity, footprint, inputs, loaders, sign
 from seed_exporter.allocate import Coding
-from seed_exporter.encode import CodedStream, encode
+from seed_exporter.encode import CodedStream, Encoder
 from seed_exporter.fidelity import OutputError
 from seed_exporter.graph import Graph, all_graphs
 from seed_exporter.loaders.runnable import check_runnable, to_model_file
-from seed_exporter.methods import METHODS, Trial
+from seed_exporter.methods import METHODS, Choice, Trial
+from seed_exporter.skeleton import Skeletons
 from seed_runtime import backends, files
 from seed_runtime.errors import UnsupportedError, UsageError
 from seed_runtime.format import wire
@@ -195,26 +196,15 @@ class _Export:
             self.signature_bytes = _SECTION_BYTES + len(signature) + sign.SIZE_SLACK
         with self._timed("load"):
             self.graph = loaders.load(self.source, **self.loader_options)
-            check_runnable(self.graph)
+            self.skeletons = Skeletons(self.graph)
+            check_runnable(self.graph, self.skeletons)
             model = self._model()
         with tempfile.TemporaryDirectory(prefix="seed-export-") as folder:
             self.work = Path(folder)
             with self._timed("reference"):
                 self._reference()
-            with self._timed("search"):
-                trial = Trial(
-                    graph=self.graph,
-                    model=model,
-                    front_bytes=self.front_bytes,
-                    goal=self._goal(),
-                    feeds=self.feeds,
-                    expected=self.expected,
-                    folder=self._folder("trial"),
-                    jobs=self.options.jobs,
-                )
-                chosen = METHODS[self.options.method](trial, lambda: self.progress("search", 0, 0))
-            streams = self._streams(chosen.codings)
-            seed = container.build(self.graph, streams, model)
+            chosen, streams = self._choose(model)
+            seed = container.build(self.graph, streams, model, self.skeletons)
             with self._timed("check"):
                 assembled = self._folder("assembled")
                 seed = seed.assemble(assembled)
@@ -257,7 +247,7 @@ class _Export:
     def _reference(self) -> None:
         """Run the original: what the seed will be compared with."""
         self.original = self._folder("original")
-        to_model_file(self.graph, self.original)
+        to_model_file(self.graph, self.original, skeletons=self.skeletons)
         runner = backends.get().open(self.original, "fast")
         try:
             specs = runner.inputs
@@ -283,7 +273,21 @@ class _Export:
         measured_bytes = footprint.packed_size_most(specs)
         self.front_bytes = 2 * _SECTION_BYTES + golden_bytes + measured_bytes + self.signature_bytes
 
-    def _streams(self, codings: dict[str, Coding]) -> list[CodedStream]:
+    def _choose(self, model: Model) -> tuple[Choice, list[CodedStream]]:
+        """Codings that keep the goal, and what they make of the weights."""
+        encoder = Encoder(self.graph, self.options.jobs)
+        with self._timed("search"):
+            trial = Trial(
+                encoder=encoder,
+                skeletons=self.skeletons,
+                model=model,
+                front_bytes=self.front_bytes,
+                goal=self._goal(),
+                feeds=self.feeds,
+                expected=self.expected,
+                folder=self._folder("trial"),
+            )
+            chosen = METHODS[self.options.method](trial, lambda: self.progress("search", 0, 0))
         done, total = 0, self.graph.parameters
 
         def advance(count: int) -> None:
@@ -292,7 +296,7 @@ class _Export:
             self.progress("encode", done, total)
 
         with self._timed("encode"):
-            return encode(self.graph, codings, jobs=self.options.jobs, progress=advance)
+            return chosen, encoder.streams(chosen.codings, progress=advance)
 
     def _goal(self) -> int | None:
         """Bytes asked for."""

@@ -177,3 +177,46 @@ def test_more_jobs_give_the_same_bytes(method: str, rng: np.random.Generator) ->
         return [stream.chunks for stream in encode.encode(graph, codings, jobs=jobs)]
 
     assert chunks(1) == chunks(2)
+
+
+def test_an_encoder_gives_the_same_streams_whatever_it_coded_before(rng: np.random.Generator) -> None:
+    arrays = {f"w{index}": rng.standard_normal((64, 48)).astype(np.float32) for index in range(3)}
+    graph = graph_of(low=(rng.standard_normal((80, 3)) @ rng.standard_normal((3, 80))).astype(np.float32), **arrays)
+    graph.weights |= graph_of(b=rng.standard_normal(300).astype(np.float32)).weights
+    coarse, fine = allocate.uniform(graph, 0.5, 7), allocate.uniform(graph, 0.05, 10)
+    factored = allocate.with_lowrank(graph, fine, ["low"], 1)
+    assert factored["low"].codec == "lowrank"
+    mixed = {**fine, "w1": coarse["w1"]}
+    encoder = encode.Encoder(graph, jobs=2)
+    for codings in (coarse, fine, fine, mixed, factored, coarse, allocate.lossless(graph), factored, mixed):
+        for sizes_only in (True, False):
+            assert encoder.streams(codings, sizes_only=sizes_only) == encode.encode(
+                graph, codings, jobs=1, sizes_only=sizes_only
+            )
+    seen: list[int] = []
+    for _ in range(2):
+        encoder.streams(fine, progress=seen.append)
+        assert sum(seen) == graph.parameters
+        seen.clear()
+    assert [stream.names for stream in encoder.streams(fine, names=["w2", "b"])] == [["b"], ["w2"]]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
+def test_weights_are_known_as_a_device_will_have_them_before_they_are_coded(
+    dtype: str, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    kind = BY_NAME[dtype]
+    values = rng.standard_normal((60, 50)).astype(np.float32)
+    values[7], values[:, 3], values[1, 1] = 0, 0, 3e4  # dead rows and columns, and an escape
+    stored = (values.view(np.uint32) >> 16).astype(np.uint16) if dtype == "bfloat16" else values.astype(kind.storage)
+    tensors = [
+        tensor("w", kind.code, (60, 50), stored),
+        tensor("v", kind.code, (50,), stored[0]),
+        tensor("i", TensorProto.INT64, (60,), np.arange(60)),
+    ]
+    graph = load(holding(*tensors))
+    for step in (0.3, 1e-6):
+        codings = allocate.uniform(graph, 1.0, 5) | {"w": Coding("grid", step=float(np.float32(step)))}
+        back = decoded(graph, codings, tmp_path)
+        for name, weight in graph.weights.items():
+            assert encode.decoded(weight, codings[name]).tobytes() == back[name].tobytes(), name

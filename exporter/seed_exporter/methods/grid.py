@@ -10,6 +10,7 @@ import numpy as np
 
 from seed_exporter import allocate
 from seed_exporter.allocate import MANTISSA_BITS, VECTOR_BITS, Coding
+from seed_exporter.encode import decoded
 from seed_exporter.floats import with_mantissa
 from seed_exporter.graph import Weight
 from seed_exporter.methods.trial import Choice, Trial
@@ -55,10 +56,10 @@ def choose(trial: Trial, alive: Callable[[], None]) -> Choice:
 
     names = allocate.low_rank_candidates(trial.graph, codings)
     alive()
-    factored = allocate.with_lowrank(trial.graph, codings, names, trial.jobs)
+    factored = allocate.with_lowrank(trial.graph, codings, names, trial.encoder.jobs)
     names = [name for name in names if factored[name].codec == "lowrank"]
     # One more stream has tables and lanes of its own.
-    if not names or trial.size_of(factored) >= trial.size_of(codings):
+    if not names or trial.size_of(codings) <= trial.size_of(factored):
         return Choice(codings, found.met or trial.goal is None)
     if trial.goal is None:
         return Choice(factored)
@@ -67,7 +68,7 @@ def choose(trial: Trial, alive: Callable[[], None]) -> Choice:
     @cache
     def with_factors(coarseness: float) -> dict[str, Coding]:
         codings = allocate.uniform(trial.graph, coarseness, wanted)
-        return allocate.with_lowrank(trial.graph, codings, names, trial.jobs)
+        return allocate.with_lowrank(trial.graph, codings, names, trial.encoder.jobs)
 
     found = fitted(with_factors, found.coarseness)
     return Choice(with_factors(found.coarseness), found.met)
@@ -99,15 +100,15 @@ def _fp32_bytes(trial: Trial) -> int:
 
 def _vector_bits(trial: Trial, coarseness: float) -> int:
     """Mantissa bits of vectors: the fewest that add little to the error that the matrices make."""
-    matrices = allocate.unit_steps(trial.graph)
-    allowed = VECTOR_SHARE * trial.error_of(allocate.uniform(trial.graph, coarseness, VECTOR_BITS[-1]))
+    codings = allocate.uniform(trial.graph, coarseness, VECTOR_BITS[-1])
+    allowed = VECTOR_SHARE * trial.error_with(lambda weight: decoded(weight, codings[weight.name]))
 
     def rounded(weight: Weight, bits: int) -> np.ndarray:
-        if weight.name in matrices or allocate.kind(weight) == "exact":
+        if codings[weight.name].codec == "grid" or allocate.kind(weight) == "exact":
             return weight.data
         return with_mantissa(weight.data, MANTISSA_BITS[weight.dtype.name], bits)
 
     for bits in VECTOR_BITS[:-1]:
-        if trial.error_with(lambda weight: rounded(weight, bits)) <= allowed:  # noqa: B023  called at once
+        if trial.keeps(lambda weight: rounded(weight, bits), allowed):  # noqa: B023  called at once
             return bits
     return VECTOR_BITS[-1]

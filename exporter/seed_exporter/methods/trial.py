@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from seed_exporter import allocate, container, fidelity
 from seed_exporter.allocate import Coding
-from seed_exporter.encode import encode
+from seed_exporter.encode import Encoder
 from seed_exporter.graph import Graph, Weight
 from seed_exporter.loaders.runnable import to_model_file
+from seed_exporter.skeleton import Skeletons
+from seed_runtime import backends
 from seed_runtime.backends import Array, Feeds
 from seed_runtime.format.header import Model
 
@@ -30,7 +31,9 @@ class Choice:
 class Trial:
     """A graph, the size wanted of its seed [B], and inputs with the original's outputs."""
 
-    graph: Graph
+    encoder: Encoder
+    skeletons: Skeletons
+    """Of the encoder's graph."""
     model: Model
     front_bytes: int
     """Of golden sample and footprint, which a trial doesn't make."""
@@ -38,8 +41,11 @@ class Trial:
     feeds: Sequence[Feeds]
     expected: Sequence[Mapping[str, Array]]
     folder: Path
-    """For assembled models."""
-    jobs: int
+    """For models with other weights."""
+
+    @property
+    def graph(self) -> Graph:
+        return self.encoder.graph
 
     @property
     def source_bytes(self) -> int:
@@ -47,27 +53,38 @@ class Trial:
 
     def size_of(self, codings: Mapping[str, Coding]) -> int:
         """Bytes of the whole seed, within 0.1 % and not less than it will have."""
-        streams = encode(self.graph, codings, jobs=self.jobs, sizes_only=True)
-        return container.build(self.graph, streams, self.model).size + self.front_bytes
-
-    def error_of(self, codings: Mapping[str, Coding]) -> float:
-        """The worst output's relative error, of the model as a device would assemble it."""
-        streams = encode(self.graph, codings, jobs=self.jobs)
-        container.build(self.graph, streams, self.model).assemble(self.folder)
-        return self._error()
+        streams = self.encoder.streams(codings, sizes_only=True)
+        return container.build(self.graph, streams, self.model, self.skeletons).size + self.front_bytes
 
     def error_with(self, data: Callable[[Weight], np.ndarray]) -> float:
-        """The same with other weights in the original model."""
-        to_model_file(self.graph, self.folder, data)
-        return self._error()
+        """The worst output's relative error of the original model with other weights."""
+        outputs = list(self._outputs(data))
+        return fidelity.worst_relative(fidelity.compare(self.expected, outputs))
+
+    def keeps(self, data: Callable[[Weight], np.ndarray], error: float) -> bool:
+        """Whether `error_with` is at most `error`; where it is far more, the first input shows it."""
+        seen: list[Mapping[str, Array]] = []
+        for outputs in self._outputs(data):
+            seen.append(outputs)
+            if len(seen) in (1, len(self.feeds)):
+                # As if all inputs to come made no error at all.
+                errors = fidelity.compare(self.expected, [*seen, *self.expected[len(seen) :]])
+                if fidelity.worst_relative(errors) > error:
+                    return False
+        return True
 
     def kept_bytes(self) -> int:
         """About what all but the matrices takes: vectors, integers, graph and header."""
         codings = allocate.uniform(self.graph, 1.0, allocate.VECTOR_BITS[1])
-        rest = {name: weight for name, weight in self.graph.weights.items() if codings[name].codec != "grid"}
-        streams = encode(Graph(self.graph.model, rest), codings, jobs=self.jobs, sizes_only=True)
+        rest = [name for name in self.graph.weights if codings[name].codec != "grid"]
+        streams = self.encoder.streams(codings, names=rest, sizes_only=True)
         return sum(stream.size for stream in streams) + 40 * len(self.graph.weights) + 4096
 
-    def _error(self) -> float:
-        outputs: list[dict[str, Any]] = fidelity.run_all(self.folder, self.feeds)
-        return fidelity.worst_relative(fidelity.compare(self.expected, outputs))
+    def _outputs(self, data: Callable[[Weight], np.ndarray]) -> Iterator[dict[str, Array]]:
+        to_model_file(self.graph, self.folder, data, self.skeletons)
+        runner = backends.get().open(self.folder, "fast")
+        try:
+            for feed in self.feeds:
+                yield runner.run(feed)
+        finally:
+            runner.close()

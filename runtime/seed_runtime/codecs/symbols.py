@@ -230,7 +230,7 @@ class SymbolReader:
             raise LimitError(f"{head.where}: rows and columns", side, SIDE_MAX)
         arrays = [
             [
-                np.frombuffer(head.take(size, name), np.uint8) if flags & flag else np.ones(size, np.uint8)
+                np.frombuffer(head.take(size, name), np.uint8) if flags & flag else None
                 for (rows, cols, _, flags, _) in shapes
                 for size in (cols if flag == _COLUMN_CLASSES else rows,)
             ]
@@ -285,14 +285,17 @@ _Shape = tuple[int, int, int, int, float]
 _NOWHERE: Index = np.empty(0, np.intp)
 
 
-def _matrix(shape: _Shape, codes: U8, row_class: U8, col_class: U8, classes: int, where: str) -> Matrix:
+def _matrix(
+    shape: _Shape, codes: U8 | None, row_class: U8 | None, col_class: U8 | None, classes: int, where: str
+) -> Matrix:
+    """`codes` and classes are None where the head has none: one step, and class 1 along the whole axis."""
     rows, cols, low_bits, flags, step = shape
-    live_rows, row_class = _live(row_class)
-    live_cols, col_class = _live(col_class)
-    if row_class.size and col_class.size and int(row_class.max()) + int(col_class.max()) - 2 >= classes:
+    live_rows, row_offset = _offsets(row_class, rows)
+    live_cols, col_offset = _offsets(col_class, cols)
+    if row_offset.size and col_offset.size and int(row_offset.max()) + int(col_offset.max()) >= classes * SLOTS:
         raise FormatError(where, "a row and a column add up to a class without a table")
     steps = np.full((1, 1), step, np.float32)
-    if flags & _ROW_STEPS:
+    if codes is not None:
         if live_rows is not None:
             codes = codes[live_rows]
         # Eighths of an octave, exact in float32: step * (1 + code % 8 / 8) * 2 ** (code // 8), rounded once.
@@ -302,17 +305,17 @@ def _matrix(shape: _Shape, codes: U8, row_class: U8, col_class: U8, classes: int
         # An infinite step would make NaN of a zero.
         if not np.isfinite(steps).all():
             raise FormatError(where, "the quantization step of a row is not valid")
-    return Matrix(
-        rows,
-        cols,
-        low_bits,
-        steps,
-        (row_class.astype(np.uint32) - 1) << np.uint32(PROBABILITY_BITS),
-        (col_class.astype(np.uint32) - 1) << np.uint32(PROBABILITY_BITS),
-        live_rows,
-        live_cols,
-        bool(flags & _ROW_STEPS),
-    )
+    return Matrix(rows, cols, low_bits, steps, row_offset, col_offset, live_rows, live_cols, bool(flags & _ROW_STEPS))
+
+
+def _offsets(classes: U8 | None, size: int) -> tuple[Index | None, U32]:
+    """The live places of an axis, None when all are, and of each its class as an offset into the tables."""
+    if classes is None:
+        return None, np.zeros(size, np.uint32)
+    live = classes.nonzero()[0]
+    if live.size < size:
+        return live, (classes[live].astype(np.uint32) - np.uint32(1)) << np.uint32(PROBABILITY_BITS)
+    return None, (classes.astype(np.uint32) - np.uint32(1)) << np.uint32(PROBABILITY_BITS)
 
 
 def _rows_by_class(matrix: Matrix) -> U32 | None:
@@ -326,11 +329,6 @@ def _rows_by_class(matrix: Matrix) -> U32 | None:
     if rows.size * matrix.col_class.size > WINDOW:
         return None
     return (rows[:, None] << np.uint32(PROBABILITY_BITS)) + matrix.col_class
-
-
-def _live(classes: U8) -> tuple[Index | None, U8]:
-    live = np.flatnonzero(classes)
-    return (None, classes) if live.size == classes.size else (live, classes[live])
 
 
 class _Escapes:

@@ -23,19 +23,20 @@ class Cursor:
 
     def __init__(self, data: bytes | memoryview, where: str) -> None:
         self._data = memoryview(data).cast("B")
-        self._pos = 0
+        self._pos, self._size = 0, len(self._data)
         self.where = where
 
     @property
     def remaining(self) -> int:
-        return len(self._data) - self._pos
+        return self._size - self._pos
 
     def take(self, size: int, field: str) -> memoryview:
         """The next `size` bytes, as a view: nothing is copied."""
-        if size > self.remaining:
+        start = self._pos
+        if size > self._size - start:
             raise FormatError(self.where, f"{field} ends {size - self.remaining:,} bytes past the end")
-        self._pos += size
-        return self._data[self._pos - size : self._pos]
+        self._pos = start + size
+        return self._data[start : start + size]
 
     def uint(self, size: int, field: str) -> int:
         return int.from_bytes(self.take(size, field), "little")
@@ -46,6 +47,19 @@ class Cursor:
 
     def varint(self, field: str, *, limit: int, least: int = 0) -> int:
         """An unsigned varint with `least <= value <= limit`."""
+        pos = self._pos
+        if pos < self._size and (value := self._data[pos]) < 0x80:
+            # Most have one byte, and a seed has tens of thousands: a tenth of the time of those that follow.
+            self._pos = pos + 1
+        else:
+            value = self._long_varint(field)
+        if value > limit:
+            raise LimitError(f"{self.where}: {field}", value, limit)
+        if value < least:
+            raise FormatError(self.where, f"{field} is {value}, at least {least} is needed")
+        return value
+
+    def _long_varint(self, field: str) -> int:
         value = 0
         for shift in range(_VARINT_BYTES_MAX):
             byte = self.uint(1, field)
@@ -53,14 +67,8 @@ class Cursor:
             if byte < 0x80:
                 if shift and byte == 0:
                     raise FormatError(self.where, f"{field} is not in its shortest form")
-                break
-        else:
-            raise FormatError(self.where, f"{field} is longer than {_VARINT_BYTES_MAX} bytes")
-        if value > limit:
-            raise LimitError(f"{self.where}: {field}", value, limit)
-        if value < least:
-            raise FormatError(self.where, f"{field} is {value}, at least {least} is needed")
-        return value
+                return value
+        raise FormatError(self.where, f"{field} is longer than {_VARINT_BYTES_MAX} bytes")
 
     def string(self, field: str) -> str:
         """UTF-8 behind its length, `printable`, at most STRING_MAX bytes."""

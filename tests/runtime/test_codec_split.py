@@ -5,6 +5,7 @@ import pytest
 
 from seed_exporter.codecs import split as encoder
 from seed_exporter.codecs import symbols
+from seed_runtime.codecs.symbols import SymbolReader
 from seed_runtime.errors import FormatError
 from seed_runtime.format.dtypes import BY_NAME
 from tests.runtime.streams import cuts, data, decode, floats, head, hole, shape, table
@@ -96,3 +97,14 @@ def test_tensors_of_one_stream_may_have_different_shapes(rng: np.random.Generato
     coded = symbols.encode([encoder.matrix_of(tensor, BY_NAME["float32"]) for tensor in tensors])
     holes = [hole(*tensor.shape) for tensor in tensors]
     assert decode("split", holes, coded.chunks) == b"".join(tensor.tobytes() for tensor in tensors)
+
+
+@pytest.mark.parametrize("side", [64, 256, 1024])
+def test_states_of_lanes_take_what_they_may_of_planes_as_well(side: int, rng: np.random.Generator) -> None:
+    weights = rng.standard_normal((side, side)).astype(np.float32)
+    chunks = symbols.encode([encoder.matrix_of(weights, BY_NAME["float32"])]).chunks
+    reader = SymbolReader(map(memoryview, chunks), [weights.size], quantized=False, where="stream")
+    states = 4 << reader._lanes_log2
+    # A power of two: at least half of what is allowed. 2,048 lanes are enough where symbols alone ask for fewer.
+    allowed = min(0.003 * sum(map(len, chunks)), 4 * 2048)
+    assert 0.49 * allowed < states <= allowed

@@ -21,7 +21,11 @@ U8 = npt.NDArray[np.uint8]
 _QUICKLY_CODED = 1 << 16
 """Symbols that are coded in some milliseconds: their size needn't be estimated."""
 _STATES_SHARE = 0.006
-"""Of a stream's bytes, for the states of its lanes: the more lanes, the faster it decodes."""
+"""Of the bytes that symbols take, for the states of their lanes: the more lanes, the faster they decode."""
+_STATES_SHARE_SMALL = 0.003
+"""Of a whole stream's bytes, low planes and escapes counted, up to _LANES_SMALL lanes."""
+_LANES_SMALL = 2048
+"""With fewer, a step's fixed cost is most of its time: 13 us of 17 at 1,024 lanes, of 27 at 4,096 (one core)."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ def encode(
     tables = _shared_tables(counts, quantized)
     bits = entropy_bits(counts)
     total = sum(matrix.symbols.size for matrix in matrices)
-    lanes_log2 = _lanes_log2(bits / 8, total)
+    below = _below(matrices)
+    lanes_log2 = _lanes_log2(bits / 8, sum(map(len, below)), total)
     merged = np.stack([counts[group].sum(axis=0) for group in tables.groups])
     frequencies = np.stack([lane_coder.normalized(row) for row in merged])
     head = prefix + _head(matrices, lanes_log2, tables, frequencies, quantized)
@@ -104,24 +109,32 @@ def encode(
         symbols = np.concatenate([matrix.symbols for matrix in matrices])
         classes = np.concatenate([tables.of_class[matrix.classes.of_symbols()].reshape(-1) for matrix in matrices])
         coded = lane_coder.encode(symbols, classes, frequencies, 1 << lanes_log2, progress)
-    words = coded.words.astype("<u2", copy=False)
-    bounds, ends = coded.bounds, np.cumsum([matrix.symbols.size for matrix in matrices])
-    for start in range(0, total, CHUNK_DECODED_MAX):
+    words, bounds = coded.words.astype("<u2", copy=False), coded.bounds
+    for start, planes in zip(range(0, total, CHUNK_DECODED_MAX), below, strict=True):
         stop = min(start + CHUNK_DECODED_MAX, total)
         first, last = bounds[start >> lanes_log2], bounds[-(-stop >> lanes_log2)]
-        chunk = [coded.states.astype("<u4").tobytes()] if start == 0 else []
-        chunk += [wire.varint(int(last - first)), words[first:last].tobytes()]
-        tail = []
+        states = coded.states.astype("<u4").tobytes() if start == 0 else b""
+        chunks.append(states + wire.varint(int(last - first)) + words[first:last].tobytes() + planes)
+    return SymbolStream(chunks, bits, counts)
+
+
+def _below(matrices: Sequence[CodedMatrix]) -> list[bytes]:
+    """What stands in each chunk behind its words: low planes, then escapes."""
+    ends = np.cumsum([matrix.symbols.size for matrix in matrices]).tolist()
+    found = []
+    for start in range(0, ends[-1], CHUNK_DECODED_MAX):
+        stop = min(start + CHUNK_DECODED_MAX, ends[-1])
+        planes, escapes = [], []
         for matrix, end in zip(matrices, ends, strict=True):
-            begin = int(end) - matrix.symbols.size
-            a, b = max(start, begin) - begin, min(stop, int(end)) - begin
+            begin = end - matrix.symbols.size
+            a, b = max(start, begin) - begin, min(stop, end) - begin
             if a < b:
-                chunk += _planes(matrix, a, b)
+                planes += _planes(matrix, a, b)
                 before = np.count_nonzero(matrix.symbols[:a] == ESCAPE) if matrix.escaped.size else 0
                 within = np.count_nonzero(matrix.symbols[a:b] == ESCAPE) if matrix.escaped.size else 0
-                tail.append(matrix.escaped[before : before + within].astype("<i4").tobytes())
-        chunks.append(b"".join(chunk + tail))
-    return SymbolStream(chunks, bits, counts)
+                escapes.append(matrix.escaped[before : before + within].astype("<i4").tobytes())
+        found.append(b"".join(planes + escapes))
+    return found
 
 
 @dataclass(frozen=True)
@@ -165,8 +178,11 @@ def _cost(counts: npt.NDArray[np.int64]) -> float:
     return float(-(present * np.log2(present / present.sum())).sum()) + 9.0 * present.size + 24
 
 
-def _lanes_log2(coded_bytes: float, symbols: int) -> int:
-    lanes = max(min(coded_bytes * _STATES_SHARE / 4, symbols), 1)
+def _lanes_log2(coded_bytes: float, other_bytes: int, symbols: int) -> int:
+    """Lanes of symbols that take `coded_bytes`, with `other_bytes` beside them in the stream."""
+    states = min((coded_bytes + other_bytes) * _STATES_SHARE_SMALL, 4 * _LANES_SMALL)
+    states = max(states, coded_bytes * _STATES_SHARE)
+    lanes = max(min(states / 4, symbols), 1)
     # A constant matrix has next to no bytes, and with one lane a step for each symbol: a million took 100 s.
     least = -(-min(symbols, CHUNK_DECODED_MAX) // STEPS_MAX)
     return min(max(int(np.log2(lanes)), (least - 1).bit_length()), LANES_LOG2_MAX)

@@ -61,11 +61,14 @@ class Cursor:
 
     def _long_varint(self, field: str) -> int:
         value = 0
-        for shift in range(_VARINT_BYTES_MAX):
-            byte = self.uint(1, field)
-            value |= (byte & 0x7F) << (7 * shift)
+        for place in range(_VARINT_BYTES_MAX):
+            if self._pos == self._size:
+                raise FormatError(self.where, f"{field} ends 1 bytes past the end")
+            byte = self._data[self._pos]
+            self._pos += 1
+            value |= (byte & 0x7F) << (7 * place)
             if byte < 0x80:
-                if shift and byte == 0:
+                if place and byte == 0:
                     raise FormatError(self.where, f"{field} is not in its shortest form")
                 return value
         raise FormatError(self.where, f"{field} is longer than {_VARINT_BYTES_MAX} bytes")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import IO
 
 from seed_exporter.codecs.packing import pack
 from seed_exporter.encode import CodedStream, order_of
@@ -14,7 +15,7 @@ from seed_exporter.graph import Graph
 from seed_exporter.skeleton import Skeleton, Skeletons
 from seed_runtime.assemble import decode_streams, working_bytes
 from seed_runtime.format.header import ONNX_SKELETON, Header, Hole, Model, Part
-from seed_runtime.format.writer import front, stream_of, write_seed
+from seed_runtime.format.writer import front, stream_of, write_into, write_seed
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 
 MIN_RUNTIME = (0, 1, 0)
@@ -47,7 +48,14 @@ class Seed:
 
     def write(self, path: Path) -> int:
         """The file, in one step; its size [B]."""
-        return write_seed(path, self.header, [self.part], (chunk for stream in self.streams for chunk in stream.chunks))
+        return write_seed(path, self.header, [self.part], self._chunks())
+
+    def write_into(self, file: IO[bytes]) -> int:
+        """The same bytes, into an open file; how many."""
+        return write_into(file, self.header, [self.part], self._chunks())
+
+    def _chunks(self) -> Iterator[bytes]:
+        return (chunk for stream in self.streams for chunk in stream.chunks)
 
 
 def build(graph: Graph, streams: Sequence[CodedStream], model: Model, skeletons: Skeletons | None = None) -> Seed:

@@ -306,15 +306,16 @@ class _Export:
 
     def _write(self, seed: container.Seed) -> int:
         """Put the file in place once its bytes have been read back and checked; its size [B]."""
-        # Not beside the output, which may be a pipe.
+        # Not beside the output, which may be a pipe; and not to stay, so that only the copy needs to reach the disk.
         whole = self._folder("written") / "seed"
-        size = seed.write(whole)
+        with open(whole, "wb") as file:
+            size = seed.write_into(file)
         # Whatever this machine's allowed signers are: the seed isn't for it alone.
         written = seed_runtime.open(whole, enforce=False)
         written.check()
         self.digest = written.digest.hex()
-        with open(whole, "rb") as source, files.placed(self.output) as file:
-            shutil.copyfileobj(source, file)
+        with open(whole, "rb") as source, files.placed(self.output) as target:
+            shutil.copyfileobj(source, target)
         return size
 
     def _source_bytes(self) -> int:

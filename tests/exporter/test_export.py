@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import onnx
@@ -356,14 +356,14 @@ def test_a_seed_that_does_not_check_never_replaces_an_older_one(
     model: onnx.ModelProto, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output.write_bytes(b"the old one")
-    write = container.Seed.write
+    write_into = container.Seed.write_into
 
-    def cut(seed: container.Seed, path: Path) -> int:
-        size = write(seed, path)
-        path.write_bytes(path.read_bytes()[:-1])
+    def cut(seed: container.Seed, file: IO[bytes]) -> int:
+        size = write_into(seed, file)
+        file.truncate(size - 1)
         return size
 
-    monkeypatch.setattr(container.Seed, "write", cut)
+    monkeypatch.setattr(container.Seed, "write_into", cut)
     with pytest.raises(FormatError):
         quick_export(model, output)
     assert output.read_bytes() == b"the old one"

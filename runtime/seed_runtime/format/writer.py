@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from seed_runtime import files
 from seed_runtime.format import wire
@@ -35,7 +36,12 @@ def write_seed(path: Path, header: Header, parts: Iterable[bytes], chunks: Itera
     `parts` and `chunks` are coded bytes in the header's order.
     """
     with files.placed(path) as file:
-        return sum(file.write(block) for block in itertools.chain([front(header)], parts, chunks))
+        return write_into(file, header, parts, chunks)
+
+
+def write_into(file: IO[bytes], header: Header, parts: Iterable[bytes], chunks: Iterable[bytes]) -> int:
+    """The same bytes, into an open file; how many."""
+    return sum(file.write(block) for block in itertools.chain([front(header)], parts, chunks))
 
 
 def to_sign(header: Header) -> bytes:

@@ -15,7 +15,6 @@ from seed_exporter import container, loaders
 from seed_exporter.encode import encode
 from seed_exporter.export import export
 from seed_exporter.graph import Graph
-from seed_runtime.format.header import Model
 
 CORES = 2
 COARSENESS = 0.45
@@ -51,7 +50,7 @@ def run(quick: bool = False) -> Figures:
 
 def _encoded(title: str, graph: Graph, folder: Path, tries: int) -> Figures:
     codings = seeds.codings_at(graph, COARSENESS)
-    model = Model("bench", 1, container.MIN_RUNTIME, graph.parameters, graph.distinct_bytes)
+    model = seeds.model_of("bench", graph)
     seconds = []
     for _ in range(tries):
         start = time.perf_counter()

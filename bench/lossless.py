@@ -23,8 +23,12 @@ import seed_runtime
 from bench import chart, measure, seeds
 from bench.measure import Figures, Goal
 from seed_exporter import allocate, loaders
+from seed_exporter.allocate import Coding
+from seed_exporter.encode import Encoder
 from seed_exporter.floats import as_float32
 from seed_exporter.graph import Graph, Weight
+from seed_exporter.methods import METHODS, Trial
+from seed_exporter.skeleton import Skeletons
 from seed_runtime.assemble import decode_streams
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.reader import SeedReader
@@ -73,7 +77,7 @@ def _measured(graph: Graph, thorough: bool) -> Figures:
     size = sum(len(part) for part in data.values())
     with measure.scratch() as folder:
         path = folder / "model.seed"
-        made = seeds.make(graph, allocate.lossless(graph), path)
+        made = seeds.make(graph, _codings(graph, folder), path)
         header = seed_runtime.open(path).header
         exact = _assembles_to(graph, path, folder / "out", [name for stream in made.streams for name in stream.names])
         peers = _peers(data, thorough)
@@ -94,6 +98,12 @@ def _measured(graph: Graph, thorough: bool) -> Figures:
         "xz_mb_per_s": measure.rounded(size / measure.median([each.cpu for each in times["xz"]]) / 1e6),
         "times_xz": measure.rounded(measure.median_ratio(times["xz"], times["seed"])),
     }
+
+
+def _codings(graph: Graph, folder: Path) -> dict[str, Coding]:
+    """What `--method lossless` chooses, which asks for sizes and runs nothing."""
+    trial = Trial(Encoder(graph), Skeletons(graph), seeds.model_of("bench", graph), 0, None, (), (), folder)
+    return METHODS["lossless"](trial, lambda: None).codings
 
 
 def _seed(path: Path, out: Path) -> Callable[[], measure.Spent]:

@@ -53,14 +53,17 @@ def make(graph: Graph, codings: Mapping[str, Coding], path: Path, jobs: int = 2)
 
 
 def write(graph: Graph, streams: Sequence[CodedStream], codings: Mapping[str, Coding], path: Path) -> Made:
-    model = Model(path.stem, 1, container.MIN_RUNTIME, graph.parameters, graph.distinct_bytes)
-    seed = container.build(graph, streams, model)
+    seed = container.build(graph, streams, model_of(path.stem, graph))
     digest = decode_streams(
         seed.header, lambda index, _: iter([memoryview(chunk) for chunk in streams[index].chunks]), lambda data: None
     )
     seed = replace(seed, header=replace(seed.header, weights_digest=digest))
     seed.write(path)
     return Made(path, digest, streams, codings)
+
+
+def model_of(name: str, graph: Graph) -> Model:
+    return Model(name, 1, container.MIN_RUNTIME, graph.parameters, graph.distinct_bytes)
 
 
 def dequantized(graph: Graph, codings: Mapping[str, Coding]) -> dict[str, np.ndarray]:

@@ -97,11 +97,23 @@ def least_tolerance(graph: Graph) -> float:
 
 
 def golden_of(
-    folder: Path, recipes: Sequence[Recipe], feeds: Feeds, seed: int, relative: float = RELATIVE
+    folder: Path,
+    recipes: Sequence[Recipe],
+    feeds: Feeds,
+    seed: int,
+    relative: float = RELATIVE,
+    known: Mapping[tuple[str, int], Mapping[str, Array]] | None = None,
 ) -> Golden | None:
-    """The sample of the model assembled in `folder`, or None where it would not fit into a seed."""
-    modes = [("fast", 1), ("fast", 2), ("lean", 1)]
-    return golden_from([run_all(folder, [feeds], mode, threads)[0] for mode, threads in modes], recipes, seed, relative)
+    """The sample of the model assembled in `folder`, or None where it would not fit into a seed.
+
+    `known`: outputs of these feeds by mode and threads, which needn't be run again.
+    """
+    known = known or {}
+    runs = [
+        known[mode] if mode in known else run_all(folder, [feeds], *mode)[0]
+        for mode in (("fast", 1), ("fast", 2), ("lean", 1))
+    ]
+    return golden_from(runs, recipes, seed, relative)
 
 
 def golden_from(

@@ -119,6 +119,18 @@ def test_a_golden_sample_notices_other_weights(folder: Path, tmp_path: Path, rng
     runner.close()
 
 
+def test_a_golden_sample_is_the_same_where_one_of_its_modes_ran_before(folder: Path) -> None:
+    inputs = (recipe(3, 12),)
+    feeds = {"x": inputs[0].array(7)}
+    # Behind another input, as the export runs it.
+    _, outputs = fidelity.run_all(folder, [{"x": inputs[0].array(8)}, feeds], "fast", 2)
+    made = fidelity.golden_of(folder, inputs, feeds, 7, known={("fast", 2): outputs})
+    anew = fidelity.golden_of(folder, inputs, feeds, 7)
+    assert made is not None
+    assert anew is not None
+    assert made.pack() == anew.pack()
+
+
 def run_of(*outputs: np.ndarray) -> list[dict[str, np.ndarray]]:
     return [{f"y{index}": output for index, output in enumerate(outputs)}] * 2
 

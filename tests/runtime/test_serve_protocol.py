@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tracemalloc
 from typing import Any
 
@@ -13,6 +14,7 @@ from seed_runtime.backends import TensorSpec
 from seed_runtime.errors import InputError
 from seed_runtime.serve import limits, numbers, protocol
 from seed_runtime.serve.protocol import Model, read_request, write_answer
+from tests.conftest import call
 
 TYPES = {
     "BOOL": "bool",
@@ -298,6 +300,43 @@ def test_a_byte_that_is_no_bool_and_data_given_twice_are_refused() -> None:
     twice = json.dumps({"inputs": [entry, entry]}).encode()
     with pytest.raises(InputError, match="given twice"):
         read(twice + bytes(6), model("bool"), len(twice))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param("b'{\"id\": \"' + b'\\\\\"' * n", id="escaped quotes"),
+        pytest.param('b\'{"id": "\' + b"x" * n', id="a string"),
+        pytest.param('b\'{"data": \' + b" " * n', id="spaces"),
+        pytest.param('b\'{"data": [\' + b"1," * n', id="numbers"),
+        pytest.param('b\'{"data": [1\' + b" [" * n + b\'"\'', id="brackets"),
+    ],
+)
+def test_a_request_that_does_not_end_is_refused_in_one_pass(body: str) -> None:
+    # A limit of the kernel's, far from what one pass takes and from what a pass from each byte would take.
+    call(
+        [
+            sys.executable,
+            "-c",
+            (
+                "import resource\n"
+                "resource.setrlimit(resource.RLIMIT_CPU, (30, 30))\n"
+                "from seed_runtime.errors import InputError\n"
+                "from seed_runtime.serve.numbers import split\n"
+                f"n = 1 << 20\nbody = {body}\n"
+                "try: split(body)\n"
+                "except InputError: pass\n"
+                "else: raise SystemExit('it was taken')\n"
+            ),
+        ]
+    )
+
+
+@pytest.mark.parametrize("size", [limits.ENVELOPE_MAX - 100, 10 * limits.ENVELOPE_MAX])
+def test_a_string_is_taken_for_what_it_is_up_to_the_limit_and_no_further(size: int) -> None:
+    text = one("[1,2,3]", id="\\" * (size // 4) + '"data":[' + '"' * (size // 4))
+    with pytest.raises(InputError, match="too long beside" if size > limits.ENVELOPE_MAX else "id must be"):
+        read(text)
 
 
 @pytest.mark.parametrize("unit", ["[[],[]],", "[0],", "1,", '"a",', '{"a":0},', "0.1,"])

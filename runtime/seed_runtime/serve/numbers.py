@@ -25,7 +25,11 @@ Text = bytes | bytearray | memoryview
 
 # Strings are stepped over one by one, so that nothing inside of one is taken for a key. After the key "data" an
 # array of numbers goes up to the last bracket before the next string or brace: JSON has one of those next.
-_STRING: Final = re.compile(rb'"((?:[^"\\]|\\.)*+)"(?:[ \t\r\n]*:[ \t\r\n]*(\[[^"{}]*\]))?', re.DOTALL)
+# A string that doesn't end, or not within the limit, is matched as far as that. If it weren't, the search would go on
+# from the next quote inside of it, and take time with the square of its length.
+_STRING: Final = re.compile(
+    rb'"((?:[^"\\]|\\.){0,%d}+)(?:"(?:[ \t\r\n]*:[ \t\r\n]*(\[[^"{}]*\]))?)?' % ENVELOPE_MAX, re.DOTALL
+)
 _MARK: Final = secrets.token_hex(8)
 """What stands for an array that was taken out: nobody else knows it."""
 _NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b"[],"))

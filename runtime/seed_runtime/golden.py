@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from seed_runtime import generator
 from seed_runtime.backends import Array, Runner, TensorSpec
+from seed_runtime.backends.workers import Watch, until
 from seed_runtime.errors import FormatError, InputError, LimitError
 from seed_runtime.format import wire
 from seed_runtime.format.dtypes import BY_CODE, DType
@@ -22,6 +23,8 @@ from seed_runtime.format.wire import Cursor
 from seed_runtime.limits import GOLDEN_ELEMENTS_MAX, RANK_MAX
 
 VALUES_MAX: Final = 64
+RUN_S: Final = 600.0
+"""How long the sample may run: a graph can be made to loop for ever."""
 SUPPLIED: Final = 255
 """The kind of an input whose bytes stand in the seed."""
 _TENSORS_MAX: Final = 64
@@ -140,13 +143,13 @@ def sample(output: Array, count: int) -> tuple[npt.NDArray[np.float32], float]:
         return flat[places].astype(np.float32), float(np.sqrt(np.square(flat).sum()))
 
 
-def verify(section: bytes | None, runner: Runner) -> Verdict:
-    """Run the sample and compare."""
+def verify(section: bytes | None, runner: Runner, watch: Watch | None = None) -> Verdict:
+    """Run the sample and compare. UnsupportedError where it runs for longer than RUN_S."""
     if section is None:
         return Verdict(present=False, ok=True)
     golden = Golden.unpack(section)
     try:
-        outputs = runner.run(golden.feeds(runner.inputs))
+        outputs = runner.run(golden.feeds(runner.inputs), watch=until(RUN_S, "its golden sample runs", watch))
     except InputError:
         raise FormatError("header, GOLDEN", "its inputs are not the model's") from None
     if len(outputs) != len(golden.outputs):

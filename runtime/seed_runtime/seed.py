@@ -18,6 +18,7 @@ from typing import BinaryIO
 from seed_runtime import backends, budget, golden, place, skeletons, trust
 from seed_runtime.assemble import Progress, assemble_into, check_only, is_assembled, working_bytes
 from seed_runtime.backends import Array, Feeds, TensorSpec
+from seed_runtime.backends.workers import Watch, until
 from seed_runtime.budget import SLACK, Plan, SessionPlan, plan_session
 from seed_runtime.cache import DEFAULT_LIMIT, ModelCache, default_root
 from seed_runtime.errors import InputError, MemoryBudgetError
@@ -30,6 +31,8 @@ from seed_runtime.format.wire import Cursor
 HELD_AFTER_ASSEMBLY = 6 << 20
 """What stays with the process once its weights are written: NumPy's and Python's heaps don't shrink at once [B]."""
 
+OPENING_S = 3600.0
+"""How long the backend may take to open a model: it folds constants, and may read gigabytes from a slow card."""
 
 Notice = Callable[[str], None]
 """Called with a line for the user, where work goes on otherwise than planned."""
@@ -175,6 +178,7 @@ class Seed:
         notice: Notice | None = None,
         beside: int = 0,
         verify: bool = False,
+        watch: Watch | None = None,
     ) -> Session:
         """Plan, assemble into the cache unless it is there, and open.
 
@@ -187,6 +191,8 @@ class Seed:
             notice: gets what the user should know; None prints it to stderr.
             beside: what the caller will hold beyond the feeds and outputs of one run [B].
             verify: check all of the seed and its copy in the cache, which is made anew if it was altered.
+            watch: called about once a second while the backend opens the model, and while `Session.verify` runs;
+                what it raises ends them.
         """
         dims = _dims(self.footprint(), feeds)
         try:
@@ -201,7 +207,7 @@ class Seed:
             raise
         plan = self.plan_session(dims, max_memory, threads=threads, backend=backend, beside=beside)
         assembled = _assembled(self, cache or default_cache(), progress, notice or _print_notice, verify)
-        session = Session(self, self._backend(backend), plan, assembly, assembled)
+        session = Session(self, self._backend(backend), plan, assembly, assembled, watch)
         try:
             self._accept()
         except BaseException:
@@ -243,8 +249,9 @@ class Session:
         plan: SessionPlan,
         assembly: Plan,
         assembled: contextlib.AbstractContextManager[Path],
+        watch: Watch | None = None,
     ) -> None:
-        self.plan, self._seed = plan, seed
+        self.plan, self._seed, self._watch = plan, seed, watch
         needs = (plan.needed_bytes, assembly.needed_bytes)
         self.needed_bytes = max(need for need in needs if need) if all(needs) else None
         self._stack = contextlib.ExitStack()
@@ -256,7 +263,9 @@ class Session:
             self.assembly_peak = budget.peak_rss()
             """Of the process, before the backend was loaded [B]."""
             start = time.perf_counter()
-            self._runner = engine.open(self.folder, plan.mode, plan.threads)
+            self._runner = engine.open(
+                self.folder, plan.mode, plan.threads, watch=until(OPENING_S, "the backend opens it", watch)
+            )
             self.opening_seconds = time.perf_counter() - start
             self._stack.callback(self._runner.close)
         except BaseException:
@@ -279,7 +288,7 @@ class Session:
 
     def verify(self) -> golden.Verdict:
         """Run the golden sample and compare; `Verdict.present` is False where the seed holds none."""
-        return golden.verify(self._seed.header.golden, self._runner)
+        return golden.verify(self._seed.header.golden, self._runner, self._watch)
 
     def close(self) -> None:
         self._stack.close()

@@ -15,6 +15,7 @@ import pytest
 from seed_runtime.device import agent as agents
 from seed_runtime.device import partial, protocol
 from seed_runtime.device.store import Store
+from tests.attacks.endless import endless
 from tests.devices.device_agent import (
     NAME,
     Here,
@@ -85,6 +86,25 @@ def test_a_client_that_stops_reading_ends_it(here: Here) -> None:
         client.write(b'{"op": "status"}\n')
         assert client.process.wait(10) == 0
     assert here.begin(seed())["state"] == "partial"
+
+
+@pytest.mark.parametrize("end", ["the client leaves", "SIGTERM"])
+def test_a_model_that_never_ends_does_not_keep_the_device(here: Here, end: str) -> None:
+    data = endless()
+    with agent() as client:
+        client.send(data)
+        client.write(json.dumps({"op": "install", "name": NAME, "digest": digest_of(data)}).encode() + b"\n")
+        assert client.process.stdout is not None
+        # Said once before the model runs, then about once a second while it does.
+        for _ in range(3):
+            while b'["golden", 0, 1]' not in client.process.stdout.readline():
+                pass
+        if end == "SIGTERM":
+            client.process.terminate()
+        else:
+            client.process.stdout.close()
+        assert client.process.wait(30) == (143 if end == "SIGTERM" else 0)
+    assert here.begin(data)["state"] == "partial"
 
 
 def test_a_push_that_stands_still_makes_way_for_one_that_waits(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:

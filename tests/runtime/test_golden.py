@@ -10,6 +10,7 @@ import pytest
 
 from seed_runtime import generator
 from seed_runtime.backends import Feeds, TensorSpec
+from seed_runtime.backends.workers import Watch
 from seed_runtime.errors import FormatError, InputError, LimitError
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.golden import SUPPLIED, Expected, Golden, Recipe, sample, verify
@@ -30,7 +31,7 @@ class Model:
     def __init__(self, outputs: Mapping[str, np.ndarray], inputs: tuple[TensorSpec, ...] = ()) -> None:
         self.inputs, self.outputs, self.answer, self.fed = inputs, (), dict(outputs), {}
 
-    def run(self, feeds: Feeds) -> dict[str, np.ndarray]:
+    def run(self, feeds: Feeds, *, watch: Watch | None = None) -> dict[str, np.ndarray]:
         self.fed = dict(feeds)
         return self.answer
 
@@ -191,7 +192,7 @@ def test_a_sample_of_another_model_is_damage() -> None:
         verify(golden([3, 4]), Model({"y": np.zeros(2), "z": np.zeros(2)}))
 
     class Picky(Model):
-        def run(self, feeds: Feeds) -> dict[str, np.ndarray]:
+        def run(self, feeds: Feeds, *, watch: Watch | None = None) -> dict[str, np.ndarray]:
             raise InputError("the model expects something else")
 
     with pytest.raises(FormatError, match="not the model's"):

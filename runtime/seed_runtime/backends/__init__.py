@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from seed_runtime.backends.workers import Watch
 from seed_runtime.errors import InputError, UnsupportedError
 
 Array = NDArray[Any]
@@ -44,7 +45,7 @@ class TensorSpec:
 
 
 class Runner(Protocol):
-    """An open model. It holds the backend's memory until `close`, which may be called twice."""
+    """An open model. It holds the backend's memory until `close`, which ends runs and may be called twice."""
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]: ...
@@ -52,9 +53,12 @@ class Runner(Protocol):
     @property
     def outputs(self) -> tuple[TensorSpec, ...]: ...
 
-    def run(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> dict[str, Array]:
+    def run(
+        self, feeds: Feeds, outputs: Sequence[str] | None = None, *, watch: Watch | None = None
+    ) -> dict[str, Array]:
         """Check the feeds, run the model once, and return the outputs asked for (None: all), by name.
 
+        An exception of a signal, or of `watch`, ends the run.
         Raises InputError where the feeds can't be used, UnsupportedError where the backend gives up.
         """
         ...
@@ -85,9 +89,10 @@ class Backend(Protocol):
         """Import the library; UnsupportedError where it is missing. `open` does it by itself."""
         ...
 
-    def open(self, folder: Path, mode: str, threads: int | None = None) -> Runner:
+    def open(self, folder: Path, mode: str, threads: int | None = None, *, watch: Watch | None = None) -> Runner:
         """Open the model assembled in `folder`. `threads` None: one per usable core.
 
+        An exception of a signal, or of `watch`, ends it.
         Raises UnsupportedError where the library is missing or can't take the model.
         """
         ...

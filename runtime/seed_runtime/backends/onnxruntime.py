@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from seed_runtime.backends import Array, Feeds, TensorSpec, check_feeds, usable_cores
+from seed_runtime.backends.workers import Watch, Workers
 from seed_runtime.errors import InputError, UnsupportedError
 from seed_runtime.skeletons.onnx import MODEL_FILE
 
@@ -88,7 +89,9 @@ class OnnxRuntimeBackend:
     def load(self) -> None:
         _library()
 
-    def open(self, folder: Path, mode: str, threads: int | None = None) -> OnnxRuntimeRunner:
+    def open(
+        self, folder: Path, mode: str, threads: int | None = None, *, watch: Watch | None = None
+    ) -> OnnxRuntimeRunner:
         if mode not in _MODES:
             raise ValueError(f"mode is {mode!r}; use one of {', '.join(_MODES)}")
         model = Path(folder) / MODEL_FILE
@@ -97,29 +100,31 @@ class OnnxRuntimeBackend:
         ort = _library()
         _freeze_malloc_thresholds()
         _share_exact_arena(ort)
+        options, workers = _options(ort, _MODES[mode], threads), Workers()
+        # The oldest versions have none. Constants are folded while a model is loaded, which may take as long as a run.
+        cancel = getattr(options, "set_load_cancellation_flag", lambda _: None)
         try:
-            session = ort.InferenceSession(
-                str(model), _options(ort, _MODES[mode], threads), providers=["CPUExecutionProvider"]
+            session = workers.call(
+                lambda: ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"]),
+                lambda: cancel(True),
+                watch,
             )
         except _failures(ort) as error:
             raise UnsupportedError(
                 f"ONNX Runtime {ort.__version__} can't take this model: {_reason(error)}; "
                 f"install a newer onnxruntime, or export the model with operators that this one has"
             ) from error
-        return OnnxRuntimeRunner(ort, session, _MODES[mode].arena)
+        return OnnxRuntimeRunner(ort, session, _MODES[mode].arena, workers)
 
 
 class OnnxRuntimeRunner:
     """See `Runner`. Calls from several threads at once are safe, and their memory adds up."""
 
-    def __init__(self, ort: Any, session: Any, arena: bool) -> None:
+    def __init__(self, ort: Any, session: Any, arena: bool, workers: Workers) -> None:
         self._ort = ort
         self._session = session
-        # The arena is emptied after each run: filled by inputs of many sizes in turn it would be fragmented,
-        # and grew by 3 to 20 % over what any one of them needs.
-        self._run_options = ort.RunOptions()
-        if arena:
-            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._arena = arena
+        self._workers = workers
         self._inputs = tuple(_spec("input", value) for value in session.get_inputs())
         self._outputs = tuple(_spec("output", value) for value in session.get_outputs())
 
@@ -131,7 +136,9 @@ class OnnxRuntimeRunner:
     def outputs(self) -> tuple[TensorSpec, ...]:
         return self._outputs
 
-    def run(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> dict[str, Array]:
+    def run(
+        self, feeds: Feeds, outputs: Sequence[str] | None = None, *, watch: Watch | None = None
+    ) -> dict[str, Array]:
         if self._session is None:
             raise ValueError("the session is closed; open the seed again")
         known = [spec.name for spec in self._outputs]
@@ -142,8 +149,11 @@ class OnnxRuntimeRunner:
         check_feeds(self._inputs, feeds)
         # ORT reads big-endian arrays as if they were native.
         native = {name: _native(array) for name, array in feeds.items()}
+        session, options = self._session, self._run_options()
         try:
-            values = self._session.run(names, native, self._run_options)
+            values = self._workers.call(
+                lambda: session.run(names, native, options), lambda: setattr(options, "terminate", True), watch
+            )
         except _failures(self._ort) as error:
             if isinstance(error, self._ort.capi.onnxruntime_pybind11_state.NotImplemented):
                 raise UnsupportedError(f"ONNX Runtime can't run this model: {_reason(error)}") from error
@@ -155,6 +165,16 @@ class OnnxRuntimeRunner:
 
     def close(self) -> None:
         self._session = None
+        self._workers.close()
+
+    def _run_options(self) -> Any:
+        """Options of one run, which end that run alone."""
+        options = self._ort.RunOptions()
+        # The arena is emptied after each run: filled by inputs of many sizes in turn it would be fragmented,
+        # and grew by 3 to 20 % over what any one of them needs.
+        if self._arena:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return options
 
 
 BACKEND = OnnxRuntimeBackend()

@@ -103,6 +103,8 @@ def _run(seed: Seed, max_memory: int | None, report: Report, seconds: dict[str, 
         progress=lambda done, total: report("assemble", done, total),
         notice=lambda line: print(line, file=sys.stderr),
         verify=True,
+        # Not only for who looks on: it raises Gone once nobody does, which ends a model that would run for ever.
+        watch=lambda: report("golden", 0, 1),
     ) as session:
         seconds["assemble"] = time.perf_counter() - start
         start = time.perf_counter()

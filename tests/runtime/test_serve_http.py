@@ -23,7 +23,7 @@ REQUEST = {
     "id": "a",
     "inputs": [tensor("x", np.ones((2, 4), np.float32), "FP32"), tensor("n", np.array(3), "INT64")],
 }
-HEAD = b"POST /v2/models/doubler/infer HTTP/1.1\r\nHost: x\r\n"
+HEAD = b"POST /v2/models/doubler/infer HTTP/1.1\r\nHost: localhost\r\n"
 INFER = "/v2/models/doubler/infer"
 
 
@@ -38,6 +38,29 @@ def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Client]:
     where = request.param if request.param != "unix" else f"unix:{tmp_path}/s"
     with in_process(where) as (found, _):
         yield found
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "localhost.evil.example", "10.0.0.1", "[::2]:80", ""]
+)
+def test_a_page_whose_name_was_made_to_lead_here_gets_nothing_from_a_port(host: str, tmp_path: Path) -> None:
+    with in_process(":0") as (client, _):
+        answer = client.ask("GET", "/v2/models/doubler", headers={"Host": host})
+        assert (answer.status, "localhost" in answer.error) == (421, True)
+        two = b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nHost: " + host.encode() + b"\r\n\r\n"
+        assert client.raw(two).startswith(b"HTTP/1.1 421 ")
+    with in_process(f"unix:{tmp_path}/s") as (client, _):
+        assert client.ask("GET", "/v2", headers={"Host": host}).status == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8080", "127.0.0.1:80", "127.3.2.1", "[::1]:8080", "model.localhost", "localhost."]
+)
+def test_any_loopback_name_is_answered(host: str) -> None:
+    with in_process(":0") as (client, _):
+        assert client.ask("GET", "/v2", headers={"Host": host}).status == 200
+        # A client of HTTP/1.0 names no host.
+        assert client.raw(b"GET /v2 HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
 
 
 def test_health_and_metadata_are_as_the_protocol_says(client: Client) -> None:

@@ -22,6 +22,7 @@ _PATH_MAX: Final = 107
 """Bytes of a socket's path: sun_path holds 108, the last of them zero."""
 _LOOPBACK: Final = "127.0.0.1"
 _HOST_PORT: Final = re.compile(r"(?:\[([0-9A-Fa-f:.%]*)\]|([^\[\]:/]*)):([0-9]{1,5})")
+_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/]+))(?::[0-9]{0,5})?")
 _FORMS: Final = "write unix:/path/of/socket, 127.0.0.1:8080 or :8080"
 
 
@@ -60,6 +61,16 @@ def parse(text: str) -> Address:
             f"or a socket, and put a proxy that does in front, or use: ssh -L {match[3]}:127.0.0.1:{match[3]} HOST"
         )
     return Address(host=host, port=int(match[3]))
+
+
+def is_local(host: str) -> bool:
+    """Whether a request's Host, with or without a port, is this machine's by any of its loopback names."""
+    match = _HOST.fullmatch(host.strip())
+    name = (match[1] or match[2]).rstrip(".").lower() if match is not None else ""
+    try:
+        return name == "localhost" or name.endswith(".localhost") or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from urllib.parse import unquote
 
 from seed_runtime.errors import InputError, MemoryBudgetError
 from seed_runtime.serve import limits, protocol
+from seed_runtime.serve.address import is_local
 from seed_runtime.serve.reading import Reader, RefusedError
 from seed_runtime.version import __version__
 
@@ -106,6 +107,10 @@ class Handler(BaseHTTPRequestHandler):
             raise RefusedError(
                 HTTPStatus.FORBIDDEN, "web pages may not ask this server; put a proxy in front that decides", close=True
             )
+        # A page's own name may be made to lead here, and then it asks without an Origin. No page reaches a socket.
+        if self.connection.family != socket.AF_UNIX and not all(map(is_local, self.headers.get_all("Host", []))):
+            line = "Host is no name of this machine's; ask localhost, and let a proxy in front set it so"
+            raise RefusedError(HTTPStatus.MISDIRECTED_REQUEST, line, close=True)
         sizes = self.headers.get_all("Content-Length", [])
         if len(set(sizes)) > 1:
             raise RefusedError(HTTPStatus.BAD_REQUEST, "Content-Length is given twice", close=True)

@@ -17,7 +17,7 @@ import tomllib
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hypothesis
 import numpy as np
@@ -83,6 +83,13 @@ def offline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         return look_up(host, *arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", guarded_look_up)
+
+
+def lacking(reason: str) -> NoReturn:
+    """Skip a test for what this machine lacks; fail it under TESTS_COMPLETE=1, which says that nothing is."""
+    if os.environ.get("TESTS_COMPLETE"):
+        pytest.fail(f"this must run here, and can't: {reason}")
+    pytest.skip(reason)
 
 
 def _require_local(name: str | bytes | None) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from seed_runtime.version import __version__
-from tests.conftest import ROOT
+from tests.conftest import ROOT, lacking
 
 RUNTIME = f"{__version__}-00000000"
 _START_S = 10
@@ -54,12 +54,12 @@ class Sshd:
     def __init__(self, folder: Path, port: int | None = None) -> None:
         program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
         if program is None or shutil.which("ssh") is None:
-            pytest.skip("there is no sshd on this machine: apt install openssh-server openssh-client")
+            lacking("there is no sshd on this machine: apt install openssh-server openssh-client")
         if os.geteuid() == 0:
             try:
                 Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
             except OSError as error:
-                pytest.skip(f"sshd needs /run/sshd when it is started by root: {error}")
+                lacking(f"sshd needs /run/sshd when it is started by root: {error}")
         self.folder, self.program = folder, program
         self.port = port or free_port()
         self.config, self.known_hosts = folder / "ssh_config", folder / "known_hosts"

@@ -13,6 +13,7 @@ import pytest
 
 import seed_runtime
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
+from tests.conftest import lacking
 from tests.devices.sshd import Device, Sshd
 from tests.exporter.exporting import layers, quick_export
 from tests.interop import userland
@@ -44,7 +45,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
             names = (*userland.PACKAGES, "python3-numpy")
             root = made("userland-armhf", f"1 {' '.join(names)}", _make)
     except UnavailableError as error:
-        pytest.skip(f"no 32-bit ARM userland here: {error}")
+        lacking(f"no 32-bit ARM userland here: {error}")
     server = Sshd(tmp_path_factory.mktemp("armhf-sshd"))
     try:
         yield userland.device(server, "armhf", root)

@@ -18,7 +18,7 @@ import pytest
 import seed_runtime
 from seed_runtime.codecs import CODECS
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
-from tests.conftest import ROOT
+from tests.conftest import ROOT, lacking
 from tests.exporter.exporting import dense, layers, quick_export
 from tests.interop.arm64 import Processes, UnavailableError, turn
 
@@ -34,7 +34,7 @@ def arm64() -> Arm64:
         with turn():
             processes = Processes()
     except UnavailableError as error:
-        pytest.skip(f"no arm64 Python here: {error}")
+        lacking(f"no arm64 Python here: {error}")
     return lambda *arguments: processes.python(*arguments, paths=[ROOT / "runtime"])
 
 

@@ -15,6 +15,7 @@ import pytest
 import seed_runtime
 from seed_exporter import loaders
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
+from tests.conftest import lacking
 from tests.devices.sshd import Device, Sshd
 from tests.exporter.exporting import layers, quick_export
 from tests.interop import userland
@@ -49,7 +50,7 @@ def device(seeds: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Itera
         with turn():
             root = userland.root()
     except UnavailableError as error:
-        pytest.skip(f"no arm64 userland here: {error}")
+        lacking(f"no arm64 userland here: {error}")
     server = Sshd(tmp_path_factory.mktemp("arm64-sshd"))
     try:
         device = userland.device(server, "userland", root)

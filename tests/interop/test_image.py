@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from seed_runtime.version import __version__
+from tests.conftest import lacking
 from tests.exporter.exporting import layers, quick_export
 from tests.interop.arm64 import UnavailableError, turn, wheelhouse
 from tests.interop.containers import Engine, context
@@ -32,7 +33,7 @@ def engine() -> Iterator[Engine]:
             engine.import_base()
             yield engine
     except UnavailableError as error:
-        pytest.skip(f"no arm64 image here: {error}")
+        lacking(f"no arm64 image here: {error}")
 
 
 @pytest.fixture(scope="module")

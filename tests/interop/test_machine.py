@@ -15,6 +15,7 @@ import pytest
 
 import seed_exporter
 import seed_runtime
+from tests.conftest import lacking
 from tests.devices.proxy import Proxy
 from tests.exporter.exporting import layers, quick_export
 from tests.interop.arm64 import UnavailableError, turn
@@ -42,7 +43,7 @@ def parts() -> Image:
         with turn():
             return image()
     except UnavailableError as error:
-        pytest.skip(f"no arm64 machine here: {error}")
+        lacking(f"no arm64 machine here: {error}")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import importlib.util
 import os
 import sys
@@ -184,7 +183,7 @@ def _library() -> Any:
     # Before the import: 1.32 writes an identifier and a database for its telemetry as it loads.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
-        ort = importlib.import_module("onnxruntime")
+        import onnxruntime as ort
     except ImportError as error:
         raise UnsupportedError(
             f"ONNX Runtime can't be imported ({error}); install it with: pip install onnxruntime"

@@ -18,7 +18,7 @@ from seed_runtime.assemble import working_bytes
 from seed_runtime.backends import get as backend
 from seed_runtime.device import partial
 from seed_runtime.device.model import NAME
-from seed_runtime.errors import FormatError, UsageError
+from seed_runtime.errors import FormatError, NotASeedError, UsageError
 from seed_runtime.footprint import UNIT
 from seed_runtime.format.header import Model
 
@@ -74,7 +74,21 @@ class Parcel:
 
 
 def load(path: Path) -> Parcel:
-    """The seed at `path`, every byte of it checked. Errors: FormatError, UnsupportedError, UsageError."""
+    """The seed at `path`, every byte of it checked.
+
+    Errors: NotASeedError, RemoteError with exit code 10 (damaged), UnsupportedError, UsageError.
+    """
+    try:
+        return _read(path)
+    except NotASeedError:
+        raise
+    except FormatError as error:
+        # Its own text is for the device that it was copied to.
+        text = f"{error.where}: {error.problem}; this seed is damaged, export it again"
+        raise RemoteError(error.exit_code, text, type(error).__name__) from None
+
+
+def _read(path: Path) -> Parcel:
     try:
         seed = seed_runtime.open(path)
     except OSError as error:

@@ -1,9 +1,14 @@
-"""Where things are kept for this user: the XDG folders, and the store of a device."""
+"""Where things are kept for this user: the XDG folders, and the store of a device.
+
+UsageError where a folder is beneath a home that this account doesn't have.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from seed_runtime.errors import UsageError
 
 
 def config_home() -> Path:
@@ -29,5 +34,11 @@ def store_home() -> Path:
 
 def _xdg(variable: str, default: str) -> Path:
     # The XDG specification: what is no absolute path is to be ignored.
-    home = os.environ.get(variable, "")
-    return (Path(home) if os.path.isabs(home) else Path.home() / default) / "seed"
+    folder = os.environ.get(variable, "")
+    if os.path.isabs(folder):
+        return Path(folder) / "seed"
+    try:
+        home = Path.home()
+    except RuntimeError:  # neither HOME nor an entry in the list of accounts
+        raise UsageError(f"this account has no home folder; set HOME or {variable} to the path of a folder") from None
+    return home / default / "seed"

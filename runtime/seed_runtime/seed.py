@@ -36,7 +36,7 @@ OPENING_S = 3600.0
 
 Notice = Callable[[str], None]
 """Called with a line for the user, where work goes on otherwise than planned."""
-_UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
+_UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
 
 
 def open(path: str | os.PathLike[str] | BinaryIO, *, enforce: bool = True) -> Seed:  # noqa: A001  users expect it

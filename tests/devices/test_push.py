@@ -16,7 +16,7 @@ from seed_devices.agent import Agent
 from seed_devices.errors import RemoteError, UnreachableError
 from seed_devices.push import Options, Pushed, push
 from seed_devices.ssh import Connection
-from seed_runtime.errors import FormatError, SeedError, UnsupportedError, UsageError
+from seed_runtime.errors import SeedError, UnsupportedError, UsageError
 from tests.devices.proxy import Proxy
 from tests.devices.seeds import EXAMPLE, EXAMPLE_NAME, make_seed
 from tests.devices.sshd import RUNTIME, Device, Sshd
@@ -218,11 +218,14 @@ def test_a_device_without_a_runtime_gets_one_on_the_same_connection(
         assert connection.run("echo still open").text == "still open\n"
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:-1] + bytes([data[-1] ^ 1])])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-1], lambda data: data[:-1] + bytes([data[-1] ^ 1]), lambda data: b""]
+)
 def test_a_damaged_seed_is_refused_here(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     (tmp_path / "bad.seed").write_bytes(damage(EXAMPLE.read_bytes()))
-    with pytest.raises(FormatError):
+    with pytest.raises(RemoteError, match="this seed is damaged, export it again") as caught:
         parcel.load(tmp_path / "bad.seed")
+    assert caught.value.exit_code == 10
 
 
 def test_a_file_that_isnt_there_is_the_users_mistake(tmp_path: Path) -> None:

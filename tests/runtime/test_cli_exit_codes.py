@@ -269,6 +269,49 @@ def test_a_read_only_cache_serves_what_it_holds_and_a_temporary_folder_the_rest(
     assert files_under(tmp_path) == before
 
 
+def test_a_file_in_the_place_of_the_cache_is_no_obstacle(seed: Path, data: Path, own_folders: Path) -> None:
+    (own_folders / "cache" / "seed").mkdir(parents=True)
+    (own_folders / "cache" / "seed" / "models").write_text("mine")
+    done = seed_run(seed, "--input", data)
+    assert (done.returncode, b"temporary folder" in done.stderr) == (0, True)
+    assert (own_folders / "cache" / "seed" / "models").read_text() == "mine"
+
+
+@pytest.mark.parametrize("variable", ["XDG_CONFIG_HOME", "XDG_CACHE_HOME"])
+def test_an_account_without_a_home_is_told_what_to_set(
+    seed: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], variable: str
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv(variable)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert f"set HOME or {variable}" in refused_here(2, capfd, seed, "--input", data)
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_stream_that_the_caller_closed_is_nowhere(seed: Path, data: Path, closed: str) -> None:
+    number = {"stdout": 1, "stderr": 2}[closed]
+    commands: list[tuple[list[str], int]] = [
+        (["--verify"], 0),
+        (["--input", str(data)], 0),
+        (["--inspect"], 0),
+        ([], 2),
+    ]
+    for arguments, code in commands:
+        shell = ["sh", "-c", f'exec "$@" {number}>&-', "sh", *COMMAND, str(seed), *arguments]
+        done = subprocess.run(shell, capture_output=True, timeout=120)
+        assert done.returncode == code, done.stderr
+        assert b"internal error" not in done.stderr
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "empty.seed").touch()
+    line = refused(10, tmp_path / "empty.seed", "--inspect")
+    assert "empty.seed: it is empty; this seed is damaged, copy it to the device again" in line
+    assert "it is empty" in refused(10, "-", "--verify")
+
+
 def test_a_cache_that_can_not_exist_is_replaced_by_a_temporary_folder(seed: Path, data: Path) -> None:
     done = seed_run(seed, "--input", data, env={"XDG_CACHE_HOME": "/dev/null/cache"})
     assert done.returncode == 0

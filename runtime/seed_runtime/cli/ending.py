@@ -107,6 +107,7 @@ def _explain(error: BaseException, space: Callable[[], str]) -> tuple[int, str]:
 
 def _code(name: str, work: Callable[[], int], stopped: list[Stopped], space: Callable[[], str]) -> int:
     try:
+        _open_missing()
         for stream in (sys.stdout, sys.stderr):
             # Names in any script must not fail on a terminal that has another.
             if isinstance(stream, io.TextIOWrapper):
@@ -131,6 +132,17 @@ def _code(name: str, work: Callable[[], int], stopped: list[Stopped], space: Cal
         code, line = explain(error, space)
         print(f"{name}:", line, file=sys.stderr)
         return code
+
+
+def _open_missing() -> None:
+    """Open stdout and stderr to nowhere where the caller closed them: a file of ours could take their numbers."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
 def _broken_pipe() -> int:

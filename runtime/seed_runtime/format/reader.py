@@ -113,6 +113,8 @@ class SeedReader:
         while have < size:
             got = self._source.readinto(view[have:])  # type: ignore[attr-defined]
             if not got:
+                if where == "preamble" and not have:
+                    raise FormatError(self.name, "it is empty")
                 if where == "preamble" and not bytes(buffer[: min(have, 8)]) == MAGIC[: min(have, 8)]:
                     raise NotASeedError(self.name, "this is not a seed")
                 raise FormatError(f"{self.name}: {where}", f"it ends after {have:,} of {size:,} bytes")

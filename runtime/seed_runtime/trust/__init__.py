@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seed_runtime import folders
-from seed_runtime.errors import TrustError
+from seed_runtime.errors import TrustError, UsageError
 from seed_runtime.format.header import Header
 from seed_runtime.trust import sshsig, state
 
@@ -115,7 +115,7 @@ def allowed_signers() -> Path | None:
     """The file that names them; None where there is none, and any seed is taken. TrustError if it can't be read."""
     try:
         path = folders.config_home() / "allowed_signers"
-    except RuntimeError:  # no home, so nothing can be configured
+    except UsageError:  # no home, so nothing can be configured
         return None
     try:
         with path.open("rb"):

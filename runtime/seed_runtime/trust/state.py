@@ -41,7 +41,7 @@ def file_path() -> Path:
     """The file, whether it is there or not."""
     try:
         return folders.state_home() / "accepted.json"
-    except RuntimeError:
+    except UsageError:
         raise TrustError("there is no home folder to keep accepted versions in; set HOME or XDG_STATE_HOME") from None
 
 

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from seed_runtime.cli import ending
-from seed_runtime.errors import InputError
+from seed_runtime.errors import InputError, UsageError
 from tests.devices.seeds import EXAMPLE
 
 COMMANDS = {
@@ -95,9 +95,29 @@ def raising(error: BaseException, cause: BaseException | None = None) -> Callabl
     return call
 
 
-def test_what_click_raises_is_made_into_what_ends_the_others(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ending.clicked(click, raising(click.UsageError("no such thing"))) == 2
-    assert "no such thing" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["seed_exporter.cli", "--nope"], "seed-export: No such option '--nope'; see: seed-export --help\n"),
+        (["seed_exporter.cli"], "seed-export: Missing argument 'MODEL'; see: seed-export --help\n"),
+        (["seed_devices.cli", "push"], "seed-deploy: Missing argument 'MODEL.seed'; see: seed-deploy push --help\n"),
+        (["seed_devices.cli", "nope"], "seed-deploy: No such command 'nope'; see: seed-deploy --help\n"),
+    ],
+)
+def test_a_mistake_on_the_command_line_gets_one_line(words: list[str], told: str) -> None:
+    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.replace("No such option: --nope", "No such option '--nope'") == told  # before click 8.3
+
+
+def test_a_group_alone_shows_its_help() -> None:
+    done = subprocess.run([sys.executable, "-m", "seed_devices.cli"], capture_output=True, text=True)
+    assert "Commands:" in done.stdout + done.stderr
+
+
+def test_what_click_raises_is_made_into_what_ends_the_others() -> None:
+    with pytest.raises(UsageError, match="no such thing"):
+        ending.clicked(click, raising(click.UsageError("no such thing.")))
     with pytest.raises(KeyboardInterrupt):
         ending.clicked(click, raising(click.Abort(), KeyboardInterrupt()))
     with pytest.raises(EOFError):

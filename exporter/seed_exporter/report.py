@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from pathlib import Path
+from typing import Final
 
 from seed_exporter.export import Result
 from seed_exporter.methods.grid import LEAST_RATIO
@@ -37,6 +38,10 @@ th {{ font-weight: 500; color: var(--soft); }} td.n, th.n {{ text-align: right; 
 """
 
 
+LOST: Final = 0.5
+"""An error, over the output's own root mean square, that leaves nothing to use."""
+
+
 def text(result: Result) -> str:
     """The summary that the command prints."""
     lines = [
@@ -53,6 +58,8 @@ def text(result: Result) -> str:
             continue
         agree = "" if error.agreement is None else f", {100 * error.agreement:.1f} % of the largest scores agree"
         lines.append(f"  {name}: error {100 * error.relative:.2f} % (RMS), cosine {error.cosine:.6f}{agree}")
+    if warning := beyond_use(result):
+        lines.append(f"warning: {warning}")
     if result.default and result.ratio < LEAST_RATIO:
         lines.append(
             f"note: less than {LEAST_RATIO:g}x, as the graph, vectors and integers weigh more than the matrices "
@@ -61,6 +68,19 @@ def text(result: Result) -> str:
     lines.append("encoded and checked in " + ", ".join(f"{step} {t:.1f} s" for step, t in result.seconds.items()))
     lines.append(f"run it: seed-run {result.path} --verify")
     return "\n".join(lines)
+
+
+def beyond_use(result: Result) -> str:
+    """What to tell of a seed whose answers have little to do with the original's; "" for all others."""
+    # Not "> LOST": an error without measure is one, too.
+    lost = [name for name, error in result.outputs.items() if not error.identical and not error.relative <= LOST]
+    if not lost:
+        return ""
+    worst = max(100 * result.outputs[name].relative for name in lost)
+    return (
+        f"the answers of this seed have little to do with the original's ({', '.join(lost)}: error {worst:.0f} %), so "
+        f"that it is hardly of use; ask for a larger one, or compare on real inputs with --calib"
+    )
 
 
 def write(path: Path, result: Result) -> None:

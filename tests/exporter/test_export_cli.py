@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import seed_runtime
 from seed_exporter import cli, footprint
+from seed_runtime.format.reader import MAGIC
 from tests.exporter.exporting import layers, of_nodes
 
 COMMAND = [sys.executable, "-m", "seed_exporter.cli"]
@@ -156,6 +157,7 @@ def test_a_goal_that_is_not_met_returns_15_and_the_best_is_written(
     assert one_object(ran.out)["goal_met"] is False
     assert ran.err.startswith("seed-export: ")
     assert "best so far" in ran.err
+    assert ("hardly of use" in ran.err) == (one_object(ran.out)["outputs"]["y"]["relative"] > 0.5)
     assert str(output) in ran.err
     seed_runtime.open(output).check()
 
@@ -189,7 +191,8 @@ def test_id_version_and_report_are_as_asked(
         ("none.pt2", None, 2, "seed-runtime[torch]|no such file"),
         ("model.txt", b"text", 2, "no model that can be read"),
         ("text.onnx", b"this is no protobuf at all", 12, "no ONNX model"),
-        ("empty.onnx", b"", 12, "holds no graph"),
+        ("empty.onnx", b"", 12, "is empty"),
+        ("seed.onnx", MAGIC, 2, "is a seed already; run it: seed-run"),
         ("", None, 2, "is no file"),
     ],
 )
@@ -281,9 +284,7 @@ def test_an_output_in_a_missing_folder_is_refused_before_any_work(model: Path, t
      ["--method", "magic"], ["--model-version", str(1 << 63)], ["--jobs", "0"], ["--unknown"], []],
 )  # fmt: skip
 def test_arguments_that_mean_nothing_return_2(arguments: list[str], model: Path, output: Path, capfd: Any) -> None:
-    ran = Ran(capfd, *([model, "-o", output, *arguments] if arguments else []))
-    assert (ran.code, ran.out) == (2, "")
-    assert "Error: " in ran.err.splitlines()[-1]
+    assert "; see: seed-export --help" in refused(capfd, 2, *([model, "-o", output, *arguments] if arguments else []))
     assert not output.exists()
 
 

@@ -28,7 +28,9 @@ Examples:
 """
 
 
-@click.command(epilog=_ROLLBACK, context_settings=options.SETTINGS)
+@click.command(
+    short_help="Let devices run an earlier version again.", epilog=_ROLLBACK, context_settings=options.SETTINGS
+)
 @options.many
 @click.option("--to", metavar="DIGEST", help="The version to run, by the beginning of its digest; else the one before.")
 def rollback(quiet: bool, as_json: bool, to: str | None, **where: Any) -> int:

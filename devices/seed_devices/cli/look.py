@@ -90,7 +90,9 @@ def status(quiet: bool, as_json: bool, **where: Any) -> int:
     return _ask(where, as_json, quiet, _status_of, show_all)
 
 
-@click.command(epilog=_LOGS, context_settings=options.SETTINGS)
+@click.command(
+    short_help="Show what happened to a model on its device.", epilog=_LOGS, context_settings=options.SETTINGS
+)
 @options.many
 @click.option("--lines", type=click.IntRange(1, 1000), default=20, show_default=True, help="The newest ones.")
 def logs(quiet: bool, as_json: bool, lines: int, **where: Any) -> int:

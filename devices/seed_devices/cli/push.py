@@ -34,7 +34,9 @@ hosts.toml lists devices:
 """
 
 
-@click.command(epilog=_EPILOG, context_settings=options.SETTINGS)
+@click.command(
+    short_help="Carry a seed to devices, check it there, and run it.", epilog=_EPILOG, context_settings=options.SETTINGS
+)
 @click.argument("seed", type=click.Path(path_type=Path, dir_okay=False), metavar="MODEL.seed")
 @options.many
 @click.option(

@@ -5,10 +5,13 @@ A format is one module with `matches` and `load`, and one line in `LOADERS`.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seed_runtime.errors import UsageError
+from seed_runtime.format.reader import MAGIC
 
 if TYPE_CHECKING:
     from seed_exporter.graph import Graph
@@ -31,6 +34,8 @@ def load(source: Any, **options: Any) -> Graph:
         UsageError: no format knows `source`, or the package that reads it isn't installed.
         UnsupportedError: the model is damaged, or can't be expressed in ONNX.
     """
+    if _is_seed(source):
+        raise UsageError(f"{source} is a seed already; run it: seed-run {source} --verify")
     try:
         for name in LOADERS:
             module = importlib.import_module(f"{__name__}.{name}")
@@ -46,3 +51,10 @@ def load(source: Any, **options: Any) -> Graph:
         ) from error
     shown = repr(source) if isinstance(source, str) else f"a {type(source).__name__} ({source})"
     raise UsageError(f"{shown} is no model that can be read; give a .onnx or .pt2 file, or a torch module")
+
+
+def _is_seed(source: Any) -> bool:
+    if isinstance(source, str | Path):
+        with contextlib.suppress(OSError, ValueError), open(source, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    return False

@@ -38,11 +38,16 @@ def load(source: str | Path | onnx.ModelProto) -> Graph:
         return from_proto(model, None)
     path = Path(source)
     try:
-        model = onnx.ModelProto.FromString(path.read_bytes())
+        data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}; check the path") from None
+    if not data:
+        raise UnsupportedError(f"{path} is empty; copy or export it again")
+    try:
+        model = onnx.ModelProto.FromString(data)
     except DecodeError:
         raise UnsupportedError(f"{path} is no ONNX model, or it is cut; copy or export it again") from None
+    del data
     return from_proto(model, path)
 
 

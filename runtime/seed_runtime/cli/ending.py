@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Final, NoReturn
 
-from seed_runtime.errors import SeedError
+from seed_runtime.errors import SeedError, UsageError
 
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 _SETTING: Final = (
@@ -69,8 +69,12 @@ def clicked(click: Any, call: Callable[[], object]) -> int:
     try:
         code = call()
     except click.ClickException as error:
-        error.show()
-        return int(error.exit_code)
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group that was called alone; since click 8.2
+            error.show()
+            return int(error.exit_code)
+        context = getattr(error, "ctx", None)
+        step = "" if context is None else f"; see: {context.command_path} --help"
+        raise UsageError(error.format_message().rstrip(".") + step) from None
     except click.Abort as error:
         # Of a KeyboardInterrupt, and of an EOFError that means something else.
         raise error.__cause__ or error from None

@@ -17,9 +17,10 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from seed_devices import profiles, wheels
+from seed_devices.agent import STORE
 from seed_devices.errors import RemoteError
 from seed_devices.profiles import Profile
-from seed_devices.ssh import Connection, end
+from seed_devices.ssh import START_S, Connection, end
 from seed_runtime.errors import DiskSpaceError, SeedError, UnsupportedError
 from seed_runtime.version import __version__
 
@@ -32,6 +33,13 @@ OLDEST_NUMPY: Final = (1, 24)
 WAIT_S: Final = 600
 """Seconds that another installation on the same device may take."""
 LINE_MAX: Final = 1 << 20
+_KILLED: Final = 137
+# No quote and no backslash within: the login shell may be fish, which reads them otherwise. Not `exec`: the shell
+# tells how Python ended, and ssh by itself only that the session did. Nothing is written: no compiled modules, and
+# not what ONNX Runtime keeps for its telemetry.
+_IMPORT: Final = (
+    f'exec sh -c \'{STORE}ORT_DISABLE_TELEMETRY=1 "$s/runtime/current/bin/python" -B -P -c "$1"; exit $?\' sh'
+)
 _ROOM: Final = 16 << 20
 
 
@@ -53,12 +61,32 @@ class Installed:
     fresh: bool
 
 
-def is_due(there: str | None, needed: tuple[int, int, int]) -> bool:
+def is_due(there: str | None, needed: tuple[int, int, int], *, update: bool = False) -> bool:
     """Whether a push has to install a runtime: none starts there, or it is older than the seed needs.
 
-    One that is older than this host's stays until then: installing sends tens of megabytes, over whatever link it is.
+    One that is older than this host's stays until then, or until an `update` is asked for: installing sends tens of
+    megabytes, over whatever link it is.
     """
-    return there is None or version(there) < needed
+    return there is None or version(there) < (max(needed, version(__version__)) if update else needed)
+
+
+def trouble(connection: Connection, profile: Profile) -> str:
+    """Why the runtime of a device can't run models, "" where it can: it is asked to import what they need.
+
+    An agent that answers is no proof: it starts without NumPy and ONNX Runtime.
+    """
+    program = f"import {', '.join(modules(profile))}"
+    done = connection.run(f"{_IMPORT} {shlex.quote(program)}", timeout=START_S, check=False)
+    # Killed is what a process is whose memory runs out: another runtime wouldn't help.
+    if done.code in (0, _KILLED):
+        return ""
+    said = done.stderr.strip().splitlines()
+    return said[-1] if said else f"it returned {done.code}"
+
+
+def modules(profile: Profile) -> list[str]:
+    """What a runtime must be able to import there."""
+    return ["numpy", "seed_runtime.cli", "seed_runtime.device.agent", *(["onnxruntime"] if profile.inference else [])]
 
 
 def install(
@@ -77,12 +105,7 @@ def install(
 
     Errors: what `check` refuses, DiskSpaceError, WheelsError, and those of the connection.
     """
-    profile = check(facts)
-    if needed > version(__version__):
-        raise UnsupportedError(
-            f"the seed needs seed-runtime {'.'.join(map(str, needed))} and this host has {__version__}; "
-            "update it here: pip install -U seed-runtime[deploy]"
-        )
+    profile = check(facts, needed)
     report = progress or (lambda step, done, total: None)
     libc = (str(facts["libc"][0]), str(facts["libc"][1]))
     with _Remote(connection, report) as remote:
@@ -93,8 +116,16 @@ def install(
         return _deliver(connection, remote, facts, profile, house, online)
 
 
-def check(facts: Mapping[str, Any]) -> Profile:
-    """The device's profile if a runtime can be installed there. UnsupportedError says what is in the way."""
+def check(facts: Mapping[str, Any], needed: tuple[int, int, int] = (0, 0, 0)) -> Profile:
+    """The device's profile if a runtime of at least `needed` can be installed there.
+
+    UnsupportedError says what is in the way.
+    """
+    if needed > version(__version__):
+        raise UnsupportedError(
+            f"the seed needs seed-runtime {'.'.join(map(str, needed))} and this host has {__version__}; "
+            "update it here: pip install -U 'seed-runtime[deploy]'"
+        )
     profile = profiles.match(facts)
     if not profile.supported:
         raise UnsupportedError(f"{profile.title}: {profile.note}")
@@ -187,18 +218,12 @@ def _deliver(
         _send(connection, remote, by_name[name], part["path"], sent, total)
         sent += by_name[name].size
         remote.report("transfer", sent, total)
-    modules = [
-        "numpy",
-        "seed_runtime.cli",
-        "seed_runtime.device.agent",
-        *(["onnxruntime"] if profile.inference else []),
-    ]
     answer = remote.ask(
         "install",
         version=house.version,
         own=house.own.path.name,
         pip=house.pip.path.name,
-        modules=modules,
+        modules=modules(profile),
         online=online,
         dependencies=profile.inference,
         system=not profile.inference,

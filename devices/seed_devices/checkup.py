@@ -121,6 +121,8 @@ def read_json(path: str) -> Any:
 def run(command: list[str]) -> tuple[int, str]:
     """Exit status and output of a command, errors last."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    # Nothing is written: no compiled modules, and not what ONNX Runtime keeps for its telemetry.
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "ORT_DISABLE_TELEMETRY": "1"}
     try:
         done = subprocess.run(
             command,

@@ -166,7 +166,7 @@ def _clock(facts: Mapping[str, Any], findings: Mapping[str, Any], now: float) ->
 
 
 def _runtime(host: str, facts: Mapping[str, Any], findings: Mapping[str, Any]) -> Iterator[Fault]:
-    again = f"seed-deploy push MODEL.seed {host}"
+    again = f"seed-deploy push MODEL.seed {shlex.quote(host)}"
     if error := findings.get("error"):
         yield Fault(
             f"the store can't be examined: {error}", "its state is unknown", "see whether its disk is well: dmesg"
@@ -178,10 +178,10 @@ def _runtime(host: str, facts: Mapping[str, Any], findings: Mapping[str, Any]) -
         yield Fault("there is no runtime yet", "it comes with the first push", again, "advice")
     elif findings.get("starts"):
         why = f"no model runs: {findings['starts']}"
-        yield Fault(f"the runtime {there['version']} does not start", why, f"{again} installs it again")
+        yield Fault(f"the runtime {there['version']} does not start", why, f"{again} --update-runtime")
     elif version(str(there["version"])) < version(__version__):
         what = f"the runtime is {there['version']}, this host has {__version__}"
-        yield Fault(what, "newer seeds may not run there", f"{again} updates it as soon as a seed needs that", "advice")
+        yield Fault(what, "newer seeds may not run there", f"{again} --update-runtime", "advice")
     if findings.get("status_error"):
         yield Fault(f"the store can't be read: {findings['status_error']}", "its models can't be told", _STORE_FIX)
 
@@ -216,6 +216,9 @@ def _services(host: str, facts: Mapping[str, Any], findings: Mapping[str, Any]) 
             yield Fault(f"{name}: no systemd runs for this user", "its service can't be started", fix)
         elif state not in ("active", "activating", "running", "ready", ""):
             yield Fault(f"{name}: its service is {state}", "it does not answer", f"seed-deploy logs {place} says why")
+        elif (live.get(name) or {}).get("stale"):
+            fix = f"seed-deploy push MODEL.seed {shlex.quote(host)} --update-runtime starts it anew"
+            yield Fault(f"{name}: its service runs from an older runtime", "it misses what was mended", fix, "advice")
     if (described or any(live.values())) and findings.get("linger") is False:
         fix = f"sudo loginctl enable-linger {findings.get('user', '$USER')}"
         yield Fault("linger is not enabled", "services end with the last login and don't start with the device", fix)
@@ -249,10 +252,9 @@ def _state(service: Any) -> str:
 
 def _modules(facts: Mapping[str, Any]) -> str:
     try:
-        inference = profiles.match(facts).inference
+        return ", ".join(bootstrap.modules(profiles.match(facts)))
     except SeedError:
-        inference = False
-    return "numpy, seed_runtime" + (", onnxruntime" if inference else "")
+        return "numpy, seed_runtime"
 
 
 _TERMUX: Final = (

@@ -7,10 +7,11 @@
     <store>/runtime/current               what runs; replaced by one rename
 
 A kill or a power cut at any moment leaves `current` and what it names as they were. What is left over goes with the
-next installation, and so do runtimes older than the one before the current one.
+next installation, and so do runtimes older than the one before the current one, unless something runs from them.
 
 Speaks JSON lines: requests on stdin, answers on stdout, `{"progress": [step, done, total]}` before an answer, the last
 one again every BEAT_S. Operations: prepare, place, room, install. Ends with its input.
+Longer than 400 lines because it travels as one file.
 """
 
 # Python before 3.11 must get as far as telling its version.
@@ -149,7 +150,7 @@ class Installer:
         before = self._current()
         self._switch(name)
         shutil.rmtree(self.folder, ignore_errors=True)
-        keep = {name, os.path.basename(before or "")}
+        keep = {name, os.path.basename(before or ""), *in_use(self.root)}
         for entry in os.listdir(self.root):
             if RUNTIME.fullmatch(entry) and entry not in keep:
                 # Renamed first: a kill halfway leaves nothing that looks like a runtime.
@@ -216,6 +217,7 @@ class Installer:
 
     def _test(self, new: str, final: str, modules: list[str]) -> None:
         environment = clean_environment(keep_pip=False) | {"PYTHONDONTWRITEBYTECODE": "1"}
+        environment["ORT_DISABLE_TELEMETRY"] = "1"
         command = [os.path.join(new, "bin", "python"), "-P", "-c", TEST, final, *modules]
         code, said = self._run(command, environment, TEST_S)
         if code:
@@ -244,6 +246,19 @@ class Installer:
         os.symlink(name, link)
         os.replace(link, os.path.join(self.root, "current"))
         sync_folder(self.root)
+
+
+def in_use(root: str) -> set[str]:
+    """Names of the runtimes in `root` that a process runs from, by its command and the libraries that it has mapped."""
+    places = {os.fsencode(path) for path in (root, os.path.realpath(root))}
+    inside = re.compile(b"(?:%s)/([^/\\0\n]+)/" % b"|".join(map(re.escape, places)))
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        for file in ("cmdline", "maps"):
+            # Those of other users can't be read, and what has ended is gone.
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/{file}", "rb") as stream:
+                found |= {os.fsdecode(name) for name in inside.findall(stream.read())}
+    return found
 
 
 def make_environment(path: str, system: bool) -> None:

@@ -2,12 +2,13 @@
 
 Up to `transfer` nothing of the seed is sent, and up to `runtime` nothing on the device is written. A failure at any
 step leaves what ran before; the next push goes on from the bytes that have arrived. A version that runs already costs
-one login and two questions.
+one login and two questions, unless the runtime is to be updated.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from seed_devices import bootstrap, parcel, profiles
 from seed_devices.agent import Agent, Progress
 from seed_devices.errors import RemoteError
 from seed_devices.parcel import Parcel
+from seed_devices.profiles import Profile
 from seed_devices.ssh import Connection
 from seed_runtime.errors import SeedError, UnsupportedError
 
@@ -41,6 +43,8 @@ class Options:
     service: bool = False
     address: str | None = None
     online: bool = False
+    update_runtime: bool = False
+    """Bring this host's runtime also where the one there is as new as the seed needs."""
     dry_run: bool = False
 
 
@@ -109,6 +113,8 @@ class _Push:
         self._host = connection.target
         self._progress = progress
         self._done = Pushed(name or seed.default_name, seed.digest)
+        self._failed: dict[str, RemoteError] = {}
+        """Services that didn't start with the new runtime, by the model's name."""
 
     def run(self) -> Pushed:
         self._connection.max_rate = self._options.max_rate
@@ -119,7 +125,7 @@ class _Push:
             if agent.runtime is not None:
                 with self._step("probe"):
                     model = self._model(agent)
-            if not self._is_there(model):
+            if self._options.update_runtime or not self._is_there(model):
                 agent = self._prepare(agent, model)
             if self._options.dry_run:
                 return self._would(model)
@@ -129,16 +135,29 @@ class _Push:
             self._serve(agent, model.get("service"))
         finally:
             agent.close()
+        for name, error in self._failed.items():
+            raise RemoteError(
+                error.exit_code,
+                f"{self._host}: {self._done.name} runs with runtime {self._done.runtime}, but the service of {name} "
+                f"did not start anew with it ({str(error).removeprefix(f'{self._host}: ')}); see: "
+                f"seed-deploy logs {shlex.quote(f'{self._host}:{name}')}",
+                error.kind,
+            )
         return self._done
 
     def _prepare(self, agent: Agent, model: Mapping[str, Any]) -> Agent:
         """All checks, and the runtime; returns the agent to go on with."""
         with self._step("probe"):
             facts = self._done.facts = facts_of(self._connection, agent)
+            profile = _profile(facts)
+            trouble = bootstrap.trouble(self._connection, profile) if agent.runtime is not None and profile else ""
         with self._step("check"):
-            due = bootstrap.is_due(agent.runtime, self._seed.model.min_runtime)
+            needed = self._seed.model.min_runtime
+            due = bootstrap.is_due(None if trouble else agent.runtime, needed, update=self._options.update_runtime)
+            if trouble:
+                self._done.notes.append(f"runtime {agent.runtime} did not start there: {trouble}")
             with self._named():
-                runs = bootstrap.check(facts).inference if due else _runs(facts)
+                runs = bootstrap.check(facts, needed).inference if due else profile is None or profile.inference
             self._done.notes += parcel.check(
                 self._seed,
                 self._host,
@@ -148,14 +167,18 @@ class _Push:
                 service=self._options.service,
                 runs=runs,
             )
-        if not due or self._options.dry_run:
+        if self._options.dry_run:
             self._done.runtime_installed = due
+            return agent
+        if not due:
+            if self._options.update_runtime:
+                self._renew(agent)
             return agent
         with self._step("runtime"), self._named():
             installed = bootstrap.install(
                 self._connection,
                 facts,
-                needed=self._seed.model.min_runtime,
+                needed=needed,
                 online=self._options.online,
                 progress=self._part("runtime"),
             )
@@ -165,9 +188,30 @@ class _Push:
         if fresh.runtime is None:
             raise RemoteError(
                 1, f"{self._host}: the runtime was installed and does not start: {fresh.broken}; see: seed-deploy "
-                f"doctor {self._host}"
+                f"doctor {shlex.quote(self._host)}"
             )  # fmt: skip
+        self._renew(fresh)
         return fresh
+
+    def _renew(self, agent: Agent) -> None:
+        """Start services anew that run from another runtime than the current one, or that failed with it.
+
+        The one of the model that is pushed is started by its switch. What fails doesn't keep the seed from its device.
+        """
+        for model in agent.call("status")["models"]:
+            name, service = model["name"], model.get("service") or {}
+            if name == self._done.name and model.get("current") != self._seed.digest:
+                continue
+            if service.get("stale") or service.get("active") == "failed":
+                with self._step("service"):
+                    try:
+                        agent.call(
+                            "service", self._part("service"), name=name, action="install",
+                            address=service.get("asked"), memory_max=service.get("memory_asked"),
+                        )  # fmt: skip
+                        self._done.notes.append(f"the service of {name} was started anew, with the new runtime")
+                    except RemoteError as error:
+                        self._failed[name] = error
 
     def _deliver(self, agent: Agent) -> None:
         """From the first byte to the switch."""
@@ -267,13 +311,15 @@ class _Push:
 
     def _have(self, model: Mapping[str, Any]) -> int:
         """Bytes of this seed that have arrived there; what has arrived of another one doesn't count."""
+        if self._is_there(model):
+            return self._seed.file_size
         have = model.get("partial") if model.get("partial_digest") == self._seed.digest else None
         return min(have, self._seed.file_size) if isinstance(have, int) else 0
 
     def _would(self, model: Mapping[str, Any]) -> Pushed:
         self._done.previous = model.get("current")
         if model.get("current") == self._seed.digest:
-            self._done.state = "unchanged"
+            self._done.state = "would update" if self._done.runtime_installed else "unchanged"
         elif self._is_there(model):
             self._done.state = "would switch"
         else:
@@ -307,12 +353,12 @@ class _Push:
         return lambda part, done, total: show(step if part == step else f"{step}: {part}", done, total)
 
 
-def _runs(facts: Mapping[str, Any]) -> bool:
-    """Whether the device's models can be run there, as far as its kind tells."""
+def _profile(facts: Mapping[str, Any]) -> Profile | None:
+    """What kind of device it is; None for one that no profile knows, which may work all the same."""
     try:
-        return profiles.match(facts).inference
-    except SeedError:
-        return True  # its runtime answers, so it is something that works
+        return profiles.match(facts)
+    except UnsupportedError:
+        return None
 
 
 def _dict(value: Any) -> dict[str, Any] | None:

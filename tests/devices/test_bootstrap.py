@@ -106,6 +106,23 @@ def test_an_update_keeps_the_runtime_before_it_and_no_older_one(
 
 
 @pytest.mark.slow
+def test_an_older_runtime_stays_for_as_long_as_something_runs_from_it(
+    bare: Device, old: wheels.Wheelhouse, new: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = standins.install(bare, monkeypatch, old).path
+    service = subprocess.Popen([f"{path}/bin/python", "-c", "import time; time.sleep(600)"])
+    try:
+        standins.install(bare, monkeypatch, new)
+        standins.install(bare, monkeypatch, new)
+        whole(bare, "8.1.2", "9.0.0", "9.0.0")
+    finally:
+        service.kill()
+        service.wait()
+    standins.install(bare, monkeypatch, new)
+    whole(bare, "9.0.0", "9.0.0")
+
+
+@pytest.mark.slow
 def test_a_cut_transfer_goes_on_where_it_stopped(
     bare: Device, new: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,21 +337,24 @@ def test_a_seed_that_needs_a_runtime_which_this_host_has_not_is_refused() -> Non
     connection: Any = None
     with pytest.raises(UnsupportedError, match="update it here: pip install -U"):
         bootstrap.install(connection, BOARD, needed=(99, 0, 0))
+    with pytest.raises(UnsupportedError, match=r"needs seed-runtime 99\.0\.0"):
+        bootstrap.check(BOARD, (99, 0, 0))
 
 
 @pytest.mark.parametrize(
-    ("there", "needed", "due"),
+    ("there", "needed", "update", "due"),
     [
-        (None, (0, 0, 0), True),
-        ("0.0.9", (0, 1, 0), True),
-        ("0.0.9", (0, 0, 9), False),  # though this host has a newer one
-        ("99.0.0", (98, 0, 0), False),
+        (None, (0, 0, 0), False, True),
+        ("0.0.9", (0, 1, 0), False, True),
+        ("0.0.9", (0, 0, 9), False, False),  # though this host has a newer one
+        ("0.0.9", (0, 0, 9), True, True),
+        ("99.0.0", (98, 0, 0), True, False),
     ],
 )
-def test_a_runtime_is_due_if_none_starts_or_it_is_older_than_the_seed_needs(
-    there: str | None, needed: tuple[int, int, int], due: bool
+def test_a_runtime_is_due_if_none_starts_or_it_is_older_than_the_seed_needs_or_than_is_asked_for(
+    there: str | None, needed: tuple[int, int, int], update: bool, due: bool
 ) -> None:
-    assert bootstrap.is_due(there, needed) == due
+    assert bootstrap.is_due(there, needed, update=update) == due
 
 
 @pytest.mark.slow

@@ -57,6 +57,10 @@ hosts.toml lists devices:
 @click.option(
     "--online", is_flag=True, help="Let a device without runtime fetch what that needs from its package index."
 )
+@click.option(
+    "--update-runtime", is_flag=True,
+    help="Bring this machine's runtime to devices whose own is older or broken, and start their services with it.",
+)  # fmt: skip
 def push(
     seed: Path, hosts: tuple[str, ...], inventory_path: Path | None, groups: tuple[str, ...], parallel: int,
     as_json: bool, quiet: bool, config: Path | None, accept_new: bool, **chosen: Any,
@@ -124,11 +128,14 @@ def _words(outcome: Outcome[Pushed]) -> str:
         return f"failed: {show.reason(outcome)}"
     short = value.digest[: show.SHORT]
     if value.state == "unchanged":
-        return f"{value.name} {short} runs already, nothing was sent ({outcome.seconds:.1f} s)"
+        what = f"runtime {value.runtime} installed" if value.runtime_installed else "nothing was sent"
+        return f"{value.name} {short} runs already, {what} ({outcome.seconds:.1f} s)"
     if value.state.startswith("would"):
-        runtime = "install the runtime, " if value.runtime_installed else ""
-        then = f"send {size_text(value.sent)} and switch" if value.state == "would push" else "switch"
-        return f"{value.name} {short}: it would {runtime}{then}; nothing was written"
+        steps = ["install the runtime"] if value.runtime_installed else []
+        steps += {"would push": [f"send {size_text(value.sent)} and switch"], "would switch": ["switch"]}.get(
+            value.state, []
+        )
+        return f"{value.name} {short}: it would {', '.join(steps)}; nothing was written"
     parts = [f"{size_text(value.sent)} sent"] if value.state == "pushed" else ["it was kept there"]
     if value.runtime_installed:
         parts.insert(0, f"runtime {value.runtime} installed")

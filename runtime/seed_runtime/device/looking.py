@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -19,6 +21,9 @@ _TOLD: Final = (
     "planned_bytes", "backend",
 )  # fmt: skip
 """Fields of record.json that are told."""
+
+_HERE: Final = os.path.realpath(sys.prefix)
+"""The folder of this runtime: what `current` led to at the start."""
 
 Item = TypeVar("Item")
 
@@ -55,6 +60,17 @@ def existing(path: Path) -> Path:
     return path
 
 
+def is_stale(pid: int | None) -> bool:
+    """Whether this process runs from another runtime than this one does; False where that can't be told."""
+    if not pid:
+        return False
+    try:
+        program = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0])
+    except OSError:
+        return False
+    return bool(program) and os.path.realpath(os.path.dirname(os.path.dirname(program))) != _HERE
+
+
 def _describe(model: Model) -> tuple[dict[str, Any], list[str]]:
     running, lines, digests = model.running, history.read(model.folder), model.digests()
     pushing = model.pushing()
@@ -64,6 +80,8 @@ def _describe(model: Model) -> tuple[dict[str, Any], list[str]]:
 
         try:
             service = unit.status(model.store, model.name)
+            if service is not None:
+                service["stale"] = is_stale(service["pid"])
         except (SeedError, OSError) as error:
             service = {"error": str(error)}
     order = history.newest_first(lines, digests)

@@ -1,17 +1,19 @@
 """The host's end of the line to the agent on the device (`python -m seed_runtime.device agent`).
 
-What the device answers is checked like any bytes from outside: lines have a limit, fields their types.
+What the device answers is checked like any bytes from outside: lines have a limit, fields their types (answers.py).
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 
+from seed_devices import answers
 from seed_devices.errors import RemoteError
 from seed_devices.ssh import Connection
 from seed_runtime.device.protocol import LINE_MAX, PROTOCOL
@@ -85,7 +87,7 @@ class Agent:
             )
             raise UnsupportedError(
                 f"{self._connection.target}: {what}; a push installs it: "
-                f"seed-deploy push model.seed {self._connection.target}"
+                f"seed-deploy push model.seed {shlex.quote(self._connection.target)}"
             )
         assert self._process.stdin is not None
         try:
@@ -97,7 +99,7 @@ class Agent:
             answer = self._object(line)
             told = answer.get("progress")
             if told is None:
-                return self._checked(answer)
+                return self._checked(op, answer)
             if not (isinstance(told, list) and list(map(type, told)) == [str, int, int]):
                 raise self._nonsense(line)
             if progress is not None:
@@ -111,33 +113,31 @@ class Agent:
                 f"{self._connection.target}: its runtime speaks version {str(hello.get('agent'))[:20]} of the protocol "
                 f"and this host version {PROTOCOL}; update this host: pip install -U 'seed-runtime[deploy]'"
             )
-        self.runtime, self.python = hello["runtime"], str(hello.get("python"))
+        self.runtime, self.python = hello["runtime"], str(hello.get("python"))[:20]
 
     def _object(self, line: bytes) -> dict[str, Any]:
-        try:
-            found = json.loads(line) if len(line) <= LINE_MAX and line.endswith(b"\n") else None
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
+        found = answers.read(line) if len(line) <= LINE_MAX and line.endswith(b"\n") else None
+        if found is None:
             raise self._nonsense(line)
         return found
 
-    def _checked(self, answer: dict[str, Any]) -> dict[str, Any]:
-        if answer.get("ok") is True:
-            return answer
+    def _checked(self, op: str, answer: dict[str, Any]) -> dict[str, Any]:
         code, host = answer.get("exit"), self._connection.target
-        text = " ".join(str(answer.get("error", "it gives no reason")).split())
+        if answer.get("ok") is True:
+            return {"ok": True, **answers.checked(host, answers.OPERATIONS[op], answer)}
+        text, kind = answer.get("error"), answer.get("kind")
+        words = " ".join(text.split()) if isinstance(text, str) else "it gives no reason"
         raise RemoteError(
             code if isinstance(code, int) and 0 < code < 255 else 1,
-            f"{host}: {_PLACEHOLDER.sub(lambda _: host, text)}",
-            str(answer.get("kind", "")),
+            f"{host}: {_PLACEHOLDER.sub(lambda _: shlex.quote(host), words)}",
+            kind if isinstance(kind, str) else "",
         )
 
     def _nonsense(self, line: bytes) -> RemoteError:
         return RemoteError(
             1,
             f"{self._connection.target}: its agent says {line[:60]!r}, which is no answer; see: "
-            f"seed-deploy doctor {self._connection.target}",
+            f"seed-deploy doctor {shlex.quote(self._connection.target)}",
         )
 
     def _gone(self, op: str) -> SeedError:
@@ -151,7 +151,7 @@ class Agent:
         return RemoteError(
             1,
             f"{host}: its agent ended during {op} ({said[-1].strip() if said else f'code {code}'}); what ran there "
-            f"still runs; see: seed-deploy doctor {host}",
+            f"still runs; see: seed-deploy doctor {shlex.quote(host)}",
         )
 
 

@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from seed_devices import profiles, wheels
+from seed_devices import answers, profiles, wheels
 from seed_devices.agent import STORE
 from seed_devices.errors import RemoteError
 from seed_devices.profiles import Profile
@@ -210,7 +210,7 @@ def _deliver(
     )
     if answer["state"] == "there":
         return Installed(answer["version"], answer["path"], False)
-    missing = answer["missing"]
+    missing = {name: part for name, part in (answer.get("missing") or {}).items() if name in by_name}
     total = sum(by_name[name].size for name in missing)
     sent = sum(part["have"] for part in missing.values())
     for name, part in missing.items():
@@ -274,14 +274,14 @@ class _Remote:
         """Its answer; RemoteError or DiskSpaceError with its words if it refuses, UnreachableError if it hangs."""
         self._write(json.dumps({"op": operation, **fields}).encode() + b"\n")
         while line := self._connection.line(self._process, LINE_MAX):
+            answer = answers.read(line) or {}
             try:
-                answer = json.loads(line)
                 if "progress" in answer:
                     step, done, total = answer["progress"]
                     self.report(str(step), int(done), int(total))
                     continue
                 if answer["ok"] is True:
-                    return dict(answer)
+                    return answers.checked(self._connection.target, answers.INSTALLER[operation], answer)
                 raise RemoteError(int(answer["exit"]), f"{self._connection.target}: {answer['error']}", answer["kind"])
             except (ValueError, KeyError, TypeError):
                 raise RemoteError(

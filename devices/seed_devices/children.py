@@ -129,7 +129,7 @@ class Tail:
         self.join = self._thread.join
 
     def text(self) -> str:
-        return bytes(self._kept).decode(errors="replace").replace("\r\n", "\n")
+        return bytes(self._kept).decode(errors="replace")
 
     def _drain(self) -> None:
         with self._pipe:

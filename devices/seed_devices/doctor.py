@@ -7,15 +7,15 @@ One round trip beyond the facts: checkup.py, run by the device's own python3. No
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
 import time
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any, Final, Literal
 
-from seed_devices import bootstrap, profiles
+from seed_devices import answers, bootstrap, profiles
 from seed_devices.bootstrap import version
+from seed_devices.errors import RemoteError
 from seed_devices.profiles import Profile
 from seed_devices.ssh import START_S, Connection
 from seed_runtime.errors import SeedError
@@ -51,16 +51,20 @@ def examine(connection: Connection, facts: Mapping[str, Any] | None, *, now: flo
     """
     if facts is None:
         done = connection.run("python3 --version", timeout=START_S, check=False)
-        return judge(connection.target, None, {"python": done.text.strip()}, now=now)
+        return judge(connection.target, None, {"python": answers.plain(done.text.strip())}, now=now)
     findings: dict[str, Any] = {}
     if version(str(facts["python"])) >= bootstrap.OLDEST_PYTHON:
         source = (resources.files("seed_devices") / "checkup.py").read_text()
         done = connection.python(source, str(facts["store"]), _modules(facts))
-        try:
-            findings = json.loads(done.text.strip().splitlines()[-1])
-        except (ValueError, IndexError):
+        told = done.stdout.strip().splitlines()
+        if (found := answers.read(told[-1]) if told else None) is None:
             said = done.stderr.strip().splitlines()
             findings = {"error": said[-1] if said else f"python3 returned {done.code}"}
+        else:
+            try:
+                findings = answers.checked(connection.target, answers.FINDINGS, found)
+            except RemoteError as error:
+                findings = {"error": str(error).removeprefix(f"{connection.target}: ").partition("; ")[0]}
     return judge(connection.target, facts, findings, now=now)
 
 
@@ -77,7 +81,7 @@ def judge(
         *_runtime(host, facts, findings),
         *_models(host, findings),
         *_services(host, facts, findings),
-        *_rest(findings, facts),
+        *_rest(host, findings, facts),
     ]
     return sorted(found, key=lambda fault: fault.severity == "advice")
 
@@ -187,12 +191,12 @@ def _runtime(host: str, facts: Mapping[str, Any], findings: Mapping[str, Any]) -
 
 
 def _models(host: str, findings: Mapping[str, Any]) -> Iterator[Fault]:
-    for model in (findings.get("status") or {}).get("models", []):
-        name, current = model.get("name"), model.get("current")
+    for model in (findings.get("status") or {}).get("models") or []:
+        name, current = model["name"], model.get("current")
         place = shlex.quote(f"{host}:{name}")
-        versions = {one.get("digest"): one for one in model.get("versions", [])}
-        broken = sorted(str(digest) for digest, one in versions.items() if one.get("intact") is False)
-        push = f"seed-deploy push {name}.seed {place}"
+        versions = {one["digest"]: one for one in model.get("versions") or []}
+        broken = sorted(digest for digest, one in versions.items() if one.get("intact") is False)
+        push = f"seed-deploy push {shlex.quote(f'{name}.seed')} {place}"
         if current is None and versions:
             yield Fault(f"{name}: no version is current", "it does not run", f"seed-deploy rollback {place}")
         elif current is not None and (current not in versions or current in broken):
@@ -201,30 +205,31 @@ def _models(host: str, findings: Mapping[str, Any]) -> Iterator[Fault]:
             yield Fault(f"{name}: the running version {current[:12]} is damaged", "it does not run", fix)
         for digest in broken:
             if digest != current:
-                fix = f"remove it: seed-deploy remove {place} --digest {digest[:12]}"
+                fix = f"remove it: seed-deploy remove {place} --digest {shlex.quote(digest[:12])}"
                 yield Fault(f"{name}: the kept version {digest[:12]} is damaged", "no rollback to it", fix)
 
 
 def _services(host: str, facts: Mapping[str, Any], findings: Mapping[str, Any]) -> Iterator[Fault]:
     described = findings.get("services") or {}
-    live = {model.get("name"): model.get("service") for model in (findings.get("status") or {}).get("models", [])}
+    models = (findings.get("status") or {}).get("models") or []
+    live = {model["name"]: model.get("service") for model in models}
+    linger = f"sudo loginctl enable-linger {shlex.quote(findings['user']) if findings.get('user') else '$USER'}"
     for name in sorted(set(described) | {name for name, service in live.items() if service}):
         place = shlex.quote(f"{host}:{name}")
-        state = _state(live.get(name))
+        state = (live.get(name) or {}).get("active") or ""
         if not facts.get("systemd_user"):
-            fix = f"sudo loginctl enable-linger {findings.get('user', '$USER')} , then log in anew"
+            fix = f"{linger} , then log in anew"
             yield Fault(f"{name}: no systemd runs for this user", "its service can't be started", fix)
-        elif state not in ("active", "activating", "running", "ready", ""):
+        elif state not in ("active", "activating", ""):
             yield Fault(f"{name}: its service is {state}", "it does not answer", f"seed-deploy logs {place} says why")
         elif (live.get(name) or {}).get("stale"):
             fix = f"seed-deploy push MODEL.seed {shlex.quote(host)} --update-runtime starts it anew"
             yield Fault(f"{name}: its service runs from an older runtime", "it misses what was mended", fix, "advice")
     if (described or any(live.values())) and findings.get("linger") is False:
-        fix = f"sudo loginctl enable-linger {findings.get('user', '$USER')}"
-        yield Fault("linger is not enabled", "services end with the last login and don't start with the device", fix)
+        yield Fault("linger is not enabled", "services end with the last login and don't start with the device", linger)
 
 
-def _rest(findings: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Fault]:
+def _rest(host: str, findings: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Fault]:
     if findings.get("signers") and not facts.get("ssh_keygen", True):
         why = "allowed signers are set there and no signature can be checked, so every seed is refused"
         yield Fault("ssh-keygen is missing", why, "sudo apt install openssh-client")
@@ -235,19 +240,11 @@ def _rest(findings: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Fau
     ):
         some = [one for one in left if one.get("kind") == kind]
         if some:
-            total = sum(int(one.get("bytes", 0)) for one in some)
-            paths = " ".join(shlex.quote(str(one["path"])) for one in some)
+            total = sum(one["bytes"] for one in some)
+            # Run there: what a device names is nothing to remove here.
+            remove = shlex.quote(f"rm -r {' '.join(shlex.quote(one['path']) for one in some)}")
             what = f"{len(some)} unfinished {kind}{'s' if len(some) > 1 else ''} of {total / 1e6:.1f} MB"
-            yield Fault(what, "a push was interrupted", f"{fix}; or remove: rm -r {paths}", "advice")
-
-
-def _state(service: Any) -> str:
-    if not isinstance(service, Mapping):
-        return ""
-    state = service.get("state", service.get("active", ""))
-    if isinstance(state, bool):
-        return "active" if state else "inactive"
-    return str(state or "")
+            yield Fault(what, "a push was interrupted", f"{fix}; or remove: ssh {shlex.quote(host)} {remove}", "advice")
 
 
 def _modules(facts: Mapping[str, Any]) -> str:

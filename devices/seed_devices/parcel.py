@@ -6,6 +6,7 @@ Nothing of its weights is held in memory; the file is read in pieces by whoever 
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,13 +139,13 @@ def check(
         raise RemoteError(
             13,
             f"{host}: {parcel.file_size - have + ROOM:,} bytes are needed and {free:,} are free; free some space "
-            f"there: seed-deploy remove {host}:NAME",
+            f"there: seed-deploy remove {shlex.quote(host)}:NAME",
         )
     notes += _memory(parcel, host, facts, max_memory, runs)
     if service and facts.get("systemd_user") is False:
         raise RemoteError(
             12,
-            f"{host}: no systemd runs for this user, which --service needs; try: ssh {host} sudo loginctl "
+            f"{host}: no systemd runs for this user, which --service needs; try: ssh {shlex.quote(host)} sudo loginctl "
             f"enable-linger, or push without --service",
         )
     if parcel.signed and facts.get("ssh_keygen") is False:

@@ -7,7 +7,6 @@ one login and two questions, unless the runtime is to be updated.
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Final
 
-from seed_devices import bootstrap, parcel, profiles
+from seed_devices import answers, bootstrap, parcel, profiles
 from seed_devices.agent import Agent, Progress
 from seed_devices.errors import RemoteError
 from seed_devices.parcel import Parcel
@@ -84,7 +83,7 @@ def push(
 def facts_of(connection: Connection, agent: Agent) -> dict[str, Any]:
     """What the device is and has: from its agent, else from its python3. UnsupportedError without either."""
     if agent.runtime is not None:
-        found = agent.call("facts").get("facts")
+        found = agent.call("facts")["facts"]
     else:
         source = (resources.files("seed_runtime.device") / "facts.py").read_text()
         done = connection.python(source)
@@ -94,13 +93,10 @@ def facts_of(connection: Connection, agent: Agent) -> dict[str, Any]:
                 raise bootstrap.no_python(connection.target)
             said = done.stderr.strip().splitlines()
             raise RemoteError(12, f"{connection.target}: its python3 fails: {said[-1] if said else done.code}; mend it")
-        try:
-            found = json.loads(lines[-1])
-        except (ValueError, IndexError, RecursionError):
-            found = None
-    if not isinstance(found, dict) or not isinstance(found.get("python"), str):
+        found = answers.facts((answers.read(lines[-1]) if lines else None) or {})
+    if not found.get("python"):
         raise RemoteError(
-            1, f"{connection.target}: it tells nothing about itself; see: ssh {connection.target} python3"
+            1, f"{connection.target}: it tells nothing about itself; see: ssh {shlex.quote(connection.target)} python3"
         )
     return found
 
@@ -198,7 +194,7 @@ class _Push:
 
         The one of the model that is pushed is started by its switch. What fails doesn't keep the seed from its device.
         """
-        for model in agent.call("status")["models"]:
+        for model in agent.call("status").get("models") or []:
             name, service = model["name"], model.get("service") or {}
             if name == self._done.name and model.get("current") != self._seed.digest:
                 continue
@@ -226,7 +222,7 @@ class _Push:
                         "install", self._part("install"), name=self._done.name, digest=self._seed.digest,
                         max_memory=self._options.max_memory,
                     )  # fmt: skip
-                self._done.record = _dict(answer.get("record"))
+                self._done.record = answer.get("record")
                 break
             except RemoteError as error:
                 if error.exit_code != _DAMAGED or attempt == _TRIES - 1:
@@ -253,10 +249,13 @@ class _Push:
         state, have, path = answer.get("state"), answer.get("have"), answer.get("path")
         if state in ("current", "kept"):
             return str(state)
-        if not isinstance(have, int) or not 0 <= have <= seed.file_size or not isinstance(path, str):
-            raise RemoteError(1, f"{self._host}: its agent says that it has {have!r} bytes; see: seed-deploy doctor")
+        if have is None or have > seed.file_size or path is None:
+            raise RemoteError(
+                1, f"{self._host}: its agent says that it has {have} bytes; see: seed-deploy doctor "
+                f"{shlex.quote(self._host)}"
+            )  # fmt: skip
         tail, block = answer.get("tail"), answer.get("block")
-        if tail and isinstance(tail, list) and isinstance(block, int) and 0 < block <= parcel.BLOCK_MAX:
+        if tail and block and block <= parcel.BLOCK_MAX:
             have += seed.known(have, tail, block)
             agent.call("resume", have=have)
         if have < seed.file_size:
@@ -278,11 +277,11 @@ class _Push:
         free = None
         with suppress(SeedError):
             free = agent.call("status", name=self._done.name).get("disk_free")
-        if isinstance(free, int) and free < parcel.ROOM:
+        if free is not None and free < parcel.ROOM:
             return RemoteError(
                 13,
                 f"{self._host}: no space left there, {free:,} bytes are free; free some: seed-deploy remove "
-                f"{self._host}:NAME , then run this again: it goes on where it stopped",
+                f"{shlex.quote(self._host)}:NAME , then run this again: it goes on where it stopped",
                 "DiskSpaceError",
             )
         return error
@@ -296,25 +295,24 @@ class _Push:
                 "service", self._part("service"), name=self._done.name, action="install",
                 address=self._options.address, memory_max=self._options.max_memory,
             )  # fmt: skip
-        self._done.service = _dict(answer.get("service"))
+        self._done.service = answer.get("service")
         if hint := (self._done.service or {}).get("hint"):
-            self._done.notes.append(str(hint))
+            self._done.notes.append(hint)
 
     def _model(self, agent: Agent) -> dict[str, Any]:
         """What the device has of this model; {} for nothing."""
-        models = agent.call("status", name=self._done.name).get("models")
-        return next((model for model in models or [] if isinstance(model, dict)), {})
+        models: list[dict[str, Any]] = agent.call("status", name=self._done.name).get("models") or []
+        return next(iter(models), {})
 
     def _is_there(self, model: Mapping[str, Any]) -> bool:
-        versions = model.get("versions") or []
-        return any(isinstance(each, dict) and each.get("digest") == self._seed.digest for each in versions)
+        return any(each["digest"] == self._seed.digest for each in model.get("versions") or [])
 
     def _have(self, model: Mapping[str, Any]) -> int:
         """Bytes of this seed that have arrived there; what has arrived of another one doesn't count."""
         if self._is_there(model):
             return self._seed.file_size
         have = model.get("partial") if model.get("partial_digest") == self._seed.digest else None
-        return min(have, self._seed.file_size) if isinstance(have, int) else 0
+        return min(have or 0, self._seed.file_size)
 
     def _would(self, model: Mapping[str, Any]) -> Pushed:
         self._done.previous = model.get("current")
@@ -359,7 +357,3 @@ def _profile(facts: Mapping[str, Any]) -> Profile | None:
         return profiles.match(facts)
     except UnsupportedError:
         return None
-
-
-def _dict(value: Any) -> dict[str, Any] | None:
-    return value if isinstance(value, dict) else None

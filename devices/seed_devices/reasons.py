@@ -45,8 +45,9 @@ def classify(host: str, stderr: str, *, was_up: bool = False) -> SeedError:
 
 def _host_key(host: str, stderr: str) -> HostKeyError:
     if "IDENTIFICATION HAS CHANGED" in stderr or "Offending" in stderr:
-        told = re.search(r"ssh-keygen -f .* -R \S+", stderr)
-        remove = told[0] if told else f"ssh-keygen -R {shlex.quote(_bare(host))}"
+        told = re.search(r"""ssh-keygen -f "?([^"\n]+)"? -R "?([^"\s]+)""", stderr)
+        words = ["-f", told[1], "-R", told[2]] if told else ["-R", _bare(host)]
+        remove = shlex.join(["ssh-keygen", *words])
         return HostKeyError(
             host,
             "its key is not the one that is known: another machine answers, or it was set up anew",

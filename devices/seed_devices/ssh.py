@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final
 
-from seed_devices import children, private, reasons, sftp
+from seed_devices import answers, children, private, reasons, sftp
 from seed_devices.children import Tail, end
 from seed_devices.errors import RemoteError, UnreachableError
 from seed_runtime.errors import SeedError, UsageError
@@ -130,7 +130,9 @@ class Connection:
             end(process)
         if expired.is_set():
             raise UnreachableError(
-                self.target, f"no answer within {timeout:g} s", f"see whether it is busy: ssh {self.target} uptime"
+                self.target,
+                f"no answer within {timeout:g} s",
+                f"see whether it is busy: ssh {shlex.quote(self.target)} uptime",
             )
         if code == 255 or code < 0:
             raise self.failure(process)
@@ -272,7 +274,8 @@ class Connection:
             raise UnreachableError(
                 self.target,
                 f"nothing was heard from it for {SILENCE_S:g} s, though the connection stands",
-                f"see what keeps it busy: ssh {self.target} uptime , or restart it, then run the same command again",
+                f"see what keeps it busy: ssh {shlex.quote(self.target)} uptime , or restart it, then run the same "
+                f"command again",
             )
         return line
 
@@ -298,13 +301,13 @@ class Connection:
         return reasons.classify(self.target, text, was_up=self._was_up)
 
     def stderr_of(self, process: subprocess.Popen[bytes]) -> str:
-        """The end of what a command wrote to stderr so far, all of it if it has ended."""
+        """The end of what a command wrote to stderr so far, all of it if it has ended; see `answers.plain_lines`."""
         tail = self._tails.get(process.pid)
         if tail is None:
             return ""
         if process.poll() is not None:
             tail.join(children.END_S)
-        return tail.text()
+        return answers.plain_lines(tail.text())
 
     def _start(
         self,

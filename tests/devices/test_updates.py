@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,9 @@ def running(program: Path) -> Iterator[int]:
     program.symlink_to("/bin/sleep")
     process = subprocess.Popen([str(program), "60"])
     try:
+        # Popen returns within exec, a moment before the kernel tells the new command.
+        while not Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            time.sleep(0.01)
         yield process.pid
     finally:
         process.kill()

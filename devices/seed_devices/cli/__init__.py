@@ -5,6 +5,7 @@ This module imports the standard library and the runtime, so that the command an
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -34,6 +35,9 @@ def _work(words: list[str]) -> int:
     from seed_devices import children
     from seed_devices.cli.commands import group
 
+    # A device may tell letters that this terminal's encoding doesn't have.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     children.begin()
     try:
         return ending.clicked(click, lambda: group.main(words, prog_name="seed-deploy", standalone_mode=False))

@@ -109,8 +109,8 @@ def logs(quiet: bool, as_json: bool, lines: int, **where: Any) -> int:
                 continue
             start = f"{outcome.target}: " if len(outcomes) > 1 else ""
             for line in outcome.value["lines"]:
-                digest = str(line.get("digest", ""))[: show.SHORT]
-                print(f"{start}{line.get('time', '')}  {line.get('what', ''):8}  {digest}  {line.get('result', '')}")
+                time, what, digest, result = (line.get(key) or "" for key in ("time", "what", "digest", "result"))
+                print(f"{start}{time}  {what:8}  {digest[: show.SHORT]}  {result}")
             for text in outcome.value["service"]:
                 print(f"{start}{text}")
 
@@ -154,7 +154,7 @@ def model_name(agent: Agent, target: Target) -> str:
     """The model that is meant: the one that was named, or the only one there."""
     if target.name is not None:
         return target.name
-    names = [str(model.get("name")) for model in agent.call("status").get("models") or []]
+    names = [model["name"] for model in agent.call("status").get("models") or []]
     if len(names) == 1:
         return names[0]
     there = ", ".join(names) or "none; push one first"
@@ -213,12 +213,13 @@ def _status_of(target: Target, connection: Connection) -> Answer:
         models.append(
             {
                 **model,
+                "versions": versions,
                 "version": current.get("model_version"),
                 "digest": model.get("current"),
                 "kept": [version["digest"] for version in versions],
             }
         )
-    return {"runtime": agent.runtime, "disk_free": answer.get("disk_free"), "models": models}
+    return {"runtime": agent.runtime, "disk_free": answer.get("disk_free") or 0, "models": models}
 
 
 def _models(outcome: Outcome[Answer]) -> list[Answer]:

@@ -1,17 +1,25 @@
-"""`seed-deploy run`: seed-run on the device, its input and output here."""
+"""`seed-deploy run`: seed-run on the device, its input and output here.
+
+What it prints goes to stdout as it is, to the last byte. What it says on stderr is filtered where that is a terminal.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import click
 
+from seed_devices import answers
 from seed_devices.agent import STORE, Agent
+from seed_devices.children import END_S
 from seed_devices.cli import options
 from seed_devices.cli.look import model_name
 from seed_devices.ssh import Connection, end
@@ -28,6 +36,8 @@ Examples:
 \b
 Other options are seed-run's and go to the device as they are; its exit code comes back.
 """
+
+_LINE_MAX = 1 << 16
 
 # No backslash and no quote within: the login shell may be fish, which reads them otherwise.
 _SCRIPT = (
@@ -89,13 +99,36 @@ def _opened(source: str | None, stack: contextlib.ExitStack) -> IO[bytes] | int:
         raise InputError(f"{source}: {error.strerror}; give another file with --input") from None
 
 
+@contextlib.contextmanager
+def _said() -> Iterator[int | None]:
+    """Where the device's stderr goes: here, through `answers.plain` where a terminal would obey it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    source, sink = os.pipe()
+    thread = threading.Thread(target=_pass_on, args=(source,), daemon=True)
+    thread.start()
+    try:
+        yield sink
+    finally:
+        os.close(sink)
+        thread.join(END_S)
+
+
+def _pass_on(source: int) -> None:
+    with open(source, encoding="utf-8", errors="replace") as lines:
+        while line := lines.readline(_LINE_MAX):
+            print(answers.plain(line.removesuffix("\n")), file=sys.stderr, flush=True)
+
+
 def _result(connection: Connection, command: str, given: IO[bytes] | int, out: IO[bytes] | int) -> int:
     sys.stdout.flush()
-    process = connection.popen(command, stdin=given, stdout=out, stderr=None)
-    try:
-        code = process.wait()
-    finally:
-        end(process)
+    with _said() as words:
+        process = connection.popen(command, stdin=given, stdout=out, stderr=words)
+        try:
+            code = process.wait()
+        finally:
+            end(process)
     if code == 255 or code < 0:
         raise connection.failure(process)
     return code

@@ -59,6 +59,8 @@ class Installed:
     version: str
     path: str
     fresh: bool
+    notes: tuple[str, ...] = ()
+    """What it was made of."""
 
 
 def is_due(there: str | None, needed: tuple[int, int, int], *, update: bool = False) -> bool:
@@ -228,7 +230,12 @@ def _deliver(
         dependencies=profile.inference,
         system=not profile.inference,
     )
-    return Installed(answer["version"], answer["path"], True)
+    if not profile.inference:
+        made_of = "the NumPy that is there"
+    else:
+        made_of = "what the device's own index has" if online else ", ".join(house.titles)
+    notes = (*house.notes, f"runtime {house.version} was installed with {made_of}")
+    return Installed(answer["version"], answer["path"], True, notes)
 
 
 def _send(connection: Connection, remote: _Remote, wheel: wheels.Wheel, path: str, before: int, total: int) -> None:

@@ -179,6 +179,7 @@ class _Push:
                 progress=self._part("runtime"),
             )
         self._done.runtime_installed = installed.fresh
+        self._done.notes += installed.notes
         fresh = Agent(self._connection)
         agent.close()
         if fresh.runtime is None:

@@ -1,11 +1,13 @@
 """What a device installs, collected on the host: seed-runtime's own wheel, those that it needs, and pip's.
 
-    <user cache>/seed/wheels/<16 hex>/*.whl      whole; appears by one rename
-    <user cache>/seed/wheels/<16 hex>.lock       held while it is made; two processes make it once
+    <user cache>/seed/wheels/<16 hex>/*.whl            our own; whole, appears by one rename
+    <user cache>/seed/wheels/<16 hex>-<16 hex>/*.whl   from the index; digests.json is as old as the last question
+    <user cache>/seed/wheels/<16 hex>.lock             held while it is made; two processes make it once
 
-The name comes from what is asked for: machine, Python, glibc, the requirements. Our own wheel stands in a folder
-that is named by the files it is made of, so a changed checkout gets a wheel of its own. Only what is missing is
-fetched; what is there already needs no network.
+Our own wheel stands in a folder that is named by the files it is made of, so a changed checkout gets a wheel of its
+own. Wheels of the index stand in one that is named by what was asked for (machine, Python, glibc, the requirements)
+and by what came: the index is asked again after ASK_S, and where it can't be, what it had before is used. A folder
+never changes; one that newer wheels replaced goes after SPARE_S, as it may still be on its way to a device.
 
 pip chooses among wheels by the tags of the device. The markers of a dependency ("only on Windows") it evaluates for
 the host's Python; that the result works is tested on the device before it is used.
@@ -26,6 +28,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
@@ -44,7 +47,11 @@ WHEELS_MAX: Final = 64
 """Wheels of one device."""
 FETCH_S: Final = 1800
 """Seconds that one call of pip may take."""
+ASK_S: Final = 3600
+"""Seconds for which an answer of the index holds, no answer as well: the devices of a fleet are one question."""
+SPARE_S: Final = 2 * 86400
 
+_DIGESTS: Final = "digests.json"
 _NO_INDEX: Final = re.compile(
     r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError|Network is unreachable|"
     r"Temporary failure in name resolution|Connection refused|Connection reset|Retrying \("
@@ -86,6 +93,13 @@ class Wheelhouse:
     own: Wheel
     pip: Wheel
     needed: tuple[Wheel, ...]
+    notes: tuple[str, ...] = ()
+    """What the user should know of where they come from."""
+
+    @property
+    def titles(self) -> list[str]:
+        """Names and versions of those that an index chose."""
+        return [" ".join(wheel.path.name.split("-")[:2]) for wheel in (*self.needed, self.pip)]
 
     @property
     def all(self) -> tuple[Wheel, ...]:
@@ -100,27 +114,28 @@ def collect(
     dependencies: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Wheelhouse:
-    """The wheels for a device of `profile` with this Python and C library, from the cache or from the index.
+    """The wheels for a device of `profile` with this Python and C library: what the index has, else what it had.
 
     Without `dependencies`, our own wheel and pip's only.
     UnsupportedError: no wheels exist for it. WheelsError: the index can't be reached. UsageError: pip is missing here.
     """
     report = progress or (lambda step, done, total: None)
+    notes: list[str] = []
     report("wheels", 0, 3)
     own = own_wheel()
     report("wheels", 1, 3)
     version = ".".join(map(str, python))
     name = f"wheels of pip for Python {version}"
-    (pip,) = _fetched(name, ["pip"], ["--no-deps", f"--python-version={version}"])
+    (pip,) = _fetched(name, ["pip"], ["--no-deps", f"--python-version={version}"], notes)
     report("wheels", 2, 3)
     needed: tuple[Wheel, ...] = ()
     if dependencies and profile.inference:
         tags = platform_tags(profile, libc)
         target = [f"--python-version={version}", "--implementation=cp", *(f"--platform={tag}" for tag in tags)]
         name = f"wheels for Python {version} on {profile.title} with {libc[0]} {libc[1]}"
-        needed = _fetched(name, requirements(own), target)
+        needed = _fetched(name, requirements(own), target, notes)
     report("wheels", 3, 3)
-    return Wheelhouse(_version(own), own, pip, needed)
+    return Wheelhouse(_version(own), own, pip, needed, tuple(notes))
 
 
 def platform_tags(profile: Profile, libc: tuple[str, str]) -> list[str]:
@@ -177,39 +192,76 @@ def cache_root() -> Path:
     return Path(platformdirs.user_cache_path("seed", appauthor=False)) / "wheels"
 
 
-def _fetched(what: str, wanted: Sequence[str], target: Sequence[str]) -> tuple[Wheel, ...]:
-    return _cached(_key("fetched", *target, *wanted), lambda folder: _download(what, wanted, target, folder))
+def _fetched(what: str, wanted: Sequence[str], target: Sequence[str], notes: list[str]) -> tuple[Wheel, ...]:
+    """What the index has now, if it was asked within ASK_S or can be; else what it had, with a note that says so."""
+    key = _key("fetched", *target, *wanted)
+    with _locked(key) as root:
+        folders = sorted(root.glob(f"{key}-*"), key=_asked, reverse=True)
+        before, wheels = next(((folder, held) for folder in folders if (held := _held(folder))), (None, ()))
+        if before is not None and 0 <= time.time() - _asked(before) < ASK_S:
+            return wheels
+        try:
+            with _made(root, key, lambda part: _download(what, wanted, target, part)) as part:
+                folder = root / f"{key}-{_sha256(part / _DIGESTS)[:16]}"
+                if folder != before:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    part.rename(folder)
+        except SeedError as error:
+            if before is None:
+                raise
+            day = time.strftime("%Y-%m-%d", time.gmtime(_asked(before)))
+            reason = error.reason if isinstance(error, WheelsError) else str(error)
+            notes.append(f"{what}: those of {day} were used, the index could not be asked ({reason})")
+            folder = before
+        os.utime(folder / _DIGESTS)
+        for old in folders:
+            if old != folder and time.time() - _asked(old) > SPARE_S:
+                shutil.rmtree(old, ignore_errors=True)
+        return wheels if folder == before else _held(folder)
 
 
 def _cached(key: str, make: Callable[[Path], object]) -> tuple[Wheel, ...]:
     """The wheels of the folder `key`, made by `make(empty folder)` if they aren't there or are damaged."""
-    root = cache_root()
-    root.mkdir(parents=True, exist_ok=True)
-    folder = root / key
-    with _lock(root / f"{key}.lock"):
+    with _locked(key) as root:
+        folder = root / key
         if wheels := _held(folder):
             return wheels
-        for stale in root.glob(f"{key}.*.part"):
-            shutil.rmtree(stale, ignore_errors=True)
-        part = root / f"{key}.{secrets.token_hex(4)}.part"
-        part.mkdir()
-        try:
-            make(part)
-            made = sorted(part.glob("*.whl"))
-            if not 0 < len(made) <= WHEELS_MAX:
-                raise SeedError(f"{len(made)} wheels were made where 1 to {WHEELS_MAX} were expected; report it")
-            (part / "digests.json").write_text(json.dumps({wheel.name: _sha256(wheel) for wheel in made}))
+        with _made(root, key, make) as part:
             shutil.rmtree(folder, ignore_errors=True)
             part.rename(folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
         return _held(folder)
+
+
+@contextlib.contextmanager
+def _made(root: Path, key: str, make: Callable[[Path], object]) -> Iterator[Path]:
+    """A new folder of wheels with their digests, gone after the block unless it was renamed. Called under the lock."""
+    for stale in root.glob(f"{key}.*.part"):
+        shutil.rmtree(stale, ignore_errors=True)
+    part = root / f"{key}.{secrets.token_hex(4)}.part"
+    part.mkdir()
+    try:
+        make(part)
+        made = sorted(part.glob("*.whl"))
+        if not 0 < len(made) <= WHEELS_MAX:
+            raise SeedError(f"{len(made)} wheels were made where 1 to {WHEELS_MAX} were expected; report it")
+        (part / _DIGESTS).write_text(json.dumps({wheel.name: _sha256(wheel) for wheel in made}))
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _asked(folder: Path) -> float:
+    """When the index was asked for these wheels last; 0 if that isn't known."""
+    try:
+        return (folder / _DIGESTS).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _held(folder: Path) -> tuple[Wheel, ...]:
     """The wheels of a folder; none if it is not there or a digest is not the one that was written beside them."""
     try:
-        digests = json.loads((folder / "digests.json").read_text())
+        digests = json.loads((folder / _DIGESTS).read_text())
         wheels = []
         for name, digest in sorted(digests.items()):
             path = folder / name
@@ -315,10 +367,13 @@ def _last_line(said: str) -> str:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _locked(key: str) -> Iterator[Path]:
+    """Hold the lock for `key`; gives the folder of the cache."""
+    root = cache_root()
+    root.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(root / f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield root
     finally:
         os.close(descriptor)

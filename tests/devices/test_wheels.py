@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import zipfile
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -100,6 +101,80 @@ def test_without_an_index_and_a_cache_the_error_says_what_to_do(no_index: None) 
         wheels.collect(profile(), (3, 11), ("glibc", "2.36"))
     assert caught.value.exit_code == 20
     assert not list(wheels.cache_root().glob("*.part"))
+
+
+class Index:
+    """Stands in for the package index: has one version of everything, or can't be reached."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.version: str | None = "1.0"
+        self.asked = 0
+        monkeypatch.setattr(wheels, "_download", self._download)
+
+    def _download(self, what: str, wanted: Sequence[str], target: Sequence[str], folder: Path) -> None:
+        self.asked += 1
+        if self.version is None:
+            raise wheels.WheelsError(what, "it does not answer")
+        for one in wanted:
+            with zipfile.ZipFile(folder / f"{one}-{self.version}-py3-none-any.whl", "w") as archive:
+                archive.writestr(zipfile.ZipInfo(f"{one}.py"), self.version)
+
+
+@pytest.fixture
+def index(monkeypatch: pytest.MonkeyPatch) -> Index:
+    return Index(monkeypatch)
+
+
+def fetched(notes: list[str] | None = None) -> Path:
+    (wheel,) = wheels._fetched("wheels of a", ["a"], ["--platform=p"], [] if notes is None else notes)
+    return wheel.path
+
+
+def age(seconds: float) -> None:
+    """Let what is in the cache have been asked for so long ago."""
+    for path in wheels.cache_root().glob("*/digests.json"):
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - seconds))
+
+
+def test_a_newer_wheel_of_the_index_is_used_and_the_one_before_it_stays_for_whoever_still_sends_it(
+    index: Index,
+) -> None:
+    first = fetched()
+    index.version = "2.0"
+    assert (fetched(), index.asked) == (first, 1), "a fleet is one question"
+    age(wheels.ASK_S)
+    second = fetched()
+    assert (second.name, first.exists()) == ("a-2.0-py3-none-any.whl", True)
+    age(wheels.SPARE_S)
+    assert (fetched(), first.exists(), index.asked) == (second, False, 3)
+
+
+def test_without_an_index_what_it_had_before_is_used_and_named(index: Index) -> None:
+    notes: list[str] = []
+    first = fetched(notes)
+    assert notes == []
+    index.version = None
+    age(wheels.ASK_S)
+    assert fetched(notes) == first
+    assert re.fullmatch(
+        r"wheels of a: those of 20\d\d-.* the index could not be asked \(it does not answer\)", notes[0]
+    )
+    assert (fetched(notes), len(notes), index.asked) == (first, 1, 2), "nor is its silence asked for again at once"
+    assert not list(wheels.cache_root().glob("*.part"))
+
+
+def test_a_clock_that_was_set_back_does_not_keep_old_wheels(index: Index) -> None:
+    fetched()
+    index.version = "2.0"
+    age(-wheels.SPARE_S)
+    assert fetched().name == "a-2.0-py3-none-any.whl"
+    assert fetched().name == "a-2.0-py3-none-any.whl"
+
+
+def test_a_damaged_wheel_of_the_index_is_fetched_again(index: Index) -> None:
+    fetched().write_bytes(b"damaged")
+    assert zipfile.is_zipfile(fetched())
+    assert index.asked == 2
 
 
 @pytest.mark.parametrize("libc", [("musl", ""), ("bionic", ""), ("", "")])

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any, Final, Literal
 
-from seed_devices import answers, bootstrap, profiles
+from seed_devices import answers, bootstrap, parcel, profiles
 from seed_devices.bootstrap import version
 from seed_devices.errors import RemoteError
 from seed_devices.profiles import Profile
@@ -29,8 +29,6 @@ RUNTIME_DISK: Final = 256 << 20
 LOW_DISK: Final = 64 << 20
 LOW_RAM: Final = 128 << 20
 """Available bytes below which a small model is likely not to run: Python, NumPy and ONNX Runtime take 45 MB."""
-CLOCK_FLOOR: Final = 1735689600
-"""2025-01-01: a clock before that was never set."""
 CLOCK_DRIFT_S: Final = 86400
 
 
@@ -161,7 +159,7 @@ def _clock(facts: Mapping[str, Any], findings: Mapping[str, Any], now: float) ->
     day = time.strftime("%Y-%m-%d", time.gmtime(clock))
     why = "signatures are checked against the time for which their signers are allowed" if signed else _CLOCK_WHY
     fix = "sudo timedatectl set-ntp true, or set it: sudo date -s @$(date +%s)"
-    if clock < CLOCK_FLOOR:
+    if clock < parcel.CLOCK_FLOOR:
         yield Fault(f"its clock was never set: it says {day}", why, fix, "fault" if signed else "advice")
     elif abs(clock - now) > CLOCK_DRIFT_S:
         days = abs(clock - now) / 86400

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import seed_runtime
 from seed_devices.errors import RemoteError
+from seed_devices.profiles import Profile
 from seed_devices.target import check_name
 from seed_runtime.assemble import working_bytes
 from seed_runtime.backends import get as backend
@@ -28,6 +29,10 @@ PYTHON_BYTES: Final = 24 << 20
 BLOCK_MAX: Final = 1 << 20
 ROOM: Final = 1 << 20
 """What a push needs beside the seed: records, folders, journals [B]."""
+
+
+CLOCK_FLOOR: Final = 1735689600
+"""2025-01-01: a device's clock before that was never set."""
 
 
 @dataclass(frozen=True)
@@ -115,19 +120,27 @@ def _read(path: Path) -> Parcel:
 
 
 def check(
-    parcel: Parcel, host: str, facts: Mapping[str, Any], *, max_memory: int | None, have: int, service: bool, runs: bool
+    parcel: Parcel,
+    host: str,
+    facts: Mapping[str, Any],
+    profile: Profile | None,
+    *,
+    max_memory: int | None,
+    have: int,
+    service: bool,
 ) -> list[str]:
     """Refuse what the device can't take, before anything is sent to it; returns what the user should know.
 
     Bounds are the least that could do: the device plans with its own figures before it allocates anything.
 
     Args:
+        profile: of the device; None for one that no profile knows and whose runtime works.
         have: bytes of the seed that are there already.
-        runs: whether the device has a backend, or gets one; otherwise it verifies and assembles.
 
     RemoteError with exit code 12 (the device can't), 13 (disk) or 14 (memory).
     """
     notes = []
+    runs = profile is None or profile.inference
     if facts.get("store_writable") is False:
         raise RemoteError(
             12,
@@ -141,7 +154,11 @@ def check(
             f"{host}: {parcel.file_size - have + ROOM:,} bytes are needed and {free:,} are free; free some space "
             f"there: seed-deploy remove {shlex.quote(host)}:NAME",
         )
-    notes += _memory(parcel, host, facts, max_memory, runs)
+    notes += _memory(parcel, host, facts, profile, max_memory)
+    if service and profile is not None and not profile.service:
+        raise RemoteError(
+            12, f"{host}: {profile.title}: no systemd runs there, which --service needs; push without --service"
+        )
     if service and facts.get("systemd_user") is False:
         raise RemoteError(
             12,
@@ -158,13 +175,14 @@ def check(
     return notes
 
 
-CLOCK_FLOOR: Final = 1735689600
-"""2025-01-01."""
-
-
-def _memory(parcel: Parcel, host: str, facts: Mapping[str, Any], limit: int | None, runs: bool) -> list[str]:
-    needed = max(parcel.assembly, (parcel.session or 0) if runs else 0)
+def _memory(
+    parcel: Parcel, host: str, facts: Mapping[str, Any], profile: Profile | None, limit: int | None
+) -> list[str]:
+    needed = max(parcel.assembly, (parcel.session or 0) if profile is None or profile.inference else 0)
     ram, available = _number(facts, "ram"), _number(facts, "ram_available")
+    # Of a board that is known by its name; the other profiles hold the least that may do.
+    if ram is None and profile is not None and profile.models:
+        ram = max(profile.ram)
     text = f"{host}: {parcel.title} needs {_mib(needed)} MiB at least"
     if limit is not None and needed > limit:
         raise RemoteError(

@@ -2,11 +2,10 @@
 
 A new profile is one new file; nothing else names it. Its keys:
 
-    title, cpu, system, note     texts for people
-    ram_mib, cores               what such devices have; a device's own figures count where they are known
-    installed                    packages that its usual system brings along
-    port                         where its SSH server listens, 22 if not given
-    service                      false where no systemd runs
+    title, cpu, system, note     texts for people: errors, and the table in docs/devices.md
+    ram_mib, cores               what such devices have; where a board doesn't tell its memory, the largest counts
+    port                         where its SSH server listens, 22 if not given; named where a login is refused
+    service                      false where no systemd runs: --service is refused
     inference                    false where ONNX Runtime has no wheels: seeds are verified and assembled, not run
     supported                    false where seed-runtime can't be installed at all; `note` says what to do
     [recognise] machines         what `uname -m` says, 32-bit systems on 64-bit kernels counted as 32-bit
@@ -64,7 +63,6 @@ class Profile:
     cores: int
     cpu: str
     system: str
-    installed: tuple[str, ...]
     machines: tuple[str, ...]
     models: tuple[str, ...] = ()
     termux: bool = False
@@ -116,6 +114,11 @@ def load() -> Mapping[str, Profile]:
     return found
 
 
+def other_ports() -> str:
+    """Where devices listen that don't at 22, in words: "8022 on an arm64 phone"."""
+    return ", ".join(f"{one.port} on an {one.title}" for one in load().values() if one.port != 22)
+
+
 def parse(name: str, text: bytes) -> Profile:
     """The profile of one file. UsageError names what is wrong in it."""
     if len(text) > PROFILE_MAX:
@@ -135,7 +138,6 @@ def parse(name: str, text: bytes) -> Profile:
         cores=table.take("cores", int),
         cpu=table.take("cpu", str),
         system=table.take("system", str),
-        installed=tuple(table.many("installed", str)),
         machines=tuple(recognise.many("machines", str)),
         models=tuple(recognise.many("models", str, [])),
         termux=recognise.take("termux", bool, False),

@@ -153,15 +153,15 @@ class _Push:
             if trouble:
                 self._done.notes.append(f"runtime {agent.runtime} did not start there: {trouble}")
             with self._named():
-                runs = bootstrap.check(facts, needed).inference if due else profile is None or profile.inference
+                profile = bootstrap.check(facts, needed) if due else profile
             self._done.notes += parcel.check(
                 self._seed,
                 self._host,
                 facts,
+                profile,
                 max_memory=self._options.max_memory,
                 have=self._have(model),
                 service=self._options.service,
-                runs=runs,
             )
         if self._options.dry_run:
             self._done.runtime_installed = due

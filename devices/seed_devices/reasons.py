@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 
+from seed_devices import profiles
 from seed_devices.errors import AuthenticationError, HostKeyError, UnreachableError
 from seed_runtime.errors import SeedError, UsageError
 
@@ -84,7 +85,10 @@ def _step(host: str, stderr: str) -> str:
     if "Could not resolve" in stderr:
         return "check the name, or give it a Host entry in your ssh_config"
     if "refused" in stderr:
-        return "see that sshd runs there and on which port, and write the port into your ssh_config"
+        return (
+            f"see that sshd runs there and on which port ({profiles.other_ports()}), and write the port into your "
+            f"ssh_config, or ssh://{shlex.quote(host)}:PORT for the device"
+        )
     if "no matching" in stderr.lower():
         return "the two ends share no algorithm; update the ssh on the older one"
     return f"see that it is switched on and in the network: ssh -v {shlex.quote(host)}"

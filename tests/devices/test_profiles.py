@@ -104,13 +104,21 @@ def test_every_file_is_a_profile_that_some_device_matches(path: Path) -> None:
     assert profile.inference == (profile.wheels is not None)
 
 
+@pytest.mark.parametrize("profile", profiles.load().values(), ids=lambda profile: profile.name)
+def test_the_documents_tell_what_the_profiles_hold(profile: profiles.Profile) -> None:
+    rows = [line.split("|")[1:-1] for line in (ROOT / "docs" / "devices.md").read_text().splitlines()]
+    (row,) = (row for row in rows if row and row[0].strip() == profile.title)
+    sizes = sorted({min(profile.ram), max(profile.ram)} - {0})
+    ram = " to ".join(f"{size >> 20:,}" for size in sizes) + " MiB"
+    assert [cell.strip() for cell in row[1:5]] == [ram, str(profile.cores), profile.cpu, profile.system]
+
+
 GOOD = """\
 title = "T"
 ram_mib = [512]
 cores = 4
 cpu = "C"
 system = "S"
-installed = []
 [recognise]
 machines = ["aarch64"]
 [wheels]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from seed_devices import bootstrap, parcel
+from seed_devices import bootstrap, parcel, profiles
 from seed_devices.agent import Agent
 from seed_devices.errors import RemoteError, UnreachableError
 from seed_devices.push import Options, Pushed, push
@@ -254,9 +254,10 @@ GOOD: dict[str, Any] = {
 
 
 def check(**changed: Any) -> list[str]:
-    asked = {"max_memory": None, "have": 0, "service": False, "runs": True}
+    asked = {"max_memory": None, "have": 0, "service": False}
     asked |= {key: changed.pop(key) for key in list(changed) if key in asked}
-    return parcel.check(parcel.load(EXAMPLE), "pi@h", GOOD | changed, **asked)  # type: ignore[arg-type]
+    profile = profiles.load()[changed.pop("profile", "raspberry-pi-4")]
+    return parcel.check(parcel.load(EXAMPLE), "pi@h", GOOD | changed, profile, **asked)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -266,6 +267,7 @@ def check(**changed: Any) -> list[str]:
         ({"disk_free": 1_000_000}, 13, "seed-deploy remove pi@h:NAME"),
         ({"ram": 20 << 20}, 14, "the device has 20 MiB"),
         ({"systemd_user": False, "service": True}, 12, "loginctl enable-linger"),
+        ({"profile": "termux", "service": True}, 12, "no systemd runs there"),
     ],
 )
 def test_what_the_device_cant_do_is_said_with_its_step(changed: dict[str, Any], code: int, text: str) -> None:
@@ -281,12 +283,22 @@ def test_what_the_device_cant_do_is_said_with_its_step(changed: dict[str, Any], 
     [
         ({"clock": 0}, "its clock was never set"),
         ({"ram_available": 1 << 20}, "1 MiB are free there now"),
-        ({"runs": False}, "verified and assembled"),
+        ({"profile": "armv7"}, "verified and assembled"),
     ],
 )
 def test_what_may_matter_is_noted(changed: dict[str, Any], text: str) -> None:
     (note,) = check(**changed)
     assert text in note
+
+
+def test_a_device_that_does_not_tell_its_memory_has_that_of_its_kind(tmp_path: Path) -> None:
+    seed = parcel.load(make_seed(tmp_path / "greedy.seed", working_bytes=600 << 20))
+    asked: dict[str, Any] = {"max_memory": None, "have": 0, "service": False}
+    facts = {**GOOD, "ram": None, "ram_available": None}
+    assert parcel.check(seed, "h", facts, profiles.load()["raspberry-pi-5"], **asked) == []
+    with pytest.raises(RemoteError, match="the device has 512 MiB"):
+        parcel.check(seed, "h", facts, profiles.load()["raspberry-pi-zero-2w"], **asked)
+    assert parcel.check(seed, "h", facts, profiles.load()["arm64"], **asked) == []
 
 
 def test_a_good_device_needs_no_note() -> None:

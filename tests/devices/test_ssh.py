@@ -186,6 +186,7 @@ def test_a_refused_port_is_unreachable(sshd: Sshd) -> None:
     with Connection("no-sshd", config=sshd.config) as connection, pytest.raises(UnreachableError) as caught:
         connection.run("true")
     assert "Connection refused; see that sshd runs there" in str(caught.value)
+    assert "8022 on an arm64 phone (Termux)" in str(caught.value)
     assert caught.value.exit_code == 20
 
 

@@ -4,6 +4,7 @@ A new profile is one new file; nothing else names it. Its keys:
 
     title, cpu, system, note     texts for people: errors, and the table in docs/devices.md
     ram_mib, cores               what such devices have; where a board doesn't tell its memory, the largest counts
+    installed                    Debian packages of those that matter here that the system comes with
     port                         where its SSH server listens, 22 if not given; named where a login is refused
     service                      false where no systemd runs: --service is refused
     inference                    false where ONNX Runtime has no wheels: seeds are verified and assembled, not run
@@ -63,6 +64,7 @@ class Profile:
     cores: int
     cpu: str
     system: str
+    installed: tuple[str, ...]
     machines: tuple[str, ...]
     models: tuple[str, ...] = ()
     termux: bool = False
@@ -138,6 +140,7 @@ def parse(name: str, text: bytes) -> Profile:
         cores=table.take("cores", int),
         cpu=table.take("cpu", str),
         system=table.take("system", str),
+        installed=tuple(table.many("installed", str)),
         machines=tuple(recognise.many("machines", str)),
         models=tuple(recognise.many("models", str, [])),
         termux=recognise.take("termux", bool, False),

@@ -110,7 +110,8 @@ def test_the_documents_tell_what_the_profiles_hold(profile: profiles.Profile) ->
     (row,) = (row for row in rows if row and row[0].strip() == profile.title)
     sizes = sorted({min(profile.ram), max(profile.ram)} - {0})
     ram = " to ".join(f"{size >> 20:,}" for size in sizes) + " MiB"
-    assert [cell.strip() for cell in row[1:5]] == [ram, str(profile.cores), profile.cpu, profile.system]
+    installed = ", ".join(profile.installed) or "none of it"
+    assert [cell.strip() for cell in row[1:6]] == [ram, str(profile.cores), profile.cpu, profile.system, installed]
 
 
 GOOD = """\
@@ -119,6 +120,7 @@ ram_mib = [512]
 cores = 4
 cpu = "C"
 system = "S"
+installed = []
 [recognise]
 machines = ["aarch64"]
 [wheels]

@@ -147,8 +147,8 @@ def check(
             f"{host}: {facts.get('store')} can't be written to; mount it writable (sudo mount -o remount,rw /), or "
             f"let SEED_HOME there name a folder that can be",
         )
-    free = _number(facts, "disk_free")
-    if free is not None and parcel.file_size - have + ROOM > free:
+    free, cached = _number(facts, "disk_free"), _number(facts, "disk_cached") or 0
+    if free is not None and parcel.file_size - have + ROOM > free + cached:
         raise RemoteError(
             13,
             f"{host}: {parcel.file_size - have + ROOM:,} bytes are needed and {free:,} are free; free some space "

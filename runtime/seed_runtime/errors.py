@@ -119,8 +119,18 @@ class DiskSpaceError(SeedError):
 
     def __str__(self) -> str:
         return (
-            f"{self.folder}: {self.needed:,} bytes are needed and {self.free:,} are free; free some space, "
-            f"or assemble elsewhere with --assemble DIR"
+            f"{self.folder}: {self.needed:,} bytes are needed and {self.free:,} are free; free some space there, "
+            f"or give a folder on another disk"
+        )
+
+
+class CacheSpaceError(DiskSpaceError):
+    """The assembled model doesn't fit into the cache's disk, even without the models that no process uses."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.folder}: {self.needed:,} bytes are needed and {self.free:,} are free; free some space there, "
+            f"or let XDG_CACHE_HOME name a folder on another disk"
         )
 
 

@@ -337,10 +337,12 @@ class _PipeReader(SeedReader):
 def _assembled(
     seed: Seed, cache: ModelCache, progress: Progress | None, notice: Notice, verify: bool
 ) -> Iterator[Path]:
-    made = False
+    made = altered = False
 
     def make(folder: Path) -> None:
         nonlocal made
+        if altered:
+            notice("the assembled copy in the cache was altered; assembling it again")
         with seed._reader() as reader:
             assemble_into(reader, folder, progress)
         made = True
@@ -349,10 +351,9 @@ def _assembled(
         notice("another process is using this seed's folder in the cache; waiting for it")
 
     def is_intact(folder: Path) -> bool:
-        intact = _is_intact(seed, folder)
-        if not intact:
-            notice("the assembled copy in the cache was altered; assembling it again")
-        return intact
+        nonlocal altered
+        altered = not _is_intact(seed, folder)
+        return not altered
 
     with contextlib.ExitStack() as stack:
         try:

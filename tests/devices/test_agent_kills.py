@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import seed_runtime
 from seed_runtime.device.protocol import STEPS
 from seed_runtime.device.store import Store
 from tests.conftest import ROOT
@@ -97,8 +98,6 @@ def slow_push(client: Client, data: bytes) -> None:
 
 def answers(path: Path) -> bool:
     """Whether the seed runs here, with the golden sample's answer."""
-    import seed_runtime
-
     with seed_runtime.open(path).session(verify=True) as session:
         verdict = session.verify()
     return verdict.present and verdict.ok
@@ -125,6 +124,8 @@ def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 def test_a_disk_that_fills_up_within_a_push_leaves_what_ran(small_disk: Path) -> None:
     push(seed(1))
     page, filler, refusals = 4096, small_disk / "filler", 0
+    # Its copy in the cache is in use, and makes no way.
+    server = seed_runtime.open(Store().model(NAME).link / "model.seed").session()
     for pages in range(20):
         here = Here()
         here.send(seed(2))
@@ -148,6 +149,7 @@ def test_a_disk_that_fills_up_within_a_push_leaves_what_ran(small_disk: Path) ->
         refusals += 1
     else:
         pytest.fail("it never had room enough")
+    server.close()
     assert refusals >= 2
 
 
@@ -165,6 +167,19 @@ def test_a_push_to_a_full_disk_is_refused_before_anything_is_sent(small_disk: Pa
     # What helps, helps.
     here.call("remove", name=NAME, all=True)
     assert running() is None
+
+
+@pytest.mark.slow
+def test_cached_models_that_nobody_uses_make_way_for_a_push(small_disk: Path) -> None:
+    push(seed(1))
+    cached = small_disk / "cache" / "seed" / "models" / ("0" * 64)
+    cached.mkdir()
+    (cached / "model.weights").write_bytes(bytes(1 << 20))
+    os.utime(cached, (0, 0))
+    (small_disk / "filler").write_bytes(bytes((os.statvfs(small_disk).f_bavail - 60) * 4096))
+    push(seed(2))
+    assert running() == digest_of(seed(2))
+    assert not cached.exists()
 
 
 @pytest.mark.slow

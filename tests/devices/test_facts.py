@@ -19,8 +19,8 @@ from seed_runtime.device import facts
 SOURCE = Path(facts.__file__).read_text()
 KEYS = {
     *("machine", "bits", "os", "os_id", "libc", "python", "python_path", "numpy", "onnxruntime", "litert"),
-    *("seed_runtime", "venv", "ensurepip", "ram", "ram_available", "cores", "disk_free", "store", "store_writable"),
-    *("home_writable", "clock", "systemd_user", "ssh_keygen", "model", "termux", "runtime"),
+    *("seed_runtime", "venv", "ensurepip", "ram", "ram_available", "cores", "disk_free", "disk_cached", "store"),
+    *("store_writable", "home_writable", "clock", "systemd_user", "ssh_keygen", "model", "termux", "runtime"),
 }
 
 
@@ -95,6 +95,19 @@ def test_a_store_that_is_a_file_or_not_there_is_measured_at_what_is_above_it(
     assert found["store_writable"]
     assert found["disk_free"] > 0
     assert not (tmp_path / "a").exists()
+
+
+def test_cached_models_count_where_they_share_the_stores_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEED_HOME", str(tmp_path / "store"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert facts.collect()["disk_cached"] == 0
+    model = folders.cache_home() / "models" / ("a" * 64)
+    model.mkdir(parents=True)
+    (model / "model.weights").write_bytes(bytes(1000))
+    assert facts.collect()["disk_cached"] == 1000
+    if Path("/dev/shm").stat().st_dev != tmp_path.stat().st_dev:
+        monkeypatch.setenv("SEED_HOME", "/dev/shm/seed-that-is-not-there")
+        assert facts.collect()["disk_cached"] == 0
 
 
 def test_what_cannot_be_read_is_none_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

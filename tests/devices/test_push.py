@@ -303,6 +303,7 @@ def test_a_device_that_does_not_tell_its_memory_has_that_of_its_kind(tmp_path: P
 
 def test_a_good_device_needs_no_note() -> None:
     assert check() == []
+    assert check(disk_free=1_000_000, disk_cached=64 << 20) == []  # which makes way there
     assert check(disk_free=None, ram=None, ram_available="?", clock=None) == []
 
 

@@ -8,6 +8,7 @@ just before it happens. The process is a fork of this one, which has a single th
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -111,9 +112,50 @@ def kill_cache(root: Path) -> int:
             return moment - 1
 
 
+def kill_repair(root: Path) -> int:
+    """A model that was altered, made anew while another session uses it."""
+    moment = 0
+
+    def hold(folder: Path, verify: bool) -> contextlib.AbstractContextManager[Path]:
+        one = seed(NEW)
+
+        def fill(part: Path) -> None:
+            with one._reader() as reader:
+                assemble.assemble_into(reader, part)
+
+        def is_intact(found: Path) -> bool:
+            return (found / "model.weights").read_bytes() == weights_of(NEW)
+
+        intact = is_intact if verify else None
+        return ModelCache(folder, 1 << 30).hold(one.digest, one.header, fill, lambda: None, intact)
+
+    def repair(folder: Path) -> None:
+        with hold(folder, True):
+            pass
+
+    altered = b"~" + weights_of(NEW)[1:]
+    while True:
+        moment += 1
+        folder = root / f"{moment}"
+        with hold(folder, False) as found:
+            (found / "model.weights").write_bytes(altered)
+            killed = dies_at(moment, lambda folder=folder: repair(folder))  # type: ignore[misc]
+            left = (found / "model.weights").read_bytes()
+            assert left in ((altered, weights_of(NEW)) if killed else (weights_of(NEW),)), moment
+            repair(folder)
+            assert held(found) == NEW
+            ModelCache(folder, 1 << 30).evict()
+            assert [path for path in folder.iterdir() if path.is_dir()] == [found], moment
+        if not killed:
+            return moment - 1
+
+
 def main() -> None:
     kind, root = sys.argv[1], Path(sys.argv[2])
-    kills = kill_cache(root) if kind == "cache" else kill_assembly(root / "a", None) + kill_assembly(root / "b", OLD)
+    if kind == "cache":
+        kills = kill_cache(root / "a") + kill_repair(root / "b")
+    else:
+        kills = kill_assembly(root / "a", None) + kill_assembly(root / "b", OLD)
     shutil.rmtree(root)
     print(kills)
 

@@ -9,7 +9,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import namedtuple
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 import seed_runtime
 from seed_runtime.assemble import assemble_into
 from seed_runtime.cache import ModelCache, default_root
-from seed_runtime.errors import FormatError
+from seed_runtime.errors import CacheSpaceError, FormatError
 from tests.attacks.forge import forge, weights_of
 from tests.conftest import ROOT
 
@@ -91,15 +92,26 @@ def write(tmp_path: Path, name: str) -> Path:
     return path
 
 
-def hold(root: Path, name: str, limit: int = PLENTY, used: float | None = None) -> Path:
-    """Take a model and let it go again; `used`: when, for the order of eviction."""
+@contextmanager
+def holding(root: Path, name: str, limit: int = PLENTY, verify: bool = False) -> Iterator[Path]:
+    """Use a model within the block; `verify`: one that was altered is made anew."""
     seed = seed_runtime.open(io.BytesIO(SEEDS[name]))
 
     def make(part: Path) -> None:
         with seed._reader() as reader:
             assemble_into(reader, part)
 
-    with ModelCache(root, limit).hold(seed.digest, seed.header, make, lambda: None) as folder:
+    def is_intact(folder: Path) -> bool:
+        return hashlib.sha256((folder / "model.weights").read_bytes()).digest() == seed.header.weights_digest
+
+    intact = is_intact if verify else None
+    with ModelCache(root, limit).hold(seed.digest, seed.header, make, lambda: None, intact) as folder:
+        yield folder
+
+
+def hold(root: Path, name: str, limit: int = PLENTY, used: float | None = None) -> Path:
+    """Take a model and let it go again; `used`: when, for the order of eviction."""
+    with holding(root, name, limit) as folder:
         if used is not None:
             os.utime(folder, (used, used))
         return folder
@@ -220,6 +232,111 @@ def test_a_seed_that_fails_leaves_no_folder(root: Path) -> None:
     assert models(root) == set()
 
 
+def flip(path: Path) -> bytes:
+    """Alter a file behind the cache's back; what it holds now."""
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(data)
+    return bytes(data)
+
+
+@pytest.mark.slow
+def test_an_altered_model_is_made_anew_while_another_process_uses_it(root: Path, tmp_path: Path) -> None:
+    weights = hold(root, "a") / "model.weights"
+    altered = flip(weights)
+    with process_that_is("holding", root, write(tmp_path, "a")), weights.open("rb") as opened:
+        with holding(root, "a", verify=True):
+            assert weights.read_bytes() == weights_of(["raw"])
+            assert opened.read() == altered
+        made = weights.stat().st_ino
+        with holding(root, "a", verify=True):
+            assert weights.stat().st_ino == made
+    assert models(root) == {weights.parent.name}
+
+
+def test_an_altered_model_that_is_in_use_stays_until_the_new_one_is_whole(root: Path) -> None:
+    folder = hold(root, "a")
+    altered = flip(folder / "model.weights")
+    seed = seed_runtime.open(io.BytesIO(SEEDS["a"]))
+
+    def fail(part: Path) -> None:
+        assert (folder / "model.weights").read_bytes() == altered
+        raise FormatError("here", "broken")
+
+    with holding(root, "a"):
+        again = ModelCache(root, PLENTY).hold(seed.digest, seed.header, fail, lambda: None, lambda folder: False)
+        with pytest.raises(FormatError), again:
+            pytest.fail("there is no model to hold")
+        assert (folder / "model.weights").read_bytes() == altered
+    assert models(root) == {folder.name}
+
+
+def test_an_altered_model_that_nobody_else_uses_gives_its_room_to_the_new_one(root: Path) -> None:
+    folder = hold(root, "a")
+    seed = seed_runtime.open(io.BytesIO(SEEDS["a"]))
+
+    def make(part: Path) -> None:
+        assert models(root) == {part.name}
+        with seed._reader() as reader:
+            assemble_into(reader, part)
+
+    with ModelCache(root, PLENTY).hold(seed.digest, seed.header, make, lambda: None, lambda folder: False):
+        assert (folder / "model.weights").read_bytes() == weights_of(["raw"])
+
+
+# A disk that is nearly full
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch, root: Path) -> Callable[[int], None]:
+    """Sets the bytes that are free beside the models of the cache on a disk of 1 MB."""
+    usage = namedtuple("usage", "total used free")
+    taken = 0
+
+    def told(path: object) -> usage:
+        held = sum(entry.stat().st_size for entry in root.glob("*/*"))
+        return usage(1_000_000, taken + held, 1_000_000 - taken - held)
+
+    def leave(free: int) -> None:
+        nonlocal taken
+        taken = told(root).free - free + taken
+
+    monkeypatch.setattr("shutil.disk_usage", told)
+    return leave
+
+
+def test_models_that_nobody_uses_make_room_on_a_full_disk(root: Path, disk: Callable[[int], None]) -> None:
+    a, b = hold(root, "a", used=1000), hold(root, "b", used=2000)
+    disk(10)
+    c = hold(root, "c")
+    assert c.name in models(root)
+    assert a.name not in models(root)
+    assert b != a
+
+
+def test_of_models_that_make_room_on_a_full_disk_one_can_be_spared(root: Path, disk: Callable[[int], None]) -> None:
+    a, _ = hold(root, "a", used=1000), hold(root, "b", used=2000)
+    disk(10)
+    ModelCache(root, PLENTY).free_disk(11, spare=a.name)
+    assert models(root) == {a.name}
+
+
+def test_models_that_could_not_make_room_enough_stay(root: Path, disk: Callable[[int], None]) -> None:
+    a, b = hold(root, "a"), hold(root, "b")
+    disk(10)
+    ModelCache(root, PLENTY).free_disk(100_000_000)
+    assert models(root) == {a.name, b.name}
+
+
+def test_a_disk_that_is_full_of_models_in_use_is_told_with_what_helps(root: Path, disk: Callable[[int], None]) -> None:
+    with holding(root, "b") as b:
+        disk(10)
+        with pytest.raises(CacheSpaceError, match="let XDG_CACHE_HOME name a folder on another disk") as caught:
+            hold(root, "a")
+        assert models(root) == {b.name}
+    assert (caught.value.exit_code, caught.value.free, caught.value.folder) == (13, 10, str(root))
+
+
 def test_other_peoples_folders_are_left_alone(root: Path) -> None:
     (root / "notes").mkdir(parents=True)
     (root / "notes" / "big").write_bytes(bytes(10_000))
@@ -238,10 +355,10 @@ def test_a_model_that_another_process_removes_meanwhile_is_no_fault(
     a, b = hold(root, "a"), hold(root, "b")
     cache, remove = ModelCache(root, 0), ModelCache._clear
 
-    def removed_by_another_one(self: ModelCache, path: Path, name: str) -> bool:
+    def removed_by_another_one(self: ModelCache, name: str) -> bool:
         shutil.rmtree(b, ignore_errors=True)
         shutil.rmtree(a, ignore_errors=True)
-        return remove(self, path, name)
+        return remove(self, name)
 
     monkeypatch.setattr(ModelCache, "_clear", removed_by_another_one)
     cache.evict()

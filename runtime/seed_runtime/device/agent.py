@@ -271,15 +271,22 @@ class Agent:
             raise
 
     def _need_disk(self, digest: str, seed_bytes: int, weights_bytes: int) -> None:
-        """DiskSpaceError unless the rest of the seed and its assembled weights have room where they go."""
-        from seed_runtime import folders
+        """DiskSpaceError unless the rest of the seed and its assembled weights have room where they go.
 
-        cache = folders.cache_home() / "models"
-        assembled = (cache / digest).is_dir()
-        needs = [(self._store.home, seed_bytes + ROOM), (looking.existing(cache), 0 if assembled else weights_bytes)]
-        if os.stat(needs[0][0]).st_dev == os.stat(needs[1][0]).st_dev:
+        Cached models that nobody uses make way for them.
+        """
+        from seed_runtime.cache import ModelCache, default_root
+
+        root = default_root()
+        cache = ModelCache(root, 0)
+        assembled = (root / digest).is_dir()
+        needs = [(self._store.home, seed_bytes + ROOM), (looking.existing(root), 0 if assembled else weights_bytes)]
+        cached_on = os.stat(needs[1][0]).st_dev
+        if os.stat(needs[0][0]).st_dev == cached_on:
             needs = [(self._store.home, needs[0][1] + needs[1][1])]
         for folder, needed in needs:
+            if os.stat(folder).st_dev == cached_on:
+                cache.free_disk(needed, spare=digest)
             if (free := shutil.disk_usage(folder).free) < needed:
                 raise DiskSpaceError(str(folder), needed, free)
 

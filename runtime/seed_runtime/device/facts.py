@@ -6,6 +6,7 @@ and importing it costs nothing. Nothing is written, nothing is started, no libra
 What can't be found out is None; no fact is worth an error.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -45,6 +46,7 @@ def collect() -> Dict[str, Any]:
         "ram_available": memory.get("MemAvailable"),
         "cores": _cores(),
         "disk_free": _disk_free(store),
+        "disk_cached": _disk_cached(store),
         "store": store,
         "store_writable": _writable(store),
         "home_writable": _writable(os.path.expanduser("~")),
@@ -141,6 +143,23 @@ def _disk_free(path: str) -> Optional[int]:
     except OSError:
         return None
     return status.f_bavail * status.f_frsize
+
+
+def _disk_cached(store: str) -> int:
+    """Bytes of assembled models on the disk of the store: those that nobody uses make way for a push."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    home = cache if os.path.isabs(cache) else os.path.expanduser("~/.cache")
+    root, size = os.path.join(home, "seed", "models"), 0
+    try:
+        if os.stat(root).st_dev != os.stat(_existing(store)).st_dev:
+            return 0
+    except OSError:
+        return 0
+    for folder, _, names in os.walk(root):
+        for name in names:
+            with contextlib.suppress(OSError):  # removed meanwhile
+                size += os.lstat(os.path.join(folder, name)).st_size
+    return size
 
 
 def _writable(path: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from seed_runtime.device.locks import make_folder
 from seed_runtime.device.store import Store
 from seed_runtime.errors import TrustError
 from seed_runtime.golden import Verdict
+from seed_runtime.trust import state
 from tests.attacks.forge import forge
 from tests.devices.device_agent import (
     NAME,
@@ -248,3 +250,17 @@ def test_a_signed_seed_may_be_rolled_back_to_for_as_long_as_it_is_kept(here: Her
     refused(lambda: here.push(signed(seed(3), new_key(tmp_path / "other"))), 11)
     here.end()
     assert tree(Store().incoming) == {}
+
+
+@needs_ssh_keygen
+def test_a_version_that_is_kept_is_taken_after_many_newer_ones_by_hand(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "LISTED_MAX", 2)
+    key = new_key(tmp_path / "key")
+    allow(f'me namespaces="seed" {public(key)}')
+    here.push(old := signed(seed(1), key))
+    for version in (2, 3, 4):
+        seed_runtime.open(io.BytesIO(signed(seed(version), key))).check()
+    seed_runtime.open(Store().model(NAME).link / "model.seed").check()
+    assert here.begin(old)["state"] == "current"

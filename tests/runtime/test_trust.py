@@ -237,3 +237,19 @@ def test_only_so_many_digests_stay_listed(key: Path, monkeypatch: pytest.MonkeyP
         seed_runtime.open(io.BytesIO(data))._accept()
     assert list(state.read(state_file())["bell"].digests) == [digest_of(data) for data in seeds[1:]]
     refusal(seeds[0])
+
+
+def test_what_a_store_keeps_stays_listed_until_it_is_forgotten(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "LISTED_MAX", 2)
+    seeds = [signed(model("bell", version, ("raw",)), key) for version in (1, 2, 3, 4, 5)]
+    first = seed_runtime.open(io.BytesIO(seeds[0]))
+    first._accept()
+    trust.accept(first.header, digest_of(seeds[0]), kept=True)
+    for data in seeds[1:]:
+        seed_runtime.open(io.BytesIO(data))._accept()
+    listed = [digest_of(data) for data in (seeds[0], *seeds[3:])]
+    assert list(state.read(state_file())["bell"].digests) == listed
+    taken(seeds[0])
+    trust.forget(listed[:1])
+    refusal(seeds[0])
+    taken(seeds[4])

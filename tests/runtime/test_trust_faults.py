@@ -90,12 +90,14 @@ def test_allowed_signers_that_cannot_be_read_refuse_every_seed(key: Path, tmp_pa
         '{"format": 1, "models": {"bell": {"newest": -1, "accepted": {}}}}',
         '{"format": 1, "models": {"bell": {"newest": true, "accepted": {}}}}',
         '{"format": 1, "models": {"bell": {"newest": 1, "accepted": {"00": 1e9}}}}',
+        '{"format": 1, "models": {"bell": {"newest": 1, "accepted": {"00": 1}, "kept": 7}}}',
+        '{"format": 1, "models": {"bell": {"newest": 1, "accepted": {"00": 1}, "kept": ["11"]}}}',
         '{"format": 1, "models": {"bell": [1]}}',
         '{"format": 1, "models": {"bell',
         "[" * 100_000,
         "\udc80",
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_a_damaged_list_refuses_every_seed(key: Path, text: str) -> None:
     data = signed(model("bell", 1), key)

@@ -56,7 +56,7 @@ def install(model: Model, part: Path, digest: str, max_memory: int | None, repor
         **found,
     }
     model.place(digest, part, record)
-    trust.accept(header, digest)
+    trust.accept(header, digest, kept=True)
     history.append(model.folder, "install", digest)
     report("place", 1, 1)
     seconds["place"] = time.perf_counter() - start

@@ -32,7 +32,7 @@ def change(model: Model, digest: str, what: str, passed: set[str], report: Repor
         passed.add(digest)
     # Whether this device takes it, today as well.
     header = seed_runtime.open(path).header
-    trust.accept(header, digest)
+    trust.accept(header, digest, kept=True)
     if before == digest and ran_last(model, digest):
         report("switch", 1, 1)
         return

@@ -62,26 +62,28 @@ def check(header: Header, digest: str, signed: bytes | None, name: str = "the se
     return signer
 
 
-def accept(header: Header, digest: str) -> None:
+def accept(header: Header, digest: str, *, kept: bool = False) -> None:
     """Note that a checked seed is in use: older versions of its model are refused from now on, this one never.
 
+    One that is `kept`, in a store, stays listed until it is forgotten; others until too many newer ones are listed.
     Nothing is noted where this machine has no allowed signers. TrustError where the note can't be kept.
     """
     if allowed_signers() is None:
         return
-    name, key = header.model.model_id, digest
+    name = header.model.model_id
     path = state.file_path()
     model = state.read(path).get(name)
-    if model and key in model.digests:
+    if model and digest in (model.kept if kept else model.digests):
         return  # also on a disk that can't be written to
     with state.changed(path) as accepted:
         # Another process may have accepted a newer version since this one was checked.
         _check_age(header, digest, accepted, "the seed")
         model = accepted.setdefault(name, state.Accepted(0))
         model.newest = max(model.newest, header.model.version)
-        model.digests[key] = int(time.time())
-        for old in list(model.digests)[: -state.LISTED_MAX]:
-            del model.digests[old]
+        model.digests.setdefault(digest, int(time.time()))
+        if kept:
+            model.kept.add(digest)
+        model.limit()
 
 
 def forget(digests: Iterable[str]) -> None:
@@ -90,8 +92,8 @@ def forget(digests: Iterable[str]) -> None:
     if any(gone & model.digests.keys() for model in state.read(path).values()):
         with state.changed(path) as accepted:
             for model in accepted.values():
-                for key in gone & model.digests.keys():
-                    del model.digests[key]
+                for digest in gone:
+                    model.forget(digest)
 
 
 def verdict(header: Header, digest: str, signed: bytes | None, name: str = "the seed") -> Verdict:

@@ -1,8 +1,9 @@
 """What this machine has accepted, kept in `accepted.json` in the state folder.
 
-    {"format": 1, "models": {MODEL ID: {"newest": VERSION, "accepted": {DIGEST: SECONDS, ...}}}}
+    {"format": 1, "models": {MODEL ID: {"newest": VERSION, "accepted": {DIGEST: SECONDS, ...}, "kept": [DIGEST, ...]}}}
 
-SECONDS are since 1970, by the clock of the moment when the seed was accepted. The file is replaced in one step, by one
+SECONDS are since 1970, by the clock of the moment when the seed was accepted. What is kept in a store stays listed
+until it is struck off. The file is replaced in one step, by one
 process at a time (`accepted.lock`). One that can't be read is an error, never an empty list.
 """
 
@@ -21,7 +22,7 @@ from seed_runtime.errors import TrustError, UsageError
 STATE_MAX: Final = 4 << 20
 """Bytes of `accepted.json`."""
 LISTED_MAX: Final = 64
-"""Digests that stay listed of a model: those that were accepted first go first."""
+"""Digests that stay listed of a model beside the kept ones: those that were accepted first go first."""
 _NUMBER_MAX = (1 << 63) - 1
 
 
@@ -31,6 +32,17 @@ class Accepted:
 
     newest: int
     digests: dict[str, int] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
+    """Those of the digests that a store keeps."""
+
+    def limit(self) -> None:
+        """Strike the oldest off that are too many; never one that is kept."""
+        for digest in [digest for digest in self.digests if digest not in self.kept][:-LISTED_MAX]:
+            del self.digests[digest]
+
+    def forget(self, digest: str) -> None:
+        self.digests.pop(digest, None)
+        self.kept.discard(digest)
 
 
 State = dict[str, Accepted]
@@ -73,10 +85,12 @@ def read(path: Path) -> State:
 
 
 def _model(held: Any) -> Accepted:
-    model = Accepted(held["newest"], dict(held["accepted"]))
+    model = Accepted(held["newest"], dict(held["accepted"]), set(held.get("kept", ())))
     for number in (model.newest, *model.digests.values()):
         if type(number) is not int or not 0 <= number <= _NUMBER_MAX:
             raise ValueError
+    if not model.kept <= model.digests.keys():
+        raise ValueError
     return model
 
 
@@ -90,7 +104,10 @@ def changed(path: Path) -> Iterator[State]:
         with path.with_suffix(".lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield (state := read(path))
-            models = {name: {"newest": model.newest, "accepted": model.digests} for name, model in state.items()}
+            models = {
+                name: {"newest": model.newest, "accepted": model.digests, "kept": sorted(model.kept)}
+                for name, model in state.items()
+            }
             data = json.dumps({"format": 1, "models": models}).encode()
             if len(data) > STATE_MAX:
                 raise TrustError(f"{path} is full; remove models from it that are no longer used")

@@ -137,7 +137,7 @@ def check(
         profile: of the device; None for one that no profile knows and whose runtime works.
         have: bytes of the seed that are there already.
 
-    RemoteError with exit code 12 (the device can't), 13 (disk) or 14 (memory).
+    RemoteError with exit code 11 (signatures), 12 (the device can't), 13 (disk) or 14 (memory).
     """
     notes = []
     runs = profile is None or profile.inference
@@ -159,20 +159,37 @@ def check(
         raise RemoteError(
             12, f"{host}: {profile.title}: no systemd runs there, which --service needs; push without --service"
         )
+    if facts.get("signers") is True:
+        _signature(parcel, host, facts)
     if service and facts.get("systemd_user") is False:
         raise RemoteError(
             12,
             f"{host}: no systemd runs for this user, which --service needs; try: ssh {shlex.quote(host)} sudo loginctl "
             f"enable-linger, or push without --service",
         )
-    if parcel.signed and facts.get("ssh_keygen") is False:
-        notes.append("it has no ssh-keygen to check the signature with; install it there: apt install openssh-client")
     clock = _number(facts, "clock")
     if clock is not None and clock < CLOCK_FLOOR:
         notes.append("its clock was never set; nothing here depends on it, but its logs will show wrong times")
     if not runs:
         notes.append("no ONNX Runtime there: seeds are verified and assembled on it, something else must run them")
     return notes
+
+
+def _signature(parcel: Parcel, host: str, facts: Mapping[str, Any]) -> None:
+    if not parcel.signed:
+        raise RemoteError(
+            11,
+            f"{host}: its allowed_signers say whose seeds it takes, and {parcel.path.name} is not signed; sign it "
+            f"(seed-export --sign KEY), or get it from whom you trust",
+            "UntrustedError",
+        )
+    if facts.get("ssh_keygen") is False:
+        raise RemoteError(
+            11,
+            f"{host}: it has no ssh-keygen to check the signature with, which its allowed_signers ask for; install it "
+            f"there: sudo apt install openssh-client",
+            "TrustError",
+        )
 
 
 def _memory(

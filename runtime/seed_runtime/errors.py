@@ -78,7 +78,7 @@ class DigestError(FormatError):
 
 
 class TrustError(SeedError):
-    """The signature is missing or wrong, or the seed is older than the newest that was accepted of its model."""
+    """This machine doesn't take the seed as things stand: its signer isn't allowed, or that can't be found out."""
 
     exit_code = 11
 
@@ -88,6 +88,10 @@ class TrustError(SeedError):
 
     def __str__(self) -> str:
         return self.message
+
+
+class UntrustedError(TrustError):
+    """The seed itself is to blame: it is unsigned, wrongly signed, or older than the newest accepted of its model."""
 
 
 class UnsupportedError(SeedError):

@@ -30,7 +30,7 @@ from tests.devices.device_agent import (
     seed,
     tree,
 )
-from tests.runtime.signing import allow, needs_ssh_keygen, new_key, public, signed
+from tests.runtime.signing import allow, blob, needs_ssh_keygen, new_key, public, signed, with_signature
 
 ONE, TWO = (digest_of(seed(version)) for version in (1, 2))
 
@@ -90,10 +90,10 @@ def test_what_is_installed_is_accepted_and_what_is_removed_is_forgotten(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Any] = []
-    monkeypatch.setattr(trust, "accept", lambda header, digest: told.append((header.model.version, digest)))
+    monkeypatch.setattr(trust, "accept", lambda header, digest, kept: told.append((header.model.version, digest, kept)))
     monkeypatch.setattr(trust, "forget", lambda digests: told.append(list(digests)))
     here.push(seed(1))
-    assert set(told) == {(1, ONE)}
+    assert set(told) == {(1, ONE, True)}
     here.push(seed(2))
     here.call("remove", name=NAME, digest=ONE)
     assert told[-1] == [ONE]
@@ -247,9 +247,38 @@ def test_a_signed_seed_may_be_rolled_back_to_for_as_long_as_it_is_kept(here: Her
     here.send(old)
     assert "has accepted version 2" in refused(lambda: here.install(old), 11)
     assert running() == digest_of(new)
-    refused(lambda: here.push(signed(seed(3), new_key(tmp_path / "other"))), 11)
     here.end()
     assert tree(Store().incoming) == {}
+
+
+@needs_ssh_keygen
+def test_of_a_seed_that_is_not_taken_nothing_stays(here: Here, tmp_path: Path) -> None:
+    key = new_key(tmp_path / "key")
+    allow(f'me namespaces="seed" {public(key)}')
+    for data in (seed(1), with_signature(seed(2), blob(b"something else", key))):
+        refused(lambda data=data: here.push(data), 11)  # type: ignore[misc]
+    here.end()
+    assert tree(Store().incoming) == {}
+
+
+@needs_ssh_keygen
+def test_a_seed_that_may_be_taken_once_the_device_is_put_right_is_not_sent_again(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, other = new_key(tmp_path / "key"), new_key(tmp_path / "other")
+    allow(f'me namespaces="seed" {public(key)}')
+    here.send(data := signed(seed(1), key))
+    with monkeypatch.context() as bare:
+        bare.setenv("PATH", str(tmp_path))
+        assert "apt install openssh-client" in refused(lambda: here.install(data), 11)
+    assert here.begin(data)["have"] == len(data)
+    here.push(data)
+    here.send(theirs := signed(seed(2), other))
+    assert "add the signer there" in refused(lambda: here.install(theirs), 11)
+    allow(f'me namespaces="seed" {public(key)}', f'them namespaces="seed" {public(other)}')
+    assert here.begin(theirs)["have"] == len(theirs)
+    here.push(theirs)
+    assert running() == digest_of(theirs)
 
 
 @needs_ssh_keygen

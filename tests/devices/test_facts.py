@@ -20,7 +20,17 @@ SOURCE = Path(facts.__file__).read_text()
 KEYS = {
     *("machine", "bits", "os", "os_id", "libc", "python", "python_path", "numpy", "onnxruntime", "litert"),
     *("seed_runtime", "venv", "ensurepip", "ram", "ram_available", "cores", "disk_free", "disk_cached", "store"),
-    *("store_writable", "home_writable", "clock", "systemd_user", "ssh_keygen", "model", "termux", "runtime"),
+    *(
+        "store_writable",
+        "home_writable",
+        "clock",
+        "systemd_user",
+        "ssh_keygen",
+        "signers",
+        "model",
+        "termux",
+        "runtime",
+    ),
 }
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +250,7 @@ def test_a_limit_that_python_alone_breaks_is_refused(device: Device) -> None:
 
 GOOD: dict[str, Any] = {
     "store": "/store", "store_writable": True, "disk_free": 1 << 30, "ram": 1 << 30, "ram_available": 1 << 29,
-    "systemd_user": True, "ssh_keygen": True, "clock": 2_000_000_000,
+    "systemd_user": True, "ssh_keygen": True, "signers": False, "clock": 2_000_000_000,
 }  # fmt: skip
 
 
@@ -268,6 +269,7 @@ def check(**changed: Any) -> list[str]:
         ({"ram": 20 << 20}, 14, "the device has 20 MiB"),
         ({"systemd_user": False, "service": True}, 12, "loginctl enable-linger"),
         ({"profile": "termux", "service": True}, 12, "no systemd runs there"),
+        ({"signers": True}, 11, "seed-export --sign KEY"),
     ],
 )
 def test_what_the_device_cant_do_is_said_with_its_step(changed: dict[str, Any], code: int, text: str) -> None:
@@ -299,6 +301,16 @@ def test_a_device_that_does_not_tell_its_memory_has_that_of_its_kind(tmp_path: P
     with pytest.raises(RemoteError, match="the device has 512 MiB"):
         parcel.check(seed, "h", facts, profiles.load()["raspberry-pi-zero-2w"], **asked)
     assert parcel.check(seed, "h", facts, profiles.load()["arm64"], **asked) == []
+
+
+def test_a_device_that_cannot_check_the_signature_it_asks_for_is_sent_nothing() -> None:
+    asked: dict[str, Any] = {"max_memory": None, "have": 0, "service": False}
+    signed = replace(parcel.load(EXAMPLE), signed=True)
+    assert parcel.check(signed, "pi@h", GOOD | {"signers": True}, None, **asked) == []
+    assert parcel.check(signed, "pi@h", GOOD | {"ssh_keygen": False}, None, **asked) == []
+    with pytest.raises(RemoteError, match=r"pi@h: it has no ssh-keygen .* sudo apt install openssh-client") as caught:
+        parcel.check(signed, "pi@h", GOOD | {"signers": True, "ssh_keygen": False}, None, **asked)
+    assert caught.value.exit_code == 11
 
 
 def test_a_good_device_needs_no_note() -> None:

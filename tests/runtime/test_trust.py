@@ -177,7 +177,7 @@ def test_forgetting_keeps_the_newest_version_in_mind(key: Path) -> None:
     taken(one)
     taken(two)
     trust.forget([digest_of(one), digest_of(two), "00" * 32])
-    assert json.loads(state_file().read_text())["models"]["bell"] == {"newest": 2, "accepted": {}}
+    assert json.loads(state_file().read_text())["models"]["bell"] == {"newest": 2, "accepted": {}, "kept": []}
     refusal(one)
     taken(two)
 

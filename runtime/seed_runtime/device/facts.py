@@ -53,6 +53,7 @@ def collect() -> Dict[str, Any]:
         "clock": int(time.time()),
         "systemd_user": _systemd_user(),
         "ssh_keygen": shutil.which("ssh-keygen") is not None,
+        "signers": os.path.lexists(os.path.join(_xdg("XDG_CONFIG_HOME", "~/.config"), "seed", "allowed_signers")),
         "model": _text("/proc/device-tree/model").strip("\0 \n") or None,
         "termux": "com.termux" in os.environ.get("PREFIX", "") or os.path.isdir("/data/data/com.termux"),
         "runtime": _runtime(store),
@@ -62,10 +63,12 @@ def collect() -> Dict[str, Any]:
 def store_home() -> str:
     """As seed_runtime.folders.store_home(), which may not be installed yet."""
     own = os.environ.get("SEED_HOME", "")
-    if os.path.isabs(own):
-        return own
-    data = os.environ.get("XDG_DATA_HOME", "")
-    return os.path.join(data if os.path.isabs(data) else os.path.expanduser("~/.local/share"), "seed")
+    return own if os.path.isabs(own) else os.path.join(_xdg("XDG_DATA_HOME", "~/.local/share"), "seed")
+
+
+def _xdg(variable: str, default: str) -> str:
+    home = os.environ.get(variable, "")
+    return home if os.path.isabs(home) else os.path.expanduser(default)
 
 
 def _text(path: str) -> str:
@@ -147,9 +150,7 @@ def _disk_free(path: str) -> Optional[int]:
 
 def _disk_cached(store: str) -> int:
     """Bytes of assembled models on the disk of the store: those that nobody uses make way for a push."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    home = cache if os.path.isabs(cache) else os.path.expanduser("~/.cache")
-    root, size = os.path.join(home, "seed", "models"), 0
+    root, size = os.path.join(_xdg("XDG_CACHE_HOME", "~/.cache"), "seed", "models"), 0
     try:
         if os.stat(root).st_dev != os.stat(_existing(store)).st_dev:
             return 0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from seed_runtime.device import history, partial
 from seed_runtime.device.model import Model
-from seed_runtime.errors import FormatError, TrustError, UnsupportedError
+from seed_runtime.errors import FormatError, UnsupportedError, UntrustedError
 
 if TYPE_CHECKING:
     from seed_runtime.format.header import Header
@@ -36,7 +36,8 @@ def install(model: Model, part: Path, digest: str, max_memory: int | None, repor
 
     try:
         seconds, found, header = _examine(part, digest, max_memory, report)
-    except TrustError:
+    except UntrustedError:
+        # Not for a TrustError that the next try may be spared: no ssh-keygen, a wrong clock, a signer to be added.
         part.unlink()
         raise
     except FormatError:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seed_runtime import folders
-from seed_runtime.errors import TrustError, UsageError
+from seed_runtime.errors import TrustError, UntrustedError, UsageError
 from seed_runtime.format.header import Header
 from seed_runtime.trust import sshsig, state
 
@@ -45,7 +45,7 @@ def check(header: Header, digest: str, signed: bytes | None, name: str = "the se
     if allowed is None:
         return None
     if header.signature is None or signed is None:
-        raise TrustError(
+        raise UntrustedError(
             f"{name} is not signed, and {allowed} says whose seeds this machine takes; "
             f"sign it (seed-export --sign KEY), or {sshsig.ELSEWHERE}"
         )
@@ -134,12 +134,12 @@ def allowed_signers() -> Path | None:
 def _check_age(header: Header, digest: str, accepted: state.State, name: str) -> None:
     model_id, version = header.model.model_id, header.model.version
     if not model_id:
-        raise TrustError(
+        raise UntrustedError(
             f"{name} has no model id, so its age can't be compared; export it again with --model-id NAME --sign KEY"
         )
     model = accepted.get(model_id)
     if model and version < model.newest and digest not in model.digests:
-        raise TrustError(
+        raise UntrustedError(
             f"{name} is version {version} of {model_id}, and this machine has accepted version {model.newest}; "
             f"export it with --model-version {model.newest + 1}; to go back, remove {model_id} from {state.file_path()}"
         )

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from seed_runtime.errors import TrustError
+from seed_runtime.errors import TrustError, UntrustedError
 from seed_runtime.format.wire import printable
 
 NAMESPACE: Final = "seed"
@@ -21,6 +21,8 @@ ELSEWHERE: Final = "get it from whom you trust"
 _PRINCIPALS_MAX = 16
 """Names of one signer that are tried."""
 _PATIENCE_S = 60.0
+_WRONG: Final = "incorrect signature"
+"""ssh-keygen's words for one that was checked and doesn't fit its bytes."""
 
 
 def signer_of(signature: bytes, signed: bytes, allowed: Path, name: str, when: int | None = None) -> str:
@@ -47,13 +49,15 @@ def check_bytes(signature: bytes, signed: bytes, name: str = "the seed") -> None
     key_of(signature, name)
     done, _, problem = _ssh_keygen(["check-novalidate", "-n", NAMESPACE], signature, signed)
     if not done:
-        raise TrustError(f"{name}: its signature is wrong ({problem}); {ELSEWHERE}")
+        # Any other complaint may be about ssh-keygen: one before OpenSSH 8.2 knows no signatures.
+        kind = UntrustedError if _WRONG in problem else TrustError
+        raise kind(f"{name}: its signature is wrong ({problem}); {ELSEWHERE}")
 
 
 def key_of(signature: bytes, name: str = "the seed") -> str:
     """Type and fingerprint of the key that an SSHSIG blob names, as ssh-keygen -l shows them."""
     if not signature.startswith(b"SSHSIG\0\0\0\1"):
-        raise TrustError(f"{name}: its signature is no SSHSIG; {ELSEWHERE}")
+        raise UntrustedError(f"{name}: its signature is no SSHSIG; {ELSEWHERE}")
     rest, strings = memoryview(signature)[10:], []
     while rest:
         size = int.from_bytes(rest[:4], "big")
@@ -64,7 +68,7 @@ def key_of(signature: bytes, name: str = "the seed") -> str:
     # Public key, namespace, reserved, hash, signature. What is reserved is not signed: left free, it would let anybody
     # give the same seed another digest.
     if rest or len(strings) != 5 or strings[1:3] != [NAMESPACE.encode(), b""] or len(strings[0]) < 4:
-        raise TrustError(f'{name}: its signature is not one of SPEC.md ("Signatures"); {ELSEWHERE}')
+        raise UntrustedError(f'{name}: its signature is not one of SPEC.md ("Signatures"); {ELSEWHERE}')
     kind = strings[0][4 : 4 + int.from_bytes(strings[0][:4], "big")].decode("ascii", "replace")
     fingerprint = base64.b64encode(hashlib.sha256(strings[0]).digest()).decode().rstrip("=")
     return f"{kind if printable(kind) else 'unknown'} SHA256:{fingerprint}"

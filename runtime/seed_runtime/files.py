@@ -17,8 +17,9 @@ from seed_runtime.errors import UsageError
 def placed(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A file to write into that takes its place at `path` if the block ends without an error.
 
-    A link stays, and the file that it names is replaced. What is no regular file, such as a device or a named pipe,
-    is written to, never replaced. UsageError where no file can be put there, before the block begins.
+    A link stays, and the file that it names is replaced by one of the same permissions. What is no regular file, such
+    as a device or a named pipe, is written to, never replaced. UsageError where no file can be put there, before the
+    block begins.
     """
     check(path)
     if _is_special(path):
@@ -29,13 +30,18 @@ def placed(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     # A short name of its own, so that the longest name that a folder takes works too. The system applies the umask,
     # which Python could only read by changing it for all threads.
     temporary = target.with_name(f".seed-{secrets.token_hex(4)}.part")
+    mode = target.stat().st_mode & 0o777 if target.exists() else None
     try:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, 0o666 if mode is None else mode & 0o600)
     except OSError as error:
         error.filename = str(path)
         raise
     try:
         with open(descriptor, "wb") as file:
+            if mode is not None:
+                with contextlib.suppress(PermissionError):  # a file system that keeps none
+                    os.fchmod(descriptor, mode)
             yield file
             file.flush()
             os.fsync(descriptor)

@@ -26,18 +26,30 @@ def fail(path: Path, error: type[BaseException]) -> None:
 @pytest.mark.parametrize("umask", [0o022, 0o077])
 def test_a_file_appears_whole_with_the_permissions_that_the_user_wants(tmp_path: Path, umask: int) -> None:
     target = tmp_path / "y"
-    target.write_bytes(b"old")
     before = os.umask(umask)
     try:
         with files.placed(target) as file:
             file.write(b"new")
             file.flush()
-            assert target.read_bytes() == b"old"
+            assert not target.exists()
     finally:
         os.umask(before)
     assert target.read_bytes() == b"new"
     assert target.stat().st_mode & 0o777 == 0o666 & ~umask
     assert os.listdir(tmp_path) == ["y"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666, 0o400])
+def test_a_file_that_is_replaced_keeps_its_permissions_from_the_first_byte(tmp_path: Path, mode: int) -> None:
+    target = tmp_path / "y"
+    target.write_bytes(b"old")
+    target.chmod(mode)
+    with files.placed(target) as file:
+        file.write(b"new")
+        file.flush()
+        assert target.read_bytes() == b"old"
+        assert os.fstat(file.fileno()).st_mode & 0o777 == mode
+    assert (target.read_bytes(), target.stat().st_mode & 0o777) == (b"new", mode)
 
 
 @pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt, SystemExit])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import json
 import os
 import re
@@ -21,8 +22,12 @@ from typing import Any
 
 import pytest
 
-from seed_runtime.device import service, switching, systemd
+from seed_runtime.device import history, service, switching, systemd
+from seed_runtime.device.__main__ import main
+from seed_runtime.device.agent import Agent
 from seed_runtime.device.locks import make_folder
+from seed_runtime.device.model import Model
+from seed_runtime.device.protocol import Wire
 from seed_runtime.device.store import Store
 from seed_runtime.errors import UsageError
 from tests.runtime.test_cli_support import classifier
@@ -100,6 +105,8 @@ def test_the_unit_starts_the_version_that_is_current_within_its_plan(store: Stor
         f'ExecStart="{store.home}/runtime/current/bin/seed-run" "{store.home}/models/m/current/model.seed" '
         f'"--serve" "unix:/run/user/7/seed-m.sock" "--max-memory" "{90 << 20}"\n'
     ) in text
+    python = f"{store.home}/runtime/current/bin/python"
+    assert f'ExecStartPre="-+{python}" "-I" "-m" "seed_runtime.device" "settle" "m"\n' in text
     for line in ("Type=notify", f"MemoryMax={122 << 20}", "NoNewPrivileges=yes", "ProtectSystem=strict"):
         assert f"\n{line}\n" in text
     assert f'Environment="XDG_CACHE_HOME={os.environ["XDG_CACHE_HOME"]}"' in text
@@ -245,6 +252,126 @@ def test_a_version_for_which_the_service_has_no_memory_is_refused_while_the_othe
         switching.change(store.model("m"), NEW, "switch", {NEW}, lambda *step: None)
     assert (caught.value.exit_code, calls) == (14, [])
     assert (store.model("m").running, unit_file().read_text()) == (OLD, installed)
+
+
+@pytest.fixture
+def interrupted(
+    store: Store, board: dict[str, int | None], monkeypatch: pytest.MonkeyPatch
+) -> tuple[Model, list[tuple[str, ...]]]:
+    """A switch from OLD to NEW whose process was killed before the service answered, and what systemctl is asked."""
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(systemd, "systemctl", lambda *words, **options: calls.append(words))
+    model = store.model("m")
+    service.install(store, "m", "unix")
+    with model.locked(0):
+        history.append(model.folder, "switch", OLD)
+        model.point(NEW)
+    board[NEW] = 90 * MIB
+    calls.clear()
+    return model, calls
+
+
+def ask(op: str, **fields: Any) -> dict[str, Any]:
+    agent = Agent(Wire(0, io.BytesIO()))
+    answer = agent.answer({"op": op, **fields})
+    agent.release()
+    assert answer.pop("ok"), answer
+    return answer
+
+
+def test_a_switch_that_was_killed_before_the_service_answered_is_taken_back_by_the_next_push(
+    interrupted: tuple[Model, list[tuple[str, ...]]],
+) -> None:
+    model, calls = interrupted
+    ask("begin", name="m", digest="c" * 64, file_size=1000)
+    assert model.running == OLD
+    assert [words[0] for words in calls] == ["daemon-reload", "restart"]
+    last = history.read(model.folder)[-1]
+    assert (last["what"], last["digest"]) == ("switch", NEW)
+    assert "interrupted" in last["result"]
+    calls.clear()
+    ask("begin", name="m", digest="c" * 64, file_size=1000)
+    assert (model.running, calls) == (OLD, [])
+
+
+def test_a_switch_that_a_power_cut_ended_is_taken_back_by_the_services_own_start(
+    interrupted: tuple[Model, list[tuple[str, ...]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, calls = interrupted
+    with model.locked(0):  # which whoever switches holds
+        assert main(["settle", "m"]) == 0
+        assert model.running == NEW
+    assert main(["settle", "m"]) == 0
+    assert (model.running, calls) == (OLD, [])
+    assert "m: the last switch was interrupted" in capsys.readouterr().out
+    with model.locked(0):
+        switching.change(model, NEW, "switch", {OLD, NEW}, lambda *step: None)
+    assert main(["settle", "m"]) == 0
+    assert (model.running, capsys.readouterr().out) == (NEW, "")
+
+
+def test_an_interrupted_switch_without_a_service_stays(interrupted: tuple[Model, list[tuple[str, ...]]]) -> None:
+    model, _ = interrupted
+    (model.folder / "service.json").unlink()
+    assert main(["settle", "m"]) == main(["settle", "other"]) == 0
+    assert os.listdir(model.store.models) == ["m"]
+    assert model.running == NEW
+    # What has answered as a service since then is confirmed.
+    ask("service", name="m", action="install")
+    assert main(["settle", "m"]) == 0
+    assert model.running == NEW
+
+
+def test_an_installation_that_was_killed_is_known_as_a_service_and_completed_by_the_next_switch(
+    store: Store, board: dict[str, int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, ...]] = []
+
+    def systemctl(*words: str, **options: Any) -> None:
+        if words[0] == "restart" and os.getpid() != parent:
+            os._exit(9)
+        calls.append(words)
+
+    parent, model = os.getpid(), store.model("m")
+    monkeypatch.setattr(systemd, "systemctl", systemctl)
+    child = os.fork()
+    if not child:
+        try:
+            service.install(store, "m", "unix")
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert (model.has_service, unit_file().exists()) == (True, True)
+    told = service.status(store, "m")
+    assert told is not None
+    assert told["installing"]
+    board[NEW] = 90 * MIB
+    with model.locked(0):
+        switching.change(model, NEW, "switch", {OLD, NEW}, lambda *step: None)
+    assert ("enable", "seed-m.service") in calls
+    told = service.status(store, "m")
+    assert told is not None
+    assert not told["installing"]
+    ask("remove", name="m", all=True)
+    assert not unit_file().exists()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_service_that_cannot_be_written_down_leaves_no_unit(
+    store: Store, board: dict[str, int | None], monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    write = service._write
+
+    def fail(store: Store, name: str, planned: service.Service) -> None:
+        if planned.installing == first:
+            raise OSError(28, "No space left on device")
+        write(store, name, planned)
+
+    monkeypatch.setattr(systemd, "systemctl", lambda *words, **options: None)
+    monkeypatch.setattr(service, "_write", fail)
+    with pytest.raises(OSError, match="No space left"):
+        service.install(store, "m", "unix")
+    assert (store.model("m").has_service, unit_file().exists()) == (False, False)
 
 
 # Its life

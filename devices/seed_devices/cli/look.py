@@ -253,4 +253,5 @@ def _serving(model: Answer) -> str:
     service = model.get("service")
     if not service:
         return ""
-    return str(service.get("error") or service.get("active") or "installed")
+    state = "installing" if service.get("installing") else service.get("active")
+    return str(service.get("error") or state or "installed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,16 +11,21 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
+from seed_runtime.device import switching
 from seed_runtime.device.agent import Agent
+from seed_runtime.device.locks import BusyError
 from seed_runtime.device.protocol import OPERATIONS, Wire, answer_for
-from seed_runtime.errors import UsageError
+from seed_runtime.device.store import Store
+from seed_runtime.errors import SeedError, UsageError
 
 USAGE = """\
 usage: python -m seed_runtime.device agent
+       python -m seed_runtime.device settle NAME
        python -m seed_runtime.device OPERATION [FIELD=VALUE ...]
 
-`agent` speaks JSON lines on stdin and stdout: it is what seed-deploy starts. An operation by hand prints its answer
-as one JSON object; the exit codes are those of seed-run.
+`agent` speaks JSON lines on stdin and stdout: it is what seed-deploy starts. `settle` is what a service runs before its
+server: a switch that was interrupted is taken back, one that is under way is left alone. An operation by hand prints
+its answer as one JSON object; the exit codes are those of seed-run.
 
 operations and their fields (those in brackets may be left out):
 {operations}
@@ -38,7 +44,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if arguments else 2
     if arguments == ["agent"]:
         return _agent()
+    if arguments[0] == "settle" and len(arguments) == 2:
+        return _settle(arguments[1])
     return _once(arguments)
+
+
+def _settle(name: str) -> int:
+    """See `switching.settle`; the service is not restarted, it is about to start."""
+    try:
+        model = Store().model(name)
+        if not model.has_service:
+            return 0
+        # Whoever holds the lock has asked for this start, and sees to what comes of it.
+        with contextlib.suppress(BusyError), model.locked(0):
+            if switching.settle(model):
+                print(f"seed_runtime.device: {name}: the last switch was interrupted; the version before runs")
+    except (SeedError, OSError) as error:
+        print(f"seed_runtime.device: {answer_for(error)['error']}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _agent() -> int:

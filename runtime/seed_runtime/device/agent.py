@@ -21,7 +21,7 @@ from seed_runtime.device.locks import is_at, take
 from seed_runtime.device.model import Model
 from seed_runtime.device.protocol import Gone, Wire, answer_for, checked
 from seed_runtime.device.store import Store
-from seed_runtime.errors import DiskSpaceError, UsageError
+from seed_runtime.errors import DiskSpaceError, SeedError, UsageError
 from seed_runtime.version import __version__
 
 STALL_S: Final = 60.0
@@ -112,6 +112,7 @@ class Agent:
         report("begin", 0, file_size)
         with contextlib.ExitStack() as held:
             held.enter_context(model.locked(wait_s))
+            self._settle(model)
             self._store.tidy(digest)
             state, have = "partial", 0
             tail: list[str] = []
@@ -195,10 +196,9 @@ class Agent:
             else:
                 chosen = [each for each in model.digests() if all or each != running]
             if all and digest is None:
-                if model.has_service:
-                    from seed_runtime.device import service as unit
+                from seed_runtime.device import service as unit
 
-                    unit.remove(self._store, name)
+                unit.remove(self._store, name)
                 if (pushing := model.pushing()) is not None:
                     self._store.part(pushing).unlink(missing_ok=True)
                 model.unpoint()
@@ -219,7 +219,9 @@ class Agent:
                 return {"service": None}
             if model.running is None:
                 raise UsageError(f"{name} has no version that runs; push one first")
-            return {"service": unit.install(self._store, name, address, memory_max)}
+            done = unit.install(self._store, name, address, memory_max)
+            switching.confirm(model)
+            return {"service": done}
 
     def release(self) -> dict[str, Any]:
         """Let go of what `begin` took."""
@@ -251,7 +253,16 @@ class Agent:
             return
         self._known(name)
         with model.locked(WAIT_S):
+            self._settle(model)
             yield model
+
+    def _settle(self, model: Model) -> None:
+        """End a switch that was killed: its service serves what is confirmed, as far as it can."""
+        if switching.settle(model):
+            from seed_runtime.device import service as unit
+
+            with contextlib.suppress(SeedError, OSError):
+                unit.restart(self._store, model.name)
 
     def _known(self, name: str) -> Model:
         model = self._store.model(name)

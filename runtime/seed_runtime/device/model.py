@@ -179,8 +179,7 @@ class Model:
         # Made first: on a full disk there is no going back otherwise.
         back = self._beside(before) if before is not None else None
         try:
-            os.replace(self._beside(digest), self.link)
-            sync_folder(self.folder)
+            self.point(digest)
             yield
         except BaseException:
             if back is not None:
@@ -191,6 +190,11 @@ class Model:
             raise
         finally:
             self._clear_links()
+
+    def point(self, digest: str) -> None:
+        """Let `current` name this version, in one step and on the disk."""
+        os.replace(self._beside(digest), self.link)
+        sync_folder(self.folder)
 
     def unpoint(self) -> None:
         """Let nothing run."""

@@ -3,7 +3,9 @@
 The unit names `current`, so that after a switch a restart serves the other version. It is written anew before each
 restart, as another version needs other memory. A service that doesn't become ready leaves the unit as it was before.
 What the unit and service.json allow is never less than `current` needs, at any moment of a power cut: `make_room`
-comes before a switch, `restart` after it. Who calls this holds the model's lock.
+comes before a switch, `restart` after it. service.json is there before its unit is and until it is gone, so that what a
+kill leaves of an installation is known as a service: the next switch completes it, `remove` takes it away. Who calls
+this holds the model's lock.
 """
 
 from __future__ import annotations
@@ -57,6 +59,8 @@ class Service:
     """MemoryMax= of the unit, which is MARGIN above it."""
     linger: bool
     """Whether it runs without anybody logged in."""
+    installing: bool = False
+    """Whether its first start is under way, or was never completed."""
 
 
 def install(store: Store, name: str, address: str | None = None, memory_max: int | None = None) -> dict[str, Any]:
@@ -76,7 +80,6 @@ def install(store: Store, name: str, address: str | None = None, memory_max: int
     systemd.await_manager()
     service = _planned(_current(store, name), name, asked, place, memory_max, linger)
     _apply(store, name, service, enable=True)
-    _write(store, name, service)
     return _shown(service, systemd.properties(service.unit))
 
 
@@ -91,7 +94,7 @@ def make_room(store: Store, name: str, digest: str) -> Service | None:
         return None
     place = _address(name, before.asked)
     service = _planned(store.model(name).seed(digest), name, before.asked, place, before.memory_asked, before.linger)
-    wide = _wide(before, service)
+    wide = replace(_wide(before, service), installing=before.installing)
     # The next switch reads from it what the current version needs, so it is never behind the unit.
     if wide != before:
         _write(store, name, wide)
@@ -115,8 +118,7 @@ def restart(store: Store, name: str, service: Service | None = None) -> dict[str
     if service is None:
         place = _address(name, before.asked)
         service = _planned(_current(store, name), name, before.asked, place, before.memory_asked, before.linger)
-    _apply(store, name, service, enable=False)
-    _write(store, name, service)
+    _apply(store, name, service, enable=before.installing)
     return _shown(service, systemd.properties(service.unit))
 
 
@@ -151,8 +153,11 @@ def unit_text(store: Store, name: str, service: Service) -> str:
     ]
     if service.max_memory is not None:
         command += ["--max-memory", str(service.max_memory)]
+    # Before each start, the device's own included: a switch that a power cut ended is not tried again and again.
+    settle = [str(store.home / "runtime" / "current" / "bin" / "python"), "-I", "-m", "seed_runtime.device", "settle"]
     settings = {key: os.environ[key] for key in _SETTINGS if os.environ.get(key)}
-    return systemd.unit_text(name, command, settings, [str(path) for path in _writable()], service.memory_max)
+    writable = [str(path) for path in _writable()]
+    return systemd.unit_text(name, command, [*settle, name], settings, writable, service.memory_max)
 
 
 # What is to run
@@ -241,13 +246,15 @@ def _ram() -> int:
 
 
 def _apply(store: Store, name: str, service: Service, *, enable: bool) -> None:
-    """Write the unit and let it run; on an error, the unit that was there before."""
+    """Write the unit, let it run and write it down; on an error, the unit that was there before."""
     for path in _writable():
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = _units() / service.unit
     path.parent.mkdir(parents=True, exist_ok=True)
-    before = path.read_bytes() if path.exists() else None
+    before, first = path.read_bytes() if path.exists() else None, _read(store, name) is None
     try:
+        if first:
+            _write(store, name, replace(service, installing=True))
         with placed(path) as file:
             file.write(unit_text(store, name, service).encode())
         systemd.systemctl("daemon-reload")
@@ -255,9 +262,12 @@ def _apply(store: Store, name: str, service: Service, *, enable: bool) -> None:
             systemd.systemctl("enable", service.unit)
         systemd.systemctl("restart", service.unit, seconds=systemd.CHANGE_S)
         _await_ready(service)
+        _write(store, name, service)
     except BaseException as error:
         failure = _failure(service.unit, error) if isinstance(error, systemd.ServiceError) else None
         _undo(path, service.unit, before, again=enable)
+        if first:
+            (_folder(store, name) / _FILE).unlink(missing_ok=True)
         if failure is not None:
             raise failure from None
         raise
@@ -341,7 +351,7 @@ def _read(store: Store, name: str) -> Service | None:
     try:
         with (_folder(store, name) / _FILE).open("rb") as file:
             found = json.loads(file.read(_FILE_MAX))
-        return Service(**{key: found[key] for key in Service.__dataclass_fields__})
+        return Service(**{key: found[key] for key in Service.__dataclass_fields__ if key in found})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -1,6 +1,8 @@
 """Changes which version of a model runs, and clears away what is too old.
 
-The version that ran before runs again if anything fails, the service included.
+The version that ran before runs again if anything fails, the service included. A switch is confirmed by its line in
+the history, which comes after the service has answered: of one whose process was killed before that, or whose device
+lost its power, nobody knows whether it can be served.
 """
 
 from __future__ import annotations
@@ -52,6 +54,29 @@ def change(model: Model, digest: str, what: str, passed: set[str], report: Repor
             raise
         raise problem from error
     report("switch", 1, 1)
+
+
+def settle(model: Model) -> bool:
+    """Let the version that was confirmed last be current, where a service runs another one; whether there was need.
+
+    The model is locked, so that no switch is under way. Without a service, what the golden sample passed stays.
+    """
+    if not model.has_service:
+        return False
+    running, ran = model.running, history.runs(history.read(model.folder))
+    if running is None or not ran or ran[-1] == running or not model.has(ran[-1]):
+        return False
+    model.point(ran[-1])
+    with contextlib.suppress(OSError):
+        history.append(model.folder, "switch", running, "it was interrupted before its service had answered")
+    return True
+
+
+def confirm(model: Model) -> None:
+    """Note that the current version runs: its service has answered. The model is locked."""
+    digest = model.running
+    if digest is not None and not ran_last(model, digest):
+        history.append(model.folder, "switch", digest)
 
 
 def ran_last(model: Model, digest: str) -> bool:

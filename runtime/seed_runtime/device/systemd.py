@@ -28,6 +28,7 @@ StartLimitBurst=5
 
 [Service]
 Type=notify
+ExecStartPre={first}
 ExecStart={command}
 {settings}Restart=on-failure
 RestartSec=2
@@ -66,13 +67,22 @@ class ServiceError(SeedError):
 
 
 def unit_text(
-    name: str, command: Sequence[str], settings: Mapping[str, str], writable: Sequence[str], memory_max: int | None
+    name: str,
+    command: Sequence[str],
+    first: Sequence[str],
+    settings: Mapping[str, str],
+    writable: Sequence[str],
+    memory_max: int | None,
 ) -> str:
-    """The unit of a model's server, see `service`."""
+    """The unit of a model's server, see `service`.
+
+    `first` is run before the server, may fail, and writes where the server must not.
+    """
     return _UNIT.format(
         name=name,
-        # Variables are put into arguments, not into the name of the program.
-        command=" ".join([_quoted(command[0]), *(_quoted(each).replace("$", "$$") for each in command[1:])]),
+        command=_command(command),
+        # Source: systemd.service(5): a failure is passed over (-), and the sandbox is not for it (+).
+        first=_command([f"-+{first[0]}", *first[1:]]),
         settings="".join(f"Environment={_quoted(f'{key}={value}')}\n" for key, value in settings.items()),
         memory="" if memory_max is None else f"MemoryMax={memory_max}\n",
         start_s=START_S,
@@ -145,6 +155,11 @@ def journal(unit: str, lines: int) -> list[str]:
     command = ["journalctl", "--user", "-u", unit, "-n", str(lines), "-o", "short-iso", "--no-pager", "-q"]
     done = run(command, _SHORT_S)
     return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def _command(words: Sequence[str]) -> str:
+    # Variables are put into arguments, not into the name of the program.
+    return " ".join([_quoted(words[0]), *(_quoted(each).replace("$", "$$") for each in words[1:])])
 
 
 def _quoted(text: str) -> str:

@@ -1,0 +1,83 @@
+"""What is found out about a device before anything is sent to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seed_devices import parcel, profiles
+from seed_devices.errors import RemoteError
+from tests.devices.seeds import EXAMPLE, make_seed
+
+GOOD: dict[str, Any] = {
+    "store": "/store", "store_writable": True, "disk_free": 1 << 30, "ram": 1 << 30, "ram_available": 1 << 29,
+    "systemd_user": True, "ssh_keygen": True, "signers": False, "clock": 2_000_000_000,
+}  # fmt: skip
+
+
+def check(**changed: Any) -> list[str]:
+    asked = {"max_memory": None, "have": 0, "service": False}
+    asked |= {key: changed.pop(key) for key in list(changed) if key in asked}
+    profile = profiles.load()[changed.pop("profile", "raspberry-pi-4")]
+    return parcel.check(parcel.load(EXAMPLE), "pi@h", GOOD | changed, profile, **asked)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "text"),
+    [
+        ({"store_writable": False}, 12, "sudo mount -o remount,rw"),
+        ({"disk_free": 1_000_000}, 13, "seed-deploy remove pi@h:NAME"),
+        ({"ram": 20 << 20}, 14, "the device has 20 MiB"),
+        ({"systemd_user": False, "service": True}, 12, "loginctl enable-linger"),
+        ({"profile": "termux", "service": True}, 12, "no systemd runs there"),
+        ({"signers": True}, 11, "seed-export --sign KEY"),
+    ],
+)
+def test_what_the_device_cant_do_is_said_with_its_step(changed: dict[str, Any], code: int, text: str) -> None:
+    with pytest.raises(RemoteError) as caught:
+        check(**changed)
+    assert caught.value.exit_code == code
+    assert text in str(caught.value)
+    assert str(caught.value).startswith("pi@h: ")
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"clock": 0}, "its clock was never set"),
+        ({"ram_available": 1 << 20}, "1 MiB are free there now"),
+        ({"profile": "armv7"}, "verified and assembled"),
+    ],
+)
+def test_what_may_matter_is_noted(changed: dict[str, Any], text: str) -> None:
+    (note,) = check(**changed)
+    assert text in note
+
+
+def test_a_device_that_does_not_tell_its_memory_has_that_of_its_kind(tmp_path: Path) -> None:
+    seed = parcel.load(make_seed(tmp_path / "greedy.seed", working_bytes=600 << 20))
+    asked: dict[str, Any] = {"max_memory": None, "have": 0, "service": False}
+    facts = {**GOOD, "ram": None, "ram_available": None}
+    assert parcel.check(seed, "h", facts, profiles.load()["raspberry-pi-5"], **asked) == []
+    with pytest.raises(RemoteError, match="the device has 512 MiB"):
+        parcel.check(seed, "h", facts, profiles.load()["raspberry-pi-zero-2w"], **asked)
+    assert parcel.check(seed, "h", facts, profiles.load()["arm64"], **asked) == []
+
+
+def test_a_device_that_cannot_check_the_signature_it_asks_for_is_sent_nothing() -> None:
+    asked: dict[str, Any] = {"max_memory": None, "have": 0, "service": False}
+    signed = replace(parcel.load(EXAMPLE), signed=True)
+    assert parcel.check(signed, "pi@h", GOOD | {"signers": True}, None, **asked) == []
+    assert parcel.check(signed, "pi@h", GOOD | {"ssh_keygen": False}, None, **asked) == []
+    with pytest.raises(RemoteError, match=r"pi@h: it has no ssh-keygen .* sudo apt install openssh-client") as caught:
+        parcel.check(signed, "pi@h", GOOD | {"signers": True, "ssh_keygen": False}, None, **asked)
+    assert caught.value.exit_code == 11
+
+
+def test_a_good_device_needs_no_note() -> None:
+    assert check() == []
+    assert check(disk_free=1_000_000, disk_cached=64 << 20) == []  # which makes way there
+    assert check(disk_free=None, ram=None, ram_available="?", clock=None) == []

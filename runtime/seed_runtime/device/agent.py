@@ -286,18 +286,19 @@ class Agent:
 
         Cached models that nobody uses make way for them.
         """
-        from seed_runtime.cache import ModelCache, default_root
+        from seed_runtime import folders
 
-        root = default_root()
-        cache = ModelCache(root, 0)
+        root = folders.cache_home() / "models"
         assembled = (root / digest).is_dir()
         needs = [(self._store.home, seed_bytes + ROOM), (looking.existing(root), 0 if assembled else weights_bytes)]
         cached_on = os.stat(needs[1][0]).st_dev
         if os.stat(needs[0][0]).st_dev == cached_on:
             needs = [(self._store.home, needs[0][1] + needs[1][1])]
         for folder, needed in needs:
-            if os.stat(folder).st_dev == cached_on:
-                cache.free_disk(needed, spare=digest)
+            if shutil.disk_usage(folder).free < needed and os.stat(folder).st_dev == cached_on:
+                from seed_runtime.cache import ModelCache  # brings NumPy
+
+                ModelCache(root, 0).free_disk(needed, spare=digest)
             if (free := shutil.disk_usage(folder).free) < needed:
                 raise DiskSpaceError(str(folder), needed, free)
 

@@ -158,6 +158,7 @@ _SERVICE: Final = table(
     unit=maybe(text), asked=maybe(text), address=maybe(text), memory_asked=maybe(count), max_memory=maybe(count),
     memory_max=maybe(count), linger=maybe(truth), active=maybe(text), pid=maybe(count), restarts=maybe(count),
     memory_current=maybe(count), hint=maybe(text), error=maybe(text), stale=maybe(truth),
+    installing=maybe(truth),
 )  # fmt: skip
 _RECORD: Final[Mapping[str, Kind]] = {
     "digest": digest, "model_id": maybe(text), "model_version": maybe(count), "bytes": maybe(count),
@@ -228,9 +229,9 @@ def _moment(value: Any) -> int:
 _FACTS: Final[Mapping[str, Kind]] = {
     **dict.fromkeys(("machine", "os", "os_id", "python", "python_path", "numpy", "onnxruntime", "litert"), text),
     **dict.fromkeys(("seed_runtime", "store", "model"), text),
-    **dict.fromkeys(("bits", "ram", "ram_available", "cores", "disk_free"), count),
+    **dict.fromkeys(("bits", "ram", "ram_available", "cores", "disk_free", "disk_cached"), count),
     **dict.fromkeys(("venv", "ensurepip", "store_writable", "home_writable", "systemd_user", "ssh_keygen"), truth),
-    "termux": truth,
+    **dict.fromkeys(("signers", "termux"), truth),
     "libc": _pair,
     "clock": _moment,
     "runtime": table(path=text, version=text),

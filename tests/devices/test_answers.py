@@ -7,13 +7,14 @@ import os
 import pty
 import shlex
 import subprocess
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from seed_devices import answers, doctor, reasons
 from seed_devices.errors import RemoteError
-from seed_runtime.device import protocol, service
+from seed_runtime.device import facts, protocol, service
 from tests.devices.commands import COMMAND, deploy, environment, said
 from tests.devices.device_agent import NAME, Here, digest_of, seed
 from tests.devices.sshd import RUNTIME, Device, Sshd
@@ -33,6 +34,13 @@ def answering(device: Device, *told: dict[str, Any]) -> None:
     path.write_text(
         f"#!/bin/sh\necho {greeting}\nexec 3< {lines}\nwhile read x && read -r y <&3; do printf '%s\\n' \"$y\"; done\n"
     )
+
+
+def test_all_that_a_device_knows_of_itself_and_of_a_service_is_taken_in() -> None:
+    found = facts.collect()
+    assert answers.facts(found) == found
+    told = service.Service("seed-m.service", "unix", "unix:/run/seed-m.sock", None, None, None, True, installing=True)
+    assert answers.OPERATIONS["service"]["service"](asdict(told)) == asdict(told)
 
 
 # Text

@@ -172,6 +172,17 @@ def test_two_pushes_at_once_come_one_after_the_other(device: Device, tmp_path: P
 # What is refused before a byte is sent
 
 
+def test_an_unsigned_seed_is_not_sent_to_a_device_that_asks_for_signatures(device: Device) -> None:
+    signers = device.home / "config" / "seed" / "allowed_signers"
+    signers.parent.mkdir(parents=True)
+    signers.touch()
+    before = files_in(device.home)
+    with pytest.raises(RemoteError, match=r"is not signed; sign it \(seed-export --sign KEY\)") as caught:
+        send(device, EXAMPLE)
+    assert caught.value.exit_code == 11
+    assert files_in(device.home) == before
+
+
 def test_a_dry_run_writes_nothing_there(device: Device) -> None:
     before = files_in(device.home)
     done = send(device, EXAMPLE, dry_run=True)

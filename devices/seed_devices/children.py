@@ -90,6 +90,14 @@ def kill(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None
             os.killpg(process.pid, number)
 
 
+def feed(pipe: IO[bytes] | None, data: bytes) -> None:
+    """Write all of it, unless the command ends before it has read that."""
+    if pipe is not None:
+        with contextlib.suppress(OSError, ValueError):
+            pipe.write(data)
+            pipe.close()
+
+
 @contextlib.contextmanager
 def limited(process: subprocess.Popen[bytes], limit_s: float | None) -> Iterator[threading.Event]:
     """Kill the process after so many seconds; the event tells that it was."""

@@ -114,7 +114,7 @@ class Connection:
         """
         self.keep()
         process = self.popen(command)
-        feeder = threading.Thread(target=_feed, args=(process.stdin, stdin or b""), daemon=True)
+        feeder = threading.Thread(target=children.feed, args=(process.stdin, stdin or b""), daemon=True)
         feeder.start()
         try:
             with children.limited(process, timeout) as expired:
@@ -162,11 +162,11 @@ class Connection:
         Its stderr is read in the background, see `stderr_of`, unless it is to go elsewhere.
         """
         leads = not self.is_open
+        if leads and self._lead is not None:
+            end(self._lead)  # before the next one starts: both have the same ControlPath
         argv = ["ssh", *self._options(leads), "-T", *self._port_option("-p"), "--", self.target, command]
         process = self._start(argv, stdin=stdin, stdout=stdout, stderr=stderr)
         if leads:
-            if self._lead is not None:
-                end(self._lead)
             self._lead = process
         else:
             self._guests = [guest for guest in self._guests if guest.poll() is None] + [process]
@@ -174,7 +174,7 @@ class Connection:
 
     def end(self, process: subprocess.Popen[bytes]) -> None:
         """End a command that `popen` started. The one that carries others only gets the end of its input."""
-        if process is self._lead and any(guest.poll() is None for guest in self._guests):
+        if process is self._lead and self._has_guests:
             if process.stdin is not None:
                 process.stdin.close()
             return
@@ -281,7 +281,15 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        return self._lead is not None and self._lead.poll() is None
+        lead = self._lead
+        if lead is None or lead.poll() is not None:
+            return False
+        # At the end of its input, see `end`, it goes with the last of the others, and takes whoever comes then along.
+        return lead.stdin is None or not lead.stdin.closed or self._has_guests
+
+    @property
+    def _has_guests(self) -> bool:
+        return any(guest.poll() is None for guest in self._guests)
 
     @property
     def control_path(self) -> str:
@@ -382,14 +390,6 @@ class Connection:
         if self._folder is None:
             self._folder = private.folder()
         return self._folder
-
-
-def _feed(pipe: IO[bytes] | None, data: bytes) -> None:
-    # The command may end without reading all of it.
-    if pipe is not None:
-        with contextlib.suppress(OSError, ValueError):
-            pipe.write(data)
-            pipe.close()
 
 
 def _short(command: str) -> str:

@@ -110,6 +110,21 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path, monkeypatch: pyte
     shutil.rmtree(base)
 
 
+def test_a_command_after_the_last_of_a_connection_that_ends_opens_another(device: Device) -> None:
+    with connect(device) as connection:
+        lead = connection.popen("echo up; cat")
+        assert connection.first_line(lead, b"up")
+        guest = connection.popen("echo up; cat")
+        assert connection.first_line(guest, b"up")
+        connection.end(lead)
+        assert connection.run("echo shared").text == "shared\n"
+        assert connection._lead is lead
+        guest.kill()  # so that its end and the lead's are as close as can be
+        guest.wait()
+        assert connection.run("echo anew").text == "anew\n"
+        assert connection._lead is not lead
+
+
 def test_noise_of_the_devices_shell_is_skipped(sshd: Sshd) -> None:
     device = sshd.device("noisy", command='echo Welcome to my board; eval \\"$SSH_ORIGINAL_COMMAND\\"')
     with connect(device) as connection:

@@ -319,11 +319,12 @@ def _offsets(classes: U8 | None, size: int) -> tuple[Index | None, U32]:
 
 
 def _rows_by_class(matrix: Matrix) -> U32 | None:
-    """The classes along a row of each row class, `(row classes, live columns)`; None where that exceeds a window.
+    """The classes along a row of each row class, `(row classes, live columns)`.
 
-    Copying rows takes a third of the time of adding classes up anew (768 columns).
+    None where that exceeds a window, or one row is all. Copying rows takes a third of the time of adding classes up
+    anew (768 columns).
     """
-    if not matrix.row_class.size:
+    if matrix.row_class.size < 2:
         return None
     rows = np.arange(int(matrix.row_class.max() >> np.uint32(PROBABILITY_BITS)) + 1, dtype=np.uint32)
     if rows.size * matrix.col_class.size > WINDOW:

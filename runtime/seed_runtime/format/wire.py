@@ -39,6 +39,10 @@ class Cursor:
         return self._data[start : start + size]
 
     def uint(self, size: int, field: str) -> int:
+        pos = self._pos
+        if size == 1 and pos < self._size:
+            self._pos = pos + 1
+            return self._data[pos]
         return int.from_bytes(self.take(size, field), "little")
 
     def f32(self, field: str) -> float:

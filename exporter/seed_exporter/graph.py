@@ -66,11 +66,6 @@ class Weight:
         return self.dtype.size(self.count)
 
     @property
-    def is_embedding(self) -> bool:
-        """Whether every use reads rows of it by number, as from a table of tokens."""
-        return bool(self.uses) and all(use.op == "Gather" and use.index == 0 for use in self.uses)
-
-    @property
     def output_axis(self) -> int | None:
         """The axis of output channels or table entries, None where there is no natural one."""
         axes = {_output_axis(use, len(self.shape)) for use in self.uses} - {None}

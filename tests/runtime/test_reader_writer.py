@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from seed_runtime.errors import DigestError, FormatError, InputError, LimitError
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.header import Header, Hole, Model, Part
 from seed_runtime.format.reader import MAGIC, PREAMBLE_BYTES, SeedReader
-from seed_runtime.format.writer import front, stream_of, with_digest, write_seed
+from seed_runtime.format.writer import front, stream_of, write_seed
 from tests.attacks.forge import forge
 
 PARTS = [b"skeleton", b"labels"]
@@ -58,11 +59,9 @@ def test_all_is_handed_on_in_the_order_of_the_file() -> None:
     source = reader(whole())
     assert bytes(source.part_bytes(source.header.parts[0])) == PARTS[0]
     source.skip_part(source.header.parts[1])
-    seen: list[int] = []
     for index, stream in enumerate(source.header.streams):
-        assert [bytes(chunk) for chunk in source.chunks(index, stream, seen.append)] == CHUNKS[index]
+        assert [bytes(chunk) for chunk in source.chunks(index, stream)] == CHUNKS[index]
     source.finish()
-    assert seen == [10, 300, 0, 1]
 
 
 def test_a_chunk_is_read_when_it_is_asked_for() -> None:
@@ -99,16 +98,12 @@ def _read_all(source: SeedReader) -> None:
 
 def test_the_same_header_gives_the_same_bytes() -> None:
     assert front(header()) == front(header())
-    other = with_digest(header(), b"\1" * 32)
-    assert front(other) != front(header())
-    assert other.weights_digest == b"\1" * 32
+    assert front(replace(header(), weights_digest=b"\1" * 32)) != front(header())
 
 
 def test_the_digest_of_a_seed_names_all_of_it() -> None:
     changed = [b"b" * 299 + b"x", b"", b"c"]
     streams = (header().streams[0], stream_of(2, 1, 1, changed))
-    from dataclasses import replace
-
     assert (
         reader(whole()).digest
         != SeedReader(

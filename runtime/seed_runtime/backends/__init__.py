@@ -98,11 +98,6 @@ class Backend(Protocol):
         ...
 
 
-def names() -> tuple[str, ...]:
-    """The backends this runtime knows, installed or not."""
-    return tuple(_MODULES)
-
-
 def get(name: str = "onnxruntime") -> Backend:
     """The backend of that name. UnsupportedError where this runtime knows none."""
     if name not in _MODULES:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from seed_runtime.errors import DigestError, FormatError, LimitError, NotASeedError, UnsupportedError
@@ -81,16 +81,14 @@ class SeedReader:
         if (computed := hashlib.sha256(data).digest()) != part.digest:
             raise DigestError(f"part {part.kind:#06x}", part.digest, computed)
 
-    def chunks(self, index: int, stream: Stream, on_chunk: Callable[[int], None] | None = None) -> Iterator[memoryview]:
-        """The coded chunks of the next stream. `on_chunk` gets the bytes read, for progress."""
+    def chunks(self, index: int, stream: Stream) -> Iterator[memoryview]:
+        """The coded chunks of the next stream."""
         for number, size in enumerate(stream.sizes):
             where = f"stream {index}, chunk {number}"
             data = self._read(size, where)
             computed = hashlib.sha256(data).digest()[:CHUNK_DIGEST_BYTES]
             if computed != stream.digest(number):
                 raise DigestError(where, stream.digest(number), computed)
-            if on_chunk is not None:
-                on_chunk(size)
             yield data
 
     def finish(self) -> None:

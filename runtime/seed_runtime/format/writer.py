@@ -47,8 +47,3 @@ def write_into(file: IO[bytes], header: Header, parts: Iterable[bytes], chunks: 
 def to_sign(header: Header) -> bytes:
     """What the signature of a seed with this header signs; its own place in the header is left out."""
     return SIGNED_START + serialize(replace(header, signature=None))
-
-
-def with_digest(header: Header, digest: bytes) -> Header:
-    """The header once the assembled weights are known."""
-    return replace(header, weights_digest=digest)

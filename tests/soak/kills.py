@@ -141,6 +141,7 @@ class Soak:
         while not (line := lines.get(timeout=PUSH_LIMIT)).startswith(_ENDS):
             at = line
         if line.startswith("done"):
+            self.target.link.reset()  # or it would cut the question that follows
             return self._missed(process)
         return self._judge("link", at, version, process)
 

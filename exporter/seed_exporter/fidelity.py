@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -59,9 +59,17 @@ def run_all(
     folder: Path, feeds: Sequence[Feeds], mode: str = "fast", threads: int | None = None
 ) -> list[dict[str, Array]]:
     """Outputs of the model assembled in `folder`."""
+    return list(each_run(folder, feeds, mode, threads))
+
+
+def each_run(
+    folder: Path, feeds: Sequence[Feeds], mode: str = "fast", threads: int | None = None
+) -> Iterator[dict[str, Array]]:
+    """The same one by one, for those who may stop before the last."""
     runner = backends.get().open(folder, mode, threads)
     try:
-        return [runner.run(feed) for feed in feeds]
+        for feed in feeds:
+            yield runner.run(feed)
     finally:
         runner.close()
 

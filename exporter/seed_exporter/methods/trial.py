@@ -14,7 +14,6 @@ from seed_exporter.encode import Encoder
 from seed_exporter.graph import Graph, Weight
 from seed_exporter.loaders.runnable import to_model_file
 from seed_exporter.skeleton import Skeletons
-from seed_runtime import backends
 from seed_runtime.backends import Array, Feeds
 from seed_runtime.format.header import Model
 
@@ -82,9 +81,4 @@ class Trial:
 
     def _outputs(self, data: Callable[[Weight], np.ndarray]) -> Iterator[dict[str, Array]]:
         to_model_file(self.graph, self.folder, data, self.skeletons)
-        runner = backends.get().open(self.folder, "fast")
-        try:
-            for feed in self.feeds:
-                yield runner.run(feed)
-        finally:
-            runner.close()
+        return fidelity.each_run(self.folder, self.feeds)

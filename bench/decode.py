@@ -23,8 +23,8 @@ import numpy as np
 from bench import chart, measure, peers, seeds, synthetic
 from bench.measure import Figures, Goal
 from seed_exporter import loaders
-from seed_exporter.allocate import Coding
-from seed_exporter.graph import Graph
+from seed_exporter.graph.model import Graph
+from seed_exporter.quantize.allocate import Coding
 
 BITS = 3.0
 """Per weight, contexts used."""

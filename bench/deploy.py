@@ -23,12 +23,12 @@ from pathlib import Path
 
 from bench import measure
 from bench.measure import Figures, Goal, Spent
-from seed_devices import parcel
-from seed_devices.push import Options, push
-from seed_devices.ssh import Connection
-from tests.devices.proxy import Proxy
-from tests.devices.seeds import EXAMPLE, make_seed
-from tests.devices.sshd import Sshd
+from seed_devices.push import preflight
+from seed_devices.push.one_device import Options, push
+from seed_devices.ssh.connection import Connection
+from tests.devices.support.proxy import Proxy
+from tests.devices.support.seeds import EXAMPLE, make_seed
+from tests.devices.support.sshd import Sshd
 
 TIMES_MAX = 3.0
 UNCHANGED_MAX = 20_000
@@ -41,7 +41,7 @@ WIDTH = 550
 _FLEET = """
 import sys
 from seed_devices.cli import main
-from seed_runtime.budget import peak_rss
+from seed_runtime.memory.plan import peak_rss
 code = main(sys.argv[1:])
 print(peak_rss(), file=sys.stderr)
 sys.exit(code)
@@ -94,7 +94,7 @@ def _server(folder: Path) -> Iterator[Sshd]:
 
 def _speed(server: Sshd, folder: Path, rounds: int) -> Figures:
     device = server.device("speed")
-    seed = parcel.load(make_seed(folder / "megabyte.seed", width=WIDTH, model_id="megabyte"))
+    seed = preflight.load(make_seed(folder / "megabyte.seed", width=WIDTH, model_id="megabyte"))
     steps: list[dict[str, float]] = []
     with Connection(device.alias, config=device.config) as connection:
         connection.keep()
@@ -140,7 +140,7 @@ def _unchanged(server: Sshd) -> Figures:
         for _ in range(2):
             proxy.reset()
             with Connection(device.alias, config=device.config) as connection:
-                done = push(connection, parcel.load(EXAMPLE), None, Options())
+                done = push(connection, preflight.load(EXAMPLE), None, Options())
     if done.state != "unchanged":
         raise RuntimeError(f"the second push was {done.state}")
     return {"sent": proxy.sent, "received": proxy.received}

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from bench import measure, seeds, synthetic
 from bench.measure import Figures, Goal
-from seed_exporter import container, loaders
-from seed_exporter.encode import encode
-from seed_exporter.export import export
-from seed_exporter.graph import Graph
+from seed_exporter import loaders
+from seed_exporter.build import draft
+from seed_exporter.build.streams import encode
+from seed_exporter.graph.model import Graph
+from seed_exporter.pipeline import export
 
 CORES = 2
 COARSENESS = 0.45
@@ -55,7 +56,7 @@ def _encoded(title: str, graph: Graph, folder: Path, tries: int) -> Figures:
     for _ in range(tries):
         start = time.perf_counter()
         streams = encode(graph, codings, jobs=CORES)
-        container.build(graph, streams, model).write(folder / "bench.seed")
+        draft.build(graph, streams, model).write(folder / "bench.seed")
         seconds.append(time.perf_counter() - start)
     return {
         "title": title,

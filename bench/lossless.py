@@ -22,14 +22,15 @@ import numpy as np
 import seed_runtime
 from bench import chart, measure, seeds
 from bench.measure import Figures, Goal
-from seed_exporter import allocate, loaders
-from seed_exporter.allocate import Coding
-from seed_exporter.encode import Encoder
-from seed_exporter.floats import as_float32
-from seed_exporter.graph import Graph, Weight
-from seed_exporter.methods import METHODS, Trial
-from seed_exporter.skeleton import Skeletons
-from seed_runtime.assemble import decode_streams
+from seed_exporter import loaders
+from seed_exporter.build.streams import Encoder
+from seed_exporter.graph.matrix import as_float32
+from seed_exporter.graph.model import Graph, Weight
+from seed_exporter.quantize import allocate
+from seed_exporter.quantize.allocate import Coding
+from seed_exporter.quantize.methods import METHODS, Trial
+from seed_exporter.skeletons.onnx import Skeletons
+from seed_runtime.assembly.assemble import decode_streams
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.reader import SeedReader
 

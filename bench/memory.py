@@ -22,9 +22,9 @@ from pathlib import Path
 import seed_runtime
 from bench import chart, measure, seeds, synthetic
 from bench.measure import Figures, Goal
-from seed_exporter import encode as encoder
-from seed_exporter.export import export
-from seed_exporter.graph import Graph
+from seed_exporter.build import streams as encoder
+from seed_exporter.graph.model import Graph
+from seed_exporter.pipeline import export
 
 MIB = 1 << 20
 LIMIT_MIB = 64
@@ -163,7 +163,7 @@ def planned(python: Path, arguments: Sequence[object], folder: Path) -> int:
     refused = launch(python, [*arguments, "--max-memory", "1MB"], folder)
     _expect(refused, BUDGET_EXIT)
     found = refused.complaint.rpartition("--max-memory ")[2].split()[0].rstrip(".;,")
-    from seed_runtime.budget import parse_size
+    from seed_runtime.memory.plan import parse_size
 
     return parse_size(found)
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import seed_runtime
 from bench import chart, measure, seeds
 from bench.measure import Figures, Goal
-from seed_exporter import allocate, loaders
-from seed_exporter.export import Options, export
+from seed_exporter import loaders
+from seed_exporter.pipeline import Options, export
+from seed_exporter.quantize import allocate
 
 TARGETS = {"minilm6": (6, 8, 12), "efflite0": (6, 8, 10)}
 """Ratios of the curve, beside the default."""

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from bench.peers import nncodec_qp, nncodec_step
-from seed_exporter import allocate, container
-from seed_exporter.allocate import Coding
-from seed_exporter.encode import CodedStream, encode
-from seed_exporter.floats import as_float32
-from seed_exporter.graph import Graph
-from seed_runtime.assemble import decode_streams
+from seed_exporter.build import draft
+from seed_exporter.build.streams import CodedStream, encode
+from seed_exporter.graph.matrix import as_float32
+from seed_exporter.graph.model import Graph
+from seed_exporter.quantize import allocate
+from seed_exporter.quantize.allocate import Coding
+from seed_runtime.assembly.assemble import decode_streams
 from seed_runtime.format.header import Model
 
 
@@ -53,7 +54,7 @@ def make(graph: Graph, codings: Mapping[str, Coding], path: Path, jobs: int = 2)
 
 
 def write(graph: Graph, streams: Sequence[CodedStream], codings: Mapping[str, Coding], path: Path) -> Made:
-    seed = container.build(graph, streams, model_of(path.stem, graph))
+    seed = draft.build(graph, streams, model_of(path.stem, graph))
     digest = decode_streams(
         seed.header, lambda index, _: iter([memoryview(chunk) for chunk in streams[index].chunks]), lambda data: None
     )
@@ -63,7 +64,7 @@ def write(graph: Graph, streams: Sequence[CodedStream], codings: Mapping[str, Co
 
 
 def model_of(name: str, graph: Graph) -> Model:
-    return Model(name, 1, container.MIN_RUNTIME, graph.parameters, graph.distinct_bytes)
+    return Model(name, 1, draft.MIN_RUNTIME, graph.parameters, graph.distinct_bytes)
 
 
 def dequantized(graph: Graph, codings: Mapping[str, Coding]) -> dict[str, np.ndarray]:

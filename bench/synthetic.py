@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from seed_exporter.graph import Graph, Weight, find_uses
+from seed_exporter.graph.model import Graph, Weight, find_uses
 from seed_runtime.format.dtypes import FLOAT32
 
 _SCALE_SPREAD = 0.3

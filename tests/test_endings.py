@@ -13,9 +13,9 @@ from collections.abc import Callable
 import click
 import pytest
 
-from seed_runtime.cli import ending
+from seed_runtime.cli import entrypoint
 from seed_runtime.errors import InputError, UsageError
-from tests.devices.seeds import EXAMPLE
+from tests.devices.support.seeds import EXAMPLE
 
 COMMANDS = {
     "seed-run": ["seed_runtime.cli", str(EXAMPLE), "--inspect"],
@@ -57,7 +57,7 @@ def test_a_reader_that_left_ends_it_quietly_by_sigpipe(name: str) -> None:
     ],
 )
 def test_an_error_has_one_code_and_one_line_in_every_command(error: Exception, code: int, text: str) -> None:
-    found, line = ending.explain(error)
+    found, line = entrypoint.explain(error)
     assert (found, line.count("\n")) == (code, 0)
     assert text in line
 
@@ -83,7 +83,7 @@ def test_a_signal_has_its_code_whatever_the_work_makes_of_it(
 
     before = signal.getsignal(number)
     for work in (lambda: stopped_by(number), confused):
-        assert ending.run("c", work, interrupted="stopped") == code
+        assert entrypoint.run("c", work, interrupted="stopped") == code
         assert capsys.readouterr().err == told
         assert signal.getsignal(number) is before
 
@@ -117,18 +117,18 @@ def test_a_group_alone_shows_its_help() -> None:
 
 def test_what_click_raises_is_made_into_what_ends_the_others() -> None:
     with pytest.raises(UsageError, match="no such thing"):
-        ending.clicked(click, raising(click.UsageError("no such thing.")))
+        entrypoint.clicked(click, raising(click.UsageError("no such thing.")))
     with pytest.raises(KeyboardInterrupt):
-        ending.clicked(click, raising(click.Abort(), KeyboardInterrupt()))
+        entrypoint.clicked(click, raising(click.Abort(), KeyboardInterrupt()))
     with pytest.raises(EOFError):
-        ending.clicked(click, raising(click.Abort(), EOFError()))
+        entrypoint.clicked(click, raising(click.Abort(), EOFError()))
     with pytest.raises(BrokenPipeError):
-        ending.clicked(click, raising(SystemExit(1)))
+        entrypoint.clicked(click, raising(SystemExit(1)))
     with pytest.raises(SystemExit):
-        ending.clicked(click, raising(SystemExit(0)))
-    assert [ending.clicked(click, lambda code=code: code) for code in (None, 0, 30)] == [0, 0, 30]
+        entrypoint.clicked(click, raising(SystemExit(0)))
+    assert [entrypoint.clicked(click, lambda code=code: code) for code in (None, 0, 30)] == [0, 0, 30]
 
 
 def test_a_library_that_is_interrupted_ends_as_by_the_signal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ending.run("c", raising(KeyboardInterrupt()), interrupted="stopped") == 130
+    assert entrypoint.run("c", raising(KeyboardInterrupt()), interrupted="stopped") == 130
     assert capsys.readouterr().err == "c: stopped\n"

@@ -1,6 +1,6 @@
 """Names what is wrong with a device, why it matters, and the command that mends it.
 
-One round trip beyond the facts: checkup.py, run by the device's own python3. Nothing on the device is changed.
+One round trip beyond the facts: health.py, run by the device's own python3. Nothing on the device is changed.
 `judge` is the whole of the judgement, on what was found, so that it can be asked about any device that was recorded.
 """
 
@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any, Final, Literal
 
-from seed_devices import answers, bootstrap, parcel, profiles
-from seed_devices.bootstrap import version
+from seed_devices import profiles
 from seed_devices.errors import RemoteError
 from seed_devices.profiles import Profile
-from seed_devices.ssh import START_S, Connection
+from seed_devices.push import preflight, runtime
+from seed_devices.push.runtime import version
+from seed_devices.remote import device_schema
+from seed_devices.ssh.connection import START_S, Connection
 from seed_runtime.errors import SeedError
 from seed_runtime.version import __version__
 
@@ -49,18 +51,18 @@ def examine(connection: Connection, facts: Mapping[str, Any] | None, *, now: flo
     """
     if facts is None:
         done = connection.run("python3 --version", timeout=START_S, check=False)
-        return judge(connection.target, None, {"python": answers.plain(done.text.strip())}, now=now)
+        return judge(connection.target, None, {"python": device_schema.plain(done.text.strip())}, now=now)
     findings: dict[str, Any] = {}
-    if version(str(facts["python"])) >= bootstrap.OLDEST_PYTHON:
-        source = (resources.files("seed_devices") / "checkup.py").read_text()
+    if version(str(facts["python"])) >= runtime.OLDEST_PYTHON:
+        source = (resources.files("seed_devices") / "remote" / "health.py").read_text()
         done = connection.python(source, str(facts["store"]), _modules(facts))
         told = done.stdout.strip().splitlines()
-        if (found := answers.read(told[-1]) if told else None) is None:
+        if (found := device_schema.read(told[-1]) if told else None) is None:
             said = done.stderr.strip().splitlines()
             findings = {"error": said[-1] if said else f"python3 returned {done.code}"}
         else:
             try:
-                findings = answers.checked(connection.target, answers.FINDINGS, found)
+                findings = device_schema.checked(connection.target, device_schema.FINDINGS, found)
             except RemoteError as error:
                 findings = {"error": str(error).removeprefix(f"{connection.target}: ").partition("; ")[0]}
     return judge(connection.target, facts, findings, now=now)
@@ -111,9 +113,9 @@ def _system(facts: Mapping[str, Any]) -> Iterator[Fault]:
     elif libc != "glibc":
         fix = "use a system with glibc, such as Debian"
         yield Fault(f"its C library is {libc or 'unknown'}", "NumPy and ONNX Runtime come for glibc", fix)
-    if version(str(facts["python"])) < bootstrap.OLDEST_PYTHON:
+    if version(str(facts["python"])) < runtime.OLDEST_PYTHON:
         what = f"Python {facts['python']} is too old"
-        yield Fault(what, "seed-runtime needs 3.11 or newer", bootstrap.python_step(facts))
+        yield Fault(what, "seed-runtime needs 3.11 or newer", runtime.python_step(facts))
     elif not facts.get("venv", True):
         fix = "sudo apt install python3-venv"
         yield Fault("Python's venv module is missing", "the runtime is installed into a virtual environment", fix)
@@ -125,8 +127,8 @@ def _narrow(profile: Profile, facts: Mapping[str, Any]) -> Iterator[Fault]:
     fix = "install a 64-bit system if the board can run one"
     yield Fault(f"{profile.title}: {facts.get('os', 'its system')} is 32-bit", profile.note, fix, "advice")
     numpy = facts.get("numpy")
-    if numpy is None or version(str(numpy)) < bootstrap.OLDEST_NUMPY:
-        oldest = ".".join(map(str, bootstrap.OLDEST_NUMPY))
+    if numpy is None or version(str(numpy)) < runtime.OLDEST_NUMPY:
+        oldest = ".".join(map(str, runtime.OLDEST_NUMPY))
         what = "NumPy is missing" if numpy is None else f"NumPy {numpy} is older than {oldest}"
         fix = "sudo apt install python3-numpy" if numpy is None else "update its system"
         yield Fault(what, "there is no wheel of it for 32-bit systems", fix)
@@ -159,7 +161,7 @@ def _clock(facts: Mapping[str, Any], findings: Mapping[str, Any], now: float) ->
     day = time.strftime("%Y-%m-%d", time.gmtime(clock))
     why = "signatures are checked against the time for which their signers are allowed" if signed else _CLOCK_WHY
     fix = "sudo timedatectl set-ntp true, or set it: sudo date -s @$(date +%s)"
-    if clock < parcel.CLOCK_FLOOR:
+    if clock < preflight.CLOCK_FLOOR:
         yield Fault(f"its clock was never set: it says {day}", why, fix, "fault" if signed else "advice")
     elif abs(clock - now) > CLOCK_DRIFT_S:
         days = abs(clock - now) / 86400
@@ -247,7 +249,7 @@ def _rest(host: str, findings: Mapping[str, Any], facts: Mapping[str, Any]) -> I
 
 def _modules(facts: Mapping[str, Any]) -> str:
     try:
-        return ", ".join(bootstrap.modules(profiles.match(facts)))
+        return ", ".join(runtime.modules(profiles.match(facts)))
     except SeedError:
         return "numpy, seed_runtime"
 

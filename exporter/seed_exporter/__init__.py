@@ -6,6 +6,6 @@
 
 from __future__ import annotations
 
-from seed_exporter.export import Options, Result, export
+from seed_exporter.pipeline import Options, Result, export
 
 __all__ = ["Options", "Result", "export"]

@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
-from seed_runtime import files
-from seed_runtime.budget import parse_size
-from seed_runtime.cli import ending
+from seed_runtime.cli import entrypoint
 from seed_runtime.errors import GoalNotMetError, SeedError, UsageError
+from seed_runtime.memory.plan import parse_size
+from seed_runtime.system import atomic
 from seed_runtime.version import __version__
 
 RESERVED = ("compare", "batch", "zoo")
@@ -123,15 +123,15 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
     if chosen["method"] == "lossless" and (chosen["target"] or chosen["size"]):
         raise UsageError("--method lossless has the size it has; leave out --target and --size")
     from seed_exporter import report as reports
-    from seed_exporter.export import Options, check_apart, export
+    from seed_exporter.pipeline import Options, check_apart, export
     from seed_exporter.progress import Bar
 
     chosen["jobs"] = chosen["jobs"] or Options().jobs
     path = output or Path(Path(model).name).with_suffix(".seed")
     if report is not None:
-        files.check(report)
+        atomic.check(report)
         check_apart(report, "--report", model, chosen["calib"], chosen["sign"])
-        if files.same(report, path):
+        if atomic.same(report, path):
             raise UsageError(f"--report and -o both name {path}; give the report another name, such as report.html")
     with Bar(quiet or as_json) as bar:
         result = export(model, output=path, options=Options(**chosen), progress=bar.step)
@@ -150,11 +150,11 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and exit with its code."""
     told = "interrupted, nothing was written"
-    sys.exit(ending.run("seed-export", lambda: _work(arguments), interrupted=told, space=_space_step))
+    sys.exit(entrypoint.run("seed-export", lambda: _work(arguments), interrupted=told, space=_space_step))
 
 
 def _work(arguments: list[str] | None) -> int:
-    return ending.clicked(click, lambda: command.main(arguments, prog_name="seed-export", standalone_mode=False))
+    return entrypoint.clicked(click, lambda: command.main(arguments, prog_name="seed-export", standalone_mode=False))
 
 
 def _space_step() -> str:

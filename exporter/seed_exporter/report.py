@@ -6,9 +6,9 @@ import html
 from pathlib import Path
 from typing import Final
 
-from seed_exporter.export import Result
-from seed_exporter.methods.grid import LEAST_RATIO
-from seed_runtime import files
+from seed_exporter.pipeline import Result
+from seed_exporter.quantize.methods.quantized import LEAST_RATIO
+from seed_runtime.system import atomic
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -104,7 +104,7 @@ def write(path: Path, result: Result) -> None:
         weights=_weights(result),
         times=_bars([(step, seconds, "") for step, seconds in result.seconds.items()], "s"),
     )
-    with files.placed(path) as file:
+    with atomic.placed(path) as file:
         file.write(page.encode())
 
 

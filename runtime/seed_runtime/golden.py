@@ -17,9 +17,9 @@ from seed_runtime import generator
 from seed_runtime.backends import Array, Runner, TensorSpec
 from seed_runtime.backends.workers import Watch, until
 from seed_runtime.errors import FormatError, InputError, LimitError
-from seed_runtime.format import wire
+from seed_runtime.format import primitives
 from seed_runtime.format.dtypes import BY_CODE, DType
-from seed_runtime.format.wire import Cursor
+from seed_runtime.format.primitives import Cursor
 from seed_runtime.limits import GOLDEN_ELEMENTS_MAX, RANK_MAX
 
 VALUES_MAX: Final = 64
@@ -92,15 +92,19 @@ class Golden:
     outputs: tuple[Expected, ...]
 
     def pack(self) -> bytes:
-        out = [wire.varint(self.seed), wire.varint(len(self.inputs))]
+        out = [primitives.varint(self.seed), primitives.varint(len(self.inputs))]
         for recipe in self.inputs:
-            out += [wire.uint(recipe.kind, 1), wire.uint(recipe.dtype.code, 1), wire.varint(len(recipe.dims))]
-            out += [wire.varint(dim) for dim in recipe.dims]
-            out += [recipe.data] if recipe.kind == SUPPLIED else [wire.f32(recipe.a), wire.f32(recipe.b)]
-        out.append(wire.varint(len(self.outputs)))
+            out += [
+                primitives.uint(recipe.kind, 1),
+                primitives.uint(recipe.dtype.code, 1),
+                primitives.varint(len(recipe.dims)),
+            ]
+            out += [primitives.varint(dim) for dim in recipe.dims]
+            out += [recipe.data] if recipe.kind == SUPPLIED else [primitives.f32(recipe.a), primitives.f32(recipe.b)]
+        out.append(primitives.varint(len(self.outputs)))
         for output in self.outputs:
-            out += [wire.varint(output.size), wire.f32(output.tolerance), wire.f32(output.norm)]
-            out += [wire.varint(len(output.values)), output.values.astype("<f4").tobytes()]
+            out += [primitives.varint(output.size), primitives.f32(output.tolerance), primitives.f32(output.norm)]
+            out += [primitives.varint(len(output.values)), output.values.astype("<f4").tobytes()]
         return b"".join(out)
 
     @classmethod

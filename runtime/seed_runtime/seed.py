@@ -15,22 +15,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from seed_runtime import backends, budget, golden, place, skeletons, trust
-from seed_runtime.assemble import Progress, assemble_into, check_only, is_assembled, working_bytes
+from seed_runtime import backends, golden, skeletons, trust
+from seed_runtime.assembly import folder as assembled_folder
+from seed_runtime.assembly.assemble import Progress, assemble_into, check_only, is_assembled, working_bytes
+from seed_runtime.assembly.cache import DEFAULT_LIMIT, ModelCache, default_root
 from seed_runtime.backends import Array, Feeds, TensorSpec
 from seed_runtime.backends.workers import Watch, until
-from seed_runtime.budget import SLACK, Plan, SessionPlan, plan_session
-from seed_runtime.cache import DEFAULT_LIMIT, ModelCache, default_root
 from seed_runtime.errors import InputError, MemoryBudgetError
-from seed_runtime.footprint import Footprint
 from seed_runtime.format.dtypes import BY_CODE
 from seed_runtime.format.header import Header, Part
+from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.reader import SeedReader
-from seed_runtime.format.wire import Cursor
+from seed_runtime.memory import plan as budget
+from seed_runtime.memory.footprint import Footprint
+from seed_runtime.memory.plan import SLACK, Plan, SessionPlan, plan_session
 
 HELD_AFTER_ASSEMBLY = 6 << 20
 """What stays with the process once its weights are written: NumPy's and Python's heaps don't shrink at once [B]."""
-
 OPENING_S = 3600.0
 """How long the backend may take to open a model: it folds constants, and may read gigabytes from a slow card."""
 
@@ -161,7 +162,7 @@ class Seed:
         """
         self.plan_assembly(max_memory)
         target = Path(folder)
-        with self._reader() as reader, place.folder(target) as part:
+        with self._reader() as reader, assembled_folder.folder(target) as part:
             assemble_into(reader, part, progress)
             self._accept()
         return target

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from seed_runtime.cli import main
-from tests.attacks.forge import forge
-from tests.attacks.lies import ATTACKS, Attack
-from tests.attacks.pencil import u16
-from tests.attacks.skeleton_lies import RULES
+from tests.attacks.support.attack_cases import ATTACKS, Attack
+from tests.attacks.support.seed_builder import forge
+from tests.attacks.support.skeleton_attacks import RULES
+from tests.attacks.support.spec_bytes import u16
 
 SEED = forge(streams=("raw", "grid"))
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 import seed_runtime
-from seed_runtime.assemble import check_only
+from seed_runtime.assembly.assemble import check_only
 from seed_runtime.errors import FormatError, LimitError, MemoryBudgetError, NotASeedError, SeedError, UnsupportedError
 from seed_runtime.format.reader import SeedReader
-from tests.attacks.forge import forge
-from tests.attacks.pencil import f32, number, u16, u32, varint
+from tests.attacks.support.seed_builder import forge
+from tests.attacks.support.spec_bytes import f32, number, u16, u32, varint
 
 SEED = forge()
 
@@ -270,7 +270,7 @@ def test_golden_inputs_share_one_limit() -> None:
 
 
 def test_a_golden_sample_that_is_not_met_is_no_error_but_a_verdict(tmp_path: Path) -> None:
-    from seed_runtime.cache import ModelCache
+    from seed_runtime.assembly.cache import ModelCache
 
     lies: list[dict[str, bytes | Callable[[bytes], bytes]]] = [
         {"golden_output.norm": f32(902.5)},
@@ -286,7 +286,7 @@ def test_a_golden_sample_that_is_not_met_is_no_error_but_a_verdict(tmp_path: Pat
 
 
 def test_a_golden_sample_of_another_model_is_damage(tmp_path: Path) -> None:
-    from seed_runtime.cache import ModelCache
+    from seed_runtime.assembly.cache import ModelCache
 
     for lie in ({"golden_input.dimension#1": varint(4)}, {"golden_input.dtype": b"\x0b"}):
         seed = seed_runtime.open(io.BytesIO(forge(lie)))

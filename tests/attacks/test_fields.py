@@ -12,10 +12,10 @@ import pytest
 import seed_runtime
 from seed_runtime.errors import SeedError, UnsupportedError
 from seed_runtime.golden import Golden
-from tests.attacks.forge import ALL, Lie, Pen, forge, tape_of, weights_of
-from tests.attacks.lies import ATTACKS, Attack
-from tests.attacks.skeleton_lies import RULES
-from tests.attacks.spec import fields, rules
+from tests.attacks.support.attack_cases import ATTACKS, Attack
+from tests.attacks.support.seed_builder import ALL, Lie, Pen, forge, tape_of, weights_of
+from tests.attacks.support.skeleton_attacks import RULES
+from tests.attacks.support.spec_fields import fields, rules
 
 PEAK_MAX = 12 << 20
 """[B], of Python and NumPy together: the header, one chunk, one part and the windows, whatever a field asks for."""

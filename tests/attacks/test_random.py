@@ -11,7 +11,7 @@ import pytest
 import seed_runtime
 from seed_runtime.errors import SeedError
 from seed_runtime.golden import Golden
-from tests.attacks.forge import forge, tape_of
+from tests.attacks.support.seed_builder import forge, tape_of
 from tests.attacks.test_fields import PEAK_MAX
 
 

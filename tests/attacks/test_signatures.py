@@ -10,10 +10,10 @@ import pytest
 
 import seed_runtime
 from seed_runtime.errors import SeedError, TrustError
-from tests.attacks.forge import tape_of
-from tests.attacks.pencil import u16, u32, varint
+from tests.attacks.support.seed_builder import tape_of
+from tests.attacks.support.spec_bytes import u16, u32, varint
 from tests.attacks.test_random import random_lie
-from tests.runtime.signing import (
+from tests.runtime.support.signing import (
     STREAMS,
     assembled,
     halves,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from seed_runtime.device.store import Store
-from tests.devices.device_agent import Here
-from tests.devices.sshd import Device, Sshd
+from seed_runtime.agent.store.store import Store
+from tests.devices.support.device_agent import Here
+from tests.devices.support.sshd import Device, Sshd
 
 _numbers = itertools.count(1)
 

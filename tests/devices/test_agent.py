@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 import seed_runtime
-from seed_runtime import backends, cache
-from seed_runtime.device import history, protocol, service
-from seed_runtime.device.store import Store
+from seed_runtime import backends
+from seed_runtime.agent import protocol
+from seed_runtime.agent.service import service
+from seed_runtime.agent.store import history
+from seed_runtime.agent.store.store import Store
+from seed_runtime.assembly import cache
 from seed_runtime.errors import UsageError
-from tests.devices.device_agent import (
+from tests.devices.support.device_agent import (
     NAME,
     Here,
     agent,

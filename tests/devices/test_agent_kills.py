@@ -19,10 +19,21 @@ from pathlib import Path
 import pytest
 
 import seed_runtime
-from seed_runtime.device.protocol import STEPS
-from seed_runtime.device.store import Store
+from seed_runtime.agent.protocol import STEPS
+from seed_runtime.agent.store.store import Store
 from tests.conftest import ROOT
-from tests.devices.device_agent import NAME, Client, Here, RefusedError, agent, digest_of, push, running, seed, tree
+from tests.devices.support.device_agent import (
+    NAME,
+    Client,
+    Here,
+    RefusedError,
+    agent,
+    digest_of,
+    push,
+    running,
+    seed,
+    tree,
+)
 
 # Read before the tests' own environment begins, which holds no SEED_ variables.
 KILLS = int(os.environ.get("SEED_SOAK_KILLS", "10"))
@@ -33,7 +44,7 @@ DELAY_S = 0.03
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "least"), [("kill", 80), ("full", 15)])
 def test_a_push_that_breaks_at_any_moment_leaves_a_whole_version(kind: str, least: int) -> None:
-    script = Path(__file__).with_name("device_moments.py")
+    script = Path(__file__).parent.joinpath("support", "kill_points.py")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     # In memory: only processes die here, and a disk takes a minute for all the flushing.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from seed_runtime.device import agent as agents
-from seed_runtime.device import partial, protocol
-from seed_runtime.device.store import Store
-from tests.attacks.endless import endless
-from tests.devices.device_agent import (
+from seed_runtime.agent import operations as agents
+from seed_runtime.agent import protocol
+from seed_runtime.agent.store import partial
+from seed_runtime.agent.store.store import Store
+from tests.attacks.support.endless_graphs import endless
+from tests.devices.support.device_agent import (
     NAME,
     Here,
     agent,
@@ -33,9 +34,9 @@ ONE, TWO = (digest_of(seed(version)) for version in (1, 2))
 def test_it_answers_without_numpy_until_a_seed_is_read() -> None:
     script = (
         "import sys, io, json\n"
-        "from seed_runtime.device.agent import Agent\n"
-        "from seed_runtime.device.protocol import Wire\n"
-        "from seed_runtime.device import __main__\n"
+        "from seed_runtime.agent.operations import Agent\n"
+        "from seed_runtime.agent.protocol import Wire\n"
+        "from seed_runtime.agent import __main__\n"
         "agent = Agent(Wire(0, io.BytesIO()))\n"
         "for request in json.loads(sys.argv[1]): assert agent.answer(request)['ok'], request\n"
         "print(*sorted(name for name in sys.modules if '.' not in name))"
@@ -145,7 +146,7 @@ def test_half_a_request_is_not_carried_out(here: Here) -> None:
 
 
 def by_hand(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "seed_runtime.device", *arguments], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "seed_runtime.agent", *arguments], capture_output=True, text=True)
 
 
 def test_an_operation_by_hand_prints_its_answer(here: Here) -> None:
@@ -177,7 +178,7 @@ def test_a_mistake_by_hand_gives_one_line(arguments: list[str], code: int, line:
 def test_help_lists_the_operations_with_an_example(flag: str) -> None:
     done = by_hand(flag)
     assert done.returncode == 0
-    assert "example: python -m seed_runtime.device status" in done.stdout
+    assert "example: python -m seed_runtime.agent status" in done.stdout
     assert all(op in done.stdout for op in protocol.OPERATIONS if op not in ("begin", "install", "release"))
     assert by_hand().returncode == 2
 

@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 
 import seed_runtime
-from seed_runtime import folders, trust
-from seed_runtime.device import agent as agents
-from seed_runtime.device import partial
-from seed_runtime.device.locks import make_folder
-from seed_runtime.device.store import Store
+from seed_runtime import trust
+from seed_runtime.agent import operations as agents
+from seed_runtime.agent.store import partial
+from seed_runtime.agent.store.store import Store
 from seed_runtime.errors import TrustError
 from seed_runtime.golden import Verdict
+from seed_runtime.system import paths
+from seed_runtime.system.locks import make_folder
 from seed_runtime.trust import state
-from tests.attacks.forge import forge
-from tests.devices.device_agent import (
+from tests.attacks.support.seed_builder import forge
+from tests.devices.support.device_agent import (
     NAME,
     Here,
     digest_of,
@@ -30,7 +31,7 @@ from tests.devices.device_agent import (
     seed,
     tree,
 )
-from tests.runtime.signing import allow, blob, needs_ssh_keygen, new_key, public, signed, with_signature
+from tests.runtime.support.signing import allow, blob, needs_ssh_keygen, new_key, public, signed, with_signature
 
 ONE, TWO = (digest_of(seed(version)) for version in (1, 2))
 
@@ -78,8 +79,8 @@ def test_a_memory_limit_that_is_too_small_is_refused_with_the_one_that_does(here
 
 
 def test_an_untrusted_seed_is_refused_and_leaves_nothing(here: Here, home: Path) -> None:
-    folders.config_home().mkdir(parents=True)
-    (folders.config_home() / "allowed_signers").write_text("")
+    paths.config_home().mkdir(parents=True)
+    (paths.config_home() / "allowed_signers").write_text("")
     here.send(seed())
     assert "is not signed" in refused(lambda: here.install(seed()), 11)
     here.end()

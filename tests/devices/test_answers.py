@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
-from seed_devices import answers, doctor, reasons
+from seed_devices import doctor
 from seed_devices.errors import RemoteError
-from seed_runtime.device import facts, protocol, service
-from tests.devices.commands import COMMAND, deploy, environment, said
-from tests.devices.device_agent import NAME, Here, digest_of, seed
-from tests.devices.sshd import RUNTIME, Device, Sshd
+from seed_devices.remote import device_schema
+from seed_devices.ssh import ssh_errors
+from seed_runtime.agent import facts, protocol
+from seed_runtime.agent.service import service
+from tests.devices.support.commands import COMMAND, deploy, environment, said
+from tests.devices.support.device_agent import NAME, Here, digest_of, seed
+from tests.devices.support.sshd import RUNTIME, Device, Sshd
 from tests.devices.test_doctor import BOARD, WELL, judged, model
 
 ESCAPES = "\x1b[2J\x1b]52;c;ZXZpbA==\x07\x9b2J\u202e\ud800"
@@ -38,9 +41,9 @@ def answering(device: Device, *told: dict[str, Any]) -> None:
 
 def test_all_that_a_device_knows_of_itself_and_of_a_service_is_taken_in() -> None:
     found = facts.collect()
-    assert answers.facts(found) == found
+    assert device_schema.facts(found) == found
     told = service.Service("seed-m.service", "unix", "unix:/run/seed-m.sock", None, None, None, True, installing=True)
-    assert answers.OPERATIONS["service"]["service"](asdict(told)) == asdict(told)
+    assert device_schema.OPERATIONS["service"]["service"](asdict(told)) == asdict(told)
 
 
 # Text
@@ -55,24 +58,24 @@ def test_all_that_a_device_knows_of_itself_and_of_a_service_is_taken_in() -> Non
     ],
 )
 def test_what_a_terminal_would_obey_is_replaced(told: str, shown: str) -> None:
-    assert answers.plain(told) == shown
-    assert answers.read(json.dumps({told: [told]})) == {shown: [shown]}
+    assert device_schema.plain(told) == shown
+    assert device_schema.read(json.dumps({told: [told]})) == {shown: [shown]}
 
 
 def test_lines_stay_lines() -> None:
-    assert answers.plain_lines("a\r\nb\rc\n\x1b[0m") == "a\nb\nc\n?[0m"
+    assert device_schema.plain_lines("a\r\nb\rc\n\x1b[0m") == "a\nb\nc\n?[0m"
 
 
 @pytest.mark.parametrize("line", ["", "[]", "{", "1", '{"a": ' + "[" * 100_000, b"\xff{}"])
 def test_what_is_no_object_is_nothing(line: str | bytes) -> None:
-    assert answers.read(line) is None
+    assert device_schema.read(line) is None
 
 
 def test_the_error_of_a_device_reaches_no_terminal_as_it_is(device: Device) -> None:
     answering(device, {"ok": False, "exit": 3, "error": f"no{ESCAPES}"})
     done = deploy(device.config, "status", device.alias)
     assert done.returncode == 3
-    assert said(done) == f"seed-deploy: {device.alias}: no{answers.plain(ESCAPES)}\n"
+    assert said(done) == f"seed-deploy: {device.alias}: no{device_schema.plain(ESCAPES)}\n"
 
 
 def test_what_a_device_writes_to_stderr_reaches_no_terminal_as_it_is(device: Device) -> None:
@@ -153,9 +156,9 @@ def test_a_checkup_that_tells_nonsense_is_a_fault_and_no_crash() -> None:
 
 def test_the_command_that_forgets_a_key_holds_nothing_but_the_words_that_ssh_told() -> None:
     text = 'IDENTIFICATION HAS CHANGED\n  ssh-keygen -f "/h/known hosts" -R "[porch]:22"\nHost key verification failed.'
-    assert "ssh-keygen -f '/h/known hosts' -R '[porch]:22' ," in str(reasons.classify("porch", text))
+    assert "ssh-keygen -f '/h/known hosts' -R '[porch]:22' ," in str(ssh_errors.classify("porch", text))
     text = "IDENTIFICATION HAS CHANGED\nssh-keygen -f x;sh -R y;sh\nHost key verification failed."
-    assert "ssh-keygen -f 'x;sh' -R 'y;sh' ," in str(reasons.classify("porch", text))
+    assert "ssh-keygen -f 'x;sh' -R 'y;sh' ," in str(ssh_errors.classify("porch", text))
 
 
 # Fields
@@ -171,7 +174,7 @@ def test_the_command_that_forgets_a_key_holds_nothing_but_the_words_that_ssh_tol
 def test_an_odd_field_is_that_devices_error(wrong: dict[str, Any]) -> None:
     version = {**MODEL["versions"][0], **wrong}
     with pytest.raises(RemoteError, match=rf"h: what it tells can't be used: models: versions: {next(iter(wrong))}: "):
-        answers.checked("h", answers.OPERATIONS["status"], {"models": [{**MODEL, "versions": [version]}]})
+        device_schema.checked("h", device_schema.OPERATIONS["status"], {"models": [{**MODEL, "versions": [version]}]})
 
 
 @pytest.mark.slow
@@ -195,14 +198,14 @@ def test_one_devices_odd_answer_leaves_the_others_alone(device: Device, sshd: Ss
 
 def test_what_no_table_names_is_left_out() -> None:
     answer = {"models": [{**MODEL, "deep": [[]]}], "more": 1}
-    assert answers.checked("h", answers.OPERATIONS["status"], answer) == {"models": [MODEL]}
+    assert device_schema.checked("h", device_schema.OPERATIONS["status"], answer) == {"models": [MODEL]}
 
 
 def test_a_fact_of_another_kind_counts_as_not_found_out() -> None:
     told = {**BOARD, "ram": "much", "clock": 10**30, "libc": ["glibc"], "runtime": {"path": 1}, "odd": 1}
     known = {key: value for key, value in BOARD.items() if key not in ("ram", "clock", "libc", "runtime")}
-    assert answers.facts(told) == known
-    assert answers.facts(BOARD) == BOARD
+    assert device_schema.facts(told) == known
+    assert device_schema.facts(BOARD) == BOARD
 
 
 def test_all_that_an_agent_of_today_tells_is_taken_in(here: Here) -> None:
@@ -214,5 +217,5 @@ def test_all_that_an_agent_of_today_tells_is_taken_in(here: Here) -> None:
     told += [("service", {"ok": True, "service": {**served, "stale": True}})]
     told += [("remove", here.call("remove", name=NAME, all=True)), ("release", here.call("release"))]
     for op, answer in told:
-        assert {"ok": True, **answers.checked("h", answers.OPERATIONS[op], answer)} == answer
-    assert set(answers.OPERATIONS) == set(protocol.OPERATIONS)
+        assert {"ok": True, **device_schema.checked("h", device_schema.OPERATIONS[op], answer)} == answer
+    assert set(device_schema.OPERATIONS) == set(protocol.OPERATIONS)

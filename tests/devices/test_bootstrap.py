@@ -24,13 +24,14 @@ from typing import Any
 import pytest
 
 import seed_runtime
-from seed_devices import bootstrap, installer, wheels
 from seed_devices.errors import RemoteError, UnreachableError
-from seed_devices.ssh import Connection
+from seed_devices.push import runtime, wheels
+from seed_devices.remote import installer
+from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import DiskSpaceError, SeedError, UnsupportedError
 from tests.conftest import ROOT
-from tests.devices import standins
-from tests.devices.sshd import Device, Sshd, _descendants
+from tests.devices.support import fakes
+from tests.devices.support.sshd import Device, Sshd, _descendants
 
 _numbers = itertools.count(1)
 
@@ -41,18 +42,18 @@ STEPS = ("transfer", "environment", "install", "test", "switch")
 @pytest.fixture
 def bare(sshd: Sshd, tmp_path: Path) -> Device:
     """Return a device that has a python3 and nothing else."""
-    folder = standins.python_folder(tmp_path / "bin")
+    folder = fakes.python_folder(tmp_path / "bin")
     return sshd.device(f"bare{next(_numbers)}", runtime=False, environment={"PATH": f"{folder}:/usr/bin:/bin"})
 
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> wheels.Wheelhouse:
-    return standins.house(tmp_path_factory.mktemp("old"), "8.1.2")
+    return fakes.house(tmp_path_factory.mktemp("old"), "8.1.2")
 
 
 @pytest.fixture(scope="module")
 def new(tmp_path_factory: pytest.TempPathFactory) -> wheels.Wheelhouse:
-    return standins.house(tmp_path_factory.mktemp("new"), "9.0.0")
+    return fakes.house(tmp_path_factory.mktemp("new"), "9.0.0")
 
 
 def told(device: Device) -> str:
@@ -78,7 +79,7 @@ def test_a_device_with_nothing_but_python_gets_a_runtime_that_starts(
     bare: Device, new: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    installed = standins.install(bare, monkeypatch, new, progress=lambda step, done, total: steps.append(step))
+    installed = fakes.install(bare, monkeypatch, new, progress=lambda step, done, total: steps.append(step))
     assert (installed.version, installed.fresh) == ("9.0.0", True)
     assert told(bare) == "9.0.0"
     whole(bare, "9.0.0")
@@ -96,11 +97,11 @@ def test_a_device_with_nothing_but_python_gets_a_runtime_that_starts(
 def test_an_update_keeps_the_runtime_before_it_and_no_older_one(
     bare: Device, old: wheels.Wheelhouse, new: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    standins.install(bare, monkeypatch, old)
-    assert standins.install(bare, monkeypatch, new).version == "9.0.0"
+    fakes.install(bare, monkeypatch, old)
+    assert fakes.install(bare, monkeypatch, new).version == "9.0.0"
     whole(bare, "8.1.2", "9.0.0")
     # The same version once more, as where it doesn't start.
-    assert standins.install(bare, monkeypatch, new).fresh
+    assert fakes.install(bare, monkeypatch, new).fresh
     whole(bare, "9.0.0", "9.0.0")
     assert told(bare) == "9.0.0"
 
@@ -109,16 +110,16 @@ def test_an_update_keeps_the_runtime_before_it_and_no_older_one(
 def test_an_older_runtime_stays_for_as_long_as_something_runs_from_it(
     bare: Device, old: wheels.Wheelhouse, new: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = standins.install(bare, monkeypatch, old).path
+    path = fakes.install(bare, monkeypatch, old).path
     service = subprocess.Popen([f"{path}/bin/python", "-c", "import time; time.sleep(600)"])
     try:
-        standins.install(bare, monkeypatch, new)
-        standins.install(bare, monkeypatch, new)
+        fakes.install(bare, monkeypatch, new)
+        fakes.install(bare, monkeypatch, new)
         whole(bare, "8.1.2", "9.0.0", "9.0.0")
     finally:
         service.kill()
         service.wait()
-    standins.install(bare, monkeypatch, new)
+    fakes.install(bare, monkeypatch, new)
     whole(bare, "9.0.0", "9.0.0")
 
 
@@ -147,7 +148,7 @@ def test_a_cut_transfer_goes_on_where_it_stopped(
         put(self, local, remote, **options)
 
     monkeypatch.setattr(Connection, "put", counted)
-    assert standins.install(bare, monkeypatch, new, progress=note).fresh
+    assert fakes.install(bare, monkeypatch, new, progress=note).fresh
     assert dict(sent)[big.path.name] == big.size - big.size // 2
     assert new.pip.path.name not in dict(sent)
     assert told(bare) == "9.0.0"
@@ -162,7 +163,7 @@ def test_a_partial_wheel_with_wrong_bytes_is_sent_from_its_beginning(
     big = new.needed[1]
     # As after a power cut: the size is there and the bytes are not.
     (folder / f"{big.path.name}.{big.sha256[:16]}.part").write_bytes(bytes(big.size // 2))
-    assert standins.install(bare, monkeypatch, new).fresh
+    assert fakes.install(bare, monkeypatch, new).fresh
     assert told(bare) == "9.0.0"
 
 
@@ -176,7 +177,7 @@ def test_a_wheel_that_had_arrived_when_the_link_was_lost_is_looked_at_first(
     big = new.needed[1]
     part = folder / f"{big.path.name}.{big.sha256[:16]}.part"
     part.write_bytes(big.path.read_bytes() if right else bytes(big.size))
-    assert standins.install(bare, monkeypatch, new).fresh
+    assert fakes.install(bare, monkeypatch, new).fresh
     assert told(bare) == "9.0.0"
 
 
@@ -184,16 +185,16 @@ def test_a_wheel_that_had_arrived_when_the_link_was_lost_is_looked_at_first(
 def test_two_installations_at_once_install_it_once(
     bare: Device, new: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: list[bootstrap.Installed] = []
+    found: list[runtime.Installed] = []
     monkeypatch.setattr(wheels, "collect", lambda *given, **named: new)
-    monkeypatch.setattr(bootstrap, "__version__", new.version)
+    monkeypatch.setattr(runtime, "__version__", new.version)
 
     def install() -> None:
         with Connection(bare.alias, config=bare.config) as connection:
-            found.append(bootstrap.install(connection, told_before))
+            found.append(runtime.install(connection, told_before))
 
     with Connection(bare.alias, config=bare.config) as connection:
-        told_before = standins.facts(connection)
+        told_before = fakes.facts(connection)
     threads = [threading.Thread(target=install) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -209,11 +210,11 @@ def test_an_installation_that_another_one_holds_up_is_refused_after_a_while(
     bare: Device, new: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (bare.store / "runtime").mkdir(parents=True)
-    monkeypatch.setattr(bootstrap, "WAIT_S", 0)
+    monkeypatch.setattr(runtime, "WAIT_S", 0)
     with (bare.store / "runtime" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(RemoteError, match=r"another seed-deploy is installing .*; wait for it") as caught:
-            standins.install(bare, monkeypatch, new)
+            fakes.install(bare, monkeypatch, new)
     assert caught.value.exit_code == 2
 
 
@@ -223,7 +224,7 @@ def test_a_disk_that_is_too_small_is_refused_before_a_byte_is_sent(
 ) -> None:
     huge = dataclasses.replace(new, own=dataclasses.replace(new.own, unpacked=1 << 50))
     with pytest.raises(RemoteError, match=r"the runtime needs .* bytes and .* are free; free some space") as caught:
-        standins.install(bare, monkeypatch, huge)
+        fakes.install(bare, monkeypatch, huge)
     assert caught.value.exit_code == 13
     assert runtimes(bare) == set()
 
@@ -249,13 +250,13 @@ def test_a_disk_that_fills_up_at_any_step_is_exit_code_13_and_leaves_nothing(
     bare: Device, new: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     # The device tells of more room than there is, as where something else fills it meanwhile.
-    lying = bootstrap.installer().decode()
+    lying = runtime.installer().decode()
     lying = lying.replace("MARGIN = 16 << 20", "MARGIN = 1 << 20").replace("if needed > free:", "if False:")
-    monkeypatch.setattr(bootstrap, "installer", lying.encode)
+    monkeypatch.setattr(runtime, "installer", lying.encode)
     refused: SeedError | None = None
     with small_disk(bare.store, room << 10):
         try:
-            standins.install(bare, monkeypatch, new, changed={"disk_free": 1 << 30})
+            fakes.install(bare, monkeypatch, new, changed={"disk_free": 1 << 30})
         except SeedError as error:
             refused = error
         if refused is None:
@@ -277,12 +278,12 @@ def test_a_device_without_python_is_refused_with_the_package_that_brings_it(
         (tmp_path / name).symlink_to(f"/bin/{name}")
     device = sshd.device(f"bare{next(_numbers)}", runtime=False, environment={"PATH": str(tmp_path)})
     monkeypatch.setattr(wheels, "collect", lambda *given, **named: new)
-    monkeypatch.setattr(bootstrap, "__version__", new.version)
+    monkeypatch.setattr(runtime, "__version__", new.version)
     with (
         Connection(device.alias, config=device.config) as connection,
         pytest.raises(UnsupportedError, match=r"there is no python3; install Python 3\.11 or newer there: sudo apt"),
     ):
-        bootstrap.install(connection, BOARD)
+        runtime.install(connection, BOARD)
 
 
 BOARD: dict[str, Any] = {
@@ -320,25 +321,25 @@ BOARD: dict[str, Any] = {
 )
 def test_a_device_that_can_take_no_runtime_is_refused_with_the_next_step(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(UnsupportedError, match=said) as caught:
-        bootstrap.check({**BOARD, **changed})
+        runtime.check({**BOARD, **changed})
     assert caught.value.exit_code == 12
 
 
 def test_a_full_disk_is_refused_before_wheels_are_fetched() -> None:
     with pytest.raises(DiskSpaceError, match="free some space there"):
-        bootstrap.check({**BOARD, "disk_free": 1 << 20})
+        runtime.check({**BOARD, "disk_free": 1 << 20})
 
 
 def test_a_32_bit_board_with_the_distributions_numpy_is_taken() -> None:
-    assert not bootstrap.check({**BOARD, "machine": "armv7l", "bits": 32, "numpy": "1.24.2"}).inference
+    assert not runtime.check({**BOARD, "machine": "armv7l", "bits": 32, "numpy": "1.24.2"}).inference
 
 
 def test_a_seed_that_needs_a_runtime_which_this_host_has_not_is_refused() -> None:
     connection: Any = None
     with pytest.raises(UnsupportedError, match="update it here: pip install -U"):
-        bootstrap.install(connection, BOARD, needed=(99, 0, 0))
+        runtime.install(connection, BOARD, needed=(99, 0, 0))
     with pytest.raises(UnsupportedError, match=r"needs seed-runtime 99\.0\.0"):
-        bootstrap.check(BOARD, (99, 0, 0))
+        runtime.check(BOARD, (99, 0, 0))
 
 
 @pytest.mark.parametrize(
@@ -354,7 +355,7 @@ def test_a_seed_that_needs_a_runtime_which_this_host_has_not_is_refused() -> Non
 def test_a_runtime_is_due_if_none_starts_or_it_is_older_than_the_seed_needs_or_than_is_asked_for(
     there: str | None, needed: tuple[int, int, int], update: bool, due: bool
 ) -> None:
-    assert bootstrap.is_due(there, needed, update=update) == due
+    assert runtime.is_due(there, needed, update=update) == due
 
 
 @pytest.mark.slow
@@ -367,7 +368,7 @@ def test_a_32_bit_board_gets_a_runtime_on_top_of_the_distributions_numpy(
     board: dict[str, object] = {"machine": "armv7l", "bits": 32, "numpy": "1.24.2"}
     packages.mkdir(parents=True)
     (packages / "__init__.py").touch()
-    assert standins.install(bare, monkeypatch, lean, changed=board).fresh
+    assert fakes.install(bare, monkeypatch, lean, changed=board).fresh
     assert told(bare) == "9.0.0"
     assert not list((bare.store / "runtime" / "current" / "lib").rglob("onnxruntime"))
 
@@ -385,7 +386,7 @@ def test_the_wheels_are_for_the_python3_that_will_run_them(
     monkeypatch.setattr(wheels, "collect", collect)
     with Connection(bare.alias, config=bare.config) as connection:
         # The runtime that is there tells another Python than python3 is by now.
-        bootstrap.install(connection, {**standins.facts(connection), "python": "3.99.0"})
+        runtime.install(connection, {**fakes.facts(connection), "python": "3.99.0"})
     assert asked == [sys.version_info[:2]]
 
 
@@ -406,7 +407,7 @@ def test_a_new_runtime_that_does_not_start_is_refused_with_what_helps(code: int,
 # Kills
 
 
-def _kill_at(count: int, delay_s: float, kill: Callable[[], None]) -> bootstrap.Progress:
+def _kill_at(count: int, delay_s: float, kill: Callable[[], None]) -> runtime.Progress:
     """Kills a moment after the step number `count` was reported."""
     seen = itertools.count()
 
@@ -427,7 +428,7 @@ def _kill_sessions(sshd: Sshd) -> None:
 
 def _count_steps(device: Device, house: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch) -> int:
     steps: list[str] = []
-    standins.install(device, monkeypatch, house, progress=lambda step, done, total: steps.append(step))
+    fakes.install(device, monkeypatch, house, progress=lambda step, done, total: steps.append(step))
     return len(steps)
 
 
@@ -442,7 +443,7 @@ def test_a_kill_of_the_devices_side_at_any_step_leaves_the_runtime_that_was_ther
         before = os.readlink(bare.store / "runtime" / "current")
         kill = _kill_at(count, random_.uniform(0, 0.3), lambda: _kill_sessions(sshd))
         try:
-            standins.install(bare, monkeypatch, new, progress=kill)
+            fakes.install(bare, monkeypatch, new, progress=kill)
             finished += 1
         except (UnreachableError, RemoteError):
             killed += 1
@@ -452,7 +453,7 @@ def test_a_kill_of_the_devices_side_at_any_step_leaves_the_runtime_that_was_ther
         assert told(bare) in ("8.1.2", "9.0.0")
     assert killed >= steps // 2
     time.sleep(0.5)  # for the last kill, if the installation was quicker
-    assert standins.install(bare, monkeypatch, new).fresh
+    assert fakes.install(bare, monkeypatch, new).fresh
     assert told(bare) == "9.0.0"
     assert len(runtimes(bare)) == 3, "the current one, the one before, and the link"
     print(f"{killed} of {steps} installations killed on the device's side, {finished} had ended before")
@@ -462,7 +463,7 @@ KILLED_HOST = """
 import os, signal, sys, threading
 from pathlib import Path
 from seed_devices import bootstrap, wheels
-from seed_devices.ssh import Connection
+from seed_devices.ssh.connection import Connection
 from tests.devices import standins
 
 alias, config, folder, count, delay = sys.argv[1:]
@@ -495,7 +496,7 @@ def test_a_kill_of_the_host_at_any_step_leaves_the_runtime_that_was_there(
         assert told(bare) in ("8.1.2", "9.0.0")
     assert killed
     # What the killed host had begun on the device may still be at work there: it holds the lock.
-    assert standins.install(bare, monkeypatch, new).fresh
+    assert fakes.install(bare, monkeypatch, new).fresh
     assert told(bare) == "9.0.0"
     assert len(runtimes(bare)) == 3, "the current one, the one before, and the link"
     print(f"{killed} installations killed on the host's side")
@@ -509,12 +510,12 @@ def test_a_kill_of_the_host_at_any_step_leaves_the_runtime_that_was_there(
 @pytest.mark.parametrize("online", [False, True], ids=["wheels from the host", "wheels from the index"])
 def test_a_real_runtime_is_installed_and_runs(bare: Device, tmp_path: Path, online: bool) -> None:
     with Connection(bare.alias, config=bare.config) as connection:
-        facts = standins.facts(connection)
-        installed = bootstrap.install(connection, facts, online=online)
+        facts = fakes.facts(connection)
+        installed = runtime.install(connection, facts, online=online)
         assert (installed.version, installed.fresh) == (seed_runtime.__version__, True)
-        again = standins.facts(connection)
+        again = fakes.facts(connection)
         assert again["runtime"] == {"path": installed.path, "version": installed.version}
-        listed = connection.run(f"{installed.path}/bin/python -m seed_runtime.device status")
+        listed = connection.run(f"{installed.path}/bin/python -m seed_runtime.agent status")
         assert '"models": []' in listed.text
         versions = "import numpy, onnxruntime; print(numpy.__version__, onnxruntime.__version__)"
         print(connection.run(f"{installed.path}/bin/python -c '{versions}'").text.strip())

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seed_devices import parcel
 from seed_devices.cli import main
-from tests.devices.commands import COMMAND, deploy, environment, hosts, said
-from tests.devices.seeds import EXAMPLE, EXAMPLE_NAME, make_seed
-from tests.devices.sshd import Device, Sshd, free_port, make_key
+from seed_devices.push import preflight
+from tests.devices.support.commands import COMMAND, deploy, environment, hosts, said
+from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME, make_seed
+from tests.devices.support.sshd import Device, Sshd, free_port, make_key
 
 COMMANDS = ("push", "list", "status", "run", "logs", "rollback", "remove", "doctor")
 
@@ -40,7 +40,7 @@ def test_every_command_has_help_with_examples(command: str, capsys: pytest.Captu
 def test_a_model_is_pushed_looked_at_run_rolled_back_and_removed(device: Device, tmp_path: Path) -> None:
     config, host = device.config, device.alias
     first, second = (make_seed(tmp_path / f"{number}.seed", version=number) for number in (1, 2))
-    digests = [parcel.load(seed).digest for seed in (first, second)]
+    digests = [preflight.load(seed).digest for seed in (first, second)]
     done = deploy(config, "push", first, host)
     assert (done.returncode, said(done)) == (0, "")
     assert re.fullmatch(

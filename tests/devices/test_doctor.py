@@ -11,10 +11,10 @@ import pytest
 
 from seed_devices import doctor
 from seed_devices.doctor import Fault
-from seed_devices.ssh import Connection
+from seed_devices.ssh.connection import Connection
 from seed_runtime.version import __version__
-from tests.devices import standins
-from tests.devices.sshd import Device, Sshd
+from tests.devices.support import fakes
+from tests.devices.support.sshd import Device, Sshd
 
 NOW = 1_800_000_000.0
 _numbers = itertools.count(1)
@@ -211,7 +211,7 @@ def test_faults_come_before_advice() -> None:
 
 def examined(device: Device) -> list[Fault]:
     with Connection(device.alias, config=device.config) as connection:
-        return doctor.examine(connection, standins.facts(connection))
+        return doctor.examine(connection, fakes.facts(connection))
 
 
 def started(device: Device) -> Path:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import seed_runtime
-from seed_runtime import folders
-from seed_runtime.device import facts
+from seed_runtime.agent import facts
+from seed_runtime.system import paths
 
 SOURCE = Path(facts.__file__).read_text()
 KEYS = {
@@ -67,7 +67,7 @@ def test_its_language_is_that_of_python_3_6() -> None:
 
 
 def test_it_imports_the_standard_library_alone_and_no_library_to_learn_its_version() -> None:
-    script = "import sys\nfrom seed_runtime.device import facts\nfacts.collect()\nprint(*sys.modules)"
+    script = "import sys\nfrom seed_runtime.agent import facts\nfacts.collect()\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert not loaded & {"numpy", "onnxruntime", "pip"}
@@ -80,7 +80,7 @@ def test_the_store_is_where_the_runtime_keeps_it(
 ) -> None:
     for variable, value in (("SEED_HOME", own), ("XDG_DATA_HOME", data)):
         monkeypatch.setenv(variable, str(tmp_path / variable) if value == "absolute" else value)
-    assert facts.store_home() == str(folders.store_home())
+    assert facts.store_home() == str(paths.store_home())
 
 
 def test_an_installed_runtime_is_told_only_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_cached_models_count_where_they_share_the_stores_disk(tmp_path: Path, mo
     monkeypatch.setenv("SEED_HOME", str(tmp_path / "store"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert facts.collect()["disk_cached"] == 0
-    model = folders.cache_home() / "models" / ("a" * 64)
+    model = paths.cache_home() / "models" / ("a" * 64)
     model.mkdir(parents=True)
     (model / "model.weights").write_bytes(bytes(1000))
     assert facts.collect()["disk_cached"] == 1000

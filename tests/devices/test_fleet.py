@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from seed_devices import fleet
 from seed_devices.errors import FleetError, UnreachableError
-from seed_devices.fleet import Outcome
-from seed_devices.target import Target
-from tests.devices.commands import deploy, environment, hosts, said
-from tests.devices.seeds import EXAMPLE, EXAMPLE_NAME
-from tests.devices.sshd import Device, Sshd, free_port, make_key
+from seed_devices.fleet import parallel
+from seed_devices.fleet.parallel import Outcome
+from seed_devices.fleet.target import Target
+from tests.devices.support.commands import deploy, environment, hosts, said
+from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME
+from tests.devices.support.sshd import Device, Sshd, free_port, make_key
 
 MANY = 50
 PEAK_MAX = 100_000_000
@@ -27,9 +27,9 @@ def outcome(host: str, error: Exception | None) -> Outcome[str]:
 
 def test_one_device_has_its_own_code_and_several_that_of_a_fleet() -> None:
     error = UnreachableError("a", "gone", "look")
-    assert fleet.failure([outcome("a", None)]) is None
-    assert fleet.failure([outcome("a", error)]) is error
-    several = fleet.failure([outcome("a", error), outcome("b", None), outcome("c", error)])
+    assert parallel.failure([outcome("a", None)]) is None
+    assert parallel.failure([outcome("a", error)]) is error
+    several = parallel.failure([outcome("a", error), outcome("b", None), outcome("c", error)])
     assert isinstance(several, FleetError)
     assert (several.failed, several.total, several.exit_code) == (2, 3, 30)
 
@@ -63,7 +63,7 @@ def test_what_fails_on_one_device_leaves_the_others_alone(sshd: Sshd, device: De
 MEASURED = """
 import sys
 from seed_devices.cli import main
-from seed_runtime.budget import peak_rss
+from seed_runtime.memory.plan import peak_rss
 code = main(sys.argv[1:])
 print(peak_rss(), file=sys.stderr)
 sys.exit(code)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from seed_devices import parcel, profiles
+from seed_devices import profiles
 from seed_devices.errors import RemoteError
-from tests.devices.seeds import EXAMPLE, make_seed
+from seed_devices.push import preflight
+from tests.devices.support.seeds import EXAMPLE, make_seed
 
 GOOD: dict[str, Any] = {
     "store": "/store", "store_writable": True, "disk_free": 1 << 30, "ram": 1 << 30, "ram_available": 1 << 29,
@@ -22,7 +23,7 @@ def check(**changed: Any) -> list[str]:
     asked = {"max_memory": None, "have": 0, "service": False}
     asked |= {key: changed.pop(key) for key in list(changed) if key in asked}
     profile = profiles.load()[changed.pop("profile", "raspberry-pi-4")]
-    return parcel.check(parcel.load(EXAMPLE), "pi@h", GOOD | changed, profile, **asked)  # type: ignore[arg-type]
+    return preflight.check(preflight.load(EXAMPLE), "pi@h", GOOD | changed, profile, **asked)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -58,22 +59,22 @@ def test_what_may_matter_is_noted(changed: dict[str, Any], text: str) -> None:
 
 
 def test_a_device_that_does_not_tell_its_memory_has_that_of_its_kind(tmp_path: Path) -> None:
-    seed = parcel.load(make_seed(tmp_path / "greedy.seed", working_bytes=600 << 20))
+    seed = preflight.load(make_seed(tmp_path / "greedy.seed", working_bytes=600 << 20))
     asked: dict[str, Any] = {"max_memory": None, "have": 0, "service": False}
     facts = {**GOOD, "ram": None, "ram_available": None}
-    assert parcel.check(seed, "h", facts, profiles.load()["raspberry-pi-5"], **asked) == []
+    assert preflight.check(seed, "h", facts, profiles.load()["raspberry-pi-5"], **asked) == []
     with pytest.raises(RemoteError, match="the device has 512 MiB"):
-        parcel.check(seed, "h", facts, profiles.load()["raspberry-pi-zero-2w"], **asked)
-    assert parcel.check(seed, "h", facts, profiles.load()["arm64"], **asked) == []
+        preflight.check(seed, "h", facts, profiles.load()["raspberry-pi-zero-2w"], **asked)
+    assert preflight.check(seed, "h", facts, profiles.load()["arm64"], **asked) == []
 
 
 def test_a_device_that_cannot_check_the_signature_it_asks_for_is_sent_nothing() -> None:
     asked: dict[str, Any] = {"max_memory": None, "have": 0, "service": False}
-    signed = replace(parcel.load(EXAMPLE), signed=True)
-    assert parcel.check(signed, "pi@h", GOOD | {"signers": True}, None, **asked) == []
-    assert parcel.check(signed, "pi@h", GOOD | {"ssh_keygen": False}, None, **asked) == []
+    signed = replace(preflight.load(EXAMPLE), signed=True)
+    assert preflight.check(signed, "pi@h", GOOD | {"signers": True}, None, **asked) == []
+    assert preflight.check(signed, "pi@h", GOOD | {"ssh_keygen": False}, None, **asked) == []
     with pytest.raises(RemoteError, match=r"pi@h: it has no ssh-keygen .* sudo apt install openssh-client") as caught:
-        parcel.check(signed, "pi@h", GOOD | {"signers": True, "ssh_keygen": False}, None, **asked)
+        preflight.check(signed, "pi@h", GOOD | {"signers": True, "ssh_keygen": False}, None, **asked)
     assert caught.value.exit_code == 11
 
 

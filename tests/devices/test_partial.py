@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 import seed_runtime
-from seed_runtime.device import partial
+from seed_runtime.agent.store import partial
 from seed_runtime.errors import FormatError, UsageError
 from seed_runtime.format.reader import PREAMBLE_BYTES
-from tests.attacks.forge import forge
-from tests.devices.device_agent import digest_of, seed
+from tests.attacks.support.seed_builder import forge
+from tests.devices.support.device_agent import digest_of, seed
 
 SEED = forge()
 

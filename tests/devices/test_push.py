@@ -11,20 +11,21 @@ from typing import Any
 
 import pytest
 
-from seed_devices import bootstrap, parcel
-from seed_devices.agent import Agent
 from seed_devices.errors import RemoteError, UnreachableError
-from seed_devices.push import Options, Pushed, push
-from seed_devices.ssh import Connection
+from seed_devices.push import preflight
+from seed_devices.push import runtime as bootstrap
+from seed_devices.push.one_device import Options, Pushed, push
+from seed_devices.remote.agent_client import Agent
+from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import SeedError, UnsupportedError, UsageError
-from tests.devices.proxy import Proxy
-from tests.devices.seeds import EXAMPLE, EXAMPLE_NAME, make_seed
-from tests.devices.sshd import RUNTIME, Device, Sshd
+from tests.devices.support.proxy import Proxy
+from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME, make_seed
+from tests.devices.support.sshd import RUNTIME, Device, Sshd
 
 
 def send(device: Device, seed: Path, name: str | None = None, **options: Any) -> Pushed:
     with Connection(device.alias, config=device.config) as connection:
-        return push(connection, parcel.load(seed), name, Options(**options))
+        return push(connection, preflight.load(seed), name, Options(**options))
 
 
 def running(device: Device, name: str) -> bytes:
@@ -52,9 +53,9 @@ def test_an_update_can_be_rolled_back_and_switched_to_again_without_sending(devi
     first, second = (make_seed(tmp_path / f"{number}.seed", version=number) for number in (1, 2))
     send(device, first)
     updated = send(device, second)
-    assert (updated.state, updated.previous) == ("pushed", parcel.load(first).digest)
+    assert (updated.state, updated.previous) == ("pushed", preflight.load(first).digest)
     with Connection(device.alias, config=device.config) as connection, Agent(connection) as agent:
-        assert agent.call("rollback", name="product")["current"] == parcel.load(first).digest
+        assert agent.call("rollback", name="product")["current"] == preflight.load(first).digest
     assert running(device, "product") == first.read_bytes()
     again = send(device, second)
     assert (again.state, again.sent) == ("switched", 0)
@@ -70,16 +71,16 @@ def test_one_seed_can_have_several_names(device: Device) -> None:
 
 def test_a_model_id_that_is_no_name_gives_way_to_the_files(tmp_path: Path) -> None:
     odd = make_seed(tmp_path / "fine.seed", model_id="acme/net")
-    assert parcel.load(odd).default_name == "fine"
+    assert preflight.load(odd).default_name == "fine"
     with pytest.raises(UsageError, match="give another one, HOST:NAME"):
-        _ = parcel.load(odd.rename(tmp_path / "not fine.seed")).default_name
+        _ = preflight.load(odd.rename(tmp_path / "not fine.seed")).default_name
 
 
 @pytest.mark.slow
 def test_only_as_many_versions_are_kept_as_asked_for(device: Device, tmp_path: Path) -> None:
     seeds = [make_seed(tmp_path / f"{number}.seed", version=number) for number in (1, 2, 3)]
     done = [send(device, seed, keep=1) for seed in seeds]
-    assert done[2].removed == [parcel.load(seeds[0]).digest]
+    assert done[2].removed == [preflight.load(seeds[0]).digest]
 
 
 # What is sent
@@ -141,7 +142,7 @@ def test_zeros_that_a_power_cut_left_are_sent_again(device: Device, tmp_path: Pa
     seed = make_seed(tmp_path / "s.seed", width=256)
     data, incoming = seed.read_bytes(), device.store / "incoming"
     incoming.mkdir()
-    (incoming / f"{parcel.load(seed).digest}.part").write_bytes(data[:100_000] + bytes(120_000))
+    (incoming / f"{preflight.load(seed).digest}.part").write_bytes(data[:100_000] + bytes(120_000))
     send(device, seed)
     assert running(device, "product") == data
 
@@ -192,7 +193,7 @@ def test_a_dry_run_writes_nothing_there(device: Device) -> None:
 
 
 def test_a_dry_run_counts_what_has_arrived_of_this_seed_and_of_no_other(device: Device, tmp_path: Path) -> None:
-    seeds = [parcel.load(make_seed(tmp_path / f"{number}.seed", version=number)) for number in (1, 2)]
+    seeds = [preflight.load(make_seed(tmp_path / f"{number}.seed", version=number)) for number in (1, 2)]
     with Connection(device.alias, config=device.config) as connection, Agent(connection) as agent:
         begun = agent.call("begin", name="product", digest=seeds[0].digest, file_size=seeds[0].file_size)
         Path(begun["path"]).write_bytes(seeds[0].path.read_bytes()[:100])
@@ -223,7 +224,7 @@ def test_a_device_without_a_runtime_gets_one_on_the_same_connection(
 
     monkeypatch.setattr(bootstrap, "install", install)
     with Connection(device.alias, config=device.config) as connection:
-        done = push(connection, parcel.load(EXAMPLE), None, Options())
+        done = push(connection, preflight.load(EXAMPLE), None, Options())
         assert (done.state, done.runtime_installed) == ("pushed", True)
         assert connection._lead is lead[0]
         assert connection.run("echo still open").text == "still open\n"
@@ -235,13 +236,13 @@ def test_a_device_without_a_runtime_gets_one_on_the_same_connection(
 def test_a_damaged_seed_is_refused_here(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     (tmp_path / "bad.seed").write_bytes(damage(EXAMPLE.read_bytes()))
     with pytest.raises(RemoteError, match="this seed is damaged, export it again") as caught:
-        parcel.load(tmp_path / "bad.seed")
+        preflight.load(tmp_path / "bad.seed")
     assert caught.value.exit_code == 10
 
 
 def test_a_file_that_isnt_there_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="give the path of a seed"):
-        parcel.load(tmp_path / "none.seed")
+        preflight.load(tmp_path / "none.seed")
 
 
 def test_a_seed_that_claims_to_need_more_memory_than_there_is_is_refused(device: Device, tmp_path: Path) -> None:

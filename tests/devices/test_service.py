@@ -20,13 +20,13 @@ from typing import Any
 
 import pytest
 
-from seed_runtime.device import service, systemd
-from seed_runtime.device.locks import make_folder
-from seed_runtime.device.store import Store
+from seed_runtime.agent.service import service, systemd
+from seed_runtime.agent.store.store import Store
 from seed_runtime.errors import UsageError
+from seed_runtime.system.locks import make_folder
 from tests.runtime.test_cli_support import classifier
 
-STAND_IN = Path(__file__).with_name("stand_in_systemctl.py")
+STAND_IN = Path(__file__).parent.joinpath("support", "fake_systemctl.py")
 PLAIN = service.Service("seed-m.service", "unix", "unix:/run/user/7/seed-m.sock", None, 90 << 20, 122 << 20, True)
 
 
@@ -100,7 +100,7 @@ def test_the_unit_starts_the_version_that_is_current_within_its_plan(store: Stor
         f'"--serve" "unix:/run/user/7/seed-m.sock" "--max-memory" "{90 << 20}"\n'
     ) in text
     python = f"{store.home}/runtime/current/bin/python"
-    assert f'ExecStartPre="-+{python}" "-I" "-m" "seed_runtime.device" "settle" "m"\n' in text
+    assert f'ExecStartPre="-+{python}" "-I" "-m" "seed_runtime.agent" "settle" "m"\n' in text
     for line in ("Type=notify", f"MemoryMax={122 << 20}", "NoNewPrivileges=yes", "ProtectSystem=strict"):
         assert f"\n{line}\n" in text
     assert f'Environment="XDG_CACHE_HOME={os.environ["XDG_CACHE_HOME"]}"' in text

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from seed_runtime.device import history, service, switching, systemd
-from seed_runtime.device.__main__ import main
-from seed_runtime.device.agent import Agent
-from seed_runtime.device.model import Model
-from seed_runtime.device.protocol import Wire
-from seed_runtime.device.store import Store
+from seed_runtime.agent import activation
+from seed_runtime.agent.__main__ import main
+from seed_runtime.agent.operations import Agent
+from seed_runtime.agent.protocol import Wire
+from seed_runtime.agent.service import service, systemd
+from seed_runtime.agent.store import history
+from seed_runtime.agent.store.installed_model import Model
+from seed_runtime.agent.store.store import Store
 from tests.devices.test_service import put, unit_file
 from tests.runtime.test_cli_support import classifier
 
@@ -86,7 +88,7 @@ def test_whatever_a_power_cut_leaves_of_a_switch_has_the_memory_to_start(
 
     def change(digest: str, what: str) -> None:
         with model.locked(0):
-            switching.change(model, digest, what, {OLD, NEW}, lambda *step: None)
+            activation.change(model, digest, what, {OLD, NEW}, lambda *step: None)
 
     monkeypatch.setattr(systemd, "systemctl", systemctl)
     service.install(store, "m", "unix", asked)
@@ -117,7 +119,7 @@ def test_a_version_for_which_the_service_has_no_memory_is_refused_while_the_othe
     monkeypatch.setattr(service, "_planned_bytes", refuse)
     installed, calls[:] = unit_file().read_text(), []
     with store.model("m").locked(0), pytest.raises(systemd.ServiceError, match=f"{NEW} needs more") as caught:
-        switching.change(store.model("m"), NEW, "switch", {NEW}, lambda *step: None)
+        activation.change(store.model("m"), NEW, "switch", {NEW}, lambda *step: None)
     assert (caught.value.exit_code, calls) == (14, [])
     assert (store.model("m").running, unit_file().read_text()) == (OLD, installed)
 
@@ -173,7 +175,7 @@ def test_a_switch_that_a_power_cut_ended_is_taken_back_by_the_services_own_start
     assert (model.running, calls) == (OLD, [])
     assert "m: the last switch was interrupted" in capsys.readouterr().out
     with model.locked(0):
-        switching.change(model, NEW, "switch", {OLD, NEW}, lambda *step: None)
+        activation.change(model, NEW, "switch", {OLD, NEW}, lambda *step: None)
     assert main(["settle", "m"]) == 0
     assert (model.running, capsys.readouterr().out) == (NEW, "")
 
@@ -215,7 +217,7 @@ def test_an_installation_that_was_killed_is_known_as_a_service_and_completed_by_
     assert told["installing"]
     board[NEW] = 90 * MIB
     with model.locked(0):
-        switching.change(model, NEW, "switch", {OLD, NEW}, lambda *step: None)
+        activation.change(model, NEW, "switch", {OLD, NEW}, lambda *step: None)
     assert ("enable", "seed-m.service") in calls
     told = service.status(store, "m")
     assert told is not None

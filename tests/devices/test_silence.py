@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from seed_devices import bootstrap, ssh, wheels
-from seed_devices.agent import Agent
 from seed_devices.errors import UnreachableError
-from seed_devices.ssh import Connection
-from seed_runtime.device import agent as agents
-from seed_runtime.device import protocol
-from tests.devices import standins
-from tests.devices.sshd import RUNTIME, Device, Sshd, _descendants
+from seed_devices.push import runtime, wheels
+from seed_devices.remote.agent_client import Agent
+from seed_devices.ssh import connection as ssh
+from seed_devices.ssh.connection import Connection
+from seed_runtime.agent import operations as agents
+from seed_runtime.agent import protocol
+from tests.devices.support import fakes
+from tests.devices.support.sshd import RUNTIME, Device, Sshd, _descendants
 from tests.devices.test_bootstrap import BOARD
 
 _numbers = itertools.count(1)
@@ -79,10 +80,7 @@ def agent_of(sshd: Sshd, device: Device) -> int:
     for pid in _descendants(sshd._process.pid):
         with contextlib.suppress(OSError):
             its = Path(f"/proc/{pid}/environ").read_bytes()
-            if (
-                b"seed_runtime.device\0agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
-                and bytes(device.store) in its
-            ):
+            if b"seed_runtime.agent\0agent" in Path(f"/proc/{pid}/cmdline").read_bytes() and bytes(device.store) in its:
                 return pid
     raise AssertionError("no agent runs")
 
@@ -132,18 +130,18 @@ def test_an_installer_that_hangs_is_given_up(sshd: Sshd, tmp_path: Path, monkeyp
         Connection(device.alias, config=device.config) as connection,
         pytest.raises(UnreachableError, match=r"nothing was heard .* for 0\.5 s"),
     ):
-        bootstrap.install(connection, BOARD)
+        runtime.install(connection, BOARD)
 
 
 @pytest.mark.slow
 def test_an_installation_is_heard_of_while_pip_works(
     sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = standins.python_folder(tmp_path / "bin")
+    folder = fakes.python_folder(tmp_path / "bin")
     device = sshd.device(f"hangs{next(_numbers)}", runtime=False, environment={"PATH": f"{folder}:/usr/bin:/bin"})
-    source = bootstrap.installer().replace(b"BEAT_S, BEATS = 10, 360", b"BEAT_S, BEATS = 0.05, 9999")
-    monkeypatch.setattr(bootstrap, "installer", lambda: source)
+    source = runtime.installer().replace(b"BEAT_S, BEATS = 10, 360", b"BEAT_S, BEATS = 0.05, 9999")
+    monkeypatch.setattr(runtime, "installer", lambda: source)
     steps: list[str] = []
-    house = standins.house(tmp_path / "wheels")
-    standins.install(device, monkeypatch, house, progress=lambda step, done, total: steps.append(step))
+    house = fakes.house(tmp_path / "wheels")
+    fakes.install(device, monkeypatch, house, progress=lambda step, done, total: steps.append(step))
     assert steps.count("install") > 3

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from seed_devices import private, reasons, ssh
 from seed_devices.errors import AuthenticationError, HostKeyError, RemoteError, UnreachableError
-from seed_devices.ssh import Connection
+from seed_devices.ssh import connection as ssh
+from seed_devices.ssh import control_dir, ssh_errors
+from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import UsageError
-from tests.devices.proxy import Proxy
-from tests.devices.sshd import Device, Sshd, free_port, make_key
+from tests.devices.support.proxy import Proxy
+from tests.devices.support.sshd import Device, Sshd, free_port, make_key
 
 
 def connect(device: Device, **options: object) -> Connection:
@@ -103,7 +104,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path, monkeypatch: pyte
     (left / "file").symlink_to(tmp_path)
     for folder in (left, others):
         os.utime(folder, (0, 0))
-    made = private.folder()
+    made = control_dir.folder()
     assert sorted(Path(base).iterdir()) == sorted([made, others])
     assert tmp_path.is_dir()
     assert made.stat().st_mode & 0o777 == 0o700
@@ -316,7 +317,7 @@ def test_a_server_that_never_answers_is_unreachable_after_fifteen_seconds_or_so(
 KILLED = """
 import sys
 from pathlib import Path
-from seed_devices.ssh import Connection
+from seed_devices.ssh.connection import Connection
 connection = Connection(sys.argv[1], config=Path(sys.argv[2]))
 connection.keep()
 print("up", flush=True)
@@ -366,7 +367,7 @@ def test_a_killed_process_takes_its_ssh_and_its_transfer_along(device: Device, t
     ],
 )
 def test_what_ssh_says_decides_the_error(stderr: str, error: type[Exception], text: str) -> None:
-    found = reasons.classify("a@h", stderr)
+    found = ssh_errors.classify("a@h", stderr)
     assert type(found) is error
     assert text in str(found)
     assert "\n" not in str(found)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from seed_runtime.device import history
-from seed_runtime.device.locks import BusyError, make_folder, take
-from seed_runtime.device.model import Model
-from seed_runtime.device.store import PARTS_KEPT, Store
+from seed_runtime.agent.store import history
+from seed_runtime.agent.store.installed_model import Model
+from seed_runtime.agent.store.store import PARTS_KEPT, Store
 from seed_runtime.errors import UsageError
-from tests.devices.device_agent import tree
+from seed_runtime.system.locks import BusyError, make_folder, take
+from tests.devices.support.device_agent import tree
 
 A, B, C, D = (letter * 64 for letter in "abcd")
 
@@ -323,7 +323,7 @@ def test_the_newest_versions_are_those_that_came_or_ran_last() -> None:
 
 HOLDER = """
 import sys
-from seed_runtime.device.store import Store
+from seed_runtime.agent.store.store import Store
 with Store().model("m").locked(0):
     print("held", flush=True)
     sys.stdin.readline()

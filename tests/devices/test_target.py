@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from seed_devices import inventory
-from seed_devices.target import Target, parse
+from seed_devices.fleet import inventory
+from seed_devices.fleet.target import Target, parse
 from seed_runtime.errors import InputError, UsageError
 
 

@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 
-import seed_devices.push as pushing
-from seed_devices import bootstrap, doctor, installer, parcel
+import seed_devices.push.one_device as pushing
+from seed_devices import doctor
 from seed_devices.errors import RemoteError
-from seed_devices.push import Options, Pushed, push
-from seed_devices.ssh import Connection
-from seed_runtime.device import looking
-from tests.devices.seeds import EXAMPLE, EXAMPLE_NAME
-from tests.devices.sshd import Device, put_runtime
+from seed_devices.push import preflight, runtime
+from seed_devices.push.one_device import Options, Pushed, push
+from seed_devices.remote import installer
+from seed_devices.ssh.connection import Connection
+from seed_runtime.agent import status
+from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME
+from tests.devices.support.sshd import Device, put_runtime
 from tests.devices.test_doctor import judged, model
 
 BROKEN = "raise ImportError('libopenblas.so.0: cannot open shared object file')\n"
@@ -31,19 +33,19 @@ def installs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let an installation put the runtime under test onto the device; the stores that got one."""
     done: list[str] = []
 
-    def install(connection: Connection, facts: dict[str, Any], **options: Any) -> bootstrap.Installed:
+    def install(connection: Connection, facts: dict[str, Any], **options: Any) -> runtime.Installed:
         done.append(facts["store"])
         shutil.rmtree(Path(facts["store"]) / "runtime")
         put_runtime(Path(facts["store"]))
-        return bootstrap.Installed("0.1.0", "", True)
+        return runtime.Installed("0.1.0", "", True)
 
-    monkeypatch.setattr(bootstrap, "install", install)
+    monkeypatch.setattr(runtime, "install", install)
     return done
 
 
 def send(device: Device, **options: Any) -> Pushed:
     with Connection(device.alias, config=device.config) as connection:
-        return push(connection, parcel.load(EXAMPLE), None, Options(**options))
+        return push(connection, preflight.load(EXAMPLE), None, Options(**options))
 
 
 def break_numpy(device: Device) -> None:
@@ -80,12 +82,12 @@ def test_an_older_runtime_is_updated_when_asked_for_though_the_seed_is_unchanged
     device: Device, installs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(device)
-    monkeypatch.setattr(bootstrap, "__version__", "9.0.0")
+    monkeypatch.setattr(runtime, "__version__", "9.0.0")
     assert not send(device).runtime_installed
     assert send(device, update_runtime=True, dry_run=True).state == "would update"
     assert not installs
     assert send(device, update_runtime=True).runtime_installed
-    monkeypatch.setattr(bootstrap, "__version__", "0.1.0")
+    monkeypatch.setattr(runtime, "__version__", "0.1.0")
     assert not send(device, update_runtime=True).runtime_installed
 
 
@@ -118,14 +120,14 @@ class Answering:
 
 
 def served(name: str, **service: Any) -> dict[str, Any]:
-    digest = parcel.load(EXAMPLE).digest
+    digest = preflight.load(EXAMPLE).digest
     told = {"asked": "unix", "memory_asked": 7, "active": "active", "stale": False, **service}
     return {"name": name, "current": digest, "versions": [{"digest": digest}], "service": told}
 
 
 def update(agent: Answering, monkeypatch: pytest.MonkeyPatch) -> Pushed:
     monkeypatch.setattr(pushing, "Agent", lambda connection: agent)
-    return push(Connection("h"), parcel.load(EXAMPLE), EXAMPLE_NAME, Options(update_runtime=True))
+    return push(Connection("h"), preflight.load(EXAMPLE), EXAMPLE_NAME, Options(update_runtime=True))
 
 
 def test_services_that_run_from_an_older_runtime_are_started_anew_as_they_were(
@@ -165,10 +167,10 @@ def running(program: Path) -> Iterator[int]:
 
 def test_a_process_of_another_runtime_is_told_from_one_of_this(tmp_path: Path) -> None:
     with running(tmp_path / "8.0-00000000" / "bin" / "python") as pid:
-        assert looking.is_stale(pid)
-    assert not looking.is_stale(os.getpid())
-    assert not looking.is_stale(None)
-    assert not looking.is_stale(pid)
+        assert status.is_stale(pid)
+    assert not status.is_stale(os.getpid())
+    assert not status.is_stale(None)
+    assert not status.is_stale(pid)
 
 
 def test_a_runtime_that_something_runs_from_is_in_use(tmp_path: Path) -> None:

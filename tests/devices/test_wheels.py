@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 import seed_runtime
-from seed_devices import profiles, wheels
+from seed_devices import profiles
 from seed_devices.profiles import Profile
-from seed_devices.repack import repack
+from seed_devices.push import wheels
+from seed_devices.push.repack import repack
 from seed_runtime.errors import UnsupportedError, UsageError
 from tests.conftest import call
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from seed_exporter import allocate
-from seed_exporter.allocate import STRAY_MOST, Coding
-from seed_exporter.graph import Graph
+from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import load
-from tests.exporter.exporting import decoded, graph_of, holding, tensor
+from seed_exporter.quantize import allocate
+from seed_exporter.quantize.allocate import STRAY_MOST, Coding
+from tests.exporter.support.exporting import decoded, graph_of, holding, tensor
 
 
 def matrix(rng: np.random.Generator, rows: int = 48, cols: int = 64, scale: float = 1.0) -> np.ndarray:

@@ -13,7 +13,7 @@ import pytest
 import seed_exporter
 import seed_runtime
 from seed_runtime.errors import InputError, MemoryBudgetError
-from tests.exporter.exporting import layers, quick_export
+from tests.exporter.support.exporting import layers, quick_export
 
 LIMIT = 200_000_000
 

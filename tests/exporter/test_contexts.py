@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from seed_exporter.codecs import grid, symbols
-from seed_exporter.codecs.contexts import CLASS_STEP, CLASSES, Classes, from_levels, magnitude_classes
+from seed_runtime.codecs.encode import grid, symbols
+from seed_runtime.codecs.encode.contexts import CLASS_STEP, CLASSES, Classes, from_levels, magnitude_classes
 
 
 def _scaled(rng: np.random.Generator, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:

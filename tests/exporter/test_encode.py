@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from seed_exporter import allocate, encode
-from seed_exporter.allocate import Coding
-from seed_exporter.graph import Graph
+from seed_exporter.build import streams as encode
+from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import load
+from seed_exporter.quantize import allocate
+from seed_exporter.quantize.allocate import Coding
 from seed_runtime.format.dtypes import BY_NAME
-from tests.exporter.exporting import decoded, graph_of, holding, tensor
+from tests.exporter.support.exporting import decoded, graph_of, holding, tensor
 
 # Everything that a model can hold: random bits are NaN payloads, denormals and infinities as well.
 TYPES = sorted(set(BY_NAME) - {"bool"})

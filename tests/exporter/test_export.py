@@ -1,4 +1,4 @@
-"""`seed_exporter.export`: what is written keeps its promises, and what can't be done is refused early."""
+"""`seed_exporter.pipeline`: what is written keeps its promises, and what can't be done is refused early."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 import seed_exporter
 import seed_runtime
-from seed_exporter import container, loaders
-from seed_runtime import backends, files, golden
+from seed_exporter import loaders
+from seed_exporter.build import draft
+from seed_runtime import backends, golden
 from seed_runtime.errors import FormatError, InputError, UnsupportedError, UsageError
 from seed_runtime.format.writer import front
 from seed_runtime.golden import SUPPLIED, Golden
-from tests.exporter.exporting import dense, holding, layers, of_nodes, quick_export, tensor, weights_in
+from seed_runtime.system import atomic as files
+from tests.exporter.support.exporting import dense, holding, layers, of_nodes, quick_export, tensor, weights_in
 
 
 @pytest.fixture
@@ -356,14 +358,14 @@ def test_a_seed_that_does_not_check_never_replaces_an_older_one(
     model: onnx.ModelProto, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output.write_bytes(b"the old one")
-    write_into = container.Seed.write_into
+    write_into = draft.Seed.write_into
 
-    def cut(seed: container.Seed, file: IO[bytes]) -> int:
+    def cut(seed: draft.Seed, file: IO[bytes]) -> int:
         size = write_into(seed, file)
         file.truncate(size - 1)
         return size
 
-    monkeypatch.setattr(container.Seed, "write_into", cut)
+    monkeypatch.setattr(draft.Seed, "write_into", cut)
     with pytest.raises(FormatError):
         quick_export(model, output)
     assert output.read_bytes() == b"the old one"

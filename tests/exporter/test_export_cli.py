@@ -18,9 +18,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import seed_runtime
-from seed_exporter import cli, footprint
+from seed_exporter import cli
+from seed_exporter.evaluate import footprint
 from seed_runtime.format.reader import MAGIC
-from tests.exporter.exporting import layers, of_nodes
+from tests.exporter.support.exporting import layers, of_nodes
 
 COMMAND = [sys.executable, "-m", "seed_exporter.cli"]
 KEYS = {"seed", "bytes", "ratio", "parameters", "bits_per_weight", "seconds", "outputs", "digest"}
@@ -309,7 +310,7 @@ def drive(script: str) -> list[str]:
 
 AT_SEARCH = """
     import time
-    from seed_exporter.methods.trial import Trial
+    from seed_exporter.quantize.methods.evaluator import Trial
     def wait(self, codings):
         print("there", flush=True)
         time.sleep(60)
@@ -320,7 +321,7 @@ AT_WRITE = """
     def wait(descriptor):
         print("there", flush=True)
         time.sleep(60)
-    from seed_exporter import footprint
+    from seed_exporter.evaluate import footprint
     footprint.measure = lambda *_, **__: None
     os.fsync = wait
 """

@@ -12,8 +12,8 @@ import onnx
 import pytest
 
 import seed_runtime
-from seed_exporter import footprint
-from tests.exporter.exporting import layers
+from seed_exporter.evaluate import footprint
+from tests.exporter.support.exporting import layers
 from tests.exporter.test_export_cli import Ran, one_object, refused
 
 

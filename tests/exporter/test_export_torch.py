@@ -10,7 +10,7 @@ import pytest
 
 import seed_exporter
 import seed_runtime
-from tests.exporter.exporting import quick_export
+from tests.exporter.support.exporting import quick_export
 
 
 @pytest.fixture

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seed_exporter import fidelity, loaders
-from seed_exporter.loaders.runnable import to_model_file
+from seed_exporter import loaders
+from seed_exporter.evaluate import compare as fidelity
+from seed_exporter.evaluate.model_file import to_model_file
 from seed_runtime import backends, generator, golden
 from seed_runtime.backends import TensorSpec
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.golden import Golden, Recipe
 from seed_runtime.limits import GOLDEN_ELEMENTS_MAX
-from tests.exporter.exporting import layers
+from tests.exporter.support.exporting import layers
 
 F32 = BY_NAME["float32"]
 

@@ -8,9 +8,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from seed_exporter.allocate import MANTISSA_BITS
-from seed_exporter.floats import as_float32, coded_view, fits_a_stream, with_mantissa
-from seed_exporter.graph import Use, Weight
+from seed_exporter.graph.matrix import as_float32, coded_view, fits_a_stream, with_mantissa
+from seed_exporter.graph.model import Use, Weight
+from seed_exporter.quantize.allocate import MANTISSA_BITS
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.limits import SIDE_MAX
 

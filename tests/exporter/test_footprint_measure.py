@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seed_exporter import footprint
-from seed_exporter.footprint import measure, ones_at, shapes_for_points
+from seed_exporter.evaluate import footprint
+from seed_exporter.evaluate.footprint import measure, ones_at, shapes_for_points
 from seed_runtime import backends
 from seed_runtime.backends import TensorSpec
-from seed_runtime.footprint import UNIT, Footprint
-from seed_runtime.format.wire import Cursor
-from tests.runtime.small_models import save_layers, save_tokens
+from seed_runtime.format.primitives import Cursor
+from seed_runtime.memory.footprint import UNIT, Footprint
+from tests.runtime.support.small_models import save_layers, save_tokens
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak in /proc")
 MIB = 1 << 20

@@ -11,12 +11,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from seed_exporter import inputs, loaders
-from seed_exporter.inputs import CALLS_MAX
+from seed_exporter import loaders
+from seed_exporter.evaluate import inputs
+from seed_exporter.evaluate.inputs import CALLS_MAX
 from seed_runtime.backends import Feeds, TensorSpec
 from seed_runtime.errors import InputError, UnsupportedError
 from seed_runtime.golden import Golden, Recipe
-from tests.exporter.exporting import layers, of_nodes
+from tests.exporter.support.exporting import layers, of_nodes
 
 X = TensorSpec("x", "float32", ("batch", 4))
 

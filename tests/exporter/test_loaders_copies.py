@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from seed_exporter.loaders import load
-from tests.exporter.onnx_models import RNG, V, W, check_same, constant, info, make, tensor
+from tests.exporter.support.onnx_models import RNG, V, W, check_same, constant, info, make, tensor
 
 
 def test_tied_copies_are_stored_once(tmp_path: Path):

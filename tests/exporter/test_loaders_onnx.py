@@ -10,11 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from seed_exporter.evaluate.model_file import check_runnable, to_model_file
 from seed_exporter.loaders import load
-from seed_exporter.loaders.runnable import check_runnable, to_model_file
 from seed_runtime.errors import UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME
-from tests.exporter.onnx_models import RNG, V, W, X, check_same, constant, info, make, run, tensor
+from tests.exporter.support.onnx_models import RNG, V, W, X, check_same, constant, info, make, run, tensor
 
 
 def test_initializers_become_weights_and_small_ones_stay(tmp_path: Path):

@@ -10,10 +10,10 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
+from seed_exporter.evaluate.model_file import check_runnable, to_model_file
 from seed_exporter.loaders import load
-from seed_exporter.loaders.runnable import check_runnable, to_model_file
 from seed_runtime.errors import UnsupportedError, UsageError
-from tests.exporter.onnx_models import RNG, V, W, check_same, constant, info, make, run, tensor
+from tests.exporter.support.onnx_models import RNG, V, W, check_same, constant, info, make, run, tensor
 
 
 def test_sparse_weights_are_made_dense(tmp_path: Path):

@@ -11,8 +11,8 @@ import onnxruntime as ort
 import pytest
 
 from seed_exporter import loaders
-from seed_exporter.graph import Graph
-from seed_exporter.loaders.runnable import check_runnable, to_model_file
+from seed_exporter.evaluate.model_file import check_runnable, to_model_file
+from seed_exporter.graph.model import Graph
 from seed_runtime.errors import UnsupportedError, UsageError
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'seed-runtime[torch]'")

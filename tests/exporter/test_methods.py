@@ -10,14 +10,16 @@ import numpy as np
 import onnx
 import pytest
 
-from seed_exporter import container, fidelity, loaders
-from seed_exporter.allocate import Coding
-from seed_exporter.encode import Encoder, encode
-from seed_exporter.graph import Graph, Weight
-from seed_exporter.loaders.runnable import to_model_file
-from seed_exporter.methods import METHODS, Choice, Trial
-from seed_exporter.skeleton import Skeletons
-from tests.exporter.exporting import NOBODY, dense, graph_of, layers
+from seed_exporter import loaders
+from seed_exporter.build import draft
+from seed_exporter.build.streams import Encoder, encode
+from seed_exporter.evaluate import compare
+from seed_exporter.evaluate.model_file import to_model_file
+from seed_exporter.graph.model import Graph, Weight
+from seed_exporter.quantize.allocate import Coding
+from seed_exporter.quantize.methods import METHODS, Choice, Trial
+from seed_exporter.skeletons.onnx import Skeletons
+from tests.exporter.support.exporting import NOBODY, dense, graph_of, layers
 
 FRONT = 400
 
@@ -30,16 +32,16 @@ def trial_of(model: onnx.ModelProto | Graph, folder: Path, goal: int | None = No
     dims = [dim.dim_value or 16 for dim in spec.type.tensor_type.shape.dim]
     code = onnx.helper.tensor_dtype_to_np_dtype(spec.type.tensor_type.elem_type)
     feeds = [{spec.name: np.random.default_rng(5).standard_normal(dims).astype(code)}]
-    expected = fidelity.run_all(folder / "original", feeds)
+    expected = compare.run_all(folder / "original", feeds)
     return Trial(Encoder(graph), Skeletons(graph), NOBODY, FRONT, goal, feeds, expected, folder)
 
 
 def error_of(trial: Trial, codings: dict[str, Coding]) -> float:
     """The worst output's relative error, of the model as a device would assemble it."""
     streams = encode(trial.graph, codings)
-    container.build(trial.graph, streams, NOBODY).assemble(trial.folder)
-    outputs = fidelity.run_all(trial.folder, trial.feeds)
-    return fidelity.worst_relative(fidelity.compare(trial.expected, outputs))
+    draft.build(trial.graph, streams, NOBODY).assemble(trial.folder)
+    outputs = compare.run_all(trial.folder, trial.feeds)
+    return compare.worst_relative(compare.compare(trial.expected, outputs))
 
 
 def choose(method: str, trial: Trial) -> Choice:
@@ -178,7 +180,7 @@ def test_lossless_finds_the_repetitions_of_a_filter_bank_and_splits_what_is_nois
 def test_an_error_is_kept_just_where_the_outputs_stay_within_it(model: onnx.ModelProto, tmp_path: Path) -> None:
     trial = trial_of(model, tmp_path)
     feeds = [{"x": np.random.default_rng(seed).standard_normal((4, 96)).astype(np.float32)} for seed in range(3)]
-    trial = replace(trial, feeds=feeds, expected=fidelity.run_all(tmp_path / "original", feeds))
+    trial = replace(trial, feeds=feeds, expected=compare.run_all(tmp_path / "original", feeds))
 
     def noisy(weight: Weight) -> np.ndarray:
         return weight.data + np.float32(1e-3)

@@ -17,7 +17,7 @@ import pytest
 import seed_exporter
 import seed_runtime
 from seed_exporter import loaders
-from tests.exporter.exporting import quick_export
+from tests.exporter.support.exporting import quick_export
 
 if TYPE_CHECKING:
     from bench.public import PublicModel, Score

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from seed_exporter import Result, report
-from tests.exporter.exporting import of_nodes, quick_export
+from tests.exporter.support.exporting import of_nodes, quick_export
 
 ODD = "<script>alert('1')</script>&amp;\"{0}{title}%s"
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from seed_exporter import allocate
-from seed_exporter.encode import encode
-from seed_exporter.search import COARSEST, FINEST, RateModel, fit
-from tests.exporter.exporting import graph_of
+from seed_exporter.build.streams import encode
+from seed_exporter.quantize import allocate
+from seed_exporter.quantize.size_search import COARSEST, FINEST, RateModel, fit
+from tests.exporter.support.exporting import graph_of
 
 ELEMENTS = 1 << 20
 

@@ -15,11 +15,12 @@ import pytest
 
 import seed_exporter
 import seed_runtime
-from seed_exporter import cli, footprint
-from seed_exporter.export import Options
+from seed_exporter import cli
+from seed_exporter.evaluate import footprint
+from seed_exporter.pipeline import Options
 from seed_runtime.errors import UsageError
-from tests.exporter.exporting import layers
-from tests.runtime.signing import (
+from tests.exporter.support.exporting import layers
+from tests.runtime.support.signing import (
     MESSAGE_START,
     allow,
     blob,

@@ -10,10 +10,10 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from seed_exporter import skeleton
-from seed_exporter.graph import Graph
+from seed_exporter.evaluate.model_file import to_model_file
+from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import load
-from seed_exporter.loaders.runnable import to_model_file
+from seed_exporter.skeletons import onnx as skeleton
 from seed_runtime.errors import UnsupportedError
 from seed_runtime.skeletons import check_holes
 from seed_runtime.skeletons.onnx import scan

@@ -12,13 +12,13 @@ import pytest
 
 import seed_runtime
 from seed_runtime import codecs, generator, limits
-from seed_runtime.cache import ModelCache
+from seed_runtime.assembly.cache import ModelCache
 from seed_runtime.format import dtypes, header, packing
 from seed_runtime.skeletons import ALIGNMENT
 from seed_runtime.skeletons import onnx as onnx_skeleton
 from seed_runtime.skeletons import onnx_schema as schema
-from tests.attacks import spec
-from tests.attacks.forge import ALL, forge, weights_of
+from tests.attacks.support import spec_fields
+from tests.attacks.support.seed_builder import ALL, forge, weights_of
 from tests.golden import plain
 
 EXAMPLE = Path(__file__).with_name("example.seed")
@@ -32,19 +32,19 @@ def laid_out(tensors: dict[str, list[float]]) -> bytes:
 
 
 def test_the_example_of_the_specification_is_the_golden_file() -> None:
-    data, _ = spec.example()
+    data, _ = spec_fields.example()
     assert data == EXAMPLE.read_bytes()
 
 
 def test_the_runtime_decodes_the_example_to_the_weights_stated_there(tmp_path: Path) -> None:
-    data, tensors = spec.example()
+    data, tensors = spec_fields.example()
     (tmp_path / "example.seed").write_bytes(data)
     folder = seed_runtime.open(tmp_path / "example.seed").assemble(tmp_path / "model")
     assert (folder / "model.weights").read_bytes() == laid_out(tensors)
 
 
 def test_a_decoder_written_from_the_specification_alone_decodes_the_example() -> None:
-    data, tensors = spec.example()
+    data, tensors = spec_fields.example()
     skeleton, weights = plain.decode(data)
     assert weights == laid_out(tensors)
     assert b"model.weights" in skeleton
@@ -52,7 +52,7 @@ def test_a_decoder_written_from_the_specification_alone_decodes_the_example() ->
 
 def test_the_example_runs_and_passes_its_golden_sample(tmp_path: Path) -> None:
     x = np.ones((2, 3, 4), np.float32)
-    _, tensors = spec.example()
+    _, tensors = spec_fields.example()
     with seed_runtime.open(EXAMPLE).session(cache=ModelCache(tmp_path, 1 << 30)) as session:
         verdict = session.verify()
         outputs = session.run({"x": x})
@@ -75,11 +75,11 @@ def test_both_decoders_agree_on_each_codec(name: str, tmp_path: Path) -> None:
 
 
 def test_the_limits_of_the_specification_are_those_of_the_code() -> None:
-    assert spec.limits() == {name: value for name, value in vars(limits).items() if name.isupper()}
+    assert spec_fields.limits() == {name: value for name, value in vars(limits).items() if name.isupper()}
 
 
 def test_the_numbers_of_the_specification_are_those_of_the_code() -> None:
-    text = spec.PATH.read_text()
+    text = spec_fields.PATH.read_text()
 
     def rows(pattern: str) -> dict[int, str]:
         return dict(_rows(text, pattern))
@@ -103,7 +103,7 @@ def test_the_numbers_of_the_specification_are_those_of_the_code() -> None:
 
 
 def test_the_fields_that_skeletons_may_have_are_those_of_the_code() -> None:
-    rows = re.findall(r"^\| (\w+)Proto \| ([^;|]+)", spec.PATH.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| (\w+)Proto \| ([^;|]+)", spec_fields.PATH.read_text(), re.MULTILINE)
     written = {name: set(fields.strip().split(", ")) for name, fields in rows}
     names = {"ValueInfo": "Value", "OperatorSetId": "Opset"}
     for name, fields in written.items():
@@ -113,7 +113,7 @@ def test_the_fields_that_skeletons_may_have_are_those_of_the_code() -> None:
 
 
 def test_the_rules_for_skeletons_name_what_the_code_refuses() -> None:
-    text = " ".join(spec.rule_text("skeleton").split())
+    text = " ".join(spec_fields.rule_text("skeleton").split())
     for name in (*schema.OPERATORS_REFUSED, *schema.ATTRIBUTES_REFUSED, onnx_skeleton.WEIGHTS_FILE):
         assert name in text
     assert all(f'"{domain}"' in text for domain in schema.DOMAINS)

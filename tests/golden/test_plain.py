@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from seed_exporter.codecs import grid, lowrank, moments, raw, split, symbols
+from seed_exporter.codecs import lowrank, moments
 from seed_runtime import codecs, generator
+from seed_runtime.codecs.encode import grid, raw, split, symbols
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.header import Hole
 from tests.golden import plain

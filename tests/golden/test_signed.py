@@ -17,7 +17,7 @@ from seed_runtime.errors import TrustError
 from seed_runtime.format.writer import front
 from seed_runtime.skeletons.onnx import WEIGHTS_FILE
 from tests.golden import plain
-from tests.runtime.signing import MESSAGE_START, allow, halves, needs_ssh_keygen, public, signed
+from tests.runtime.support.signing import MESSAGE_START, allow, halves, needs_ssh_keygen, public, signed
 
 FOLDER = Path(__file__).parent
 EXAMPLE, SIGNED, KEY = FOLDER / "example.seed", FOLDER / "signed.seed", FOLDER / "signing_key"

@@ -19,8 +19,8 @@ import seed_runtime
 from seed_runtime.codecs import CODECS
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 from tests.conftest import ROOT, lacking
-from tests.exporter.exporting import dense, layers, quick_export
-from tests.interop.arm64 import Processes, UnavailableError, turn
+from tests.exporter.support.exporting import dense, layers, quick_export
+from tests.interop.support.arm64 import Processes, UnavailableError, turn
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 

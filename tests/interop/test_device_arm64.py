@@ -16,11 +16,11 @@ import seed_runtime
 from seed_exporter import loaders
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 from tests.conftest import lacking
-from tests.devices.sshd import Device, Sshd
-from tests.exporter.exporting import layers, quick_export
-from tests.interop import userland
-from tests.interop.arm64 import UnavailableError, turn
-from tests.interop.machines import deploy, deploy_json
+from tests.devices.support.sshd import Device, Sshd
+from tests.exporter.support.exporting import layers, quick_export
+from tests.interop.support import userland
+from tests.interop.support.arm64 import UnavailableError, turn
+from tests.interop.support.machines import deploy, deploy_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 

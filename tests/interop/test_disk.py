@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.disk import BLOCK, Disk
+from tests.interop.support.disk import BLOCK, Disk
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pytest
 
 from seed_runtime.version import __version__
 from tests.conftest import lacking
-from tests.exporter.exporting import layers, quick_export
-from tests.interop.arm64 import UnavailableError, turn, wheelhouse
-from tests.interop.containers import Engine, context
+from tests.exporter.support.exporting import layers, quick_export
+from tests.interop.support.arm64 import UnavailableError, turn, wheelhouse
+from tests.interop.support.containers import Engine, context
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 

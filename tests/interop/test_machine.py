@@ -16,12 +16,12 @@ import pytest
 import seed_exporter
 import seed_runtime
 from tests.conftest import lacking
-from tests.devices.proxy import Proxy
-from tests.exporter.exporting import layers, quick_export
-from tests.interop.arm64 import UnavailableError, turn
-from tests.interop.machine import Machine
-from tests.interop.machine_image import Image, image
-from tests.interop.machines import SEED_RUN, STORE, copied, deploy, deploy_json, peak
+from tests.devices.support.proxy import Proxy
+from tests.exporter.support.exporting import layers, quick_export
+from tests.interop.support.arm64 import UnavailableError, turn
+from tests.interop.support.machine import Machine
+from tests.interop.support.machine_image import Image, image
+from tests.interop.support.machines import SEED_RUN, STORE, copied, deploy, deploy_json, peak
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seed_exporter.codecs import grid, lowrank, moments, raw, split, symbols
-from seed_exporter.codecs.symbols import CodedMatrix
+from seed_exporter.codecs import lowrank, moments
 from seed_runtime import generator
+from seed_runtime.codecs.encode import grid, raw, split, symbols
+from seed_runtime.codecs.encode.symbols import CodedMatrix
 from seed_runtime.errors import FormatError, UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.header import Hole
-from tests.runtime.streams import decode, hole
+from tests.runtime.support.streams import decode, hole
 
 SHAPES = st.lists(st.tuples(st.integers(1, 24), st.integers(1, 24)), min_size=1, max_size=4)
 SEEDS = st.integers(0, 1 << 32)
@@ -190,9 +191,9 @@ def test_a_damaged_head_is_refused_or_decodes_to_its_size(codec: str) -> None:
 
 
 def _unpacked(chunk: bytes) -> bytes:
-    from seed_runtime.format import packing, wire
+    from seed_runtime.format import packing, primitives
 
-    cursor = wire.Cursor(chunk, "head")
+    cursor = primitives.Cursor(chunk, "head")
     kind, size = cursor.uint(1, "packing"), cursor.varint("size", limit=1 << 20)
     data = packing.unpack(kind, cursor.take(cursor.remaining, "head"), size, "head")
-    return b"\x00" + wire.varint(size) + bytes(data)
+    return b"\x00" + primitives.varint(size) + bytes(data)

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 import seed_runtime
-from seed_runtime import assemble
-from seed_runtime.assemble import WeightsWriter, decode_streams, working_bytes
+from seed_runtime.assembly import assemble
+from seed_runtime.assembly.assemble import WeightsWriter, decode_streams, working_bytes
 from seed_runtime.errors import DiskSpaceError, FormatError
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.header import Header, Hole, Model, Part
 from seed_runtime.format.writer import stream_of
 from seed_runtime.limits import CHUNK_CODED_MAX, CHUNK_DECODED_MAX, PART_CODED_MAX, PART_RAW_MAX
-from tests.attacks.forge import ALL, forge, weights_of
+from tests.attacks.support.seed_builder import ALL, forge, weights_of
 
 U8 = BY_NAME["uint8"]
 HOLES = (Hole(U8, (3,), 0, 0), Hole(U8, (5,), 61, 64), Hole(BY_NAME["float32"], (2,), 59, 128))

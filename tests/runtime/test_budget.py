@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from seed_runtime import backends, budget
+from seed_runtime import backends
 from seed_runtime.backends import Backend
-from seed_runtime.budget import SLACK, THREAD_BYTES, THREADS_MEASURED, Usage, parse_size, plan_session
 from seed_runtime.errors import InputError, MemoryBudgetError, UnsupportedError, UsageError
-from seed_runtime.footprint import Footprint, ModeFootprint
+from seed_runtime.memory import plan as budget
+from seed_runtime.memory.footprint import Footprint, ModeFootprint
+from seed_runtime.memory.plan import SLACK, THREAD_BYTES, THREADS_MEASURED, Usage, parse_size, plan_session
 
 MIB = 1 << 20
 NOW = Usage(resident=30 * MIB, peak=40 * MIB)
@@ -185,7 +186,7 @@ def test_the_peak_is_this_process_own() -> None:
 def test_the_peak_can_be_counted_anew() -> None:
     # In a process of its own: the test runner's heap may take 64 MiB without growing.
     program = (
-        "from seed_runtime import budget\n"
+        "from seed_runtime.memory import plan as budget\n"
         "block = bytearray(b'x') * (64 << 20); high = budget.peak_rss(); del block\n"
         "assert budget.reset_peak() and budget.peak_rss() < high - (60 << 20)\n"
     )
@@ -197,10 +198,11 @@ _SESSION = f"""
 import sys
 from pathlib import Path
 import numpy as np
-from seed_runtime import backends, budget
+from seed_runtime import backends
+from seed_runtime.memory import plan as budget
 from seed_runtime.errors import MemoryBudgetError
-from seed_runtime.footprint import Footprint
-from seed_runtime.format.wire import Cursor
+from seed_runtime.memory.footprint import Footprint
+from seed_runtime.format.primitives import Cursor
 
 folder, packed, batch, limit = sys.argv[1:]
 footprint = Footprint.unpack(Cursor(bytes.fromhex(packed), "test"))
@@ -227,8 +229,8 @@ print(plan.mode, plan.needed_bytes, budget.peak_rss())
 def test_a_session_at_its_own_figure_survives_in_a_cgroup_of_that_size_and_half_is_refused(
     tmp_path: Path,
 ) -> None:
-    from seed_exporter.footprint import measure
-    from tests.runtime.small_models import save_layers
+    from seed_exporter.evaluate.footprint import measure
+    from tests.runtime.support.small_models import save_layers
 
     footprint = measure(save_layers(tmp_path, width=1024, layers=8))
     assert footprint is not None

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 import seed_runtime
-from seed_runtime.assemble import assemble_into
-from seed_runtime.cache import ModelCache, default_root
+from seed_runtime.assembly.assemble import assemble_into
+from seed_runtime.assembly.cache import ModelCache, default_root
 from seed_runtime.errors import CacheSpaceError, FormatError
-from tests.attacks.forge import forge, weights_of
+from tests.attacks.support.seed_builder import forge, weights_of
 from tests.conftest import ROOT
 
 SEEDS = {
@@ -31,8 +31,8 @@ PLENTY = 1 << 30
 CHILD = """
 import hashlib, io, json, sys, time
 import seed_runtime
-from seed_runtime.assemble import assemble_into
-from seed_runtime.cache import ModelCache
+from seed_runtime.assembly.assemble import assemble_into
+from seed_runtime.assembly.cache import ModelCache
 from pathlib import Path
 
 root, path, moment = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -145,7 +145,7 @@ def test_of_processes_that_come_at_once_one_makes_the_model_and_all_get_it(root:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cache", "place"])
 def test_a_kill_at_any_moment_leaves_the_old_state_or_the_new_one(kind: str, tmp_path: Path) -> None:
-    script = Path(__file__).with_name("killed.py")
+    script = Path(__file__).parent.joinpath("support", "killed_process.py")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, str(script), kind, str(tmp_path / "work")], capture_output=True, text=True, env=environment

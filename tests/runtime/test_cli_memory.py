@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seed_exporter import container
-from seed_exporter.allocate import Coding
-from seed_exporter.encode import encode
+from seed_exporter.build import draft
+from seed_exporter.build.streams import encode
 from seed_exporter.loaders import load
+from seed_exporter.quantize.allocate import Coding
 from seed_runtime.backends import TensorSpec
 from seed_runtime.data import stored
 from seed_runtime.data.calls import bind
@@ -83,7 +83,7 @@ def large(path: Path) -> Path:
     model = Model("large", 1, (0, 1, 0), loaded.parameters, loaded.distinct_bytes)
     folder = path.with_suffix(".folder")
     folder.mkdir()
-    container.build(loaded, streams, model).assemble(folder).write(path)
+    draft.build(loaded, streams, model).assemble(folder).write(path)
     return path
 
 

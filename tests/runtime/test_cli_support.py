@@ -18,17 +18,19 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from seed_exporter import allocate, container, fidelity, inputs
-from seed_exporter.encode import encode
-from seed_exporter.graph import Graph
+from seed_exporter.build import draft
+from seed_exporter.build.streams import encode
+from seed_exporter.evaluate import compare, inputs
+from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import load
+from seed_exporter.quantize import allocate
 from seed_runtime import generator
 from seed_runtime.backends import TensorSpec
 from seed_runtime.cli import main
-from seed_runtime.footprint import Footprint, ModeFootprint
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.header import Model
 from seed_runtime.golden import Recipe
+from seed_runtime.memory.footprint import Footprint, ModeFootprint
 
 COMMAND = [sys.executable, "-m", "seed_runtime.cli"]
 CLASSES = 40
@@ -167,13 +169,13 @@ def _seed(
 ) -> bytes:
     graph: Graph = load(model)
     streams = encode(graph, allocate.uniform(graph, 0.05, 23), jobs=1)
-    seed = container.build(graph, streams, Model(model_id, 3, (0, 1, 0), graph.parameters, graph.distinct_bytes))
+    seed = draft.build(graph, streams, Model(model_id, 3, (0, 1, 0), graph.parameters, graph.distinct_bytes))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         seed = seed.assemble(folder)
         section = None
         if specs is not None and golden != "none":
-            sample = fidelity.golden_of(folder, recipes, inputs.arrays(specs, recipes, 5), 5)
+            sample = compare.golden_of(folder, recipes, inputs.arrays(specs, recipes, 5), 5)
             if golden == "wrong":
                 expected = sample.outputs[0]
                 sample = replace(sample, outputs=(replace(expected, values=expected.values + np.float32(1)),))

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from seed_runtime.errors import FormatError, InputError, LimitError
-from seed_runtime.footprint import POINTS_MAX, UNIT, UNITS_MAX, Footprint, ModeFootprint
-from seed_runtime.format.wire import Cursor
+from seed_runtime.format.primitives import Cursor
+from seed_runtime.memory.footprint import POINTS_MAX, UNIT, UNITS_MAX, Footprint, ModeFootprint
 
 TEXT = Footprint(
     axes=(("ids", 0), ("ids", 1)),

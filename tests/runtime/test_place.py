@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from seed_runtime import place
+from seed_runtime.assembly import folder as place
 from seed_runtime.errors import InputError
-from tests.runtime import onnx_bytes
+from tests.runtime.support import onnx_bytes
 
 
 def fill(part: Path, text: str = "new") -> None:

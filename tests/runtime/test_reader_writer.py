@@ -16,7 +16,7 @@ from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.header import Header, Hole, Model, Part
 from seed_runtime.format.reader import MAGIC, PREAMBLE_BYTES, SeedReader
 from seed_runtime.format.writer import front, stream_of, write_seed
-from tests.attacks.forge import forge
+from tests.attacks.support.seed_builder import forge
 
 PARTS = [b"skeleton", b"labels"]
 CHUNKS = [[b"a" * 10], [b"b" * 300, b"", b"c"]]

@@ -17,8 +17,8 @@ import seed_runtime
 from seed_runtime import trust
 from seed_runtime.errors import TrustError
 from seed_runtime.trust import state
-from tests.attacks.pencil import varint
-from tests.runtime.signing import (
+from tests.attacks.support.spec_bytes import varint
+from tests.runtime.support.signing import (
     allow,
     digest_of,
     fingerprint,

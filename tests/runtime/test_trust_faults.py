@@ -17,7 +17,7 @@ from seed_runtime import trust
 from seed_runtime.cli import main
 from seed_runtime.errors import TrustError
 from seed_runtime.trust import sshsig, state
-from tests.runtime.signing import (
+from tests.runtime.support.signing import (
     STREAMS,
     allow,
     blob,

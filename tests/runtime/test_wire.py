@@ -7,8 +7,8 @@ import math
 import pytest
 
 from seed_runtime.errors import FormatError, LimitError
-from seed_runtime.format import wire
-from seed_runtime.format.wire import Cursor
+from seed_runtime.format import primitives
+from seed_runtime.format.primitives import Cursor
 
 TOP = (1 << 63) - 1
 
@@ -34,7 +34,7 @@ def test_a_varint_is_seven_bits_a_byte_low_ones_first(data: str, value: int) -> 
     reader = cursor(data)
     assert reader.varint("n", limit=TOP) == value
     reader.end()
-    assert wire.varint(value) == bytes.fromhex(data)
+    assert primitives.varint(value) == bytes.fromhex(data)
 
 
 @pytest.mark.parametrize("data", ["80 00", "81 00", "ff 80 00", "80 80 80 80 00"])
@@ -66,14 +66,14 @@ def test_a_varint_has_a_limit_and_a_least_value() -> None:
 def test_what_no_varint_holds_is_not_written() -> None:
     for value in (-1, 1 << 63):
         with pytest.raises(ValueError, match="varint"):
-            wire.varint(value)
+            primitives.varint(value)
 
 
 def test_integers_and_floats_are_little_endian() -> None:
     reader = cursor("34 12  78 56 34 12  00 00 80 3f  00 00 c0 7f")
     assert (reader.uint(2, "a"), reader.uint(4, "b"), reader.f32("c")) == (0x1234, 0x12345678, 1.0)
     assert math.isnan(reader.f32("d"))
-    assert wire.uint(0x1234, 2) + wire.f32(1.0) == bytes.fromhex("34 12 00 00 80 3f")
+    assert primitives.uint(0x1234, 2) + primitives.f32(1.0) == bytes.fromhex("34 12 00 00 80 3f")
 
 
 def test_nothing_is_read_past_the_end() -> None:
@@ -95,8 +95,8 @@ def test_bytes_that_are_left_are_refused() -> None:
 @pytest.mark.parametrize("text", ["", "doorbell", "größe 10⁻³", "門鈴", "🐥", "a b", "x" * 255])
 def test_a_string_is_its_length_and_utf8(text: str) -> None:
     raw = text.encode()
-    data = wire.varint(len(raw)) + raw
-    assert wire.string(text) == data
+    data = primitives.varint(len(raw)) + raw
+    assert primitives.string(text) == data
     reader = cursor(data)
     assert reader.string("s") == text
     reader.end()
@@ -106,24 +106,24 @@ def test_a_string_is_its_length_and_utf8(text: str) -> None:
 def test_a_string_that_could_move_the_cursor_or_turn_the_text_is_refused(code: int) -> None:
     raw = f"a{chr(code)}b".encode()
     with pytest.raises(FormatError, match="can't be printed"):
-        cursor(wire.varint(len(raw)) + raw).string("s")
+        cursor(primitives.varint(len(raw)) + raw).string("s")
     with pytest.raises(ValueError, match="printable"):
-        wire.string(f"a{chr(code)}b")
+        primitives.string(f"a{chr(code)}b")
 
 
 def test_what_a_string_may_hold_does_not_depend_on_the_version_of_unicode() -> None:
     # Not assigned in the Unicode of any Python that this runs on.
-    assert wire.printable("\U0001faff\U000e0fff")
+    assert primitives.printable("\U0001faff\U000e0fff")
 
 
 @pytest.mark.parametrize("raw", [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80"])
 def test_a_string_that_is_not_utf8_is_refused(raw: bytes) -> None:
     with pytest.raises(FormatError, match="not UTF-8"):
-        cursor(wire.varint(len(raw)) + raw).string("s")
+        cursor(primitives.varint(len(raw)) + raw).string("s")
 
 
 def test_a_string_has_at_most_255_bytes() -> None:
     with pytest.raises(LimitError, match="length of s"):
-        cursor(wire.varint(256) + b"x" * 256).string("s")
+        cursor(primitives.varint(256) + b"x" * 256).string("s")
     with pytest.raises(ValueError, match="255"):
-        wire.string("ß" * 128)
+        primitives.string("ß" * 128)

@@ -20,8 +20,8 @@ from seed_runtime import backends, golden
 from seed_runtime.backends import workers
 from seed_runtime.backends.workers import Workers, until
 from seed_runtime.errors import UnsupportedError
-from tests.attacks.endless import endless
-from tests.runtime.small_models import save_layers
+from tests.attacks.support.endless_graphs import endless
+from tests.runtime.support.small_models import save_layers
 
 
 class EnoughError(Exception):

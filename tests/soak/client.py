@@ -11,9 +11,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from seed_devices import parcel
-from seed_devices.push import Options, push
-from seed_devices.ssh import Connection
+from seed_devices.push import preflight
+from seed_devices.push.one_device import Options, push
+from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import SeedError
 
 KEEP = 2
@@ -34,7 +34,7 @@ def main() -> int:
 
     try:
         with Connection(host, config=Path(config)) as connection:
-            pushed = push(connection, parcel.load(Path(seed)), name, Options(keep=KEEP), say)
+            pushed = push(connection, preflight.load(Path(seed)), name, Options(keep=KEEP), say)
     except SeedError as error:
         print(f"failed {error.exit_code} {error}", flush=True)
         return error.exit_code

@@ -26,10 +26,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from tests.devices.sshd import Sshd
-from tests.interop.machine import Machine
-from tests.interop.machine_image import image
-from tests.interop.machines import copied
+from tests.devices.support.sshd import Sshd
+from tests.interop.support.machine import Machine
+from tests.interop.support.machine_image import image
+from tests.interop.support.machines import copied
 from tests.soak.seeds import Version, versions
 from tests.soak.targets import Board, Loopback, Target, ask, start_push
 

@@ -10,8 +10,8 @@ from unittest import mock
 import numpy as np
 
 import seed_runtime
-from seed_exporter import container
-from tests.exporter.exporting import layers, quick_export
+from seed_exporter.build import draft
+from tests.exporter.support.exporting import layers, quick_export
 
 MODEL = "soak"
 TOLERANCE = 1e-4
@@ -40,7 +40,7 @@ def versions(
     for number in range(1, count + 1):
         path = folder / f"v{number}.seed"
         rng = np.random.default_rng(number)
-        with mock.patch.object(container, "MIN_RUNTIME", min_runtime or container.MIN_RUNTIME):
+        with mock.patch.object(draft, "MIN_RUNTIME", min_runtime or draft.MIN_RUNTIME):
             quick_export(layers(rng, 96, hidden, 40), path, model_id=MODEL, model_version=number)
         seed = seed_runtime.open(path)
         with seed.session() as session:

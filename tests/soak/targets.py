@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.conftest import ROOT
-from tests.devices.proxy import Proxy
-from tests.devices.sshd import Sshd
-from tests.interop.machine import Machine
+from tests.devices.support.proxy import Proxy
+from tests.devices.support.sshd import Sshd
+from tests.interop.support.machine import Machine
 from tests.soak.seeds import MODEL, Version, answered, question_file
 
 ASK_LIMIT = 300  # [s], on a busy machine

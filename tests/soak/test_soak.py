@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.arm64 import UnavailableError, turn
-from tests.interop.machine_image import image
+from tests.interop.support.arm64 import UnavailableError, turn
+from tests.interop.support.machine_image import image
 from tests.soak.kills import Tally, board, loopback
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]

@@ -9,7 +9,7 @@ import io
 import sys
 from collections.abc import Sequence
 
-from seed_runtime.cli import ending
+from seed_runtime.cli import entrypoint
 
 _INSTALL = "seed-deploy: this needs the host's packages; install them: pip install 'seed-runtime[deploy]'"
 _INTERRUPTED = "interrupted; the devices run what they ran before, and the same command goes on from here"
@@ -26,24 +26,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("usage: seed-deploy [--help] push|list|status|run|logs|rollback|remove|doctor ...")
         print(_INSTALL, file=sys.stderr)
         return 0 if wants_help else 2
-    return ending.run("seed-deploy", lambda: _work(words), interrupted=_INTERRUPTED)
+    return entrypoint.run("seed-deploy", lambda: _work(words), interrupted=_INTERRUPTED)
 
 
 def _work(words: list[str]) -> int:
     import click
 
-    from seed_devices import children
     from seed_devices.cli.commands import group
+    from seed_devices.ssh import processes
 
     # A device may tell letters that this terminal's encoding doesn't have.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    children.begin()
+    processes.begin()
     try:
-        return ending.clicked(click, lambda: group.main(words, prog_name="seed-deploy", standalone_mode=False))
+        return entrypoint.clicked(click, lambda: group.main(words, prog_name="seed-deploy", standalone_mode=False))
     except Exception:
         raise
     except BaseException:
         # Whoever waits for one of them would not end.
-        children.end_all()
+        processes.end_all()
         raise

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from seed_devices import fleet
-from seed_devices.agent import Agent
 from seed_devices.cli import options, show
 from seed_devices.cli.look import ask, model_name
-from seed_devices.ssh import Connection
-from seed_devices.target import Target
+from seed_devices.fleet import parallel
+from seed_devices.fleet.target import Target
+from seed_devices.remote.agent_client import Agent
+from seed_devices.ssh.connection import Connection
 from seed_runtime.cli.terminal import size_text
 from seed_runtime.errors import UsageError
 
@@ -82,8 +82,8 @@ def remove(quiet: bool, as_json: bool, digest: str | None, everything: bool, **w
     return _end(outcomes)
 
 
-def _end(outcomes: list[fleet.Outcome[dict[str, Any]]]) -> int:
+def _end(outcomes: list[parallel.Outcome[dict[str, Any]]]) -> int:
     show.print_failures(outcomes)
-    if (error := fleet.failure(outcomes)) is not None:
+    if (error := parallel.failure(outcomes)) is not None:
         raise error
     return 0

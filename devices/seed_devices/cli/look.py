@@ -9,14 +9,14 @@ from typing import Any
 import click
 
 from seed_devices import doctor as doctors
-from seed_devices import fleet
-from seed_devices.agent import Agent
 from seed_devices.cli import options, show
 from seed_devices.errors import FaultsFound, RemoteError
-from seed_devices.fleet import Outcome
-from seed_devices.push import facts_of
-from seed_devices.ssh import Connection
-from seed_devices.target import Target
+from seed_devices.fleet import parallel as fleet
+from seed_devices.fleet.parallel import Outcome
+from seed_devices.fleet.target import Target
+from seed_devices.push.one_device import facts_of
+from seed_devices.remote.agent_client import Agent
+from seed_devices.ssh.connection import Connection
 from seed_runtime.cli.terminal import size_text
 from seed_runtime.errors import UnsupportedError, UsageError
 

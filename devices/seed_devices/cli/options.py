@@ -8,11 +8,11 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from seed_devices import inventory
-from seed_devices.fleet import PARALLEL, PARALLEL_MAX, Access
-from seed_devices.target import Target, parse
-from seed_runtime.budget import parse_size
+from seed_devices.fleet import inventory
+from seed_devices.fleet.parallel import PARALLEL, PARALLEL_MAX, Access
+from seed_devices.fleet.target import Target, parse
 from seed_runtime.errors import SeedError, UsageError
+from seed_runtime.memory.plan import parse_size
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
-from seed_devices import fleet, parcel
 from seed_devices.cli import options, show
-from seed_devices.fleet import Outcome
-from seed_devices.push import Options, Pushed
-from seed_devices.push import push as push_one
-from seed_devices.ssh import Connection
-from seed_devices.target import Target
+from seed_devices.fleet import parallel as fleet
+from seed_devices.fleet.parallel import Outcome
+from seed_devices.fleet.target import Target
+from seed_devices.push import preflight
+from seed_devices.push.one_device import Options, Pushed
+from seed_devices.push.one_device import push as push_one
+from seed_devices.ssh.connection import Connection
 from seed_runtime.cli.terminal import size_text
 from seed_runtime.errors import UsageError
 
@@ -70,7 +71,7 @@ def push(
     if address and not chosen["service"]:
         raise UsageError("--service-address needs --service")
     targets = options.targets(hosts, inventory_path, groups)
-    wanted, load = Options(address=address, **chosen), parcel.load(seed)
+    wanted, load = Options(address=address, **chosen), preflight.load(seed)
     steps = show.Steps(len(targets), quiet=quiet or as_json)
 
     def work(target: Target, connection: Connection) -> Pushed:

@@ -17,15 +17,15 @@ from typing import IO
 
 import click
 
-from seed_devices import answers
-from seed_devices.agent import STORE, Agent
-from seed_devices.children import END_S
 from seed_devices.cli import options
 from seed_devices.cli.look import model_name
-from seed_devices.ssh import Connection, end
-from seed_devices.target import parse
+from seed_devices.fleet.target import parse
+from seed_devices.remote import device_schema
+from seed_devices.remote.agent_client import STORE, Agent
+from seed_devices.ssh.connection import Connection, end
+from seed_devices.ssh.processes import END_S
 from seed_runtime.errors import InputError
-from seed_runtime.files import placed
+from seed_runtime.system.atomic import placed
 
 _EPILOG = """\b
 Examples:
@@ -118,7 +118,7 @@ def _said() -> Iterator[int | None]:
 def _pass_on(source: int) -> None:
     with open(source, encoding="utf-8", errors="replace") as lines:
         while line := lines.readline(_LINE_MAX):
-            print(answers.plain(line.removesuffix("\n")), file=sys.stderr, flush=True)
+            print(device_schema.plain(line.removesuffix("\n")), file=sys.stderr, flush=True)
 
 
 def _result(connection: Connection, command: str, given: IO[bytes] | int, out: IO[bytes] | int) -> int:

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from seed_devices.fleet import Outcome
-from seed_devices.target import Target
-from seed_runtime.cli.ending import explain
+from seed_devices.fleet.parallel import Outcome
+from seed_devices.fleet.target import Target
+from seed_runtime.cli.entrypoint import explain
 from seed_runtime.cli.terminal import print_json, table
 
 SHORT: Final = 12

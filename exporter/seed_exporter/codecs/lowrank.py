@@ -15,9 +15,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from seed_exporter.codecs import symbols
-from seed_exporter.codecs.grid import matrix_of
-from seed_exporter.codecs.symbols import CodedMatrix, SymbolStream
+from seed_runtime.codecs.encode import symbols
+from seed_runtime.codecs.encode.grid import matrix_of
+from seed_runtime.codecs.encode.symbols import CodedMatrix, SymbolStream
 from seed_runtime.codecs.lowrank import (
     EXACT,
     SCALE_LEAST,
@@ -27,7 +27,7 @@ from seed_runtime.codecs.lowrank import (
     most_of_rows,
     multiply,
 )
-from seed_runtime.format import wire
+from seed_runtime.format import primitives
 from seed_runtime.limits import FACTOR_BYTES_MAX, FACTORS_MAX
 
 F32 = npt.NDArray[np.float32]
@@ -132,7 +132,7 @@ def stream(
 ) -> SymbolStream:
     """The chunks of one stream."""
     prefix = b"".join(
-        wire.varint(factors.v.shape[1]) + wire.varint(len(factors.shifts)) + bytes(factors.shifts)
+        primitives.varint(factors.v.shape[1]) + primitives.varint(len(factors.shifts)) + bytes(factors.shifts)
         for factors in tensors
     )
     matrices = [matrix for factors in tensors for matrix in factors.matrices]

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from seed_exporter.codecs import raw
 from seed_exporter.codecs.lowrank import spectrum
-from seed_exporter.codecs.packing import pack
 from seed_runtime.codecs import moments as decoder
+from seed_runtime.codecs.encode import raw
+from seed_runtime.codecs.encode.packing import pack
 from seed_runtime.codecs.moments import Moments
-from seed_runtime.format import wire
+from seed_runtime.format import primitives
 from seed_runtime.format.dtypes import FLOAT32
 from seed_runtime.format.header import Hole
 from seed_runtime.format.packing import STORED
@@ -42,7 +42,7 @@ class Tensor:
         head = self.head.pack()
         data = self.halves.astype("<f2", copy=False).tobytes()
         starts = range(0, len(data), CHUNK_DECODED_MAX)
-        chunks = [bytes([STORED]) + wire.varint(len(head)) + head]
+        chunks = [bytes([STORED]) + primitives.varint(len(head)) + head]
         chunks += [bytes([STORED, 1]) + data[start : start + CHUNK_DECODED_MAX] for start in starts]
         blocks = decoder.decode([hole], (memoryview(chunk) for chunk in chunks), "moments")
         return np.concatenate(list(blocks)).reshape(hole.dims)
@@ -100,7 +100,7 @@ def stream(tensors: Sequence[Tensor]) -> list[bytes]:
     head = b"".join(tensor.head.pack() for tensor in tensors)
     packing, packed = pack(head)
     halves = np.concatenate([tensor.halves for tensor in tensors]).astype("<f2", copy=False)
-    return [wire.uint(packing, 1) + wire.varint(len(head)) + packed, *raw.encode(halves.tobytes(), 2)]
+    return [primitives.uint(packing, 1) + primitives.varint(len(head)) + packed, *raw.encode(halves.tobytes(), 2)]
 
 
 def _to_half(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float16]:

@@ -14,7 +14,7 @@ from seed_runtime.errors import UsageError
 from seed_runtime.format.reader import MAGIC
 
 if TYPE_CHECKING:
-    from seed_exporter.graph import Graph
+    from seed_exporter.graph.model import Graph
 
 LOADERS = (
     "onnx_file",

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from seed_exporter.graph import Weight, all_graphs, stays_inline
-from seed_exporter.loaders.rewrite import Names, rename_uses, replace
+from seed_exporter.graph.edit import Names, rename_uses, replace
+from seed_exporter.graph.model import Weight, all_graphs, stays_inline
 from seed_exporter.loaders.tensors import inline, read_tensor, stub
 from seed_runtime.errors import UnsupportedError
 from seed_runtime.format.dtypes import DType

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seed_exporter.graph import Graph
+from seed_exporter.graph.model import Graph
 from seed_exporter.loaders.torch_module import through_onnx
 from seed_runtime.errors import UnsupportedError, UsageError
 

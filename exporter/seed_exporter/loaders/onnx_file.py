@@ -10,10 +10,10 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from seed_exporter.graph import Graph, all_graphs, find_uses
-from seed_exporter.loaders import copies
+from seed_exporter.graph import dedup
+from seed_exporter.graph.edit import Names, drop_unused, replace
+from seed_exporter.graph.model import Graph, all_graphs, find_uses
 from seed_exporter.loaders.collect import Collector
-from seed_exporter.loaders.rewrite import Names, drop_unused, replace
 from seed_runtime.errors import UnsupportedError, UsageError
 
 
@@ -82,9 +82,9 @@ def from_proto(model: onnx.ModelProto, path: Path | None) -> Graph:
     del model, initializers
     graph = Graph(slim, collector.weights)
     _settle(graph)
-    copies.share_identical(graph)
-    copies.share_small(graph)
-    copies.share_rearranged(graph, Names(slim.graph))
+    dedup.share_identical(graph)
+    dedup.share_small(graph)
+    dedup.share_rearranged(graph, Names(slim.graph))
     _settle(graph)
     for name, uses in find_uses(slim, set(graph.weights)).items():
         graph.weights[name].uses = uses

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 import onnx
 
-from seed_exporter.graph import storable
+from seed_exporter.graph.model import storable
 from seed_runtime.errors import UnsupportedError
 from seed_runtime.format.dtypes import DType
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from seed_exporter.graph import Graph
+from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import onnx_file
 from seed_runtime.errors import UnsupportedError, UsageError
 

@@ -6,7 +6,7 @@ import importlib
 import os
 from collections.abc import Sequence
 
-from seed_runtime.cli import ending
+from seed_runtime.cli import entrypoint
 
 _MODULES = {"inspect": "view", "verify": "check", "assemble": "check", "bench": "bench", "serve": "serve", "run": "run"}
 """Where the function of each action is: only what an action needs is imported."""
@@ -14,7 +14,7 @@ _MODULES = {"inspect": "view", "verify": "check", "assemble": "check", "bench": 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. argparse leaves by SystemExit (0 and 2)."""
-    return ending.run("seed-run", lambda: _dispatch(argv))
+    return entrypoint.run("seed-run", lambda: _dispatch(argv))
 
 
 def _dispatch(argv: Sequence[str] | None) -> int:

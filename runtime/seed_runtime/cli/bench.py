@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from seed_runtime.backends import Feeds
-from seed_runtime.budget import peak_rss
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import cache_of, opened, session_of
 from seed_runtime.cli.terminal import Terminal, heading, mib, print_json, table
@@ -17,6 +16,7 @@ from seed_runtime.data import stored
 from seed_runtime.data.calls import bind
 from seed_runtime.errors import InputError
 from seed_runtime.golden import Golden
+from seed_runtime.memory.plan import peak_rss
 from seed_runtime.seed import Seed, Session
 
 WARM_UP: Final = 3

@@ -7,11 +7,11 @@ import sys
 import time
 from typing import Any
 
-from seed_runtime.budget import peak_rss
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import cache_of, opened, session_of
 from seed_runtime.cli.terminal import Terminal, mib, print_json, size_text
 from seed_runtime.errors import SeedError, UnsupportedError
+from seed_runtime.memory.plan import peak_rss
 
 
 def verify(job: Job, terminal: Terminal) -> int:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import seed_runtime
+from seed_runtime.assembly.cache import ModelCache, default_root
 from seed_runtime.backends import Feeds
-from seed_runtime.cache import ModelCache, default_root
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.terminal import Terminal
 from seed_runtime.errors import UsageError

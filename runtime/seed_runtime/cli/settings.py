@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from seed_runtime import folders
 from seed_runtime.errors import UsageError
+from seed_runtime.system import paths
 
 _SIZE_MAX: Final = 1 << 50
 _THREADS_MAX: Final = 1024
@@ -41,17 +41,17 @@ def threads(flag: str | None) -> int | None:
 
 def cache_limit() -> int:
     """Bytes of all assembled models in the cache together."""
-    from seed_runtime.cache import DEFAULT_LIMIT
+    from seed_runtime.assembly.cache import DEFAULT_LIMIT
 
     return _size("cache-limit", None) or DEFAULT_LIMIT
 
 
 def config_path() -> Path:
-    return folders.config_home() / "config.toml"
+    return paths.config_home() / "config.toml"
 
 
 def _size(key: str, flag: str | None) -> int | None:
-    from seed_runtime.budget import parse_size
+    from seed_runtime.memory.plan import parse_size
 
     value, where = _find(key, flag)
     if value is None:

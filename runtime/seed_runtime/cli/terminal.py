@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from seed_runtime.assemble import Progress
+from seed_runtime.assembly.assemble import Progress
 
 _INTERVAL_S: Final = 0.1
 

@@ -15,10 +15,10 @@ from seed_runtime.cli.terminal import Terminal, heading, mib, print_json, size_t
 from seed_runtime.codecs import CODECS
 from seed_runtime.data import calls, stored  # noqa: F401  a run holds them as well, so the plan must count them
 from seed_runtime.errors import MemoryBudgetError
-from seed_runtime.footprint import Footprint
 from seed_runtime.format.header import Header
 from seed_runtime.format.reader import VERSION
 from seed_runtime.golden import SUPPLIED, Golden
+from seed_runtime.memory.footprint import Footprint
 from seed_runtime.seed import Seed, spec_of
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from seed_runtime.codecs import grid, lowrank, moments, raw, split
-from seed_runtime.codecs.spread import Values
+from seed_runtime.codecs.scatter import Values
 from seed_runtime.errors import too_new
 from seed_runtime.format.header import Hole
 

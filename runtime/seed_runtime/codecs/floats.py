@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from seed_runtime.codecs.spread import Values
+from seed_runtime.codecs.scatter import Values
 from seed_runtime.codecs.symbols import F32
 from seed_runtime.format.dtypes import DType
 

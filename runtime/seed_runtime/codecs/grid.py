@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from seed_runtime.codecs.floats import STORED_AS, to_storage
-from seed_runtime.codecs.spread import Spreader, Values
+from seed_runtime.codecs.scatter import Spreader, Values
 from seed_runtime.codecs.symbols import F32, WINDOW, Piece, SymbolReader, rectangles
 from seed_runtime.errors import FormatError
 from seed_runtime.format.header import Hole

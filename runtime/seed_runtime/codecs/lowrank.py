@@ -20,11 +20,11 @@ import numpy.typing as npt
 
 from seed_runtime.codecs.floats import STORED_AS, to_storage
 from seed_runtime.codecs.grid import integers_of
-from seed_runtime.codecs.spread import Spreader, Values
+from seed_runtime.codecs.scatter import Spreader, Values
 from seed_runtime.codecs.symbols import F32, WINDOW, Matrix, SymbolReader
 from seed_runtime.errors import FormatError, LimitError
 from seed_runtime.format.header import Hole
-from seed_runtime.format.wire import Cursor
+from seed_runtime.format.primitives import Cursor
 from seed_runtime.limits import FACTOR_BYTES_MAX, FACTORS_MAX, SIDE_MAX
 
 SHIFT_MAX: Final = 23

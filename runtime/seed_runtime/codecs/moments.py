@@ -21,13 +21,13 @@ import numpy.typing as npt
 from seed_runtime import generator
 from seed_runtime.codecs.floats import STORED_AS, to_storage
 from seed_runtime.codecs.raw import unshuffle
-from seed_runtime.codecs.spread import Values
+from seed_runtime.codecs.scatter import Values
 from seed_runtime.codecs.symbols import F32, WINDOW
 from seed_runtime.errors import FormatError, LimitError
-from seed_runtime.format import wire
+from seed_runtime.format import primitives
 from seed_runtime.format.header import Hole
 from seed_runtime.format.packing import unpack
-from seed_runtime.format.wire import Cursor
+from seed_runtime.format.primitives import Cursor
 from seed_runtime.limits import CHUNK_DECODED_MAX, FACTOR_BYTES_MAX, FACTORS_MAX, SIDE_MAX
 
 SEED_MAX: Final = (1 << 32) - 1
@@ -50,8 +50,8 @@ class Moments:
     """Weights of a smaller magnitude become zero."""
 
     def pack(self) -> bytes:
-        sizes = wire.varint(self.cols) + wire.varint(self.components) + wire.varint(self.seed)
-        return sizes + wire.f32(self.mean) + wire.f32(self.deviation) + wire.f32(self.threshold)
+        sizes = primitives.varint(self.cols) + primitives.varint(self.components) + primitives.varint(self.seed)
+        return sizes + primitives.f32(self.mean) + primitives.f32(self.deviation) + primitives.f32(self.threshold)
 
 
 def decode(holes: Sequence[Hole], chunks: Iterator[memoryview], where: str) -> Iterator[Values]:

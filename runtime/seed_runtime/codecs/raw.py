@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from seed_runtime.codecs.spread import Values
+from seed_runtime.codecs.scatter import Values
 from seed_runtime.errors import FormatError
 from seed_runtime.format.header import Hole
 from seed_runtime.format.packing import unpack
-from seed_runtime.format.wire import Cursor
+from seed_runtime.format.primitives import Cursor
 from seed_runtime.limits import CHUNK_DECODED_MAX
 
 WIDTHS = (1, 2, 4, 8)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from seed_runtime.codecs.spread import Spreader, Values
+from seed_runtime.codecs.scatter import Spreader, Values
 from seed_runtime.codecs.symbols import Piece, SymbolReader
 from seed_runtime.errors import FormatError
 from seed_runtime.format.dtypes import DType

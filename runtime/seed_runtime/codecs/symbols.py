@@ -18,7 +18,7 @@ import numpy.typing as npt
 from seed_runtime.codecs.lanes import PROBABILITY_BITS, SLOTS, STATE_LEAST, U32, LaneDecoder, decoding_table
 from seed_runtime.errors import FormatError, LimitError
 from seed_runtime.format.packing import unpack
-from seed_runtime.format.wire import Cursor
+from seed_runtime.format.primitives import Cursor
 from seed_runtime.limits import (
     CHUNK_CODED_MAX,
     CHUNK_DECODED_MAX,

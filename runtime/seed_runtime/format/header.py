@@ -13,9 +13,9 @@ from math import prod
 from typing import Final
 
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError, too_new
-from seed_runtime.format import wire
+from seed_runtime.format import primitives
 from seed_runtime.format.dtypes import BY_CODE, DType
-from seed_runtime.format.wire import Cursor
+from seed_runtime.format.primitives import Cursor
 from seed_runtime.limits import (
     CHUNK_CODED_MAX,
     CHUNKS_MAX,
@@ -192,33 +192,35 @@ def serialize(header: Header) -> bytes:
     """The bytes that `parse` reads."""
     model, out = header.model, {}
     out[MODEL] = (
-        wire.string(model.model_id)
-        + wire.varint(model.version)
-        + b"".join(wire.varint(number) for number in model.min_runtime)
-        + wire.varint(model.parameters)
-        + wire.varint(model.source_bytes)
+        primitives.string(model.model_id)
+        + primitives.varint(model.version)
+        + b"".join(primitives.varint(number) for number in model.min_runtime)
+        + primitives.varint(model.parameters)
+        + primitives.varint(model.source_bytes)
     )
-    out[WEIGHTS] = wire.varint(header.weights_size) + header.weights_digest + wire.varint(header.working_bytes)
-    out[PARTS] = wire.varint(len(header.parts)) + b"".join(
-        wire.uint(part.kind, 2)
-        + wire.uint(part.packing, 1)
-        + wire.varint(part.raw_size)
-        + wire.varint(part.size)
+    out[WEIGHTS] = (
+        primitives.varint(header.weights_size) + header.weights_digest + primitives.varint(header.working_bytes)
+    )
+    out[PARTS] = primitives.varint(len(header.parts)) + b"".join(
+        primitives.uint(part.kind, 2)
+        + primitives.uint(part.packing, 1)
+        + primitives.varint(part.raw_size)
+        + primitives.varint(part.size)
         + part.digest
         for part in header.parts
     )
-    out[HOLES] = wire.varint(len(header.holes)) + b"".join(
-        wire.uint(hole.dtype.code, 1)
-        + wire.varint(hole.skip)
-        + wire.varint(len(hole.dims))
-        + b"".join(wire.varint(dim) for dim in hole.dims)
+    out[HOLES] = primitives.varint(len(header.holes)) + b"".join(
+        primitives.uint(hole.dtype.code, 1)
+        + primitives.varint(hole.skip)
+        + primitives.varint(len(hole.dims))
+        + b"".join(primitives.varint(dim) for dim in hole.dims)
         for hole in header.holes
     )
-    out[STREAMS] = wire.varint(len(header.streams)) + b"".join(
-        wire.uint(stream.codec, 1)
-        + wire.varint(stream.holes)
-        + wire.varint(len(stream.sizes))
-        + b"".join(wire.varint(size) for size in stream.sizes)
+    out[STREAMS] = primitives.varint(len(header.streams)) + b"".join(
+        primitives.uint(stream.codec, 1)
+        + primitives.varint(stream.holes)
+        + primitives.varint(len(stream.sizes))
+        + b"".join(primitives.varint(size) for size in stream.sizes)
         + stream.digests
         for stream in header.streams
     )
@@ -228,7 +230,7 @@ def serialize(header: Header) -> bytes:
         out[FOOTPRINT] = header.footprint
     if header.signature is not None:
         out[SIGNATURE] = header.signature
-    return b"".join(wire.uint(key, 2) + wire.uint(len(out[key]), 4) + out[key] for key in sorted(out))
+    return b"".join(primitives.uint(key, 2) + primitives.uint(len(out[key]), 4) + out[key] for key in sorted(out))
 
 
 def _sections(cursor: Cursor) -> Iterator[tuple[int, memoryview]]:

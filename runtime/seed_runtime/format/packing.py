@@ -9,7 +9,7 @@ import zlib
 from typing import Final
 
 from seed_runtime.errors import FormatError, LimitError, too_new
-from seed_runtime.format.wire import Cursor
+from seed_runtime.format.primitives import Cursor
 from seed_runtime.limits import LZMA_DICTIONARY_MAX
 
 STORED: Final = 0

@@ -13,17 +13,17 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from seed_runtime.errors import DigestError, FormatError, LimitError, NotASeedError, UnsupportedError
-from seed_runtime.format import wire
+from seed_runtime.format import primitives
 from seed_runtime.format.header import CHUNK_DIGEST_BYTES, SECTION_FRONT_BYTES, Header, Part, Stream, parse
 from seed_runtime.format.packing import unpack
-from seed_runtime.format.wire import Cursor
+from seed_runtime.format.primitives import Cursor
 from seed_runtime.limits import FILE_MAX, HEADER_MAX
 
 MAGIC: Final = b"\x89SEED\r\n\x1a"
 """As PNG's: a first byte that is no text, line ends that a careless transfer would change, end-of-file for DOS."""
 VERSION: Final = 1
 PREAMBLE_BYTES: Final = 56
-SIGNED_START: Final = wire.uint(VERSION, 2) + wire.uint(0, 2) + b"SG"
+SIGNED_START: Final = primitives.uint(VERSION, 2) + primitives.uint(0, 2) + b"SG"
 """Version, flags, and what keeps a signed header apart from anything else that will ever be signed."""
 _DIGEST_OFFSET = 24
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from seed_runtime import files
-from seed_runtime.format import wire
+from seed_runtime.format import primitives
 from seed_runtime.format.header import CHUNK_DIGEST_BYTES, Header, Stream, serialize
 from seed_runtime.format.reader import MAGIC, PREAMBLE_BYTES, SIGNED_START, VERSION
+from seed_runtime.system import atomic
 
 
 def stream_of(codec: int, first: int, holes: int, chunks: Iterable[bytes]) -> Stream:
@@ -26,7 +26,13 @@ def front(header: Header) -> bytes:
     """Preamble and header: all that stands before the parts."""
     data = serialize(header)
     size = PREAMBLE_BYTES + len(data) + header.body_size
-    start = MAGIC + wire.uint(VERSION, 2) + wire.uint(0, 2) + wire.uint(len(data), 4) + wire.uint(size, 8)
+    start = (
+        MAGIC
+        + primitives.uint(VERSION, 2)
+        + primitives.uint(0, 2)
+        + primitives.uint(len(data), 4)
+        + primitives.uint(size, 8)
+    )
     return start + hashlib.sha256(start + data).digest() + data
 
 
@@ -35,7 +41,7 @@ def write_seed(path: Path, header: Header, parts: Iterable[bytes], chunks: Itera
 
     `parts` and `chunks` are coded bytes in the header's order.
     """
-    with files.placed(path) as file:
+    with atomic.placed(path) as file:
         return write_into(file, header, parts, chunks)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from seed_runtime.backends import Array, TensorSpec
 from seed_runtime.errors import MemoryBudgetError
-from seed_runtime.footprint import Footprint
+from seed_runtime.memory.footprint import Footprint
 from seed_runtime.seed import Seed
 from seed_runtime.serve.limits import (
     BODIES_SPARE,

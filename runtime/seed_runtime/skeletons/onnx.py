@@ -18,7 +18,7 @@ from typing import Any
 
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError
 from seed_runtime.format.dtypes import BY_CODE
-from seed_runtime.format.wire import printable
+from seed_runtime.format.primitives import printable
 from seed_runtime.limits import PART_RAW_MAX, RANK_MAX, WEIGHTS_MAX
 from seed_runtime.skeletons import onnx_schema as schema
 from seed_runtime.skeletons.info import ALIGNMENT, ExternalTensor, SkeletonInfo, ValueInfo, refuse

@@ -19,9 +19,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from seed_runtime import folders
 from seed_runtime.errors import TrustError, UntrustedError, UsageError
 from seed_runtime.format.header import Header
+from seed_runtime.system import paths
 from seed_runtime.trust import sshsig, state
 
 
@@ -116,7 +116,7 @@ def verdict(header: Header, digest: str, signed: bytes | None, name: str = "the 
 def allowed_signers() -> Path | None:
     """The file that names them; None where there is none, and any seed is taken. TrustError if it can't be read."""
     try:
-        path = folders.config_home() / "allowed_signers"
+        path = paths.config_home() / "allowed_signers"
     except UsageError:  # no home, so nothing can be configured
         return None
     try:

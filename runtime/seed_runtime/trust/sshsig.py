@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from seed_runtime.errors import TrustError, UntrustedError
-from seed_runtime.format.wire import printable
+from seed_runtime.format.primitives import printable
 
 NAMESPACE: Final = "seed"
 INSTALL: Final = "install OpenSSH's: sudo apt install openssh-client"

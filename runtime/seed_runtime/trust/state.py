@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from seed_runtime import files, folders
 from seed_runtime.errors import TrustError, UsageError
+from seed_runtime.system import atomic, paths
 
 STATE_MAX: Final = 4 << 20
 """Bytes of `accepted.json`."""
@@ -52,7 +52,7 @@ State = dict[str, Accepted]
 def file_path() -> Path:
     """The file, whether it is there or not."""
     try:
-        return folders.state_home() / "accepted.json"
+        return paths.state_home() / "accepted.json"
     except UsageError:
         raise TrustError("there is no home folder to keep accepted versions in; set HOME or XDG_STATE_HOME") from None
 
@@ -111,7 +111,7 @@ def changed(path: Path) -> Iterator[State]:
             data = json.dumps({"format": 1, "models": models}).encode()
             if len(data) > STATE_MAX:
                 raise TrustError(f"{path} is full; remove models from it that are no longer used")
-            with files.placed(path) as file:
+            with atomic.placed(path) as file:
                 file.write(data)
     except (OSError, UsageError) as error:
         raise _unkept(path, error) from None

@@ -1,0 +1,1 @@
+"""Which devices, and the same work on many of them."""

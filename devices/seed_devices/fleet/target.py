@@ -1,0 +1,63 @@
+"""What a user writes for a device: `[user@]host[:name]` or `ssh://[user@]host[:port][/name]`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from seed_runtime.agent.store.installed_model import NAME
+from seed_runtime.errors import UsageError
+
+TARGET_MAX: Final = 512
+_URI: Final = re.compile(
+    r"ssh://(?P<host>(?:[^@/:]+@)?(?:\[[^\]/]+\]|[^:/@]+))(?::(?P<port>\d{1,5}))?(?:/(?P<name>.*))?"
+)
+_PLAIN: Final = re.compile(r"(?P<host>(?:[^@/:]+@)?(?:\[[^\]/]+\]|[^:/@]+))(?::(?P<name>.*))?")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device, and a model on it where one is named."""
+
+    host: str
+    """As ssh takes it."""
+    name: str | None = None
+    port: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.name}" if self.name else self.host
+
+
+def parse(text: str, name: str | None = None) -> Target:
+    """The target of `text`; `name` is the model's where the text names none. UsageError says how to write it."""
+    pattern = _URI if text.startswith("ssh://") else _PLAIN
+    match = pattern.fullmatch(text) if len(text) <= TARGET_MAX and not re.search(r"[\s\0]", text) else None
+    if match is None or text.startswith("-"):
+        raise UsageError(
+            f"{text[:80]!r} is no device; write [user@]host or [user@]host:name, and an IPv6 address in brackets"
+        )
+    found = match.groupdict()
+    own = found["name"]
+    if own is not None and own.isdigit():
+        raise UsageError(
+            f"{text!r}: {own} looks like a port and stands where a model's name does; write "
+            f"ssh://{found['host']}:{own} , or put the port into your ssh_config"
+        )
+    if own is not None or name is not None:
+        check_name(name if own is None else own, text)
+    host = found["host"]
+    user, at, address = host.rpartition("@")
+    port = int(found["port"]) if found.get("port") else None
+    if port is not None and not 0 < port < 1 << 16:
+        raise UsageError(f"{text!r}: {port} is no port; write 1 to 65535")
+    return Target(f"{user}{at}{address.strip('[]')}", own or name, port)
+
+
+def check_name(name: str | None, where: str) -> None:
+    """UsageError unless a model can have this name."""
+    if not name or not NAME.fullmatch(name):
+        raise UsageError(
+            f"{where}: {(name or '')[:80]!r} can't name a model; use letters, digits, dots, dashes and underscores, "
+            f"at most 64 of them, a letter or digit first"
+        )

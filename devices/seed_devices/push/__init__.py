@@ -1,0 +1,1 @@
+"""One push: what is checked before, what is installed, what is sent."""

@@ -1,0 +1,1 @@
+"""Connections to devices through the system's OpenSSH."""

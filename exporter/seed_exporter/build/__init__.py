@@ -1,0 +1,1 @@
+"""Streams and skeleton put together as a seed."""

@@ -1,0 +1,72 @@
+"""Measures one session on one input, as the main file of a process that imports the runtime alone.
+
+Arguments: backend, mode, threads, folder, .npz file with the feeds.
+Prints one JSON object: `opening`, `mapped` and `peak` [B], or `error`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from seed_runtime import backends
+from seed_runtime.errors import SeedError
+from seed_runtime.memory import plan
+
+
+def main(arguments: list[str]) -> int:
+    name, mode, threads, folder, file = arguments
+    try:
+        print(json.dumps(_measure(name, mode, int(threads), Path(folder), file)))
+    except SeedError as error:
+        print(json.dumps({"error": str(error)}))
+    return 0
+
+
+def _measure(name: str, mode: str, threads: int, folder: Path, file: str) -> dict[str, int | str]:
+    backend = backends.get(name)
+    backend.load()
+    # The modules that read .npz are the plan's process' own, the arrays are the session's.
+    with np.load(file):
+        pass
+    if not plan.reset_peak():
+        return {"error": "this kernel can't restart the count of the peak"}
+    base = plan.baseline().resident
+    runner = backend.open(folder, mode, threads)
+    opening = plan.peak_rss() - base
+    # All pages of the mapped weights are touched first: they then add the same to every peak, and can be told
+    # from the rest, whatever rows of an embedding this input happens to need.
+    mapped = sum(_touch(start, end) for start, end in _mappings(folder))
+    with np.load(file) as arrays:
+        feeds = {key: arrays[key] for key in arrays.files}
+    plan.reset_peak()
+    # The second run may need more than the first, or less: the allocator starts from what the first one left.
+    for _ in range(2):
+        runner.run(feeds)
+    return {"opening": opening, "mapped": mapped, "peak": max(0, plan.peak_rss() - base - mapped)}
+
+
+def _mappings(folder: Path) -> list[tuple[int, int]]:
+    """Address ranges that are mapped from files in the folder."""
+    found = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, *rest = line.split(maxsplit=5)
+        if len(rest) == 5 and rest[-1].startswith(f"{folder.resolve()}/"):
+            start, end = (int(address, 16) for address in span.split("-"))
+            found.append((start, end))
+    return found
+
+
+def _touch(start: int, end: int) -> int:
+    for address in range(start, end, mmap.PAGESIZE):
+        ctypes.c_ubyte.from_address(address).value  # noqa: B018  reading is what touches
+    return end - start
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""The model as a graph: its weights, its index, its edits."""

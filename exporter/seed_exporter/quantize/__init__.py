@@ -1,0 +1,1 @@
+"""Chooses how each weight is coded: plans, steps, rounding, sizes."""

@@ -1,0 +1,1 @@
+"""Graphs without weights, one file a kind."""

@@ -1,0 +1,220 @@
+"""The skeleton: a model's ONNX bytes without weights, and the table of holes that its weights fill.
+
+Every weight becomes an initializer with external data in `model.weights`, 64-byte aligned.
+What doesn't matter to running is left out, as each byte of it would travel to every device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+
+from seed_exporter.graph.edit import replace
+from seed_exporter.graph.model import Graph, Weight, all_graphs
+from seed_exporter.skeletons.known_shapes import keep_needed
+from seed_runtime.errors import FormatError, UnsupportedError
+from seed_runtime.format.dtypes import DType
+from seed_runtime.limits import RANK_MAX
+from seed_runtime.skeletons import ALIGNMENT, check_holes
+from seed_runtime.skeletons.onnx import WEIGHTS_FILE, scan
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Hole:
+    """Where one weight belongs in the weights file, `skip` zero bytes after the end of the previous one."""
+
+    name: str
+    dtype: DType
+    dims: tuple[int, ...]
+    skip: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """`data` is an ONNX model; `weights_size` [B] ends with the last weight, without padding."""
+
+    data: bytes
+    holes: list[Hole]
+    weights_size: int
+
+
+class Skeletons:
+    """Skeletons of one graph, which stays as it is: what doesn't depend on the weights' order is done once.
+
+    The same graph and order give the same bytes. Names of inputs, outputs and initializers stay;
+    values in between get short ones and nodes none.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._model: onnx.ModelProto | None = None
+        self._drafts: dict[tuple[str, ...], Skeleton] = {}
+        self._checked: set[tuple[str, ...]] = set()
+
+    def build(self, order: Sequence[str]) -> Skeleton:
+        """The skeleton whose weights follow each other in `order`.
+
+        Raises:
+            ValueError: `order` isn't a permutation of the weights' names.
+            UnsupportedError: the skeleton holds more or other things than a device accepts.
+        """
+        built = self.draft(order)
+        if tuple(order) not in self._checked:
+            _check(built)
+            self._checked.add(tuple(order))
+        return built
+
+    def draft(self, order: Sequence[str]) -> Skeleton:
+        """The same without asking whether a device would accept it."""
+        if (known := self._drafts.get(tuple(order))) is not None:
+            return known
+        if sorted(order) != sorted(self._graph.weights):
+            raise ValueError("order must hold the name of each weight once")
+        holes = lay_out(self._graph.weights[name] for name in order)
+        if self._model is None:
+            self._model = onnx.ModelProto()
+            self._model.CopyFrom(self._graph.model)
+            _place(self._model.graph, holes)
+            keep_needed(self._model)
+            _strip(self._model)
+            _shorten(self._model.graph)
+        else:
+            _place(self._model.graph, holes)
+        data = self._model.SerializeToString(deterministic=True)
+        built = Skeleton(data, holes, holes[-1].offset + holes[-1].size if holes else 0)
+        self._drafts[tuple(order)] = built
+        return built
+
+
+def build(graph: Graph, order: Sequence[str]) -> Skeleton:
+    """`Skeletons.build`, for one order. The graph is left as it is."""
+    return Skeletons(graph).build(order)
+
+
+def _check(built: Skeleton) -> None:
+    """UnsupportedError unless a device accepts it."""
+    try:
+        check_holes(scan(built.data), built.holes)
+    except FormatError as error:
+        problem = f"{error.where}: {error.problem}"
+        raise UnsupportedError(f"no device would accept this model's graph: {problem}; simplify it") from error
+
+
+def lay_out(weights: Iterable[Weight]) -> list[Hole]:
+    """Holes one after the other, each at the next multiple of `ALIGNMENT`."""
+    holes = []
+    end = 0
+    for weight in weights:
+        if len(weight.shape) > RANK_MAX:
+            raise UnsupportedError(
+                f"weight {weight.name!r} has {len(weight.shape)} axes and a device accepts {RANK_MAX}; "
+                f"reshape it in the model"
+            )
+        offset = -(-end // ALIGNMENT) * ALIGNMENT
+        holes.append(Hole(weight.name, weight.dtype, weight.shape, offset - end, offset, weight.size))
+        end = offset + weight.size
+    return holes
+
+
+def _place(graph: onnx.GraphProto, holes: list[Hole]) -> None:
+    """External initializers in the order of the file, which compresses best, then the small ones."""
+    placed = {hole.name for hole in holes}
+    small = [tensor for tensor in graph.initializer if tensor.name not in placed]
+    external = []
+    for hole in holes:
+        tensor = onnx.TensorProto(name=hole.name, data_type=hole.dtype.code, dims=hole.dims)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", WEIGHTS_FILE), ("offset", hole.offset), ("length", hole.size)):
+            tensor.external_data.add(key=key, value=str(value))
+        external.append(tensor)
+    replace(graph.initializer, [*external, *small])
+
+
+# Texts for people, and what only other tools read. A device refuses them: ONNX Runtime takes session
+# options from metadata if the environment says so.
+_UNREAD = {
+    "doc_string",
+    "metadata_props",
+    "denotation",
+    "quantization_annotation",
+    "device_configurations",
+    "configuration",
+    "training_info",
+}
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove what ONNX Runtime doesn't need to compute the same."""
+    for field in ("producer_name", "producer_version", "domain", "model_version"):
+        model.ClearField(field)
+    _strip_unread(model)
+    used = {node.domain for graph in all_graphs(model.graph) for node in graph.node} | {"", "ai.onnx"}
+    opsets = {"" if each.domain == "ai.onnx" else each.domain: each.version for each in model.opset_import}
+    del model.opset_import[:]
+    for domain, version in opsets.items():
+        if domain in used:
+            model.opset_import.add(domain=domain, version=version)
+    for graph in all_graphs(model.graph):
+        graph.name = "g"  # the ONNX checker wants one
+        for node in graph.node:
+            node.ClearField("name")
+
+
+def _strip_unread(message: Any) -> None:
+    for field, value in message.ListFields():
+        if field.name in _UNREAD:
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for inner in [value] if hasattr(value, "DESCRIPTOR") else value:
+                _strip_unread(inner)
+
+
+def _shorten(graph: onnx.GraphProto) -> None:
+    """Number the values between nodes.
+
+    One injective map over all names of all graphs: whatever a name referred to, in whichever scope,
+    it refers to afterwards. Names that people or other files use stay: inputs, outputs, initializers.
+    """
+    keep = {value.name for value in [*graph.input, *graph.output]}
+    keep.update(tensor.name for tensor in graph.initializer)
+    new_names = {name: name for name in keep} | {"": ""}
+    number = 0
+
+    def short(name: str) -> str:
+        nonlocal number
+        if name not in new_names:
+            candidate = _count(number)
+            while candidate in keep:
+                number += 1
+                candidate = _count(number)
+            number += 1
+            new_names[name] = candidate
+        return new_names[name]
+
+    for inner in all_graphs(graph):
+        for value in [*inner.input, *inner.output]:
+            value.name = short(value.name)
+        for tensor in inner.initializer:
+            tensor.name = short(tensor.name)
+        for node in inner.node:
+            # Results first: numbers then grow along the graph.
+            node.output[:] = [short(name) for name in node.output]
+            node.input[:] = [short(name) for name in node.input]
+        for value in inner.value_info:
+            value.name = short(value.name)
+
+
+def _count(number: int) -> str:
+    """`number` in base 62, shortest first."""
+    text = _DIGITS[number % 62]
+    while number := number // 62:
+        number -= 1
+        text = _DIGITS[number % 62] + text
+    return text

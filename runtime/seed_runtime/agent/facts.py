@@ -1,0 +1,191 @@
+# ruff: noqa: UP006, UP035, UP045 - runs on Python 3.6 as well, see below
+"""What this device is and has, as one JSON line: machine, system, Python, libraries, memory, disk, clock.
+
+Self-contained: `python3 -` with this file on stdin works on any Python >= 3.6, before anything of ours is installed,
+and importing it costs nothing. Nothing is written, nothing is started, no library is imported to learn its version.
+What can't be found out is None; no fact is worth an error.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import struct
+import sys
+import time
+from typing import Any, Dict, List, Optional
+
+TEXT_MAX = 1 << 16
+"""Bytes read of any file of the system."""
+
+
+def collect() -> Dict[str, Any]:
+    """All facts. Sizes in bytes, the clock in seconds since 1970 UTC."""
+    store = store_home()
+    memory = _memory()
+    system = _os_release()
+    return {
+        "machine": platform.machine(),
+        "bits": struct.calcsize("P") * 8,
+        "os": " ".join(filter(None, (system.get("NAME") or platform.system(), system.get("VERSION_ID")))),
+        "os_id": system.get("ID", platform.system().lower()),
+        "libc": _libc(),
+        "python": platform.python_version(),
+        "python_path": sys.executable,
+        "numpy": _version("numpy"),
+        "onnxruntime": _version("onnxruntime"),
+        "litert": _version("ai-edge-litert") or _version("tflite-runtime"),
+        "seed_runtime": _version("seed-runtime"),
+        "venv": _importable("venv"),
+        # Debian ships venv with Python and ensurepip in another package: without it a venv has no pip.
+        "ensurepip": _importable("ensurepip"),
+        "ram": memory.get("MemTotal"),
+        "ram_available": memory.get("MemAvailable"),
+        "cores": _cores(),
+        "disk_free": _disk_free(store),
+        "disk_cached": _disk_cached(store),
+        "store": store,
+        "store_writable": _writable(store),
+        "home_writable": _writable(os.path.expanduser("~")),
+        "clock": int(time.time()),
+        "systemd_user": _systemd_user(),
+        "ssh_keygen": shutil.which("ssh-keygen") is not None,
+        "signers": os.path.lexists(os.path.join(_xdg("XDG_CONFIG_HOME", "~/.config"), "seed", "allowed_signers")),
+        "model": _text("/proc/device-tree/model").strip("\0 \n") or None,
+        "termux": "com.termux" in os.environ.get("PREFIX", "") or os.path.isdir("/data/data/com.termux"),
+        "runtime": _runtime(store),
+    }
+
+
+def store_home() -> str:
+    """As seed_runtime.system.paths.store_home(), which may not be installed yet."""
+    own = os.environ.get("SEED_HOME", "")
+    return own if os.path.isabs(own) else os.path.join(_xdg("XDG_DATA_HOME", "~/.local/share"), "seed")
+
+
+def _xdg(variable: str, default: str) -> str:
+    home = os.environ.get(variable, "")
+    return home if os.path.isabs(home) else os.path.expanduser(default)
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read(TEXT_MAX).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _memory() -> Dict[str, int]:
+    """Rows of /proc/meminfo [B]; None is missing. Containers with a limit of their own see the machine's."""
+    rows = re.findall(r"^(\w+):\s+(\d+) kB$", _text("/proc/meminfo"), re.MULTILINE)
+    return {key: int(size) << 10 for key, size in rows}
+
+
+def _os_release() -> Dict[str, str]:
+    text = _text("/etc/os-release") or _text("/usr/lib/os-release")
+    rows = re.findall(r"^([A-Z_]+)=(.*)$", text, re.MULTILINE)
+    return {key: value.strip("\"'") for key, value in rows}
+
+
+def _libc() -> List[str]:
+    try:
+        # "glibc 2.36"; other libraries don't know the name.
+        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    except (AttributeError, OSError, ValueError):
+        name, version = "", ""
+    if name == "glibc":
+        return [name, version]
+    if "ANDROID_ROOT" in os.environ or os.path.isdir("/system/bin"):
+        return ["bionic", ""]
+    try:
+        musl = any(entry.startswith("ld-musl-") for entry in os.listdir("/lib"))
+    except OSError:
+        musl = False
+    return ["musl", ""] if musl else list(platform.libc_ver())
+
+
+def _version(distribution: str) -> Optional[str]:
+    try:
+        from importlib import metadata
+    except ImportError:  # Python < 3.8
+        return None
+    try:
+        return metadata.version(distribution)
+    except Exception:  # a damaged installation raises anything
+        return None
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        return os.cpu_count() or 1
+
+
+def _existing(path: str) -> str:
+    """The nearest folder above that is there."""
+    while not os.path.isdir(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    return path
+
+
+def _disk_free(path: str) -> Optional[int]:
+    try:
+        status = os.statvfs(_existing(path))
+    except OSError:
+        return None
+    return status.f_bavail * status.f_frsize
+
+
+def _disk_cached(store: str) -> int:
+    """Bytes of assembled models on the disk of the store: those that nobody uses make way for a push."""
+    root, size = os.path.join(_xdg("XDG_CACHE_HOME", "~/.cache"), "seed", "models"), 0
+    try:
+        if os.stat(root).st_dev != os.stat(_existing(store)).st_dev:
+            return 0
+    except OSError:
+        return 0
+    for folder, _, names in os.walk(root):
+        for name in names:
+            with contextlib.suppress(OSError):  # removed meanwhile
+                size += os.lstat(os.path.join(folder, name)).st_size
+    return size
+
+
+def _writable(path: str) -> bool:
+    return os.access(_existing(path), os.W_OK | os.X_OK)
+
+
+def _systemd_user() -> bool:
+    """Whether this user's systemd runs: its private socket is there."""
+    folder = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    return shutil.which("systemctl") is not None and os.path.exists(os.path.join(folder, "systemd", "private"))
+
+
+def _runtime(store: str) -> Optional[Dict[str, str]]:
+    """The runtime that was installed into the store, if it is whole: runtime/current -> <version>-<8 hex digits>."""
+    link = os.path.join(store, "runtime", "current")
+    try:
+        target = os.readlink(link)
+    except OSError:
+        return None
+    match = re.match(r"([0-9][0-9A-Za-z.+!]*)-[0-9a-f]{8}$", target)
+    path = os.path.join(store, "runtime", target)
+    if not match or not os.access(os.path.join(path, "bin", "python"), os.X_OK):
+        return None
+    return {"path": path, "version": match.group(1)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(collect(), sort_keys=True))

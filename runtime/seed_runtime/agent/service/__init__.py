@@ -1,0 +1,1 @@
+"""A model as a service of the user's systemd."""

@@ -1,0 +1,1 @@
+"""The models that were pushed to this device, on its disk."""

@@ -1,0 +1,1 @@
+"""Encoders of the codecs that a device writes too: NumPy alone, in bounded memory."""

@@ -1,0 +1,203 @@
+"""What the tests of the device's agent share: small seeds, and the agent as a process. Holds no tests."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import seed_runtime
+from seed_runtime.agent.operations import Agent
+from seed_runtime.agent.protocol import Wire
+from seed_runtime.agent.store.store import Store
+from tests.exporter.support.exporting import layers, quick_export
+
+NAME = "tiny"
+OnProgress = Callable[[str, int, int], object]
+
+
+class RefusedError(Exception):
+    """What the agent answered with `ok` false."""
+
+    def __init__(self, answer: Mapping[str, Any]) -> None:
+        super().__init__(answer["error"])
+        self.exit, self.kind = answer["exit"], answer["kind"]
+
+
+@functools.cache
+def seed(version: int = 1, *, model_id: str = NAME, width: int = 32) -> bytes:
+    """A seed with a golden sample; each version has other weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.seed"
+        model = layers(np.random.default_rng(version), 16, width, 4)
+        quick_export(model, path, model_id=model_id, model_version=version)
+        return path.read_bytes()
+
+
+def digest_of(data: bytes) -> str:
+    return data[24:56].hex()
+
+
+class Push:
+    """A push as seed-deploy makes it, in terms of `call`."""
+
+    def call(self, op: str, **fields: Any) -> dict[str, Any]:
+        """The answer; RefusedError for a failure."""
+        raise NotImplementedError
+
+    def begin(self, data: bytes, name: str = NAME, **more: Any) -> dict[str, Any]:
+        return self.call("begin", name=name, digest=digest_of(data), file_size=len(data), **more)
+
+    def send(self, data: bytes, name: str = NAME) -> dict[str, Any]:
+        """Begin, and send what is missing."""
+        begun = self.begin(data, name)
+        if begun["state"] == "partial":
+            with open(begun["path"], "r+b") as file:
+                assert file.seek(0, os.SEEK_END) == begun["have"]
+                file.write(data[begun["have"] :])
+        return begun
+
+    def install(self, data: bytes, name: str = NAME, **more: Any) -> dict[str, Any]:
+        return self.call("install", name=name, digest=digest_of(data), **more)
+
+    def switch(self, data: bytes, name: str = NAME, keep: int = 3) -> dict[str, Any]:
+        return self.call("switch", name=name, digest=digest_of(data), keep=keep)
+
+    def push(self, data: bytes, name: str = NAME, keep: int = 3) -> dict[str, Any]:
+        """All of it; returns what `switch` answered, {} where this version ran already."""
+        state = self.send(data, name)["state"]
+        if state == "partial":
+            self.install(data, name)
+        return self.switch(data, name, keep) if state != "current" else {}
+
+
+class Here(Push):
+    """The agent in this process: quick, and it ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.agent = Agent(Wire(0, io.BytesIO()))
+
+    def call(self, op: str, **fields: Any) -> dict[str, Any]:
+        answer = self.agent.answer({"op": op, **fields})
+        if not answer["ok"]:
+            raise RefusedError(answer)
+        return answer
+
+    def end(self) -> None:
+        self.agent.release()
+
+
+class Client(Push):
+    """The agent in a process of its own."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "seed_runtime.agent", "agent"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **(environment or {})},
+        )
+        self.hello = self._line()
+        self.steps: list[str] = []
+        self.on_progress: OnProgress = lambda *_: None
+
+    def call(self, op: str, **fields: Any) -> dict[str, Any]:
+        """The answer; EOFError where the agent has died."""
+        self.write(json.dumps({"op": op, **fields}).encode() + b"\n")
+        return self.answer()
+
+    def write(self, data: bytes) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(data)
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise EOFError from None
+
+    def answer(self) -> dict[str, Any]:
+        while True:
+            line = self._line()
+            if "progress" in line:
+                step, done, total = line["progress"]
+                if step not in self.steps:
+                    self.steps.append(step)
+                self.on_progress(step, done, total)
+            elif line["ok"]:
+                return line
+            else:
+                raise RefusedError(line)
+
+    def end(self) -> int:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.process.wait(30)
+
+    def _line(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise EOFError
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
+@contextmanager
+def agent(environment: Mapping[str, str] | None = None) -> Iterator[Client]:
+    client = Client(environment)
+    try:
+        yield client
+    finally:
+        client.process.kill()
+        client.process.wait()
+        for stream in (client.process.stdin, client.process.stdout):
+            assert stream is not None
+            with suppress(BrokenPipeError):  # of a request that it didn't live to read
+                stream.close()
+
+
+def push(*seeds: bytes, name: str = NAME, keep: int = 3) -> None:
+    """Push these, one after the other."""
+    here = Here()
+    for data in seeds:
+        here.push(data, name, keep)
+    here.end()
+
+
+def running(name: str = NAME) -> str | None:
+    """The digest that runs, once its seed has been checked to the last byte."""
+    model = Store().model(name)
+    digest = model.running
+    if digest is not None:
+        opened = seed_runtime.open(model.link / "model.seed")
+        opened.check()
+        assert opened.digest.hex() == digest
+    return digest
+
+
+def refused(call: Any, code: int) -> str:
+    """The one line that a refusal with this exit code gives."""
+    with pytest.raises(RefusedError) as caught:
+        call()
+    assert caught.value.exit == code, caught.value
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def tree(folder: Path) -> dict[str, bytes | str | None]:
+    """Everything in a folder, by path: what files hold, where links lead, None for folders."""
+    found: dict[str, bytes | str | None] = {}
+    for path in sorted(folder.rglob("*")):
+        key = path.relative_to(folder).as_posix()
+        found[key] = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+    return found

@@ -1,0 +1,115 @@
+"""A wheelhouse of small stand-ins: what is installed is real, by a real pip, and takes seconds instead of minutes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import random
+import sys
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from seed_devices.push import runtime, wheels
+from seed_devices.push.repack import repack
+from seed_devices.ssh.connection import Connection
+from seed_runtime.errors import UsageError
+from tests.devices.support.sshd import Device
+
+PADDING = 1 << 20
+"""Bytes that don't compress in the stand-in of ONNX Runtime: something to send."""
+
+
+def house(folder: Path, version: str = "9.0.0") -> wheels.Wheelhouse:
+    """A seed-runtime that tells its version, the two libraries that it needs, and the pip that is installed here."""
+    folder.mkdir(parents=True, exist_ok=True)
+    padding = random.Random(version).randbytes(PADDING)
+    own = _wheel(
+        folder,
+        "seed_runtime",
+        version,
+        {
+            "seed_runtime/__init__.py": f"__version__ = {version!r}\n".encode(),
+            "seed_runtime/cli.py": f"def main():\n    print({version!r})\n".encode(),
+            "seed_runtime/agent/__init__.py": b"",
+            "seed_runtime/agent/operations.py": b"import numpy\n",
+        },
+        requires=("numpy>=1", "onnxruntime"),
+    )
+    needed = (
+        _wheel(folder, "numpy", "2.0", {"numpy/__init__.py": b""}),
+        _wheel(folder, "onnxruntime", "1.0", {"onnxruntime/__init__.py": b"", "onnxruntime/library.bin": padding}),
+    )
+    return wheels.Wheelhouse(version, own, _pip(folder), needed)
+
+
+def install(
+    device: Device,
+    monkeypatch: pytest.MonkeyPatch,
+    wheelhouse: wheels.Wheelhouse,
+    *,
+    changed: dict[str, object] | None = None,
+    **options: object,
+) -> runtime.Installed:
+    """`bootstrap.install` with these wheels, as a host of their version would do it; `changed` facts are lies."""
+    monkeypatch.setattr(wheels, "collect", lambda *given, **named: wheelhouse)
+    monkeypatch.setattr(runtime, "__version__", wheelhouse.version)
+    with Connection(device.alias, config=device.config) as connection:
+        return runtime.install(connection, {**facts(connection), **(changed or {})}, **options)  # type: ignore[arg-type]
+
+
+def facts(connection: Connection) -> dict[str, object]:
+    """What the device tells of itself."""
+    from seed_runtime.agent import facts as module
+
+    done = connection.python(Path(module.__file__).read_text())
+    told: dict[str, object] = json.loads(done.text.strip().splitlines()[-1])
+    return told
+
+
+def python_folder(folder: Path) -> Path:
+    """A folder for PATH in which python3 is the one that runs the tests, without what its environment has."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "python3").symlink_to(Path(sys.executable).resolve())
+    return folder
+
+
+def _pip(folder: Path) -> wheels.Wheel:
+    try:
+        return _described(repack(metadata.distribution("pip"), folder))
+    except (UsageError, metadata.PackageNotFoundError) as error:
+        pytest.skip(f"no pip can be made a wheel of here: {error}")
+
+
+def _wheel(
+    folder: Path, name: str, version: str, files: dict[str, bytes], requires: tuple[str, ...] = ()
+) -> wheels.Wheel:
+    info = f"{name}-{version}.dist-info"
+    lines = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}", *(f"Requires-Dist: {one}" for one in requires)]
+    held = {
+        **files,
+        f"{info}/METADATA": "\n".join(lines).encode() + b"\n",
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    if name == "seed_runtime":
+        held[f"{info}/entry_points.txt"] = b"[console_scripts]\nseed-run = seed_runtime.cli:main\n"
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for inside, content in held.items():
+            archive.writestr(inside, content)
+        rows = [
+            f"{inside},sha256={base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b'=').decode()},"
+            f"{len(content)}"
+            for inside, content in held.items()
+        ]
+        archive.writestr(f"{info}/RECORD", "\n".join([*rows, f"{info}/RECORD,,"]) + "\n")
+    return _described(path)
+
+
+def _described(path: Path) -> wheels.Wheel:
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    return wheels.Wheel(path, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size, unpacked)

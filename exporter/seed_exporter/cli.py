@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from seed_runtime.cli import entrypoint
 from seed_runtime.errors import GoalNotMetError, SeedError, UsageError
 from seed_runtime.memory.plan import parse_size
-from seed_runtime.system import atomic
+from seed_runtime.system import files
 from seed_runtime.version import __version__
 
 RESERVED = ("compare", "batch", "zoo")
@@ -129,9 +129,9 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
     chosen["jobs"] = chosen["jobs"] or Options().jobs
     path = output or Path(Path(model).name).with_suffix(".seed")
     if report is not None:
-        atomic.check(report)
+        files.check_writable(report)
         check_apart(report, "--report", model, chosen["calib"], chosen["sign"])
-        if atomic.same(report, path):
+        if files.is_same_file(report, path):
             raise UsageError(f"--report and -o both name {path}; give the report another name, such as report.html")
     with Bar(quiet or as_json) as bar:
         result = export(model, output=path, options=Options(**chosen), progress=bar.step)

@@ -35,7 +35,7 @@ from seed_runtime.format.header import Model
 from seed_runtime.format.reader import MAGIC
 from seed_runtime.format.writer import to_sign
 from seed_runtime.limits import STRING_MAX
-from seed_runtime.system import atomic
+from seed_runtime.system import files
 from seed_runtime.trust.sshsig import key_of
 
 FEED_SEEDS: Final = (101, 202, 303, 404)
@@ -127,7 +127,7 @@ def export(
         raise UsageError(f"no method is called {options.method!r}; use one of {', '.join(METHODS)}")
     if options.target is not None and options.size is not None:
         raise UsageError("a target and a size say the same thing twice; give one of them")
-    atomic.check(output)
+    files.check_writable(output)
     check_apart(output, "-o", source, options.calib, options.sign)
     if example_inputs is not None:
         loader_options["example_inputs"] = example_inputs
@@ -150,7 +150,7 @@ def check_apart(
         if os.path.isfile(output):
             kept += [("the model's data", path) for path in _external_data(Path(source), output)]
     for what, path in kept:
-        if atomic.same(output, path):
+        if files.is_same_file(output, path):
             raise UsageError(f"{output} is {what} itself, which would be lost; name another file with {flag}")
 
 
@@ -320,7 +320,7 @@ class _Export:
         written = seed_runtime.open(whole, enforce=False)
         written.check()
         self.digest = written.digest.hex()
-        with open(whole, "rb") as source, atomic.placed(self.output) as target:
+        with open(whole, "rb") as source, files.atomic_write(self.output) as target:
             shutil.copyfileobj(source, target)
         return size
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from seed_exporter.pipeline import Result
 from seed_exporter.quantize.methods.quantized import LEAST_RATIO
-from seed_runtime.system import atomic
+from seed_runtime.system.files import atomic_write
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -104,7 +104,7 @@ def write(path: Path, result: Result) -> None:
         weights=_weights(result),
         times=_bars([(step, seconds, "") for step, seconds in result.seconds.items()], "s"),
     )
-    with atomic.placed(path) as file:
+    with atomic_write(path) as file:
         file.write(page.encode())
 
 

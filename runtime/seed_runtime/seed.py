@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import BinaryIO
 
 from seed_runtime import backends, golden, skeletons, trust
-from seed_runtime.assembly import folder as assembled_folder
 from seed_runtime.assembly.assemble import Progress, assemble_into, check_only, is_assembled, working_bytes
 from seed_runtime.assembly.cache import DEFAULT_LIMIT, ModelCache, default_root
+from seed_runtime.assembly.folder import model_folder
 from seed_runtime.backends import Array, Feeds, TensorSpec
 from seed_runtime.backends.workers import Watch, until
 from seed_runtime.errors import InputError, MemoryBudgetError
@@ -162,7 +162,7 @@ class Seed:
         """
         self.plan_assembly(max_memory)
         target = Path(folder)
-        with self._reader() as reader, assembled_folder.folder(target) as part:
+        with self._reader() as reader, model_folder(target) as part:
             assemble_into(reader, part, progress)
             self._accept()
         return target

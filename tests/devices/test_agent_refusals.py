@@ -18,7 +18,7 @@ from seed_runtime.agent.store.store import Store
 from seed_runtime.errors import TrustError
 from seed_runtime.golden import Verdict
 from seed_runtime.system import paths
-from seed_runtime.system.locks import make_folder
+from seed_runtime.system.sync import make_folder
 from seed_runtime.trust import state
 from tests.attacks.support.seed_builder import forge
 from tests.devices.support.device_agent import (

@@ -23,7 +23,7 @@ import pytest
 from seed_runtime.agent.service import service, systemd
 from seed_runtime.agent.store.store import Store
 from seed_runtime.errors import UsageError
-from seed_runtime.system.locks import make_folder
+from seed_runtime.system.sync import make_folder
 from tests.runtime.test_cli_support import classifier
 
 STAND_IN = Path(__file__).parent.joinpath("support", "fake_systemctl.py")

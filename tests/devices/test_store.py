@@ -15,7 +15,8 @@ from seed_runtime.agent.store import history
 from seed_runtime.agent.store.installed_model import Model
 from seed_runtime.agent.store.store import PARTS_KEPT, Store
 from seed_runtime.errors import UsageError
-from seed_runtime.system.locks import BusyError, make_folder, take
+from seed_runtime.system.locks import BusyError, lock_within
+from seed_runtime.system.sync import make_folder
 from tests.devices.support.device_agent import tree
 
 A, B, C, D = (letter * 64 for letter in "abcd")
@@ -232,11 +233,11 @@ def test_partial_transfers_are_kept_up_to_a_number_unless_installed_or_locked(mo
         os.utime(model.store.part(digest), (1000 + age, 1000 + age))
     model.store.part(A).write_bytes(b"installed")
     (model.store.incoming / "notes.part").write_text("mine")
-    held = take(model.store.part(names[0]), 0, "")
+    held = lock_within(model.store.part(names[0]), 0, "")
     model.store.tidy(names[1])
     left = {name.removesuffix(".part") for name in os.listdir(model.store.incoming)}
     assert left == {"notes", names[0], names[1], *names[-PARTS_KEPT:]}
-    os.close(held)
+    held.close()
 
 
 # History
@@ -372,9 +373,9 @@ def test_a_lock_on_a_model_that_was_removed_is_no_lock(model: Model) -> None:
         model.remove()
         # Made anew by another one, who holds it now.
         make_folder(model.folder)
-        descriptor = take(model.folder / "lock", 0, "busy")
+        lock = lock_within(model.folder / "lock", 0, "busy")
     assert (model.folder / "lock").exists()
-    os.close(descriptor)
+    lock.close()
 
 
 def test_waiting_ends_when_it_was_to_end(model: Model) -> None:

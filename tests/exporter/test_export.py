@@ -19,7 +19,7 @@ from seed_runtime import backends, golden
 from seed_runtime.errors import FormatError, InputError, UnsupportedError, UsageError
 from seed_runtime.format.writer import front
 from seed_runtime.golden import SUPPLIED, Golden
-from seed_runtime.system import atomic as files
+from seed_runtime.system import files
 from tests.exporter.support.exporting import dense, holding, layers, of_nodes, quick_export, tensor, weights_in
 
 
@@ -202,11 +202,11 @@ def test_infinite_outputs_are_no_fault(output: Path, rng: np.random.Generator) -
 def test_the_same_model_gives_the_same_bytes_with_any_number_of_jobs(
     method: str, model: onnx.ModelProto, output: Path
 ) -> None:
-    files = []
+    written = []
     for jobs in (1, 1, 2):
         quick_export(model, output, method=method, jobs=jobs, model_id="same")
-        files.append(output.read_bytes())
-    assert files[0] == files[1] == files[2]
+        written.append(output.read_bytes())
+    assert written[0] == written[1] == written[2]
 
 
 @pytest.mark.slow
@@ -311,7 +311,7 @@ def test_an_output_that_can_not_be_written_is_refused_before_the_model_is_read(
 
 def test_a_place_in_the_working_folder_is_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    files.check("model.seed")
+    files.check_writable("model.seed")
 
 
 def test_the_model_itself_is_never_replaced(model: onnx.ModelProto, tmp_path: Path) -> None:

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from seed_runtime.errors import UsageError
-from seed_runtime.system import atomic
+from seed_runtime.system import files
 
 
 def put(path: Path, content: bytes = b"new") -> None:
-    with atomic.placed(path) as file:
+    with files.atomic_write(path) as file:
         file.write(content)
 
 
 def fail(path: Path, error: type[BaseException]) -> None:
-    with atomic.placed(path) as file:
+    with files.atomic_write(path) as file:
         file.write(b"half")
         raise error
 
@@ -28,7 +28,7 @@ def test_a_file_appears_whole_with_the_permissions_that_the_user_wants(tmp_path:
     target = tmp_path / "y"
     before = os.umask(umask)
     try:
-        with atomic.placed(target) as file:
+        with files.atomic_write(target) as file:
             file.write(b"new")
             file.flush()
             assert not target.exists()
@@ -44,7 +44,7 @@ def test_a_file_that_is_replaced_keeps_its_permissions_from_the_first_byte(tmp_p
     target = tmp_path / "y"
     target.write_bytes(b"old")
     target.chmod(mode)
-    with atomic.placed(target) as file:
+    with files.atomic_write(target) as file:
         file.write(b"new")
         file.flush()
         assert target.read_bytes() == b"old"
@@ -103,25 +103,25 @@ def test_a_pipe_and_a_device_are_written_to(tmp_path: Path) -> None:
 def test_the_longest_name_works_and_a_longer_one_is_refused(tmp_path: Path) -> None:
     put(tmp_path / ("y" * 255))
     with pytest.raises(UsageError, match="name too long; give another path"):
-        atomic.check(tmp_path / ("y" * 256))
+        files.check_writable(tmp_path / ("y" * 256))
 
 
 @pytest.mark.parametrize(("name", "problem"), [(".", "is a folder; name a file in it"), ("none/y", "make it: mkdir")])
 def test_what_can_not_be_a_file_is_refused_before_any_work(tmp_path: Path, name: str, problem: str) -> None:
-    with pytest.raises(UsageError, match=problem), atomic.placed(tmp_path / name):
+    with pytest.raises(UsageError, match=problem), files.atomic_write(tmp_path / name):
         pytest.fail("the work began")
     assert os.listdir(tmp_path) == []
 
 
 def test_one_file_is_known_by_all_its_names(tmp_path: Path) -> None:
     one = tmp_path / "one"
-    assert atomic.same(one, tmp_path / "none" / ".." / "one")  # not there yet
+    assert files.is_same_file(one, tmp_path / "none" / ".." / "one")  # not there yet
     one.touch()
     (tmp_path / "link").symlink_to(one)
     (tmp_path / "hard").hardlink_to(one)
     (tmp_path / "two").touch()
-    assert [atomic.same(one, tmp_path / name) for name in ("one", "link", "hard", "two", "none")] == [
+    assert [files.is_same_file(one, tmp_path / name) for name in ("one", "link", "hard", "two", "none")] == [
         *[True] * 3,
         *[False] * 2,
     ]
-    assert not atomic.same("/dev/null", "/dev/null")
+    assert not files.is_same_file("/dev/null", "/dev/null")

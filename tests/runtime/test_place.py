@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from seed_runtime.assembly import folder as place
+from seed_runtime.assembly.folder import MODEL_FOLDER, model_folder
 from seed_runtime.errors import InputError
+from seed_runtime.system.folders import recover
 from tests.runtime.support import onnx_bytes
 
 
@@ -21,14 +22,14 @@ def fill(part: Path, text: str = "new") -> None:
 
 
 def put(target: Path, text: str = "new") -> None:
-    with place.folder(target) as part:
+    with model_folder(target) as part:
         assert part.parent == target.resolve().parent
         assert os.listdir(part) == []
         fill(part, text)
 
 
 def fail(target: Path, error: type[BaseException]) -> None:
-    with place.folder(target) as part:
+    with model_folder(target) as part:
         (part / "model.weights").write_text("half")
         raise error
 
@@ -44,7 +45,7 @@ def test_a_new_folder_appears_whole_with_the_permissions_that_the_user_wants(tmp
     target = tmp_path / "model"
     before = os.umask(umask)
     try:
-        with place.folder(target) as part:
+        with model_folder(target) as part:
             fill(part, "new")
             assert not target.exists()
     finally:
@@ -127,7 +128,7 @@ def test_what_comes_into_the_folder_meanwhile_is_not_lost(tmp_path: Path) -> Non
     put(target, "old")
 
     def disturbed() -> None:
-        with place.folder(target) as part:
+        with model_folder(target) as part:
             fill(part, "new")
             (target / "notes.txt").write_text("mine")
 
@@ -262,7 +263,7 @@ def test_a_new_folder_that_another_process_removes_at_once_is_made_again(
         if path.suffix == ".part":
             made.append(path)
             if len(made) == 1:
-                place._recover(tmp_path / "model")
+                recover(tmp_path / "model", MODEL_FOLDER)
 
     monkeypatch.setattr(Path, "mkdir", swept)
     put(tmp_path / "model")

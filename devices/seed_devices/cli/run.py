@@ -25,7 +25,7 @@ from seed_devices.remote.agent_client import STORE, Agent
 from seed_devices.ssh.connection import Connection, end
 from seed_devices.ssh.processes import END_S
 from seed_runtime.errors import InputError
-from seed_runtime.system.atomic import placed
+from seed_runtime.system.files import atomic_write
 
 _EPILOG = """\b
 Examples:
@@ -72,7 +72,7 @@ def run(
         if sink is None or sink == "-":
             return _result(connection, command, given, sys.stdout.fileno())
         try:
-            with placed(sink) as file:
+            with atomic_write(sink) as file:
                 if code := _result(connection, command, given, file):
                     raise _FailedError(code)
         except _FailedError as failed:

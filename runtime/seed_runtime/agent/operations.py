@@ -13,7 +13,6 @@ import shutil
 import time
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 from seed_runtime.agent import activation
@@ -23,7 +22,7 @@ from seed_runtime.agent.store import history, partial
 from seed_runtime.agent.store.installed_model import Model
 from seed_runtime.agent.store.store import Store
 from seed_runtime.errors import DiskSpaceError, SeedError, UsageError
-from seed_runtime.system.locks import is_at, take
+from seed_runtime.system.locks import FileLock, lock_within
 from seed_runtime.version import __version__
 
 STALL_S: Final = 60.0
@@ -124,8 +123,8 @@ class Agent:
                 done = model.running == digest and activation.ran_last(model, digest)
                 state, have = "current" if done else "kept", file_size
             else:
-                descriptor = take(part, wait_s, "this seed is being pushed under another name; wait, or run this again")
-                held.callback(_let_go, part, descriptor)
+                busy = "this seed is being pushed under another name; wait, or run this again"
+                held.callback(_unlock_part, lock_within(part, wait_s, busy))
                 front, tail = partial.trim(part, digest, lambda done, total: report("begin", done, total))
                 if front.file_size not in (None, file_size):
                     raise UsageError(f"file_size is {file_size}, and its header says {front.file_size}; send that")
@@ -305,11 +304,8 @@ class Agent:
                 raise DiskSpaceError(str(folder), needed, free)
 
 
-def _let_go(part: Path, descriptor: int) -> None:
-    """Unlock a partial file; one that nothing has arrived of goes."""
-    try:
-        with contextlib.suppress(OSError):
-            if os.fstat(descriptor).st_size == 0 and is_at(descriptor, part):
-                part.unlink()
-    finally:
-        os.close(descriptor)
+def _unlock_part(lock: FileLock) -> None:
+    """Unlock a partial file, and remove it if nothing has arrived."""
+    with lock, contextlib.suppress(OSError):
+        if os.fstat(lock.descriptor).st_size == 0 and lock.is_in_place():
+            lock.path.unlink()

@@ -21,7 +21,7 @@ from seed_runtime.codecs import by_number
 from seed_runtime.errors import DigestError, DiskSpaceError, FormatError
 from seed_runtime.format.header import Header, Hole, Stream
 from seed_runtime.format.reader import SeedReader
-from seed_runtime.system.atomic import write_synced
+from seed_runtime.system.files import write_synced
 
 Chunks = Iterator[memoryview]
 Progress = Callable[[int, int], None]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from seed_runtime.errors import UsageError
-from seed_runtime.system import atomic
+from seed_runtime.system.files import is_same_file
 from seed_runtime.version import __version__
 
 _ACTIONS: Final = ("inspect", "verify", "assemble", "bench", "serve")
@@ -119,7 +119,7 @@ def _check(options: argparse.Namespace, action: str) -> None:
             raise UsageError("outputs are written by name into one .npz; give --output a name that ends so")
         for given, what in ((options.seed, "the seed"), (options.input, "the input")):
             source = "/dev/stdin" if given == "-" else given
-            if source is not None and options.output != "-" and atomic.same(options.output, source):
+            if source is not None and options.output != "-" and is_same_file(options.output, source):
                 raise UsageError(f"{options.output} is {what} itself, which would be lost; give --output another file")
     if options.runs is not None and action != "bench":
         raise UsageError("--runs belongs to --bench")

@@ -18,7 +18,7 @@ from numpy.lib import format as npy
 
 from seed_runtime.backends import Array
 from seed_runtime.errors import InputError, UsageError
-from seed_runtime.system import atomic
+from seed_runtime.system.files import atomic_write
 
 FIRST: Final = 8
 """Values shown of an output."""
@@ -142,7 +142,7 @@ def written(path: str, counted: bool) -> Iterator[Writer]:
             sys.stdout.buffer.flush()
         return
     # Made before the model runs: a folder that can't be written to is told at once.
-    with atomic.placed(path) as file:
+    with atomic_write(path) as file:
         # Beside the output, which is on a disk: the system's temporary folder is often memory.
         beside = Path(os.path.realpath(path)).parent if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
         with contextlib.closing(Writer(counted, beside)) as writer:

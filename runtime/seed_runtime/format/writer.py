@@ -12,7 +12,7 @@ from typing import IO
 from seed_runtime.format import primitives
 from seed_runtime.format.header import CHUNK_DIGEST_BYTES, Header, Stream, serialize
 from seed_runtime.format.reader import MAGIC, PREAMBLE_BYTES, SIGNED_START, VERSION
-from seed_runtime.system import atomic
+from seed_runtime.system.files import atomic_write
 
 
 def stream_of(codec: int, first: int, holes: int, chunks: Iterable[bytes]) -> Stream:
@@ -41,7 +41,7 @@ def write_seed(path: Path, header: Header, parts: Iterable[bytes], chunks: Itera
 
     `parts` and `chunks` are coded bytes in the header's order.
     """
-    with atomic.placed(path) as file:
+    with atomic_write(path) as file:
         return write_into(file, header, parts, chunks)
 
 

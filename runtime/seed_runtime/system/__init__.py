@@ -1,1 +1,8 @@
-"""What files and processes share: atomic replacement, locks that end with their process, and user folders."""
+"""What processes share through the operating system: atomic files and folders, locks, and the user's folders.
+
+files    replace one file in one step
+folders  publish a whole folder in one step
+locks    flock on a file or a folder
+paths    where this user's configuration, caches, state and store are
+sync     names in folders that survive a power cut
+"""

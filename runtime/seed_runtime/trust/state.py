@@ -10,14 +10,15 @@ process at a time (`accepted.lock`). One that can't be read is an error, never a
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from seed_runtime.errors import TrustError, UsageError
-from seed_runtime.system import atomic, paths
+from seed_runtime.system import paths
+from seed_runtime.system.files import atomic_write
+from seed_runtime.system.locks import FileLock
 
 STATE_MAX: Final = 4 << 20
 """Bytes of `accepted.json`."""
@@ -101,8 +102,8 @@ def changed(path: Path) -> Iterator[State]:
 
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with path.with_suffix(".lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(path.with_suffix(".lock")) as lock:
+            lock.acquire()
             yield (state := read(path))
             models = {
                 name: {"newest": model.newest, "accepted": model.digests, "kept": sorted(model.kept)}
@@ -111,7 +112,7 @@ def changed(path: Path) -> Iterator[State]:
             data = json.dumps({"format": 1, "models": models}).encode()
             if len(data) > STATE_MAX:
                 raise TrustError(f"{path} is full; remove models from it that are no longer used")
-            with atomic.placed(path) as file:
+            with atomic_write(path) as file:
                 file.write(data)
     except (OSError, UsageError) as error:
         raise _unkept(path, error) from None

@@ -28,7 +28,7 @@ from seed_runtime.agent.service import systemd
 from seed_runtime.agent.store.installed_model import SEED_FILE
 from seed_runtime.errors import UsageError
 from seed_runtime.system import paths
-from seed_runtime.system.atomic import placed
+from seed_runtime.system.files import atomic_write
 
 if TYPE_CHECKING:
     from seed_runtime.agent.store.store import Store
@@ -101,7 +101,7 @@ def make_room(store: Store, name: str, digest: str) -> Service | None:
         _write(store, name, wide)
     path, text = _units() / wide.unit, unit_text(store, name, wide).encode()
     if path.exists() and path.read_bytes() != text:
-        with placed(path) as file:
+        with atomic_write(path) as file:
             file.write(text)
         systemd.systemctl("daemon-reload")
     return service
@@ -256,7 +256,7 @@ def _apply(store: Store, name: str, service: Service, *, enable: bool) -> None:
     try:
         if first:
             _write(store, name, replace(service, installing=True))
-        with placed(path) as file:
+        with atomic_write(path) as file:
             file.write(unit_text(store, name, service).encode())
         systemd.systemctl("daemon-reload")
         if enable:
@@ -279,7 +279,7 @@ def _undo(path: Path, unit: str, before: bytes | None, *, again: bool) -> None:
     if before is None:
         _take_away(path, unit)
         return
-    with placed(path) as file:
+    with atomic_write(path) as file:
         file.write(before)
     systemd.systemctl("daemon-reload", check=False)
     systemd.systemctl("reset-failed", unit, check=False)
@@ -358,5 +358,5 @@ def _read(store: Store, name: str) -> Service | None:
 
 
 def _write(store: Store, name: str, service: Service) -> None:
-    with placed(_folder(store, name) / _FILE) as file:
+    with atomic_write(_folder(store, name) / _FILE) as file:
         file.write(json.dumps(asdict(service), sort_keys=True).encode() + b"\n")

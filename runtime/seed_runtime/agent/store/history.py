@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from seed_runtime.system.atomic import placed, sync_folder
+from seed_runtime.system.files import atomic_write
+from seed_runtime.system.sync import sync_folder
 
 FILE: Final = "history.jsonl"
 FILE_MAX: Final = 1 << 20
@@ -112,5 +113,5 @@ def _last_byte(descriptor: int, size: int) -> bytes:
 
 def _halve(path: Path) -> None:
     data = path.read_bytes()
-    with placed(path) as file:
+    with atomic_write(path) as file:
         file.write(data[data.index(b"\n", len(data) // 2) + 1 :])

@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from seed_runtime.agent.store import history, partial
 from seed_runtime.errors import TrustError, UsageError
-from seed_runtime.system.atomic import placed, sync_folder, write_synced
-from seed_runtime.system.locks import is_at, make_folder, take
+from seed_runtime.system.files import atomic_write, write_synced
+from seed_runtime.system.locks import lock_within
+from seed_runtime.system.sync import make_folder, sync_folder
 
 if TYPE_CHECKING:
     from seed_runtime.agent.store.store import Store
@@ -115,16 +116,16 @@ class Model:
         """Hold the lock, once what a killed process left has been put right. BusyError after `wait_s`."""
         make_folder(self.folder)
         busy = f"another push to {self.name} is under way on {os.uname().nodename}; wait for it, or run this again"
-        descriptor = take(self.folder / "lock", wait_s, busy, waiting=self._want)
+        lock = lock_within(self.folder / "lock", wait_s, busy, on_retry=self._want)
         try:
             self._recover()
             yield
         finally:
-            # A model that nothing came of leaves nothing. One that was removed may have been made anew by another.
-            if is_at(descriptor, self.folder / "lock") and self.is_empty() and not self.has_service:
+            # A folder that holds nothing is removed, but not one that another process has created since a `remove`.
+            if lock.is_in_place() and self.is_empty() and not self.has_service:
                 with contextlib.suppress(OSError):
                     self.remove()
-            os.close(descriptor)
+            lock.close()
 
     def wanted(self) -> int | None:
         """Changes for as long as somebody waits for the lock."""
@@ -140,7 +141,7 @@ class Model:
             file.write(b".")
 
     def note_pushing(self, digest: str) -> None:
-        with placed(self.folder / "pushing") as file:
+        with atomic_write(self.folder / "pushing") as file:
             file.write(digest.encode() + b"\n")
 
     def place(self, digest: str, part: Path, record: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from typing import Final
 from seed_runtime.agent.store.installed_model import DIGEST, NAME, Model, listed
 from seed_runtime.errors import UsageError
 from seed_runtime.system import paths
-from seed_runtime.system.locks import BusyError, take
+from seed_runtime.system.locks import BusyError, lock_within
 
 PARTS_KEPT: Final = 4
 """Partial transfers that are kept beside the one that is under way."""
@@ -77,10 +77,11 @@ class Store:
             if kept < PARTS_KEPT and not self.holders(path.stem):
                 kept += 1
                 continue
-            with contextlib.suppress(BusyError, FileNotFoundError, UsageError):
-                descriptor = take(path, 0, "", make=False)
+            with (
+                contextlib.suppress(BusyError, FileNotFoundError, UsageError),
+                lock_within(path, 0, "", create=False),
+            ):
                 path.unlink()
-                os.close(descriptor)
 
     def forget(self, digests: Iterable[str]) -> None:
         """Tell the trusted versions that these are kept no more, and give back what their assembled copies take."""

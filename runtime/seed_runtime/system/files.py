@@ -1,4 +1,4 @@
-"""Puts a finished file in place: the old one or the new one, whole, at every moment."""
+"""Atomic files: at every moment a path names the old file or the new one, whole."""
 
 from __future__ import annotations
 
@@ -11,24 +11,33 @@ from pathlib import Path
 from typing import IO
 
 from seed_runtime.errors import UsageError
+from seed_runtime.system.sync import sync_folder
 
 
 @contextlib.contextmanager
-def placed(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file to write into that takes its place at `path` if the block ends without an error.
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Open a file for writing that replaces `path` when the block ends without an error.
 
-    A link stays, and the file that it names is replaced by one of the same permissions. What is no regular file, such
-    as a device or a named pipe, is written to, never replaced. UsageError where no file can be put there, before the
-    block begins.
+    A link stays, and the file that it names is replaced by one with the same permissions. Anything that isn't a
+    regular file, such as a device or a named pipe, is written to and never replaced.
+
+    Args:
+        path: where the file goes. Its folder must exist.
+
+    Yields:
+        The file, open for writing bytes.
+
+    Raises:
+        UsageError: no file can be put there; raised before the block begins.
     """
-    check(path)
+    check_writable(path)
     if _is_special(path):
         with open(path, "wb") as file:
             yield file
         return
     target = Path(os.path.realpath(path))
-    # A short name of its own, so that the longest name that a folder takes works too. The system applies the umask,
-    # which Python could only read by changing it for all threads.
+    # A short name that doesn't contain the target's: a target may have the longest name that a folder takes.
+    # os.open lets the system apply the umask, which Python could only read by changing it for all threads.
     temporary = target.with_name(f".seed-{secrets.token_hex(4)}.part")
     mode = target.stat().st_mode & 0o777 if target.exists() else None
     try:
@@ -40,7 +49,7 @@ def placed(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     try:
         with open(descriptor, "wb") as file:
             if mode is not None:
-                with contextlib.suppress(PermissionError):  # a file system that keeps none
+                with contextlib.suppress(PermissionError):  # the file system stores no permissions
                     os.fchmod(descriptor, mode)
             yield file
             file.flush()
@@ -48,21 +57,28 @@ def placed(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
-    # A folder that may not be listed can be written into all the same.
+    # A folder that can't be listed, and so can't be opened here, may be writable all the same.
     with contextlib.suppress(PermissionError):
         sync_folder(target.parent)
 
 
 def write_synced(path: Path, data: bytes | memoryview) -> None:
-    """Write a file that is on the disk when this returns. Not in one step: for a folder that nobody looks into yet."""
+    """Write a file that is on the disk when this returns.
+
+    This isn't atomic: use it within a folder that isn't published yet.
+    """
     with open(path, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
-def check(path: str | os.PathLike[str]) -> None:
-    """UsageError unless a file can be put there: to be asked before minutes of work, not after."""
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Check that a file can be put at `path`. Call it before minutes of work, not after.
+
+    Raises:
+        UsageError: there is no such folder, it isn't writable, or `path` is a folder itself.
+    """
     target = Path(os.path.realpath(path))
     if _is_special(path):
         if not os.access(path, os.W_OK):
@@ -79,8 +95,11 @@ def check(path: str | os.PathLike[str]) -> None:
         )
 
 
-def same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
-    """Whether writing to one would lose the other: one file by any name. What nothing is kept in is never lost."""
+def is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Return whether two paths name one file, so that writing to one would lose the other.
+
+    Character devices such as /dev/null store nothing and are never the same file in this sense.
+    """
     try:
         first, second = os.stat(one), os.stat(other)
     except OSError:
@@ -88,25 +107,16 @@ def same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
     return os.path.samestat(first, second) and not stat.S_ISCHR(first.st_mode)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames within `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _is_special(path: str | os.PathLike[str]) -> bool:
-    """Whether something stands there that is neither a file nor a folder.
+    """Return whether `path` exists and is neither a file nor a folder.
 
-    Asked of the path as it was given: /dev/stdout may lead to a pipe, which has no other name.
+    The path is examined as it was given: /dev/stdout may lead to a pipe, which has no other name.
     """
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        # A name that is too long, among others.
+        # For example a name that is too long.
         raise UsageError(f"{path}: {error.strerror}; give another path") from None
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))

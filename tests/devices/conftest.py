@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from seed_runtime.agent.store.store import Store
-from tests.devices.support.device_agent import Here
+from tests.devices.support.device_agent import LocalAgent
 from tests.devices.support.sshd import Device, Sshd
 
 _numbers = itertools.count(1)
@@ -30,9 +30,9 @@ def device(sshd: Sshd) -> Device:
 
 
 @pytest.fixture
-def here() -> Here:
+def local() -> LocalAgent:
     """Return the agent of this machine, in this process."""
-    return Here()
+    return LocalAgent()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from seed_runtime.assembly import cache
 from seed_runtime.errors import UsageError
 from tests.devices.support.device_agent import (
     NAME,
-    Here,
+    LocalAgent,
     agent,
     digest_of,
     push,
@@ -32,11 +32,11 @@ from tests.devices.support.device_agent import (
 ONE, TWO, THREE, FOUR, FIVE = (digest_of(seed(version)) for version in range(1, 6))
 
 
-def test_a_push_checks_assembles_runs_the_golden_sample_and_switches(here: Here) -> None:
-    begun = here.send(seed())
+def test_a_push_checks_assembles_runs_the_golden_sample_and_switches(local: LocalAgent) -> None:
+    begun = local.send(seed())
     assert (begun["state"], begun["have"]) == ("partial", 0)
     assert begun["path"] == str(Store().home / "incoming" / f"{ONE}.part")
-    installed = here.install(seed())
+    installed = local.install(seed())
     assert running() is None
     record = installed["record"]
     assert record == {
@@ -55,35 +55,35 @@ def test_a_push_checks_assembles_runs_the_golden_sample_and_switches(here: Here)
     assert set(installed["seconds"]) == {"verify", "assemble", "golden", "place"}
     assert installed["peak_rss"] > 1 << 20
     assert (cache.default_root() / ONE / "model.weights").is_file()
-    assert here.switch(seed()) == {"ok": True, "previous": None, "removed": []}
+    assert local.switch(seed()) == {"ok": True, "previous": None, "removed": []}
     assert running() == ONE
-    here.end()
+    local.end()
     assert os.listdir(Store().incoming) == []
 
 
-def test_an_unchanged_push_finds_it_running_and_a_kept_one_needs_a_switch(here: Here) -> None:
+def test_an_unchanged_push_finds_it_running_and_a_kept_one_needs_a_switch(local: LocalAgent) -> None:
     push(seed(1), seed(2))
-    assert here.begin(seed(2))["state"] == "current"
-    begun = here.begin(seed(1))
+    assert local.begin(seed(2))["state"] == "current"
+    begun = local.begin(seed(1))
     assert (begun["state"], begun["have"]) == ("kept", len(seed(1)))
-    assert here.switch(seed(1))["previous"] == TWO
+    assert local.switch(seed(1))["previous"] == TWO
     assert running() == ONE
 
 
-def test_a_switch_that_was_killed_before_its_line_is_done_once_more(here: Here) -> None:
+def test_a_switch_that_was_killed_before_its_line_is_done_once_more(local: LocalAgent) -> None:
     push(seed(1), seed(2))
     path = Store().model(NAME).folder / history.FILE
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
-    assert here.begin(seed(2))["state"] == "kept"
-    assert here.switch(seed(2))["previous"] == ONE
-    assert here.begin(seed(2))["state"] == "current"
+    assert local.begin(seed(2))["state"] == "kept"
+    assert local.switch(seed(2))["previous"] == ONE
+    assert local.begin(seed(2))["state"] == "current"
 
 
-def test_a_cut_transfer_goes_on_where_it_was_cut(here: Here) -> None:
-    begun = here.begin(seed())
+def test_a_cut_transfer_goes_on_where_it_was_cut(local: LocalAgent) -> None:
+    begun = local.begin(seed())
     Path(begun["path"]).write_bytes(seed()[:-10])
-    here.end()
-    again = Here()
+    local.end()
+    again = LocalAgent()
     (model,) = again.call("status")["models"]
     assert (model["partial"], model["partial_digest"]) == (len(seed()) - 10, ONE)
     begun = again.begin(seed())
@@ -95,44 +95,44 @@ def test_a_cut_transfer_goes_on_where_it_was_cut(here: Here) -> None:
     assert (model["partial"], model["partial_digest"]) == (None, None)
 
 
-def test_a_version_that_was_damaged_on_the_disk_is_sent_again_and_replaced(here: Here) -> None:
+def test_a_version_that_was_damaged_on_the_disk_is_sent_again_and_replaced(local: LocalAgent) -> None:
     push(seed(1), seed(2))
     path = Store().model(NAME).seed(TWO)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    assert here.begin(seed(2))["state"] == "partial"
-    here.push(seed(2))
+    assert local.begin(seed(2))["state"] == "partial"
+    local.push(seed(2))
     assert running() == TWO
     assert Store().model(NAME).digests() == sorted([ONE, TWO])
 
 
-def test_old_versions_go_and_what_runs_and_where_a_rollback_leads_stay(here: Here) -> None:
+def test_old_versions_go_and_what_runs_and_where_a_rollback_leads_stay(local: LocalAgent) -> None:
     for version in range(1, 5):
-        here.push(seed(version), keep=10)
-    here.call("rollback", name=NAME, to=ONE[:8])
-    assert here.push(seed(5), keep=1)["removed"] == [FOUR, THREE, TWO]
+        local.push(seed(version), keep=10)
+    local.call("rollback", name=NAME, to=ONE[:8])
+    assert local.push(seed(5), keep=1)["removed"] == [FOUR, THREE, TWO]
     assert Store().model(NAME).digests() == sorted([ONE, FIVE])
     assert not (cache.default_root() / FOUR).exists()
     assert (cache.default_root() / FIVE).exists()
 
 
-def test_one_seed_under_two_names_is_kept_twice(here: Here) -> None:
-    here.push(seed(), "a")
-    here.push(seed(), "b")
-    assert [model["name"] for model in here.call("status")["models"]] == ["a", "b"]
-    here.call("remove", name="a", all=True)
+def test_one_seed_under_two_names_is_kept_twice(local: LocalAgent) -> None:
+    local.push(seed(), "a")
+    local.push(seed(), "b")
+    assert [model["name"] for model in local.call("status")["models"]] == ["a", "b"]
+    local.call("remove", name="a", all=True)
     assert running("b") == ONE
     assert (cache.default_root() / ONE).exists()
 
 
 def test_a_device_without_onnx_runtime_assembles_and_says_that_nothing_ran(
-    here: Here, monkeypatch: pytest.MonkeyPatch
+    local: LocalAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(backends.get("onnxruntime")), "available", lambda self: False)
-    here.send(seed())
-    record = here.install(seed())["record"]
+    local.send(seed())
+    record = local.install(seed())["record"]
     assert (record["golden"], record["backend"]) == (None, None)
     assert record["planned_bytes"] > 0
-    here.switch(seed())
+    local.switch(seed())
     assert running() == ONE
 
 
@@ -149,21 +149,21 @@ def test_steps_are_told_in_their_order() -> None:
 # Looking and changing
 
 
-def test_status_tells_of_each_version_whether_it_runs_and_is_whole(here: Here) -> None:
+def test_status_tells_of_each_version_whether_it_runs_and_is_whole(local: LocalAgent) -> None:
     push(seed(1), seed(2))
     path = Store().model(NAME).seed(ONE)
     path.write_bytes(path.read_bytes()[:-1])
-    answer = here.call("status")
+    answer = local.call("status")
     assert (answer["runtime"], answer["disk_free"] > 0) == (seed_runtime.__version__, True)
     (model,) = answer["models"]
     assert (model["name"], model["current"], model["previous"]) == (NAME, TWO, ONE)
     assert (model["service"], model["partial"], model["last"]["what"]) == (None, None, "switch")
     told = [(each["digest"], each["running"], each["intact"], each["model_version"]) for each in model["versions"]]
     assert told == [(TWO, True, True, 2), (ONE, False, False, 1)]
-    assert here.call("status", name=NAME)["models"] == [model]
+    assert local.call("status", name=NAME)["models"] == [model]
 
 
-def test_answers_fit_into_a_line_however_much_there_is(here: Here) -> None:
+def test_answers_fit_into_a_line_however_much_there_is(local: LocalAgent) -> None:
     push(seed(1))
     model = Store().model(NAME)
     record = json.dumps({**model.record(ONE), "model_id": "\N{GREEK SMALL LETTER PI}" * 120, "other": "x" * 10_000})
@@ -172,60 +172,60 @@ def test_answers_fit_into_a_line_however_much_there_is(here: Here) -> None:
         (model.versions / f"{number:064x}" / "record.json").write_text(record)
     line = json.dumps({"what": "switch", "digest": ONE, "result": "\N{GREEK SMALL LETTER PI}" * 500})
     (model.folder / history.FILE).write_text(f"{line}\n" * 400)
-    answer = here.call("status")
+    answer = local.call("status")
     (told,) = answer["models"]
     assert len(json.dumps(answer)) < protocol.LINE_MAX // 2
     assert told["versions"][0]["running"]
     assert len(told["versions"]) + told["left_out"] == 401
     assert len(told["versions"]) > 100
-    answer = here.call("log", name=NAME, lines=1000)
+    answer = local.call("log", name=NAME, lines=1000)
     assert len(json.dumps(answer)) < protocol.LINE_MAX // 2
     assert answer["lines"][-1] == history.read(model.folder)[-1]
 
 
-def test_a_rollback_runs_what_ran_before_and_the_next_one_goes_further_back(here: Here) -> None:
+def test_a_rollback_runs_what_ran_before_and_the_next_one_goes_further_back(local: LocalAgent) -> None:
     push(seed(1), seed(2), seed(3))
-    assert here.call("rollback", name=NAME) == {"ok": True, "current": TWO, "previous": ONE}
+    assert local.call("rollback", name=NAME) == {"ok": True, "current": TWO, "previous": ONE}
     assert running() == TWO
-    assert here.call("rollback", name=NAME)["current"] == ONE
-    assert here.call("rollback", name=NAME, to=THREE[:6])["current"] == THREE
+    assert local.call("rollback", name=NAME)["current"] == ONE
+    assert local.call("rollback", name=NAME, to=THREE[:6])["current"] == THREE
     assert running() == THREE
 
 
-def test_a_rollback_with_nothing_to_go_back_to_says_so(here: Here) -> None:
+def test_a_rollback_with_nothing_to_go_back_to_says_so(local: LocalAgent) -> None:
     push(seed())
-    assert "no other version ran before" in refused(lambda: here.call("rollback", name=NAME), 2)
+    assert "no other version ran before" in refused(lambda: local.call("rollback", name=NAME), 2)
     assert running() == ONE
 
 
-def test_a_rollback_to_a_damaged_version_is_refused(here: Here) -> None:
+def test_a_rollback_to_a_damaged_version_is_refused(local: LocalAgent) -> None:
     push(seed(1), seed(2))
     path = Store().model(NAME).seed(ONE)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    assert "damaged" in refused(lambda: here.call("rollback", name=NAME), 10)
+    assert "damaged" in refused(lambda: local.call("rollback", name=NAME), 10)
     assert running() == TWO
 
 
-def test_what_runs_is_removed_only_with_all_of_it(here: Here, home: Path) -> None:
+def test_what_runs_is_removed_only_with_all_of_it(local: LocalAgent, home: Path) -> None:
     push(seed(1), seed(2), seed(3))
-    assert "is running" in refused(lambda: here.call("remove", name=NAME, digest=THREE[:12]), 2)
-    assert here.call("remove", name=NAME, digest=ONE[:12])["removed"] == [ONE]
-    answer = here.call("remove", name=NAME)
+    assert "is running" in refused(lambda: local.call("remove", name=NAME, digest=THREE[:12]), 2)
+    assert local.call("remove", name=NAME, digest=ONE[:12])["removed"] == [ONE]
+    answer = local.call("remove", name=NAME)
     assert (answer["removed"], answer["bytes"] > len(seed(2))) == ([TWO], True)
     assert running() == THREE
-    assert here.call("remove", name=NAME, all=True)["removed"] == [THREE]
+    assert local.call("remove", name=NAME, all=True)["removed"] == [THREE]
     assert tree(home) == {"incoming": None, "models": None}
 
 
-def test_the_log_gives_the_newest_lines(here: Here) -> None:
+def test_the_log_gives_the_newest_lines(local: LocalAgent) -> None:
     push(seed(1), seed(2))
-    answer = here.call("log", name=NAME, lines=2)
+    answer = local.call("log", name=NAME, lines=2)
     assert [(line["what"], line["digest"]) for line in answer["lines"]] == [("install", TWO), ("switch", TWO)]
     assert answer["service"] == []
 
 
-def test_facts_come_through_the_agent(here: Here) -> None:
-    assert here.call("facts")["facts"]["seed_runtime"] == seed_runtime.__version__
+def test_facts_come_through_the_agent(local: LocalAgent) -> None:
+    assert local.call("facts")["facts"]["seed_runtime"] == seed_runtime.__version__
 
 
 # Its service. What systemd does is tested with it; here, that a switch asks for it.
@@ -247,19 +247,19 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     return restarts
 
 
-def test_a_switch_restarts_the_service(here: Here, served: list[str | None]) -> None:
-    here.push(seed(3))
+def test_a_switch_restarts_the_service(local: LocalAgent, served: list[str | None]) -> None:
+    local.push(seed(3))
     assert served == [THREE]
-    here.call("rollback", name=NAME)
+    local.call("rollback", name=NAME)
     assert served == [THREE, ONE]
 
 
-def test_a_service_that_does_not_become_ready_leads_back(here: Here, served: list[str | None]) -> None:
-    line = refused(lambda: here.push(seed(2)), 2)
+def test_a_service_that_does_not_become_ready_leads_back(local: LocalAgent, served: list[str | None]) -> None:
+    line = refused(lambda: local.push(seed(2)), 2)
     assert "did not become ready" in line
     assert "(it does not answer)" in line
     assert f"{ONE[:12]} serves again" in line
     assert served == [TWO, ONE]
     assert running() == ONE
-    assert here.call("status")["models"][0]["last"]["result"] == line
-    assert here.begin(seed(2))["state"] == "kept"
+    assert local.call("status")["models"][0]["last"]["result"] == line
+    assert local.begin(seed(2))["state"] == "kept"

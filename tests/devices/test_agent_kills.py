@@ -24,8 +24,8 @@ from seed_runtime.agent.store.store import Store
 from tests.conftest import ROOT
 from tests.devices.support.device_agent import (
     NAME,
-    Client,
-    Here,
+    AgentProcess,
+    LocalAgent,
     RefusedError,
     agent,
     digest_of,
@@ -94,7 +94,7 @@ def killed_push(data: bytes, step: str, delay_s: float) -> None:
         assert step in client.steps
 
 
-def slow_push(client: Client, data: bytes) -> None:
+def slow_push(client: AgentProcess, data: bytes) -> None:
     """A transfer in pieces, so that a kill can meet it half done."""
     begun = client.begin(data)
     if begun["state"] == "partial":
@@ -138,19 +138,19 @@ def test_a_disk_that_fills_up_within_a_push_leaves_what_ran(small_disk: Path) ->
     # Its copy in the cache is in use, and makes no way.
     server = seed_runtime.open(Store().model(NAME).link / "model.seed").session()
     for pages in range(20):
-        here = Here()
-        here.send(seed(2))
+        local = LocalAgent()
+        local.send(seed(2))
         room = os.statvfs(small_disk).f_bavail - pages
         filler.write_bytes(bytes(max(0, room) * page))
         before = tree(Store().model(NAME).versions)
         try:
-            here.install(seed(2))
-            here.switch(seed(2))
+            local.install(seed(2))
+            local.switch(seed(2))
             code = 0
         except RefusedError as error:
             code = error.exit
         filler.unlink()
-        here.end()
+        local.end()
         if not code:
             assert running() == digest_of(seed(2))
             break
@@ -169,14 +169,14 @@ def test_a_push_to_a_full_disk_is_refused_before_anything_is_sent(small_disk: Pa
     push(seed(1))
     (small_disk / "filler").write_bytes(bytes((os.statvfs(small_disk).f_bavail - 100) * 4096))
     before = tree(Store().home)
-    here = Here()
+    local = LocalAgent()
     with pytest.raises(RefusedError) as caught:
-        here.begin(seed(2))
+        local.begin(seed(2))
     assert caught.value.exit == 13
-    here.end()
+    local.end()
     assert tree(Store().home) == before
     # What helps, helps.
-    here.call("remove", name=NAME, all=True)
+    local.call("remove", name=NAME, all=True)
     assert running() is None
 
 
@@ -198,10 +198,10 @@ def test_a_home_that_is_read_only_is_refused_with_what_helps(small_disk: Path) -
     push(seed(1))
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     before = tree(Store().home)
-    here = Here()
+    local = LocalAgent()
     with pytest.raises(RefusedError, match=f"sudo mount -o remount,rw {small_disk}") as caught:
-        here.begin(seed(2))
+        local.begin(seed(2))
     assert caught.value.exit == 2
     assert tree(Store().home) == before
-    assert here.call("status")["models"][0]["current"] == digest_of(seed(1))
+    assert local.call("status")["models"][0]["current"] == digest_of(seed(1))
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)

@@ -19,7 +19,7 @@ from seed_runtime.agent.store.store import Store
 from tests.attacks.support.endless_graphs import endless
 from tests.devices.support.device_agent import (
     NAME,
-    Here,
+    LocalAgent,
     agent,
     digest_of,
     push,
@@ -68,7 +68,7 @@ def test_two_pushes_to_one_model_take_turns() -> None:
 
 
 @pytest.mark.parametrize("end", ["eof", "SIGTERM", "SIGHUP", "SIGKILL"])
-def test_however_it_ends_the_lock_is_free(here: Here, end: str) -> None:
+def test_however_it_ends_the_lock_is_free(local: LocalAgent, end: str) -> None:
     with agent() as client:
         client.begin(seed())
         if end == "eof":
@@ -76,21 +76,21 @@ def test_however_it_ends_the_lock_is_free(here: Here, end: str) -> None:
         else:
             client.process.send_signal(signal.Signals[end])
             assert client.process.wait(10) in (-9, 143, 129)
-    assert here.begin(seed())["state"] == "partial"
+    assert local.begin(seed())["state"] == "partial"
 
 
-def test_a_client_that_stops_reading_ends_it(here: Here) -> None:
+def test_a_client_that_stops_reading_ends_it(local: LocalAgent) -> None:
     with agent() as client:
         client.begin(seed())
         assert client.process.stdout is not None
         client.process.stdout.close()
         client.write(b'{"op": "status"}\n')
         assert client.process.wait(10) == 0
-    assert here.begin(seed())["state"] == "partial"
+    assert local.begin(seed())["state"] == "partial"
 
 
 @pytest.mark.parametrize("end", ["the client leaves", "SIGTERM"])
-def test_a_model_that_never_ends_does_not_keep_the_device(here: Here, end: str) -> None:
+def test_a_model_that_never_ends_does_not_keep_the_device(local: LocalAgent, end: str) -> None:
     data = endless()
     with agent() as client:
         client.send(data)
@@ -105,21 +105,23 @@ def test_a_model_that_never_ends_does_not_keep_the_device(here: Here, end: str) 
         else:
             client.process.stdout.close()
         assert client.process.wait(30) == (143 if end == "SIGTERM" else 0)
-    assert here.begin(data)["state"] == "partial"
+    assert local.begin(data)["state"] == "partial"
 
 
-def test_a_push_that_stands_still_makes_way_for_one_that_waits(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = here.begin(seed())
+def test_a_push_that_stands_still_makes_way_for_one_that_waits(
+    local: LocalAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = local.begin(seed())
     model = Store().model(NAME)
-    here.agent._idle()
+    local.agent._idle()
     moment = time.monotonic()
     monkeypatch.setattr(agents.time, "monotonic", lambda: moment + agents.STALL_S + 1)
-    here.agent._idle()  # nobody waits
+    local.agent._idle()  # nobody waits
     model._want()
     with pytest.raises(protocol.Gone):
-        here.agent._idle()
+        local.agent._idle()
     Path(begun["path"]).write_bytes(b"more")
-    here.agent._idle()  # it moves
+    local.agent._idle()  # it moves
 
 
 def test_lines_that_are_no_requests_are_answered_and_a_long_one_ends_it() -> None:
@@ -134,7 +136,7 @@ def test_lines_that_are_no_requests_are_answered_and_a_long_one_ends_it() -> Non
         assert client.process.wait(10) == 0
 
 
-def test_half_a_request_is_not_carried_out(here: Here) -> None:
+def test_half_a_request_is_not_carried_out(local: LocalAgent) -> None:
     push(seed(1), seed(2))
     with agent() as client:
         client.write(json.dumps({"op": "rollback", "name": NAME}).encode())
@@ -149,7 +151,7 @@ def by_hand(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "seed_runtime.agent", *arguments], capture_output=True, text=True)
 
 
-def test_an_operation_by_hand_prints_its_answer(here: Here) -> None:
+def test_an_operation_by_hand_prints_its_answer(local: LocalAgent) -> None:
     push(seed(1), seed(2))
     done = by_hand("status", f"name={NAME}")
     assert (done.returncode, done.stderr) == (0, "")

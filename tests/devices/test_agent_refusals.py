@@ -23,7 +23,7 @@ from seed_runtime.trust import state
 from tests.attacks.support.seed_builder import forge
 from tests.devices.support.device_agent import (
     NAME,
-    Here,
+    LocalAgent,
     digest_of,
     push,
     refused,
@@ -36,71 +36,73 @@ from tests.runtime.support.signing import allow, blob, needs_ssh_keygen, new_key
 ONE, TWO = (digest_of(seed(version)) for version in (1, 2))
 
 
-def test_a_seed_that_ends_early_is_refused_and_its_front_is_kept(here: Here) -> None:
-    begun = here.begin(seed())
+def test_a_seed_that_ends_early_is_refused_and_its_front_is_kept(local: LocalAgent) -> None:
+    begun = local.begin(seed())
     Path(begun["path"]).write_bytes(seed()[:-1])
-    assert "it has" in refused(lambda: here.install(seed()), 10)
-    assert 0 < here.begin(seed())["have"] < len(seed())
+    assert "it has" in refused(lambda: local.install(seed()), 10)
+    assert 0 < local.begin(seed())["have"] < len(seed())
 
 
-def test_another_seed_than_the_one_that_was_begun_is_refused(here: Here) -> None:
-    begun = here.begin(seed())
+def test_another_seed_than_the_one_that_was_begun_is_refused(local: LocalAgent) -> None:
+    begun = local.begin(seed())
     Path(begun["path"]).write_bytes(seed(2))
-    refused(lambda: here.install(seed()), 10)
-    assert here.begin(seed())["have"] == 0
+    refused(lambda: local.install(seed()), 10)
+    assert local.begin(seed())["have"] == 0
 
 
-def test_a_seed_that_lies_is_refused_and_leaves_nothing(here: Here, home: Path) -> None:
+def test_a_seed_that_lies_is_refused_and_leaves_nothing(local: LocalAgent, home: Path) -> None:
     # All digests are right; its weights are not what they decode to.
     data = forge({"weights.digest": bytes(32)})
-    here.send(data)
-    refused(lambda: here.install(data), 10)
-    here.end()
+    local.send(data)
+    refused(lambda: local.install(data), 10)
+    local.end()
     assert tree(home) == {"incoming": None, "models": None}
 
 
-def test_a_failed_golden_sample_is_refused_and_what_ran_runs(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_golden_sample_is_refused_and_what_ran_runs(
+    local: LocalAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
     push(seed(1))
     monkeypatch.setattr(seed_runtime.Session, "verify", lambda self: Verdict(True, False, 7.0, "y"))
-    here.send(seed(2))
-    line = refused(lambda: here.install(seed(2)), 12)
+    local.send(seed(2))
+    line = refused(lambda: local.install(seed(2)), 12)
     assert "'y' of the golden sample differs by 7 times" in line
     assert "pip install -U onnxruntime" in line
     assert running() == ONE
     assert Store().model(NAME).digests() == [ONE]
-    last = here.call("status")["models"][0]["last"]
+    last = local.call("status")["models"][0]["last"]
     assert (last["what"], last["digest"], last["result"]) == ("install", TWO, line)
 
 
-def test_a_memory_limit_that_is_too_small_is_refused_with_the_one_that_does(here: Here) -> None:
-    here.send(seed())
-    assert "--max-memory" in refused(lambda: here.install(seed(), max_memory=1 << 20), 14)
-    assert here.begin(seed())["have"] == len(seed())
+def test_a_memory_limit_that_is_too_small_is_refused_with_the_one_that_does(local: LocalAgent) -> None:
+    local.send(seed())
+    assert "--max-memory" in refused(lambda: local.install(seed(), max_memory=1 << 20), 14)
+    assert local.begin(seed())["have"] == len(seed())
 
 
-def test_an_untrusted_seed_is_refused_and_leaves_nothing(here: Here, home: Path) -> None:
+def test_an_untrusted_seed_is_refused_and_leaves_nothing(local: LocalAgent, home: Path) -> None:
     paths.config_home().mkdir(parents=True)
     (paths.config_home() / "allowed_signers").write_text("")
-    here.send(seed())
-    assert "is not signed" in refused(lambda: here.install(seed()), 11)
-    here.end()
+    local.send(seed())
+    assert "is not signed" in refused(lambda: local.install(seed()), 11)
+    local.end()
     assert tree(home) == {"incoming": None, "models": None}
 
 
 def test_what_is_installed_is_accepted_and_what_is_removed_is_forgotten(
-    here: Here, monkeypatch: pytest.MonkeyPatch
+    local: LocalAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Any] = []
     monkeypatch.setattr(trust, "accept", lambda header, digest, kept: told.append((header.model.version, digest, kept)))
     monkeypatch.setattr(trust, "forget", lambda digests: told.append(list(digests)))
-    here.push(seed(1))
+    local.push(seed(1))
     assert set(told) == {(1, ONE, True)}
-    here.push(seed(2))
-    here.call("remove", name=NAME, digest=ONE)
+    local.push(seed(2))
+    local.call("remove", name=NAME, digest=ONE)
     assert told[-1] == [ONE]
 
 
-def test_a_rollback_to_what_is_no_longer_trusted_is_refused(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollback_to_what_is_no_longer_trusted_is_refused(local: LocalAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     push(seed(1), seed(2))
 
     def refuse(*_: Any) -> None:
@@ -108,15 +110,15 @@ def test_a_rollback_to_what_is_no_longer_trusted_is_refused(here: Here, monkeypa
 
     monkeypatch.setattr(trust, "check", refuse)
     monkeypatch.setattr(trust, "accept", refuse)
-    refused(lambda: here.call("rollback", name=NAME), 11)
+    refused(lambda: local.call("rollback", name=NAME), 11)
     assert Store().model(NAME).running == TWO
 
 
 def test_too_little_disk_is_told_before_anything_is_sent(
-    here: Here, home: Path, monkeypatch: pytest.MonkeyPatch
+    local: LocalAgent, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agents.shutil, "disk_usage", lambda path: os.terminal_size((0, 0)) and Disk)
-    line = refused(lambda: here.begin(seed(), weights_bytes=5_000_000), 13)
+    line = refused(lambda: local.begin(seed(), weights_bytes=5_000_000), 13)
     assert "5,0" in line or "6,0" in line
     assert "seed-deploy remove" in line
     assert tree(home) == {"incoming": None, "models": None}
@@ -126,15 +128,15 @@ class Disk:
     free = 2 << 20
 
 
-def test_what_has_arrived_of_a_seed_needs_no_room_again(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_arrived_of_a_seed_needs_no_room_again(local: LocalAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     arrived, missing = 2 * partial.BLOCK, 10
     make_folder(Store().incoming)
     Store().part(ONE).write_bytes(bytes(arrived))
     monkeypatch.setattr(Disk, "free", agents.ROOM + missing)
     monkeypatch.setattr(agents.shutil, "disk_usage", lambda path: Disk)
     fields = {"name": NAME, "digest": ONE}
-    assert len(here.call("begin", file_size=arrived + missing, **fields)["tail"]) == 2
-    refused(lambda: here.call("begin", file_size=arrived + missing + 1, **fields), 13)
+    assert len(local.call("begin", file_size=arrived + missing, **fields)["tail"]) == 2
+    refused(lambda: local.call("begin", file_size=arrived + missing + 1, **fields), 13)
 
 
 @pytest.mark.parametrize(
@@ -147,28 +149,28 @@ def test_what_has_arrived_of_a_seed_needs_no_room_again(here: Here, monkeypatch:
     ],
 )
 def test_a_disk_that_does_not_take_it_is_no_internal_error(
-    here: Here, monkeypatch: pytest.MonkeyPatch, number: int, code: int, help_text: str
+    local: LocalAgent, monkeypatch: pytest.MonkeyPatch, number: int, code: int, help_text: str
 ) -> None:
     def fail(self: Path, *_: Any, **__: Any) -> None:
         raise OSError(number, os.strerror(number), str(self))
 
     monkeypatch.setattr(Path, "mkdir", fail)
-    assert help_text in refused(lambda: here.begin(seed()), code)
+    assert help_text in refused(lambda: local.begin(seed()), code)
 
 
-def test_a_home_that_is_a_file_is_refused(here: Here, home: Path) -> None:
+def test_a_home_that_is_a_file_is_refused(local: LocalAgent, home: Path) -> None:
     home.parent.mkdir(parents=True, exist_ok=True)
     home.write_text("a file")
-    here = Here()
-    assert "SEED_HOME" in refused(lambda: here.begin(seed()), 2)
+    local = LocalAgent()
+    assert "SEED_HOME" in refused(lambda: local.begin(seed()), 2)
     assert home.read_text() == "a file"
 
 
-def test_links_in_the_store_are_not_followed(here: Here, home: Path, tmp_path: Path) -> None:
+def test_links_in_the_store_are_not_followed(local: LocalAgent, home: Path, tmp_path: Path) -> None:
     (home / "incoming").mkdir(parents=True)
     (home / "incoming" / f"{ONE}.part").symlink_to(tmp_path / "target")
     (tmp_path / "target").write_text("mine")
-    refused(lambda: here.begin(seed()), 2)
+    refused(lambda: local.begin(seed()), 2)
     assert (tmp_path / "target").read_text() == "mine"
 
 
@@ -199,98 +201,98 @@ def test_links_in_the_store_are_not_followed(here: Here, home: Path, tmp_path: P
     ],
 )
 def test_a_request_that_is_not_what_it_should_be_is_refused(request_: dict[str, Any], home: Path) -> None:
-    answer = Here().agent.answer(request_)
+    answer = LocalAgent().agent.answer(request_)
     assert (answer["ok"], answer["exit"], answer["kind"]) == (False, 2, "UsageError")
     assert not home.exists()
 
 
-def test_fields_of_a_later_version_are_passed_over(here: Here) -> None:
-    assert here.call("status", colour="blue")["models"] == []
+def test_fields_of_a_later_version_are_passed_over(local: LocalAgent) -> None:
+    assert local.call("status", colour="blue")["models"] == []
 
 
-def test_an_install_of_what_was_not_begun_is_refused(here: Here) -> None:
-    refused(lambda: here.install(seed()), 2)
-    here.begin(seed(1))
-    refused(lambda: here.install(seed(2)), 2)
+def test_an_install_of_what_was_not_begun_is_refused(local: LocalAgent) -> None:
+    refused(lambda: local.install(seed()), 2)
+    local.begin(seed(1))
+    refused(lambda: local.install(seed(2)), 2)
 
 
-def test_a_model_that_is_not_there_is_told_with_those_that_are(here: Here) -> None:
+def test_a_model_that_is_not_there_is_told_with_those_that_are(local: LocalAgent) -> None:
     push(seed())
     for op in ("rollback", "remove", "log"):
-        assert "there are: tiny" in refused(lambda op=op: here.call(op, name="other"), 2)  # type: ignore[misc]
-    assert here.call("status", name="other")["models"] == []
+        assert "there are: tiny" in refused(lambda op=op: local.call(op, name="other"), 2)  # type: ignore[misc]
+    assert local.call("status", name="other")["models"] == []
     assert not (Store().models / "other").exists()
 
 
 @needs_ssh_keygen
 def test_a_seed_that_fails_here_makes_no_older_one_unwelcome(
-    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local: LocalAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = new_key(tmp_path / "key")
     allow(f'me namespaces="seed" {public(key)}')
     with monkeypatch.context() as failing:
         failing.setattr(seed_runtime.Session, "verify", lambda self: Verdict(True, False, 7.0, "y"))
-        here.send(new := signed(seed(2), key))
-        refused(lambda: here.install(new), 12)
-    here.push(signed(seed(1), key))
+        local.send(new := signed(seed(2), key))
+        refused(lambda: local.install(new), 12)
+    local.push(signed(seed(1), key))
 
 
 @needs_ssh_keygen
-def test_a_signed_seed_may_be_rolled_back_to_for_as_long_as_it_is_kept(here: Here, tmp_path: Path) -> None:
+def test_a_signed_seed_may_be_rolled_back_to_for_as_long_as_it_is_kept(local: LocalAgent, tmp_path: Path) -> None:
     key = new_key(tmp_path / "key")
     allow(f'me namespaces="seed" {public(key)}')
     old, new = signed(seed(1), key), signed(seed(2), key)
-    here.push(old)
-    here.push(new)
-    assert here.call("rollback", name=NAME)["current"] == digest_of(old)
-    assert here.call("rollback", name=NAME)["current"] == digest_of(new)
-    here.call("remove", name=NAME)
-    here.send(old)
-    assert "has accepted version 2" in refused(lambda: here.install(old), 11)
+    local.push(old)
+    local.push(new)
+    assert local.call("rollback", name=NAME)["current"] == digest_of(old)
+    assert local.call("rollback", name=NAME)["current"] == digest_of(new)
+    local.call("remove", name=NAME)
+    local.send(old)
+    assert "has accepted version 2" in refused(lambda: local.install(old), 11)
     assert running() == digest_of(new)
-    here.end()
+    local.end()
     assert tree(Store().incoming) == {}
 
 
 @needs_ssh_keygen
-def test_of_a_seed_that_is_not_taken_nothing_stays(here: Here, tmp_path: Path) -> None:
+def test_of_a_seed_that_is_not_taken_nothing_stays(local: LocalAgent, tmp_path: Path) -> None:
     key = new_key(tmp_path / "key")
     allow(f'me namespaces="seed" {public(key)}')
     for data in (seed(1), with_signature(seed(2), blob(b"something else", key))):
-        refused(lambda data=data: here.push(data), 11)  # type: ignore[misc]
-    here.end()
+        refused(lambda data=data: local.push(data), 11)  # type: ignore[misc]
+    local.end()
     assert tree(Store().incoming) == {}
 
 
 @needs_ssh_keygen
 def test_a_seed_that_may_be_taken_once_the_device_is_put_right_is_not_sent_again(
-    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local: LocalAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, other = new_key(tmp_path / "key"), new_key(tmp_path / "other")
     allow(f'me namespaces="seed" {public(key)}')
-    here.send(data := signed(seed(1), key))
+    local.send(data := signed(seed(1), key))
     with monkeypatch.context() as bare:
         bare.setenv("PATH", str(tmp_path))
-        assert "apt install openssh-client" in refused(lambda: here.install(data), 11)
-    assert here.begin(data)["have"] == len(data)
-    here.push(data)
-    here.send(theirs := signed(seed(2), other))
-    assert "add the signer there" in refused(lambda: here.install(theirs), 11)
+        assert "apt install openssh-client" in refused(lambda: local.install(data), 11)
+    assert local.begin(data)["have"] == len(data)
+    local.push(data)
+    local.send(theirs := signed(seed(2), other))
+    assert "add the signer there" in refused(lambda: local.install(theirs), 11)
     allow(f'me namespaces="seed" {public(key)}', f'them namespaces="seed" {public(other)}')
-    assert here.begin(theirs)["have"] == len(theirs)
-    here.push(theirs)
+    assert local.begin(theirs)["have"] == len(theirs)
+    local.push(theirs)
     assert running() == digest_of(theirs)
 
 
 @needs_ssh_keygen
 def test_a_version_that_is_kept_is_taken_after_many_newer_ones_by_hand(
-    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local: LocalAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state, "LISTED_MAX", 2)
     key = new_key(tmp_path / "key")
     allow(f'me namespaces="seed" {public(key)}')
-    here.push(old := signed(seed(1), key))
+    local.push(old := signed(seed(1), key))
     for version in (2, 3, 4):
         seed_runtime.open(io.BytesIO(signed(seed(version), key))).check()
     seed_runtime.open(Store().model(NAME).link / "model.seed").check()
-    assert here.begin(old)["state"] == "current"
+    assert local.begin(old)["state"] == "current"

@@ -19,7 +19,7 @@ from seed_devices.ssh import ssh_errors
 from seed_runtime.agent import facts, protocol
 from seed_runtime.agent.service import service
 from tests.devices.support.commands import COMMAND, deploy, environment, said
-from tests.devices.support.device_agent import NAME, Here, digest_of, seed
+from tests.devices.support.device_agent import NAME, LocalAgent, digest_of, seed
 from tests.devices.support.sshd import RUNTIME, Device, Sshd
 from tests.devices.test_doctor import BOARD, WELL, judged, model
 
@@ -208,14 +208,22 @@ def test_a_fact_of_another_kind_counts_as_not_found_out() -> None:
     assert device_schema.facts(BOARD) == BOARD
 
 
-def test_all_that_an_agent_of_today_tells_is_taken_in(here: Here) -> None:
+def test_all_that_an_agent_of_today_tells_is_taken_in(local: LocalAgent) -> None:
     data = seed()
-    told = [("begin", here.send(data)), ("install", here.install(data)), ("switch", here.switch(data))]
-    told += [("status", here.call("status")), ("log", here.call("log", name=NAME)), ("facts", here.call("facts"))]
-    told += [("rollback", here.call("rollback", name=NAME, to=digest_of(data)))]
+    told = [
+        ("begin", local.send(data)),
+        ("install", local.install(data)),
+        ("switch", local.switch(data)),
+    ]
+    told += [
+        ("status", local.call("status")),
+        ("log", local.call("log", name=NAME)),
+        ("facts", local.call("facts")),
+    ]
+    told += [("rollback", local.call("rollback", name=NAME, to=digest_of(data)))]
     served = service._shown(service.Service("u", "unix", "unix:/s", None, 1, 2, False), {"ActiveState": "active"})
     told += [("service", {"ok": True, "service": {**served, "stale": True}})]
-    told += [("remove", here.call("remove", name=NAME, all=True)), ("release", here.call("release"))]
+    told += [("remove", local.call("remove", name=NAME, all=True)), ("release", local.call("release"))]
     for op, answer in told:
         assert {"ok": True, **device_schema.checked("h", device_schema.OPERATIONS[op], answer)} == answer
     assert set(device_schema.OPERATIONS) == set(protocol.OPERATIONS)

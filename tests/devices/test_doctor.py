@@ -13,7 +13,7 @@ from seed_devices import doctor
 from seed_devices.doctor import Fault
 from seed_devices.ssh.connection import Connection
 from seed_runtime.version import __version__
-from tests.devices.support import fakes
+from tests.devices.support import fake_wheels
 from tests.devices.support.sshd import Device, Sshd
 
 NOW = 1_800_000_000.0
@@ -211,7 +211,7 @@ def test_faults_come_before_advice() -> None:
 
 def examined(device: Device) -> list[Fault]:
     with Connection(device.alias, config=device.config) as connection:
-        return doctor.examine(connection, fakes.facts(connection))
+        return doctor.examine(connection, fake_wheels.facts(connection))
 
 
 def started(device: Device) -> Path:

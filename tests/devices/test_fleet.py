@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from seed_devices.errors import FleetError, UnreachableError
-from seed_devices.fleet import parallel
-from seed_devices.fleet.parallel import Outcome
+from seed_devices.fleet.parallel import Outcome, combined_error
 from seed_devices.fleet.target import Target
 from tests.devices.support.commands import deploy, environment, hosts, said
 from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME
@@ -27,9 +26,9 @@ def outcome(host: str, error: Exception | None) -> Outcome[str]:
 
 def test_one_device_has_its_own_code_and_several_that_of_a_fleet() -> None:
     error = UnreachableError("a", "gone", "look")
-    assert parallel.failure([outcome("a", None)]) is None
-    assert parallel.failure([outcome("a", error)]) is error
-    several = parallel.failure([outcome("a", error), outcome("b", None), outcome("c", error)])
+    assert combined_error([outcome("a", None)]) is None
+    assert combined_error([outcome("a", error)]) is error
+    several = combined_error([outcome("a", error), outcome("b", None), outcome("c", error)])
     assert isinstance(several, FleetError)
     assert (several.failed, several.total, several.exit_code) == (2, 3, 30)
 

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from seed_devices.errors import RemoteError, UnreachableError
-from seed_devices.push import preflight
-from seed_devices.push import runtime as bootstrap
+from seed_devices.push import preflight, runtime
 from seed_devices.push.one_device import Options, Pushed, push
-from seed_devices.remote.agent_client import Agent
+from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import SeedError, UnsupportedError, UsageError
 from tests.devices.support.proxy import Proxy
@@ -54,7 +53,7 @@ def test_an_update_can_be_rolled_back_and_switched_to_again_without_sending(devi
     send(device, first)
     updated = send(device, second)
     assert (updated.state, updated.previous) == ("pushed", preflight.load(first).digest)
-    with Connection(device.alias, config=device.config) as connection, Agent(connection) as agent:
+    with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
         assert agent.call("rollback", name="product")["current"] == preflight.load(first).digest
     assert running(device, "product") == first.read_bytes()
     again = send(device, second)
@@ -165,7 +164,7 @@ def test_two_pushes_at_once_come_one_after_the_other(device: Device, tmp_path: P
         thread.join()
     assert all(isinstance(one, Pushed) for one in done), done
     assert running(device, "product") in [seed.read_bytes() for seed in seeds]
-    with Connection(device.alias, config=device.config) as connection, Agent(connection) as agent:
+    with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
         (model,) = agent.call("status", name="product")["models"]
     assert len(model["versions"]) == 2
 
@@ -194,7 +193,7 @@ def test_a_dry_run_writes_nothing_there(device: Device) -> None:
 
 def test_a_dry_run_counts_what_has_arrived_of_this_seed_and_of_no_other(device: Device, tmp_path: Path) -> None:
     seeds = [preflight.load(make_seed(tmp_path / f"{number}.seed", version=number)) for number in (1, 2)]
-    with Connection(device.alias, config=device.config) as connection, Agent(connection) as agent:
+    with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
         begun = agent.call("begin", name="product", digest=seeds[0].digest, file_size=seeds[0].file_size)
         Path(begun["path"]).write_bytes(seeds[0].path.read_bytes()[:100])
     sent = [send(device, seed.path, dry_run=True).sent for seed in seeds]
@@ -214,15 +213,15 @@ def test_a_device_without_a_runtime_gets_one_on_the_same_connection(
     device = sshd.device("fresh", runtime=False)
     lead = []
 
-    def install(connection: Connection, facts: dict[str, Any], **options: Any) -> bootstrap.Installed:
+    def install(connection: Connection, facts: dict[str, Any], **options: Any) -> runtime.Installed:
         lead.append(connection._lead)
         assert facts["store"] == str(device.store)
         assert options["needed"] == (0, 1, 0)
         connection.run("true")
         device.install_runtime()
-        return bootstrap.Installed("0.1.0", str(device.store / "runtime" / RUNTIME), True)
+        return runtime.Installed("0.1.0", str(device.store / "runtime" / RUNTIME), True)
 
-    monkeypatch.setattr(bootstrap, "install", install)
+    monkeypatch.setattr(runtime, "install", install)
     with Connection(device.alias, config=device.config) as connection:
         done = push(connection, preflight.load(EXAMPLE), None, Options())
         assert (done.state, done.runtime_installed) == ("pushed", True)
@@ -315,7 +314,7 @@ def test_an_agent_that_misbehaves_is_one_clear_line(device: Device, script: str,
 
 def test_a_runtime_that_doesnt_start_is_told_from_one_that_isnt_there(device: Device) -> None:
     fake(device, "echo no such module >&2; exit 1")
-    with Connection(device.alias, config=device.config) as connection, Agent(connection) as agent:
+    with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
         assert (agent.runtime, agent.broken) == (None, "no such module")
         with pytest.raises(UnsupportedError, match="its runtime doesn't start"):
             agent.call("status")

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from seed_devices.errors import AuthenticationError, HostKeyError, RemoteError, UnreachableError
-from seed_devices.ssh import connection as ssh
 from seed_devices.ssh import control_dir, ssh_errors
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import UsageError
@@ -61,7 +60,7 @@ def test_a_program_runs_on_the_devices_python(device: Device) -> None:
 
 
 def test_output_without_end_is_refused(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssh, "OUTPUT_MAX", 1 << 16)
+    monkeypatch.setattr("seed_devices.ssh.connection.OUTPUT_MAX", 1 << 16)
     with connect(device) as connection, pytest.raises(RemoteError, match="printed more than 65,536 bytes"):
         connection.run("yes")
 
@@ -77,7 +76,7 @@ def test_a_command_that_takes_too_long_is_ended(device: Device) -> None:
 def test_a_device_that_takes_the_login_and_nothing_else_is_given_up(
     sshd: Sshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ssh, "START_S", 0.5)
+    monkeypatch.setattr("seed_devices.ssh.connection.START_S", 0.5)
     device = sshd.device("stuck", command="sleep 60")
     with connect(device) as connection, pytest.raises(UnreachableError, match=r"nothing answers within 0\.5 s"):
         connection.run("true")

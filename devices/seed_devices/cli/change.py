@@ -8,9 +8,9 @@ import click
 
 from seed_devices.cli import options, show
 from seed_devices.cli.look import ask, model_name
-from seed_devices.fleet import parallel
+from seed_devices.fleet.parallel import Outcome, combined_error
 from seed_devices.fleet.target import Target
-from seed_devices.remote.agent_client import Agent
+from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.connection import Connection
 from seed_runtime.cli.terminal import size_text
 from seed_runtime.errors import UsageError
@@ -37,7 +37,7 @@ def rollback(quiet: bool, as_json: bool, to: str | None, **where: Any) -> int:
     """Let devices run the version that ran before, or another one that they keep. Nothing is sent."""
 
     def work(target: Target, connection: Connection) -> dict[str, Any]:
-        with Agent(connection) as agent:
+        with AgentClient(connection) as agent:
             name = model_name(agent, target)
             answer = agent.call("rollback", name=name, to=to)
         return {"name": name, "digest": answer.get("current"), "previous": answer.get("previous")}
@@ -63,7 +63,7 @@ def remove(quiet: bool, as_json: bool, digest: str | None, everything: bool, **w
         raise UsageError("--digest and --all contradict each other; give one of them")
 
     def work(target: Target, connection: Connection) -> dict[str, Any]:
-        with Agent(connection) as agent:
+        with AgentClient(connection) as agent:
             # What can't be undone is not done to a model that nobody named.
             if target.name is None:
                 model_name(agent, target)
@@ -82,8 +82,8 @@ def remove(quiet: bool, as_json: bool, digest: str | None, everything: bool, **w
     return _end(outcomes)
 
 
-def _end(outcomes: list[parallel.Outcome[dict[str, Any]]]) -> int:
+def _end(outcomes: list[Outcome[dict[str, Any]]]) -> int:
     show.print_failures(outcomes)
-    if (error := parallel.failure(outcomes)) is not None:
+    if (error := combined_error(outcomes)) is not None:
         raise error
     return 0

@@ -8,14 +8,13 @@ from typing import Any
 
 import click
 
-from seed_devices import doctor as doctors
 from seed_devices.cli import options, show
+from seed_devices.doctor import examine
 from seed_devices.errors import FaultsFound, RemoteError
-from seed_devices.fleet import parallel as fleet
-from seed_devices.fleet.parallel import Outcome
+from seed_devices.fleet.parallel import Outcome, combined_error, run_on_each
 from seed_devices.fleet.target import Target
 from seed_devices.push.one_device import facts_of
-from seed_devices.remote.agent_client import Agent
+from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.connection import Connection
 from seed_runtime.cli.terminal import size_text
 from seed_runtime.errors import UnsupportedError, UsageError
@@ -99,7 +98,7 @@ def logs(quiet: bool, as_json: bool, lines: int, **where: Any) -> int:
     """Show what happened to a model on its device, and what its service wrote."""
 
     def work(target: Target, connection: Connection) -> Answer:
-        with Agent(connection) as agent:
+        with AgentClient(connection) as agent:
             found = agent.call("log", name=model_name(agent, target), lines=lines)
         return {"lines": found.get("lines") or [], "service": found.get("service") or []}
 
@@ -123,12 +122,12 @@ def doctor(quiet: bool, as_json: bool, **where: Any) -> int:
     """Name what is wrong with devices, and the command that mends it."""
 
     def work(target: Target, connection: Connection) -> Answer:
-        with Agent(connection) as agent:
+        with AgentClient(connection) as agent:
             try:
                 facts = facts_of(connection, agent)
             except (UnsupportedError, RemoteError):
                 facts = None
-            faults = doctors.examine(connection, facts)
+            faults = examine(connection, facts)
         return {"faults": [dataclasses.asdict(fault) for fault in faults]}
 
     def show_all(outcomes: list[Outcome[Answer]]) -> None:
@@ -150,7 +149,7 @@ def doctor(quiet: bool, as_json: bool, **where: Any) -> int:
     return code
 
 
-def model_name(agent: Agent, target: Target) -> str:
+def model_name(agent: AgentClient, target: Target) -> str:
     """The model that is meant: the one that was named, or the only one there."""
     if target.name is not None:
         return target.name
@@ -172,7 +171,7 @@ def ask(
     targets = options.targets(where["hosts"], where["inventory_path"], where["groups"])
     steps = show.Steps(len(targets), quiet=True)
     try:
-        return fleet.each(
+        return run_on_each(
             targets, work, access=options.access(where["config"], where["accept_new"]),
             parallel=parallel or where["parallel"],
         )  # fmt: skip
@@ -194,7 +193,7 @@ def _ask(
     elif not quiet:
         show_all(outcomes)
     show.print_failures(outcomes)
-    if (error := fleet.failure(outcomes)) is not None:
+    if (error := combined_error(outcomes)) is not None:
         raise error
     if into is not None:
         into += outcomes
@@ -202,7 +201,7 @@ def _ask(
 
 
 def _status_of(target: Target, connection: Connection) -> Answer:
-    with Agent(connection) as agent:
+    with AgentClient(connection) as agent:
         if agent.runtime is None and not agent.broken:
             return {"runtime": None, "disk_free": 0, "models": []}
         answer = agent.call("status", name=target.name)

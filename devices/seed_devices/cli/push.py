@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from seed_devices.cli import options, show
-from seed_devices.fleet import parallel as fleet
-from seed_devices.fleet.parallel import Outcome
+from seed_devices.fleet.parallel import Outcome, combined_error, run_on_each
 from seed_devices.fleet.target import Target
 from seed_devices.push import preflight
 from seed_devices.push.one_device import Options, Pushed
@@ -81,7 +80,7 @@ def push(
         steps.ended(outcome, _words(outcome))
 
     try:
-        outcomes = fleet.each(targets, work, access=options.access(config, accept_new), parallel=parallel, done=done)
+        outcomes = run_on_each(targets, work, access=options.access(config, accept_new), parallel=parallel, done=done)
     finally:
         steps.clear()
     if as_json:
@@ -89,7 +88,7 @@ def push(
     elif not quiet:
         _print(outcomes)
     show.print_failures(outcomes if quiet or as_json else [])
-    if (error := fleet.failure(outcomes)) is not None:
+    if (error := combined_error(outcomes)) is not None:
         raise error
     return 0
 

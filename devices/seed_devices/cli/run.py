@@ -21,7 +21,7 @@ from seed_devices.cli import options
 from seed_devices.cli.look import model_name
 from seed_devices.fleet.target import parse
 from seed_devices.remote import device_schema
-from seed_devices.remote.agent_client import STORE, Agent
+from seed_devices.remote.agent_client import STORE, AgentClient
 from seed_devices.ssh.connection import Connection, end
 from seed_devices.ssh.processes import END_S
 from seed_runtime.errors import InputError
@@ -66,7 +66,7 @@ def run(
         connection.keep()
         name = target.name
         if name is None:
-            with Agent(connection) as agent:
+            with AgentClient(connection) as agent:
                 name = model_name(agent, target)
         command = " ".join([_SCRIPT, *(shlex.quote(word) for word in (name, *words))])
         if sink is None or sink == "-":
@@ -101,7 +101,7 @@ def _opened(source: str | None, stack: contextlib.ExitStack) -> IO[bytes] | int:
 
 @contextlib.contextmanager
 def _said() -> Iterator[int | None]:
-    """Where the device's stderr goes: here, through `answers.plain` where a terminal would obey it."""
+    """Where the device's stderr goes: here, through `device_schema.plain` where a terminal would obey it."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -41,7 +41,7 @@ class Access:
         return Connection(target.host, config=self.config, accept_new=self.accept_new, port=target.port)
 
 
-def each(
+def run_on_each(
     targets: Sequence[Target],
     work: Callable[[Target, Connection], T],
     *,
@@ -77,7 +77,7 @@ def each(
     return [future.result() for future in futures]
 
 
-def failure(outcomes: Sequence[Outcome[T]]) -> Exception | None:
+def combined_error(outcomes: Sequence[Outcome[T]]) -> Exception | None:
     """The error that stands for all of them: of one device its own, of several FleetError; None if all went well."""
     failed = [outcome.error for outcome in outcomes if outcome.error is not None]
     if not failed:

@@ -18,11 +18,10 @@ from typing import Any, Final
 from seed_devices import profiles
 from seed_devices.errors import RemoteError
 from seed_devices.profiles import Profile
-from seed_devices.push import preflight
-from seed_devices.push import runtime as bootstrap
-from seed_devices.push.preflight import Parcel
+from seed_devices.push import preflight, runtime
+from seed_devices.push.preflight import SeedFile
 from seed_devices.remote import device_schema
-from seed_devices.remote.agent_client import Agent, Progress
+from seed_devices.remote.agent_client import AgentClient, Progress
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import SeedError, UnsupportedError
 
@@ -77,13 +76,13 @@ class Pushed:
 
 
 def push(
-    connection: Connection, seed: Parcel, name: str | None, options: Options, progress: Progress | None = None
+    connection: Connection, seed: SeedFile, name: str | None, options: Options, progress: Progress | None = None
 ) -> Pushed:
-    """Let the device run this seed. Errors: those of ssh, of the device (RemoteError), of parcel.check."""
+    """Let the device run this seed. Errors: those of ssh, of the device (RemoteError), of preflight.check."""
     return _Push(connection, seed, name, options, progress).run()
 
 
-def facts_of(connection: Connection, agent: Agent) -> dict[str, Any]:
+def facts_of(connection: Connection, agent: AgentClient) -> dict[str, Any]:
     """What the device is and has: from its agent, else from its python3. UnsupportedError without either."""
     if agent.runtime is not None:
         found = agent.call("facts")["facts"]
@@ -93,7 +92,7 @@ def facts_of(connection: Connection, agent: Agent) -> dict[str, Any]:
         lines = [line for line in done.stdout[:FACTS_MAX].splitlines() if line.startswith(b"{")]
         if done.code and not lines:
             if done.code in (126, 127):
-                raise bootstrap.no_python(connection.target)
+                raise runtime.no_python(connection.target)
             said = done.stderr.strip().splitlines()
             raise RemoteError(12, f"{connection.target}: its python3 fails: {said[-1] if said else done.code}; mend it")
         found = device_schema.facts((device_schema.read(lines[-1]) if lines else None) or {})
@@ -106,7 +105,7 @@ def facts_of(connection: Connection, agent: Agent) -> dict[str, Any]:
 
 class _Push:
     def __init__(
-        self, connection: Connection, seed: Parcel, name: str | None, options: Options, progress: Progress | None
+        self, connection: Connection, seed: SeedFile, name: str | None, options: Options, progress: Progress | None
     ) -> None:
         self._connection, self._seed, self._options = connection, seed, options
         self._host = connection.target
@@ -118,7 +117,7 @@ class _Push:
     def run(self) -> Pushed:
         self._connection.max_rate = self._options.max_rate
         with self._step("connect"):
-            agent = Agent(self._connection)
+            agent = AgentClient(self._connection)
         try:
             model: Mapping[str, Any] = {}
             if agent.runtime is not None:
@@ -144,19 +143,19 @@ class _Push:
             )
         return self._done
 
-    def _prepare(self, agent: Agent, model: Mapping[str, Any]) -> Agent:
+    def _prepare(self, agent: AgentClient, model: Mapping[str, Any]) -> AgentClient:
         """All checks, and the runtime; returns the agent to go on with."""
         with self._step("probe"):
             facts = self._done.facts = facts_of(self._connection, agent)
             profile = _profile(facts)
-            trouble = bootstrap.trouble(self._connection, profile) if agent.runtime is not None and profile else ""
+            trouble = runtime.trouble(self._connection, profile) if agent.runtime is not None and profile else ""
         with self._step("check"):
             needed = self._seed.model.min_runtime
-            due = bootstrap.is_due(None if trouble else agent.runtime, needed, update=self._options.update_runtime)
+            due = runtime.is_due(None if trouble else agent.runtime, needed, update=self._options.update_runtime)
             if trouble:
                 self._done.notes.append(f"runtime {agent.runtime} did not start there: {trouble}")
             with self._named():
-                profile = bootstrap.check(facts, needed) if due else profile
+                profile = runtime.check(facts, needed) if due else profile
             self._done.notes += preflight.check(
                 self._seed,
                 self._host,
@@ -174,7 +173,7 @@ class _Push:
                 self._renew(agent)
             return agent
         with self._step("runtime"), self._named():
-            installed = bootstrap.install(
+            installed = runtime.install(
                 self._connection,
                 facts,
                 needed=needed,
@@ -183,7 +182,7 @@ class _Push:
             )
         self._done.runtime_installed = installed.fresh
         self._done.notes += installed.notes
-        fresh = Agent(self._connection)
+        fresh = AgentClient(self._connection)
         agent.close()
         if fresh.runtime is None:
             raise RemoteError(
@@ -193,7 +192,7 @@ class _Push:
         self._renew(fresh)
         return fresh
 
-    def _renew(self, agent: Agent) -> None:
+    def _renew(self, agent: AgentClient) -> None:
         """Start services anew that run from another runtime than the current one, or that failed with it.
 
         The one of the model that is pushed is started by its switch. What fails doesn't keep the seed from its device.
@@ -213,7 +212,7 @@ class _Push:
                     except RemoteError as error:
                         self._failed[name] = error
 
-    def _deliver(self, agent: Agent) -> None:
+    def _deliver(self, agent: AgentClient) -> None:
         """From the first byte to the switch."""
         for attempt in range(_TRIES):
             with self._step("transfer"):
@@ -243,7 +242,7 @@ class _Push:
         self._done.previous = answer.get("previous")
         self._done.removed = list(answer.get("removed") or [])
 
-    def _transfer(self, agent: Agent) -> str:
+    def _transfer(self, agent: AgentClient) -> str:
         """Send what is missing; the device's word for what it had: "current", "kept" or "partial"."""
         seed = self._seed
         answer = agent.call(
@@ -276,7 +275,7 @@ class _Push:
             self._done.sent += seed.file_size - have
         return "partial"
 
-    def _explained(self, agent: Agent, error: RemoteError) -> RemoteError:
+    def _explained(self, agent: AgentClient, error: RemoteError) -> RemoteError:
         """The reason behind sftp's "Failure", its word for most of what can happen: a full disk is what mostly does."""
         free = None
         with suppress(SeedError):
@@ -290,7 +289,7 @@ class _Push:
             )
         return error
 
-    def _serve(self, agent: Agent, there: Mapping[str, Any] | None) -> None:
+    def _serve(self, agent: AgentClient, there: Mapping[str, Any] | None) -> None:
         if not self._options.service:
             self._done.service = dict(there) if there else None
             return
@@ -303,7 +302,7 @@ class _Push:
         if hint := (self._done.service or {}).get("hint"):
             self._done.notes.append(hint)
 
-    def _model(self, agent: Agent) -> dict[str, Any]:
+    def _model(self, agent: AgentClient) -> dict[str, Any]:
         """What the device has of this model; {} for nothing."""
         models: list[dict[str, Any]] = agent.call("status", name=self._done.name).get("models") or []
         return next(iter(models), {})

@@ -36,7 +36,7 @@ CLOCK_FLOOR: Final = 1735689600
 
 
 @dataclass(frozen=True)
-class Parcel:
+class SeedFile:
     """One seed file. Sizes in bytes."""
 
     path: Path
@@ -79,7 +79,7 @@ class Parcel:
         return f"{self.model.model_id} {self.model.version}"
 
 
-def load(path: Path) -> Parcel:
+def load(path: Path) -> SeedFile:
     """The seed at `path`, every byte of it checked.
 
     Errors: NotASeedError, RemoteError with exit code 10 (damaged), UnsupportedError, UsageError.
@@ -94,7 +94,7 @@ def load(path: Path) -> Parcel:
         raise RemoteError(error.exit_code, text, type(error).__name__) from None
 
 
-def _read(path: Path) -> Parcel:
+def _read(path: Path) -> SeedFile:
     try:
         seed = seed_runtime.open(path)
     except OSError as error:
@@ -107,7 +107,7 @@ def _read(path: Path) -> Parcel:
     if footprint is not None:
         least = min(max(mode.opening, mode.mapped + min(mode.peaks)) for mode in footprint.modes) * UNIT
         session = PYTHON_BYTES + backend(seed.kind.backend).import_bytes() + least
-    return Parcel(
+    return SeedFile(
         path=path,
         digest=digest,
         file_size=seed.file_size,
@@ -120,7 +120,7 @@ def _read(path: Path) -> Parcel:
 
 
 def check(
-    parcel: Parcel,
+    seed: SeedFile,
     host: str,
     facts: Mapping[str, Any],
     profile: Profile | None,
@@ -148,19 +148,19 @@ def check(
             f"let SEED_HOME there name a folder that can be",
         )
     free, cached = _number(facts, "disk_free"), _number(facts, "disk_cached") or 0
-    if free is not None and parcel.file_size - have + ROOM > free + cached:
+    if free is not None and seed.file_size - have + ROOM > free + cached:
         raise RemoteError(
             13,
-            f"{host}: {parcel.file_size - have + ROOM:,} bytes are needed and {free:,} are free; free some space "
+            f"{host}: {seed.file_size - have + ROOM:,} bytes are needed and {free:,} are free; free some space "
             f"there: seed-deploy remove {shlex.quote(host)}:NAME",
         )
-    notes += _memory(parcel, host, facts, profile, max_memory)
+    notes += _memory(seed, host, facts, profile, max_memory)
     if service and profile is not None and not profile.service:
         raise RemoteError(
             12, f"{host}: {profile.title}: no systemd runs there, which --service needs; push without --service"
         )
     if facts.get("signers") is True:
-        _signature(parcel, host, facts)
+        _signature(seed, host, facts)
     if service and facts.get("systemd_user") is False:
         raise RemoteError(
             12,
@@ -175,11 +175,11 @@ def check(
     return notes
 
 
-def _signature(parcel: Parcel, host: str, facts: Mapping[str, Any]) -> None:
-    if not parcel.signed:
+def _signature(seed: SeedFile, host: str, facts: Mapping[str, Any]) -> None:
+    if not seed.signed:
         raise RemoteError(
             11,
-            f"{host}: its allowed_signers say whose seeds it takes, and {parcel.path.name} is not signed; sign it "
+            f"{host}: its allowed_signers say whose seeds it takes, and {seed.path.name} is not signed; sign it "
             f"(seed-export --sign KEY), or get it from whom you trust",
             "UntrustedError",
         )
@@ -193,14 +193,14 @@ def _signature(parcel: Parcel, host: str, facts: Mapping[str, Any]) -> None:
 
 
 def _memory(
-    parcel: Parcel, host: str, facts: Mapping[str, Any], profile: Profile | None, limit: int | None
+    seed: SeedFile, host: str, facts: Mapping[str, Any], profile: Profile | None, limit: int | None
 ) -> list[str]:
-    needed = max(parcel.assembly, (parcel.session or 0) if profile is None or profile.inference else 0)
+    needed = max(seed.assembly, (seed.session or 0) if profile is None or profile.inference else 0)
     ram, available = _number(facts, "ram"), _number(facts, "ram_available")
     # Of a board that is known by its name; the other profiles hold the least that may do.
     if ram is None and profile is not None and profile.models:
         ram = max(profile.ram)
-    text = f"{host}: {parcel.title} needs {_mib(needed)} MiB at least"
+    text = f"{host}: {seed.title} needs {_mib(needed)} MiB at least"
     if limit is not None and needed > limit:
         raise RemoteError(
             14,

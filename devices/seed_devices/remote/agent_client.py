@@ -1,6 +1,6 @@
 """The host's end of the line to the agent on the device (`python -m seed_runtime.agent agent`).
 
-What the device answers is checked like any bytes from outside: lines have a limit, fields their types (answers.py).
+What the device answers is checked like any bytes from outside: lines have a limit, fields have types (`device_schema`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _PLACEHOLDER: Final = re.compile(r"(?<![\w-])HOST(?![\w-])")
 """What the device writes for its own name as this host knows it."""
 
 
-class Agent:
+class AgentClient:
     """The agent of one device. `runtime` is its version, None where none is installed or none starts.
 
     Close it before the connection; it lets go of its locks then. Not thread-safe.
@@ -65,7 +65,7 @@ class Agent:
         elif line.startswith(_HELLO):
             self._greet(line)
 
-    def __enter__(self) -> Agent:
+    def __enter__(self) -> AgentClient:
         return self
 
     def __exit__(

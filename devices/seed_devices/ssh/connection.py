@@ -310,7 +310,7 @@ class Connection:
         return ssh_errors.classify(self.target, text, was_up=self._was_up)
 
     def stderr_of(self, process: subprocess.Popen[bytes]) -> str:
-        """The end of what a command wrote to stderr so far, all of it if it has ended; see `answers.plain_lines`."""
+        """The end of what a command wrote to stderr so far, all of it if it has ended, as `plain_lines`."""
         tail = self._tails.get(process.pid)
         if tail is None:
             return ""

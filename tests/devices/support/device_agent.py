@@ -49,7 +49,7 @@ def digest_of(data: bytes) -> str:
     return data[24:56].hex()
 
 
-class Push:
+class PushRequests:
     """A push as seed-deploy makes it, in terms of `call`."""
 
     def call(self, op: str, **fields: Any) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Push:
         return self.switch(data, name, keep) if state != "current" else {}
 
 
-class Here(Push):
+class LocalAgent(PushRequests):
     """The agent in this process: quick, and it ends when it is told to."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class Here(Push):
         self.agent.release()
 
 
-class Client(Push):
+class AgentProcess(PushRequests):
     """The agent in a process of its own."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
@@ -153,8 +153,8 @@ class Client(Push):
 
 
 @contextmanager
-def agent(environment: Mapping[str, str] | None = None) -> Iterator[Client]:
-    client = Client(environment)
+def agent(environment: Mapping[str, str] | None = None) -> Iterator[AgentProcess]:
+    client = AgentProcess(environment)
     try:
         yield client
     finally:
@@ -168,10 +168,10 @@ def agent(environment: Mapping[str, str] | None = None) -> Iterator[Client]:
 
 def push(*seeds: bytes, name: str = NAME, keep: int = 3) -> None:
     """Push these, one after the other."""
-    here = Here()
+    local = LocalAgent()
     for data in seeds:
-        here.push(data, name, keep)
-    here.end()
+        local.push(data, name, keep)
+    local.end()
 
 
 def running(name: str = NAME) -> str | None:

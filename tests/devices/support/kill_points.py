@@ -1,6 +1,6 @@
 """Breaks a push at every moment at which it touches the disk, and looks at what is left. Run by tests; holds none.
 
-    python device_moments.py kill|full FOLDER
+    python kill_points.py kill|full FOLDER
 
 `kill` ends the agent by SIGKILL, `full` lets the disk be full from that moment on. Prints how many moments there were.
 A moment is an audit event of Python: opening, renaming, linking, removing, locking and so on, just before it happens.

@@ -54,7 +54,7 @@ def install(
     changed: dict[str, object] | None = None,
     **options: object,
 ) -> runtime.Installed:
-    """`bootstrap.install` with these wheels, as a host of their version would do it; `changed` facts are lies."""
+    """`runtime.install` with these wheels, as a host of their version would do it; `changed` facts are lies."""
     monkeypatch.setattr(wheels, "collect", lambda *given, **named: wheelhouse)
     monkeypatch.setattr(runtime, "__version__", wheelhouse.version)
     with Connection(device.alias, config=device.config) as connection:

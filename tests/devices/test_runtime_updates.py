@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-import seed_devices.push.one_device as pushing
 from seed_devices import doctor
 from seed_devices.errors import RemoteError
-from seed_devices.push import preflight, runtime
+from seed_devices.push import one_device, preflight, runtime
 from seed_devices.push.one_device import Options, Pushed, push
 from seed_devices.remote import installer
 from seed_devices.ssh.connection import Connection
@@ -70,7 +69,7 @@ def test_a_broken_runtime_is_mended_by_the_command_that_the_doctor_names(device:
     send(device)
     break_numpy(device)
     with Connection(device.alias, config=device.config) as connection:
-        (fault,) = doctor.examine(connection, pushing.facts_of(connection, pushing.Agent(connection)))
+        (fault,) = doctor.examine(connection, one_device.facts_of(connection, one_device.AgentClient(connection)))
     assert "does not start" in fault.what
     assert f"push MODEL.seed {device.alias} --update-runtime" in fault.fix
     done = send(device, update_runtime=True)
@@ -126,7 +125,7 @@ def served(name: str, **service: Any) -> dict[str, Any]:
 
 
 def update(agent: Answering, monkeypatch: pytest.MonkeyPatch) -> Pushed:
-    monkeypatch.setattr(pushing, "Agent", lambda connection: agent)
+    monkeypatch.setattr(one_device, "AgentClient", lambda connection: agent)
     return push(Connection("h"), preflight.load(EXAMPLE), EXAMPLE_NAME, Options(update_runtime=True))
 
 

@@ -30,7 +30,7 @@ from seed_devices.remote import installer
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import DiskSpaceError, SeedError, UnsupportedError
 from tests.conftest import ROOT
-from tests.devices.support import fakes
+from tests.devices.support import fake_wheels
 from tests.devices.support.sshd import Device, Sshd, _descendants
 
 _numbers = itertools.count(1)
@@ -42,18 +42,18 @@ STEPS = ("transfer", "environment", "install", "test", "switch")
 @pytest.fixture
 def bare(sshd: Sshd, tmp_path: Path) -> Device:
     """Return a device that has a python3 and nothing else."""
-    folder = fakes.python_folder(tmp_path / "bin")
+    folder = fake_wheels.python_folder(tmp_path / "bin")
     return sshd.device(f"bare{next(_numbers)}", runtime=False, environment={"PATH": f"{folder}:/usr/bin:/bin"})
 
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> wheels.Wheelhouse:
-    return fakes.house(tmp_path_factory.mktemp("old"), "8.1.2")
+    return fake_wheels.house(tmp_path_factory.mktemp("old"), "8.1.2")
 
 
 @pytest.fixture(scope="module")
 def new(tmp_path_factory: pytest.TempPathFactory) -> wheels.Wheelhouse:
-    return fakes.house(tmp_path_factory.mktemp("new"), "9.0.0")
+    return fake_wheels.house(tmp_path_factory.mktemp("new"), "9.0.0")
 
 
 def told(device: Device) -> str:
@@ -79,7 +79,7 @@ def test_a_device_with_nothing_but_python_gets_a_runtime_that_starts(
     bare: Device, new: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    installed = fakes.install(bare, monkeypatch, new, progress=lambda step, done, total: steps.append(step))
+    installed = fake_wheels.install(bare, monkeypatch, new, progress=lambda step, done, total: steps.append(step))
     assert (installed.version, installed.fresh) == ("9.0.0", True)
     assert told(bare) == "9.0.0"
     whole(bare, "9.0.0")
@@ -97,11 +97,11 @@ def test_a_device_with_nothing_but_python_gets_a_runtime_that_starts(
 def test_an_update_keeps_the_runtime_before_it_and_no_older_one(
     bare: Device, old: wheels.Wheelhouse, new: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fakes.install(bare, monkeypatch, old)
-    assert fakes.install(bare, monkeypatch, new).version == "9.0.0"
+    fake_wheels.install(bare, monkeypatch, old)
+    assert fake_wheels.install(bare, monkeypatch, new).version == "9.0.0"
     whole(bare, "8.1.2", "9.0.0")
     # The same version once more, as where it doesn't start.
-    assert fakes.install(bare, monkeypatch, new).fresh
+    assert fake_wheels.install(bare, monkeypatch, new).fresh
     whole(bare, "9.0.0", "9.0.0")
     assert told(bare) == "9.0.0"
 
@@ -110,16 +110,16 @@ def test_an_update_keeps_the_runtime_before_it_and_no_older_one(
 def test_an_older_runtime_stays_for_as_long_as_something_runs_from_it(
     bare: Device, old: wheels.Wheelhouse, new: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = fakes.install(bare, monkeypatch, old).path
+    path = fake_wheels.install(bare, monkeypatch, old).path
     service = subprocess.Popen([f"{path}/bin/python", "-c", "import time; time.sleep(600)"])
     try:
-        fakes.install(bare, monkeypatch, new)
-        fakes.install(bare, monkeypatch, new)
+        fake_wheels.install(bare, monkeypatch, new)
+        fake_wheels.install(bare, monkeypatch, new)
         whole(bare, "8.1.2", "9.0.0", "9.0.0")
     finally:
         service.kill()
         service.wait()
-    fakes.install(bare, monkeypatch, new)
+    fake_wheels.install(bare, monkeypatch, new)
     whole(bare, "9.0.0", "9.0.0")
 
 
@@ -148,7 +148,7 @@ def test_a_cut_transfer_goes_on_where_it_stopped(
         put(self, local, remote, **options)
 
     monkeypatch.setattr(Connection, "put", counted)
-    assert fakes.install(bare, monkeypatch, new, progress=note).fresh
+    assert fake_wheels.install(bare, monkeypatch, new, progress=note).fresh
     assert dict(sent)[big.path.name] == big.size - big.size // 2
     assert new.pip.path.name not in dict(sent)
     assert told(bare) == "9.0.0"
@@ -163,7 +163,7 @@ def test_a_partial_wheel_with_wrong_bytes_is_sent_from_its_beginning(
     big = new.needed[1]
     # As after a power cut: the size is there and the bytes are not.
     (folder / f"{big.path.name}.{big.sha256[:16]}.part").write_bytes(bytes(big.size // 2))
-    assert fakes.install(bare, monkeypatch, new).fresh
+    assert fake_wheels.install(bare, monkeypatch, new).fresh
     assert told(bare) == "9.0.0"
 
 
@@ -177,7 +177,7 @@ def test_a_wheel_that_had_arrived_when_the_link_was_lost_is_looked_at_first(
     big = new.needed[1]
     part = folder / f"{big.path.name}.{big.sha256[:16]}.part"
     part.write_bytes(big.path.read_bytes() if right else bytes(big.size))
-    assert fakes.install(bare, monkeypatch, new).fresh
+    assert fake_wheels.install(bare, monkeypatch, new).fresh
     assert told(bare) == "9.0.0"
 
 
@@ -194,7 +194,7 @@ def test_two_installations_at_once_install_it_once(
             found.append(runtime.install(connection, told_before))
 
     with Connection(bare.alias, config=bare.config) as connection:
-        told_before = fakes.facts(connection)
+        told_before = fake_wheels.facts(connection)
     threads = [threading.Thread(target=install) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -214,7 +214,7 @@ def test_an_installation_that_another_one_holds_up_is_refused_after_a_while(
     with (bare.store / "runtime" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(RemoteError, match=r"another seed-deploy is installing .*; wait for it") as caught:
-            fakes.install(bare, monkeypatch, new)
+            fake_wheels.install(bare, monkeypatch, new)
     assert caught.value.exit_code == 2
 
 
@@ -224,7 +224,7 @@ def test_a_disk_that_is_too_small_is_refused_before_a_byte_is_sent(
 ) -> None:
     huge = dataclasses.replace(new, own=dataclasses.replace(new.own, unpacked=1 << 50))
     with pytest.raises(RemoteError, match=r"the runtime needs .* bytes and .* are free; free some space") as caught:
-        fakes.install(bare, monkeypatch, huge)
+        fake_wheels.install(bare, monkeypatch, huge)
     assert caught.value.exit_code == 13
     assert runtimes(bare) == set()
 
@@ -256,7 +256,7 @@ def test_a_disk_that_fills_up_at_any_step_is_exit_code_13_and_leaves_nothing(
     refused: SeedError | None = None
     with small_disk(bare.store, room << 10):
         try:
-            fakes.install(bare, monkeypatch, new, changed={"disk_free": 1 << 30})
+            fake_wheels.install(bare, monkeypatch, new, changed={"disk_free": 1 << 30})
         except SeedError as error:
             refused = error
         if refused is None:
@@ -368,7 +368,7 @@ def test_a_32_bit_board_gets_a_runtime_on_top_of_the_distributions_numpy(
     board: dict[str, object] = {"machine": "armv7l", "bits": 32, "numpy": "1.24.2"}
     packages.mkdir(parents=True)
     (packages / "__init__.py").touch()
-    assert fakes.install(bare, monkeypatch, lean, changed=board).fresh
+    assert fake_wheels.install(bare, monkeypatch, lean, changed=board).fresh
     assert told(bare) == "9.0.0"
     assert not list((bare.store / "runtime" / "current" / "lib").rglob("onnxruntime"))
 
@@ -386,7 +386,7 @@ def test_the_wheels_are_for_the_python3_that_will_run_them(
     monkeypatch.setattr(wheels, "collect", collect)
     with Connection(bare.alias, config=bare.config) as connection:
         # The runtime that is there tells another Python than python3 is by now.
-        runtime.install(connection, {**fakes.facts(connection), "python": "3.99.0"})
+        runtime.install(connection, {**fake_wheels.facts(connection), "python": "3.99.0"})
     assert asked == [sys.version_info[:2]]
 
 
@@ -428,7 +428,7 @@ def _kill_sessions(sshd: Sshd) -> None:
 
 def _count_steps(device: Device, house: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch) -> int:
     steps: list[str] = []
-    fakes.install(device, monkeypatch, house, progress=lambda step, done, total: steps.append(step))
+    fake_wheels.install(device, monkeypatch, house, progress=lambda step, done, total: steps.append(step))
     return len(steps)
 
 
@@ -443,7 +443,7 @@ def test_a_kill_of_the_devices_side_at_any_step_leaves_the_runtime_that_was_ther
         before = os.readlink(bare.store / "runtime" / "current")
         kill = _kill_at(count, random_.uniform(0, 0.3), lambda: _kill_sessions(sshd))
         try:
-            fakes.install(bare, monkeypatch, new, progress=kill)
+            fake_wheels.install(bare, monkeypatch, new, progress=kill)
             finished += 1
         except (UnreachableError, RemoteError):
             killed += 1
@@ -453,7 +453,7 @@ def test_a_kill_of_the_devices_side_at_any_step_leaves_the_runtime_that_was_ther
         assert told(bare) in ("8.1.2", "9.0.0")
     assert killed >= steps // 2
     time.sleep(0.5)  # for the last kill, if the installation was quicker
-    assert fakes.install(bare, monkeypatch, new).fresh
+    assert fake_wheels.install(bare, monkeypatch, new).fresh
     assert told(bare) == "9.0.0"
     assert len(runtimes(bare)) == 3, "the current one, the one before, and the link"
     print(f"{killed} of {steps} installations killed on the device's side, {finished} had ended before")
@@ -462,20 +462,20 @@ def test_a_kill_of_the_devices_side_at_any_step_leaves_the_runtime_that_was_ther
 KILLED_HOST = """
 import os, signal, sys, threading
 from pathlib import Path
-from seed_devices import bootstrap, wheels
+from seed_devices.push import runtime, wheels
 from seed_devices.ssh.connection import Connection
-from tests.devices import standins
+from tests.devices.support import fake_wheels
 
 alias, config, folder, count, delay = sys.argv[1:]
-new = standins.house(Path(folder), "9.0.0")
+new = fake_wheels.house(Path(folder), "9.0.0")
 wheels.collect = lambda *given, **named: new
-bootstrap.__version__ = new.version
+runtime.__version__ = new.version
 seen = iter(range(1000))
 def progress(step, done, total):
     if next(seen) == int(count):
         threading.Timer(float(delay), lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
 with Connection(alias, config=Path(config)) as connection:
-    bootstrap.install(connection, standins.facts(connection), progress=progress)
+    runtime.install(connection, fake_wheels.facts(connection), progress=progress)
 """
 
 
@@ -496,7 +496,7 @@ def test_a_kill_of_the_host_at_any_step_leaves_the_runtime_that_was_there(
         assert told(bare) in ("8.1.2", "9.0.0")
     assert killed
     # What the killed host had begun on the device may still be at work there: it holds the lock.
-    assert fakes.install(bare, monkeypatch, new).fresh
+    assert fake_wheels.install(bare, monkeypatch, new).fresh
     assert told(bare) == "9.0.0"
     assert len(runtimes(bare)) == 3, "the current one, the one before, and the link"
     print(f"{killed} installations killed on the host's side")
@@ -510,10 +510,10 @@ def test_a_kill_of_the_host_at_any_step_leaves_the_runtime_that_was_there(
 @pytest.mark.parametrize("online", [False, True], ids=["wheels from the host", "wheels from the index"])
 def test_a_real_runtime_is_installed_and_runs(bare: Device, tmp_path: Path, online: bool) -> None:
     with Connection(bare.alias, config=bare.config) as connection:
-        facts = fakes.facts(connection)
+        facts = fake_wheels.facts(connection)
         installed = runtime.install(connection, facts, online=online)
         assert (installed.version, installed.fresh) == (seed_runtime.__version__, True)
-        again = fakes.facts(connection)
+        again = fake_wheels.facts(connection)
         assert again["runtime"] == {"path": installed.path, "version": installed.version}
         listed = connection.run(f"{installed.path}/bin/python -m seed_runtime.agent status")
         assert '"models": []' in listed.text

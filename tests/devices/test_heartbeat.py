@@ -16,14 +16,13 @@ import pytest
 
 from seed_devices.errors import UnreachableError
 from seed_devices.push import runtime, wheels
-from seed_devices.remote.agent_client import Agent
-from seed_devices.ssh import connection as ssh
+from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.connection import Connection
 from seed_runtime.agent import operations as agents
 from seed_runtime.agent import protocol
-from tests.devices.support import fakes
+from tests.devices.support import fake_wheels
 from tests.devices.support.sshd import RUNTIME, Device, Sshd, _descendants
-from tests.devices.test_bootstrap import BOARD
+from tests.devices.test_runtime_install import BOARD
 
 _numbers = itertools.count(1)
 
@@ -88,9 +87,9 @@ def agent_of(sshd: Sshd, device: Device) -> int:
 def test_an_agent_that_is_stopped_is_given_up_with_the_next_step(
     sshd: Sshd, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Connection(device.alias, config=device.config) as connection, Agent(connection) as agent:
+    with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
         assert agent.call("status")["ok"]
-        monkeypatch.setattr(ssh, "SILENCE_S", 0.5)
+        monkeypatch.setattr("seed_devices.ssh.connection.SILENCE_S", 0.5)
         pid = agent_of(sshd, device)
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -113,8 +112,8 @@ def test_an_agent_that_is_heard_of_may_take_longer_than_the_limit(
         'for beat in 1 2 3 4 5 6 7 8; do echo \'{"progress": ["status", 0, 0]}\'; sleep 0.5; done\n'
         "echo '{\"ok\": true}'; exec cat >/dev/null\n"
     )
-    monkeypatch.setattr(ssh, "SILENCE_S", 3)
-    with Connection(device.alias, config=device.config) as connection, Agent(connection) as agent:
+    monkeypatch.setattr("seed_devices.ssh.connection.SILENCE_S", 3)
+    with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
         assert agent.call("status") == {"ok": True}
 
 
@@ -123,7 +122,7 @@ def test_an_installer_that_hangs_is_given_up(sshd: Sshd, tmp_path: Path, monkeyp
     python.write_text('#!/bin/sh\necho \'{"installer": 1, "python": "3.11.2"}\'\nexec cat >/dev/null\n')
     python.chmod(0o755)
     device = sshd.device(f"hangs{next(_numbers)}", runtime=False, environment={"PATH": f"{tmp_path}:/usr/bin:/bin"})
-    monkeypatch.setattr(ssh, "SILENCE_S", 0.5)
+    monkeypatch.setattr("seed_devices.ssh.connection.SILENCE_S", 0.5)
     house = wheels.Wheelhouse("0.1.0", *(2 * [wheels.Wheel(Path("w.whl"), "0" * 64, 1, 1)]), ())
     monkeypatch.setattr(wheels, "collect", lambda *given, **named: house)
     with (
@@ -137,11 +136,11 @@ def test_an_installer_that_hangs_is_given_up(sshd: Sshd, tmp_path: Path, monkeyp
 def test_an_installation_is_heard_of_while_pip_works(
     sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = fakes.python_folder(tmp_path / "bin")
+    folder = fake_wheels.python_folder(tmp_path / "bin")
     device = sshd.device(f"hangs{next(_numbers)}", runtime=False, environment={"PATH": f"{folder}:/usr/bin:/bin"})
     source = runtime.installer().replace(b"BEAT_S, BEATS = 10, 360", b"BEAT_S, BEATS = 0.05, 9999")
     monkeypatch.setattr(runtime, "installer", lambda: source)
     steps: list[str] = []
-    house = fakes.house(tmp_path / "wheels")
-    fakes.install(device, monkeypatch, house, progress=lambda step, done, total: steps.append(step))
+    house = fake_wheels.house(tmp_path / "wheels")
+    fake_wheels.install(device, monkeypatch, house, progress=lambda step, done, total: steps.append(step))
     assert steps.count("install") > 3

@@ -12,11 +12,11 @@ import pytest
 
 from seed_runtime.cli import main
 from tests.attacks.support.attack_cases import ATTACKS, Attack
-from tests.attacks.support.seed_builder import forge
 from tests.attacks.support.skeleton_attacks import RULES
-from tests.attacks.support.spec_bytes import u16
+from tests.support.seed_builder import build_seed
+from tests.support.spec_bytes import u16
 
-SEED = forge(streams=("raw", "grid"))
+SEED = build_seed(streams=("raw", "grid"))
 
 CASES: dict[str, tuple[bytes, int]] = {
     "cut": (SEED[:-1], 10),
@@ -25,10 +25,10 @@ CASES: dict[str, tuple[bytes, int]] = {
     "longer": (SEED + b"\0", 10),
     "empty": (b"", 10),
     "text": (b"not a seed\n" * 100, 10),
-    "newer": (forge({"preamble.version": u16(2)}), 12),
-    "newer section": (forge({"section.id#4": u16(9)}), 12),
-    "evil path": (forge({"skeleton.location": b"../../etc/passwd"}), 10),
-    "terminal": (forge({"model.id": b"\x05\x1b[2J!"}), 10),
+    "newer": (build_seed({"preamble.version": u16(2)}), 12),
+    "newer section": (build_seed({"section.id#4": u16(9)}), 12),
+    "evil path": (build_seed({"skeleton.location": b"../../etc/passwd"}), 10),
+    "terminal": (build_seed({"model.id": b"\x05\x1b[2J!"}), 10),
 }
 ACTIONS = ("--inspect", "--verify", "--assemble", "run")
 ONE_OF_EACH = list({attack.field.split(".")[0]: attack for attack in ATTACKS}.values())
@@ -75,7 +75,7 @@ def test_a_lie_in_each_table_is_refused_by_verify(
     attack: Attack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "evil.seed"
-    path.write_bytes(forge(attack.lies))
+    path.write_bytes(build_seed(attack.replaced))
     assert main([str(path), "--verify", "--json"]) in (10, 12)
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -83,7 +83,7 @@ def test_a_lie_in_each_table_is_refused_by_verify(
 @pytest.mark.parametrize("index", range(0, len(RULES), 9))
 def test_a_hostile_skeleton_is_never_opened(index: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "evil.seed"
-    path.write_bytes(forge(RULES[index][1]))
+    path.write_bytes(build_seed(RULES[index][1]))
     assert main([str(path), "--verify"]) in (10, 12)
     assert capsys.readouterr().err.count("\n") == 1
 

@@ -16,10 +16,10 @@ import seed_runtime
 from seed_runtime.assembly.assemble import check_only
 from seed_runtime.errors import FormatError, LimitError, MemoryBudgetError, NotASeedError, SeedError, UnsupportedError
 from seed_runtime.format.reader import SeedReader
-from tests.attacks.support.seed_builder import forge
-from tests.attacks.support.spec_bytes import f32, number, u16, u32, varint
+from tests.support.seed_builder import build_seed
+from tests.support.spec_bytes import f32, number, u16, u32, varint
 
-SEED = forge()
+SEED = build_seed()
 
 
 class Trickle(io.BytesIO):
@@ -165,7 +165,9 @@ def test_unknown_optional_sections_and_parts_are_ignored(tmp_path: Path) -> None
 
         return truth + u16(0x8123) + b"\x09" + varint(1000) + varint(0) + hashlib.sha256(b"").digest()
 
-    data = forge({"parts.count": varint(2), "parts.digest": more_parts, "header.end": u16(0x9ABC) + u32(3) + b"abc"})
+    data = build_seed(
+        {"parts.count": varint(2), "parts.digest": more_parts, "header.end": u16(0x9ABC) + u32(3) + b"abc"}
+    )
     seed = seed_runtime.open(io.BytesIO(data))
     assert seed.header.ignored == {0x9ABC: 3}
     seed.assemble(tmp_path / "model")
@@ -173,7 +175,7 @@ def test_unknown_optional_sections_and_parts_are_ignored(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "lies",
+    "replaced",
     [
         {"section.id#4": u16(8)},
         {"parts.kind": u16(2)},
@@ -186,11 +188,11 @@ def test_unknown_optional_sections_and_parts_are_ignored(tmp_path: Path) -> None
         {"holes.rank": varint(9), "model.runtime_major": varint(9)},
         {"golden.end": bytes(2000), "model.runtime_minor": varint(999)},
     ],
-    ids=lambda lies: next(iter(lies)),
+    ids=lambda replaced: next(iter(replaced)),
 )
-def test_what_is_newer_than_the_runtime_says_so(lies: dict[str, bytes], tmp_path: Path) -> None:
+def test_what_is_newer_than_the_runtime_says_so(replaced: dict[str, bytes], tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="update it: pip install") as caught:
-        seed_runtime.open(io.BytesIO(forge(lies))).assemble(tmp_path / "model")
+        seed_runtime.open(io.BytesIO(build_seed(replaced))).assemble(tmp_path / "model")
     assert caught.value.exit_code == 12
     assert list(tmp_path.iterdir()) == []
 
@@ -205,7 +207,7 @@ def test_a_flipped_version_is_damage_and_no_newer_version() -> None:
 
 
 def test_memory_that_the_header_asks_for_counts_under_a_limit(tmp_path: Path) -> None:
-    seed = seed_runtime.open(io.BytesIO(forge({"weights.working_bytes": varint(1 << 39)})))
+    seed = seed_runtime.open(io.BytesIO(build_seed({"weights.working_bytes": varint(1 << 39)})))
     with pytest.raises(MemoryBudgetError) as caught:
         seed.assemble(tmp_path / "model", max_memory=1 << 30)
     assert caught.value.exit_code == 14
@@ -230,7 +232,7 @@ WIDE = large(2, 1 << 18)
 
 
 @pytest.mark.parametrize(
-    ("name", "lies", "text"),
+    ("name", "replaced", "text"),
     [
         ("grid", large(1 << 20, 4), "rows and columns: 1,048,580"),
         ("grid", large(1 << 14, 4) | PLAIN, "steps of a chunk: 32,768"),
@@ -240,9 +242,9 @@ WIDE = large(2, 1 << 18)
     ],
 )
 def test_large_factors_and_sides_are_refused_before_they_are_allocated(
-    name: str, lies: dict[str, bytes], text: str
+    name: str, replaced: dict[str, bytes], text: str
 ) -> None:
-    seed = seed_runtime.open(io.BytesIO(forge(lies, streams=[name])))
+    seed = seed_runtime.open(io.BytesIO(build_seed(replaced, streams=[name])))
     tracemalloc.start()
     with pytest.raises(LimitError, match=text):
         seed.check()
@@ -254,11 +256,11 @@ def test_large_factors_and_sides_are_refused_before_they_are_allocated(
 def test_a_lane_must_end_where_it_began_even_if_nothing_is_coded_in_it() -> None:
     # Four symbols of 1,024 slots each in eight lanes: 65536 // 1024 << 12, and the start of each.
     states = [(64 << 12) + start for start in (2048, 1024, 0, 3072)] + [65536] * 4
-    lies = {"split/head.lanes": b"\3", "split/data_chunk.states": b"".join(map(u32, states))}
-    seed_runtime.open(io.BytesIO(forge(lies))).check()
-    lies["split/data_chunk.states"] = b"".join(map(u32, [*states[:7], 65537]))
+    replaced = {"split/head.lanes": b"\3", "split/data_chunk.states": b"".join(map(u32, states))}
+    seed_runtime.open(io.BytesIO(build_seed(replaced))).check()
+    replaced["split/data_chunk.states"] = b"".join(map(u32, [*states[:7], 65537]))
     with pytest.raises(FormatError, match="its lanes do not end where they began"):
-        seed_runtime.open(io.BytesIO(forge(lies))).check()
+        seed_runtime.open(io.BytesIO(build_seed(replaced))).check()
 
 
 def test_golden_inputs_share_one_limit() -> None:
@@ -272,14 +274,14 @@ def test_golden_inputs_share_one_limit() -> None:
 def test_a_golden_sample_that_is_not_met_is_no_error_but_a_verdict(tmp_path: Path) -> None:
     from seed_runtime.assembly.cache import ModelCache
 
-    lies: list[dict[str, bytes | Callable[[bytes], bytes]]] = [
+    changes: list[dict[str, bytes | Callable[[bytes], bytes]]] = [
         {"golden_output.norm": f32(902.5)},
         {"golden_output.values": f32(2, 2, 2, 7)},
         {"golden_output.size": varint(13)},
         {"golden_output.norm": f32(float("nan"))},
     ]
-    for place, lie in enumerate(lies):
-        seed = seed_runtime.open(io.BytesIO(forge(lie)))
+    for place, replaced in enumerate(changes):
+        seed = seed_runtime.open(io.BytesIO(build_seed(replaced)))
         with seed.session(cache=ModelCache(tmp_path / str(place), 1 << 30)) as session:
             verdict = session.verify()
         assert (verdict.present, verdict.ok) == (True, False)
@@ -288,8 +290,8 @@ def test_a_golden_sample_that_is_not_met_is_no_error_but_a_verdict(tmp_path: Pat
 def test_a_golden_sample_of_another_model_is_damage(tmp_path: Path) -> None:
     from seed_runtime.assembly.cache import ModelCache
 
-    for lie in ({"golden_input.dimension#1": varint(4)}, {"golden_input.dtype": b"\x0b"}):
-        seed = seed_runtime.open(io.BytesIO(forge(lie)))
+    for replaced in ({"golden_input.dimension#1": varint(4)}, {"golden_input.dtype": b"\x0b"}):
+        seed = seed_runtime.open(io.BytesIO(build_seed(replaced)))
         with (
             seed.session(cache=ModelCache(tmp_path, 1 << 30)) as session,
             pytest.raises(FormatError, match="GOLDEN"),

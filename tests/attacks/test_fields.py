@@ -13,9 +13,9 @@ import seed_runtime
 from seed_runtime.errors import SeedError, UnsupportedError
 from seed_runtime.golden import Golden
 from tests.attacks.support.attack_cases import ATTACKS, Attack
-from tests.attacks.support.seed_builder import ALL, Lie, Pen, forge, tape_of, weights_of
 from tests.attacks.support.skeleton_attacks import RULES
-from tests.attacks.support.spec_fields import fields, rules
+from tests.support.seed_builder import ALL, FieldWriter, Replacement, build_fields, build_seed, decoded_weights
+from tests.support.spec_fields import fields, rules
 
 PEAK_MAX = 12 << 20
 """[B], of Python and NumPy together: the header, one chunk, one part and the windows, whatever a field asks for."""
@@ -58,25 +58,25 @@ def assert_refused(data: bytes, folder: Path, error: type[SeedError], text: str)
 
 def test_the_honest_seed_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "honest.seed"
-    path.write_bytes(forge())
+    path.write_bytes(build_seed())
     seed = seed_runtime.open(path)
     look_and_check(seed)
     folder = seed.assemble(tmp_path / "target")
-    assert (folder / "model.weights").read_bytes() == weights_of()
+    assert (folder / "model.weights").read_bytes() == decoded_weights()
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: "+".join(attack.lies))
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: "+".join(attack.replaced))
 def test_a_field_that_lies_is_refused(attack: Attack, tmp_path: Path) -> None:
-    assert_refused(forge(attack.lies), tmp_path, attack.error, attack.text)
+    assert_refused(build_seed(attack.replaced), tmp_path, attack.error, attack.text)
 
 
 @pytest.mark.parametrize(
-    ("rule", "lies", "error", "text"), RULES, ids=[f"{rule}-{i}" for i, (rule, *_) in enumerate(RULES)]
+    ("rule", "replaced", "error", "text"), RULES, ids=[f"{rule}-{i}" for i, (rule, *_) in enumerate(RULES)]
 )
 def test_a_skeleton_that_breaks_a_rule_is_refused(
-    rule: str, lies: dict[str, Lie], error: type[SeedError], text: str, tmp_path: Path
+    rule: str, replaced: dict[str, Replacement], error: type[SeedError], text: str, tmp_path: Path
 ) -> None:
-    assert_refused(forge(lies), tmp_path, error, text)
+    assert_refused(build_seed(replaced), tmp_path, error, text)
 
 
 def test_every_field_of_the_specification_has_an_attack() -> None:
@@ -88,7 +88,7 @@ def test_every_rule_for_skeletons_has_an_attack() -> None:
 
 
 def test_the_forge_writes_every_field_of_the_specification() -> None:
-    pen_names = {name for name, _ in tape_of()}
+    pen_names = {name for name, _ in build_fields()}
     only_elsewhere = {
         "head_chunk.data",
         "lzma.properties",
@@ -103,6 +103,6 @@ def test_the_forge_writes_every_field_of_the_specification() -> None:
 
 def test_a_lie_about_a_field_that_is_not_there_is_a_mistake_of_the_test() -> None:
     with pytest.raises(AssertionError, match="no such fields"):
-        forge({"no.field": b""})
-    assert Pen({}).told == set()
+        build_seed({"no.field": b""})
+    assert FieldWriter({}).used == set()
     assert len(ALL) == 5

@@ -11,14 +11,14 @@ import pytest
 import seed_runtime
 from seed_runtime.errors import SeedError
 from seed_runtime.golden import Golden
-from tests.attacks.support.seed_builder import forge, tape_of
 from tests.attacks.test_fields import PEAK_MAX
+from tests.support.seed_builder import build_fields, build_seed
 
 
-def random_lie(truth: bytes, draw: random.Random) -> bytes:
+def random_change(original: bytes, draw: random.Random) -> bytes:
     """Flipped, cut, longer, of another size, or something else altogether."""
     kind = draw.randrange(6)
-    data = bytearray(truth)
+    data = bytearray(original)
     if kind == 0 and data:
         data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
     elif kind == 1 and data:
@@ -46,19 +46,19 @@ def error_of(data: bytes) -> SeedError | None:
     return None
 
 
-def try_lies(seed: int, count: int) -> tuple[int, int]:
+def try_random_changes(seed: int, count: int) -> tuple[int, int]:
     """How many were refused and how many taken."""
-    draw, names = random.Random(seed), sorted({name for name, _ in tape_of()})
-    truths = dict(tape_of())
+    draw, names = random.Random(seed), sorted({name for name, _ in build_fields()})
+    truths = dict(build_fields())
     refused = 0
     for _ in range(count):
         chosen = draw.sample(names, draw.choice([1, 1, 1, 2, 3]))
-        lies = {name: random_lie(truths[name], draw) for name in chosen}
-        data = forge(lies)
+        replaced = {name: random_change(truths[name], draw) for name in chosen}
+        data = build_seed(replaced)
         error = error_of(data)
         if error is not None:
-            assert error.exit_code in (10, 12), lies
-            assert "\n" not in str(error), lies
+            assert error.exit_code in (10, 12), replaced
+            assert "\n" not in str(error), replaced
             refused += 1
     return refused, count - refused
 
@@ -67,7 +67,7 @@ def try_lies(seed: int, count: int) -> tuple[int, int]:
 def test_random_lies_are_refused_or_taken_and_nothing_else(seed: int) -> None:
     tracemalloc.start()
     try:
-        refused, taken = try_lies(seed, 60)
+        refused, taken = try_random_changes(seed, 60)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -78,4 +78,4 @@ def test_random_lies_are_refused_or_taken_and_nothing_else(seed: int) -> None:
 
 @pytest.mark.slow
 def test_many_random_lies_are_refused_or_taken_and_nothing_else() -> None:
-    assert sum(try_lies(1000, 2000)) == 2000
+    assert sum(try_random_changes(1000, 2000)) == 2000

@@ -10,20 +10,20 @@ import pytest
 
 import seed_runtime
 from seed_runtime.errors import SeedError, TrustError
-from tests.attacks.support.seed_builder import tape_of
-from tests.attacks.support.spec_bytes import u16, u32, varint
-from tests.attacks.test_random import random_lie
-from tests.runtime.support.signing import (
+from tests.attacks.test_random import random_change
+from tests.support.seed_builder import build_fields
+from tests.support.signing import (
     STREAMS,
-    assembled,
-    halves,
-    model,
+    accepted_file,
+    add_signature,
+    join_header,
     needs_ssh_keygen,
-    signed,
-    state_file,
+    sign_seed,
+    split_header,
     trusted_key,
-    with_signature,
+    unsigned_seed,
 )
+from tests.support.spec_bytes import u16, u32, varint
 
 pytestmark = needs_ssh_keygen
 
@@ -47,7 +47,7 @@ def flipped(data: bytes, place: int, bit: int) -> bytes:
 
 
 def test_the_honest_signed_seed_is_taken(key: Path) -> None:
-    assert code_of(signed(model("bell", 1), key)) == 0
+    assert code_of(sign_seed(unsigned_seed("bell", 1), key)) == 0
 
 
 # Each step apart costs two processes of ssh-keygen: all of them take 30 s.
@@ -56,35 +56,35 @@ STEPS = [pytest.param(1, marks=pytest.mark.slow), 19]
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_bit_flipped_in_any_byte_of_a_signed_seed_is_refused(key: Path, step: int) -> None:
-    data = signed(model("bell", 1), key)
+    data = sign_seed(unsigned_seed("bell", 1), key)
     assert {code_of(flipped(data, place, place % 8)) for place in range(0, len(data), step)} <= {10, 11}
-    assert not state_file().exists()
+    assert not accepted_file().exists()
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_bit_flipped_in_any_byte_is_refused_if_the_attacker_makes_the_digest_right_again(
     key: Path, step: int
 ) -> None:
-    data = signed(model("bell", 1), key)
-    header, body = halves(data)
-    codes = {code_of(assembled(flipped(header, place, place % 8), body)) for place in range(0, len(header), step)}
+    data = sign_seed(unsigned_seed("bell", 1), key)
+    header, body = split_header(data)
+    codes = {code_of(join_header(flipped(header, place, place % 8), body)) for place in range(0, len(header), step)}
     # 12: the flip makes the seed look newer than this runtime; it isn't taken either.
     assert codes <= {10, 11, 12}
     assert {10, 11} <= codes
-    assert not state_file().exists()
+    assert not accepted_file().exists()
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_bit_flipped_in_any_byte_of_the_signature_is_refused_by_signature_alone(key: Path, step: int) -> None:
-    data = signed(model("bell", 1), key)
-    header, body = halves(data)
+    data = sign_seed(unsigned_seed("bell", 1), key)
+    header, body = split_header(data)
     first = len(header) - len(seed_runtime.open(io.BytesIO(data)).header.signature or b"")
     for place in range(first, len(header), step):
-        assert code_of(assembled(flipped(header, place, place % 8), body)) == 11
+        assert code_of(join_header(flipped(header, place, place % 8), body)) == 11
 
 
 @pytest.mark.parametrize(
-    "lies",
+    "replaced",
     [
         {"model.id": b"\x04bel2"},
         {"model.version": varint(2)},
@@ -98,42 +98,42 @@ def test_a_bit_flipped_in_any_byte_of_the_signature_is_refused_by_signature_alon
         {"skeleton.name": b"wrong"},
         {"header.end": u16(0x8999) + u32(0)},
     ],
-    ids=lambda lies: next(iter(lies)),
+    ids=lambda replaced: next(iter(replaced)),
 )
-def test_the_signature_of_an_honest_seed_fits_no_lie(key: Path, lies: dict[str, bytes]) -> None:
-    signature = seed_runtime.open(io.BytesIO(signed(model("bell", 1), key))).header.signature
+def test_the_signature_of_an_honest_seed_fits_no_lie(key: Path, replaced: dict[str, bytes]) -> None:
+    signature = seed_runtime.open(io.BytesIO(sign_seed(unsigned_seed("bell", 1), key))).header.signature
     assert signature is not None
     with pytest.raises(TrustError, match="signature is wrong"):
-        seed_runtime.open(io.BytesIO(with_signature(model("bell", 1, lies=lies), signature)))
+        seed_runtime.open(io.BytesIO(add_signature(unsigned_seed("bell", 1, replaced=replaced), signature)))
 
 
 def test_a_signature_taken_off_or_put_elsewhere_helps_nobody(key: Path) -> None:
-    data = signed(model("bell", 1), key)
-    header, body = halves(data)
-    start = len(halves(model("bell", 1))[0])
-    assert code_of(assembled(header[:start], body)) == 11
+    data = sign_seed(unsigned_seed("bell", 1), key)
+    header, body = split_header(data)
+    start = len(split_header(unsigned_seed("bell", 1))[0])
+    assert code_of(join_header(header[:start], body)) == 11
     for number in (0x8999, 0xFFFE):
-        assert code_of(assembled(header[:start] + u16(number) + header[start + 2 :], body)) == 11
-    assert code_of(assembled(header + header[start:], body)) == 10  # twice
-    assert code_of(assembled(header[start:] + header[:start], body)) == 10  # first
-    assert code_of(assembled(header + u16(0xFFFF) + u32(0), body)) == 10
+        assert code_of(join_header(header[:start] + u16(number) + header[start + 2 :], body)) == 11
+    assert code_of(join_header(header + header[start:], body)) == 10  # twice
+    assert code_of(join_header(header[start:] + header[:start], body)) == 10  # first
+    assert code_of(join_header(header + u16(0xFFFF) + u32(0), body)) == 10
 
 
 def test_what_lies_under_a_right_signature_is_damage_all_the_same(key: Path) -> None:
-    assert code_of(signed(model("bell", 1, lies={"weights.digest": bytes(32)}), key)) == 10
-    assert code_of(signed(model("bell", 1, lies={"holes.rank": varint(9)}), key)) == 10
-    assert not state_file().exists()
+    assert code_of(sign_seed(unsigned_seed("bell", 1, replaced={"weights.digest": bytes(32)}), key)) == 10
+    assert code_of(sign_seed(unsigned_seed("bell", 1, replaced={"holes.rank": varint(9)}), key)) == 10
+    assert not accepted_file().exists()
 
 
 def test_random_lies_under_the_signature_of_an_honest_seed_are_refused(key: Path) -> None:
-    signature = seed_runtime.open(io.BytesIO(signed(model("bell", 1), key))).header.signature
+    signature = seed_runtime.open(io.BytesIO(sign_seed(unsigned_seed("bell", 1), key))).header.signature
     assert signature is not None
-    draw, truths = random.Random(7), dict(tape_of(streams=STREAMS))
+    draw, truths = random.Random(7), dict(build_fields(streams=STREAMS))
     # Sizes and digest in the preamble are not signed: they follow from the rest.
     names = sorted(name for name in truths if not name.startswith("preamble."))
-    honest = model("bell", 1)
+    honest = unsigned_seed("bell", 1)
     for _ in range(40):
         name = draw.choice(names)
-        data = model("bell", 1, lies={name: random_lie(truths[name], draw)})
-        assert data == honest or code_of(with_signature(data, signature)) in (10, 11, 12), name
-    assert not state_file().exists()
+        data = unsigned_seed("bell", 1, replaced={name: random_change(truths[name], draw)})
+        assert data == honest or code_of(add_signature(data, signature)) in (10, 11, 12), name
+    assert not accepted_file().exists()

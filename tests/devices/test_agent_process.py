@@ -16,7 +16,6 @@ from seed_runtime.agent import operations as agents
 from seed_runtime.agent import protocol
 from seed_runtime.agent.store import partial
 from seed_runtime.agent.store.store import Store
-from tests.attacks.support.endless_graphs import endless
 from tests.devices.support.device_agent import (
     NAME,
     LocalAgent,
@@ -27,6 +26,7 @@ from tests.devices.support.device_agent import (
     running,
     seed,
 )
+from tests.support.unbounded_loop import unbounded_loop_seed
 
 ONE, TWO = (digest_of(seed(version)) for version in (1, 2))
 
@@ -91,7 +91,7 @@ def test_a_client_that_stops_reading_ends_it(local: LocalAgent) -> None:
 
 @pytest.mark.parametrize("end", ["the client leaves", "SIGTERM"])
 def test_a_model_that_never_ends_does_not_keep_the_device(local: LocalAgent, end: str) -> None:
-    data = endless()
+    data = unbounded_loop_seed()
     with agent() as client:
         client.send(data)
         client.write(json.dumps({"op": "install", "name": NAME, "digest": digest_of(data)}).encode() + b"\n")

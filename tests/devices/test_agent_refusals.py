@@ -20,7 +20,6 @@ from seed_runtime.golden import Verdict
 from seed_runtime.system import paths
 from seed_runtime.system.sync import make_folder
 from seed_runtime.trust import state
-from tests.attacks.support.seed_builder import forge
 from tests.devices.support.device_agent import (
     NAME,
     LocalAgent,
@@ -31,7 +30,16 @@ from tests.devices.support.device_agent import (
     seed,
     tree,
 )
-from tests.runtime.support.signing import allow, blob, needs_ssh_keygen, new_key, public, signed, with_signature
+from tests.support.seed_builder import build_seed
+from tests.support.signing import (
+    add_signature,
+    make_signature,
+    needs_ssh_keygen,
+    new_key,
+    public_key,
+    sign_seed,
+    write_allowed_signers,
+)
 
 ONE, TWO = (digest_of(seed(version)) for version in (1, 2))
 
@@ -52,7 +60,7 @@ def test_another_seed_than_the_one_that_was_begun_is_refused(local: LocalAgent) 
 
 def test_a_seed_that_lies_is_refused_and_leaves_nothing(local: LocalAgent, home: Path) -> None:
     # All digests are right; its weights are not what they decode to.
-    data = forge({"weights.digest": bytes(32)})
+    data = build_seed({"weights.digest": bytes(32)})
     local.send(data)
     refused(lambda: local.install(data), 10)
     local.end()
@@ -229,19 +237,19 @@ def test_a_seed_that_fails_here_makes_no_older_one_unwelcome(
     local: LocalAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = new_key(tmp_path / "key")
-    allow(f'me namespaces="seed" {public(key)}')
+    write_allowed_signers(f'me namespaces="seed" {public_key(key)}')
     with monkeypatch.context() as failing:
         failing.setattr(seed_runtime.Session, "verify", lambda self: Verdict(True, False, 7.0, "y"))
-        local.send(new := signed(seed(2), key))
+        local.send(new := sign_seed(seed(2), key))
         refused(lambda: local.install(new), 12)
-    local.push(signed(seed(1), key))
+    local.push(sign_seed(seed(1), key))
 
 
 @needs_ssh_keygen
 def test_a_signed_seed_may_be_rolled_back_to_for_as_long_as_it_is_kept(local: LocalAgent, tmp_path: Path) -> None:
     key = new_key(tmp_path / "key")
-    allow(f'me namespaces="seed" {public(key)}')
-    old, new = signed(seed(1), key), signed(seed(2), key)
+    write_allowed_signers(f'me namespaces="seed" {public_key(key)}')
+    old, new = sign_seed(seed(1), key), sign_seed(seed(2), key)
     local.push(old)
     local.push(new)
     assert local.call("rollback", name=NAME)["current"] == digest_of(old)
@@ -257,8 +265,8 @@ def test_a_signed_seed_may_be_rolled_back_to_for_as_long_as_it_is_kept(local: Lo
 @needs_ssh_keygen
 def test_of_a_seed_that_is_not_taken_nothing_stays(local: LocalAgent, tmp_path: Path) -> None:
     key = new_key(tmp_path / "key")
-    allow(f'me namespaces="seed" {public(key)}')
-    for data in (seed(1), with_signature(seed(2), blob(b"something else", key))):
+    write_allowed_signers(f'me namespaces="seed" {public_key(key)}')
+    for data in (seed(1), add_signature(seed(2), make_signature(b"something else", key))):
         refused(lambda data=data: local.push(data), 11)  # type: ignore[misc]
     local.end()
     assert tree(Store().incoming) == {}
@@ -269,16 +277,16 @@ def test_a_seed_that_may_be_taken_once_the_device_is_put_right_is_not_sent_again
     local: LocalAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, other = new_key(tmp_path / "key"), new_key(tmp_path / "other")
-    allow(f'me namespaces="seed" {public(key)}')
-    local.send(data := signed(seed(1), key))
+    write_allowed_signers(f'me namespaces="seed" {public_key(key)}')
+    local.send(data := sign_seed(seed(1), key))
     with monkeypatch.context() as bare:
         bare.setenv("PATH", str(tmp_path))
         assert "apt install openssh-client" in refused(lambda: local.install(data), 11)
     assert local.begin(data)["have"] == len(data)
     local.push(data)
-    local.send(theirs := signed(seed(2), other))
+    local.send(theirs := sign_seed(seed(2), other))
     assert "add the signer there" in refused(lambda: local.install(theirs), 11)
-    allow(f'me namespaces="seed" {public(key)}', f'them namespaces="seed" {public(other)}')
+    write_allowed_signers(f'me namespaces="seed" {public_key(key)}', f'them namespaces="seed" {public_key(other)}')
     assert local.begin(theirs)["have"] == len(theirs)
     local.push(theirs)
     assert running() == digest_of(theirs)
@@ -290,9 +298,9 @@ def test_a_version_that_is_kept_is_taken_after_many_newer_ones_by_hand(
 ) -> None:
     monkeypatch.setattr(state, "LISTED_MAX", 2)
     key = new_key(tmp_path / "key")
-    allow(f'me namespaces="seed" {public(key)}')
-    local.push(old := signed(seed(1), key))
+    write_allowed_signers(f'me namespaces="seed" {public_key(key)}')
+    local.push(old := sign_seed(seed(1), key))
     for version in (2, 3, 4):
-        seed_runtime.open(io.BytesIO(signed(seed(version), key))).check()
+        seed_runtime.open(io.BytesIO(sign_seed(seed(version), key))).check()
     seed_runtime.open(Store().model(NAME).link / "model.seed").check()
     assert local.begin(old)["state"] == "current"

@@ -14,10 +14,10 @@ import seed_runtime
 from seed_runtime.agent.store import partial
 from seed_runtime.errors import FormatError, UsageError
 from seed_runtime.format.reader import PREAMBLE_BYTES
-from tests.attacks.support.seed_builder import forge
 from tests.devices.support.device_agent import digest_of, seed
+from tests.support.seed_builder import build_seed
 
-SEED = forge()
+SEED = build_seed()
 
 
 def ends(data: bytes, tmp_path: Path) -> list[int]:

@@ -15,7 +15,7 @@ from seed_runtime import backends
 from seed_runtime.backends import TensorSpec
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.memory.footprint import UNIT, Footprint
-from tests.runtime.support.small_models import save_layers, save_tokens
+from tests.support.assembled_models import save_layers, save_tokens
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak in /proc")
 MIB = 1 << 20

@@ -20,16 +20,16 @@ from seed_exporter.evaluate import footprint
 from seed_exporter.pipeline import Options
 from seed_runtime.errors import UsageError
 from tests.exporter.support.exporting import layers
-from tests.runtime.support.signing import (
+from tests.support.signing import (
     MESSAGE_START,
-    allow,
-    blob,
+    accepted_file,
     fingerprint,
-    halves,
+    make_signature,
     needs_ssh_keygen,
     new_key,
-    public,
-    state_file,
+    public_key,
+    split_header,
+    write_allowed_signers,
 )
 
 pytestmark = needs_ssh_keygen
@@ -86,11 +86,11 @@ def test_a_signed_seed_bears_the_signature_that_the_specification_describes(
     printed = json.loads(capsys.readouterr().out)
     # Lossless: where there is a choice of steps, it depends on how many bytes the signature takes.
     seed_exporter.export(model, output=unsigned, options=Options(method="lossless"))
-    signature = blob(MESSAGE_START + halves(unsigned.read_bytes())[0], key)
+    signature = make_signature(MESSAGE_START + split_header(unsigned.read_bytes())[0], key)
     seed = seed_runtime.open(output)
     # Ed25519 is deterministic.
     assert seed.header.signature == signature
-    assert halves(output.read_bytes())[1] == halves(unsigned.read_bytes())[1]
+    assert split_header(output.read_bytes())[1] == split_header(unsigned.read_bytes())[1]
     assert printed["digest"] == seed.digest.hex()
     assert printed["signed_with"] == f"ssh-ed25519 {fingerprint(key)}"
     assert printed["bytes"] == output.stat().st_size == unsigned.stat().st_size + 6 + len(signature)
@@ -98,17 +98,17 @@ def test_a_signed_seed_bears_the_signature_that_the_specification_describes(
 
 def test_the_device_takes_what_was_signed(model: Path, key: Path, tmp_path: Path) -> None:
     seed_exporter.export(model, output=tmp_path / "model.seed", options=Options(sign=key))
-    allow(f"alice@example.org {public(key)}")
+    write_allowed_signers(f"alice@example.org {public_key(key)}")
     assert seed_runtime.open(tmp_path / "model.seed").signature().signer == "alice@example.org"
 
 
 def test_exporting_where_seeds_must_be_signed_needs_no_signature_and_accepts_nothing(
     model: Path, key: Path, tmp_path: Path
 ) -> None:
-    allow(f"alice@example.org {public(key)}")
+    write_allowed_signers(f"alice@example.org {public_key(key)}")
     result = seed_exporter.export(model, output=tmp_path / "model.seed")
     assert result.as_json()["signed_with"] is None
-    assert not state_file().exists()
+    assert not accepted_file().exists()
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
@@ -127,7 +127,7 @@ def test_a_key_that_only_the_agent_has_signs_by_its_public_half(
     key.unlink()
     half = Path(f"{key}.pub")
     seed_exporter.export(model, output=tmp_path / "model.seed", options=Options(sign=half))
-    allow(f"alice@example.org {public(key)}")
+    write_allowed_signers(f"alice@example.org {public_key(key)}")
     assert seed_runtime.open(tmp_path / "model.seed").signature().signer == "alice@example.org"
     subprocess.run(["ssh-add", "-q", "-D"], check=True, stderr=subprocess.DEVNULL)
     assert "ssh-add" in refusal(model, half, tmp_path / "other.seed", monkeypatch)
@@ -191,4 +191,6 @@ def test_a_passphrase_is_asked_for_on_the_terminal(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", script, SIGNS, str(key)], env=environment, capture_output=True, text=True, timeout=60
     )
-    assert done.stdout.split()[-1] == str(len(blob(b"", new_key(tmp_path / "open")))), done.stdout + done.stderr
+    assert done.stdout.split()[-1] == str(len(make_signature(b"", new_key(tmp_path / "open")))), (
+        done.stdout + done.stderr
+    )

@@ -17,9 +17,9 @@ from seed_runtime.format import dtypes, header, packing
 from seed_runtime.skeletons import ALIGNMENT
 from seed_runtime.skeletons import onnx as onnx_skeleton
 from seed_runtime.skeletons import onnx_schema as schema
-from tests.attacks.support import spec_fields
-from tests.attacks.support.seed_builder import ALL, forge, weights_of
 from tests.golden import plain
+from tests.support import spec_fields
+from tests.support.seed_builder import ALL, build_seed, decoded_weights
 
 EXAMPLE = Path(__file__).with_name("example.seed")
 
@@ -62,15 +62,15 @@ def test_the_example_runs_and_passes_its_golden_sample(tmp_path: Path) -> None:
 
 
 def test_the_example_is_what_the_forge_of_the_attacks_makes() -> None:
-    assert forge(streams=("raw", "grid")) == EXAMPLE.read_bytes()
+    assert build_seed(streams=("raw", "grid")) == EXAMPLE.read_bytes()
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_both_decoders_agree_on_each_codec(name: str, tmp_path: Path) -> None:
-    (tmp_path / "one.seed").write_bytes(forge(streams=[name]))
+    (tmp_path / "one.seed").write_bytes(build_seed(streams=[name]))
     skeleton, weights = plain.decode((tmp_path / "one.seed").read_bytes())
     folder = seed_runtime.open(tmp_path / "one.seed").assemble(tmp_path / "model")
-    assert (folder / "model.weights").read_bytes() == weights == weights_of([name])
+    assert (folder / "model.weights").read_bytes() == weights == decoded_weights([name])
     assert (folder / "model.onnx").read_bytes() == skeleton
 
 

@@ -17,7 +17,14 @@ from seed_runtime.errors import TrustError
 from seed_runtime.format.writer import front
 from seed_runtime.skeletons.onnx import WEIGHTS_FILE
 from tests.golden import plain
-from tests.runtime.support.signing import MESSAGE_START, allow, halves, needs_ssh_keygen, public, signed
+from tests.support.signing import (
+    MESSAGE_START,
+    needs_ssh_keygen,
+    public_key,
+    sign_seed,
+    split_header,
+    write_allowed_signers,
+)
 
 FOLDER = Path(__file__).parent
 EXAMPLE, SIGNED, KEY = FOLDER / "example.seed", FOLDER / "signed.seed", FOLDER / "signing_key"
@@ -47,17 +54,17 @@ def test_our_writer_writes_the_front_of_the_signed_vector() -> None:
 
 @needs_ssh_keygen
 def test_ssh_keygen_makes_the_signature_of_the_vector(key: Path) -> None:
-    assert signed(EXAMPLE.read_bytes(), key) == SIGNED.read_bytes()
+    assert sign_seed(EXAMPLE.read_bytes(), key) == SIGNED.read_bytes()
 
 
 @needs_ssh_keygen
 def test_the_commands_of_the_specification_check_the_vector(tmp_path: Path) -> None:
-    header = halves(SIGNED.read_bytes())[0]
-    unsigned = halves(EXAMPLE.read_bytes())[0]
+    header = split_header(SIGNED.read_bytes())[0]
+    unsigned = split_header(EXAMPLE.read_bytes())[0]
     assert header.startswith(unsigned)
-    blob = header[len(unsigned) + 6 :]
-    (tmp_path / "message.sig").write_text(armoured(blob))
-    (tmp_path / "allowed_signers").write_text(f"tester@example.org {public(KEY)}\n")
+    signature = header[len(unsigned) + 6 :]
+    (tmp_path / "message.sig").write_text(armoured(signature))
+    (tmp_path / "allowed_signers").write_text(f"tester@example.org {public_key(KEY)}\n")
     who = ["-I", "tester@example.org", "-f", "allowed_signers"]
     done = subprocess.run(
         ["ssh-keygen", "-Y", "verify", "-n", "seed", *who, "-s", "message.sig"],
@@ -69,13 +76,13 @@ def test_the_commands_of_the_specification_check_the_vector(tmp_path: Path) -> N
     assert b'Good "seed" signature for tester@example.org' in done.stdout
 
 
-def armoured(blob: bytes) -> str:
-    return f"-----BEGIN SSH SIGNATURE-----\n{base64.encodebytes(blob).decode()}-----END SSH SIGNATURE-----\n"
+def armoured(signature: bytes) -> str:
+    return f"-----BEGIN SSH SIGNATURE-----\n{base64.encodebytes(signature).decode()}-----END SSH SIGNATURE-----\n"
 
 
 @needs_ssh_keygen
 def test_a_device_takes_the_vector_and_refuses_the_example() -> None:
-    allow(f"tester@example.org {public(KEY)}")
+    write_allowed_signers(f"tester@example.org {public_key(KEY)}")
     assert seed_runtime.open(SIGNED).signature().signer == "tester@example.org"
     with pytest.raises(TrustError):
         seed_runtime.open(EXAMPLE)

@@ -17,7 +17,7 @@ from seed_runtime.codecs.encode.symbols import CodedMatrix
 from seed_runtime.errors import FormatError, UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.header import Hole
-from tests.runtime.support.streams import decode, hole
+from tests.support.streams import decode, hole
 
 SHAPES = st.lists(st.tuples(st.integers(1, 24), st.integers(1, 24)), min_size=1, max_size=4)
 SEEDS = st.integers(0, 1 << 32)

@@ -21,7 +21,7 @@ from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.header import Header, Hole, Model, Part
 from seed_runtime.format.writer import stream_of
 from seed_runtime.limits import CHUNK_CODED_MAX, CHUNK_DECODED_MAX, PART_CODED_MAX, PART_RAW_MAX
-from tests.attacks.support.seed_builder import ALL, forge, weights_of
+from tests.support.seed_builder import ALL, build_seed, decoded_weights
 
 U8 = BY_NAME["uint8"]
 HOLES = (Hole(U8, (3,), 0, 0), Hole(U8, (5,), 61, 64), Hole(BY_NAME["float32"], (2,), 59, 128))
@@ -57,19 +57,19 @@ def test_more_values_than_holes_are_refused() -> None:
 
 def test_assembling_writes_the_model_and_its_weights_and_nothing_else(tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
-    folder = seed_runtime.open(io.BytesIO(forge())).assemble(
+    folder = seed_runtime.open(io.BytesIO(build_seed())).assemble(
         tmp_path / "model", progress=lambda done, size: steps.append((done, size))
     )
     assert {entry.name for entry in folder.iterdir()} == {"model.onnx", "model.weights"}
-    assert (folder / "model.weights").read_bytes() == weights_of()
-    assert steps[-1] == (len(weights_of()), len(weights_of()))
+    assert (folder / "model.weights").read_bytes() == decoded_weights()
+    assert steps[-1] == (len(decoded_weights()), len(decoded_weights()))
     assert sorted(steps) == steps
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} <= {0o644, 0o664, 0o600}
 
 
 def test_the_assembled_model_is_opened_by_plain_onnx_runtime(tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    folder = seed_runtime.open(io.BytesIO(forge(streams=("raw", "grid")))).assemble(tmp_path / "model")
+    folder = seed_runtime.open(io.BytesIO(build_seed(streams=("raw", "grid")))).assemble(tmp_path / "model")
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     (y,) = session.run(None, {"x": np.zeros((1, 3, 4), np.float32)})
     assert y[0, 2].tolist() == [2.0, -7.0, 902.0, 3.0]
@@ -81,10 +81,10 @@ def test_a_disk_without_room_is_told_before_anything_is_written(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(assemble.shutil, "disk_usage", lambda path: usage(1000, 900, 100))
     with pytest.raises(DiskSpaceError) as caught:
-        seed_runtime.open(io.BytesIO(forge())).assemble(tmp_path / "model")
+        seed_runtime.open(io.BytesIO(build_seed())).assemble(tmp_path / "model")
     assert caught.value.exit_code == 13
     assert caught.value.free == 100
-    assert caught.value.needed > len(weights_of())
+    assert caught.value.needed > len(decoded_weights())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -94,7 +94,7 @@ def test_a_disk_that_fills_up_on_the_way_leaves_nothing(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(assemble, "decode_streams", full)
     with pytest.raises(DiskSpaceError):
-        seed_runtime.open(io.BytesIO(forge())).assemble(tmp_path / "deep" / "model")
+        seed_runtime.open(io.BytesIO(build_seed())).assemble(tmp_path / "deep" / "model")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -161,5 +161,5 @@ def test_the_memory_that_a_header_can_ask_for_is_bounded() -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_each_codec_alone_makes_a_seed(name: str, tmp_path: Path) -> None:
-    folder = seed_runtime.open(io.BytesIO(forge(streams=[name]))).assemble(tmp_path / "model")
-    assert (folder / "model.weights").read_bytes() == weights_of([name])
+    folder = seed_runtime.open(io.BytesIO(build_seed(streams=[name]))).assemble(tmp_path / "model")
+    assert (folder / "model.weights").read_bytes() == decoded_weights([name])

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from seed_runtime import backends
 from seed_runtime.backends import TensorSpec, check_feeds, dims_of, free_axes
 from seed_runtime.errors import InputError, UnsupportedError
-from tests.runtime.support.small_models import save, save_layers, save_tokens
+from tests.support.assembled_models import save, save_layers, save_tokens
 
 MODES = ("fast", "lean", "small")
 

@@ -230,7 +230,7 @@ def test_a_session_at_its_own_figure_survives_in_a_cgroup_of_that_size_and_half_
     tmp_path: Path,
 ) -> None:
     from seed_exporter.evaluate.footprint import measure
-    from tests.runtime.support.small_models import save_layers
+    from tests.support.assembled_models import save_layers
 
     footprint = measure(save_layers(tmp_path, width=1024, layers=8))
     assert footprint is not None

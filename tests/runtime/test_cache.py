@@ -20,11 +20,11 @@ import seed_runtime
 from seed_runtime.assembly.assemble import assemble_into
 from seed_runtime.assembly.cache import ModelCache, default_root
 from seed_runtime.errors import CacheSpaceError, FormatError
-from tests.attacks.support.seed_builder import forge, weights_of
 from tests.conftest import ROOT
+from tests.support.seed_builder import build_seed, decoded_weights
 
 SEEDS = {
-    name: forge(streams=streams) for name, streams in {"a": ("raw",), "b": ("grid",), "c": ("raw", "grid")}.items()
+    name: build_seed(streams=streams) for name, streams in {"a": ("raw",), "b": ("grid",), "c": ("raw", "grid")}.items()
 }
 PLENTY = 1 << 30
 
@@ -124,7 +124,7 @@ def models(root: Path) -> set[str]:
 def test_a_model_is_made_once_and_then_found(root: Path) -> None:
     folder = hold(root, "a")
     made = (folder / "model.weights").stat().st_mtime_ns
-    assert (folder / "model.weights").read_bytes() == weights_of(["raw"])
+    assert (folder / "model.weights").read_bytes() == decoded_weights(["raw"])
     assert hold(root, "a") == folder
     assert (folder / "model.weights").stat().st_mtime_ns == made
     assert folder.name == seed_runtime.open(io.BytesIO(SEEDS["a"])).digest.hex()
@@ -138,7 +138,7 @@ def test_of_processes_that_come_at_once_one_makes_the_model_and_all_get_it(root:
     said = [json.loads(process.communicate()[0]) for process in processes]
     assert [process.returncode for process in processes] == [0] * 4
     assert sum(one["made"] for one in said) == 1
-    assert {one["weights"] for one in said} == {hashlib.sha256(weights_of(["raw", "grid"])).hexdigest()}
+    assert {one["weights"] for one in said} == {hashlib.sha256(decoded_weights(["raw", "grid"])).hexdigest()}
     assert len(models(root)) == 1
 
 
@@ -184,7 +184,7 @@ def test_eviction_never_removes_a_model_that_a_process_holds(root: Path, tmp_pat
     with process_that_is("holding", root, write(tmp_path, "a")):
         ModelCache(root, 0).evict()
         assert models(root) == {a.name}
-        assert (a / "model.weights").read_bytes() == weights_of(["raw"])
+        assert (a / "model.weights").read_bytes() == decoded_weights(["raw"])
     ModelCache(root, 0).evict()
     assert models(root) == set()
     assert b != a
@@ -196,7 +196,7 @@ def test_eviction_never_removes_what_another_process_is_making(root: Path, tmp_p
         ModelCache(root, 0).evict()
         (part,) = models(root)
         assert part.endswith(".part")
-    assert (hold(root, "a") / "model.weights").read_bytes() == weights_of(["raw"])
+    assert (hold(root, "a") / "model.weights").read_bytes() == decoded_weights(["raw"])
 
 
 def test_what_a_killed_process_left_is_removed(root: Path) -> None:
@@ -211,7 +211,7 @@ def test_half_a_model_is_made_again(root: Path) -> None:
     folder = hold(root, "a")
     (folder / "model.weights").write_bytes(b"half")
     hold(root, "a")
-    assert (folder / "model.weights").read_bytes() == weights_of(["raw"])
+    assert (folder / "model.weights").read_bytes() == decoded_weights(["raw"])
     (folder / "model.onnx").unlink()
     hold(root, "a")
     assert (folder / "model.onnx").exists()
@@ -246,7 +246,7 @@ def test_an_altered_model_is_made_anew_while_another_process_uses_it(root: Path,
     altered = flip(weights)
     with process_that_is("holding", root, write(tmp_path, "a")), weights.open("rb") as opened:
         with holding(root, "a", verify=True):
-            assert weights.read_bytes() == weights_of(["raw"])
+            assert weights.read_bytes() == decoded_weights(["raw"])
             assert opened.read() == altered
         made = weights.stat().st_ino
         with holding(root, "a", verify=True):
@@ -281,7 +281,7 @@ def test_an_altered_model_that_nobody_else_uses_gives_its_room_to_the_new_one(ro
             assemble_into(reader, part)
 
     with ModelCache(root, PLENTY).hold(seed.digest, seed.header, make, lambda: None, lambda folder: False):
-        assert (folder / "model.weights").read_bytes() == weights_of(["raw"])
+        assert (folder / "model.weights").read_bytes() == decoded_weights(["raw"])
 
 
 # A disk that is nearly full

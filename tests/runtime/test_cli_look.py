@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import seed_runtime
-from tests.runtime.test_cli_support import (
+from tests.support.seed_run import (
     CLASSES,
     COMMAND,
     FEATURES,

@@ -19,7 +19,7 @@ from seed_runtime.backends import TensorSpec
 from seed_runtime.data import stored
 from seed_runtime.data.calls import bind
 from seed_runtime.format.header import Model
-from tests.runtime.test_cli_support import COMMAND, FEATURES, classifier, refused, result
+from tests.support.seed_run import COMMAND, FEATURES, classifier, refused, result
 
 MIB = 1 << 20
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.runtime.test_cli_support import (
+from tests.support.seed_run import (
     CLASSES,
     COMMAND,
     FEATURES,

@@ -6,7 +6,7 @@ import pytest
 from seed_runtime.codecs.encode import grid as encoder
 from seed_runtime.codecs.encode import symbols
 from seed_runtime.errors import FormatError
-from tests.runtime.support.streams import cuts, data, decode, floats, head, hole, shape, table
+from tests.support.streams import cuts, data, decode, floats, head, hole, shape, table
 
 # Frequencies 2048, 1024 and, for the escape, 1024. [1, escape, 0, 1] over two lanes, from the last step on:
 #   lane 0, symbol 0: 0x10000 = 32 * 2048 -> 32 << 12 = 0x20000

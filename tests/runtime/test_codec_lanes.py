@@ -8,7 +8,7 @@ import pytest
 from seed_runtime.codecs.encode import lanes as encoder
 from seed_runtime.codecs.lanes import LaneDecoder, decoding_table
 from seed_runtime.errors import FormatError
-from tests.runtime.support.streams import RARE, STATES, SYMBOLS, WORDS
+from tests.support.streams import RARE, STATES, SYMBOLS, WORDS
 
 
 def _table(*frequencies: int) -> np.ndarray:

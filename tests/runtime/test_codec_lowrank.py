@@ -11,7 +11,7 @@ from seed_runtime.codecs import lowrank
 from seed_runtime.codecs.encode import grid as grid_encoder
 from seed_runtime.codecs.encode import symbols
 from seed_runtime.errors import FormatError, LimitError
-from tests.runtime.support.streams import cuts, data, decode, floats, head, hole, shape, table, varint
+from tests.support.streams import cuts, data, decode, floats, head, hole, shape, table, varint
 
 # Frequencies 2048, 1024, 1024. Four symbols, V's two before U's two, over two lanes, from the last step on:
 #   lane 0, third symbol: 0x10000 = 64 * 1024 -> 64 << 12 | 3072 = 0x40c00

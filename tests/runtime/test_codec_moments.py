@@ -12,7 +12,7 @@ from seed_runtime import generator
 from seed_runtime.codecs import moments
 from seed_runtime.errors import FormatError, LimitError
 from seed_runtime.limits import CHUNK_DECODED_MAX
-from tests.runtime.support.streams import cuts, decode, floats, hole, packed, varint
+from tests.support.streams import cuts, decode, floats, hole, packed, varint
 
 
 def _head(

@@ -12,7 +12,7 @@ from seed_runtime.codecs import raw
 from seed_runtime.codecs.encode import raw as encoder
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError
 from seed_runtime.limits import CHUNK_DECODED_MAX
-from tests.runtime.support.streams import decode, hole
+from tests.support.streams import decode, hole
 
 PLANES = b"\x00\x02" + b"\x02\x04" + b"\x01\x03"  # stored; width 2; low bytes, high bytes of 0x0102 and 0x0304
 STORED_BLOCK = b"\x01\x04\x00\xfb\xff"  # deflate: final, stored, length 4, its complement

@@ -8,7 +8,7 @@ from seed_runtime.codecs.encode import symbols
 from seed_runtime.codecs.symbols import SymbolReader
 from seed_runtime.errors import FormatError
 from seed_runtime.format.dtypes import BY_NAME
-from tests.runtime.support.streams import cuts, data, decode, floats, head, hole, shape, table
+from tests.support.streams import cuts, data, decode, floats, head, hole, shape, table
 
 # Bits rotated left by one: 1.0 = 3f800000 -> 7f 000000, -2.0 = c0000000 -> 80 000001, 1.5 = 3fc00000 -> 7f 800000.
 # Symbols [7f, 80, 7f, 7f] with 2,048 slots each, over two lanes, from the last step on:

@@ -12,7 +12,7 @@ from seed_runtime.codecs.encode import symbols as encoder
 from seed_runtime.codecs.symbols import WINDOW, rectangles
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError
 from seed_runtime.limits import CHUNK_DECODED_MAX, LANES_LOG2_MAX, SIDE_MAX, STEPS_MAX
-from tests.runtime.support.streams import RARE, cuts, data, decode, floats, head, hole, packed, shape, table, varint
+from tests.support.streams import RARE, cuts, data, decode, floats, head, hole, packed, shape, table, varint
 
 SMALL = [head(), data()]
 

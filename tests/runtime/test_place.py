@@ -13,7 +13,7 @@ import pytest
 from seed_runtime.assembly.folder import MODEL_FOLDER, model_folder
 from seed_runtime.errors import InputError
 from seed_runtime.system.folders import recover
-from tests.runtime.support import onnx_bytes
+from tests.support import onnx_bytes
 
 
 def fill(part: Path, text: str = "new") -> None:

@@ -16,7 +16,7 @@ from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.header import Header, Hole, Model, Part
 from seed_runtime.format.reader import MAGIC, PREAMBLE_BYTES, SeedReader
 from seed_runtime.format.writer import front, stream_of, write_seed
-from tests.attacks.support.seed_builder import forge
+from tests.support.seed_builder import build_seed
 
 PARTS = [b"skeleton", b"labels"]
 CHUNKS = [[b"a" * 10], [b"b" * 300, b"", b"c"]]
@@ -143,8 +143,8 @@ def test_sizes_are_checked_before_anything_is_read() -> None:
             self.taken += (got := super().readinto(buffer))  # type: ignore[arg-type]
             return got
 
-    for lie in ({"preamble.header_size": b"\xff" * 4}, {"preamble.file_size": b"\xff" * 8}):
-        source = Counting(forge(lie))
+    for replaced in ({"preamble.header_size": b"\xff" * 4}, {"preamble.file_size": b"\xff" * 8}):
+        source = Counting(build_seed(replaced))
         with pytest.raises(LimitError):
             SeedReader(source, "m.seed")
         assert source.taken == PREAMBLE_BYTES
@@ -152,9 +152,9 @@ def test_sizes_are_checked_before_anything_is_read() -> None:
 
 def test_a_newer_version_is_told_from_damage() -> None:
     with pytest.raises(UnsupportedError, match=r"version 2 \(flags 0x0\) is newer"):
-        reader(forge({"preamble.version": b"\2\0"}))
+        reader(build_seed({"preamble.version": b"\2\0"}))
     with pytest.raises(DigestError):
-        reader(forge().replace(b"SEED\r\n\x1a\1", b"SEED\r\n\x1a\2", 1))
+        reader(build_seed().replace(b"SEED\r\n\x1a\1", b"SEED\r\n\x1a\2", 1))
 
 
 def test_a_file_is_measured_and_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
@@ -178,9 +178,9 @@ def test_what_begins_otherwise_is_no_seed() -> None:
 
 def test_a_seed_that_is_replaced_while_it_is_in_use_is_not_mixed_with_the_other(tmp_path: Path) -> None:
     path = tmp_path / "m.seed"
-    path.write_bytes(forge())
+    path.write_bytes(build_seed())
     seed = seed_runtime.open(path)
-    (tmp_path / "new.seed").write_bytes(forge(streams=("raw", "grid")))
+    (tmp_path / "new.seed").write_bytes(build_seed(streams=("raw", "grid")))
     os.replace(tmp_path / "new.seed", path)
     with pytest.raises(InputError, match="was replaced by another seed"):
         seed.assemble(tmp_path / "model")
@@ -190,6 +190,6 @@ def test_a_seed_that_is_replaced_while_it_is_in_use_is_not_mixed_with_the_other(
 def test_the_name_of_a_pipe_is_no_number() -> None:
     inlet, outlet = os.pipe()
     with os.fdopen(outlet, "wb") as sink:
-        sink.write(forge())
+        sink.write(build_seed())
     with os.fdopen(inlet, "rb") as source:
         assert seed_runtime.open(source).name == "seed"

@@ -23,7 +23,7 @@ import pytest
 import seed_runtime
 from tests.conftest import ROOT
 from tests.runtime.support.serving import Client, binary, command, tensor
-from tests.runtime.test_cli_support import COMMAND, FEATURES, classifier, refused, seed_run, tokens
+from tests.support.seed_run import COMMAND, FEATURES, classifier, refused, seed_run, tokens
 
 REQUESTS = int(os.environ.get("SEED_SOAK_REQUESTS", "1000"))
 MODEL = os.environ.get("SEED_SOAK_MODEL")

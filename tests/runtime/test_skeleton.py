@@ -15,7 +15,7 @@ from seed_runtime import limits, skeletons
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.skeletons import onnx
-from tests.runtime.support.onnx_bytes import (
+from tests.support.onnx_bytes import (
     EXTERNAL,
     HEAD,
     PLACE,

@@ -17,20 +17,20 @@ from seed_runtime import trust
 from seed_runtime.cli import main
 from seed_runtime.errors import TrustError
 from seed_runtime.trust import sshsig, state
-from tests.runtime.support.signing import (
+from tests.support.signing import (
     STREAMS,
-    allow,
-    blob,
+    accepted_file,
+    add_signature,
     fingerprint,
-    model,
+    make_signature,
     needs_ssh_keygen,
     new_key,
-    refusal,
-    signed,
-    state_file,
-    taken,
+    open_and_check,
+    refusal_line,
+    sign_seed,
     trusted_key,
-    with_signature,
+    unsigned_seed,
+    write_allowed_signers,
 )
 
 pytestmark = needs_ssh_keygen
@@ -46,35 +46,35 @@ def key(tmp_path: Path) -> Path:
 
 
 def test_without_ssh_keygen_no_seed_is_taken(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = signed(model("bell", 1), key)
+    data = sign_seed(unsigned_seed("bell", 1), key)
     monkeypatch.setenv("PATH", "")
-    assert "apt install openssh-client" in refusal(data)
+    assert "apt install openssh-client" in refusal_line(data)
 
 
 def test_an_ssh_keygen_that_fails_or_hangs_is_no_agreement(
     key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, tool = signed(model("bell", 1), key), tmp_path / "bin" / "ssh-keygen"
+    data, tool = sign_seed(unsigned_seed("bell", 1), key), tmp_path / "bin" / "ssh-keygen"
     tool.parent.mkdir()
     monkeypatch.setenv("PATH", str(tool.parent), prepend=os.pathsep)
     for script in ("#!/bin/sh\nexit 3\n", "#!/nowhere/at/all\n", "#!/bin/sh\nexec sleep 100\n"):
         tool.write_text(script)
         tool.chmod(0o755)
         monkeypatch.setattr(sshsig, "_PATIENCE_S", 0.2)
-        refusal(data)
+        refusal_line(data)
 
 
 def test_allowed_signers_that_cannot_be_read_refuse_every_seed(key: Path, tmp_path: Path) -> None:
-    data, path = signed(model("bell", 1), key), allow("no key at all")
-    assert re.search(r"allowed_signers:1: (missing|invalid) key", refusal(data))
+    data, path = sign_seed(unsigned_seed("bell", 1), key), write_allowed_signers("no key at all")
+    assert re.search(r"allowed_signers:1: (missing|invalid) key", refusal_line(data))
     path.write_bytes(b"")
-    refusal(data)
+    refusal_line(data)
     path.unlink()
     path.mkdir()
-    assert "make it readable" in refusal(data)
+    assert "make it readable" in refusal_line(data)
     path.rmdir()
     path.symlink_to(tmp_path / "nowhere")
-    assert "link" in refusal(data)
+    assert "link" in refusal_line(data)
 
 
 @pytest.mark.parametrize(
@@ -100,10 +100,10 @@ def test_allowed_signers_that_cannot_be_read_refuse_every_seed(key: Path, tmp_pa
     ids=range(16),
 )
 def test_a_damaged_list_refuses_every_seed(key: Path, text: str) -> None:
-    data = signed(model("bell", 1), key)
-    taken(data)
-    state_file().write_bytes(text.encode(errors="surrogateescape"))
-    assert "accepted.json is damaged" in refusal(data)
+    data = sign_seed(unsigned_seed("bell", 1), key)
+    open_and_check(data)
+    accepted_file().write_bytes(text.encode(errors="surrogateescape"))
+    assert "accepted.json is damaged" in refusal_line(data)
     with pytest.raises(TrustError, match="damaged"):
         trust.forget(["00" * 32])
 
@@ -111,25 +111,25 @@ def test_a_damaged_list_refuses_every_seed(key: Path, text: str) -> None:
 def test_a_list_that_is_too_long_or_a_link_to_nowhere_refuses_every_seed(
     key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = signed(model("bell", 1), key)
+    data = sign_seed(unsigned_seed("bell", 1), key)
     seed = seed_runtime.open(io.BytesIO(data))
     monkeypatch.setattr(state, "STATE_MAX", 60)
     with pytest.raises(TrustError, match="is full"):
         seed._accept()
-    assert not state_file().exists()
-    state_file().write_bytes(b" " * 61)
-    assert "damaged" in refusal(data)
-    state_file().unlink()
-    state_file().symlink_to("nowhere")
-    assert "accepted versions are kept there" in refusal(data)
+    assert not accepted_file().exists()
+    accepted_file().write_bytes(b" " * 61)
+    assert "damaged" in refusal_line(data)
+    accepted_file().unlink()
+    accepted_file().symlink_to("nowhere")
+    assert "accepted versions are kept there" in refusal_line(data)
 
 
 def test_a_list_that_cannot_be_written_stops_what_is_new_and_not_what_is_listed(key: Path, tmp_path: Path) -> None:
-    old, new = signed(model("bell", 1), key), signed(model("bell", 2), key)
-    taken(old)
-    state_file().with_suffix(".lock").unlink()
-    state_file().with_suffix(".lock").mkdir()
-    taken(old)
+    old, new = sign_seed(unsigned_seed("bell", 1), key), sign_seed(unsigned_seed("bell", 2), key)
+    open_and_check(old)
+    accepted_file().with_suffix(".lock").unlink()
+    accepted_file().with_suffix(".lock").mkdir()
+    open_and_check(old)
     with pytest.raises(TrustError, match="let this user read and write"):
         seed_runtime.open(io.BytesIO(new)).assemble(tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -159,35 +159,35 @@ def test_a_look_names_the_signer_and_refuses_nothing(
         printed, text = capfd.readouterr().out.split("\n", 1)
         return json.loads(printed)["signature"], text
 
-    facts, text = look(signed(model("bell", 1), key))
+    facts, text = look(sign_seed(unsigned_seed("bell", 1), key))
     name = f"ssh-ed25519 {fingerprint(key)}"
     assert facts == {"enforced": True, "key": name, "signer": "alice@example.org", "problem": None}
     assert f"by alice@example.org, {name}" in text
-    facts, text = look(model("bell", 1))
+    facts, text = look(unsigned_seed("bell", 1))
     assert (facts["key"], facts["signer"]) == (None, None)
     assert "unsigned" in text
     assert "refused here: model.seed is not signed" in text
-    facts, text = look(signed(model("bell", 1), stranger))
+    facts, text = look(sign_seed(unsigned_seed("bell", 1), stranger))
     assert facts["signer"] is None
     assert f"with ssh-ed25519 {fingerprint(stranger)}\n" in text
     assert "refused here: model.seed is signed with" in text
-    facts, text = look(with_signature(model("bell", 1), b"?"))
+    facts, text = look(add_signature(unsigned_seed("bell", 1), b"?"))
     assert (facts["key"], facts["problem"]) == ("an unknown key", text.split("refused here: ")[1].splitlines()[0])
-    allow().unlink()
-    facts, text = look(signed(model("bell", 1), stranger))
+    write_allowed_signers().unlink()
+    facts, text = look(sign_seed(unsigned_seed("bell", 1), stranger))
     assert (facts["enforced"], facts["problem"]) == (False, None)
     assert "by whom is not checked here" in text
-    facts, text = look(with_signature(model("bell", 1), blob(b"something else", key)))
+    facts, text = look(add_signature(unsigned_seed("bell", 1), make_signature(b"something else", key)))
     assert "its signature is wrong" in text
-    facts, text = look(model("bell", 1))
+    facts, text = look(unsigned_seed("bell", 1))
     assert facts == {"enforced": False, "key": None, "signer": None, "problem": None}
-    assert not state_file().exists()
+    assert not accepted_file().exists()
 
 
 def test_who_made_the_file_may_look_at_it_without_being_asked(key: Path) -> None:
-    seed = seed_runtime.open(io.BytesIO(model("bell", 1)), enforce=False)
+    seed = seed_runtime.open(io.BytesIO(unsigned_seed("bell", 1)), enforce=False)
     seed.check()
-    assert not state_file().exists()
+    assert not accepted_file().exists()
 
 
 def test_reading_an_unsigned_seed_costs_no_module_more() -> None:
@@ -196,4 +196,4 @@ def test_reading_an_unsigned_seed_costs_no_module_more() -> None:
         "assert not {'subprocess', 'shutil'} & set(sys.modules) - before"
     )
     script = f"import numpy, tempfile, sys; before = set(sys.modules); {script}"
-    subprocess.run([sys.executable, "-c", script], input=model("bell", 1, STREAMS), check=True)
+    subprocess.run([sys.executable, "-c", script], input=unsigned_seed("bell", 1, STREAMS), check=True)

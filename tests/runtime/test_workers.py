@@ -20,8 +20,8 @@ from seed_runtime import backends, golden
 from seed_runtime.backends import workers
 from seed_runtime.backends.workers import Workers, until
 from seed_runtime.errors import UnsupportedError
-from tests.attacks.support.endless_graphs import endless
-from tests.runtime.support.small_models import save_layers
+from tests.support.assembled_models import save_layers
+from tests.support.unbounded_loop import unbounded_loop_seed
 
 
 class EnoughError(Exception):
@@ -39,7 +39,7 @@ def never() -> None:
 @pytest.fixture
 def seed(tmp_path: Path) -> Path:
     path = tmp_path / "endless.seed"
-    path.write_bytes(endless())
+    path.write_bytes(unbounded_loop_seed())
     return path
 
 

@@ -20,14 +20,14 @@ from pathlib import Path
 import seed_runtime
 from seed_runtime.assembly import assemble
 from seed_runtime.assembly.cache import ModelCache
-from tests.attacks.support.seed_builder import forge, weights_of
+from tests.support.seed_builder import build_seed, decoded_weights
 
 EVENTS = ("open", "os.", "shutil.", "fcntl.", "tempfile.")
 OLD, NEW = ("raw", "grid"), ("raw", "grid", "split")
 
 
 def seed(streams: tuple[str, ...]) -> seed_runtime.Seed:
-    return seed_runtime.open(io.BytesIO(forge(streams=streams)))
+    return seed_runtime.open(io.BytesIO(build_seed(streams=streams)))
 
 
 def dies_at(moment: int, work: Callable[[], None]) -> bool:
@@ -56,7 +56,7 @@ def held(folder: Path) -> tuple[str, ...] | None:
     if not folder.exists():
         return None
     weights = (folder / "model.weights").read_bytes()
-    (name,) = [streams for streams in (OLD, NEW) if weights == weights_of(streams)]
+    (name,) = [streams for streams in (OLD, NEW) if weights == decoded_weights(streams)]
     assert {entry.name for entry in folder.iterdir()} == {"model.onnx", "model.weights"}
     assert (folder / "model.onnx").stat().st_size > 100
     return name
@@ -82,7 +82,7 @@ def kill_assembly(root: Path, before: tuple[str, ...] | None) -> int:
 
 def kill_cache(root: Path) -> int:
     """A model that is made in a cache that another one must leave."""
-    limit = len(weights_of(NEW)) + 600
+    limit = len(decoded_weights(NEW)) + 600
 
     def make(folder: Path, streams: tuple[str, ...]) -> None:
         one = seed(streams)
@@ -124,7 +124,7 @@ def kill_repair(root: Path) -> int:
                 assemble.assemble_into(reader, part)
 
         def is_intact(found: Path) -> bool:
-            return (found / "model.weights").read_bytes() == weights_of(NEW)
+            return (found / "model.weights").read_bytes() == decoded_weights(NEW)
 
         intact = is_intact if verify else None
         return ModelCache(folder, 1 << 30).hold(one.digest, one.header, fill, lambda: None, intact)
@@ -133,7 +133,7 @@ def kill_repair(root: Path) -> int:
         with hold(folder, True):
             pass
 
-    altered = b"~" + weights_of(NEW)[1:]
+    altered = b"~" + decoded_weights(NEW)[1:]
     while True:
         moment += 1
         folder = root / f"{moment}"
@@ -141,7 +141,7 @@ def kill_repair(root: Path) -> int:
             (found / "model.weights").write_bytes(altered)
             killed = dies_at(moment, lambda folder=folder: repair(folder))  # type: ignore[misc]
             left = (found / "model.weights").read_bytes()
-            assert left in ((altered, weights_of(NEW)) if killed else (weights_of(NEW),)), moment
+            assert left in ((altered, decoded_weights(NEW)) if killed else (decoded_weights(NEW),)), moment
             repair(folder)
             assert held(found) == NEW
             ModelCache(folder, 1 << 30).evict()

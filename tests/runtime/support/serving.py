@@ -20,7 +20,7 @@ import numpy as np
 
 from seed_runtime.backends import Feeds, TensorSpec, check_feeds
 from seed_runtime.serve import Address, Model, Server, listening, parse
-from tests.runtime.test_cli_support import COMMAND
+from tests.support.seed_run import COMMAND
 
 INPUTS = (TensorSpec("x", "float32", ("batch", 4)), TensorSpec("n", "int64", ()))
 

@@ -1,4 +1,4 @@
-"""Coded streams put together field by field, as SPEC.md lists them: what tests lie with.
+"""Coded streams, put together field by field as SPEC.md lists them, so that tests can write wrong ones.
 
 Nothing here comes from the exporter: a mistake made in both halves would pass a round trip and fail here.
 """
@@ -37,7 +37,7 @@ def varint(value: int) -> bytes:
 
 
 def table(first: int, frequencies: Sequence[int], escape: int | None = 0, count: int | None = None) -> bytes:
-    """`escape` None: of a stream that is not quantized."""
+    """Return a probability table; `escape` is None in a stream that is not quantized."""
     out = varint(len(frequencies) if count is None else count)
     if escape is not None:
         out += varint(escape)
@@ -49,7 +49,7 @@ def shape(cols: int, low_bits: int = 0, flags: int = 0, step: float | None = 0.5
 
 
 def packed(raw: bytes, packing: int = 0, size: int | None = None) -> bytes:
-    """A head as it stands in its chunk."""
+    """Return a head as it stands in its chunk."""
     return bytes([packing]) + varint(len(raw) if size is None else size) + raw
 
 
@@ -83,7 +83,7 @@ def hole(*dims: int, dtype: str = "float32") -> Hole:
 
 
 def pieces_of(codec: str, holes: Sequence[Hole], chunks: Iterable[bytes]) -> list[Values]:
-    """Copies of all that the decoder yields."""
+    """Return copies of all that the decoder yields."""
     views = (memoryview(chunk) for chunk in chunks)
     return [values.copy() for values in CODECS[codec].decode(holes, views, "stream 0")]
 
@@ -93,12 +93,12 @@ def decode(codec: str, holes: Sequence[Hole], chunks: Iterable[bytes]) -> bytes:
 
 
 def floats(codec: str, one: Hole, chunks: Iterable[bytes]) -> Any:
-    """The tensor of a stream with one hole, as nested lists."""
+    """Return the tensor of a stream with one hole as nested lists."""
     return np.frombuffer(decode(codec, [one], chunks), one.dtype.storage).reshape(one.dims).tolist()
 
 
 def cuts(chunks: Sequence[bytes]) -> list[list[bytes]]:
-    """The chunks, one of them cut at every byte."""
+    """Return the chunks with one of them cut, at every byte of every chunk."""
     return [
         [*chunks[:index], chunk[:size], *chunks[index + 1 :]]
         for index, chunk in enumerate(chunks)

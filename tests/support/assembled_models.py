@@ -1,4 +1,4 @@
-"""Assembled models for the tests of sessions: model.onnx beside model.weights, made with onnx.helper."""
+"""Assembled models for tests of sessions: model.onnx beside model.weights, made with onnx.helper."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 
 def save_layers(folder: Path, width: int = 64, layers: int = 2) -> Path:
-    """`y = relu(x @ w0) ...`: float32 x of (batch, width), its weights as external data."""
+    """Write `y = relu(x @ w0) ...`: float32 x of (batch, width), its weights as external data."""
     nodes, tensors, value = [], [], "x"
     rng = np.random.default_rng(0)
     with (folder / "model.weights").open("wb") as weights:
@@ -26,7 +26,7 @@ def save_layers(folder: Path, width: int = 64, layers: int = 2) -> Path:
 
 
 def save_tokens(folder: Path, most: int = 300) -> Path:
-    """Two inputs, ids and mask of (batch, sequence), whose sum of outer products grows with sequence squared.
+    """Write a model of two inputs, ids and mask of (batch, sequence), whose memory grows with sequence squared.
 
     Sequences longer than `most` fail, as with position embeddings.
     """

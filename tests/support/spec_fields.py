@@ -1,4 +1,4 @@
-"""What SPEC.md says, as far as tests compare it: its field tables, rules, limits, and the example's bytes."""
+"""The parts of SPEC.md that tests compare with the code: field tables, rules, limits, and the example's bytes."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import re
 from functools import cache
 from pathlib import Path
 
-PATH = Path(__file__).resolve().parents[3] / "SPEC.md"
+PATH = Path(__file__).resolve().parents[2] / "SPEC.md"
 
 
 @cache
 def _blocks(kind: str) -> list[tuple[str, str]]:
-    """Name and text of each fenced block that opens with "```kind name"."""
+    """Return name and text of each fenced block that opens with "```kind name"."""
     found = re.findall(rf"^```{kind}(?: (\S+))?\n(.*?)^```$", PATH.read_text(), re.MULTILINE | re.DOTALL)
     assert found, f"SPEC.md has no block of kind {kind!r}"
     return [(name, text) for name, text in found]
 
 
 def fields() -> list[str]:
-    """`table.field` of each row of the tables whose columns are Offset, Size, Type, Field."""
+    """Return `table.field` of each row of the tables whose columns are Offset, Size, Type, Field."""
     out = []
     for table, text in _blocks("fields"):
         lines = text.splitlines()
@@ -34,25 +34,25 @@ def fields() -> list[str]:
 
 
 def rules(table: str) -> list[str]:
-    """The names that begin the lines of a block of rules."""
+    """Return the names that begin the lines of a block of rules."""
     (text,) = [text for name, text in _blocks("rules") if name == table]
     return [line.split()[0] for line in text.splitlines() if line[:1].strip()]
 
 
 def rule_text(table: str) -> str:
-    """The text of a block of rules."""
+    """Return the text of a block of rules."""
     (text,) = [text for name, text in _blocks("rules") if name == table]
     return text
 
 
 def limits() -> dict[str, int]:
-    """The table of limits: name to value."""
+    """Return the table of limits as name to value."""
     rows = re.findall(r"^\| `([A-Z0-9_]+)` \| ([\d,]+) \|", PATH.read_text(), re.MULTILINE)
     return {name: int(value.replace(",", "")) for name, value in rows}
 
 
 def example() -> tuple[bytes, dict[str, list[float]]]:
-    """The worked example: its bytes, and the values that each of its tensors has."""
+    """Return the bytes of the worked example, and the values of each of its tensors."""
     (lines,) = [text for name, text in _blocks("hex") if name == "example"]
     data = b""
     for line in lines.splitlines():

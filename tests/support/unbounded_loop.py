@@ -1,13 +1,13 @@
-"""A seed whose graph never ends: an output that is the result of a loop without a limit."""
+"""A valid seed whose model never stops running: one output is the result of a loop without a limit."""
 
 from __future__ import annotations
 
-from tests.attacks.support.seed_builder import Lie, forge
-from tests.attacks.support.spec_bytes import block, number
+from tests.support.seed_builder import Replacement, build_seed
+from tests.support.spec_bytes import block, number
 
 _FLOAT, _INT64, _BOOL = 1, 7, 9
 _GRAPH = 5
-"""AttributeProto.GRAPH"""
+"""The value of AttributeProto.GRAPH in onnx.proto."""
 
 
 def _value(name: str, kind: int, axes: int = 0) -> bytes:
@@ -20,7 +20,7 @@ def _same(given: str, made: str) -> bytes:
 
 
 def _loop() -> bytes:
-    """z = x, again and again: the loop has no number of trips, and its condition stays true."""
+    """Return a node that computes z = x forever: the loop has no trip count and its condition stays true."""
     body = _same("more", "more_again") + _same("v", "v_again") + block(2, "body")
     for each in (_value("trip", _INT64), _value("more", _BOOL), _value("v", _FLOAT, 3)):
         body += block(11, each)
@@ -29,9 +29,9 @@ def _loop() -> bytes:
     return block(1, "") + block(1, "") + block(1, "x") + block(2, "z") + block(4, "Loop") + block(5, attribute)
 
 
-LIES: dict[str, Lie] = {"skeleton.graph": block(1, _loop()) + block(12, _value("z", _FLOAT, 3))}
+REPLACED: dict[str, Replacement] = {"skeleton.graph": block(1, _loop()) + block(12, _value("z", _FLOAT, 3))}
 
 
-def endless() -> bytes:
-    """The bytes of the seed; all of its digests are valid."""
-    return forge(LIES)
+def unbounded_loop_seed() -> bytes:
+    """Return the bytes of the seed; all of its digests are valid."""
+    return build_seed(REPLACED)

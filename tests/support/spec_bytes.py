@@ -1,6 +1,6 @@
 """Bytes as SPEC.md writes them, made with the standard library alone.
 
-Nothing here comes from the runtime or the exporter: a mistake that both made would go unseen otherwise.
+Nothing here comes from the runtime or the exporter: otherwise a mistake that both make would pass every test.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def f32(*values: float) -> bytes:
 
 
 def varint(value: int) -> bytes:
-    """LEB128 of any size: an attack may want one that no reader takes."""
+    """Return LEB128 of any size: an attack may need one that no reader accepts."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -70,7 +70,7 @@ def deflate(data: bytes) -> bytes:
 
 
 def lzma1(data: bytes, dictionary_log2: int = 12) -> bytes:
-    """Without the two property bytes; lc 3, lp 0, pb 2, whose byte is 93."""
+    """Return raw LZMA without the two property bytes: lc 3, lp 0, pb 2, whose byte is 93."""
     filters = [{"id": lzma.FILTER_LZMA1, "dict_size": 1 << dictionary_log2, "lc": 3, "lp": 0, "pb": 2}]
     return lzma.compress(data, lzma.FORMAT_RAW, filters=filters)
 
@@ -83,14 +83,14 @@ LZMA_PROPERTIES = (2 * 5 + 0) * 9 + 3
 
 @dataclass
 class Table:
-    """Frequencies of the symbols from `first` on, with the escape's beside them."""
+    """The frequencies of the symbols from `first` on, and that of the escape."""
 
     first: int
     frequencies: Sequence[int]
     escape: int | None = None
 
     def slots(self) -> dict[int, tuple[int, int]]:
-        """Symbol byte: frequency and cumulative frequency."""
+        """Return frequency and cumulative frequency of each symbol byte that occurs."""
         found = [0] * 256
         for place, frequency in enumerate(self.frequencies):
             found[(self.first + place) % 256] = frequency
@@ -101,7 +101,7 @@ class Table:
 
 @dataclass
 class Matrix:
-    """The values of a matrix as rows of integers, and what the head says about it."""
+    """The values of a matrix as rows of integers, and its fields in the head."""
 
     values: Sequence[Sequence[int]]
     low_bits: int = 0
@@ -110,7 +110,7 @@ class Matrix:
     row_classes: bytes | None = None
     col_classes: bytes | None = None
     symbols: list[tuple[int, int]] = field(init=False)
-    """Class and symbol byte of each coded element."""
+    """The class and the symbol byte of each coded element."""
     low: list[int] = field(init=False)
     escaped: list[int] = field(init=False)
 
@@ -130,7 +130,7 @@ class Matrix:
                 self.symbols.append((row_class + col_class - 2, high & 0xFF))
 
     def planes(self) -> list[bytes]:
-        """Of the low bits: bytes while eight are left, then single bits."""
+        """Return the planes of the low bits: bytes while eight bits are left, then single bits."""
         out = [bytes(low >> 8 * place & 0xFF for low in self.low) for place in range(self.low_bits // 8)]
         for bit in range(self.low_bits // 8 * 8, self.low_bits):
             packed = bytearray(-(-len(self.low) // 8))
@@ -141,7 +141,7 @@ class Matrix:
 
 
 def rans(symbols: Sequence[tuple[int, int]], tables: Sequence[Table], lanes: int) -> tuple[list[int], list[int]]:
-    """States and words of (class, symbol) pairs, coded from the last to the first."""
+    """Return states and words of (class, symbol) pairs, coded from the last to the first."""
     slots = [table.slots() for table in tables]
     states, words = [1 << 16] * lanes, []
     for place in range(len(symbols) - 1, -1, -1):

@@ -39,6 +39,7 @@ FOLDERS = {
     "seed_runtime/codecs",
     "seed_runtime/codecs/encode",
     "seed_runtime/data",
+    "seed_runtime/device",
     "seed_runtime/format",
     "seed_runtime/memory",
     "seed_runtime/serve",

@@ -89,13 +89,8 @@ def trouble(connection: Connection, profile: Profile) -> str:
 
 
 def modules(profile: Profile) -> list[str]:
-    """What a runtime must be able to import there."""
-    return [
-        "numpy",
-        "seed_runtime.cli",
-        "seed_runtime.agent.operations",
-        *(["onnxruntime"] if profile.inference else []),
-    ]
+    """List what a runtime of any version must be able to import on a device of `profile`."""
+    return ["numpy", "seed_runtime.cli", *(["onnxruntime"] if profile.inference else [])]
 
 
 def install(
@@ -232,7 +227,7 @@ def _deliver(
         version=house.version,
         own=house.own.path.name,
         pip=house.pip.path.name,
-        modules=modules(profile),
+        modules=[*modules(profile), "seed_runtime.agent.operations"],
         online=online,
         dependencies=profile.inference,
         system=not profile.inference,

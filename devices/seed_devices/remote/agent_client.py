@@ -31,10 +31,13 @@ STORE: Final = (
 _NONE: Final = "seed-no-runtime"
 _HELLO: Final = b'{"agent"'
 # No quote and no backslash within: the login shell may be fish, which reads them otherwise. Not `exec`: the shell
-# tells when the agent was killed, and ssh by itself would only say that the session ended.
+# tells when the agent was killed, and ssh by itself would only say that the session ended. Runtimes of before the
+# agent was renamed know it as seed_runtime.device only; newer ones know that name as well.
 _COMMAND: Final = (
     f"exec sh -c '{STORE}p=$s/runtime/current/bin/python; "
-    f'if [ -x "$p" ]; then "$p" -P -m seed_runtime.agent agent; exit $?; fi; '
+    'if [ -x "$p" ]; then m=seed_runtime.device; '
+    'for f in "$s"/runtime/current/lib/python3*/site-packages/seed_runtime/agent/__main__.py; do '
+    '[ -e "$f" ] && m=seed_runtime.agent; done; "$p" -P -m $m agent; exit $?; fi; '
     f"echo {_NONE}; exec cat >/dev/null'"
 )
 _KILLED: Final = 137

@@ -42,7 +42,11 @@ def collect(store: str, modules: str) -> dict[str, Any]:
 
 def status(python: str) -> tuple[Any, Any]:
     """What the agent tells of the store, or why it doesn't."""
-    code, said = run([python, "-m", "seed_runtime.agent", "status"])
+    # The agent's name, and its former one for older runtimes.
+    for module in ("seed_runtime.agent", "seed_runtime.device"):
+        code, said = run([python, "-m", module, "status"])
+        if "No module named" not in said:
+            break
     try:
         answer = json.loads(said[said.index("{") : said.rindex("}") + 1])
     except ValueError:

@@ -29,7 +29,7 @@ from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.quantize import allocate
 from seed_exporter.quantize.allocate import Coding
 from seed_exporter.quantize.methods import METHODS, Trial
-from seed_exporter.skeletons.onnx import Skeletons
+from seed_exporter.skeletons import builder_for
 from seed_runtime.assembly.assemble import decode_streams
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.reader import SeedReader
@@ -103,7 +103,7 @@ def _measured(graph: Graph, thorough: bool) -> Figures:
 
 def _codings(graph: Graph, folder: Path) -> dict[str, Coding]:
     """What `--method lossless` chooses, which asks for sizes and runs nothing."""
-    trial = Trial(Encoder(graph), Skeletons(graph), seeds.model_of("bench", graph), 0, None, (), (), folder)
+    trial = Trial(Encoder(graph), builder_for(graph), seeds.model_of("bench", graph), 0, None, (), (), folder)
     return METHODS["lossless"](trial, lambda: None).codings
 
 

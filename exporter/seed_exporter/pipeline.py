@@ -21,13 +21,15 @@ import seed_runtime
 from seed_exporter import loaders, sign
 from seed_exporter.build import draft
 from seed_exporter.build.streams import CodedStream, Encoder
-from seed_exporter.evaluate import compare, footprint, inputs
+from seed_exporter.evaluate import compare, footprint, inputs, run
+from seed_exporter.evaluate import golden as golden_sample
 from seed_exporter.evaluate.compare import OutputError
-from seed_exporter.evaluate.model_file import check_runnable, to_model_file
+from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.evaluate.runnable import check_runnable
 from seed_exporter.graph.model import Graph, all_graphs
 from seed_exporter.quantize.allocate import Coding
 from seed_exporter.quantize.methods import METHODS, Choice, Trial
-from seed_exporter.skeletons.onnx import Skeletons
+from seed_exporter.skeletons import builder_for
 from seed_runtime import backends
 from seed_runtime.errors import UnsupportedError, UsageError
 from seed_runtime.format import primitives
@@ -199,7 +201,7 @@ class _Export:
             self.signature_bytes = _SECTION_BYTES + len(signature) + sign.SIZE_SLACK
         with self._timed("load"):
             self.graph = loaders.load(self.source, **self.loader_options)
-            self.skeletons = Skeletons(self.graph)
+            self.skeletons = builder_for(self.graph)
             check_runnable(self.graph, self.skeletons)
             model = self._model()
         with tempfile.TemporaryDirectory(prefix="seed-export-") as folder:
@@ -212,11 +214,11 @@ class _Export:
                 assembled = self._folder("assembled")
                 seed = seed.assemble(assembled)
                 threads = backends.usable_cores()
-                *outputs, sampled = compare.run_all(assembled, [*self.feeds, self.sample], "fast", threads)
+                *outputs, sampled = run.run_all(assembled, [*self.feeds, self.sample], "fast", threads)
                 errors = compare.compare(self.expected, outputs)
-                relative = compare.least_tolerance(self.graph)
+                relative = golden_sample.least_relative_tolerance(self.graph)
                 known = {("fast", threads): sampled}
-                golden = compare.golden_of(assembled, self.recipes, self.sample, GOLDEN_SEED, relative, known)
+                golden = golden_sample.make_golden(assembled, self.recipes, self.sample, GOLDEN_SEED, relative, known)
             with self._timed("footprint"):
                 self.progress("footprint", 0, 1)
                 # Generated inputs are as small as the model takes them; only real ones say what sizes are used.
@@ -253,30 +255,30 @@ class _Export:
     def _reference(self) -> None:
         """Run the original: what the seed will be compared with."""
         self.original = self._folder("original")
-        to_model_file(self.graph, self.original, skeletons=self.skeletons)
+        write_model_files(self.graph, self.original, builder=self.skeletons)
         runner = backends.get().open(self.original, "fast")
         try:
             specs = runner.inputs
             if self.options.calib is not None:
-                self.feeds = inputs.from_file(self.options.calib, specs)
+                self.feeds = inputs.load_feeds(self.options.calib, specs)
                 self.expected = [runner.run(feed) for feed in self.feeds]
             try:
-                self.recipes = inputs.recipes(self.graph, specs, runner.run)
+                self.recipes = inputs.find_recipes(self.graph, specs, runner.run)
             except UnsupportedError:
                 if self.options.calib is None:
                     raise
-                self.recipes = compare.supplied(self.feeds[0], specs)
+                self.recipes = golden_sample.recipes_from_feeds(self.feeds[0], specs)
             if self.options.calib is None:
-                self.feeds = [inputs.arrays(specs, self.recipes, seed) for seed in FEED_SEEDS]
+                self.feeds = [inputs.make_feeds(specs, self.recipes, seed) for seed in FEED_SEEDS]
                 self.expected = [runner.run(feed) for feed in self.feeds]
-            self.sample = inputs.arrays(specs, self.recipes, GOLDEN_SEED)
+            self.sample = inputs.make_feeds(specs, self.recipes, GOLDEN_SEED)
             self.dims = backends.dims_of(backends.free_axes(specs), self.feeds[0])
             outputs = runner.run(self.sample)
         finally:
             runner.close()
-        golden = compare.golden_from([outputs] * 2, self.recipes, GOLDEN_SEED)
+        golden = golden_sample.golden_from_runs([outputs] * 2, self.recipes, GOLDEN_SEED)
         golden_bytes = len(golden.pack()) if golden else 0
-        measured_bytes = footprint.packed_size_most(specs)
+        measured_bytes = footprint.packed_size_max(specs)
         self.front_bytes = 2 * _SECTION_BYTES + golden_bytes + measured_bytes + self.signature_bytes
 
     def _choose(self, model: Model) -> tuple[Choice, list[CodedStream]]:

@@ -48,7 +48,7 @@ def accepting(suits: Callable[[Feeds], bool]) -> Callable[[Feeds], Any]:
 def found(
     model: onnx.ModelProto, *specs: TensorSpec, suits: Callable[[Feeds], bool] = lambda _: True
 ) -> tuple[Recipe, ...]:
-    return inputs.recipes(loaders.load(model), specs, accepting(suits))
+    return inputs.find_recipes(loaders.load(model), specs, accepting(suits))
 
 
 def readable(recipes: tuple[Recipe, ...]) -> bool:
@@ -113,7 +113,7 @@ def test_a_model_that_no_generated_input_suits_asks_for_real_ones(rng: np.random
 def test_the_same_seed_gives_the_same_feeds(rng: np.random.Generator) -> None:
     specs = (X, TensorSpec("z", "float32", (1, 4)))
     recipes = found(layers(rng, 4, 8), *specs)
-    one, two, three = (inputs.arrays(specs, recipes, seed) for seed in (1, 1, 2))
+    one, two, three = (inputs.make_feeds(specs, recipes, seed) for seed in (1, 1, 2))
     assert np.array_equal(one["x"], two["x"])
     assert not np.array_equal(one["x"], three["x"])
     assert not np.array_equal(one["x"], one["z"])
@@ -129,14 +129,14 @@ def npz(folder: Path, **arrays: np.ndarray) -> Path:
 
 def test_one_axis_more_counts_calls_and_labels_are_passed_by(tmp_path: Path, rng: np.random.Generator) -> None:
     x = rng.standard_normal((5, 2, 4)).astype(np.float32)
-    calls = inputs.from_file(npz(tmp_path, x=x, labels=np.arange(5)), [X])
+    calls = inputs.load_feeds(npz(tmp_path, x=x, labels=np.arange(5)), [X])
     assert len(calls) == 5
     for call, expected in zip(calls, x, strict=True):
         assert np.array_equal(call["x"], expected)
 
 
 def test_no_more_calls_are_read_than_are_compared(tmp_path: Path) -> None:
-    assert len(inputs.from_file(npz(tmp_path, x=np.zeros((CALLS_MAX + 9, 1, 4), np.float32)), [X])) == CALLS_MAX
+    assert len(inputs.load_feeds(npz(tmp_path, x=np.zeros((CALLS_MAX + 9, 1, 4), np.float32)), [X])) == CALLS_MAX
 
 
 @pytest.mark.parametrize(
@@ -150,9 +150,9 @@ def test_no_more_calls_are_read_than_are_compared(tmp_path: Path) -> None:
 )
 def test_data_for_another_model_is_refused(arrays: dict[str, np.ndarray], problem: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=problem):
-        inputs.from_file(npz(tmp_path, **arrays), [X])
+        inputs.load_feeds(npz(tmp_path, **arrays), [X])
 
 
 def test_a_missing_data_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.npz"):
-        inputs.from_file(tmp_path / "none.npz", [X])
+        inputs.load_feeds(tmp_path / "none.npz", [X])

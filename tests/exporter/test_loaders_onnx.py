@@ -10,7 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from seed_exporter.evaluate.model_file import check_runnable, to_model_file
+from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.evaluate.runnable import check_runnable
 from seed_exporter.loaders import load
 from seed_runtime.errors import UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME
@@ -57,7 +58,7 @@ def test_external_data_is_mapped_from_beside_the_model(tmp_path: Path):
     assert np.array_equal(graph.weights["w"].data, W)
     rebuilt = tmp_path / "rebuilt"
     rebuilt.mkdir()
-    assert np.array_equal(run(to_model_file(graph, rebuilt))[0], expected[0])
+    assert np.array_equal(run(write_model_files(graph, rebuilt))[0], expected[0])
 
 
 def external(location: str, offset: int = 0, dims: Sequence[int] = (16, 16)) -> onnx.TensorProto:

@@ -10,7 +10,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from seed_exporter.evaluate.model_file import check_runnable, to_model_file
+from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.evaluate.runnable import check_runnable
 from seed_exporter.loaders import load
 from seed_runtime.errors import UnsupportedError, UsageError
 from tests.exporter.support.onnx_models import RNG, V, W, check_same, constant, info, make, run, tensor
@@ -176,7 +177,7 @@ def test_public_models_give_identical_outputs(tmp_path: Path, name: str):
         pytest.skip(f"{path} is missing; run: python -m bench.public prepare {name}")
     graph = load(path)
     check_runnable(graph)
-    rebuilt = to_model_file(graph, tmp_path)
+    rebuilt = write_model_files(graph, tmp_path)
     feeds = {}
     for each in ort.InferenceSession(path, providers=["CPUExecutionProvider"]).get_inputs():
         free = {"magika": [2, 2048], "minilm6": [2, 64], "ppdet": [1, 3, 64, 320]}.get(name, [1, 3, 48, 320])

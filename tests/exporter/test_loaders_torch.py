@@ -11,7 +11,8 @@ import onnxruntime as ort
 import pytest
 
 from seed_exporter import loaders
-from seed_exporter.evaluate.model_file import check_runnable, to_model_file
+from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.evaluate.runnable import check_runnable
 from seed_exporter.graph.model import Graph
 from seed_runtime.errors import UnsupportedError, UsageError
 
@@ -42,7 +43,7 @@ def tied() -> Tied:
 
 def outputs(graph: Graph, folder: Path, feeds) -> list[np.ndarray]:
     check_runnable(graph)
-    session = ort.InferenceSession(to_model_file(graph, folder), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(write_model_files(graph, folder), providers=["CPUExecutionProvider"])
     return session.run(None, dict(zip([value.name for value in session.get_inputs()], feeds, strict=True)))
 
 

@@ -13,12 +13,12 @@ import pytest
 from seed_exporter import loaders
 from seed_exporter.build import draft
 from seed_exporter.build.streams import Encoder, encode
-from seed_exporter.evaluate import compare
-from seed_exporter.evaluate.model_file import to_model_file
+from seed_exporter.evaluate import compare, run
+from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.quantize.allocate import Coding
 from seed_exporter.quantize.methods import METHODS, Choice, Trial
-from seed_exporter.skeletons.onnx import Skeletons
+from seed_exporter.skeletons import builder_for
 from tests.exporter.support.exporting import NOBODY, dense, graph_of, layers
 
 FRONT = 400
@@ -27,20 +27,20 @@ FRONT = 400
 def trial_of(model: onnx.ModelProto | Graph, folder: Path, goal: int | None = None) -> Trial:
     graph = model if isinstance(model, Graph) else loaders.load(model)
     (folder / "original").mkdir()
-    to_model_file(graph, folder / "original")
+    write_model_files(graph, folder / "original")
     (spec,) = graph.model.graph.input
     dims = [dim.dim_value or 16 for dim in spec.type.tensor_type.shape.dim]
     code = onnx.helper.tensor_dtype_to_np_dtype(spec.type.tensor_type.elem_type)
     feeds = [{spec.name: np.random.default_rng(5).standard_normal(dims).astype(code)}]
-    expected = compare.run_all(folder / "original", feeds)
-    return Trial(Encoder(graph), Skeletons(graph), NOBODY, FRONT, goal, feeds, expected, folder)
+    expected = run.run_all(folder / "original", feeds)
+    return Trial(Encoder(graph), builder_for(graph), NOBODY, FRONT, goal, feeds, expected, folder)
 
 
 def error_of(trial: Trial, codings: dict[str, Coding]) -> float:
     """The worst output's relative error, of the model as a device would assemble it."""
     streams = encode(trial.graph, codings)
     draft.build(trial.graph, streams, NOBODY).assemble(trial.folder)
-    outputs = compare.run_all(trial.folder, trial.feeds)
+    outputs = run.run_all(trial.folder, trial.feeds)
     return compare.worst_relative(compare.compare(trial.expected, outputs))
 
 
@@ -180,7 +180,7 @@ def test_lossless_finds_the_repetitions_of_a_filter_bank_and_splits_what_is_nois
 def test_an_error_is_kept_just_where_the_outputs_stay_within_it(model: onnx.ModelProto, tmp_path: Path) -> None:
     trial = trial_of(model, tmp_path)
     feeds = [{"x": np.random.default_rng(seed).standard_normal((4, 96)).astype(np.float32)} for seed in range(3)]
-    trial = replace(trial, feeds=feeds, expected=compare.run_all(tmp_path / "original", feeds))
+    trial = replace(trial, feeds=feeds, expected=run.run_all(tmp_path / "original", feeds))
 
     def noisy(weight: Weight) -> np.ndarray:
         return weight.data + np.float32(1e-3)

@@ -20,7 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from seed_exporter.build import draft
 from seed_exporter.build.streams import encode
-from seed_exporter.evaluate import compare, inputs
+from seed_exporter.evaluate import inputs
+from seed_exporter.evaluate.golden import make_golden
 from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import load
 from seed_exporter.quantize import allocate
@@ -175,7 +176,7 @@ def _seed(
         seed = seed.assemble(folder)
         section = None
         if specs is not None and golden != "none":
-            sample = compare.golden_of(folder, recipes, inputs.arrays(specs, recipes, 5), 5)
+            sample = make_golden(folder, recipes, inputs.make_feeds(specs, recipes, 5), 5)
             if golden == "wrong":
                 expected = sample.outputs[0]
                 sample = replace(sample, outputs=(replace(expected, values=expected.values + np.float32(1)),))

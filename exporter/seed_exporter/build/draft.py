@@ -11,10 +11,10 @@ from typing import IO
 
 from seed_exporter.build.streams import CodedStream, order_of
 from seed_exporter.graph.model import Graph
-from seed_exporter.skeletons.onnx import Skeleton, Skeletons
+from seed_exporter.skeletons import Skeleton, SkeletonBuilder, builder_for
 from seed_runtime.assembly.assemble import decode_streams, working_bytes
 from seed_runtime.codecs.encode.packing import pack
-from seed_runtime.format.header import ONNX_SKELETON, Header, Hole, Model, Part
+from seed_runtime.format.header import Header, Hole, Model, Part
 from seed_runtime.format.writer import front, stream_of, write_into, write_seed
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 
@@ -58,12 +58,12 @@ class Seed:
         return (chunk for stream in self.streams for chunk in stream.chunks)
 
 
-def build(graph: Graph, streams: Sequence[CodedStream], model: Model, skeletons: Skeletons | None = None) -> Seed:
+def build(graph: Graph, streams: Sequence[CodedStream], model: Model, skeletons: SkeletonBuilder | None = None) -> Seed:
     """A seed without golden sample and footprint, whose weights' digest isn't known yet.
 
     `skeletons`: of the same graph, for those who build many seeds of it.
     """
-    built = (skeletons or Skeletons(graph)).build(order_of(list(streams)))
+    built = (skeletons or builder_for(graph)).build(order_of(list(streams)))
     packing, part = _packed(built.data)
     holes = tuple(Hole(hole.dtype, hole.dims, hole.skip, hole.offset) for hole in built.holes)
     records, first = [], 0
@@ -75,7 +75,7 @@ def build(graph: Graph, streams: Sequence[CodedStream], model: Model, skeletons:
         working_bytes=0,
         weights_size=built.weights_size,
         weights_digest=bytes(32),
-        parts=(Part(ONNX_SKELETON, packing, len(built.data), len(part), hashlib.sha256(part).digest()),),
+        parts=(Part(built.kind, packing, len(built.data), len(part), hashlib.sha256(part).digest()),),
         holes=holes,
         streams=tuple(records),
     )

@@ -1,1 +1,1 @@
-"""Runs models and compares their outputs."""
+"""Run models, make inputs for them, compare outputs, measure memory."""

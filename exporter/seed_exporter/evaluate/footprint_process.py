@@ -1,4 +1,4 @@
-"""Measures one session on one input, as the main file of a process that imports the runtime alone.
+"""Measure one session on one input, as the main file of a process that imports the runtime alone.
 
 Arguments: backend, mode, threads, folder, .npz file with the feeds.
 Prints one JSON object: `opening`, `mapped` and `peak` [B], or `error`.
@@ -20,6 +20,7 @@ from seed_runtime.memory import plan
 
 
 def main(arguments: list[str]) -> int:
+    """Measure as the arguments say, print the JSON object, and return the exit status."""
     name, mode, threads, folder, file = arguments
     try:
         print(json.dumps(_measure(name, mode, int(threads), Path(folder), file)))
@@ -29,13 +30,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _measure(name: str, mode: str, threads: int, folder: Path, file: str) -> dict[str, int | str]:
+    """Open the model, run it twice, and return the peaks [B]."""
     backend = backends.get(name)
     backend.load()
-    # The modules that read .npz are the plan's process' own, the arrays are the session's.
+    # Read once now: the modules that read .npz then count for the process, and only the arrays for the session.
     with np.load(file):
         pass
     if not plan.reset_peak():
-        return {"error": "this kernel can't restart the count of the peak"}
+        return {"error": "this kernel can't reset the peak of the resident set"}
     base = plan.baseline().resident
     runner = backend.open(folder, mode, threads)
     opening = plan.peak_rss() - base
@@ -52,7 +54,7 @@ def _measure(name: str, mode: str, threads: int, folder: Path, file: str) -> dic
 
 
 def _mappings(folder: Path) -> list[tuple[int, int]]:
-    """Address ranges that are mapped from files in the folder."""
+    """Return the address ranges that are mapped from files in the folder."""
     found = []
     for line in Path("/proc/self/maps").read_text().splitlines():
         span, *rest = line.split(maxsplit=5)
@@ -63,6 +65,7 @@ def _mappings(folder: Path) -> list[tuple[int, int]]:
 
 
 def _touch(start: int, end: int) -> int:
+    """Read one byte of each page of an address range, and return its length [B]."""
     for address in range(start, end, mmap.PAGESIZE):
         ctypes.c_ubyte.from_address(address).value  # noqa: B018  reading is what touches
     return end - start

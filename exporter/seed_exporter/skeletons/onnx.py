@@ -1,79 +1,56 @@
-"""The skeleton: a model's ONNX bytes without weights, and the table of holes that its weights fill.
+"""ONNX skeletons: a model's ONNX bytes without weights.
 
 Every weight becomes an initializer with external data in `model.weights`, 64-byte aligned.
-What doesn't matter to running is left out, as each byte of it would travel to every device.
+What ONNX Runtime doesn't need is left out, because each byte of it would travel to every device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import onnx
 
 from seed_exporter.graph.edit import replace
-from seed_exporter.graph.model import Graph, Weight, all_graphs
+from seed_exporter.graph.model import Graph, all_graphs
 from seed_exporter.skeletons.known_shapes import keep_needed
+from seed_exporter.skeletons.layout import HoleLayout, Skeleton, lay_out
 from seed_runtime.errors import FormatError, UnsupportedError
-from seed_runtime.format.dtypes import DType
-from seed_runtime.limits import RANK_MAX
-from seed_runtime.skeletons import ALIGNMENT, check_holes
+from seed_runtime.format.header import ONNX_SKELETON
+from seed_runtime.skeletons import check_holes
 from seed_runtime.skeletons.onnx import WEIGHTS_FILE, scan
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-@dataclass(frozen=True)
-class Hole:
-    """Where one weight belongs in the weights file, `skip` zero bytes after the end of the previous one."""
-
-    name: str
-    dtype: DType
-    dims: tuple[int, ...]
-    skip: int
-    offset: int
-    size: int
+def matches(graph: Graph) -> bool:
+    """Return whether the graph's model is an ONNX model."""
+    return isinstance(graph.model, onnx.ModelProto)
 
 
-@dataclass(frozen=True)
-class Skeleton:
-    """`data` is an ONNX model; `weights_size` [B] ends with the last weight, without padding."""
+class Builder:
+    """Builds ONNX skeletons of one graph; what doesn't depend on the weights' order is done once.
 
-    data: bytes
-    holes: list[Hole]
-    weights_size: int
-
-
-class Skeletons:
-    """Skeletons of one graph, which stays as it is: what doesn't depend on the weights' order is done once.
-
-    The same graph and order give the same bytes. Names of inputs, outputs and initializers stay;
-    values in between get short ones and nodes none.
+    Names of inputs, outputs and initializers stay; values in between get short names and nodes get none.
     """
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._model: onnx.ModelProto | None = None
-        self._drafts: dict[tuple[str, ...], Skeleton] = {}
+        self._built: dict[tuple[str, ...], Skeleton] = {}
         self._checked: set[tuple[str, ...]] = set()
 
     def build(self, order: Sequence[str]) -> Skeleton:
-        """The skeleton whose weights follow each other in `order`.
-
-        Raises:
-            ValueError: `order` isn't a permutation of the weights' names.
-            UnsupportedError: the skeleton holds more or other things than a device accepts.
-        """
-        built = self.draft(order)
+        """Build the skeleton of this order and check that devices accept it, see `SkeletonBuilder.build`."""
+        skeleton = self.build_unchecked(order)
         if tuple(order) not in self._checked:
-            _check(built)
+            _check(skeleton)
             self._checked.add(tuple(order))
-        return built
+        return skeleton
 
-    def draft(self, order: Sequence[str]) -> Skeleton:
-        """The same without asking whether a device would accept it."""
-        if (known := self._drafts.get(tuple(order))) is not None:
+    def build_unchecked(self, order: Sequence[str]) -> Skeleton:
+        """Build the skeleton of this order without that check, see `SkeletonBuilder.build_unchecked`."""
+        if (known := self._built.get(tuple(order))) is not None:
             return known
         if sorted(order) != sorted(self._graph.weights):
             raise ValueError("order must hold the name of each weight once")
@@ -88,42 +65,21 @@ class Skeletons:
         else:
             _place(self._model.graph, holes)
         data = self._model.SerializeToString(deterministic=True)
-        built = Skeleton(data, holes, holes[-1].offset + holes[-1].size if holes else 0)
-        self._drafts[tuple(order)] = built
-        return built
+        skeleton = Skeleton(ONNX_SKELETON, data, holes, holes[-1].offset + holes[-1].size if holes else 0)
+        self._built[tuple(order)] = skeleton
+        return skeleton
 
 
-def build(graph: Graph, order: Sequence[str]) -> Skeleton:
-    """`Skeletons.build`, for one order. The graph is left as it is."""
-    return Skeletons(graph).build(order)
-
-
-def _check(built: Skeleton) -> None:
-    """UnsupportedError unless a device accepts it."""
+def _check(skeleton: Skeleton) -> None:
+    """Raise UnsupportedError unless a device accepts the skeleton."""
     try:
-        check_holes(scan(built.data), built.holes)
+        check_holes(scan(skeleton.data), skeleton.holes)
     except FormatError as error:
         problem = f"{error.where}: {error.problem}"
         raise UnsupportedError(f"no device would accept this model's graph: {problem}; simplify it") from error
 
 
-def lay_out(weights: Iterable[Weight]) -> list[Hole]:
-    """Holes one after the other, each at the next multiple of `ALIGNMENT`."""
-    holes = []
-    end = 0
-    for weight in weights:
-        if len(weight.shape) > RANK_MAX:
-            raise UnsupportedError(
-                f"weight {weight.name!r} has {len(weight.shape)} axes and a device accepts {RANK_MAX}; "
-                f"reshape it in the model"
-            )
-        offset = -(-end // ALIGNMENT) * ALIGNMENT
-        holes.append(Hole(weight.name, weight.dtype, weight.shape, offset - end, offset, weight.size))
-        end = offset + weight.size
-    return holes
-
-
-def _place(graph: onnx.GraphProto, holes: list[Hole]) -> None:
+def _place(graph: onnx.GraphProto, holes: list[HoleLayout]) -> None:
     """External initializers in the order of the file, which compresses best, then the small ones."""
     placed = {hole.name for hole in holes}
     small = [tensor for tensor in graph.initializer if tensor.name not in placed]

@@ -10,7 +10,8 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from seed_exporter.evaluate.model_file import check_runnable, to_model_file
+from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.evaluate.runnable import check_runnable
 from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import load
 
@@ -62,7 +63,7 @@ def check_same(model: onnx.ModelProto, folder: Path, feeds=X) -> Graph:
     graph = load(model)
     check_runnable(graph)
     for ours, theirs in zip(
-        run(to_model_file(graph, folder), feeds), run(model.SerializeToString(), feeds), strict=True
+        run(write_model_files(graph, folder), feeds), run(model.SerializeToString(), feeds), strict=True
     ):
         assert np.array_equal(ours, theirs)
     return graph

@@ -10,12 +10,12 @@ import numpy as np
 
 from seed_exporter.build import draft
 from seed_exporter.build.streams import Encoder
-from seed_exporter.evaluate import compare
-from seed_exporter.evaluate.model_file import to_model_file
+from seed_exporter.evaluate import compare, run
+from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.quantize import allocate
 from seed_exporter.quantize.allocate import Coding
-from seed_exporter.skeletons.onnx import Skeletons
+from seed_exporter.skeletons import SkeletonBuilder
 from seed_runtime.backends import Array, Feeds
 from seed_runtime.format.header import Model
 
@@ -33,7 +33,7 @@ class Trial:
     """A graph, the size wanted of its seed [B], and inputs with the original's outputs."""
 
     encoder: Encoder
-    skeletons: Skeletons
+    skeletons: SkeletonBuilder
     """Of the encoder's graph."""
     model: Model
     front_bytes: int
@@ -82,5 +82,5 @@ class Trial:
         return sum(stream.size for stream in streams) + 40 * len(self.graph.weights) + 4096
 
     def _outputs(self, data: Callable[[Weight], np.ndarray]) -> Iterator[dict[str, Array]]:
-        to_model_file(self.graph, self.folder, data, self.skeletons)
-        return compare.each_run(self.folder, self.feeds)
+        write_model_files(self.graph, self.folder, data, self.skeletons)
+        return run.iterate_outputs(self.folder, self.feeds)

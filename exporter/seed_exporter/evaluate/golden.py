@@ -1,0 +1,127 @@
+"""Make the golden sample: inputs and expected outputs, with which a device repeats the check of a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+
+from seed_exporter.evaluate.run import run_all
+from seed_exporter.graph.model import Graph, all_graphs
+from seed_runtime.backends import Array, Feeds, TensorSpec
+from seed_runtime.format.dtypes import BY_NAME
+from seed_runtime.golden import SUPPLIED, VALUES_MAX, Expected, Golden, Recipe, sample
+from seed_runtime.limits import GOLDEN_ELEMENTS_MAX
+
+GOLDEN_BYTES: Final = 512
+"""Largest size of a packed golden sample [B]."""
+RELATIVE: Final = 2e-5
+"""Least tolerance, as a share of an output's root mean square: some hundred units in the last place of float32."""
+RELATIVE_HALF: Final = 1e-2
+"""Least tolerance where a model computes in half precision, as a share of the root mean square.
+
+arm64 cores add in float16 where x86-64 adds in float32, which moved outputs by one of its last places (relative 3e-4,
+50 times what RELATIVE allows).
+"""
+RELATIVE_INTEGER: Final = 2e-2
+"""Least tolerance for 8-bit integer products, as a share of the root mean square.
+
+They saturate in the kernels of some x86-64 processors and not in others'.
+"""
+_SPREAD_FACTOR: Final = 16.0
+"""Factor from the difference between modes here to the tolerance: another processor orders its sums differently."""
+_F32_MAX: Final = float(np.finfo(np.float32).max)
+_INTEGER_OPERATORS: Final = frozenset(
+    {"MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv", "DynamicQuantizeLinear", "DynamicQuantizeMatMul",
+     "QuantizeLinear", "MatMulIntegerToFloat", "QGemm"}
+)  # fmt: skip
+
+
+def least_relative_tolerance(graph: Graph) -> float:
+    """Return how far outputs may be on another processor at least, as a share of an output's root mean square."""
+    operators = {node.op_type for inner in all_graphs(graph.model.graph) for node in inner.node}
+    if operators & _INTEGER_OPERATORS:
+        return RELATIVE_INTEGER
+    half = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+    casts = {
+        attribute.i
+        for inner in all_graphs(graph.model.graph)
+        for node in inner.node
+        for attribute in node.attribute
+        if attribute.name == "to"
+    }
+    stored = {weight.dtype.code for weight in graph.weights.values()}
+    return RELATIVE_HALF if half & (casts | stored) else RELATIVE
+
+
+def make_golden(
+    folder: Path,
+    recipes: Sequence[Recipe],
+    feeds: Feeds,
+    rng_seed: int,
+    relative: float = RELATIVE,
+    known: Mapping[tuple[str, int], Mapping[str, Array]] | None = None,
+) -> Golden | None:
+    """Make the golden sample of the model assembled in `folder`.
+
+    Args:
+        folder: the assembled model.
+        recipes: how a device makes the inputs.
+        feeds: the inputs that these recipes make from `rng_seed`.
+        rng_seed: random state of the first input's recipe.
+        relative: least tolerance, as a share of an output's root mean square.
+        known: outputs for these feeds by mode and threads, which needn't be run again.
+
+    Returns:
+        The sample, or None where it would not fit into a seed.
+    """
+    known = known or {}
+    runs = [
+        known[mode] if mode in known else run_all(folder, [feeds], *mode)[0]
+        for mode in (("fast", 1), ("fast", 2), ("lean", 1))
+    ]
+    return golden_from_runs(runs, recipes, rng_seed, relative)
+
+
+def golden_from_runs(
+    runs: Sequence[Mapping[str, Array]], recipes: Sequence[Recipe], rng_seed: int, relative: float = RELATIVE
+) -> Golden | None:
+    """Make the golden sample from outputs of one input in several modes, by name; its size depends on shapes only.
+
+    Returns:
+        The sample, or None where it would not fit into a seed.
+    """
+    if sum(prod(recipe.dims) for recipe in recipes) > GOLDEN_ELEMENTS_MAX:
+        return None
+    for count in (VALUES_MAX, 32, 16, 8, 4, 2, 1):
+        outputs = tuple(_expected([run[name] for run in runs], count, relative) for name in runs[0])
+        golden = Golden(rng_seed, tuple(recipes), outputs)
+        if len(golden.pack()) <= GOLDEN_BYTES:
+            return golden
+    return None
+
+
+def recipes_from_feeds(feeds: Feeds, specs: Sequence[TensorSpec]) -> tuple[Recipe, ...]:
+    """Make recipes that carry the bytes of real inputs, for a model that no generated inputs suit."""
+    return tuple(
+        Recipe(SUPPLIED, BY_NAME[spec.dtype], feeds[spec.name].shape, data=feeds[spec.name].tobytes()) for spec in specs
+    )
+
+
+def _expected(runs: Sequence[Array], count: int, relative: float) -> Expected:
+    """Describe one output: `count` of its values, its norm, and a tolerance that covers the runs' differences."""
+    first = runs[0]
+    values, norm = sample(first, count)
+    # Places without a number are compared one by one, on the device as well.
+    finite = [np.nan_to_num(run.astype(np.float64), posinf=0, neginf=0) for run in runs]
+    # Beyond float32 a tolerance says nothing, and a norm is as infinite as the device's.
+    with np.errstate(over="ignore"):
+        spread = max(float(np.max(np.abs(other - finite[0]), initial=0)) for other in finite[1:])
+        rms = float(np.sqrt(np.square(finite[0]).mean())) if first.size else 0.0
+        least = relative * max(rms, float(np.abs(values[np.isfinite(values)]).max(initial=0)) / 16)
+        tolerance = max(_SPREAD_FACTOR * spread, least if first.dtype.kind == "f" else 0.0)
+        return Expected(first.size, min(tolerance, _F32_MAX), float(np.float32(norm)), values)

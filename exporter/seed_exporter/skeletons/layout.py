@@ -1,0 +1,95 @@
+"""What every kind of skeleton has: its bytes, and where each weight belongs in the weights file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from seed_exporter.graph.model import Weight
+from seed_runtime.errors import UnsupportedError
+from seed_runtime.format.dtypes import DType
+from seed_runtime.limits import RANK_MAX
+from seed_runtime.skeletons import ALIGNMENT
+
+
+@dataclass(frozen=True)
+class HoleLayout:
+    """Where one weight belongs in the weights file.
+
+    Attributes:
+        name: the weight's name in the model.
+        dtype: element type.
+        dims: dimensions in elements.
+        skip: zero bytes between the end of the previous weight and this one [B].
+        offset: start of the weight in the weights file [B].
+        size: bytes of the weight [B].
+    """
+
+    name: str
+    dtype: DType
+    dims: tuple[int, ...]
+    skip: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A model without weights, as a seed carries it.
+
+    Attributes:
+        kind: the number of the part that holds it (SPEC.md, "Parts").
+        data: the model's bytes.
+        holes: one per weight, in the order of the weights file.
+        weights_size: size of the weights file, which ends with the last weight, without padding [B].
+    """
+
+    kind: int
+    data: bytes
+    holes: list[HoleLayout]
+    weights_size: int
+
+
+class SkeletonBuilder(Protocol):
+    """Builds skeletons of one graph, which is never changed, for any order of its weights.
+
+    The same graph and order give the same bytes.
+    """
+
+    def build(self, order: Sequence[str]) -> Skeleton:
+        """Build the skeleton whose weights follow each other in `order`, and check that devices accept it.
+
+        Raises:
+            ValueError: `order` isn't a permutation of the weights' names.
+            UnsupportedError: the skeleton holds more or other things than a device accepts.
+        """
+        ...
+
+    def build_unchecked(self, order: Sequence[str]) -> Skeleton:
+        """Build the same skeleton without checking that devices accept it.
+
+        Raises:
+            ValueError: `order` isn't a permutation of the weights' names.
+        """
+        ...
+
+
+def lay_out(weights: Iterable[Weight]) -> list[HoleLayout]:
+    """Place weights one after the other, each at the next multiple of `ALIGNMENT`.
+
+    Raises:
+        UnsupportedError: a weight has more axes than a device accepts.
+    """
+    holes = []
+    end = 0
+    for weight in weights:
+        if len(weight.shape) > RANK_MAX:
+            raise UnsupportedError(
+                f"weight {weight.name!r} has {len(weight.shape)} axes and a device accepts {RANK_MAX}; "
+                f"reshape it in the model"
+            )
+        offset = -(-end // ALIGNMENT) * ALIGNMENT
+        holes.append(HoleLayout(weight.name, weight.dtype, weight.shape, offset - end, offset, weight.size))
+        end = offset + weight.size
+    return holes

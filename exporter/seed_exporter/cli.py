@@ -124,7 +124,7 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
         raise UsageError("--method lossless has the size it has; leave out --target and --size")
     from seed_exporter import report as reports
     from seed_exporter.pipeline import Options, check_apart, export
-    from seed_exporter.progress import Bar
+    from seed_exporter.progress import ProgressBar
 
     chosen["jobs"] = chosen["jobs"] or Options().jobs
     path = output or Path(Path(model).name).with_suffix(".seed")
@@ -133,8 +133,8 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
         check_apart(report, "--report", model, chosen["calib"], chosen["sign"])
         if files.is_same_file(report, path):
             raise UsageError(f"--report and -o both name {path}; give the report another name, such as report.html")
-    with Bar(quiet or as_json) as bar:
-        result = export(model, output=path, options=Options(**chosen), progress=bar.step)
+    with ProgressBar(quiet or as_json) as bar:
+        result = export(model, output=path, options=Options(**chosen), progress=bar.update)
     if report is not None:
         reports.write(report, result)
     click.echo(json.dumps(result.as_json()) if as_json else reports.text(result))

@@ -197,7 +197,7 @@ class _Export:
     def run(self) -> Result:
         if self.options.sign is not None:
             # What is wrong with a key is told now, not after minutes.
-            signature = sign.signature_of(sign.TRIAL, self.options.sign)
+            signature = sign.make_signature(sign.TEST_MESSAGE, self.options.sign)
             self.signature_bytes = _SECTION_BYTES + len(signature) + sign.SIZE_SLACK
         with self._timed("load"):
             self.graph = loaders.load(self.source, **self.loader_options)
@@ -230,7 +230,7 @@ class _Export:
                 footprint=measured.pack() if measured else None,
             )
             if self.options.sign is not None:
-                header = replace(header, signature=sign.signature_of(to_sign(header), self.options.sign))
+                header = replace(header, signature=sign.make_signature(to_sign(header), self.options.sign))
             seed = replace(seed, header=header)
             with self._timed("write"):
                 size = self._write(seed)

@@ -1,4 +1,4 @@
-"""Progress on a terminal, nothing elsewhere."""
+"""Show progress on a terminal, and nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from types import TracebackType
 from tqdm import tqdm
 
 
-class Bar:
-    """One line that shows the step and how far it is."""
+class ProgressBar:
+    """One line on stderr that shows the phase and how much of it is done."""
 
     def __init__(self, quiet: bool) -> None:
         self._bar: tqdm | None = None
-        self._step = ""
+        self._phase = ""
         self._disabled = quiet or not sys.stderr.isatty()
 
-    def step(self, step: str, done: int, total: int) -> None:
-        """`total` 0: how much there is to do isn't known."""
+    def update(self, phase: str, done: int, total: int) -> None:
+        """Show that `done` of `total` units of `phase` are done; `total` is 0 where it isn't known."""
         if self._disabled:
             return
-        if step != self._step or self._bar is None:
-            self._end()
-            self._bar = tqdm(desc=step, total=total or None, unit="", unit_scale=True, leave=False, file=sys.stderr)
-            self._step = step
+        if phase != self._phase or self._bar is None:
+            self._close()
+            self._bar = tqdm(desc=phase, total=total or None, unit="", unit_scale=True, leave=False, file=sys.stderr)
+            self._phase = phase
         self._bar.total = total or None
         self._bar.n = done
         self._bar.refresh()
 
-    def _end(self) -> None:
+    def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        self._close()

@@ -167,7 +167,7 @@ def test_a_key_is_never_written_over(model: Path, key: Path, capfd: pytest.Captu
 
 
 SIGNS = "import sys; from pathlib import Path; from seed_exporter import sign; "
-SIGNS += "print(len(sign.signature_of(sign.TRIAL, Path(sys.argv[1]))))"
+SIGNS += "print(len(sign.make_signature(sign.TEST_MESSAGE, Path(sys.argv[1]))))"
 
 
 @pytest.mark.slow

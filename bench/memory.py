@@ -135,7 +135,7 @@ def _measured(python: Path, path: Path, folder: Path, cgroup: Cgroups, session: 
     row: Figures = {
         "parameters": seed.header.model.parameters,
         "seed_bytes": seed.file_size,
-        "weights_bytes": seed.header.weights_size,
+        "weights_bytes": seed.header.weights.size,
         "peak_mib": _mib(free.peak),
         "assemble_s": json.loads(free.output)["assemble_s"],
     }

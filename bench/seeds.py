@@ -17,7 +17,7 @@ from seed_exporter.graph.model import Graph
 from seed_exporter.quantize import allocate
 from seed_exporter.quantize.allocate import Coding
 from seed_runtime.assembly.assemble import decode_streams
-from seed_runtime.format.header import Model
+from seed_runtime.format.header import ModelInfo
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ def write(graph: Graph, streams: Sequence[CodedStream], codings: Mapping[str, Co
     digest = decode_streams(
         seed.header, lambda index, _: iter([memoryview(chunk) for chunk in streams[index].chunks]), lambda data: None
     )
-    seed = replace(seed, header=replace(seed.header, weights_digest=digest))
+    seed = replace(seed, header=replace(seed.header, weights=replace(seed.header.weights, digest=digest)))
     seed.write(path)
     return Made(path, digest, streams, codings)
 
 
-def model_of(name: str, graph: Graph) -> Model:
-    return Model(name, 1, draft.MIN_RUNTIME, graph.parameters, graph.distinct_bytes)
+def model_of(name: str, graph: Graph) -> ModelInfo:
+    return ModelInfo(name, 1, draft.MIN_RUNTIME, graph.parameters, graph.distinct_bytes)
 
 
 def dequantized(graph: Graph, codings: Mapping[str, Coding]) -> dict[str, np.ndarray]:

@@ -41,6 +41,8 @@ FOLDERS = {
     "seed_runtime/data",
     "seed_runtime/device",
     "seed_runtime/format",
+    "seed_runtime/format/parts",
+    "seed_runtime/format/sections",
     "seed_runtime/memory",
     "seed_runtime/serve",
     "seed_runtime/skeletons",

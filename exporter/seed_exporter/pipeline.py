@@ -33,8 +33,8 @@ from seed_exporter.skeletons import builder_for
 from seed_runtime import backends
 from seed_runtime.errors import UnsupportedError, UsageError
 from seed_runtime.format import primitives
-from seed_runtime.format.header import Model
-from seed_runtime.format.reader import MAGIC
+from seed_runtime.format.header import ModelInfo
+from seed_runtime.format.preamble import MAGIC
 from seed_runtime.format.writer import to_sign
 from seed_runtime.limits import STRING_MAX
 from seed_runtime.system import files
@@ -281,7 +281,7 @@ class _Export:
         measured_bytes = footprint.packed_size_max(specs)
         self.front_bytes = 2 * _SECTION_BYTES + golden_bytes + measured_bytes + self.signature_bytes
 
-    def _choose(self, model: Model) -> tuple[Choice, list[CodedStream]]:
+    def _choose(self, model: ModelInfo) -> tuple[Choice, list[CodedStream]]:
         """Codings that keep the goal, and what they make of the weights."""
         encoder = Encoder(self.graph, self.options.jobs)
         with self._timed("search"):
@@ -329,11 +329,11 @@ class _Export:
     def _source_bytes(self) -> int:
         return self.graph.distinct_bytes
 
-    def _model(self) -> Model:
+    def _model(self) -> ModelInfo:
         model_id = self.options.model_id or _name(self.source)
         if len(model_id.encode()) > STRING_MAX or not primitives.printable(model_id):
             raise UsageError(f"a model id has at most {STRING_MAX} bytes, all printable; {model_id!r} can't be one")
-        return Model(
+        return ModelInfo(
             model_id=model_id,
             version=self.options.model_version,
             min_runtime=draft.MIN_RUNTIME,

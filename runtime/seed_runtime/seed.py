@@ -34,7 +34,6 @@ HELD_AFTER_ASSEMBLY = 6 << 20
 """What stays with the process once its weights are written: NumPy's and Python's heaps don't shrink at once [B]."""
 OPENING_S = 3600.0
 """How long the backend may take to open a model: it folds constants, and may read gigabytes from a slow card."""
-
 Notice = Callable[[str], None]
 """Called with a line for the user, where work goes on otherwise than planned."""
 _UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
@@ -142,7 +141,8 @@ class Seed:
     def plan_assembly(self, limit: int | None = None) -> Plan:
         """Peak memory of assembling in this process; MemoryBudgetError unless it fits `limit` [B]."""
         usage = budget.baseline()
-        needed = max(usage.peak, usage.resident + max(working_bytes(self.header), self.header.working_bytes)) + SLACK
+        working = max(working_bytes(self.header), self.header.weights.working_bytes)
+        needed = max(usage.peak, usage.resident + working) + SLACK
         if limit is not None and needed - SLACK > limit:
             raise MemoryBudgetError("assembling this seed", needed, limit)
         return Plan(needed, limit)
@@ -231,7 +231,7 @@ class Seed:
             dims,
             limit,
             backend=self._backend(backend),
-            weights_size=self.header.weights_size,
+            weights_size=self.header.weights.size,
             threads=threads,
             held=HELD_AFTER_ASSEMBLY + beside,
         )
@@ -379,7 +379,7 @@ def _assembled(
 def _is_intact(seed: Seed, copy: Path) -> bool:
     """Whether an assembled copy is, bit for bit, what the seed gives."""
     held = _digest_of(copy / seed.kind.weights_file), _digest_of(copy / seed.kind.model_file)
-    return held == (seed.header.weights_digest, hashlib.sha256(seed.skeleton_bytes()).digest())
+    return held == (seed.header.weights.digest, hashlib.sha256(seed.skeleton_bytes()).digest())
 
 
 def _digest_of(path: Path) -> bytes:

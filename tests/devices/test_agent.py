@@ -44,7 +44,7 @@ def test_a_push_checks_assembles_runs_the_golden_sample_and_switches(local: Loca
         "model_id": NAME,
         "model_version": 1,
         "bytes": len(seed()),
-        "weights_bytes": seed_runtime.open(Store().model(NAME).seed(ONE)).header.weights_size,
+        "weights_bytes": seed_runtime.open(Store().model(NAME).seed(ONE)).header.weights.size,
         "golden": True,
         "golden_distance": record["golden_distance"],
         "planned_bytes": None,  # measured by no quick export

@@ -14,8 +14,8 @@ import pytest
 
 from seed_runtime.agent import operations as agents
 from seed_runtime.agent import protocol
-from seed_runtime.agent.store import partial
 from seed_runtime.agent.store.store import Store
+from tests.conftest import call
 from tests.devices.support.device_agent import (
     NAME,
     LocalAgent,
@@ -185,8 +185,6 @@ def test_help_lists_the_operations_with_an_example(flag: str) -> None:
     assert by_hand().returncode == 2
 
 
-def test_the_quick_look_knows_the_preamble_of_the_format() -> None:
-    from seed_runtime.format import reader
-
-    assert partial._PREAMBLE.size == reader.PREAMBLE_BYTES
-    assert partial._PREAMBLE.unpack(seed()[: reader.PREAMBLE_BYTES])[0] == reader.MAGIC
+def test_a_stored_seed_is_recognised_without_numpy() -> None:
+    script = "import sys; from seed_runtime.agent.store import partial; print('numpy' in sys.modules)"
+    assert call([sys.executable, "-I", "-c", script]).strip() == "False"

@@ -13,7 +13,7 @@ import pytest
 import seed_runtime
 from seed_runtime.agent.store import partial
 from seed_runtime.errors import FormatError, UsageError
-from seed_runtime.format.reader import PREAMBLE_BYTES
+from seed_runtime.format.preamble import PREAMBLE_BYTES
 from tests.devices.support.device_agent import digest_of, seed
 from tests.support.seed_builder import build_seed
 
@@ -39,7 +39,7 @@ def test_a_whole_seed_is_whole(part: Path) -> None:
     front = partial.check(part, digest_of(SEED))
     assert front.whole
     assert front.have == front.file_size == len(SEED)
-    assert front.weights_size == seed_runtime.open(part).header.weights_size
+    assert front.weights_size == seed_runtime.open(part).header.weights.size
     assert partial.is_whole(part, digest_of(SEED))
     assert partial.looks_whole(part, digest_of(SEED))
 

@@ -54,8 +54,8 @@ def test_the_header_says_what_the_streams_fill(seed: draft.Seed) -> None:
     header = seed.header
     assert sum(stream.holes for stream in header.streams) == len(header.holes) == 4
     assert [hole.offset % 64 for hole in header.holes] == [0] * 4
-    assert header.working_bytes > 0
-    assert header.weights_size == header.holes[-1].offset + header.holes[-1].size
+    assert header.weights.working_bytes > 0
+    assert header.weights.size == header.holes[-1].offset + header.holes[-1].size
 
 
 def test_the_same_weights_give_the_same_bytes(rng: np.random.Generator, tmp_path: Path) -> None:
@@ -75,4 +75,4 @@ def test_a_model_without_weights_is_a_seed_without_streams(tmp_path: Path) -> No
     replace(built, header=built.header).write(tmp_path / "model.seed")
     opened = seed_runtime.open(tmp_path / "model.seed")
     opened.check()
-    assert (opened.header.holes, opened.header.streams, opened.header.weights_size) == ((), (), 0)
+    assert (opened.header.holes, opened.header.streams, opened.header.weights.size) == ((), (), 0)

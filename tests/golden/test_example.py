@@ -13,7 +13,7 @@ import pytest
 import seed_runtime
 from seed_runtime import codecs, generator, limits
 from seed_runtime.assembly.cache import ModelCache
-from seed_runtime.format import dtypes, header, packing
+from seed_runtime.format import dtypes, header, packing, parts
 from seed_runtime.skeletons import ALIGNMENT
 from seed_runtime.skeletons import onnx as onnx_skeleton
 from seed_runtime.skeletons import onnx_schema as schema
@@ -87,8 +87,11 @@ def test_the_numbers_of_the_specification_are_those_of_the_code() -> None:
     assert rows(r"\| (\d+) \| (raw|grid|split|moments|lowrank) \|") == {
         codec.number: codec.name for codec in codecs.CODECS.values()
     }
-    sections = ("MODEL", "WEIGHTS", "PARTS", "HOLES", "STREAMS", "GOLDEN", "FOOTPRINT", "SIGNATURE")
-    assert rows(r"\| (0x[0-9a-fA-F]{4}) \| ([A-Z]+) \|") == {getattr(header, name): name for name in sections}
+    sections = {number: section.name for number, section in header.SECTIONS.items()}
+    assert rows(r"\| (0x[0-9a-fA-F]{4}) \| ([A-Z]+) \|") == sections
+    assert rows(r"\| (0x[0-9a-fA-F]{4}) \| (ONNX skeleton) \|") == {
+        number: kind.title for number, kind in parts.KINDS.items()
+    }
     kinds = rows(r"\| (\d+) \| (zeros|uniform|normal|integers) \|")
     assert kinds == generator.KINDS
     names = "|".join(dtypes.BY_NAME)

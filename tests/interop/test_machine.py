@@ -143,7 +143,7 @@ def test_on_512_mb_a_model_of_124_million_parameters_is_assembled_within_its_pla
     print(f"124 M parameters: planned {planned} MiB, VmHWM {resident:.1f} MiB; {printed.strip()}")
     assert resident <= planned
     sizes = device.run("stat -c %s out/model.weights").stdout
-    assert int(sizes) == seed_runtime.open(made.path).header.weights_size
+    assert int(sizes) == seed_runtime.open(made.path).header.weights.size
 
 
 def test_on_512_mb_minilm_runs_within_its_plan(device: Machine, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from seed_runtime.assembly import assemble
 from seed_runtime.assembly.assemble import WeightsWriter, decode_streams, working_bytes
 from seed_runtime.errors import DiskSpaceError, FormatError
 from seed_runtime.format.dtypes import BY_NAME
-from seed_runtime.format.header import Header, Hole, Model, Part
+from seed_runtime.format.header import Header, Hole, ModelInfo, Part, WeightsInfo
 from seed_runtime.format.writer import stream_of
 from seed_runtime.limits import CHUNK_CODED_MAX, CHUNK_DECODED_MAX, PART_CODED_MAX, PART_RAW_MAX
 from tests.support.seed_builder import ALL, build_seed, decoded_weights
@@ -114,9 +114,10 @@ def many_chunks(size: int) -> tuple[Header, list[bytes]]:
     encoder = zlib.compressobj(9, zlib.DEFLATED, -15)
     chunk = b"\1\1" + encoder.compress(bytes(CHUNK_DECODED_MAX)) + encoder.flush()
     chunks = [chunk] * (size // CHUNK_DECODED_MAX)
-    model = Model("m", 1, (0, 1, 0), size, size)
+    model = ModelInfo("m", 1, (0, 1, 0), size, size)
     part = Part(1, 0, 0, 0, bytes(32))
-    return Header(model, 0, size, bytes(32), (part,), (Hole(U8, (size,), 0),), (stream_of(1, 0, 1, chunks),)), chunks
+    weights, stream = WeightsInfo(size, bytes(32)), stream_of(1, 0, 1, chunks)
+    return Header(model, weights, (part,), (Hole(U8, (size,), 0),), (stream,)), chunks
 
 
 def test_memory_does_not_grow_with_the_model() -> None:
@@ -149,9 +150,7 @@ def test_the_memory_that_a_header_can_ask_for_is_bounded() -> None:
     header, _ = many_chunks(1 << 20)
     worst = Header(
         header.model,
-        0,
-        header.weights_size,
-        bytes(32),
+        WeightsInfo(header.weights.size, bytes(32)),
         (Part(1, 2, PART_RAW_MAX, PART_CODED_MAX, bytes(32)),),
         header.holes,
         (stream_of(1, 0, 1, [bytes(CHUNK_CODED_MAX)]),),

@@ -102,7 +102,7 @@ def holding(root: Path, name: str, limit: int = PLENTY, verify: bool = False) ->
             assemble_into(reader, part)
 
     def is_intact(folder: Path) -> bool:
-        return hashlib.sha256((folder / "model.weights").read_bytes()).digest() == seed.header.weights_digest
+        return hashlib.sha256((folder / "model.weights").read_bytes()).digest() == seed.header.weights.digest
 
     intact = is_intact if verify else None
     with ModelCache(root, limit).hold(seed.digest, seed.header, make, lambda: None, intact) as folder:

@@ -18,7 +18,7 @@ from seed_exporter.quantize.allocate import Coding
 from seed_runtime.backends import TensorSpec
 from seed_runtime.data import stored
 from seed_runtime.data.calls import bind
-from seed_runtime.format.header import Model
+from seed_runtime.format.header import ModelInfo
 from tests.support.seed_run import COMMAND, FEATURES, classifier, refused, result
 
 MIB = 1 << 20
@@ -80,7 +80,7 @@ def large(path: Path) -> Path:
     )
     loaded = load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
     streams = encode(loaded, {name: Coding("grid", step=0.4) for name in names}, jobs=1)
-    model = Model("large", 1, (0, 1, 0), loaded.parameters, loaded.distinct_bytes)
+    model = ModelInfo("large", 1, (0, 1, 0), loaded.parameters, loaded.distinct_bytes)
     folder = path.with_suffix(".folder")
     folder.mkdir()
     draft.build(loaded, streams, model).assemble(folder).write(path)

@@ -8,7 +8,7 @@ import pytest
 
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError
 from seed_runtime.format.dtypes import BY_CODE, BY_NAME
-from seed_runtime.format.header import Header, Hole, Model, Part, Stream, parse, serialize
+from seed_runtime.format.header import Header, Hole, ModelInfo, Part, Stream, WeightsInfo, parse, serialize
 from seed_runtime.format.writer import to_sign
 
 MODEL = "04 74 69 6e 79  ac 02  00 01 00  10  40"
@@ -19,10 +19,8 @@ STREAMS = "02  01 01 01 05" + "33" * 16 + "02 01 02 06 88 01" + "44" * 16 + "55"
 BODY = 100 + 5 + 6 + 136
 
 EXPECTED = Header(
-    model=Model("tiny", 300, (0, 1, 0), 16, 64),
-    working_bytes=1 << 20,
-    weights_size=112,
-    weights_digest=b"\x11" * 32,
+    model=ModelInfo("tiny", 300, (0, 1, 0), 16, 64),
+    weights=WeightsInfo(112, b"\x11" * 32, 1 << 20),
     parts=(Part(1, 2, 1000, 100, b"\x22" * 32),),
     holes=(Hole(BY_NAME["float32"], (4,), 0, 0), Hole(BY_NAME["float16"], (3, 8), 48, 64)),
     streams=(Stream(1, 0, 1, (5,), b"\x33" * 16), Stream(2, 1, 1, (6, 136), b"\x44" * 16 + b"\x55" * 16)),
@@ -81,7 +79,7 @@ def test_sizes_and_offsets_follow_from_the_fields() -> None:
 
 def test_a_model_without_weights_has_neither_holes_nor_streams() -> None:
     header = parse(data(weights="00" + "11" * 32 + "00", holes="00", streams="00"), 100)
-    assert (header.weights_size, header.holes, header.streams) == (0, (), ())
+    assert (header.weights.size, header.holes, header.streams) == (0, (), ())
 
 
 def test_a_scalar_has_one_element_and_four_bit_elements_share_bytes() -> None:

@@ -13,8 +13,9 @@ import pytest
 import seed_runtime
 from seed_runtime.errors import DigestError, FormatError, InputError, LimitError, NotASeedError, UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME
-from seed_runtime.format.header import Header, Hole, Model, Part
-from seed_runtime.format.reader import MAGIC, PREAMBLE_BYTES, SeedReader
+from seed_runtime.format.header import Header, Hole, ModelInfo, Part, WeightsInfo
+from seed_runtime.format.preamble import MAGIC, PREAMBLE_BYTES
+from seed_runtime.format.reader import SeedReader
 from seed_runtime.format.writer import front, stream_of, write_seed
 from tests.support.seed_builder import build_seed
 
@@ -27,10 +28,8 @@ def header() -> Header:
     second = Part(0x8002, 0, 6, 6, hashlib.sha256(PARTS[1]).digest())
     hole = Hole(BY_NAME["uint8"], (4,), 0)
     return Header(
-        model=Model("m", 1, (0, 1, 0), 8, 32),
-        working_bytes=0,
-        weights_size=8,
-        weights_digest=bytes(32),
+        model=ModelInfo("m", 1, (0, 1, 0), 8, 32),
+        weights=WeightsInfo(8, bytes(32)),
         parts=(first, second),
         holes=(hole, Hole(BY_NAME["uint8"], (4,), 0, 4)),
         streams=(stream_of(1, 0, 1, CHUNKS[0]), stream_of(2, 1, 1, CHUNKS[1])),
@@ -98,7 +97,7 @@ def _read_all(source: SeedReader) -> None:
 
 def test_the_same_header_gives_the_same_bytes() -> None:
     assert front(header()) == front(header())
-    assert front(replace(header(), weights_digest=b"\1" * 32)) != front(header())
+    assert front(replace(header(), weights=WeightsInfo(8, b"\1" * 32))) != front(header())
 
 
 def test_the_digest_of_a_seed_names_all_of_it() -> None:

@@ -29,7 +29,7 @@ from seed_runtime import generator
 from seed_runtime.backends import TensorSpec
 from seed_runtime.cli import main
 from seed_runtime.format.dtypes import BY_NAME
-from seed_runtime.format.header import Model
+from seed_runtime.format.header import ModelInfo
 from seed_runtime.golden import Recipe
 from seed_runtime.memory.footprint import Footprint, ModeFootprint
 
@@ -170,7 +170,7 @@ def _seed(
 ) -> bytes:
     graph: Graph = load(model)
     streams = encode(graph, allocate.uniform(graph, 0.05, 23), jobs=1)
-    seed = draft.build(graph, streams, Model(model_id, 3, (0, 1, 0), graph.parameters, graph.distinct_bytes))
+    seed = draft.build(graph, streams, ModelInfo(model_id, 3, (0, 1, 0), graph.parameters, graph.distinct_bytes))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         seed = seed.assemble(folder)

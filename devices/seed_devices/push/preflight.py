@@ -21,7 +21,7 @@ from seed_runtime.agent.store.installed_model import NAME
 from seed_runtime.assembly.assemble import working_bytes
 from seed_runtime.backends import get as backend
 from seed_runtime.errors import FormatError, NotASeedError, UsageError
-from seed_runtime.format.header import Model
+from seed_runtime.format.header import ModelInfo
 from seed_runtime.memory.footprint import UNIT
 
 PYTHON_BYTES: Final = 24 << 20
@@ -43,7 +43,7 @@ class SeedFile:
     digest: str
     file_size: int
     weights_size: int
-    model: Model
+    model: ModelInfo
     signed: bool
     assembly: int
     """Least memory of the device's process that assembles it."""
@@ -102,7 +102,7 @@ def _read(path: Path) -> SeedFile:
     digest = seed.digest.hex()
     if not partial.is_whole(path, digest):
         raise FormatError(path.name, "its bytes don't match its digests")
-    needed = PYTHON_BYTES + max(working_bytes(seed.header), seed.header.working_bytes)
+    needed = PYTHON_BYTES + max(working_bytes(seed.header), seed.header.weights.working_bytes)
     footprint, session = seed.footprint(), None
     if footprint is not None:
         least = min(max(mode.opening, mode.mapped + min(mode.peaks)) for mode in footprint.modes) * UNIT
@@ -111,7 +111,7 @@ def _read(path: Path) -> SeedFile:
         path=path,
         digest=digest,
         file_size=seed.file_size,
-        weights_size=seed.header.weights_size,
+        weights_size=seed.header.weights.size,
         model=seed.header.model,
         signed=seed.header.signature is not None,
         assembly=needed,

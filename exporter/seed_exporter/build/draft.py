@@ -14,7 +14,7 @@ from seed_exporter.graph.model import Graph
 from seed_exporter.skeletons import Skeleton, SkeletonBuilder, builder_for
 from seed_runtime.assembly.assemble import decode_streams, working_bytes
 from seed_runtime.codecs.encode.packing import pack
-from seed_runtime.format.header import Header, Hole, Model, Part
+from seed_runtime.format.header import Header, Hole, ModelInfo, Part, WeightsInfo
 from seed_runtime.format.writer import front, stream_of, write_into, write_seed
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 
@@ -44,7 +44,7 @@ class Seed:
                 lambda index, _: iter([memoryview(chunk) for chunk in self.streams[index].chunks]),
                 file.write,
             )
-        return replace(self, header=replace(self.header, weights_digest=digest))
+        return replace(self, header=replace(self.header, weights=replace(self.header.weights, digest=digest)))
 
     def write(self, path: Path) -> int:
         """The file, in one step; its size [B]."""
@@ -58,7 +58,9 @@ class Seed:
         return (chunk for stream in self.streams for chunk in stream.chunks)
 
 
-def build(graph: Graph, streams: Sequence[CodedStream], model: Model, skeletons: SkeletonBuilder | None = None) -> Seed:
+def build(
+    graph: Graph, streams: Sequence[CodedStream], model: ModelInfo, skeletons: SkeletonBuilder | None = None
+) -> Seed:
     """A seed without golden sample and footprint, whose weights' digest isn't known yet.
 
     `skeletons`: of the same graph, for those who build many seeds of it.
@@ -72,14 +74,12 @@ def build(graph: Graph, streams: Sequence[CodedStream], model: Model, skeletons:
         first += len(stream.names)
     header = Header(
         model=model,
-        working_bytes=0,
-        weights_size=built.weights_size,
-        weights_digest=bytes(32),
+        weights=WeightsInfo(built.weights_size, bytes(32)),
         parts=(Part(built.kind, packing, len(built.data), len(part), hashlib.sha256(part).digest()),),
         holes=holes,
         streams=tuple(records),
     )
-    header = replace(header, working_bytes=working_bytes(header))
+    header = replace(header, weights=replace(header.weights, working_bytes=working_bytes(header)))
     return Seed(header, built, part, streams)
 
 

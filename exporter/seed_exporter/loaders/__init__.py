@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seed_runtime.errors import UsageError
-from seed_runtime.format.reader import MAGIC
+from seed_runtime.format.preamble import MAGIC
 
 if TYPE_CHECKING:
     from seed_exporter.graph.model import Graph

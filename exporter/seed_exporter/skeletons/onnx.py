@@ -16,7 +16,7 @@ from seed_exporter.graph.model import Graph, all_graphs
 from seed_exporter.skeletons.known_shapes import keep_needed
 from seed_exporter.skeletons.layout import HoleLayout, Skeleton, lay_out
 from seed_runtime.errors import FormatError, UnsupportedError
-from seed_runtime.format.header import ONNX_SKELETON
+from seed_runtime.format.parts import ONNX_SKELETON
 from seed_runtime.skeletons import check_holes
 from seed_runtime.skeletons.onnx import WEIGHTS_FILE, scan
 
@@ -65,7 +65,7 @@ class Builder:
         else:
             _place(self._model.graph, holes)
         data = self._model.SerializeToString(deterministic=True)
-        skeleton = Skeleton(ONNX_SKELETON, data, holes, holes[-1].offset + holes[-1].size if holes else 0)
+        skeleton = Skeleton(ONNX_SKELETON.number, data, holes, holes[-1].offset + holes[-1].size if holes else 0)
         self._built[tuple(order)] = skeleton
         return skeleton
 

@@ -53,7 +53,7 @@ def install(model: Model, part: Path, digest: str, max_memory: int | None, repor
         "model_id": header.model.model_id,
         "model_version": header.model.version,
         "bytes": part.stat().st_size,
-        "weights_bytes": header.weights_size,
+        "weights_bytes": header.weights.size,
         "pushed": history.now(),
         **found,
     }
@@ -97,7 +97,7 @@ def _examine(
 
 
 def _run(seed: Seed, max_memory: int | None, report: Report, seconds: dict[str, float], found: dict[str, Any]) -> None:
-    report("assemble", 0, seed.header.weights_size)
+    report("assemble", 0, seed.header.weights.size)
     start = time.perf_counter()
     with seed.session(
         max_memory=max_memory,

@@ -95,7 +95,7 @@ def decode_streams(
                 raise FormatError(where, "it decodes to more bytes than its holes take")
             writer.append(window)
             if progress is not None:
-                progress(writer.written, header.weights_size)
+                progress(writer.written, header.weights.size)
         if writer.written != expected:
             raise FormatError(where, f"it fills {writer.written:,} of {expected:,} bytes")
     return writer.digest()
@@ -110,7 +110,7 @@ def assemble_into(reader: SeedReader, folder: Path, progress: Progress | None = 
     header = reader.header
     kind, data = skeletons.of(header), reader.part_bytes(header.skeleton)
     skeletons.check_holes(kind.scan(data), header.holes)
-    need_disk(folder, header.weights_size + len(data))
+    need_disk(folder, header.weights.size + len(data))
     try:
         write_synced(folder / kind.model_file, data)
         del data
@@ -124,10 +124,10 @@ def assemble_into(reader: SeedReader, folder: Path, progress: Progress | None = 
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(folder).free
-            raise DiskSpaceError(str(folder), header.weights_size + header.skeleton.raw_size, free) from None
+            raise DiskSpaceError(str(folder), header.weights.size + header.skeleton.raw_size, free) from None
         raise
-    if computed != header.weights_digest:
-        raise DigestError("assembled weights", header.weights_digest, computed)
+    if computed != header.weights.digest:
+        raise DigestError("assembled weights", header.weights.digest, computed)
 
 
 def check_only(reader: SeedReader, progress: Progress | None = None) -> None:
@@ -139,8 +139,8 @@ def check_only(reader: SeedReader, progress: Progress | None = None) -> None:
         reader.skip_part(part)
     computed = decode_streams(header, reader.chunks, lambda data: None, progress)
     reader.finish()
-    if computed != header.weights_digest:
-        raise DigestError("assembled weights", header.weights_digest, computed)
+    if computed != header.weights.digest:
+        raise DigestError("assembled weights", header.weights.digest, computed)
 
 
 def is_assembled(folder: Path, header: Header) -> bool:

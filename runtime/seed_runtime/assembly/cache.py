@@ -141,7 +141,7 @@ class ModelCache:
             self._clear(folder.name)
             users.acquire(shared=True)
         with temporary_folder(part, 0o700):
-            self.evict(header.weights_size + header.skeleton.raw_size)
+            self.evict(header.weights.size + header.skeleton.raw_size)
             try:
                 make(part)
                 sync_folder(part)

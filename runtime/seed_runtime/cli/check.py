@@ -48,7 +48,7 @@ def _verify(job: Job, terminal: Terminal, result: dict[str, Any]) -> None:
             "digest": seed.digest.hex(),
             "model_id": seed.header.model.model_id,
             "model_version": seed.header.model.version,
-            "weights_digest": seed.header.weights_digest.hex(),
+            "weights_digest": seed.header.weights.digest.hex(),
         }
         shapes = seed.golden_shapes()
         if shapes is None or _runs_nothing():
@@ -83,16 +83,16 @@ def assemble(job: Job, terminal: Terminal) -> int:
             {
                 "model": str(folder / seed.kind.model_file),
                 "weights": str(folder / seed.kind.weights_file),
-                "weights_bytes": seed.header.weights_size,
+                "weights_bytes": seed.header.weights.size,
                 "digest": seed.digest.hex(),
-                "weights_digest": seed.header.weights_digest.hex(),
+                "weights_digest": seed.header.weights.digest.hex(),
                 "assemble_s": round(seconds, 4),
                 "peak_rss_mib": mib(peak_rss()),
             }
         )
     else:
         print(folder / seed.kind.model_file)
-        terminal.note(f"{size_text(seed.header.weights_size)} of weights in {seconds:.2f} s")
+        terminal.note(f"{size_text(seed.header.weights.size)} of weights in {seconds:.2f} s")
     return 0
 
 

@@ -16,7 +16,7 @@ from seed_runtime.codecs import CODECS
 from seed_runtime.data import calls, stored  # noqa: F401  a run holds them as well, so the plan must count them
 from seed_runtime.errors import MemoryBudgetError
 from seed_runtime.format.header import Header
-from seed_runtime.format.reader import VERSION
+from seed_runtime.format.preamble import VERSION
 from seed_runtime.golden import SUPPLIED, Golden
 from seed_runtime.memory.footprint import Footprint
 from seed_runtime.seed import Seed, spec_of
@@ -54,8 +54,8 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
         "ratio": round(model.source_bytes / seed.file_size, 3),
         "parameters": model.parameters,
         "bits_per_weight": round(8 * seed.file_size / max(1, model.parameters), 4),
-        "weights_bytes": header.weights_size,
-        "weights_digest": header.weights_digest.hex(),
+        "weights_bytes": header.weights.size,
+        "weights_digest": header.weights.digest.hex(),
         "skeleton_bytes": header.skeleton.raw_size,
         "parts_bytes": {
             "header": seed.file_size - header.body_size,
@@ -63,7 +63,7 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
             "streams": coded,
             "other": header.body_size - header.skeleton.size - coded,
         },
-        "disk_bytes": header.weights_size + header.skeleton.raw_size,
+        "disk_bytes": header.weights.size + header.skeleton.raw_size,
         "memory": memory,
         "inputs": [_spec(spec_of(value)) for value in info.inputs],
         "outputs": [_spec(spec_of(value)) for value in info.outputs],

@@ -1,186 +1,109 @@
-"""What stands before the streams: everything that is needed to verify and to plan (SPEC.md, "Header").
+"""What stands before the parts: everything that is needed to verify and to plan (SPEC.md, "Header").
 
 `parse` checks every field and every sum; what it returns can be trusted as far as one header can tell.
 """
 
 from __future__ import annotations
 
-import re
-from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from math import prod
-from typing import Final
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
 
-from seed_runtime.errors import FormatError, LimitError, UnsupportedError, too_new
+from seed_runtime.errors import FormatError, LimitError, too_new
 from seed_runtime.format import primitives
-from seed_runtime.format.dtypes import BY_CODE, DType
 from seed_runtime.format.primitives import Cursor
-from seed_runtime.limits import (
-    CHUNK_CODED_MAX,
-    CHUNKS_MAX,
-    FOOTPRINT_MAX,
-    GOLDEN_MAX,
-    PART_CODED_MAX,
-    PART_RAW_MAX,
-    PARTS_MAX,
-    RANK_MAX,
-    SECTIONS_MAX,
-    SIGNATURE_MAX,
-    SKIP_MAX,
-    STREAMS_MAX,
-    TENSORS_MAX,
-    WEIGHTS_MAX,
-)
-from seed_runtime.version import __version__
+from seed_runtime.format.sections.footprint import FOOTPRINT
+from seed_runtime.format.sections.golden import GOLDEN
+from seed_runtime.format.sections.holes import HOLES, Hole
+from seed_runtime.format.sections.model import MODEL, ModelInfo, check_runtime
+from seed_runtime.format.sections.parts import PARTS, Part
+from seed_runtime.format.sections.section import OPTIONAL, Section
+from seed_runtime.format.sections.signature import SIGNATURE
+from seed_runtime.format.sections.streams import STREAMS, Stream
+from seed_runtime.format.sections.weights import WEIGHTS, WeightsInfo
+from seed_runtime.limits import SECTIONS_MAX
 
-OPTIONAL: Final = 0x8000
-"""Set in the id of a section or the kind of a part that a reader which does not know it may ignore."""
-
-MODEL: Final = 0x0001
-WEIGHTS: Final = 0x0002
-PARTS: Final = 0x0003
-HOLES: Final = 0x0004
-STREAMS: Final = 0x0005
-GOLDEN: Final = OPTIONAL | 0x0006
-FOOTPRINT: Final = OPTIONAL | 0x0007
-SIGNATURE: Final = OPTIONAL | 0x7FFF
-"""The last id that there is, so that all other sections stand before it and are signed."""
-
-REQUIRED = (MODEL, WEIGHTS, PARTS, HOLES, STREAMS)
-_SECTION_MAX = {GOLDEN: GOLDEN_MAX, FOOTPRINT: FOOTPRINT_MAX, SIGNATURE: SIGNATURE_MAX}
-
-ONNX_SKELETON: Final = 0x0001
-"""The one part that version 1 knows: an ONNX ModelProto whose weights are external data."""
+__all__ = [
+    "SECTIONS",
+    "SECTION_FRONT_BYTES",
+    "Header",
+    "Hole",
+    "ModelInfo",
+    "Part",
+    "Stream",
+    "WeightsInfo",
+    "parse",
+    "serialize",
+]
 
 SECTION_FRONT_BYTES: Final = 6
-"""Id and size of a section."""
-DIGEST_BYTES: Final = 32
-CHUNK_DIGEST_BYTES: Final = 16
-"""SHA-256, cut: what an attacker needs here is a second preimage, and 32 bytes a chunk cost a small seed 1 %."""
+"""Id and size of a section, before its payload [B]."""
 
 
-@dataclass(frozen=True)
-class Model:
-    """Who this seed is. `version` grows with every release of the same `model_id`."""
-
-    model_id: str
-    version: int
-    min_runtime: tuple[int, int, int]
-    parameters: int
-    """Distinct weights of the source, elements."""
-    source_bytes: int
-    """Bytes of these weights in the source: what the ratio is measured against."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A packed file that stands between the header and the streams."""
-
-    kind: int
-    packing: int
-    raw_size: int
-    size: int
-    digest: bytes
-
-
-@dataclass(frozen=True)
-class Hole:
-    """A tensor's place in the weights file: `skip` zero bytes, then the elements in C order."""
-
-    dtype: DType
-    dims: tuple[int, ...]
-    skip: int
-    offset: int = 0
-
-    @property
-    def count(self) -> int:
-        return prod(self.dims)
-
-    @property
-    def size(self) -> int:
-        return self.dtype.size(self.count)
-
-
-@dataclass(frozen=True)
-class Stream:
-    """One codec's chunks, which fill `holes` consecutive holes from `first` on."""
-
-    codec: int
-    first: int
-    holes: int
-    sizes: Sequence[int]
-    digests: bytes
-    """CHUNK_DIGEST_BYTES for each of `sizes`."""
-
-    def digest(self, chunk: int) -> bytes:
-        return self.digests[chunk * CHUNK_DIGEST_BYTES : (chunk + 1) * CHUNK_DIGEST_BYTES]
+def _of(section: Section[Any]) -> Mapping[str, Section[Any]]:
+    """Mark a field of `Header` as the place where the value of `section` lands."""
+    return {"section": section}
 
 
 @dataclass(frozen=True)
 class Header:
-    """All sections, checked; bytes of GOLDEN, FOOTPRINT and SIGNATURE are left to those who use them."""
+    """All sections, checked. Each field below is the registration of its section: `parse` and `serialize` follow them.
 
-    model: Model
-    working_bytes: int
-    """What a decoder needs beyond its program to assemble this seed [B]."""
-    weights_size: int
-    weights_digest: bytes
-    parts: tuple[Part, ...]
-    holes: tuple[Hole, ...]
-    streams: tuple[Stream, ...]
-    golden: bytes | None = None
-    footprint: bytes | None = None
-    signature: bytes | None = None
-    """An SSHSIG blob, without armour."""
+    GOLDEN, FOOTPRINT and SIGNATURE are bytes, to be parsed by who uses them; None where the seed has none.
+    """
+
+    model: ModelInfo = field(metadata=_of(MODEL))
+    weights: WeightsInfo = field(metadata=_of(WEIGHTS))
+    parts: tuple[Part, ...] = field(metadata=_of(PARTS))
+    holes: tuple[Hole, ...] = field(metadata=_of(HOLES))
+    streams: tuple[Stream, ...] = field(metadata=_of(STREAMS))
+    golden: bytes | None = field(default=None, metadata=_of(GOLDEN))
+    footprint: bytes | None = field(default=None, metadata=_of(FOOTPRINT))
+    signature: bytes | None = field(default=None, metadata=_of(SIGNATURE))
     ignored: dict[int, int] = field(default_factory=dict)
-    """Unknown optional sections: id -> size."""
+    """Optional sections that this runtime doesn't know: id to size [B]."""
 
     @property
     def body_size(self) -> int:
+        """Bytes of all parts and chunks."""
         return sum(part.size for part in self.parts) + sum(sum(stream.sizes) for stream in self.streams)
 
     @property
     def skeleton(self) -> Part:
+        """The part that is the model without its weights."""
         return self.parts[0]
 
 
+_FIELDS: Final[dict[int, str]] = {each.metadata["section"].id: each.name for each in fields(Header) if each.metadata}
+"""The field of `Header` in which a section's value lands, by the section's id."""
+SECTIONS: Final[dict[int, Section[Any]]] = {
+    section.id: section
+    for section in sorted(
+        (each.metadata["section"] for each in fields(Header) if each.metadata), key=lambda section: section.id
+    )
+}
+"""The sections that this runtime knows, by id, in ascending order."""
+
+
 def parse(data: bytes | memoryview, body_size: int) -> Header:
-    """The header in `data`; the parts and chunks it lists must fill exactly `body_size` bytes."""
-    sections = dict(_sections(Cursor(data, "header")))
-    ignored = {}
+    """Read the header in `data`; the parts and chunks that it lists must fill exactly `body_size` bytes.
+
+    Raises:
+        FormatError: it breaks a rule of SPEC.md.
+        UnsupportedError: it is made for a newer runtime.
+    """
+    payloads = dict(_sections(Cursor(data, "header")))
     # First what is new: a section that this runtime doesn't know may be the reason why another one is missing, and
     # a limit that a seed exceeds may have been raised by the release that it needs.
-    if MODEL in sections:
-        _check_runtime(model := _model(Cursor(sections[MODEL], "header, MODEL")))
-    for section, payload in sections.items():
-        if section in REQUIRED:
-            continue
-        if not section & OPTIONAL:
-            raise too_new("header", f"section {section:#06x}")
-        limit = _SECTION_MAX.get(section)
-        if limit is None:
-            ignored[section] = len(payload)
-        elif len(payload) > limit:
-            raise LimitError(f"header: section {section:#06x}", len(payload), limit)
-    for section in REQUIRED:
-        if section not in sections:
-            raise FormatError("header", f"section {section:#06x} is missing")
-    weights_size, digest, working = _weights(Cursor(sections[WEIGHTS], "header, WEIGHTS"))
-    holes = _holes(Cursor(sections[HOLES], "header, HOLES"), weights_size)
-    header = Header(
-        model=model,
-        working_bytes=working,
-        weights_size=weights_size,
-        weights_digest=digest,
-        parts=_parts(Cursor(sections[PARTS], "header, PARTS")),
-        holes=holes,
-        streams=_streams(Cursor(sections[STREAMS], "header, STREAMS"), len(holes)),
-        golden=bytes(sections[GOLDEN]) if GOLDEN in sections else None,
-        footprint=bytes(sections[FOOTPRINT]) if FOOTPRINT in sections else None,
-        signature=bytes(sections[SIGNATURE]) if SIGNATURE in sections else None,
-        ignored=ignored,
-    )
+    parsed: dict[int, Any] = {}
+    if MODEL.id in payloads:
+        parsed[MODEL.id] = _value(MODEL, payloads[MODEL.id], parsed)
+        check_runtime(parsed[MODEL.id])
+    ignored = _check_ids(payloads)
+    for section_id, section in SECTIONS.items():
+        if section_id in payloads and section_id not in parsed:
+            parsed[section_id] = _value(section, payloads[section_id], parsed)
+    header = Header(**{_FIELDS[section_id]: value for section_id, value in parsed.items()}, ignored=ignored)
     if header.body_size != body_size:
         raise FormatError(
             "header", f"its parts and chunks take {header.body_size:,} bytes, the file has {body_size:,} for them"
@@ -189,48 +112,14 @@ def parse(data: bytes | memoryview, body_size: int) -> Header:
 
 
 def serialize(header: Header) -> bytes:
-    """The bytes that `parse` reads."""
-    model, out = header.model, {}
-    out[MODEL] = (
-        primitives.string(model.model_id)
-        + primitives.varint(model.version)
-        + b"".join(primitives.varint(number) for number in model.min_runtime)
-        + primitives.varint(model.parameters)
-        + primitives.varint(model.source_bytes)
-    )
-    out[WEIGHTS] = (
-        primitives.varint(header.weights_size) + header.weights_digest + primitives.varint(header.working_bytes)
-    )
-    out[PARTS] = primitives.varint(len(header.parts)) + b"".join(
-        primitives.uint(part.kind, 2)
-        + primitives.uint(part.packing, 1)
-        + primitives.varint(part.raw_size)
-        + primitives.varint(part.size)
-        + part.digest
-        for part in header.parts
-    )
-    out[HOLES] = primitives.varint(len(header.holes)) + b"".join(
-        primitives.uint(hole.dtype.code, 1)
-        + primitives.varint(hole.skip)
-        + primitives.varint(len(hole.dims))
-        + b"".join(primitives.varint(dim) for dim in hole.dims)
-        for hole in header.holes
-    )
-    out[STREAMS] = primitives.varint(len(header.streams)) + b"".join(
-        primitives.uint(stream.codec, 1)
-        + primitives.varint(stream.holes)
-        + primitives.varint(len(stream.sizes))
-        + b"".join(primitives.varint(size) for size in stream.sizes)
-        + stream.digests
-        for stream in header.streams
-    )
-    if header.golden is not None:
-        out[GOLDEN] = header.golden
-    if header.footprint is not None:
-        out[FOOTPRINT] = header.footprint
-    if header.signature is not None:
-        out[SIGNATURE] = header.signature
-    return b"".join(primitives.uint(key, 2) + primitives.uint(len(out[key]), 4) + out[key] for key in sorted(out))
+    """Write the bytes that `parse` reads. Ignored sections are not among them."""
+    out = bytearray()
+    for section_id, section in SECTIONS.items():
+        value = getattr(header, _FIELDS[section_id])
+        if value is not None:
+            payload = section.serialize(value)
+            out += primitives.uint(section.id, 2) + primitives.uint(len(payload), 4) + payload
+    return bytes(out)
 
 
 def _sections(cursor: Cursor) -> Iterator[tuple[int, memoryview]]:
@@ -249,93 +138,26 @@ def _sections(cursor: Cursor) -> Iterator[tuple[int, memoryview]]:
         raise LimitError("header: sections", SECTIONS_MAX + 1, SECTIONS_MAX)
 
 
-def _model(cursor: Cursor) -> Model:
-    model = Model(
-        model_id=cursor.string("model id"),
-        version=cursor.varint("model version", limit=(1 << 63) - 1),
-        min_runtime=(
-            cursor.varint("minimum runtime, major", limit=1 << 16),
-            cursor.varint("minimum runtime, minor", limit=1 << 16),
-            cursor.varint("minimum runtime, patch", limit=1 << 16),
-        ),
-        parameters=cursor.varint("parameters", limit=WEIGHTS_MAX * 2),
-        source_bytes=cursor.varint("source bytes", limit=WEIGHTS_MAX * 8),
-    )
+def _check_ids(payloads: Mapping[int, memoryview]) -> dict[int, int]:
+    """Refuse sections that are too new, too large or missing; return those to ignore, with their sizes [B]."""
+    ignored = {}
+    for section_id, payload in payloads.items():
+        if section_id not in SECTIONS:
+            if not section_id & OPTIONAL:
+                raise too_new("header", f"section {section_id:#06x}")
+            ignored[section_id] = len(payload)
+            continue
+        size_max = SECTIONS[section_id].size_max
+        if size_max is not None and len(payload) > size_max:
+            raise LimitError(f"header: section {section_id:#06x}", len(payload), size_max)
+    for section_id, section in SECTIONS.items():
+        if section.required and section_id not in payloads:
+            raise FormatError("header", f"section {section_id:#06x} is missing")
+    return ignored
+
+
+def _value(section: Section[Any], payload: memoryview, parsed: Mapping[int, Any]) -> Any:
+    cursor = Cursor(payload, f"header, {section.name}")
+    value = section.parse(cursor, parsed)
     cursor.end()
-    return model
-
-
-def _check_runtime(model: Model) -> None:
-    # A pre-release of 0.2.0 counts as 0.2.0.
-    running = tuple(int(number) for number in re.findall(r"\d+", __version__)[:3])
-    if model.min_runtime > running:
-        wanted = ".".join(map(str, model.min_runtime))
-        raise UnsupportedError(
-            f"this seed needs seed-runtime {wanted} and this is {__version__}; "
-            f"update it: pip install -U 'seed-runtime>={wanted}'"
-        )
-
-
-def _weights(cursor: Cursor) -> tuple[int, bytes, int]:
-    size = cursor.varint("weights size", limit=WEIGHTS_MAX)
-    digest = bytes(cursor.take(DIGEST_BYTES, "weights digest"))
-    working = cursor.varint("working bytes", limit=WEIGHTS_MAX)
-    cursor.end()
-    return size, digest, working
-
-
-def _parts(cursor: Cursor) -> tuple[Part, ...]:
-    parts: list[Part] = []
-    for index in range(cursor.varint("number of parts", limit=PARTS_MAX, least=1)):
-        part = Part(
-            kind=cursor.uint(2, "kind of part"),
-            packing=cursor.uint(1, "packing of part"),
-            raw_size=cursor.varint("raw size of part", limit=PART_RAW_MAX),
-            size=cursor.varint("size of part", limit=PART_CODED_MAX),
-            digest=bytes(cursor.take(DIGEST_BYTES, "digest of part")),
-        )
-        if part.kind != ONNX_SKELETON and not part.kind & OPTIONAL:
-            raise too_new(cursor.where, f"part kind {part.kind:#06x}")
-        # The skeleton comes first, so that a reader of a pipe can refuse it before any weights arrive.
-        if (part.kind == ONNX_SKELETON) != (index == 0) or (index and part.kind <= parts[-1].kind):
-            raise FormatError(cursor.where, f"part {index} may not be of kind {part.kind:#06x}")
-        parts.append(part)
-    cursor.end()
-    return tuple(parts)
-
-
-def _holes(cursor: Cursor, weights_size: int) -> tuple[Hole, ...]:
-    holes, offset = [], 0
-    for _ in range(cursor.varint("number of holes", limit=TENSORS_MAX)):
-        code = cursor.uint(1, "dtype")
-        if code not in BY_CODE:
-            raise too_new(cursor.where, f"dtype {code}")
-        skip = cursor.varint("skip", limit=SKIP_MAX)
-        rank = cursor.varint("rank", limit=RANK_MAX)
-        dims = tuple(cursor.varint("dimension", limit=WEIGHTS_MAX, least=1) for _ in range(rank))
-        hole = Hole(BY_CODE[code], dims, skip, offset + skip)
-        # Checked as it grows: eight dimensions of 2**40 must not become a number of 320 bits later.
-        offset = hole.offset + hole.size
-        if offset > weights_size:
-            raise FormatError(cursor.where, f"a hole ends {offset - weights_size:,} bytes past the weights file")
-        holes.append(hole)
-    cursor.end()
-    if offset != weights_size:
-        raise FormatError(cursor.where, f"the holes end at {offset:,}, the weights file at {weights_size:,}")
-    return tuple(holes)
-
-
-def _streams(cursor: Cursor, holes: int) -> tuple[Stream, ...]:
-    streams, first, chunks = [], 0, 0
-    for _ in range(cursor.varint("number of streams", limit=STREAMS_MAX)):
-        codec = cursor.uint(1, "codec")
-        taken = cursor.varint("holes of a stream", limit=TENSORS_MAX, least=1)
-        count = cursor.varint("chunks of a stream", limit=CHUNKS_MAX - chunks, least=1)
-        sizes = array("Q", (cursor.varint("chunk size", limit=CHUNK_CODED_MAX) for _ in range(count)))
-        digests = bytes(cursor.take(count * CHUNK_DIGEST_BYTES, "chunk digests"))
-        streams.append(Stream(codec, first, taken, sizes, digests))
-        first, chunks = first + taken, chunks + count
-    cursor.end()
-    if first != holes:
-        raise FormatError(cursor.where, f"the streams fill {first} holes, there are {holes}")
-    return tuple(streams)
+    return value

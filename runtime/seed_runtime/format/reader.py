@@ -1,7 +1,7 @@
 """Reads a seed front to back, from a file or a pipe, and hands on only bytes whose digest has been checked.
 
-Order is the file's own: `open_seed` reads preamble and header, then `part_bytes` for each part, then `chunks` for
-each stream, then `finish`. At most one chunk or part is held at a time.
+The order is the file's own: a `SeedReader` reads preamble and header, then `part_bytes` or `skip_part` follow for each
+part, then `chunks` for each stream, then `finish`. At most one chunk or part is held at a time.
 """
 
 from __future__ import annotations
@@ -10,79 +10,55 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
-from seed_runtime.errors import DigestError, FormatError, LimitError, NotASeedError, UnsupportedError
-from seed_runtime.format import primitives
-from seed_runtime.format.header import CHUNK_DIGEST_BYTES, SECTION_FRONT_BYTES, Header, Part, Stream, parse
+from seed_runtime.errors import DigestError, FormatError, NotASeedError
+from seed_runtime.format import preamble
+from seed_runtime.format.header import SECTION_FRONT_BYTES, Header, Part, Stream, parse
 from seed_runtime.format.packing import unpack
-from seed_runtime.format.primitives import Cursor
-from seed_runtime.limits import FILE_MAX, HEADER_MAX
-
-MAGIC: Final = b"\x89SEED\r\n\x1a"
-"""As PNG's: a first byte that is no text, line ends that a careless transfer would change, end-of-file for DOS."""
-VERSION: Final = 1
-PREAMBLE_BYTES: Final = 56
-SIGNED_START: Final = primitives.uint(VERSION, 2) + primitives.uint(0, 2) + b"SG"
-"""Version, flags, and what keeps a signed header apart from anything else that will ever be signed."""
-_DIGEST_OFFSET = 24
+from seed_runtime.format.preamble import PREAMBLE_BYTES, SIGNED_START
+from seed_runtime.format.sections.streams import CHUNK_DIGEST_BYTES
 
 
 class SeedReader:
     """A seed whose header has been read and checked. Not thread-safe: it is one position in one file."""
 
     def __init__(self, source: BinaryIO, name: str) -> None:
+        """Read preamble and header.
+
+        Args:
+            source: the seed, at its beginning.
+            name: the file, for messages.
+
+        Raises:
+            FormatError: it is no seed, cut or damaged.
+            UnsupportedError: it is made for a newer runtime.
+        """
         self._source, self.name = source, name
-        preamble = self._read(PREAMBLE_BYTES, "preamble")
-        if bytes(preamble[: len(MAGIC)]) != MAGIC:
-            raise NotASeedError(name, "this is not a seed")
-        cursor = Cursor(preamble[len(MAGIC) :], "preamble")
-        version, flags = cursor.uint(2, "version"), cursor.uint(2, "flags")
-        header_size, self.file_size = cursor.uint(4, "header size"), cursor.uint(8, "file size")
-        self.digest: bytes = bytes(cursor.take(32, "digest"))
+        front = preamble.parse(self._read(PREAMBLE_BYTES, "preamble"), name)
+        self.header_size, self.file_size = front.header_size, front.file_size
+        self.digest = front.digest
         """SHA-256 over the preamble before it and the header, and through the header's digests over every byte."""
-        if header_size > HEADER_MAX:
-            raise LimitError(f"{name}: header size", header_size, HEADER_MAX)
-        if self.file_size > FILE_MAX:
-            raise LimitError(f"{name}: file size", self.file_size, FILE_MAX)
         self._check_size_on_disk()
-        data = self._read(header_size, "header")
-        computed = hashlib.sha256(preamble[:_DIGEST_OFFSET])
-        computed.update(data)
-        if computed.digest() != self.digest:
-            raise DigestError(f"{name}: header", self.digest, computed.digest())
-        # Behind the digest, and at places that no version will move: a flipped bit is damage, not "a newer version".
-        if version != VERSION or flags:
-            raise UnsupportedError(
-                f"{name}: format version {version} (flags {flags:#x}) is newer than this runtime, which knows "
-                f"version {VERSION}; update it: pip install -U seed-runtime"
-            )
-        body_size = self.file_size - PREAMBLE_BYTES - header_size
-        self.header: Header = parse(data, body_size)
-        self.header_size = header_size
+        data = self._read(front.header_size, "header")
+        front.check(data, name)
+        self.header: Header = parse(data, front.body_size)
         self.signed: bytes | None = None
         """What the signature signs; None where there is no signature."""
         if self.header.signature is not None:
-            before = header_size - SECTION_FRONT_BYTES - len(self.header.signature)
+            before = front.header_size - SECTION_FRONT_BYTES - len(self.header.signature)
             self.signed = SIGNED_START + data[:before]
 
     def part_bytes(self, part: Part) -> bytes | memoryview:
-        """The unpacked bytes of the next part, at most PART_RAW_MAX."""
-        where = f"part {part.kind:#06x}"
-        data = self._read(part.size, where)
-        computed = hashlib.sha256(data).digest()
-        if computed != part.digest:
-            raise DigestError(where, part.digest, computed)
-        return unpack(part.packing, data, part.raw_size, where)
+        """Return the unpacked bytes of the next part, at most PART_RAW_MAX."""
+        return unpack(part.packing, self._checked_part(part), part.raw_size, f"part {part.kind:#06x}")
 
     def skip_part(self, part: Part) -> None:
-        """Check an optional part that this runtime has no use for, and forget it."""
-        data = self._read(part.size, f"part {part.kind:#06x}")
-        if (computed := hashlib.sha256(data).digest()) != part.digest:
-            raise DigestError(f"part {part.kind:#06x}", part.digest, computed)
+        """Check the next part, which this runtime has no use for, without unpacking it."""
+        self._checked_part(part)
 
     def chunks(self, index: int, stream: Stream) -> Iterator[memoryview]:
-        """The coded chunks of the next stream."""
+        """Yield the coded chunks of the next stream, each read when it is asked for."""
         for number, size in enumerate(stream.sizes):
             where = f"stream {index}, chunk {number}"
             data = self._read(size, where)
@@ -92,9 +68,16 @@ class SeedReader:
             yield data
 
     def finish(self) -> None:
-        """The file ends here: trailing bytes are refused."""
+        """Raise FormatError unless the file ends here."""
         if self._source.read(1):
             raise FormatError(self.name, "bytes follow behind its end")
+
+    def _checked_part(self, part: Part) -> memoryview:
+        where = f"part {part.kind:#06x}"
+        data = self._read(part.size, where)
+        if (computed := hashlib.sha256(data).digest()) != part.digest:
+            raise DigestError(where, part.digest, computed)
+        return data
 
     def _check_size_on_disk(self) -> None:
         # A cut file is named before its header is parsed; a pipe shows its length only at its end.
@@ -113,7 +96,7 @@ class SeedReader:
             if not got:
                 if where == "preamble" and not have:
                     raise FormatError(self.name, "it is empty")
-                if where == "preamble" and not bytes(buffer[: min(have, 8)]) == MAGIC[: min(have, 8)]:
+                if where == "preamble" and not preamble.begins_like_a_seed(view[:have]):
                     raise NotASeedError(self.name, "this is not a seed")
                 raise FormatError(f"{self.name}: {where}", f"it ends after {have:,} of {size:,} bytes")
             have += got

@@ -9,47 +9,54 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from seed_runtime.format import primitives
-from seed_runtime.format.header import CHUNK_DIGEST_BYTES, Header, Stream, serialize
-from seed_runtime.format.reader import MAGIC, PREAMBLE_BYTES, SIGNED_START, VERSION
+from seed_runtime.format import preamble
+from seed_runtime.format.header import Header, Stream, serialize
+from seed_runtime.format.preamble import SIGNED_START
+from seed_runtime.format.sections.streams import CHUNK_DIGEST_BYTES
 from seed_runtime.system.files import atomic_write
 
 
 def stream_of(codec: int, first: int, holes: int, chunks: Iterable[bytes]) -> Stream:
-    """The header's record of `chunks`."""
+    """Return the header's record of a stream.
+
+    Args:
+        codec: the codec's number.
+        first: the first hole that the stream fills.
+        holes: how many holes it fills.
+        chunks: its coded chunks, in order.
+    """
     coded = list(chunks)
     digests = b"".join(hashlib.sha256(chunk).digest()[:CHUNK_DIGEST_BYTES] for chunk in coded)
     return Stream(codec, first, holes, tuple(len(chunk) for chunk in coded), digests)
 
 
 def front(header: Header) -> bytes:
-    """Preamble and header: all that stands before the parts."""
+    """Return preamble and header: all that stands before the parts."""
     data = serialize(header)
-    size = PREAMBLE_BYTES + len(data) + header.body_size
-    start = (
-        MAGIC
-        + primitives.uint(VERSION, 2)
-        + primitives.uint(0, 2)
-        + primitives.uint(len(data), 4)
-        + primitives.uint(size, 8)
-    )
-    return start + hashlib.sha256(start + data).digest() + data
+    return preamble.serialize(data, header.body_size) + data
 
 
 def write_seed(path: Path, header: Header, parts: Iterable[bytes], chunks: Iterable[bytes]) -> int:
-    """Write the file, replacing an older one in one step; returns its size [B].
+    """Write the file, replacing an older one in one step.
 
-    `parts` and `chunks` are coded bytes in the header's order.
+    Args:
+        path: the file.
+        header: of the seed.
+        parts: coded parts, in the header's order.
+        chunks: coded chunks, in the header's order.
+
+    Returns:
+        Its size [B].
     """
     with atomic_write(path) as file:
         return write_into(file, header, parts, chunks)
 
 
 def write_into(file: IO[bytes], header: Header, parts: Iterable[bytes], chunks: Iterable[bytes]) -> int:
-    """The same bytes, into an open file; how many."""
+    """Write the same bytes as `write_seed` into an open file; returns how many."""
     return sum(file.write(block) for block in itertools.chain([front(header)], parts, chunks))
 
 
 def to_sign(header: Header) -> bytes:
-    """What the signature of a seed with this header signs; its own place in the header is left out."""
+    """Return what the signature of a seed with this header signs; its own place in the header is left out."""
     return SIGNED_START + serialize(replace(header, signature=None))

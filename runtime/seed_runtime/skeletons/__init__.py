@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from seed_runtime.format.header import ONNX_SKELETON, Header
+from seed_runtime.format.header import Header
+from seed_runtime.format.parts import ONNX_SKELETON
 from seed_runtime.skeletons import onnx
 from seed_runtime.skeletons.info import ALIGNMENT, ExternalTensor, SkeletonInfo, ValueInfo, check_holes
 
@@ -30,11 +31,11 @@ class Kind:
 
     def sizes(self, header: Header) -> dict[str, int]:
         """The files of the assembled model and their bytes."""
-        return {self.model_file: header.skeleton.raw_size, self.weights_file: header.weights_size}
+        return {self.model_file: header.skeleton.raw_size, self.weights_file: header.weights.size}
 
 
 _KINDS: Final = {
-    ONNX_SKELETON: Kind("ONNX", onnx.MODEL_FILE, onnx.WEIGHTS_FILE, "onnxruntime", onnx.scan),
+    ONNX_SKELETON.number: Kind("ONNX", onnx.MODEL_FILE, onnx.WEIGHTS_FILE, "onnxruntime", onnx.scan),
 }
 KINDS: Final = tuple(_KINDS.values())
 

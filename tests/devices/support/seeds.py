@@ -14,7 +14,7 @@ from seed_exporter.graph.model import Graph, Weight, find_uses
 from seed_exporter.quantize import allocate
 from seed_runtime.assembly.assemble import decode_streams
 from seed_runtime.format.dtypes import FLOAT32
-from seed_runtime.format.header import Model
+from seed_runtime.format.header import ModelInfo
 from tests.conftest import ROOT
 
 EXAMPLE = ROOT / "tests" / "golden" / "example.seed"
@@ -47,13 +47,13 @@ def make_seed(
         weights[name].uses = uses
     made = Graph(proto, weights)
     streams = encode(made, {name: allocate.exact(weight) for name, weight in weights.items()}, jobs=1)
-    model = Model(model_id, version, draft.MIN_RUNTIME, made.parameters, made.distinct_bytes)
+    model = ModelInfo(model_id, version, draft.MIN_RUNTIME, made.parameters, made.distinct_bytes)
     seed = draft.build(made, streams, model)
     digest = decode_streams(
         seed.header, lambda index, _: iter([memoryview(chunk) for chunk in streams[index].chunks]), lambda data: None
     )
-    header = replace(seed.header, weights_digest=digest)
+    header = replace(seed.header, weights=replace(seed.header.weights, digest=digest))
     if working_bytes:
-        header = replace(header, working_bytes=working_bytes)
+        header = replace(header, weights=replace(header.weights, working_bytes=working_bytes))
     replace(seed, header=header).write(path)
     return path

@@ -20,11 +20,11 @@ from seed_exporter.evaluate import footprint
 from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import load
 from seed_exporter.quantize.allocate import Coding
-from seed_runtime.format.header import Model
+from seed_runtime.format.header import ModelInfo
 from seed_runtime.skeletons import ExternalTensor
 from seed_runtime.skeletons.onnx import WEIGHTS_FILE, scan
 
-NOBODY = Model("test", 1, draft.MIN_RUNTIME, 1, 1)
+NOBODY = ModelInfo("test", 1, draft.MIN_RUNTIME, 1, 1)
 
 
 def layers(rng: np.random.Generator, *sizes: int, dtype: Any = np.float32) -> onnx.ModelProto:

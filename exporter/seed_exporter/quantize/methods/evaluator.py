@@ -17,7 +17,7 @@ from seed_exporter.quantize import allocate
 from seed_exporter.quantize.allocate import Coding
 from seed_exporter.skeletons import SkeletonBuilder
 from seed_runtime.backends import Array, Feeds
-from seed_runtime.format.header import Model
+from seed_runtime.format.header import ModelInfo
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Trial:
     encoder: Encoder
     skeletons: SkeletonBuilder
     """Of the encoder's graph."""
-    model: Model
+    model: ModelInfo
     front_bytes: int
     """Of golden sample and footprint, which a trial doesn't make."""
     goal: int | None

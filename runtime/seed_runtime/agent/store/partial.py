@@ -11,18 +11,16 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from seed_runtime.errors import FormatError, UsageError
-from seed_runtime.limits import CHUNK_CODED_MAX, FILE_MAX, HEADER_MAX
+from seed_runtime.format import preamble
+from seed_runtime.format.preamble import PREAMBLE_BYTES
+from seed_runtime.limits import CHUNK_CODED_MAX
 
-_PREAMBLE: Final = struct.Struct("<8sHHIQ32s")
-"""SPEC.md, "Preamble": magic, version, flags, header size, file size, digest. Here, since the reader brings NumPy."""
-_DIGEST_AT: Final = 24
 BLOCK: Final = 1 << 18
 """Bytes of a block of what no digest of the seed confirms yet: what a cut costs at most, twice."""
 _BLOCKS_MAX: Final = CHUNK_CODED_MAX // BLOCK
@@ -95,15 +93,13 @@ def looks_whole(path: Path, digest: str) -> bool:
     """Whether size and header are those of the seed `digest`: quick, and without NumPy; chunks are not read."""
     try:
         with open_file(path, "rb") as file:
-            preamble = file.read(_PREAMBLE.size)
-            if len(preamble) < _PREAMBLE.size:
+            try:
+                front = preamble.parse(file.read(PREAMBLE_BYTES), path.name)
+            except FormatError:
                 return False
-            _, _, _, header_size, file_size, stored = _PREAMBLE.unpack(preamble)
-            if header_size > HEADER_MAX or file_size > FILE_MAX or stored.hex() != digest:
+            if front.digest.hex() != digest or front.digest_of(file.read(front.header_size)) != front.digest:
                 return False
-            computed = hashlib.sha256(preamble[:_DIGEST_AT])
-            computed.update(file.read(header_size))
-            return bool(computed.digest() == stored) and os.fstat(file.fileno()).st_size == file_size
+            return os.fstat(file.fileno()).st_size == front.file_size
     except OSError:
         return False
 
@@ -130,7 +126,7 @@ class _Unsized:
 
 
 def _check(file: BinaryIO, name: str, digest: str, progress: OnBytes | None) -> Front:
-    if os.fstat(file.fileno()).st_size < _PREAMBLE.size:
+    if os.fstat(file.fileno()).st_size < PREAMBLE_BYTES:
         return Front(0)
     from seed_runtime.format.reader import SeedReader  # brings NumPy
 
@@ -140,7 +136,7 @@ def _check(file: BinaryIO, name: str, digest: str, progress: OnBytes | None) -> 
         return Front(0)
     if reader.digest.hex() != digest:
         return Front(0)
-    have = _PREAMBLE.size + reader.header_size
+    have = PREAMBLE_BYTES + reader.header_size
     try:
         for part in reader.header.parts:
             reader.skip_part(part)
@@ -152,4 +148,4 @@ def _check(file: BinaryIO, name: str, digest: str, progress: OnBytes | None) -> 
                     progress(have, reader.file_size)
     except FormatError:
         pass  # cut or damaged from here on
-    return Front(have, reader.file_size, reader.header.weights_size)
+    return Front(have, reader.file_size, reader.header.weights.size)

@@ -1,0 +1,71 @@
+"""Section HOLES: where each tensor belongs in the weights file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Final
+
+from seed_runtime.errors import FormatError, too_new
+from seed_runtime.format import primitives
+from seed_runtime.format.dtypes import BY_CODE, DType
+from seed_runtime.format.primitives import Cursor
+from seed_runtime.format.sections.section import Parsed, Section
+from seed_runtime.format.sections.weights import WEIGHTS
+from seed_runtime.limits import RANK_MAX, SKIP_MAX, TENSORS_MAX, WEIGHTS_MAX
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A tensor's place in the weights file: `skip` zero bytes, then the elements in C order."""
+
+    dtype: DType
+    dims: tuple[int, ...]
+    skip: int
+    offset: int = 0
+    """Of the first element in the weights file [B]."""
+
+    @property
+    def count(self) -> int:
+        """Elements of the tensor."""
+        return prod(self.dims)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the tensor."""
+        return self.dtype.size(self.count)
+
+
+def _parse(cursor: Cursor, parsed: Parsed) -> tuple[Hole, ...]:
+    weights_size = parsed[WEIGHTS.id].size
+    holes, offset = [], 0
+    for _ in range(cursor.varint("number of holes", limit=TENSORS_MAX)):
+        code = cursor.uint(1, "dtype")
+        if code not in BY_CODE:
+            raise too_new(cursor.where, f"dtype {code}")
+        skip = cursor.varint("skip", limit=SKIP_MAX)
+        rank = cursor.varint("rank", limit=RANK_MAX)
+        dims = tuple(cursor.varint("dimension", limit=WEIGHTS_MAX, least=1) for _ in range(rank))
+        hole = Hole(BY_CODE[code], dims, skip, offset + skip)
+        # Checked as it grows: eight dimensions of 2**40 must not become a number of 320 bits later.
+        offset = hole.offset + hole.size
+        if offset > weights_size:
+            raise FormatError(cursor.where, f"a hole ends {offset - weights_size:,} bytes past the weights file")
+        holes.append(hole)
+    cursor.end()  # before the sum: bytes that are left over are what is wrong
+    if offset != weights_size:
+        raise FormatError(cursor.where, f"the holes end at {offset:,}, the weights file at {weights_size:,}")
+    return tuple(holes)
+
+
+def _serialize(holes: tuple[Hole, ...]) -> bytes:
+    return primitives.varint(len(holes)) + b"".join(
+        primitives.uint(hole.dtype.code, 1)
+        + primitives.varint(hole.skip)
+        + primitives.varint(len(hole.dims))
+        + b"".join(map(primitives.varint, hole.dims))
+        for hole in holes
+    )
+
+
+HOLES: Final = Section(0x0004, "HOLES", _parse, _serialize, required=True)

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 import seed_devices.errors
 import seed_runtime.errors
-from tests.conftest import ROOT, call
+from tests.support.project import ROOT, run_checked
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -150,11 +150,11 @@ def test_nothing_but_the_torch_extra_asks_for_torch() -> None:
 def test_the_lean_install_runs_every_command_up_to_its_help(lean_python: Path) -> None:
     held = {
         canonicalize_name(line.split("==")[0])
-        for line in call([str(lean_python), "-m", "pip", "list", "--format=freeze"]).split()
+        for line in run_checked([str(lean_python), "-m", "pip", "list", "--format=freeze"]).split()
     }
     assert held.isdisjoint({"onnx", "torch", "click", "joblib", "tqdm", "platformdirs"})
-    assert "--help" in call([str(lean_python.with_name("seed-run")), "--help"])
-    assert "--help" in call([str(lean_python.with_name("seed-deploy")), "--help"])
+    assert "--help" in run_checked([str(lean_python.with_name("seed-run")), "--help"])
+    assert "--help" in run_checked([str(lean_python.with_name("seed-deploy")), "--help"])
 
 
 # What imports what
@@ -176,7 +176,7 @@ print(*sorted({name.partition(".")[0] for name in new}))
 def imported_by(package: str, then: str = "") -> set[str]:
     """Top-level modules beyond the standard library that importing all of `package`, and the code `then`, bring."""
     # -I: neither the folder nor the environment of the test changes what can be imported.
-    printed = call([sys.executable, "-I", "-c", IMPORT_ALL, package, then])
+    printed = run_checked([sys.executable, "-I", "-c", IMPORT_ALL, package, then])
     return set(printed.split()) - sys.stdlib_module_names
 
 
@@ -197,7 +197,7 @@ def test_exporting_an_onnx_file_needs_no_torch() -> None:
         "import seed_exporter\n"
         "if importlib.util.find_spec('seed_exporter.cli'): import seed_exporter.cli\n"
     )
-    call([sys.executable, "-I", "-c", script])
+    run_checked([sys.executable, "-I", "-c", script])
 
 
 def test_the_devices_need_no_exporter() -> None:

@@ -21,7 +21,6 @@ import pytest
 import seed_runtime
 from seed_runtime.agent.protocol import STEPS
 from seed_runtime.agent.store.store import Store
-from tests.conftest import ROOT
 from tests.devices.support.device_agent import (
     NAME,
     AgentProcess,
@@ -34,6 +33,7 @@ from tests.devices.support.device_agent import (
     seed,
     tree,
 )
+from tests.support.project import ROOT
 
 # Read before the tests' own environment begins, which holds no SEED_ variables.
 KILLS = int(os.environ.get("SEED_SOAK_KILLS", "10"))

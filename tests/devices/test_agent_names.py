@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from seed_devices.remote import agent_client, health
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 STAND_IN = """#!/bin/sh
 # Stands in for the Python of a runtime that knows the agent by these names only.

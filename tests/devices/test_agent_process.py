@@ -15,7 +15,6 @@ import pytest
 from seed_runtime.agent import operations as agents
 from seed_runtime.agent import protocol
 from seed_runtime.agent.store.store import Store
-from tests.conftest import call
 from tests.devices.support.device_agent import (
     NAME,
     LocalAgent,
@@ -26,6 +25,7 @@ from tests.devices.support.device_agent import (
     running,
     seed,
 )
+from tests.support.project import run_checked
 from tests.support.unbounded_loop import unbounded_loop_seed
 
 ONE, TWO = (digest_of(seed(version)) for version in (1, 2))
@@ -187,4 +187,4 @@ def test_help_lists_the_operations_with_an_example(flag: str) -> None:
 
 def test_a_stored_seed_is_recognised_without_numpy() -> None:
     script = "import sys; from seed_runtime.agent.store import partial; print('numpy' in sys.modules)"
-    assert call([sys.executable, "-I", "-c", script]).strip() == "False"
+    assert run_checked([sys.executable, "-I", "-c", script]).strip() == "False"

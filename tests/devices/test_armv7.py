@@ -13,13 +13,13 @@ import pytest
 
 import seed_runtime
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
-from tests.conftest import lacking
 from tests.devices.support.sshd import Device, Sshd
 from tests.exporter.support.exporting import layers, quick_export
 from tests.interop.support import userland
 from tests.interop.support.arm64 import UnavailableError, call, made, tool, turn
 from tests.interop.support.containers import BINFMT
 from tests.interop.support.machines import deploy_json
+from tests.support.project import skip_or_fail
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
@@ -45,7 +45,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
             names = (*userland.PACKAGES, "python3-numpy")
             root = made("userland-armhf", f"1 {' '.join(names)}", _make)
     except UnavailableError as error:
-        lacking(f"no 32-bit ARM userland here: {error}")
+        skip_or_fail(f"no 32-bit ARM userland here: {error}")
     server = Sshd(tmp_path_factory.mktemp("armhf-sshd"))
     try:
         yield userland.device(server, "armhf", root)

@@ -17,7 +17,8 @@ from seed_devices.cli import main
 from seed_devices.push import preflight
 from tests.devices.support.commands import COMMAND, deploy, environment, hosts, said
 from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME, make_seed
-from tests.devices.support.sshd import Device, Sshd, free_port, make_key
+from tests.devices.support.sshd import Device, Sshd, make_key
+from tests.support.ports import free_port
 
 COMMANDS = ("push", "list", "status", "run", "logs", "rollback", "remove", "doctor")
 

@@ -14,7 +14,8 @@ from seed_devices.fleet.parallel import Outcome, combined_error
 from seed_devices.fleet.target import Target
 from tests.devices.support.commands import deploy, environment, hosts, said
 from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME
-from tests.devices.support.sshd import Device, Sshd, free_port, make_key
+from tests.devices.support.sshd import Device, Sshd, make_key
+from tests.support.ports import free_port
 
 MANY = 50
 PEAK_MAX = 100_000_000

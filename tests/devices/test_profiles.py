@@ -9,7 +9,7 @@ import pytest
 
 from seed_devices import profiles
 from seed_runtime.errors import UnsupportedError, UsageError
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 
 FOLDER = ROOT / "devices" / "seed_devices" / "profiles"
 

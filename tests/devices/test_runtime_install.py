@@ -29,9 +29,9 @@ from seed_devices.push import runtime, wheels
 from seed_devices.remote import installer
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import DiskSpaceError, SeedError, UnsupportedError
-from tests.conftest import ROOT
 from tests.devices.support import fake_wheels
 from tests.devices.support.sshd import Device, Sshd, _descendants
+from tests.support.project import ROOT
 
 _numbers = itertools.count(1)
 

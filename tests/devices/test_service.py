@@ -24,7 +24,7 @@ from seed_runtime.agent.service import service, systemd
 from seed_runtime.agent.store.store import Store
 from seed_runtime.errors import UsageError
 from seed_runtime.system.sync import make_folder
-from tests.support.seed_run import classifier
+from tests.support.model_seeds import classifier
 
 STAND_IN = Path(__file__).parent.joinpath("support", "fake_systemctl.py")
 PLAIN = service.Service("seed-m.service", "unix", "unix:/run/user/7/seed-m.sock", None, 90 << 20, 122 << 20, True)

@@ -19,7 +19,7 @@ from seed_runtime.agent.store import history
 from seed_runtime.agent.store.installed_model import Model
 from seed_runtime.agent.store.store import Store
 from tests.devices.test_service import put, unit_file
-from tests.support.seed_run import classifier
+from tests.support.model_seeds import classifier
 
 OLD, NEW = "a" * 64, "b" * 64
 MIB = 1 << 20

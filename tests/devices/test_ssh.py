@@ -17,7 +17,8 @@ from seed_devices.ssh import control_dir, ssh_errors
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import UsageError
 from tests.devices.support.proxy import Proxy
-from tests.devices.support.sshd import Device, Sshd, free_port, make_key
+from tests.devices.support.sshd import Device, Sshd, make_key
+from tests.support.ports import free_port
 
 
 def connect(device: Device, **options: object) -> Connection:

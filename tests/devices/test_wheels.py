@@ -18,7 +18,7 @@ from seed_devices.profiles import Profile
 from seed_devices.push import wheels
 from seed_devices.push.repack import repack
 from seed_runtime.errors import UnsupportedError, UsageError
-from tests.conftest import call
+from tests.support.project import run_checked
 
 
 @pytest.fixture
@@ -43,7 +43,8 @@ def contents(path: Path) -> dict[str, bytes]:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install this tree's wheel into a folder of its own."""
     folder = tmp_path_factory.mktemp("installed")
-    call([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(folder), str(wheel)])
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index"]
+    run_checked([*pip, "--target", str(folder), str(wheel)])
     return folder
 
 

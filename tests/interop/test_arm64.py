@@ -18,9 +18,9 @@ import pytest
 import seed_runtime
 from seed_runtime.codecs import CODECS
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
-from tests.conftest import ROOT, lacking
 from tests.exporter.support.exporting import dense, layers, quick_export
 from tests.interop.support.arm64 import Processes, UnavailableError, turn
+from tests.support.project import ROOT, skip_or_fail
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
@@ -34,7 +34,7 @@ def arm64() -> Arm64:
         with turn():
             processes = Processes()
     except UnavailableError as error:
-        lacking(f"no arm64 Python here: {error}")
+        skip_or_fail(f"no arm64 Python here: {error}")
     return lambda *arguments: processes.python(*arguments, paths=[ROOT / "runtime"])
 
 

@@ -15,12 +15,12 @@ import pytest
 import seed_runtime
 from seed_exporter import loaders
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
-from tests.conftest import lacking
 from tests.devices.support.sshd import Device, Sshd
 from tests.exporter.support.exporting import layers, quick_export
 from tests.interop.support import userland
 from tests.interop.support.arm64 import UnavailableError, turn
 from tests.interop.support.machines import deploy, deploy_json
+from tests.support.project import skip_or_fail
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
@@ -50,7 +50,7 @@ def device(seeds: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Itera
         with turn():
             root = userland.root()
     except UnavailableError as error:
-        lacking(f"no arm64 userland here: {error}")
+        skip_or_fail(f"no arm64 userland here: {error}")
     server = Sshd(tmp_path_factory.mktemp("arm64-sshd"))
     try:
         device = userland.device(server, "userland", root)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from seed_runtime.version import __version__
-from tests.conftest import lacking
 from tests.exporter.support.exporting import layers, quick_export
 from tests.interop.support.arm64 import UnavailableError, turn, wheelhouse
 from tests.interop.support.containers import Engine, context
+from tests.support.project import skip_or_fail
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
@@ -33,7 +33,7 @@ def engine() -> Iterator[Engine]:
             engine.import_base()
             yield engine
     except UnavailableError as error:
-        lacking(f"no arm64 image here: {error}")
+        skip_or_fail(f"no arm64 image here: {error}")
 
 
 @pytest.fixture(scope="module")

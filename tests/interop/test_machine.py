@@ -15,13 +15,13 @@ import pytest
 
 import seed_exporter
 import seed_runtime
-from tests.conftest import lacking
 from tests.devices.support.proxy import Proxy
 from tests.exporter.support.exporting import layers, quick_export
 from tests.interop.support.arm64 import UnavailableError, turn
 from tests.interop.support.machine import Machine
 from tests.interop.support.machine_image import Image, image
 from tests.interop.support.machines import SEED_RUN, STORE, copied, deploy, deploy_json, peak
+from tests.support.project import skip_or_fail
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
@@ -43,7 +43,7 @@ def parts() -> Image:
         with turn():
             return image()
     except UnavailableError as error:
-        lacking(f"no arm64 machine here: {error}")
+        skip_or_fail(f"no arm64 machine here: {error}")
 
 
 @pytest.fixture(scope="module")

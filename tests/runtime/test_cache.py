@@ -20,7 +20,7 @@ import seed_runtime
 from seed_runtime.assembly.assemble import assemble_into
 from seed_runtime.assembly.cache import ModelCache, default_root
 from seed_runtime.errors import CacheSpaceError, FormatError
-from tests.conftest import ROOT
+from tests.support.project import ROOT
 from tests.support.seed_builder import build_seed, decoded_weights
 
 SEEDS = {

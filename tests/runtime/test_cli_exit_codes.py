@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 
 import seed_runtime
+from tests.support.model_seeds import FEATURES, classifier
 from tests.support.seed_run import (
     COMMAND,
-    FEATURES,
     cache_folder,
-    classifier,
     files_under,
     one_object,
     refused,

@@ -12,18 +12,8 @@ import numpy as np
 import pytest
 
 import seed_runtime
-from tests.support.seed_run import (
-    CLASSES,
-    COMMAND,
-    FEATURES,
-    cache_folder,
-    classifier,
-    files_under,
-    refused,
-    result,
-    seed_run,
-    tokens,
-)
+from tests.support.model_seeds import CLASSES, FEATURES, classifier, tokens
+from tests.support.seed_run import COMMAND, cache_folder, files_under, refused, result, seed_run
 
 
 @pytest.fixture

@@ -10,16 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
-from seed_exporter.build import draft
-from seed_exporter.build.streams import encode
-from seed_exporter.loaders import load
-from seed_exporter.quantize.allocate import Coding
 from seed_runtime.backends import TensorSpec
 from seed_runtime.data import stored
 from seed_runtime.data.calls import bind
-from seed_runtime.format.header import ModelInfo
-from tests.support.seed_run import COMMAND, FEATURES, classifier, refused, result
+from tests.support.model_seeds import FEATURES, build_model_seed, classifier, onnx_model
+from tests.support.seed_run import COMMAND, refused, result
 
 MIB = 1 << 20
 
@@ -66,24 +63,12 @@ def within(limited: Path, limit: int, *arguments: str | Path) -> subprocess.Comp
 
 
 def large(path: Path) -> Path:
-    """A seed of 16 million weights."""
-    from onnx import TensorProto, helper, numpy_helper
-
+    """Write a seed of 16 million weights."""
     rng = np.random.default_rng(0)
-    names = ["w0", "w1"]
-    graph = helper.make_graph(
-        [helper.make_node("ReduceSum", [name], [f"{name}_sum"], keepdims=0) for name in names],
-        "g",
-        [],
-        [helper.make_tensor_value_info(f"{name}_sum", TensorProto.FLOAT, []) for name in names],
-        [numpy_helper.from_array(rng.standard_normal((2048, 4096), np.float32), name) for name in names],
-    )
-    loaded = load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
-    streams = encode(loaded, {name: Coding("grid", step=0.4) for name in names}, jobs=1)
-    model = ModelInfo("large", 1, (0, 1, 0), loaded.parameters, loaded.distinct_bytes)
-    folder = path.with_suffix(".folder")
-    folder.mkdir()
-    draft.build(loaded, streams, model).assemble(folder).write(path)
+    weights = {name: rng.standard_normal((2048, 4096), np.float32) for name in ("w0", "w1")}
+    nodes = [helper.make_node("ReduceSum", [name], [f"{name}_sum"], keepdims=0) for name in weights]
+    model = onnx_model(nodes, {}, {f"{name}_sum": [] for name in weights}, weights)
+    path.write_bytes(build_model_seed(model, model_id="large", step=0.4))
     return path
 
 

@@ -12,19 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.seed_run import (
-    CLASSES,
-    COMMAND,
-    FEATURES,
-    cache_folder,
-    classifier,
-    files_under,
-    refused,
-    refused_here,
-    result,
-    seed_run,
-    tokens,
-)
+from tests.support.model_seeds import CLASSES, FEATURES, classifier, tokens
+from tests.support.seed_run import COMMAND, cache_folder, files_under, refused, refused_here, result, seed_run
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import seed_runtime
 from seed_runtime.errors import MemoryBudgetError, UnsupportedError, UsageError
 from seed_runtime.seed import Seed
 from seed_runtime.serve import Address, limits, listening, parse, plan, planned_bytes
-from tests.support.seed_run import FEATURES, classifier
+from tests.support.model_seeds import FEATURES, classifier
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,10 @@ import numpy as np
 import pytest
 
 import seed_runtime
-from tests.conftest import ROOT
 from tests.runtime.support.serving import Client, binary, command, tensor
-from tests.support.seed_run import COMMAND, FEATURES, classifier, refused, seed_run, tokens
+from tests.support.model_seeds import FEATURES, classifier, tokens
+from tests.support.project import ROOT
+from tests.support.seed_run import COMMAND, refused, seed_run
 
 REQUESTS = int(os.environ.get("SEED_SOAK_REQUESTS", "1000"))
 MODEL = os.environ.get("SEED_SOAK_MODEL")

@@ -14,7 +14,7 @@ from seed_runtime.backends import TensorSpec
 from seed_runtime.errors import InputError
 from seed_runtime.serve import limits, numbers, protocol
 from seed_runtime.serve.protocol import Model, read_request, write_answer
-from tests.conftest import call
+from tests.support.project import run_checked
 
 TYPES = {
     "BOOL": "bool",
@@ -314,7 +314,7 @@ def test_a_byte_that_is_no_bool_and_data_given_twice_are_refused() -> None:
 )
 def test_a_request_that_does_not_end_is_refused_in_one_pass(body: str) -> None:
     # A limit of the kernel's, far from what one pass takes and from what a pass from each byte would take.
-    call(
+    run_checked(
         [
             sys.executable,
             "-c",

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from tests.conftest import ROOT
 from tests.devices.support.proxy import Proxy
 from tests.devices.support.sshd import Sshd
 from tests.interop.support.machine import Machine
 from tests.soak.seeds import MODEL, Version, answered, question_file
+from tests.support.project import ROOT
 
 ASK_LIMIT = 300  # [s], on a busy machine
 SLOW_CARD = Path(__file__).parent / "slow_card"

@@ -22,7 +22,8 @@ from pathlib import Path
 import pytest
 
 from seed_runtime.version import __version__
-from tests.conftest import ROOT, lacking
+from tests.support.ports import free_port
+from tests.support.project import ROOT, skip_or_fail
 
 RUNTIME = f"{__version__}-00000000"
 _START_S = 10
@@ -54,12 +55,12 @@ class Sshd:
     def __init__(self, folder: Path, port: int | None = None) -> None:
         program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
         if program is None or shutil.which("ssh") is None:
-            lacking("there is no sshd on this machine: apt install openssh-server openssh-client")
+            skip_or_fail("there is no sshd on this machine: apt install openssh-server openssh-client")
         if os.geteuid() == 0:
             try:
                 Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
             except OSError as error:
-                lacking(f"sshd needs /run/sshd when it is started by root: {error}")
+                skip_or_fail(f"sshd needs /run/sshd when it is started by root: {error}")
         self.folder, self.program = folder, program
         self.port = port or free_port()
         self.config, self.known_hosts = folder / "ssh_config", folder / "known_hosts"
@@ -184,12 +185,6 @@ def make_key(path: Path) -> Path:
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(path)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
     return path
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def _answers(port: int) -> bool:

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.conftest import ROOT
 from tests.interop.support.arm64 import CACHE, CPUINFO, UnavailableError, call, made, packages, required, tool
+from tests.support.project import ROOT
 
 BASE = "localhost/seed-base"
 BASE_PACKAGES = ("?essential", "?priority(required)", "apt", "python3", "python3-venv", "libstdc++6", "openssh-client")

@@ -16,9 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.conftest import ROOT
 from tests.interop.support.arm64 import tool
 from tests.interop.support.machine_image import USER, Image
+from tests.support.ports import free_port
+from tests.support.project import ROOT
 
 BOOT_LIMIT = 240  # [s], on a busy machine
 _BOUND = ("setpriv", "--pdeathsig", "KILL")
@@ -39,7 +40,7 @@ class Machine:
         state.mkdir(parents=True, exist_ok=True)
         self.ssh_config = state / "ssh_config"
         self._short = Path(tempfile.mkdtemp(prefix="seed-m"))  # a socket's path must be short
-        self.port = _free_port()
+        self.port = free_port()
         self._disk: subprocess.Popen[bytes] | None = None
         self._board: subprocess.Popen[bytes] | None = None
         self.boots = 0
@@ -162,9 +163,3 @@ class Machine:
             f"  UserKnownHostsFile {known}\n  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n"
             "  BatchMode yes\n  ConnectTimeout 60\n  ServerAliveInterval 5\n  ServerAliveCountMax 3\n  LogLevel ERROR\n"
         )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

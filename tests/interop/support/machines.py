@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import ROOT
 from tests.interop.support.arm64 import CACHE, call
 from tests.interop.support.machine import Machine
+from tests.support.project import ROOT
 
 STORE = "$HOME/.local/share/seed"
 SEED_RUN = f"{STORE}/runtime/current/bin/seed-run"

@@ -41,7 +41,7 @@ WIDTH = 550
 _FLEET = """
 import sys
 from seed_devices.cli import main
-from seed_runtime.memory.plan import peak_rss
+from seed_runtime.memory.process import peak_rss
 code = main(sys.argv[1:])
 print(peak_rss(), file=sys.stderr)
 sys.exit(code)

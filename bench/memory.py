@@ -163,7 +163,7 @@ def planned(python: Path, arguments: Sequence[object], folder: Path) -> int:
     refused = launch(python, [*arguments, "--max-memory", "1MB"], folder)
     _expect(refused, BUDGET_EXIT)
     found = refused.complaint.rpartition("--max-memory ")[2].split()[0].rstrip(".;,")
-    from seed_runtime.memory.plan import parse_size
+    from seed_runtime.units import parse_size
 
     return parse_size(found)
 

@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 from seed_runtime.cli import entrypoint
 from seed_runtime.errors import GoalNotMetError, SeedError, UsageError
-from seed_runtime.memory.plan import parse_size
 from seed_runtime.system import files
+from seed_runtime.units import parse_size
 from seed_runtime.version import __version__
 
 RESERVED = ("compare", "batch", "zoo")

@@ -13,7 +13,8 @@ from seed_runtime.errors import SeedError
 from seed_runtime.version import __version__
 
 if TYPE_CHECKING:
-    from seed_runtime.seed import Seed, Session, open
+    from seed_runtime.seed import Seed, open
+    from seed_runtime.session import Session
 
 __all__ = ["Seed", "SeedError", "Session", "__version__", "open"]
 
@@ -22,6 +23,6 @@ def __getattr__(name: str) -> Any:
     # Later than this package: seed-run takes over signals and answers --help before NumPy is imported.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from seed_runtime import seed
+    from seed_runtime import seed, session
 
-    return getattr(seed, name)
+    return getattr(session if name == "Session" else seed, name)

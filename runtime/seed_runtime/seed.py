@@ -9,31 +9,27 @@ import hashlib
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 from seed_runtime import backends, golden, skeletons, trust
 from seed_runtime.assembly.assemble import Progress, assemble_into, check_only, is_assembled, working_bytes
-from seed_runtime.assembly.cache import DEFAULT_LIMIT, ModelCache, default_root
+from seed_runtime.assembly.cache import ModelCache, default_cache
 from seed_runtime.assembly.folder import model_folder
-from seed_runtime.backends import Array, Feeds, TensorSpec
-from seed_runtime.backends.workers import Watch, until
+from seed_runtime.backends import Feeds, TensorSpec, spec_of
+from seed_runtime.backends.workers import Watch
 from seed_runtime.errors import InputError, MemoryBudgetError
-from seed_runtime.format.dtypes import BY_CODE
 from seed_runtime.format.header import Header, Part
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.reader import SeedReader
-from seed_runtime.memory import plan as budget
 from seed_runtime.memory.footprint import Footprint
 from seed_runtime.memory.plan import SLACK, Plan, SessionPlan, plan_session
+from seed_runtime.memory.process import baseline
+from seed_runtime.session import Session
 
 HELD_AFTER_ASSEMBLY = 6 << 20
 """What stays with the process once its weights are written: NumPy's and Python's heaps don't shrink at once [B]."""
-OPENING_S = 3600.0
-"""How long the backend may take to open a model: it folds constants, and may read gigabytes from a slow card."""
 Notice = Callable[[str], None]
 """Called with a line for the user, where work goes on otherwise than planned."""
 _UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
@@ -140,7 +136,7 @@ class Seed:
 
     def plan_assembly(self, limit: int | None = None) -> Plan:
         """Peak memory of assembling in this process; MemoryBudgetError unless it fits `limit` [B]."""
-        usage = budget.baseline()
+        usage = baseline()
         working = max(working_bytes(self.header), self.header.weights.working_bytes)
         needed = max(usage.peak, usage.resident + working) + SLACK
         if limit is not None and needed - SLACK > limit:
@@ -195,7 +191,8 @@ class Seed:
             watch: called about once a second while the backend opens the model, and while `Session.verify` runs;
                 what it raises ends them.
         """
-        dims = _dims(self.footprint(), feeds)
+        footprint = self.footprint()
+        dims = {} if footprint is None else footprint.smallest() if feeds is None else footprint.dims(feeds)
         try:
             assembly = self.plan_assembly(max_memory)
         except MemoryBudgetError as error:
@@ -208,7 +205,7 @@ class Seed:
             raise
         plan = self.plan_session(dims, max_memory, threads=threads, backend=backend, beside=beside)
         assembled = _assembled(self, cache or default_cache(), progress, notice or _print_notice, verify)
-        session = Session(self, self._backend(backend), plan, assembly, assembled, watch)
+        session = Session(self._backend(backend), plan, assembly, assembled, self.header.golden, watch)
         try:
             self._accept()
         except BaseException:
@@ -238,83 +235,6 @@ class Seed:
 
     def _backend(self, name: str | None) -> backends.Backend:
         return backends.get(name or self.kind.backend)
-
-
-class Session:
-    """An open model. Close it, or use it as a context manager: until then its cached files can't be removed."""
-
-    def __init__(
-        self,
-        seed: Seed,
-        engine: backends.Backend,
-        plan: SessionPlan,
-        assembly: Plan,
-        assembled: contextlib.AbstractContextManager[Path],
-        watch: Watch | None = None,
-    ) -> None:
-        self.plan, self._seed, self._watch = plan, seed, watch
-        needs = (plan.needed_bytes, assembly.needed_bytes)
-        self.needed_bytes = max(need for need in needs if need) if all(needs) else None
-        self._stack = contextlib.ExitStack()
-        try:
-            start = time.perf_counter()
-            self.folder = self._stack.enter_context(assembled)
-            self.assembly_seconds = time.perf_counter() - start
-            """Near zero if the cache had the model."""
-            self.assembly_peak = budget.peak_rss()
-            """Of the process, before the backend was loaded [B]."""
-            start = time.perf_counter()
-            self._runner = engine.open(
-                self.folder, plan.mode, plan.threads, watch=until(OPENING_S, "the backend opens it", watch)
-            )
-            self.opening_seconds = time.perf_counter() - start
-            self._stack.callback(self._runner.close)
-        except BaseException:
-            self._stack.close()
-            raise
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return self._runner.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return self._runner.outputs
-
-    def run(self, feeds: Feeds) -> dict[str, Array]:
-        """All outputs by name. InputError for feeds that don't fit, MemoryBudgetError where they are too large."""
-        backends.check_feeds(self.inputs, feeds)
-        self.plan.admit(_dims(self.plan.footprint, feeds))
-        return self._runner.run(feeds)
-
-    def verify(self) -> golden.Verdict:
-        """Run the golden sample and compare; `Verdict.present` is False where the seed holds none."""
-        return golden.verify(self._seed.header.golden, self._runner, self._watch)
-
-    def close(self) -> None:
-        self._stack.close()
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def default_cache() -> ModelCache:
-    """The user's cache; SEED_CACHE_LIMIT sets its size, such as 500MB."""
-    limit = os.environ.get("SEED_CACHE_LIMIT")
-    return ModelCache(default_root(), budget.parse_size(limit) if limit else DEFAULT_LIMIT)
-
-
-def spec_of(value: skeletons.ValueInfo) -> TensorSpec:
-    """An input or output as backends name it; its dtype is "unknown" where it is no tensor of numbers."""
-    dtype = BY_CODE.get(value.elem_type or 0)
-    # Paddle's exporter calls every dimension that it doesn't know "?".
-    shape = tuple(None if dim == "?" else dim for dim in value.dims or ())
-    return TensorSpec(value.name, dtype.name if dtype else "unknown", shape)
 
 
 class _PipeReader(SeedReader):
@@ -389,12 +309,3 @@ def _digest_of(path: Path) -> bytes:
 
 def _print_notice(line: str) -> None:
     print(line, file=sys.stderr)
-
-
-def _dims(footprint: Footprint | None, feeds: Feeds | None) -> Mapping[str, int]:
-    if footprint is None:
-        return {}
-    if feeds is not None:
-        return footprint.dims(feeds)
-    smallest = min(footprint.points)
-    return {f"{name}:{axis}": size for (name, axis), size in zip(footprint.axes, smallest, strict=True)}

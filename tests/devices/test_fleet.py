@@ -63,7 +63,7 @@ def test_what_fails_on_one_device_leaves_the_others_alone(sshd: Sshd, device: De
 MEASURED = """
 import sys
 from seed_devices.cli import main
-from seed_runtime.memory.plan import peak_rss
+from seed_runtime.memory.process import peak_rss
 code = main(sys.argv[1:])
 print(peak_rss(), file=sys.stderr)
 sys.exit(code)

@@ -114,17 +114,18 @@ _SESSION = """
 import sys
 from pathlib import Path
 import numpy as np
-from seed_runtime import backends, budget
+from seed_runtime import backends
+from seed_runtime.memory import process
 folder, mode, *sizes = sys.argv[1:]
 engine = backends.get()
 engine.load()
-budget.reset_peak()
-base = budget.baseline().resident
+process.reset_peak()
+base = process.baseline().resident
 runner = engine.open(Path(folder), mode, 2)
 for size in map(int, sizes):
     ids = np.ones((1, size), np.int64)
     runner.run({"ids": ids, "mask": ids})
-print(budget.peak_rss() - base)
+print(process.peak_rss() - base)
 """
 
 

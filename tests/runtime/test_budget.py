@@ -14,9 +14,11 @@ import pytest
 from seed_runtime import backends
 from seed_runtime.backends import Backend
 from seed_runtime.errors import InputError, MemoryBudgetError, UnsupportedError, UsageError
-from seed_runtime.memory import plan as budget
+from seed_runtime.memory import process
 from seed_runtime.memory.footprint import Footprint, ModeFootprint
-from seed_runtime.memory.plan import SLACK, THREAD_BYTES, THREADS_MEASURED, Usage, parse_size, plan_session
+from seed_runtime.memory.plan import SLACK, THREAD_BYTES, THREADS_MEASURED, SessionPlan, plan_session
+from seed_runtime.memory.process import Usage
+from seed_runtime.units import parse_size
 
 MIB = 1 << 20
 NOW = Usage(resident=30 * MIB, peak=40 * MIB)
@@ -60,7 +62,7 @@ def plan(
     footprint: Footprint | None = FOOTPRINT,
     threads: int = THREADS_MEASURED,
     **options: int,
-) -> budget.SessionPlan:
+) -> SessionPlan:
     library: Backend = Library()
     return plan_session(
         footprint,
@@ -177,18 +179,18 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the
 
 @linux
 def test_the_peak_is_this_process_own() -> None:
-    usage = budget.baseline()
+    usage = process.baseline()
     assert 5 * MIB < usage.resident <= usage.peak
-    assert budget.peak_rss() >= usage.peak
+    assert process.peak_rss() >= usage.peak
 
 
 @linux
 def test_the_peak_can_be_counted_anew() -> None:
     # In a process of its own: the test runner's heap may take 64 MiB without growing.
     program = (
-        "from seed_runtime.memory import plan as budget\n"
-        "block = bytearray(b'x') * (64 << 20); high = budget.peak_rss(); del block\n"
-        "assert budget.reset_peak() and budget.peak_rss() < high - (60 << 20)\n"
+        "from seed_runtime.memory import process\n"
+        "block = bytearray(b'x') * (64 << 20); high = process.peak_rss(); del block\n"
+        "assert process.reset_peak() and process.peak_rss() < high - (60 << 20)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 
@@ -199,28 +201,29 @@ import sys
 from pathlib import Path
 import numpy as np
 from seed_runtime import backends
-from seed_runtime.memory import plan as budget
 from seed_runtime.errors import MemoryBudgetError
 from seed_runtime.memory.footprint import Footprint
+from seed_runtime.memory.plan import plan_session
+from seed_runtime.memory.process import peak_rss
 from seed_runtime.format.primitives import Cursor
 
 folder, packed, batch, limit = sys.argv[1:]
 footprint = Footprint.unpack(Cursor(bytes.fromhex(packed), "test"))
 engine = backends.get()
 try:
-    plan = budget.plan_session(
+    plan = plan_session(
         footprint, {{"x:0": int(batch)}}, int(limit) or None, backend=engine,
         weights_size=Path(folder, "model.weights").stat().st_size, threads={THREADS_MEASURED},
     )
 except MemoryBudgetError as error:
     assert "onnxruntime" not in sys.modules
-    print("refused", error.needed, budget.peak_rss())
+    print("refused", error.needed, peak_rss())
     sys.exit(error.exit_code)
 runner = engine.open(Path(folder), plan.mode, plan.threads)
 width = runner.inputs[0].shape[1]
 for _ in range(3):
     runner.run({{"x": np.ones((int(batch), width), np.float32)}})
-print(plan.mode, plan.needed_bytes, budget.peak_rss())
+print(plan.mode, plan.needed_bytes, peak_rss())
 """
 
 

@@ -12,8 +12,8 @@ from seed_devices.fleet.parallel import Outcome, combined_error
 from seed_devices.fleet.target import Target
 from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.connection import Connection
-from seed_runtime.cli.terminal import size_text
 from seed_runtime.errors import UsageError
+from seed_runtime.units import size_text
 
 _ROLLBACK = """\b
 Examples:

@@ -16,8 +16,8 @@ from seed_devices.fleet.target import Target
 from seed_devices.push.one_device import facts_of
 from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.connection import Connection
-from seed_runtime.cli.terminal import size_text
 from seed_runtime.errors import UnsupportedError, UsageError
+from seed_runtime.units import size_text
 
 Answer = dict[str, Any]
 

@@ -12,7 +12,7 @@ from seed_devices.fleet import inventory
 from seed_devices.fleet.parallel import PARALLEL, PARALLEL_MAX, Access
 from seed_devices.fleet.target import Target, parse
 from seed_runtime.errors import SeedError, UsageError
-from seed_runtime.memory.plan import parse_size
+from seed_runtime.units import parse_size
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -14,8 +14,8 @@ from seed_devices.push import preflight
 from seed_devices.push.one_device import Options, Pushed
 from seed_devices.push.one_device import push as push_one
 from seed_devices.ssh.connection import Connection
-from seed_runtime.cli.terminal import size_text
 from seed_runtime.errors import UsageError
+from seed_runtime.units import size_text
 
 _EPILOG = """\b
 Examples:

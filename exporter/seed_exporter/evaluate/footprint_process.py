@@ -16,7 +16,7 @@ import numpy as np
 
 from seed_runtime import backends
 from seed_runtime.errors import SeedError
-from seed_runtime.memory import plan
+from seed_runtime.memory import process
 
 
 def main(arguments: list[str]) -> int:
@@ -36,21 +36,21 @@ def _measure(name: str, mode: str, threads: int, folder: Path, file: str) -> dic
     # Read once now: the modules that read .npz then count for the process, and only the arrays for the session.
     with np.load(file):
         pass
-    if not plan.reset_peak():
+    if not process.reset_peak():
         return {"error": "this kernel can't reset the peak of the resident set"}
-    base = plan.baseline().resident
+    base = process.baseline().resident
     runner = backend.open(folder, mode, threads)
-    opening = plan.peak_rss() - base
+    opening = process.peak_rss() - base
     # All pages of the mapped weights are touched first: they then add the same to every peak, and can be told
     # from the rest, whatever rows of an embedding this input happens to need.
     mapped = sum(_touch(start, end) for start, end in _mappings(folder))
     with np.load(file) as arrays:
         feeds = {key: arrays[key] for key in arrays.files}
-    plan.reset_peak()
+    process.reset_peak()
     # The second run may need more than the first, or less: the allocator starts from what the first one left.
     for _ in range(2):
         runner.run(feeds)
-    return {"opening": opening, "mapped": mapped, "peak": max(0, plan.peak_rss() - base - mapped)}
+    return {"opening": opening, "mapped": mapped, "peak": max(0, process.peak_rss() - base - mapped)}
 
 
 def _mappings(folder: Path) -> list[tuple[int, int]]:

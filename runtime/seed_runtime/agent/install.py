@@ -33,7 +33,7 @@ def install(model: Model, part: Path, digest: str, max_memory: int | None, repor
     DiskSpaceError, OSError.
     """
     from seed_runtime import trust
-    from seed_runtime.memory import plan
+    from seed_runtime.memory import process
 
     try:
         seconds, found, header = _examine(part, digest, max_memory, report)
@@ -63,7 +63,7 @@ def install(model: Model, part: Path, digest: str, max_memory: int | None, repor
     report("place", 1, 1)
     seconds["place"] = time.perf_counter() - start
     rounded = {step: round(value, 4) for step, value in seconds.items()}
-    return {"record": record, "seconds": rounded, "peak_rss": plan.peak_rss()}
+    return {"record": record, "seconds": rounded, "peak_rss": process.peak_rss()}
 
 
 def _examine(

@@ -28,6 +28,7 @@ from seed_runtime.system import paths
 from seed_runtime.system.folders import temporary_folder
 from seed_runtime.system.locks import FileLock
 from seed_runtime.system.sync import sync_folder
+from seed_runtime.units import parse_size
 
 DEFAULT_LIMIT: Final = 4 * 1000**3
 """Largest size of all assembled models together, in bytes; SEED_CACHE_LIMIT sets another."""
@@ -38,6 +39,12 @@ _MODEL: Final = re.compile("[0-9a-f]{64}")
 def default_root() -> Path:
     """Return $XDG_CACHE_HOME/seed/models, where XDG_CACHE_HOME is ~/.cache unless it is an absolute path."""
     return paths.cache_home() / "models"
+
+
+def default_cache() -> ModelCache:
+    """Return the user's cache; SEED_CACHE_LIMIT sets its size, such as 500MB."""
+    limit = os.environ.get("SEED_CACHE_LIMIT")
+    return ModelCache(default_root(), parse_size(limit) if limit else DEFAULT_LIMIT)
 
 
 class ModelCache:

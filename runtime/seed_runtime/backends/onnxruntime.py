@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seed_runtime.backends import Array, Feeds, TensorSpec, check_feeds, usable_cores
+from seed_runtime.backends.interface import usable_cores
+from seed_runtime.backends.tensors import Array, Feeds, TensorSpec, check_feeds, shape_of
 from seed_runtime.backends.workers import Watch, Workers
 from seed_runtime.errors import InputError, UnsupportedError
 from seed_runtime.skeletons.onnx import MODEL_FILE
@@ -262,6 +263,4 @@ def _spec(what: str, value: Any) -> TensorSpec:
             f"{what} {value.name!r} has the type {value.type}, which NumPy can't hold; "
             f"export the model with a Cast to float at this {what}"
         )
-    # Paddle's exporter calls every dimension that it doesn't know "?".
-    shape = tuple(None if dim == "?" else dim for dim in value.shape)
-    return TensorSpec(value.name, _DTYPES[value.type], shape)
+    return TensorSpec(value.name, _DTYPES[value.type], shape_of(value.shape))

@@ -11,13 +11,15 @@ from typing import Any, Final
 from seed_runtime.backends import Feeds
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import cache_of, opened, session_of
-from seed_runtime.cli.terminal import Terminal, heading, mib, print_json, table
+from seed_runtime.cli.terminal import Terminal, heading, print_json, table
 from seed_runtime.data import stored
 from seed_runtime.data.calls import bind
 from seed_runtime.errors import InputError
 from seed_runtime.golden import Golden
-from seed_runtime.memory.plan import peak_rss
-from seed_runtime.seed import Seed, Session
+from seed_runtime.memory.process import peak_rss
+from seed_runtime.seed import Seed
+from seed_runtime.session import Session
+from seed_runtime.units import mib
 
 WARM_UP: Final = 3
 RUNS_MIN, RUNS_MAX, RUNS_S = 10, 100, 10.0

@@ -9,9 +9,10 @@ from typing import Any
 
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import cache_of, opened, session_of
-from seed_runtime.cli.terminal import Terminal, mib, print_json, size_text
+from seed_runtime.cli.terminal import Terminal, print_json
 from seed_runtime.errors import SeedError, UnsupportedError
-from seed_runtime.memory.plan import peak_rss
+from seed_runtime.memory.process import peak_rss
+from seed_runtime.units import mib, size_text
 
 
 def verify(job: Job, terminal: Terminal) -> int:

@@ -14,7 +14,8 @@ from seed_runtime.backends import Feeds
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.terminal import Terminal
 from seed_runtime.errors import UsageError
-from seed_runtime.seed import Seed, Session
+from seed_runtime.seed import Seed
+from seed_runtime.session import Session
 
 
 @contextlib.contextmanager

@@ -8,11 +8,12 @@ import time
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import cache_of, opened, session_of
 from seed_runtime.cli.outputs import Sink, Summary, written
-from seed_runtime.cli.terminal import Terminal, mib, print_json
+from seed_runtime.cli.terminal import Terminal, print_json
 from seed_runtime.data import stored
 from seed_runtime.data.calls import bind
 from seed_runtime.errors import UsageError
-from seed_runtime.memory.plan import peak_rss
+from seed_runtime.memory.process import peak_rss
+from seed_runtime.units import mib
 
 
 def run(job: Job, terminal: Terminal) -> int:

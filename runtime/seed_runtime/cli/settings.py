@@ -51,7 +51,7 @@ def config_path() -> Path:
 
 
 def _size(key: str, flag: str | None) -> int | None:
-    from seed_runtime.memory.plan import parse_size
+    from seed_runtime.units import parse_size
 
     value, where = _find(key, flag)
     if value is None:

@@ -66,19 +66,6 @@ def heading(text: str) -> str:
     return text
 
 
-def size_text(size: float) -> str:
-    """Bytes in powers of 1000, three digits."""
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            break
-        size /= 1000
-    return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.3g} {unit}"
-
-
-def mib(size: int | None) -> float | None:
-    return None if size is None else round(size / (1 << 20), 2)
-
-
 def table(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
     """Columns two spaces apart; those numbered in `right` are aligned to the right."""
     rows = list(rows)

@@ -8,18 +8,18 @@ from math import prod
 from typing import Any
 
 from seed_runtime import skeletons
-from seed_runtime.backends import TensorSpec
+from seed_runtime.backends import TensorSpec, dims_at, spec_of
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import opened
-from seed_runtime.cli.terminal import Terminal, heading, mib, print_json, size_text, table
+from seed_runtime.cli.terminal import Terminal, heading, print_json, table
 from seed_runtime.codecs import CODECS
 from seed_runtime.data import calls, stored  # noqa: F401  a run holds them as well, so the plan must count them
 from seed_runtime.errors import MemoryBudgetError
 from seed_runtime.format.header import Header
 from seed_runtime.format.preamble import VERSION
 from seed_runtime.golden import SUPPLIED, Golden
-from seed_runtime.memory.footprint import Footprint
-from seed_runtime.seed import Seed, spec_of
+from seed_runtime.seed import Seed
+from seed_runtime.units import mib, size_text
 
 
 def inspect(job: Job, terminal: Terminal) -> int:
@@ -99,7 +99,7 @@ def _memory(seed: Seed, job: Job) -> dict[str, Any]:
         return plans
     ends = [min(footprint.points), max(footprint.points, key=lambda point: (prod(point), point))]
     for point in dict.fromkeys(ends):
-        dims = _dims(footprint, point)
+        dims = dims_at(footprint.axes, point)
         fastest = max(seed.plan_session(dims, threads=job.threads).needed_bytes or 0, assembly)
         least = max(_least(seed, dims, job.threads), assembly)
         plans["sessions"].append(
@@ -114,7 +114,7 @@ def _memory(seed: Seed, job: Job) -> dict[str, Any]:
     plans["modes"] = {
         mode.name: [
             {"dims": dims, "bytes": footprint.predict(mode.name, dims)}
-            for dims in (_dims(footprint, point) for point in footprint.points)
+            for dims in (dims_at(footprint.axes, point) for point in footprint.points)
         ]
         for mode in footprint.modes
     }
@@ -127,10 +127,6 @@ def _least(seed: Seed, dims: Mapping[str, int], threads: int | None) -> int:
         return seed.plan_session(dims, 1, threads=threads).needed_bytes or 0
     except MemoryBudgetError as error:
         return error.needed
-
-
-def _dims(footprint: Footprint, point: Sequence[int]) -> dict[str, int]:
-    return {f"{name}:{axis}": size for (name, axis), size in zip(footprint.axes, point, strict=True)}
 
 
 def _spec(spec: TensorSpec) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Memory plans: what a session needs, what this process has, and whether both fit a limit."""
+"""Memory: what this process has, what a session was measured to need, and the plan made of both."""

@@ -24,7 +24,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from seed_runtime.backends import Dims, Feeds, dims_of
+from seed_runtime.backends.dimensions import Axis, Dims, Point, dims_at, dims_of, point_of
+from seed_runtime.backends.tensors import Feeds
 from seed_runtime.errors import FormatError, InputError
 from seed_runtime.format.primitives import Cursor, string, varint
 from seed_runtime.limits import RANK_MAX
@@ -56,8 +57,8 @@ class Footprint:
     smaller than that of a point which is nowhere larger.
     """
 
-    axes: tuple[tuple[str, int], ...]
-    points: tuple[tuple[int, ...], ...]
+    axes: tuple[Axis, ...]
+    points: tuple[Point, ...]
     modes: tuple[ModeFootprint, ...]
 
     def __post_init__(self) -> None:
@@ -103,12 +104,16 @@ class Footprint:
         return b"".join(out)
 
     def dims(self, feeds: Feeds) -> Dims:
-        """Sizes of the free dimensions in these feeds, for `predict`. Needs no open model."""
+        """Return the sizes of the free dimensions in these feeds, for `predict`. Needs no open model."""
         return dims_of(self.axes, feeds)
+
+    def smallest(self) -> Dims:
+        """Return the sizes of the smallest point that was measured."""
+        return dims_at(self.axes, min(self.points))
 
     def covers(self, dims: Mapping[str, int]) -> bool:
         """Whether a measured point is at least this large in every dimension."""
-        wanted = self._point(dims)
+        wanted = point_of(self.axes, dims)
         return any(_fits(wanted, point) for point in self.points)
 
     def predict(self, mode: str, dims: Mapping[str, int]) -> int:
@@ -117,7 +122,7 @@ class Footprint:
         InputError where a dimension is beyond what was measured. KeyError for a mode that isn't there.
         """
         row = {entry.name: entry for entry in self.modes}[mode]
-        wanted = self._point(dims)
+        wanted = point_of(self.axes, dims)
         bounds = [
             _between(wanted, low, high, row.peaks[i], row.peaks[j])
             for i, low in enumerate(self.points)
@@ -131,9 +136,6 @@ class Footprint:
                 f"use a smaller input, or run without --max-memory"
             )
         return max(row.opening, row.mapped + min(found)) * UNIT
-
-    def _point(self, dims: Mapping[str, int]) -> tuple[int, ...]:
-        return tuple(dims[f"{name}:{axis}"] for name, axis in self.axes)
 
     def _text(self, point: Sequence[int]) -> str:
         return ", ".join(

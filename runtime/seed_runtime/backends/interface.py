@@ -1,0 +1,100 @@
+"""What a backend is: the interfaces behind which a library runs models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from seed_runtime.backends.tensors import Array, Feeds, TensorSpec
+from seed_runtime.backends.workers import Watch
+
+
+class Runner(Protocol):
+    """An open model. It holds the backend's memory until `close`, which ends runs and may be called twice."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What the model takes, in its own order."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What the model gives, in its own order."""
+        ...
+
+    def run(
+        self, feeds: Feeds, outputs: Sequence[str] | None = None, *, watch: Watch | None = None
+    ) -> dict[str, Array]:
+        """Check the feeds, run the model once, and return outputs by name.
+
+        An exception of a signal, or of `watch`, ends the run.
+
+        Args:
+            feeds: arrays by the name of the input.
+            outputs: names of the outputs that are wanted, None for all.
+            watch: called about once a second meanwhile.
+
+        Raises:
+            InputError: the feeds can't be used.
+            UnsupportedError: the backend can't run the model.
+        """
+        ...
+
+    def close(self) -> None:
+        """End what runs, and free the backend's memory."""
+        ...
+
+
+class Backend(Protocol):
+    """A library that can run assembled models."""
+
+    @property
+    def name(self) -> str:
+        """As in the registry."""
+        ...
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Named settings, the fastest first and the one with the least memory last."""
+        ...
+
+    def available(self) -> bool:
+        """Return whether the library is installed; nothing is imported to find out."""
+        ...
+
+    def import_bytes(self) -> int:
+        """Return what importing the library will still add to the process [B]; 0 once it was imported."""
+        ...
+
+    def load(self) -> None:
+        """Import the library, which `open` does by itself.
+
+        Raises:
+            UnsupportedError: it is missing.
+        """
+        ...
+
+    def open(self, folder: Path, mode: str, threads: int | None = None, *, watch: Watch | None = None) -> Runner:
+        """Open the model assembled in `folder`.
+
+        An exception of a signal, or of `watch`, ends it.
+
+        Args:
+            folder: an assembled model.
+            mode: one of `modes`.
+            threads: None for one per usable core.
+            watch: called about once a second meanwhile.
+
+        Raises:
+            UnsupportedError: the library is missing or can't take the model.
+        """
+        ...
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: fewer than the machine has in a container or under taskset."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,92 @@
+"""Inputs and outputs of a model as arrays: their description, and the check of what is fed to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seed_runtime.errors import InputError
+from seed_runtime.format.dtypes import BY_CODE
+from seed_runtime.skeletons.info import ValueInfo
+
+Array = NDArray[Any]
+Feeds = Mapping[str, Array]
+"""Arrays by the name of the input."""
+Shape = tuple[int | str | None, ...]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a model."""
+
+    name: str
+    dtype: str
+    """A name of format/dtypes.py."""
+    shape: Shape
+    """An int for a fixed dimension, a name for one that is free (the same name means the same size), None for one
+    that is free and unnamed."""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join('?' if d is None else str(d) for d in self.shape)}]"
+
+
+def spec_of(value: ValueInfo) -> TensorSpec:
+    """Describe an input or output of a skeleton; its dtype is "unknown" where it is no tensor of numbers."""
+    dtype = BY_CODE.get(value.elem_type or 0)
+    return TensorSpec(value.name, dtype.name if dtype else "unknown", shape_of(value.dims or ()))
+
+
+def shape_of(dims: Sequence[int | str | None]) -> Shape:
+    """Return dimensions as `TensorSpec.shape` has them."""
+    # Paddle's exporter calls every dimension that it doesn't know "?".
+    return tuple(None if dim == "?" else dim for dim in dims)
+
+
+def check_feeds(inputs: Sequence[TensorSpec], feeds: Feeds) -> None:
+    """Check names, dtypes, ranks, fixed sizes, free sizes that share a name, and that no float is NaN.
+
+    Nothing is converted: a silent cast would hide that the data was prepared for another model.
+
+    Raises:
+        InputError: the feeds don't fit the inputs; it says what was expected and what was given.
+    """
+    expected = ", ".join(map(str, inputs))
+    for name in feeds:
+        if all(name != spec.name for spec in inputs):
+            raise InputError(f"the model has no input {name!r}; it expects {expected}")
+    sizes: dict[str, tuple[int, str]] = {}
+    for spec in inputs:
+        if spec.name not in feeds:
+            raise InputError(f"input {spec.name!r} is missing; the model expects {expected}")
+        _check_array(spec, feeds[spec.name], sizes)
+
+
+def _check_array(spec: TensorSpec, array: Array, sizes: dict[str, tuple[int, str]]) -> None:
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"input {spec.name!r}: {spec} is expected, not a {type(array).__name__}")
+    given = f"{array.dtype}{list(array.shape)}"
+    if array.dtype.newbyteorder("=").name != spec.dtype:
+        raise InputError(
+            f"input {spec.name!r}: {spec} is expected, {given} was given; convert it with .astype('{spec.dtype}')"
+        )
+    if array.ndim != len(spec.shape):
+        raise InputError(f"input {spec.name!r}: {spec} is expected, {given} was given")
+    for axis, (want, size) in enumerate(zip(spec.shape, array.shape, strict=True)):
+        if isinstance(want, int) and size != want:
+            raise InputError(f"input {spec.name!r}: {spec} is expected, {given} was given: axis {axis} must be {want}")
+        if size < 1:
+            raise InputError(f"input {spec.name!r}: {spec} is expected, {given} was given, which is empty")
+        if isinstance(want, str):
+            first, where = sizes.setdefault(want, (size, spec.name))
+            if size != first:
+                raise InputError(
+                    f"input {spec.name!r}: {want!r} is {size} here and {first} in {where!r}; "
+                    f"{spec} is expected, {given} was given"
+                )
+    # min() carries a NaN through and needs no array of flags, which isnan() would allocate.
+    if array.dtype.kind == "f" and np.isnan(array.min()):
+        raise InputError(f"input {spec.name!r} holds NaN; clean the data first")

@@ -1,0 +1,103 @@
+"""An open model: run it, and compare it with its golden sample."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from seed_runtime import backends, golden
+from seed_runtime.backends import Array, Feeds, TensorSpec
+from seed_runtime.backends.workers import Watch, until
+from seed_runtime.memory.plan import Plan, SessionPlan
+from seed_runtime.memory.process import peak_rss
+
+OPENING_S: Final = 3600.0
+"""Longest time that the backend may take to open a model [s]: it folds constants, and may read gigabytes from a slow
+card."""
+
+
+class Session:
+    """An open model. Close it, or use it as a context manager: until then its cached files can't be removed."""
+
+    def __init__(
+        self,
+        engine: backends.Backend,
+        plan: SessionPlan,
+        assembly: Plan,
+        assembled: contextlib.AbstractContextManager[Path],
+        golden_sample: bytes | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        """Assemble the model and open it.
+
+        Args:
+            engine: what runs it.
+            plan: mode, threads and the footprint that later inputs are checked against.
+            assembly: plan of the assembly.
+            assembled: gives the folder of the assembled model, and holds it until the session is closed.
+            golden_sample: section GOLDEN of the seed, None where it holds none.
+            watch: called about once a second while the backend opens the model, and during `verify`; what it raises
+                ends them.
+        """
+        self.plan, self._golden, self._watch = plan, golden_sample, watch
+        needs = (plan.needed_bytes, assembly.needed_bytes)
+        self.needed_bytes = max(need for need in needs if need) if all(needs) else None
+        """The peak that the process will stay below [B]; None where it is not known."""
+        self._stack = contextlib.ExitStack()
+        try:
+            start = time.perf_counter()
+            self.folder = self._stack.enter_context(assembled)
+            self.assembly_seconds = time.perf_counter() - start
+            """Near zero if the cache had the model."""
+            self.assembly_peak = peak_rss()
+            """Of the process, before the backend was loaded [B]."""
+            start = time.perf_counter()
+            self._runner = engine.open(
+                self.folder, plan.mode, plan.threads, watch=until(OPENING_S, "the backend opens it", watch)
+            )
+            self.opening_seconds = time.perf_counter() - start
+            self._stack.callback(self._runner.close)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What the model takes, in its own order."""
+        return self._runner.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What the model gives, in its own order."""
+        return self._runner.outputs
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """Run the model once and return all outputs by name.
+
+        Raises:
+            InputError: the feeds don't fit the model's inputs.
+            MemoryBudgetError: they are larger than the session's limit of memory allows.
+        """
+        backends.check_feeds(self.inputs, feeds)
+        if self.plan.footprint is not None:
+            self.plan.admit(self.plan.footprint.dims(feeds))
+        return self._runner.run(feeds)
+
+    def verify(self) -> golden.Verdict:
+        """Run the golden sample and compare; `Verdict.present` is False where the seed holds none."""
+        return golden.verify(self._golden, self._runner, self._watch)
+
+    def close(self) -> None:
+        """Free the backend's memory and the assembled folder. May be called twice."""
+        self._stack.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

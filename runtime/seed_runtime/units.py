@@ -1,0 +1,42 @@
+"""Sizes in bytes, read from what a user writes and written for people."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from seed_runtime.errors import UsageError
+
+_UNITS: Final = {"": 1, "B": 1} | {
+    unit: size
+    for power, letter in enumerate("KMG", start=1)
+    for unit, size in ((f"{letter}B", 1000**power), (f"{letter}IB", 1024**power))
+}
+
+
+def parse_size(text: str | int) -> int:
+    """Return the bytes of "64MB", "64 MiB", "1.5GiB" or "65536".
+
+    Raises:
+        UsageError: it is anything else, or less than a byte.
+    """
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([A-Za-z]*)", str(text).strip())
+    unit = _UNITS.get(match[2].upper()) if match else None
+    size = int(float(match[1]) * unit) if match and unit else 0
+    if size < 1:
+        raise UsageError(f"{text!r} is not a size; write it like 64MB (millions of bytes) or 64MiB")
+    return size
+
+
+def size_text(size: float) -> str:
+    """Write a number of bytes in powers of 1000 with three digits, such as "64.2 MB"."""
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.3g} {unit}"
+
+
+def mib(size: int | None) -> float | None:
+    """Return a number of bytes in MiB with two decimals; None stays None."""
+    return None if size is None else round(size / (1 << 20), 2)

@@ -12,7 +12,7 @@ import numpy as np
 from bench.peers import nncodec_qp, nncodec_step
 from seed_exporter.build import draft
 from seed_exporter.build.streams import CodedStream, encode
-from seed_exporter.graph.matrix import as_float32
+from seed_exporter.graph.matrix import as_float32, matrix_view
 from seed_exporter.graph.model import Graph
 from seed_exporter.quantize import allocate
 from seed_exporter.quantize.allocate import Coding
@@ -75,7 +75,7 @@ def dequantized(graph: Graph, codings: Mapping[str, Coding]) -> dict[str, np.nda
             step = np.float32(codings[name].step)
             values = np.rint(as_float32(weight) * np.float32(1 / step))
             values *= step
-            found[name] = values.reshape(weight.matrix_view())
+            found[name] = values.reshape(matrix_view(weight))
     return found
 
 

@@ -17,7 +17,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from seed_exporter.graph.model import Graph, Weight, find_uses
+from seed_exporter.graph.index import with_uses
+from seed_exporter.graph.model import Graph, Weight
 from seed_runtime.format.dtypes import FLOAT32
 
 _SCALE_SPREAD = 0.3
@@ -110,9 +111,7 @@ class _Builder:
         for weight in self._weights.values():
             proto.initializer.add(name=weight.name, data_type=TensorProto.FLOAT, dims=weight.shape)
         model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-        for name, uses in find_uses(model, set(self._weights)).items():
-            self._weights[name].uses = uses
-        return Graph(model, self._weights)
+        return with_uses(Graph(model, self._weights))
 
 
 def drawn(shape: Sequence[int], random: np.random.Generator) -> np.ndarray:

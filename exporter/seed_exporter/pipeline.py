@@ -26,7 +26,8 @@ from seed_exporter.evaluate import golden as golden_sample
 from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.evaluate.runnable import check_runnable
-from seed_exporter.graph.model import Graph, all_graphs
+from seed_exporter.graph.index import all_graphs
+from seed_exporter.graph.model import Graph
 from seed_exporter.quantize.allocate import Coding
 from seed_exporter.quantize.methods import METHODS, Choice, Trial
 from seed_exporter.skeletons import builder_for

@@ -182,8 +182,8 @@ def test_more_jobs_give_the_same_bytes(method: str, rng: np.random.Generator) ->
 
 def test_an_encoder_gives_the_same_streams_whatever_it_coded_before(rng: np.random.Generator) -> None:
     arrays = {f"w{index}": rng.standard_normal((64, 48)).astype(np.float32) for index in range(3)}
+    arrays["b"] = rng.standard_normal(300).astype(np.float32)
     graph = graph_of(low=(rng.standard_normal((80, 3)) @ rng.standard_normal((3, 80))).astype(np.float32), **arrays)
-    graph.weights |= graph_of(b=rng.standard_normal(300).astype(np.float32)).weights
     coarse, fine = allocate.uniform(graph, 0.5, 7), allocate.uniform(graph, 0.05, 10)
     factored = allocate.with_lowrank(graph, fine, ["low"], 1)
     assert factored["low"].codec == "lowrank"

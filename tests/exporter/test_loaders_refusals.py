@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.evaluate.runnable import check_runnable
+from seed_exporter.graph.matrix import matrix_view, output_axis
 from seed_exporter.loaders import load
 from seed_runtime.errors import UnsupportedError, UsageError
 from tests.exporter.support.onnx_models import RNG, V, W, check_same, constant, info, make, run, tensor
@@ -72,7 +73,7 @@ def test_every_opset_that_onnx_runtime_runs_is_taken(tmp_path: Path, opset: int)
     nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)]
     graph = check_same(make(nodes, [tensor(W, "w"), tensor(V[0], "b")], opset=opset), tmp_path)
     assert graph.weights["w"].uses[0].attributes == {"transB": 1}
-    assert graph.weights["w"].output_axis == 0
+    assert output_axis(graph.weights["w"]) == 0
 
 
 def test_an_operator_that_onnx_runtime_lacks_is_named(tmp_path: Path):
@@ -163,8 +164,8 @@ def test_the_callers_model_is_left_as_it_was():
 def test_rows_for_coding_follow_the_use(op: str, inputs: list[str], shape: tuple[int, ...], attributes, view, axis):
     held = tensor(np.zeros(shape, np.float32), "w")
     weight = load(make([helper.make_node(op, inputs, ["y"], **attributes)], [held])).weights["w"]
-    assert weight.matrix_view() == view
-    assert weight.output_axis == axis
+    assert matrix_view(weight) == view
+    assert output_axis(weight) == axis
     assert weight.data.reshape(view).flags.c_contiguous
 
 

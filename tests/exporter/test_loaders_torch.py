@@ -13,6 +13,7 @@ import pytest
 from seed_exporter import loaders
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.evaluate.runnable import check_runnable
+from seed_exporter.graph.matrix import matrix_view
 from seed_exporter.graph.model import Graph
 from seed_runtime.errors import UnsupportedError, UsageError
 
@@ -108,7 +109,7 @@ def test_a_convolution_keeps_its_channels_first(tmp_path: Path):
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.BatchNorm2d(16), torch.nn.Conv2d(16, 24, 1))
     image = torch.randn(1, 3, 8, 8)
     graph = loaders.load(module, example_inputs=(image,))
-    views = {weight.shape: weight.matrix_view() for weight in graph.weights.values()}
+    views = {weight.shape: matrix_view(weight) for weight in graph.weights.values()}
     assert views[16, 3, 3, 3] == (16, 27)
     got = outputs(graph, tmp_path, [image.numpy()])[0]
     with torch.no_grad():

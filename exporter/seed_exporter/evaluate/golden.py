@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 
 from seed_exporter.evaluate.run import run_all
-from seed_exporter.graph.model import Graph, all_graphs
+from seed_exporter.graph.index import GraphIndex
+from seed_exporter.graph.model import Graph
 from seed_runtime.backends import Array, Feeds, TensorSpec
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.golden import SUPPLIED, VALUES_MAX, Expected, Golden, Recipe, sample
@@ -43,17 +44,12 @@ _INTEGER_OPERATORS: Final = frozenset(
 
 def least_relative_tolerance(graph: Graph) -> float:
     """Return how far outputs may be on another processor at least, as a share of an output's root mean square."""
-    operators = {node.op_type for inner in all_graphs(graph.model.graph) for node in inner.node}
+    nodes = GraphIndex(graph).nodes
+    operators = {node.op_type for node in nodes}
     if operators & _INTEGER_OPERATORS:
         return RELATIVE_INTEGER
     half = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
-    casts = {
-        attribute.i
-        for inner in all_graphs(graph.model.graph)
-        for node in inner.node
-        for attribute in node.attribute
-        if attribute.name == "to"
-    }
+    casts = {attribute.i for node in nodes for attribute in node.attribute if attribute.name == "to"}
     stored = {weight.dtype.code for weight in graph.weights.values()}
     return RELATIVE_HALF if half & (casts | stored) else RELATIVE
 

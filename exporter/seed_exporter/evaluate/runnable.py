@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from seed_exporter.evaluate.model_files import write_model_files
-from seed_exporter.graph.model import Graph, all_graphs
+from seed_exporter.graph.index import GraphIndex
+from seed_exporter.graph.model import Graph
 from seed_exporter.skeletons import SkeletonBuilder, builder_for
 from seed_runtime.errors import UnsupportedError
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
@@ -79,17 +80,13 @@ def _explain(graph: Graph, problem: str) -> str:
     op = parts.get("op") or parts.get("op2") or parts.get("op3")
     domain = parts.get("domain") or parts.get("domain2") or parts.get("domain3")
     line = problem.strip().splitlines()[0]
-    for inner in all_graphs(graph.model.graph):
-        for node in inner.node:
-            if (
-                (op or domain)
-                and node.op_type == (op or node.op_type)
-                and (domain in (None, node.domain) or (domain == "ai.onnx" and not node.domain))
-            ):
-                name = node.name or f"the one that makes {node.output[0]!r}"
-                return (
-                    f"ONNX Runtime {ort.__version__} has no operator {node.op_type} of domain "
-                    f"{node.domain or 'ai.onnx'} (node {name}) for this model's types and opset: {line}; "
-                    f"replace the operator, or export the model to another opset"
-                )
+    for node in GraphIndex(graph).nodes if op or domain else ():
+        same_domain = domain in (None, node.domain) or (domain == "ai.onnx" and not node.domain)
+        if same_domain and op in (None, node.op_type):
+            name = node.name or f"the one that makes {node.output[0]!r}"
+            return (
+                f"ONNX Runtime {ort.__version__} has no operator {node.op_type} of domain "
+                f"{node.domain or 'ai.onnx'} (node {name}) for this model's types and opset: {line}; "
+                f"replace the operator, or export the model to another opset"
+            )
     return f"ONNX Runtime {ort.__version__} can't open this model: {line}; correct the model and export it again"

@@ -1,1 +1,1 @@
-"""The model as a graph: its weights, its index, its edits."""
+"""Models as graphs: weights apart from nodes, an index, edits, deduplication, weights as matrices."""

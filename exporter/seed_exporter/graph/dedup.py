@@ -7,42 +7,51 @@ the second from it; ONNX Runtime folds that node into a constant when it opens t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 import onnx
 
-from seed_exporter.graph.edit import Names, keep_initializers, rename_uses, replace
-from seed_exporter.graph.model import Graph, Weight, all_graphs, find_uses
+from seed_exporter.graph.edit import FreshNames, drop_initializers, prepend, rename_uses, with_graph
+from seed_exporter.graph.index import Consumer, GraphIndex
+from seed_exporter.graph.model import Graph, Weight
 
-DERIVED_MIN = 4096  # [B]: a Transpose node with its names costs some 50 bytes of skeleton
+DERIVED_MIN: Final = 4096
+"""Size from which a weight is derived from another [B]: a Transpose node and its names take some 50 bytes."""
 
 # Only where an operator takes a computed value as gladly as a constant. Quantized operators want
 # constant scales and zero points, and fusions look for constant norms and biases.
-_TAKES_COMPUTED = {("MatMul", 0), ("MatMul", 1), ("Gemm", 0), ("Gemm", 1), ("Gather", 0)}
+_TAKES_COMPUTED: Final = frozenset({("MatMul", 0), ("MatMul", 1), ("Gemm", 0), ("Gemm", 1), ("Gather", 0)})
+"""Operators and inputs that may read a derived weight."""
 
 
-def share_identical(graph: Graph) -> None:
+def deduplicate(graph: Graph) -> Graph:
+    """Return a graph that computes the same and holds each weight once."""
+    return share_rearranged(share_small(share_identical(graph)))
+
+
+def share_identical(graph: Graph) -> Graph:
     """Make every reader of a repeated weight read its first copy."""
     new_names: dict[str, str] = {}
-    fixed = _names_that_stay(graph.model)
+    fixed = _fixed_names(graph)
     seen: dict[object, list[Weight]] = {}
     for weight in graph.weights.values():
         if weight.name in fixed:
             continue
         key = (weight.dtype.code, weight.shape, _sample(weight.data))
         for first in seen.setdefault(key, []):
-            if _same(first.data, weight.data):
+            if _same_bits(first.data, weight.data):
                 new_names[weight.name] = first.name
                 break
         else:
             seen[key].append(weight)
-    _alias(graph, new_names)
+    return _replace_names(graph, new_names)
 
 
-def share_small(graph: Graph) -> None:
-    """The same for the small constants inside the model: exporters repeat 0.5 a hundred times."""
-    fixed = _names_that_stay(graph.model)
+def share_small(graph: Graph) -> Graph:
+    """Do the same with the small constants inside the model: exporters repeat 0.5 a hundred times."""
+    fixed = _fixed_names(graph)
     new_names: dict[str, str] = {}
     seen: dict[bytes, str] = {}
     for tensor in graph.model.graph.initializer:
@@ -52,81 +61,76 @@ def share_small(graph: Graph) -> None:
         first = seen.setdefault(nameless.SerializeToString(deterministic=True), tensor.name)
         if first != tensor.name:
             new_names[tensor.name] = first
-    _alias(graph, new_names)
+    return _replace_names(graph, new_names)
 
 
-def share_rearranged(graph: Graph, names: Names) -> None:
+def share_rearranged(graph: Graph) -> Graph:
     """Make reshaped and transposed copies of a weight from the one copy that stays."""
-    fixed = _names_that_stay(graph.model)
+    fixed = _fixed_names(graph)
     large = [
         weight
         for weight in graph.weights.values()
         if weight.size >= DERIVED_MIN and weight.dtype.bits >= 8 and weight.name not in fixed
     ]
-    uses = find_uses(graph.model, {weight.name for weight in large})
+    consumers = GraphIndex(graph).consumers
+    names = FreshNames(graph)
     kept: dict[object, list[Weight]] = {}
+    derived: set[str] = set()
     nodes: list[onnx.NodeProto] = []
-    new_names: dict[str, str] = {}
+    shapes: list[onnx.TensorProto] = []
     # Tables come first: rows that are read one by one must not be behind a computed transpose.
-    for weight in sorted(large, key=lambda each: all(use.op != "Gather" for use in uses[each.name])):
-        takes = all(not use.domain and (use.op, use.index) in _TAKES_COMPUTED for use in uses[weight.name])
-        for op, source in _sources(weight, kept) if takes else ():
-            new_names[weight.name] = source.name
-            nodes += _derive(graph.model, names, op, source, weight)
+    for weight in sorted(large, key=lambda each: not _is_table(consumers.get(each.name, ()))):
+        takes_computed = all(
+            not node.domain and (node.op_type, index) in _TAKES_COMPUTED
+            for node, index in consumers.get(weight.name, ())
+        )
+        for op, source in _sources(weight, kept) if takes_computed else ():
+            derived.add(weight.name)
+            # The node gives the value its old name, so that its readers need no change.
+            if op == "Transpose":
+                nodes.append(onnx.helper.make_node("Transpose", [source.name], [weight.name], perm=[1, 0]))
+            else:
+                shapes.append(_shape_tensor(names.take("shape"), weight.shape))
+                nodes.append(onnx.helper.make_node("Reshape", [source.name, shapes[-1].name], [weight.name]))
             break
         else:
             kept.setdefault(_key(weight, weight.data), []).append(weight)
-    if not nodes:
-        return
-    for old in new_names:
-        del graph.weights[old]
-    keep_initializers(graph.model.graph, {tensor.name for tensor in graph.model.graph.initializer} - set(new_names))
-    replace(graph.model.graph.node, [*nodes, *graph.model.graph.node])
+    if not derived:
+        return graph
+    return with_graph(graph, prepend(drop_initializers(graph.model.graph, derived), nodes, shapes))
 
 
 def _sources(weight: Weight, kept: dict[object, list[Weight]]) -> Iterator[tuple[str, Weight]]:
+    """Yield the weights from which this one can be made, and the operator that makes it."""
     for source in kept.get(_key(weight, weight.data), ()):
-        if _same(source.data.reshape(-1), weight.data.reshape(-1)):
+        if _same_bits(source.data.reshape(-1), weight.data.reshape(-1)):
             yield "Reshape", source
     if len(weight.shape) == 2:
         for source in kept.get(_key(weight, weight.data.T), ()):
-            if source.shape == weight.shape[::-1] and _same(source.data, weight.data.T):
+            if source.shape == weight.shape[::-1] and _same_bits(source.data, weight.data.T):
                 yield "Transpose", source
 
 
-def _derive(model: onnx.ModelProto, names: Names, op: str, source: Weight, weight: Weight) -> Iterator[onnx.NodeProto]:
-    """The node that gives `weight`'s value under its old name, so that its readers need no change."""
-    if op == "Transpose":
-        yield onnx.helper.make_node("Transpose", [source.name], [weight.name], perm=[1, 0])
-        return
-    shape = names.fresh("shape")
-    model.graph.initializer.append(
-        onnx.TensorProto(
-            name=shape,
-            data_type=onnx.TensorProto.INT64,
-            dims=[len(weight.shape)],
-            raw_data=np.array(weight.shape, "<i8").tobytes(),
-        )
-    )
-    yield onnx.helper.make_node("Reshape", [source.name, shape], [weight.name])
+def _is_table(consumers: Sequence[Consumer]) -> bool:
+    return any(consumer.node.op_type == "Gather" for consumer in consumers)
 
 
-def _alias(graph: Graph, new_names: dict[str, str]) -> None:
+def _shape_tensor(name: str, shape: tuple[int, ...]) -> onnx.TensorProto:
+    data = np.array(shape, "<i8").tobytes()
+    return onnx.TensorProto(name=name, data_type=onnx.TensorProto.INT64, dims=[len(shape)], raw_data=data)
+
+
+def _replace_names(graph: Graph, new_names: dict[str, str]) -> Graph:
+    """Make all readers of some initializers read others, and remove the former."""
     if not new_names:
-        return
-    rename_uses(graph.model.graph, new_names)
-    for old in new_names:
-        graph.weights.pop(old, None)
-    keep_initializers(graph.model.graph, {tensor.name for tensor in graph.model.graph.initializer} - set(new_names))
+        return graph
+    return with_graph(graph, drop_initializers(rename_uses(graph.model.graph, new_names), new_names))
 
 
-def _names_that_stay(model: onnx.ModelProto) -> set[str]:
-    """Initializers that must keep their own name: a graph returns them, or a nested graph reuses the name."""
-    names = Names(model.graph)
-    stay = {name for name, places in names.defined.items() if places > 1}
-    for graph in all_graphs(model.graph):
-        stay.update(value.name for value in graph.output)
-    return stay
+def _fixed_names(graph: Graph) -> frozenset[str]:
+    """Return the initializers that must keep their own name: a graph returns them, or a nested graph reuses it."""
+    index = GraphIndex(graph)
+    return index.returned.union(name for name, graphs in index.definitions.items() if graphs > 1)
 
 
 def _key(weight: Weight, data: np.ndarray) -> tuple[int, int, bytes]:
@@ -134,17 +138,17 @@ def _key(weight: Weight, data: np.ndarray) -> tuple[int, int, bytes]:
 
 
 def _sample(data: np.ndarray) -> bytes:
-    """Some 64 elements in the order of iteration, to tell most tensors apart without reading them."""
+    """Return some 64 elements in the order of iteration, to tell most tensors apart without reading them."""
     places = np.linspace(0, data.size - 1, 64).astype(np.int64)
     return data[np.unravel_index(places, data.shape)].tobytes()
 
 
-def _same(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether the bits are the same: NaN equals itself and -0.0 differs from 0.0."""
+def _same_bits(first: np.ndarray, second: np.ndarray) -> bool:
+    """Return whether the bits are the same: NaN equals itself and -0.0 differs from 0.0."""
     bits = np.dtype(f"u{first.dtype.itemsize}")
-    return first.shape == second.shape and np.array_equal(first.view(bits), _bits_of(second, bits))
+    return first.shape == second.shape and np.array_equal(first.view(bits), _as_bits(second, bits))
 
 
-def _bits_of(data: np.ndarray, bits: np.dtype) -> np.ndarray:
+def _as_bits(data: np.ndarray, bits: np.dtype) -> np.ndarray:
     # A transposed array can't be viewed as another type along its strided axis in every NumPy.
     return data.T.view(bits).T if not data.flags.c_contiguous and data.ndim == 2 else data.view(bits)

@@ -1,72 +1,63 @@
-"""Names and nodes of ONNX graphs: find, rename and drop them without changing what the model computes."""
+"""Edit graphs: every function takes a graph and returns a new one, and its argument is never changed.
+
+Messages hold no weights' data (Graph), so that copies are small; weights are shared between the old and the new graph.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
 
 import onnx
 
-from seed_exporter.graph.model import all_graphs, subgraphs
+from seed_exporter.graph.index import GraphIndex, definitions, subgraphs, used_names
+from seed_exporter.graph.messages import copy_of
+from seed_exporter.graph.model import Graph
 
 
-class Names:
-    """Every value name of a model, with the number of places that define it."""
+class FreshNames:
+    """Makes names that no value of a graph has yet.
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self.defined: Counter[str] = Counter()
-        for inner in all_graphs(graph):
-            self.defined.update(set(definitions(inner)))
+    Args:
+        graph: the graph whose names, at any depth, are taken.
+    """
 
-    def fresh(self, wanted: str) -> str:
-        """A name that nothing has yet, `wanted` itself if it is free; it is taken from now on."""
+    def __init__(self, graph: Graph | onnx.GraphProto) -> None:
+        self._taken = set(GraphIndex(graph).definitions)
+
+    def take(self, wanted: str) -> str:
+        """Return a free name, `wanted` itself if it is free; it is taken from now on."""
         name, number = wanted, 0
-        while name in self.defined or not name:
+        while name in self._taken or not name:
             number += 1
             name = f"{wanted}_{number}"
-        self.defined[name] = 1
+        self._taken.add(name)
         return name
 
 
-def definitions(graph: onnx.GraphProto) -> Iterator[str]:
-    """Names that this graph itself gives to values, without those of nested graphs."""
-    yield from (value.name for value in graph.input)
-    yield from (tensor.name for tensor in graph.initializer)
-    yield from (tensor.values.name for tensor in graph.sparse_initializer)
-    for node in graph.node:
-        yield from (name for name in node.output if name)
+def with_graph(graph: Graph, edited: onnx.GraphProto) -> Graph:
+    """Return the graph with an edited GraphProto, and with those of its weights that are initializers of it."""
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    model.graph.CopyFrom(edited)
+    held = {tensor.name for tensor in edited.initializer}
+    return Graph(model, {name: weight for name, weight in graph.weights.items() if name in held})
 
 
-def rename_uses(graph: onnx.GraphProto, new_names: Mapping[str, str]) -> None:
+def rename_uses(graph: onnx.GraphProto, new_names: Mapping[str, str]) -> onnx.GraphProto:
     """Make the nodes of `graph` and of graphs nested in it read other values.
 
-    A nested graph that defines a name itself keeps its own.
+    A nested graph that defines a name itself keeps reading its own.
+
+    Args:
+        graph: the graph.
+        new_names: for each name that is read now, the name to read.
     """
-    if not new_names:
-        return
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            if name in new_names:
-                node.input[index] = new_names[name]
-        for inner in subgraphs(node):
-            own = set(definitions(inner))
-            visible = {old: new for old, new in new_names.items() if old not in own}
-            rename_uses(inner, visible)
+    edited = copy_of(graph)
+    _rename_uses_in_place(edited, new_names)
+    return edited
 
 
-def used_names(graph: onnx.GraphProto) -> set[str]:
-    """Names that nodes at any depth read or that leave a graph."""
-    used: set[str] = set()
-    for inner in all_graphs(graph):
-        for node in inner.node:
-            used.update(node.input)
-        used.update(value.name for value in inner.output)
-    used.discard("")
-    return used
-
-
-def drop_unused(graph: onnx.GraphProto) -> None:
+def drop_unused(graph: onnx.GraphProto) -> onnx.GraphProto:
     """Remove nodes whose results nothing reads, then initializers that nothing reads."""
     maker = {name: index for index, node in enumerate(graph.node) for name in node.output}
     needed = {value.name for value in graph.output}
@@ -81,24 +72,32 @@ def drop_unused(graph: onnx.GraphProto) -> None:
         reads = set(node.input).union(*(used_names(inner) for inner in subgraphs(node)))
         waiting += reads - needed
         needed |= reads
-    if len(kept) < len(graph.node):
-        replace(graph.node, [graph.node[index] for index in sorted(kept)])
-    keep_initializers(graph, needed)
+    return copy_of(
+        graph,
+        node=[graph.node[index] for index in sorted(kept)],
+        initializer=[tensor for tensor in graph.initializer if tensor.name in needed],
+    )
 
 
-def keep_initializers(graph: onnx.GraphProto, names: set[str]) -> None:
-    """Remove all other initializers of this graph."""
-    kept = [tensor for tensor in graph.initializer if tensor.name in names]
-    if len(kept) < len(graph.initializer):
-        replace(graph.initializer, kept)
+def drop_initializers(graph: onnx.GraphProto, names: Collection[str]) -> onnx.GraphProto:
+    """Remove the initializers of these names."""
+    return copy_of(graph, initializer=[tensor for tensor in graph.initializer if tensor.name not in names])
 
 
-def replace(field: Any, messages: Iterable[Any]) -> None:
-    """Make copies of `messages`, which may come from the field itself, the elements of a repeated field."""
-    kept = []
-    for message in messages:
-        copy = type(message)()
-        copy.CopyFrom(message)
-        kept.append(copy)
-    del field[:]
-    field.extend(kept)
+def prepend(
+    graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto], initializers: Iterable[onnx.TensorProto] = ()
+) -> onnx.GraphProto:
+    """Add nodes before all others, and initializers after all others."""
+    return copy_of(graph, node=[*nodes, *graph.node], initializer=[*graph.initializer, *initializers])
+
+
+def _rename_uses_in_place(graph: onnx.GraphProto, new_names: Mapping[str, str]) -> None:
+    if not new_names:
+        return
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name in new_names:
+                node.input[index] = new_names[name]
+        for inner in subgraphs(node):
+            own = set(definitions(inner))
+            _rename_uses_in_place(inner, {old: new for old, new in new_names.items() if old not in own})

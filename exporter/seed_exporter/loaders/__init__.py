@@ -1,4 +1,4 @@
-"""Formats that models come in.
+"""Load models: bytes of some format in, a Graph out.
 
 A format is one module with `matches` and `load`, and one line in `LOADERS`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from seed_runtime.errors import UsageError
 from seed_runtime.format.preamble import MAGIC
@@ -16,26 +16,30 @@ from seed_runtime.format.preamble import MAGIC
 if TYPE_CHECKING:
     from seed_exporter.graph.model import Graph
 
-LOADERS = (
+LOADERS: Final = (
     "onnx_file",
     "exported_program",
     "torch_module",
 )
+"""Modules of this package, in the order in which they are asked whether they know a source."""
 
-_EXTRAS = {"onnx": "export", "google": "export", "numpy": "export", "torch": "torch", "onnxscript": "torch"}
+_EXTRAS: Final = {"onnx": "export", "google": "export", "numpy": "export", "torch": "torch", "onnxscript": "torch"}
+"""The extra of this distribution that installs a package, by the package's import name."""
 
 
 def load(source: Any, **options: Any) -> Graph:
-    """The graph of `source`: a path, an ONNX model, a torch module or an exported program.
+    """Load a model.
 
-    `options` go to the format's own `load`, such as `example_inputs` for a torch module.
+    Args:
+        source: a path, an ONNX model, a torch module or an exported program.
+        options: for the format's own `load`, such as `example_inputs` for a torch module.
 
     Raises:
         UsageError: no format knows `source`, or the package that reads it isn't installed.
         UnsupportedError: the model is damaged, or can't be expressed in ONNX.
     """
     if _is_seed(source):
-        raise UsageError(f"{source} is a seed already; run it: seed-run {source} --verify")
+        raise UsageError(f"{source} is already a seed; run it: seed-run {source} --verify")
     try:
         for name in LOADERS:
             module = importlib.import_module(f"{__name__}.{name}")
@@ -50,7 +54,7 @@ def load(source: Any, **options: Any) -> Graph:
             f"reading this model needs the package {package}: pip install 'seed-runtime[{_EXTRAS[package]}]'"
         ) from error
     shown = repr(source) if isinstance(source, str) else f"a {type(source).__name__} ({source})"
-    raise UsageError(f"{shown} is no model that can be read; give a .onnx or .pt2 file, or a torch module")
+    raise UsageError(f"{shown} is not a model that seed-export reads; give a .onnx or .pt2 file, or a torch module")
 
 
 def _is_seed(source: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Programs saved by torch.export (.pt2)."""
+"""Load programs of torch.export, in memory or saved as .pt2 files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from seed_runtime.errors import UnsupportedError, UsageError
 
 
 def matches(source: object) -> bool:
+    """Return whether `source` is an exported program or the path of a .pt2 file."""
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "export") and isinstance(source, torch.export.ExportedProgram):
         return True
@@ -26,7 +27,13 @@ def load(
     output_names: Sequence[str] | None = None,
     opset: int | None = None,
 ) -> Graph:
-    """The graph of an exported program or of its file. Which dimensions are free is fixed in the program.
+    """Load an exported program or its file. Which dimensions are free is fixed in the program.
+
+    Args:
+        source: a `torch.export.ExportedProgram`, or the path of one.
+        input_names: names of the graph's inputs, else those of the program.
+        output_names: names of the graph's outputs.
+        opset: ONNX opset, else torch's choice.
 
     Raises:
         UsageError: there is no such file.
@@ -44,7 +51,7 @@ def load(
         except Exception as error:  # zip, pickle and schema errors have no common root
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UnsupportedError(
-                f"{path} is no exported program that torch {torch.__version__} reads: {line}; "
+                f"{path} is no exported program that torch {torch.__version__} can read: {line}; "
                 f"save it again with torch.export.save"
             ) from error
     return through_onnx(

@@ -1,4 +1,4 @@
-"""ONNX files: initializers, external data, Constant nodes, subgraphs, functions, sparse tensors.
+"""Load ONNX files: initializers, external data, Constant nodes, subgraphs, functions, sparse tensors.
 
 Weights are taken out first, so that no protobuf message comes near the 2 GB that it can hold.
 """
@@ -10,21 +10,24 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from seed_exporter.graph import dedup
-from seed_exporter.graph.edit import Names, drop_unused, replace
-from seed_exporter.graph.model import Graph, all_graphs, find_uses
-from seed_exporter.loaders.collect import Collector
+from seed_exporter.graph.dedup import deduplicate
+from seed_exporter.graph.edit import drop_unused, with_graph
+from seed_exporter.graph.index import all_graphs, with_uses
+from seed_exporter.graph.messages import replace_elements
+from seed_exporter.graph.model import Graph
+from seed_exporter.loaders.weights import WeightCollector
 from seed_runtime.errors import UnsupportedError, UsageError
 
 
 def matches(source: object) -> bool:
+    """Return whether `source` is an ONNX model or the path of an ONNX file."""
     return isinstance(source, onnx.ModelProto) or (
         isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".onnx"
     )
 
 
 def load(source: str | Path | onnx.ModelProto) -> Graph:
-    """The graph of an ONNX file, or of a model in memory whose data is in memory too.
+    """Load an ONNX file, or a model in memory whose data is in memory too.
 
     Memory: external data is mapped; what is inside the file is read once and copied once.
 
@@ -52,43 +55,41 @@ def load(source: str | Path | onnx.ModelProto) -> Graph:
 
 
 def from_proto(model: onnx.ModelProto, path: Path | None) -> Graph:
-    """Take the weights out of `model`, which is changed. `path` is where its external data lies beside."""
+    """Make a graph of a model.
+
+    Args:
+        model: the model. It is changed, because a copy of it would hold the weights twice.
+        path: the model's file, beside which its external data is; None for a model in memory.
+
+    Raises:
+        UnsupportedError: the model holds no graph, or its data is missing or damaged.
+    """
     if not model.HasField("graph") or not model.opset_import:
         raise UnsupportedError(f"{path or 'the model'} holds no graph or names no opset; export it again")
-    collector = Collector(path)
+    collector = WeightCollector(path)
     # Up to IR 3 every initializer was an input with a default. From IR 4 on those that aren't inputs
     # are constants, which is what ONNX Runtime needs to fold and prepack them.
     model.ir_version = max(model.ir_version, 4)
     initializers = collector.take_initializers(model.graph)
     held = {tensor.name for tensor in initializers}
-    inputs = [value for value in model.graph.input if value.name not in held]
-    replace(model.graph.input, inputs)
-    replace(model.graph.initializer, initializers)
+    replace_elements(model.graph.input, [value for value in model.graph.input if value.name not in held])
+    replace_elements(model.graph.initializer, initializers)
     if model.functions:
         model = _inline_functions(model)
         initializers = list(model.graph.initializer)
-    names = Names(model.graph)
-    initializers += collector.take_sparse(model.graph)
-    initializers += collector.take_constants(model.graph, names)
-    # Innermost first: what an outer graph's nodes are replaced by are copies, inner graphs included.
-    for inner in reversed(list(all_graphs(model.graph))[1:]):
-        initializers += collector.hoist(inner, names)
-    collector.bring_in_attributes(model.graph)
+    initializers += collector.take_from_nodes(model.graph)
     _free_negative_dimensions(model.graph)
     # Into a new message: the old one's memory holds the weights until it goes as a whole.
-    replace(model.graph.initializer, initializers)
+    replace_elements(model.graph.initializer, initializers)
     slim = onnx.ModelProto()
     slim.CopyFrom(model)
     del model, initializers
-    graph = Graph(slim, collector.weights)
-    _settle(graph)
-    dedup.share_identical(graph)
-    dedup.share_small(graph)
-    dedup.share_rearranged(graph, Names(slim.graph))
-    _settle(graph)
-    for name, uses in find_uses(slim, set(graph.weights)).items():
-        graph.weights[name].uses = uses
-    return graph
+    graph = deduplicate(_without_unused(Graph(slim, collector.weights)))
+    return with_uses(_without_unused(graph))
+
+
+def _without_unused(graph: Graph) -> Graph:
+    return with_graph(graph, drop_unused(graph.model.graph))
 
 
 def _inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -110,10 +111,3 @@ def _free_negative_dimensions(graph: onnx.GraphProto) -> None:
             for dim in value.type.tensor_type.shape.dim:
                 if dim.dim_value < 0:
                     dim.ClearField("dim_value")
-
-
-def _settle(graph: Graph) -> None:
-    """Drop what nothing reads, and forget the weights that went with it."""
-    drop_unused(graph.model.graph)
-    left = {tensor.name for tensor in graph.model.graph.initializer}
-    graph.weights = {name: weight for name, weight in graph.weights.items() if name in left}

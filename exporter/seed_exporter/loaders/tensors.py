@@ -1,9 +1,10 @@
-"""Bytes of an ONNX TensorProto as an array: raw or typed fields, inside the model or in another file."""
+"""Read the data of an ONNX TensorProto as an array: raw or typed fields, inside the model or in another file."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Final
 
 import numpy as np
 import onnx
@@ -12,13 +13,20 @@ from seed_exporter.graph.model import storable
 from seed_runtime.errors import UnsupportedError
 from seed_runtime.format.dtypes import DType
 
-_UINT64_FIELD = {12, 13}
+_UINT64_FIELD: Final = frozenset({onnx.TensorProto.UINT32, onnx.TensorProto.UINT64})
+"""Types whose typed field is `uint64_data`."""
 
 
 def read_tensor(tensor: onnx.TensorProto, model_file: Path | None) -> tuple[DType, np.ndarray] | None:
-    """The element type and elements of `tensor`; None where its type can't leave the model (strings).
+    """Read the element type and the elements of `tensor`.
 
-    4-bit types come packed, as one axis of bytes. External data is mapped, not read.
+    Args:
+        tensor: a tensor of the model.
+        model_file: the model's file, beside which external data is; None for a model in memory.
+
+    Returns:
+        None where the type can't leave the model (strings). 4-bit types are packed, as one axis of bytes.
+        External data is mapped, not read.
 
     Raises:
         UnsupportedError: the data is missing, of another size than the dimensions say, or outside
@@ -31,11 +39,11 @@ def read_tensor(tensor: onnx.TensorProto, model_file: Path | None) -> tuple[DTyp
         raise UnsupportedError(f"tensor {tensor.name!r} has a negative dimension; export the model again")
     count = math.prod(tensor.dims)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        flat = _external(tensor, dtype, dtype.size(count), model_file)
+        flat = _map_external(tensor, dtype, dtype.size(count), model_file)
     elif tensor.HasField("raw_data"):
-        flat = _from_bytes(tensor, dtype)
+        flat = _from_raw_data(tensor, dtype)
     else:
-        flat = _typed(tensor, dtype)
+        flat = _from_typed_field(tensor, dtype)
     if flat.nbytes != dtype.size(count):
         raise UnsupportedError(
             f"tensor {tensor.name!r} has {flat.nbytes:,} bytes of data where its dimensions "
@@ -44,24 +52,24 @@ def read_tensor(tensor: onnx.TensorProto, model_file: Path | None) -> tuple[DTyp
     return dtype, flat if dtype.bits < 8 else flat.reshape(tuple(tensor.dims))
 
 
-def stub(name: str, dtype: DType, shape: tuple[int, ...]) -> onnx.TensorProto:
-    """An initializer without data: what stays of a weight inside the model."""
+def tensor_without_data(name: str, dtype: DType, shape: tuple[int, ...]) -> onnx.TensorProto:
+    """Make an initializer without data: what stays of a weight inside the model."""
     return onnx.TensorProto(name=name, data_type=dtype.code, dims=shape)
 
 
-def inline(name: str, dtype: DType, data: np.ndarray, shape: tuple[int, ...]) -> onnx.TensorProto:
-    """An initializer with its data as raw bytes, whatever field it came in."""
+def inline_tensor(name: str, dtype: DType, data: np.ndarray, shape: tuple[int, ...]) -> onnx.TensorProto:
+    """Make an initializer with its data as raw bytes."""
     return onnx.TensorProto(name=name, data_type=dtype.code, dims=shape, raw_data=data.tobytes())
 
 
-def _from_bytes(tensor: onnx.TensorProto, dtype: DType) -> np.ndarray:
+def _from_raw_data(tensor: onnx.TensorProto, dtype: DType) -> np.ndarray:
     raw = tensor.raw_data
     if len(raw) % dtype.storage.itemsize:
         raise UnsupportedError(f"tensor {tensor.name!r} ends within an element; export the model again")
     return np.frombuffer(raw, dtype.storage)
 
 
-def _typed(tensor: onnx.TensorProto, dtype: DType) -> np.ndarray:
+def _from_typed_field(tensor: onnx.TensorProto, dtype: DType) -> np.ndarray:
     if dtype.code == onnx.TensorProto.FLOAT:
         return np.array(tensor.float_data, dtype.storage)
     if dtype.code == onnx.TensorProto.DOUBLE:
@@ -76,7 +84,8 @@ def _typed(tensor: onnx.TensorProto, dtype: DType) -> np.ndarray:
     return values.astype(dtype.storage)
 
 
-def _external(tensor: onnx.TensorProto, dtype: DType, size: int, model_file: Path | None) -> np.ndarray:
+def _map_external(tensor: onnx.TensorProto, dtype: DType, size: int, model_file: Path | None) -> np.ndarray:
+    """Map the `size` bytes of external data that the tensor refers to."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     if model_file is None:
@@ -103,15 +112,15 @@ def _external(tensor: onnx.TensorProto, dtype: DType, size: int, model_file: Pat
 
 
 def _beside(model_file: Path, location: str, name: str) -> Path:
-    """The data file next to the model; nothing outside its folder is opened."""
+    """Return the path of a data file beside the model; files outside the model's folder are refused."""
     parts = PurePosixPath(location).parts
     windows = PureWindowsPath(location)
     path = model_file.parent / location
     if location and not windows.drive and not windows.root and ".." not in {*parts, *windows.parts}:
         if not path.is_file():
             raise UnsupportedError(f"tensor {name!r} is in {str(path)!r}, which is missing; copy it there")
-        # Hub caches link both files into one folder of blobs, so the folder of the links' targets is
-        # as good as the folder of the links.
+        # Hub caches link both files into one folder of blobs, so data may also be in the folder of the model
+        # that the link points to.
         target = path.resolve()
         for folder in (model_file.parent.resolve(), model_file.resolve().parent):
             if target.is_relative_to(folder):

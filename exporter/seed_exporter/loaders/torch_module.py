@@ -1,4 +1,4 @@
-"""PyTorch modules, through torch's own ONNX exporter."""
+"""Load PyTorch modules, through torch's own ONNX exporter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from seed_runtime.errors import UnsupportedError, UsageError
 
 
 def matches(source: object) -> bool:
-    # Whoever holds a module has imported torch, so nothing is imported to find out.
+    """Return whether `source` is a torch module."""
+    # A caller who has a module has imported torch, so nothing needs to be imported to find out.
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(source, torch.nn.Module)
 
@@ -30,7 +31,7 @@ def load(
     output_names: Sequence[str] | None = None,
     opset: int | None = None,
 ) -> Graph:
-    """The graph of a torch module in evaluation mode; the module's own mode is left as it was.
+    """Load a torch module in evaluation mode; the module's own mode stays as it was.
 
     Args:
         source: a `torch.nn.Module`.
@@ -64,8 +65,15 @@ def load(
 def through_onnx(program: Any, **options: Any) -> Graph:
     """Export a module or an exported program to a temporary file and load that.
 
-    The exporter based on torch.export comes first; a module that it can't take is tried with the older
+    The exporter based on torch.export is tried first. A module that it can't export is tried with the older
     one based on TorchScript, with a warning that says so.
+
+    Args:
+        program: a `torch.nn.Module` or a `torch.export.ExportedProgram`.
+        options: for `torch.onnx.export`.
+
+    Raises:
+        UnsupportedError: torch can't express the program in ONNX.
     """
     import onnxscript  # noqa: F401  torch's exporter needs it and names it only deep inside
     import torch
@@ -87,8 +95,8 @@ def through_onnx(program: Any, **options: Any) -> Graph:
             except Exception:
                 raise UnsupportedError(_explain(first)) from first
             warnings.warn(
-                f"torch.export could not take this module ({_line(first)}); "
-                f"it was traced with the TorchScript exporter instead: check its outputs",
+                f"torch.export can't export this module ({_first_line(first)}); "
+                f"the TorchScript exporter traced it instead: check the outputs",
                 stacklevel=3,
             )
         return onnx_file.load(path)
@@ -100,7 +108,7 @@ def _positional(inputs: Any) -> tuple[Any, ...]:
 
 @contextlib.contextmanager
 def _evaluating(module: Any) -> Iterator[None]:
-    """Dropout and batch norm as at inference; afterwards every submodule is in the mode it was in."""
+    """Put the module into evaluation mode; afterwards every submodule is in the mode that it was in."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -112,18 +120,18 @@ def _evaluating(module: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without torch's progress lines, which it prints to stdout."""
+    """Silence warnings, and send torch's progress lines to stderr: it prints them to stdout."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
         yield
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _explain(error: Exception) -> str:
     return (
-        f"torch can't express this module in ONNX: {_line(error)}; "
+        f"torch can't express this module in ONNX: {_first_line(error)}; "
         f"export it yourself with torch.onnx.export and pass the .onnx file"
     )

@@ -6,23 +6,30 @@ loses 12 SkipLayerNormalization fusions, and its outputs move by 2.5e-6; one in 
 
 from __future__ import annotations
 
+from typing import Final
+
 import onnx
 
-from seed_exporter.graph.edit import replace
-from seed_exporter.graph.model import all_graphs
+from seed_exporter.graph.index import GraphIndex, all_graphs
+from seed_exporter.graph.messages import copy_of
 
-_ROUNDS_MAX = 100
+_ROUNDS_MAX: Final = 100
+"""Rounds of inference after which all stated shapes are kept."""
 
 Shapes = dict[str, onnx.TypeProto]
+"""Types of values by name."""
 
 
-def keep_needed(model: onnx.ModelProto) -> None:
-    """Drop each `value_info` of the main graph that follows from the others, and those of no value.
+def needed_shapes(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Choose from the main graph's `value_info` what doesn't follow from the others, without those of no value.
 
-    Nested graphs keep theirs: ONNX Runtime infers them on its own, with what it knows outside.
+    Nested graphs are left out: ONNX Runtime infers them on its own, with what it knows outside.
+
+    Returns:
+        New messages with name and type, in the model's order.
     """
     graph = model.graph
-    made = {name for node in graph.node for name in node.output if name}
+    made = GraphIndex(graph).producers
     stated: Shapes = {value.name: value.type for value in graph.value_info if value.name in made}
     # What constrains a dimension besides a number is a name that something else has as well.
     shared = _shared_names(model)
@@ -42,14 +49,13 @@ def keep_needed(model: onnx.ModelProto) -> None:
                 kept |= {name: stated[name] for name in node.output if name in unknown}
     else:
         kept = stated
-    order = [value.name for value in graph.value_info if value.name in kept]
-    del graph.value_info[:]
-    for name in order:
-        graph.value_info.add(name=name, type=kept[name])
+    return [
+        onnx.ValueInfoProto(name=value.name, type=kept[value.name]) for value in graph.value_info if value.name in kept
+    ]
 
 
 def _infer(probe: onnx.ModelProto, stated: Shapes) -> Shapes:
-    """What is known if only `stated` is. Values infer nothing: ONNX Runtime does little of that."""
+    """Infer types where only `stated` is known. Values infer nothing: ONNX Runtime does little of that."""
     model = onnx.ModelProto()
     model.CopyFrom(probe)
     for name, type_ in stated.items():
@@ -62,24 +68,20 @@ def _infer(probe: onnx.ModelProto, stated: Shapes) -> Shapes:
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its weights as inputs, and no stated shapes: inference then reads no weight's data."""
+    """Return the model with its weights as inputs, and no stated shapes: inference then reads no weight's data."""
+    external = onnx.TensorProto.EXTERNAL
+    weights = [tensor for tensor in model.graph.initializer if tensor.data_location == external]
+    small = [tensor for tensor in model.graph.initializer if tensor.data_location != external]
+    inputs = [onnx.helper.make_tensor_value_info(each.name, each.data_type, list(each.dims)) for each in weights]
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
-    del probe.graph.value_info[:]
-    small = []
-    for tensor in probe.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            probe.graph.input.append(
-                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-            )
-        else:
-            small.append(tensor)
-    replace(probe.graph.initializer, small)
+    graph = copy_of(model.graph, value_info=(), initializer=small, input=[*model.graph.input, *inputs])
+    probe.graph.CopyFrom(graph)
     return probe
 
 
 def _shared_names(model: onnx.ModelProto) -> set[str]:
-    """Names of dimensions that stand in more than one tensor's shape."""
+    """Return the names of dimensions that stand in more than one tensor's shape."""
     seen: set[str] = set()
     shared: set[str] = set()
     for graph in all_graphs(model.graph):
@@ -91,7 +93,7 @@ def _shared_names(model: onnx.ModelProto) -> set[str]:
 
 
 def _adds(stated: onnx.TypeProto, inferred: onnx.TypeProto | None, shared: set[str]) -> bool:
-    """Whether the stated type says something that the inferred one doesn't."""
+    """Return whether the stated type says something that the inferred one doesn't."""
     if inferred is None:
         return True
     if not stated.HasField("tensor_type"):

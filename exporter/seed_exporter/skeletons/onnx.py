@@ -7,20 +7,22 @@ What ONNX Runtime doesn't need is left out, because each byte of it would travel
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import onnx
 
-from seed_exporter.graph.edit import replace
-from seed_exporter.graph.model import Graph, all_graphs
-from seed_exporter.skeletons.known_shapes import keep_needed
+from seed_exporter.graph.index import all_graphs
+from seed_exporter.graph.messages import replace_elements
+from seed_exporter.graph.model import Graph
+from seed_exporter.skeletons.known_shapes import needed_shapes
 from seed_exporter.skeletons.layout import HoleLayout, Skeleton, lay_out
 from seed_runtime.errors import FormatError, UnsupportedError
 from seed_runtime.format.parts import ONNX_SKELETON
 from seed_runtime.skeletons import check_holes
 from seed_runtime.skeletons.onnx import WEIGHTS_FILE, scan
 
-_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""Digits of base 62, in which values are numbered."""
 
 
 def matches(graph: Graph) -> bool:
@@ -59,7 +61,7 @@ class Builder:
             self._model = onnx.ModelProto()
             self._model.CopyFrom(self._graph.model)
             _place(self._model.graph, holes)
-            keep_needed(self._model)
+            replace_elements(self._model.graph.value_info, needed_shapes(self._model))
             _strip(self._model)
             _shorten(self._model.graph)
         else:
@@ -80,7 +82,7 @@ def _check(skeleton: Skeleton) -> None:
 
 
 def _place(graph: onnx.GraphProto, holes: list[HoleLayout]) -> None:
-    """External initializers in the order of the file, which compresses best, then the small ones."""
+    """Put external initializers first, in the order of the file, which compresses best; then the small ones."""
     placed = {hole.name for hole in holes}
     small = [tensor for tensor in graph.initializer if tensor.name not in placed]
     external = []
@@ -90,20 +92,24 @@ def _place(graph: onnx.GraphProto, holes: list[HoleLayout]) -> None:
         for key, value in (("location", WEIGHTS_FILE), ("offset", hole.offset), ("length", hole.size)):
             tensor.external_data.add(key=key, value=str(value))
         external.append(tensor)
-    replace(graph.initializer, [*external, *small])
+    replace_elements(graph.initializer, [*external, *small])
 
 
-# Texts for people, and what only other tools read. A device refuses them: ONNX Runtime takes session
-# options from metadata if the environment says so.
-_UNREAD = {
-    "doc_string",
-    "metadata_props",
-    "denotation",
-    "quantization_annotation",
-    "device_configurations",
-    "configuration",
-    "training_info",
-}
+_UNREAD: Final = frozenset(
+    {
+        "doc_string",
+        "metadata_props",
+        "denotation",
+        "quantization_annotation",
+        "device_configurations",
+        "configuration",
+        "training_info",
+    }
+)
+"""Fields for people and other tools, at any depth.
+
+A device refuses them, because ONNX Runtime reads session options from metadata if the environment says so.
+"""
 
 
 def _strip(model: onnx.ModelProto) -> None:
@@ -124,6 +130,7 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def _strip_unread(message: Any) -> None:
+    """Clear the fields `_UNREAD` of a message and of all messages within it."""
     for field, value in message.ListFields():
         if field.name in _UNREAD:
             message.ClearField(field.name)
@@ -133,7 +140,7 @@ def _strip_unread(message: Any) -> None:
 
 
 def _shorten(graph: onnx.GraphProto) -> None:
-    """Number the values between nodes.
+    """Rename the values between nodes to numbers.
 
     One injective map over all names of all graphs: whatever a name referred to, in whichever scope,
     it refers to afterwards. Names that people or other files use stay: inputs, outputs, initializers.
@@ -168,7 +175,7 @@ def _shorten(graph: onnx.GraphProto) -> None:
 
 
 def _count(number: int) -> str:
-    """`number` in base 62, shortest first."""
+    """Write `number` in base 62, without wasting a shorter text: 61 is Z and 62 is 00."""
     text = _DIGITS[number % 62]
     while number := number // 62:
         number -= 1

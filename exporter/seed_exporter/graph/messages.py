@@ -1,0 +1,35 @@
+"""Copy protobuf messages and replace the elements of their repeated fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import onnx
+
+M = TypeVar("M", onnx.ModelProto, onnx.GraphProto)
+
+
+def copy_of(message: M, **fields: Iterable[Any]) -> M:
+    """Return a copy of a message.
+
+    Args:
+        message: what is copied; it isn't changed.
+        fields: for names of repeated fields, the messages whose copies are the elements there.
+    """
+    copy = type(message)()
+    copy.CopyFrom(message)
+    for name, elements in fields.items():
+        replace_elements(getattr(copy, name), elements)
+    return copy
+
+
+def replace_elements(field: Any, messages: Iterable[Any]) -> None:
+    """Make copies of `messages` the elements of a repeated field, in place; they may come from the field itself."""
+    copies = []
+    for message in messages:
+        copy = type(message)()
+        copy.CopyFrom(message)
+        copies.append(copy)
+    del field[:]
+    field.extend(copies)

@@ -25,7 +25,7 @@ import numpy as np
 import seed_runtime
 from seed_exporter.evaluate.footprint_sizes import ones_at, size_families
 from seed_runtime import backends
-from seed_runtime.backends import Dims, Feeds, TensorSpec, free_axes
+from seed_runtime.backends import Dims, Feeds, TensorSpec, free_axes, point_of
 from seed_runtime.memory import plan
 from seed_runtime.memory.footprint import FREE_DIMS_MAX, POINTS_MAX, UNIT, Footprint, ModeFootprint
 
@@ -131,7 +131,7 @@ def _measure_family(
             rows = {mode: row for mode, row in zip(modes, [first, *others], strict=True) if row is not None}
             if len(rows) == len(modes):
                 found.append(rows)
-                sizes.append(tuple(dims[f"{name}:{axis}"] for name, axis in axes))
+                sizes.append(point_of(axes, dims))
     if not found:
         return None
     weights = sum(item.stat().st_size for item in folder.iterdir() if item.suffix == ".weights")

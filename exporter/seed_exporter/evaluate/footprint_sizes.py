@@ -60,7 +60,7 @@ def ones_at(inputs: Sequence[TensorSpec], dims: Mapping[str, int]) -> Feeds:
 
     Ones are valid as tokens and as pixels.
     """
-    sizes = free_dims.sizes_by_key(inputs, dims)
+    sizes = free_dims.sizes_from_dims(inputs, dims)
     return {spec.name: np.ones(free_dims.concrete_shape(spec, sizes), dtype=np.dtype(spec.dtype)) for spec in inputs}
 
 

@@ -3,7 +3,7 @@
 A dimension that has a name is one dimension wherever the name stands; one without a name is its own.
 `seed_runtime.backends.free_axes` and `dims_of` are the device's half of this.
 
-Two rules say which dimension is the batch: `batch_keys` for generated inputs, `roles` for the sizes at which memory is
+Two rules say which dimension is the batch: `batch_dims` for generated inputs, `roles` for the sizes at which memory is
 measured. They differ for some axes, such as the only axis of a vector, which is no batch to the first and one to the
 second. Seeds depend on both (golden sample, footprint), so neither can replace the other without changing seeds.
 """
@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal
 
-from seed_runtime.backends import Dims, TensorSpec, free_axes
+from seed_runtime.backends import Dims, TensorSpec, free_axes, key_of
+from seed_runtime.backends.dimensions import Axis
 
-Key = str | tuple[str, int]
+FreeDim = str | Axis
 """A free dimension: its name, or input and axis where it has none."""
 Role = Literal["batch", "height", "width", "sequence"]
 """What a free dimension counts."""
@@ -24,51 +25,52 @@ _CHANNELS_MAX: Final = 4
 """Most channels of a picture whose channels stand last."""
 
 
-def key_of(spec: TensorSpec, axis: int) -> Key:
-    """Return the key of a free dimension."""
+def free_dim(spec: TensorSpec, axis: int) -> FreeDim:
+    """Return the free dimension that stands at this axis of an input."""
     name = spec.shape[axis]
     return name if isinstance(name, str) else (spec.name, axis)
 
 
-def free_keys(specs: Sequence[TensorSpec]) -> list[Key]:
-    """Return the keys of all free dimensions in the model's order, each as often as it stands in a shape."""
-    return [key_of(spec, axis) for spec in specs for axis, size in enumerate(spec.shape) if not isinstance(size, int)]
+def all_free_dims(specs: Sequence[TensorSpec]) -> list[FreeDim]:
+    """Return all free dimensions in the model's order, each as often as it stands in a shape."""
+    return [free_dim(spec, axis) for spec in specs for axis, size in enumerate(spec.shape) if not isinstance(size, int)]
 
 
-def concrete_shape(spec: TensorSpec, sizes: Mapping[Key, int]) -> tuple[int, ...]:
+def concrete_shape(spec: TensorSpec, sizes: Mapping[FreeDim, int]) -> tuple[int, ...]:
     """Return the input's shape with these sizes of its free dimensions."""
-    return tuple(size if isinstance(size, int) else sizes[key_of(spec, axis)] for axis, size in enumerate(spec.shape))
+    return tuple(size if isinstance(size, int) else sizes[free_dim(spec, axis)] for axis, size in enumerate(spec.shape))
 
 
-def sizes_by_key(inputs: Sequence[TensorSpec], dims: Mapping[str, int], default: int = 1) -> dict[Key, int]:
-    """Turn sizes under keys like "input_ids:1" into sizes by key; `default` for those not given."""
+def sizes_from_dims(inputs: Sequence[TensorSpec], dims: Mapping[str, int], default: int = 1) -> dict[FreeDim, int]:
+    """Turn sizes under keys like "input_ids:1" into sizes by dimension; `default` for those not given."""
     shapes = {spec.name: spec for spec in inputs}
-    return {key_of(shapes[name], axis): dims.get(f"{name}:{axis}") or default for name, axis in free_axes(inputs)}
+    return {free_dim(shapes[name], axis): dims.get(key_of((name, axis))) or default for name, axis in free_axes(inputs)}
 
 
-def batch_keys(specs: Sequence[TensorSpec]) -> set[Key]:
+def batch_dims(specs: Sequence[TensorSpec]) -> set[FreeDim]:
     """Return the dimensions that generated inputs take for a batch.
 
     These are the ones with "batch" in their name or named N; if there are none, the first axis of every input with
     more than one axis.
     """
-    keys = free_keys(specs)
-    named: set[Key] = {key for key in keys if isinstance(key, str) and ("batch" in key.lower() or key in ("N", "n"))}
+    named: set[FreeDim] = {
+        dim for dim in all_free_dims(specs) if isinstance(dim, str) and ("batch" in dim.lower() or dim in ("N", "n"))
+    }
     if named:
         return named
-    return {key_of(spec, 0) for spec in specs if len(spec.shape) > 1 and not isinstance(spec.shape[0], int)}
+    return {free_dim(spec, 0) for spec in specs if len(spec.shape) > 1 and not isinstance(spec.shape[0], int)}
 
 
-def sizes_to_try(specs: Sequence[TensorSpec], sides: Sequence[int]) -> Iterator[dict[Key, int]]:
+def sizes_to_try(specs: Sequence[TensorSpec], sides: Sequence[int]) -> Iterator[dict[FreeDim, int]]:
     """Yield sizes of the free dimensions: 1 for a batch, and each of `sides` for all others together.
 
     Only one choice is made where there are no others.
     """
-    keys = free_keys(specs)
-    batch = batch_keys(specs)
+    dims = all_free_dims(specs)
+    batch = batch_dims(specs)
     for side in sides:
-        yield {key: 1 if key in batch else side for key in keys}
-        if batch == set(keys):
+        yield {dim: 1 if dim in batch else side for dim in dims}
+        if batch == set(dims):
             return
 
 
@@ -79,7 +81,7 @@ def roles(inputs: Sequence[TensorSpec]) -> dict[str, Role]:
     sequence; a name that says "batch", "seq" or "len" decides.
     """
     shapes = {spec.name: spec for spec in inputs}
-    return {f"{name}:{axis}": _role(shapes[name], axis) for name, axis in free_axes(inputs)}
+    return {key_of((name, axis)): _role(shapes[name], axis) for name, axis in free_axes(inputs)}
 
 
 def with_role(dims: Mapping[str, Role], *wanted: Role) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from seed_exporter.evaluate.free_dims import Key, concrete_shape, sizes_to_try
+from seed_exporter.evaluate.free_dims import FreeDim, concrete_shape, sizes_to_try
 from seed_exporter.graph.model import Graph
 from seed_runtime import generator
 from seed_runtime.backends import Feeds, TensorSpec
@@ -86,7 +86,7 @@ def make_feeds(specs: Sequence[TensorSpec], recipes: Sequence[Recipe], rng_seed:
     }
 
 
-def _recipe(spec: TensorSpec, sizes: Mapping[Key, int], limits: Mapping[str, int]) -> Recipe:
+def _recipe(spec: TensorSpec, sizes: Mapping[FreeDim, int], limits: Mapping[str, int]) -> Recipe:
     """Choose how to generate one input of these sizes; `limits` has the rows of tables by input name."""
     dims = concrete_shape(spec, sizes)
     dtype = BY_NAME[spec.dtype]

@@ -85,6 +85,8 @@ def with_mantissa(data: npt.NDArray[Any], bits: int, kept: int) -> npt.NDArray[A
 
     Args:
         data: an array of IEEE floats, or of bfloat16's bits in uint16.
+        bits: mantissa bits of its type.
+        kept: mantissa bits to round to.
     """
     if kept >= bits:
         return data

@@ -26,6 +26,10 @@ PEERS := nncodec==2.1.3 zipnn==0.5.4
 DEMO_MODEL := magika==1.0.3
 DEMO_CACHE := .cache/demo
 
+# Cores that a run of the tests may use; modules of tests run side by side on them. JOBS=1 for --pdb.
+JOBS ?= $(shell nproc 2>/dev/null || echo 1)
+SIDE_BY_SIDE = $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --dist loadfile --no-loadscope-reorder)
+
 # Say what is done, do it, and show its output only if it fails.
 # $(call quietly,what,command)
 define quietly
@@ -41,21 +45,26 @@ help: ## show this list
 demo: $(DONE)/demo ## export a real model, run it from its seed, show both side by side
 	@SEED_DEMO_CACHE=$(DEMO_CACHE) $(BIN)/python demo/demo.py
 
+.PHONY: environment environment-oldest
+environment: $(DONE)/public-packages
+environment-oldest: $(OLDEST)/done
+
 .PHONY: test
 test: $(DONE)/test ## the default tests: quick, no network
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST)
 
 .PHONY: test-slow
+SLOW := slow
 test-slow: $(DONE)/test $(DONE)/torch ## the slow tests: PyTorch, the lean install, devices over SSH, arm64
-	@$(BIN)/python -m pytest -m slow -rs -o faulthandler_timeout=0 $(PYTEST)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "$(SLOW)" -rs -o faulthandler_timeout=0 $(PYTEST)
 
 .PHONY: test-oldest
 test-oldest: $(OLDEST)/done ## the default tests of what uses NumPy, ONNX Runtime and onnx, on the oldest versions admitted
-	@$(OLDEST)/bin/python -m pytest tests/runtime tests/exporter tests/golden tests/property $(PYTEST)
+	@$(OLDEST)/bin/python -m pytest $(SIDE_BY_SIDE) $(OLDEST_TESTS) $(PYTEST)
 
 .PHONY: test-arm64
 test-arm64: $(DONE)/test ## arm64 under emulation: userland, image, whole machine, with their figures (Debian, root)
-	@$(BIN)/python -m pytest -m "slow or not slow" -o faulthandler_timeout=0 -rs -s tests/interop $(PYTEST)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m arm64 -o faulthandler_timeout=0 -rsP $(PYTEST)
 
 .PHONY: image
 IMAGE := seed-run
@@ -119,12 +128,16 @@ $(DONE)/test: pyproject.toml | $(DONE)/venv
 	$(call quietly,installing seed-runtime and what its tests need,$(BIN)/pip install -q -e '$(FOR_TEST)')
 	@touch $@
 
-$(DONE)/torch: pyproject.toml | $(DONE)/venv
+# After the tests' packages, since two calls of pip must not change one environment at once.
+$(DONE)/torch: pyproject.toml | $(DONE)/test
 	$(call quietly,installing $(TORCH),$(BIN)/pip install -q -e '$(FOR_TORCH)' $(TORCH))
 	@touch $@
 
-$(DONE)/public: bench/public/requirements.txt $(DONE)/torch
+$(DONE)/public-packages: bench/public/requirements.txt $(DONE)/torch
 	$(call quietly,installing what the public models need,$(BIN)/pip install -q -r bench/public/requirements.txt)
+	@touch $@
+
+$(DONE)/public: $(DONE)/public-packages
 	$(call quietly,preparing the public models (some minutes),$(BIN)/python -m bench.public prepare all)
 	@touch $@
 
@@ -144,8 +157,8 @@ print(*(line.replace(">=", "==") for line in wanted), sep="\n")
 endef
 export lower_bounds
 
-$(OLDEST)/done: pyproject.toml $(DONE)/test
+$(OLDEST)/done: pyproject.toml | $(DONE)/venv
 	$(call quietly,making $(OLDEST),$(PYTHON) -m venv --clear $(OLDEST))
-	@$(BIN)/python -c "$$lower_bounds" >$(OLDEST)/bounds.txt; echo "lower bounds:" $$(cat $(OLDEST)/bounds.txt)
+	@$(PYTHON) -c "$$lower_bounds" >$(OLDEST)/bounds.txt; echo "lower bounds:" $$(cat $(OLDEST)/bounds.txt)
 	$(call quietly,installing the lower bounds,$(OLDEST)/bin/pip install -q -e '$(FOR_TEST)' -r $(OLDEST)/bounds.txt)
 	@touch $@

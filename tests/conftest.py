@@ -1,6 +1,7 @@
-"""What all tests share: folders of their own, fixed seeds, no network, a lean install.
+"""Fixtures and rules for all tests: folders of their own, fixed random state, no network, a lean install.
 
-A test that asks for `lean_python` is slow by that alone: the fixture installs packages.
+A test that asks for `lean_python` is slow by that alone, as the fixture installs packages.
+Modules that take minutes are collected first, so that workers of pytest-xdist which run side by side end together.
 """
 
 from __future__ import annotations
@@ -11,23 +12,42 @@ import ipaddress
 import os
 import random
 import socket
-import subprocess
 import sys
 import tomllib
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hypothesis
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support.project import ROOT, run_checked
+from tests.support.shared import SharedFolder
 
-# Deterministic: the same examples on every run, nothing remembered, no deadline that a busy machine misses.
+LONGEST = (
+    "tests/interop/test_machine.py",
+    "tests/exporter/test_public_models.py",
+    "tests/interop/test_device_arm64.py",
+    "tests/soak/",
+    "tests/interop/",
+    "tests/devices/test_armv7.py",
+)
+"""Prefixes of the modules that take minutes, the longest first."""
+
+# The same examples on every run, nothing remembered, and no deadline that a busy machine misses.
 hypothesis.settings.register_profile("house", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("house")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--slow-limit",
+        type=float,
+        metavar="SECONDS",
+        help="list tests that aren't marked slow and take longer, setup included",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker
@@ -35,6 +55,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "lean_python" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=_rank)  # stable, so the order within a module stays
+
+
+def _rank(item: pytest.Item) -> int:
+    return next((rank for rank, prefix in enumerate(LONGEST) if item.nodeid.startswith(prefix)), len(LONGEST))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    limit = config.getoption("--slow-limit")
+    if limit is None:
+        return
+    seconds: dict[str, float] = {}
+    slow = set()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[report.nodeid] = seconds.get(report.nodeid, 0.0) + report.duration
+                if "slow" in report.keywords:
+                    slow.add(report.nodeid)
+    over = sorted(((time, name) for name, time in seconds.items() if time > limit and name not in slow), reverse=True)
+    if over:
+        terminalreporter.section(f"not marked slow, and took over {limit:g} s")
+        for time, name in over:
+            terminalreporter.line(f"{time:.2f}s {name}")
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +93,8 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 
 @pytest.fixture(autouse=True)
-def fixed_seeds() -> None:
+def fixed_random_state() -> None:
+    """Seed the global random generators, from which libraries draw."""
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - for libraries that draw from the global generator
 
@@ -62,7 +107,7 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 
 @pytest.fixture(autouse=True)
 def offline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no socket of this process leave the machine, unless the test is marked `network`."""
+    """Fail a test whose process opens a connection beyond this machine, unless it is marked `network`."""
     if request.node.get_closest_marker("network"):
         return
 
@@ -85,13 +130,6 @@ def offline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(socket, "getaddrinfo", guarded_look_up)
 
 
-def lacking(reason: str) -> NoReturn:
-    """Skip a test for what this machine lacks; fail it under TESTS_COMPLETE=1, which says that nothing is."""
-    if os.environ.get("TESTS_COMPLETE"):
-        pytest.fail(f"this must run here, and can't: {reason}")
-    pytest.skip(reason)
-
-
 def _require_local(name: str | bytes | None) -> None:
     if not name:  # all of this machine's own addresses
         return
@@ -105,11 +143,21 @@ def _require_local(name: str | bytes | None) -> None:
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel of this tree."""
-    folder = tmp_path_factory.mktemp("wheel")
-    call([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=ROOT)
-    (built,) = folder.glob("*.whl")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> SharedFolder:
+    """Return the folder for what is made once for all workers of this run of pytest."""
+    own = tmp_path_factory.getbasetemp()
+    # Workers of pytest-xdist have folders of their own within that of the run.
+    return SharedFolder((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared")
+
+
+@pytest.fixture(scope="session")
+def wheel(shared_folder: SharedFolder) -> Path:
+    """Build the wheel of this tree, once for all workers."""
+
+    def build(folder: Path) -> None:
+        run_checked([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=ROOT)
+
+    (built,) = shared_folder.made("wheel", build).glob("*.whl")
     return built
 
 
@@ -117,37 +165,31 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lean_python(wheel: Path) -> Iterator[Path]:
     """Return the interpreter of an environment that holds the base install of this tree's wheel and no more.
 
-    The environment outlives the session in `.venv-lean`, as its packages take long; the wheel is
-    installed anew by each session. Two sessions at once take turns.
+    The environment outlives the session in `.venv-lean`, as its packages take long to install. Sessions with the same
+    wheel use it side by side; one with another wheel waits for them.
     """
     venv = ROOT / ".venv-lean"
     python = venv / "bin" / "python"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [sys.version, *project["dependencies"]]
-    key = hashlib.sha256("\n".join(wanted).encode()).hexdigest()
+    made_for, installed = venv / "made-for", venv / "installed"
+    packages_key = hashlib.sha256("\n".join([sys.version, *project["dependencies"]]).encode()).hexdigest()
+    wheel_key = hashlib.sha256(wheel.read_bytes()).hexdigest()
+
+    def is_made(file: Path, key: str) -> bool:
+        return file.exists() and file.read_text() == key
+
     with (ROOT / ".venv-lean.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        made_for = venv / "made-for"
-        if not made_for.exists() or made_for.read_text() != key:
-            call([sys.executable, "-m", "venv", "--clear", str(venv)])
-            call([str(python), "-m", "pip", "install", "-q", *project["dependencies"]])
-            made_for.write_text(key)
-        call([str(python), "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall", str(wheel)])
-        yield python
-
-
-def call(command: Sequence[str], cwd: Path | None = None) -> str:
-    """Return what a command that must succeed printed; fail with all its output if it doesn't."""
-    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.fail(f"{' '.join(command)} returned {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
+        while True:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if is_made(made_for, packages_key) and is_made(installed, wheel_key):
+                yield python
+                return
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not is_made(made_for, packages_key):
+                run_checked([sys.executable, "-m", "venv", "--clear", str(venv)])
+                run_checked([str(python), "-m", "pip", "install", "-q", *project["dependencies"]])
+                made_for.write_text(packages_key)
+            if not is_made(installed, wheel_key):
+                installed.unlink(missing_ok=True)
+                run_checked([str(python), "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall", str(wheel)])
+                installed.write_text(wheel_key)

@@ -16,12 +16,12 @@ from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 from tests.devices.support.sshd import Device, Sshd
 from tests.exporter.support.exporting import layers, quick_export
 from tests.interop.support import userland
-from tests.interop.support.arm64 import UnavailableError, call, made, tool, turn
-from tests.interop.support.containers import BINFMT
+from tests.interop.support.arm64 import UnavailableError, call, made, tool
+from tests.interop.support.containers import emulate
 from tests.interop.support.machines import deploy_json
 from tests.support.project import skip_or_fail
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.arm64, pytest.mark.slow, pytest.mark.network]
 
 LIBRARIES = Path("usr/lib/arm-linux-gnueabihf")
 MIRROR = "http://deb.debian.org/debian"
@@ -39,11 +39,9 @@ def seed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
     """Return a board without a runtime."""
     try:
-        with turn():
-            if not (BINFMT / "qemu-arm").exists():
-                raise UnavailableError("the kernel doesn't take qemu-arm for 32-bit ARM; see update-binfmts(8)")
-            names = (*userland.PACKAGES, "python3-numpy")
-            root = made("userland-armhf", f"1 {' '.join(names)}", _make)
+        emulate("qemu-arm")
+        names = (*userland.PACKAGES, "python3-numpy")
+        root = made("userland-armhf", f"1 {' '.join(names)}", _make)
     except UnavailableError as error:
         skip_or_fail(f"no 32-bit ARM userland here: {error}")
     server = Sshd(tmp_path_factory.mktemp("armhf-sshd"))

@@ -14,23 +14,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-import seed_exporter
 import seed_runtime
 from seed_exporter import loaders
 from tests.exporter.support.exporting import quick_export
+from tests.support.public_models import CACHE, exported, prepared, tasks
+from tests.support.shared import SharedFolder
 
 if TYPE_CHECKING:
     from bench.public import PublicModel, Score
 
 pytestmark = pytest.mark.slow
-public = pytest.importorskip(
-    "bench.public", reason="the tasks of public models need more packages: pip install 'seed-runtime[bench]'"
-)
+public = tasks()
 
-CACHE = public.cache_folder()
-"""Asked for here: tests have cache folders of their own."""
 TOLERANCE = 0.01
-"""Of the original's score."""
+"""Largest part of the original's score that a seed may lose."""
 LIMITS = {
     "magika": 1000,
     "ppcls": 300,
@@ -41,16 +38,7 @@ LIMITS = {
     "minilm6": 250,
     "smollm2": 4,
 }
-"""Samples, so that scoring original and seed takes some seconds each."""
-WITH_MEMORY = {"magika", "basicpitch", "ppcls"}
-"""Sessions of these are measured as well; of the larger ones that takes a minute each."""
-
-
-def prepared(name: str) -> Path:
-    path = CACHE / name / "model.onnx"
-    if not path.exists():
-        pytest.skip(f"{path} is missing; prepare it: python -m bench.public prepare {name}")
-    return path
+"""Samples of each model's task: scoring original and seed takes some seconds each."""
 
 
 def score_of(model: PublicModel, path: Path) -> Score:
@@ -70,13 +58,16 @@ def test_every_public_model_has_a_limit_here() -> None:
     assert LIMITS.keys() == public.MODELS.keys()
 
 
-def test_at_the_default_it_verifies_and_keeps_its_score(model: PublicModel, tmp_path: Path) -> None:
-    source, seed = prepared(model.name), tmp_path / "model.seed"
-    result = (seed_exporter.export if model.name in WITH_MEMORY else quick_export)(source, output=seed)
-    assert result.goal_met
-    kinds = {weight.dtype.name for weight in result.graph.weights.values()}
+def test_at_the_default_it_verifies_and_keeps_its_score(
+    model: PublicModel, shared_folder: SharedFolder, tmp_path: Path
+) -> None:
+    source = prepared(model.name)
+    export = exported(shared_folder, model.name)
+    seed = export.seed
+    assert export.result["goal_met"]
+    kinds = {weight.dtype.name for weight in loaders.load(source).weights.values()}
     if kinds <= {"float32", "int64", "int32"}:
-        assert result.ratio >= 4
+        assert export.result["ratio"] >= 4
     command = [sys.executable, "-m", "seed_runtime.cli", str(seed), "--verify", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

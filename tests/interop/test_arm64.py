@@ -19,10 +19,10 @@ import seed_runtime
 from seed_runtime.codecs import CODECS
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 from tests.exporter.support.exporting import dense, layers, quick_export
-from tests.interop.support.arm64 import Processes, UnavailableError, turn
+from tests.interop.support.arm64 import Processes, UnavailableError
 from tests.support.project import ROOT, skip_or_fail
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.arm64, pytest.mark.slow, pytest.mark.network]
 
 Arm64 = Callable[..., str]
 """Runs arm64 Python with these arguments; returns what it printed."""
@@ -31,8 +31,7 @@ Arm64 = Callable[..., str]
 @pytest.fixture(scope="module")
 def arm64() -> Arm64:
     try:
-        with turn():
-            processes = Processes()
+        processes = Processes()
     except UnavailableError as error:
         skip_or_fail(f"no arm64 Python here: {error}")
     return lambda *arguments: processes.python(*arguments, paths=[ROOT / "runtime"])

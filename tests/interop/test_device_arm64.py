@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,23 +13,21 @@ import numpy as np
 import pytest
 
 import seed_runtime
-from seed_exporter import loaders
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 from tests.devices.support.sshd import Device, Sshd
 from tests.exporter.support.exporting import layers, quick_export
 from tests.interop.support import userland
-from tests.interop.support.arm64 import UnavailableError, turn
+from tests.interop.support.arm64 import UnavailableError
 from tests.interop.support.machines import deploy, deploy_json
 from tests.support.project import skip_or_fail
+from tests.support.public_models import exported
+from tests.support.shared import SharedFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.arm64, pytest.mark.slow, pytest.mark.network]
 
 TOLERANCE = 1e-4
-PUBLIC = Path(os.environ.get("SEED_BENCH_CACHE") or
-              Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seed-bench")  # fmt: skip
 MODELS = ("basicpitch", "efflite0", "magika", "minilm6", "ppcls", "ppdet", "pprec", "smollm2")
 RUNTIME = ".local/share/seed/runtime/current"
-COARSE = 0.3  # steps, in root mean squares
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +45,7 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def device(seeds: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
     """Push the first version to a fresh userland, which installs the runtime's wheel there."""
     try:
-        with turn():
-            root = userland.root()
+        root = userland.root()
     except UnavailableError as error:
         skip_or_fail(f"no arm64 userland here: {error}")
     server = Sshd(tmp_path_factory.mktemp("arm64-sshd"))
@@ -112,15 +109,12 @@ def test_the_doctor_finds_no_fault_of_the_runtime_or_the_models(device: Device) 
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_public_model_becomes_the_same_bits_there(name: str, device: Device, tmp_path: Path) -> None:
-    source = PUBLIC / name / "model.onnx"
-    if not source.exists():
-        pytest.skip(f"{source} is missing; prepare it: python -m bench.public prepare {name}")
-    bench = pytest.importorskip("bench.seeds", reason="it takes more packages: see CONTRIBUTING.md")
-    graph = loaders.load(source)
-    path = device.home / f"{name}.seed"
-    bench.make(graph, bench.codings_at(graph, COARSE), path)
-    seed_runtime.open(path).assemble(tmp_path / name)
+def test_a_public_model_becomes_the_same_bits_there(
+    name: str, device: Device, shared_folder: SharedFolder, tmp_path: Path
+) -> None:
+    seed = exported(shared_folder, name).seed
+    shutil.copy(seed, device.home)
+    seed_runtime.open(seed).assemble(tmp_path / name)
     _there(device, f"{RUNTIME}/bin/seed-run {name}.seed --assemble {name} --quiet")
     for file in (MODEL_FILE, WEIGHTS_FILE):
         assert _sha256(device.home / name / file) == _sha256(tmp_path / name / file)

@@ -12,11 +12,11 @@ import pytest
 
 from seed_runtime.version import __version__
 from tests.exporter.support.exporting import layers, quick_export
-from tests.interop.support.arm64 import UnavailableError, turn, wheelhouse
+from tests.interop.support.arm64 import UnavailableError, locked, wheelhouse
 from tests.interop.support.containers import Engine, context
 from tests.support.project import skip_or_fail
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.arm64, pytest.mark.slow, pytest.mark.network]
 
 SIZE_MAX = 250_000_000  # [B] unpacked
 IMAGE, AGAIN = "localhost/seed-run", "localhost/seed-run-again"
@@ -28,7 +28,7 @@ ABSENT = ("sh", "bash", "cc", "gcc", "g++", "make", "ld", "pip", "apt-get", "ssh
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     try:
-        with turn("containers.lock"):
+        with locked("containers.lock"):
             engine = Engine()
             engine.import_base()
             yield engine
@@ -39,8 +39,7 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def sources(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy what the image is built from, with wheels: the build has no index."""
-    with turn():
-        wheels = wheelhouse(extra=("hatchling",))
+    wheels = wheelhouse(extra=("hatchling",))
     return context(tmp_path_factory.mktemp("image") / "context", wheels)
 
 

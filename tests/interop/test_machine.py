@@ -5,82 +5,38 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import seed_exporter
 import seed_runtime
 from tests.devices.support.proxy import Proxy
 from tests.exporter.support.exporting import layers, quick_export
-from tests.interop.support.arm64 import UnavailableError, turn
+from tests.interop.support.installed import InstalledMachine
 from tests.interop.support.machine import Machine
-from tests.interop.support.machine_image import Image, image
+from tests.interop.support.machine_image import Image
 from tests.interop.support.machines import SEED_RUN, STORE, copied, deploy, deploy_json, peak
-from tests.support.project import skip_or_fail
+from tests.support.public_models import CACHE, exported, prepared, tasks
+from tests.support.shared import SharedFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.arm64, pytest.mark.slow, pytest.mark.network]
 
 TOLERANCE = 1e-4
 PORT = 8123
 COARSE = 1.5
-"""Steps of the large model, in root mean squares: its seed is then some 15 MB."""
+"""Quantization step of the large model, in root mean squares of each matrix: its seed is then some 15 MB."""
 CUTS = 3
-PUBLIC = Path(
-    os.environ.get("SEED_BENCH_CACHE")
-    or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seed-bench"
-)
-RESENT_MAX = 1 << 20  # [B]
-
-
-@pytest.fixture(scope="module")
-def parts() -> Image:
-    try:
-        with turn():
-            return image()
-    except UnavailableError as error:
-        skip_or_fail(f"no arm64 machine here: {error}")
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a seed of a small model, named `small`."""
-    path = tmp_path_factory.mktemp("small") / "small.seed"
-    options = seed_exporter.Options(model_id="small")
-    seed_exporter.export(layers(np.random.default_rng(1), 64, 512, 32), output=path, options=options)
-    return path
-
-
-@pytest.fixture(scope="module")
-def installed(parts: Image, small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Push `small` to a fresh machine, which installs the runtime, twice: the power is cut in the middle of the first.
-
-    Returns the state of its disk.
-    """
-    state = tmp_path_factory.mktemp("installed")
-    with Machine(parts, state) as machine, ThreadPoolExecutor(1) as pool:
-        print(f"booted in {machine.boot():.0f} s")
-        lost = pool.submit(deploy, machine.ssh_config, "push", str(small), "device", code=20)
-        machine.run(f"until ls -d {STORE}/runtime/*.new/lib/python3*/site-packages/numpy; do sleep 0.5; done")
-        machine.cut(torn=True)
-        lost.result()
-        machine.boot(torn=1)
-        print(machine.run(f"du -sh {STORE}/runtime/.wheels {STORE}/runtime/*.new; ls -A {STORE}/runtime").stdout)
-        (pushed,) = deploy_json(machine.ssh_config, "push", str(small), "device")["hosts"]
-        print(f"pushed, in seconds: {pushed['seconds']}")
-        assert pushed["runtime_installed"]
-        machine.shut_down()
-    return state
+"""How often the link is cut during one push."""
+RESENT_MAX = 1 << 20
+"""Bytes that a push may send again after a cut."""
 
 
 @pytest.fixture
-def device(parts: Image, installed: Path, tmp_path: Path) -> Iterator[Machine]:
+def device(machine_image: Image, installed: InstalledMachine, tmp_path: Path) -> Iterator[Machine]:
     """Return a machine with 512 MB of memory, the runtime and `small`."""
-    with Machine(parts, copied(installed, tmp_path / "machine")) as machine:
+    with Machine(machine_image, copied(installed.state, tmp_path / "machine")) as machine:
         machine.boot()
         yield machine
 
@@ -95,8 +51,8 @@ def _matches(config: Path, name: str, seed: Path, feeds: dict[str, np.ndarray]) 
         return all(np.abs(found[key] - here[key]).max() <= TOLERANCE * np.abs(here[key]).max() for key in here)
 
 
-def test_a_cut_of_the_power_loses_what_was_not_synced_and_nothing_else(parts: Image, tmp_path: Path) -> None:
-    with Machine(parts, tmp_path / "machine", memory=256) as machine:
+def test_a_cut_of_the_power_loses_what_was_not_synced_and_nothing_else(machine_image: Image, tmp_path: Path) -> None:
+    with Machine(machine_image, tmp_path / "machine", memory=256) as machine:
         machine.boot()
         machine.run("echo kept > synced; sync synced; sync .; echo lost > unsynced; cat unsynced")
         machine.cut()
@@ -114,16 +70,23 @@ def test_a_cut_of_the_power_while_the_runtime_is_installed_costs_that_push_and_n
 
 @pytest.mark.parametrize("memory", [512, 256])
 def test_a_pushed_seed_runs_in_little_memory_and_answers_rightly(
-    memory: int, parts: Image, installed: Path, small: Path, rng: np.random.Generator, tmp_path: Path
+    memory: int,
+    machine_image: Image,
+    installed: InstalledMachine,
+    small: Path,
+    rng: np.random.Generator,
+    tmp_path: Path,
 ) -> None:
-    with Machine(parts, copied(installed, tmp_path / "machine"), memory=memory) as machine:
+    with Machine(machine_image, copied(installed.state, tmp_path / "machine"), memory=memory) as machine:
         machine.boot()
         assert machine.run("uname -m").stdout == "aarch64\n"
         total = int(machine.run("cat /proc/meminfo").stdout.split()[1])
         assert total <= memory * 1024
-        (again,) = deploy_json(machine.ssh_config, "push", str(small), "device")["hosts"]
+        (again,) = deploy_json(machine.ssh_config, "push", str(installed.seed), "device")["hosts"]
         assert (again["state"], again["sent"]) == ("unchanged", 0)
-        assert _matches(machine.ssh_config, "small", small, {"x": rng.standard_normal((3, 64)).astype(np.float32)})
+        assert _matches(
+            machine.ssh_config, "small", installed.seed, {"x": rng.standard_normal((3, 64)).astype(np.float32)}
+        )
         printed, resident = peak(machine, [f"{STORE}/models/small/current/model.seed", "--verify", "--json"])
         assert json.loads(printed)["golden"] is True
         print(f"{memory} MB: small verified, VmHWM {resident:.1f} MiB")
@@ -146,13 +109,10 @@ def test_on_512_mb_a_model_of_124_million_parameters_is_assembled_within_its_pla
     assert int(sizes) == seed_runtime.open(made.path).header.weights.size
 
 
-def test_on_512_mb_minilm_runs_within_its_plan(device: Machine, tmp_path: Path) -> None:
-    public = pytest.importorskip("bench.public", reason="public models need more packages: see CONTRIBUTING.md")
-    model = PUBLIC / "minilm6" / "model.onnx"
-    if not model.exists():
-        pytest.skip(f"{model} is missing; prepare it: python -m bench.public prepare minilm6")
-    seed, feeds = tmp_path / "minilm6.seed", public.MODELS["minilm6"].inputs(PUBLIC, 1, "test")[0]
-    seed_exporter.export(model, output=seed, options=seed_exporter.Options(model_id="minilm6"))
+def test_on_512_mb_minilm_runs_within_its_plan(device: Machine, shared_folder: SharedFolder, tmp_path: Path) -> None:
+    prepared("minilm6")
+    feeds = tasks().MODELS["minilm6"].inputs(CACHE, 1, "test")[0]
+    seed = exported(shared_folder, "minilm6").seed
     deploy(device.ssh_config, "push", str(seed), "device")
     assert _matches(device.ssh_config, "minilm6", seed, feeds)
     np.savez(tmp_path / "x.npz", **feeds)

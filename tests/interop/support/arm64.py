@@ -1,6 +1,6 @@
-"""What the tests for arm64 share: Debian's packages, wheels and emulators, kept in the user's cache. Holds no tests.
+"""Debian's packages, wheels and emulators for tests on arm64, in folders of the user's cache.
 
-Each folder of the cache is made once for its key and then only read; sessions that want it at once take turns.
+Each folder is made once for its key and then only read; processes that want it at once take turns.
 All of it comes from this machine's own package sources and pip's index; none of it needs root to be unpacked.
 """
 
@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seed-arm64"
-"""Asked for when this is imported: tests have cache folders of their own."""
+"""The cache, found when this is imported: tests have cache folders of their own."""
 DEBIAN = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
 WHEELS = tuple(f"{name}=={version(name)}" for name in ("numpy", "onnxruntime"))
 EMULATORS = ("qemu-aarch64-static", "qemu-aarch64")
@@ -39,7 +39,7 @@ CPU revision\t: 3
 
 
 class UnavailableError(Exception):
-    """What can't be had here, and why."""
+    """Something can't be had on this machine; the text says why."""
 
 
 def required() -> None:
@@ -52,8 +52,8 @@ def required() -> None:
 
 
 @contextmanager
-def turn(name: str = "lock") -> Iterator[None]:
-    """Keep other sessions from making or using the same things."""
+def locked(name: str) -> Iterator[None]:
+    """Hold a lock that all tests on this machine share."""
     required()
     with (CACHE / name).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -61,19 +61,23 @@ def turn(name: str = "lock") -> Iterator[None]:
 
 
 def made(name: str, key: str, make: Callable[[Path], None]) -> Path:
-    """The folder `name` of the cache, made anew unless it is whole and was made for `key`."""
+    """Return the folder `name` of the cache, made again unless it is whole and was made for `key`.
+
+    Processes that want the same folder at once take turns; different ones are made side by side.
+    """
     folder, made_for = CACHE / name, CACHE / f"{name}.made-for"
-    if not folder.is_dir() or not made_for.exists() or made_for.read_text() != key:
-        made_for.unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        make(folder)
-        made_for.write_text(key)
+    with locked(f"{name}.lock"):
+        if not folder.is_dir() or not made_for.exists() or made_for.read_text() != key:
+            made_for.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            made_for.write_text(key)
     return folder
 
 
 def tool(name: str) -> str:
-    """The path of a program, which may stand where only root looks."""
+    """Return the path of a program, which may stand where only root looks. UnavailableError if it is missing."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if not found:
         raise UnavailableError(f"{name} is missing")
@@ -81,7 +85,7 @@ def tool(name: str) -> str:
 
 
 def call(command: Sequence[str], cwd: Path | None = None, timeout: float = 150) -> str:
-    """What a command printed that must succeed."""
+    """Return what a command printed that must succeed. UnavailableError if it doesn't."""
     try:
         done = subprocess.run(
             command,
@@ -161,7 +165,7 @@ def site(folder: Path, python: str, wheels: Sequence[str] = WHEELS) -> None:
 
 
 def wheelhouse(python: str = "3.11", extra: Sequence[str] = ()) -> Path:
-    """A folder of arm64 wheels of NumPy and ONNX Runtime, with what they depend on, and `extra`."""
+    """Return a folder of arm64 wheels: NumPy, ONNX Runtime, what they depend on, and `extra`."""
     wanted = [*WHEELS, *extra]
 
     def make(folder: Path) -> None:
@@ -176,7 +180,7 @@ def wheelhouse(python: str = "3.11", extra: Sequence[str] = ()) -> Path:
 
 
 def emulator() -> Path:
-    """QEMU of this machine, else one from its package sources."""
+    """Return the path of QEMU: this machine's, else one from its package sources."""
     installed = next(filter(None, map(shutil.which, EMULATORS)), None)
     if installed:
         return Path(installed)
@@ -199,7 +203,7 @@ class Processes:
         self.site = made("site", key, lambda folder: site(folder, self._python.name))
 
     def python(self, *arguments: str, paths: Sequence[Path], timeout: float = 240) -> str:
-        """What it printed; its modules come from `paths`, NumPy and ONNX Runtime from the cache."""
+        """Return what it printed; its modules come from `paths`, NumPy and ONNX Runtime from the cache."""
         environment = {
             "HOME": os.environ.get("HOME", ""),
             "PATH": os.environ["PATH"],

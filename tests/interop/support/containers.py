@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.interop.support.arm64 import CACHE, CPUINFO, UnavailableError, call, made, packages, required, tool
+from tests.interop.support.arm64 import CACHE, CPUINFO, UnavailableError, call, locked, made, packages, required, tool
 from tests.support.project import ROOT
 
 BASE = "localhost/seed-base"
@@ -98,15 +98,16 @@ def context(folder: Path, wheelhouse: Path) -> Path:
     return folder
 
 
-def emulate() -> None:
-    """Let the kernel start arm64 programs in any root."""
-    if not (BINFMT / "register").exists():
-        call([tool("mount"), "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)])
-    if not (BINFMT / "qemu-aarch64").exists():
-        call([tool("update-binfmts"), "--import"])
-        call([tool("update-binfmts"), "--enable", "qemu-aarch64"])
-    if not (BINFMT / "qemu-aarch64").exists():
-        raise UnavailableError("the kernel doesn't take qemu-aarch64 for arm64; see update-binfmts(8)")
+def emulate(name: str = "qemu-aarch64") -> None:
+    """Let the kernel start arm64 programs in any root, or with `qemu-arm` those of 32-bit ARM."""
+    with locked("binfmt.lock"):  # one registration serves the whole machine
+        if not (BINFMT / "register").exists():
+            call([tool("mount"), "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)])
+        if not (BINFMT / name).exists():
+            call([tool("update-binfmts"), "--import"])
+            call([tool("update-binfmts"), "--enable", name])
+        if not (BINFMT / name).exists():
+            raise UnavailableError(f"the kernel doesn't run programs by {name}; see update-binfmts(8)")
 
 
 def _make_base(folder: Path) -> None:

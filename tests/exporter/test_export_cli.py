@@ -190,10 +190,10 @@ def test_id_version_and_report_are_as_asked(
     [
         ("none.onnx", None, 2, "No such file"),
         ("none.pt2", None, 2, "seed-runtime[torch]|no such file"),
-        ("model.txt", b"text", 2, "no model that can be read"),
+        ("model.txt", b"text", 2, "not a model that seed-export reads"),
         ("text.onnx", b"this is no protobuf at all", 12, "no ONNX model"),
         ("empty.onnx", b"", 12, "is empty"),
-        ("seed.onnx", MAGIC, 2, "is a seed already; run it: seed-run"),
+        ("seed.onnx", MAGIC, 2, "is already a seed; run it: seed-run"),
         ("", None, 2, "is no file"),
     ],
 )
@@ -221,7 +221,7 @@ def test_reserved_words_are_no_files(word: str, tmp_path: Path, capfd: Any, monk
     (tmp_path / word).write_bytes(b"x")
     assert f"a file of that name is ./{word}" in refused(capfd, 2, word)
     # So named, it is a file, and refused for its contents.
-    assert "no model that can be read" in refused(capfd, 2, f"./{word}")
+    assert "not a model that seed-export reads" in refused(capfd, 2, f"./{word}")
 
 
 def test_an_operator_that_is_missing_is_named(tmp_path: Path, output: Path, capfd: Any) -> None:

@@ -237,6 +237,30 @@ def test_what_a_package_imports_is_declared(package: str, extras: list[str]) -> 
     assert imported - sys.stdlib_module_names <= declared
 
 
+def imported_modules(path: Path) -> set[str]:
+    """The dotted names that a file imports, within functions as well."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def test_the_tests_of_the_runtime_need_no_exporter() -> None:
+    seen: set[Path] = set()
+    left = sorted((ROOT / "tests" / "runtime").rglob("*.py"))
+    while left:
+        path = left.pop()
+        seen.add(path)
+        names = imported_modules(path)
+        assert not [name for name in names if name.split(".")[0] == "seed_exporter"], relative(path)
+        # What a test imports from other folders of the tests must not need it either.
+        files = {ROOT / (name.replace(".", "/") + ".py") for name in names if name.startswith("tests.")}
+        left += sorted(file for file in files - seen if file.is_file())
+
+
 @pytest.mark.parametrize("address", [("192.0.2.1", 9), ("2001:db8::1", 9), ("example.org", 80)])
 def test_the_network_is_closed_to_tests(address: tuple[str, int]) -> None:
     with pytest.raises(pytest.fail.Exception, match="offline"):

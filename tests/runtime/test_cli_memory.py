@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from onnx import helper
 from seed_runtime.backends import TensorSpec
 from seed_runtime.data import stored
 from seed_runtime.data.calls import bind
+from tests.support.cgroups import MemoryCgroup, memory_cgroup
 from tests.support.model_seeds import FEATURES, build_model_seed, classifier, onnx_model
 from tests.support.seed_run import COMMAND, refused, result
 
@@ -35,30 +34,16 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def limited() -> Iterator[Path]:
-    """A memory cgroup of our own, of version 1 or 2."""
-    roots = [(Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"), (Path("/sys/fs/cgroup"), "memory.max")]
-    for root, limit in roots:
-        group = root / f"seed-run-test-{os.getpid()}"
-        try:
-            group.mkdir()
-        except OSError:
-            continue
-        if (group / limit).exists():
-            yield group / limit
-            group.rmdir()
-            return
-        group.rmdir()
-    pytest.skip("no memory cgroup can be made here; as root it can")
+def group() -> Iterator[MemoryCgroup]:
+    with memory_cgroup() as made:
+        yield made
 
 
-def within(limited: Path, limit: int, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
-    """`seed-run` in the cgroup, which is limited to `limit` bytes, swap left out where there is any."""
-    with contextlib.suppress(OSError):
-        (limited.parent / "memory.swap.max").write_text("0")
-    limited.write_text(str(limit))
+def run_within(group: MemoryCgroup, limit: int, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
+    """Run `seed-run` in the cgroup, limited to so many bytes."""
+    group.limit(limit)
     script = 'echo $$ > "$0" && exec "$@"'
-    command = ["sh", "-c", script, str(limited.parent / "cgroup.procs"), *COMMAND, *map(str, arguments)]
+    command = ["sh", "-c", script, str(group.processes), *COMMAND, *map(str, arguments)]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
 
 
@@ -85,7 +70,7 @@ def test_assembly_takes_little_and_no_more_for_a_large_model(seed: Path, tmp_pat
 
 @pytest.mark.slow
 def test_a_plan_holds_in_a_cgroup_of_its_size_and_half_of_it_is_14(
-    seed: Path, data: Path, tmp_path: Path, limited: Path
+    seed: Path, data: Path, tmp_path: Path, group: MemoryCgroup
 ) -> None:
     memory = result(seed, "--inspect")["memory"]
     for command, needed in (
@@ -93,9 +78,9 @@ def test_a_plan_holds_in_a_cgroup_of_its_size_and_half_of_it_is_14(
         (("--input", data), memory["sessions"][-1]["needed_bytes"]),
         (("--input", data), memory["sessions"][-1]["least_bytes"]),
     ):
-        whole = within(limited, needed, seed, *command, "--max-memory", str(needed))
+        whole = run_within(group, needed, seed, *command, "--max-memory", str(needed))
         assert whole.returncode == 0, whole.stderr.decode()
-        half = within(limited, needed // 2, seed, *command, "--max-memory", str(needed // 2))
+        half = run_within(group, needed // 2, seed, *command, "--max-memory", str(needed // 2))
         assert (half.returncode, half.stdout) == (14, b"")
 
 

@@ -31,6 +31,7 @@ SOURCES = {
 FOLDERS = {
     "seed_runtime",
     "seed_runtime/agent",
+    "seed_runtime/agent/protocol",
     "seed_runtime/agent/service",
     "seed_runtime/agent/store",
     "seed_runtime/assembly",

@@ -57,12 +57,12 @@ def examine(connection: Connection, facts: Mapping[str, Any] | None, *, now: flo
         source = (resources.files("seed_devices") / "remote" / "health.py").read_text()
         done = connection.python(source, str(facts["store"]), _modules(facts))
         told = done.stdout.strip().splitlines()
-        if (found := device_schema.read(told[-1]) if told else None) is None:
+        if (found := device_schema.parse_object(told[-1]) if told else None) is None:
             said = done.stderr.strip().splitlines()
             findings = {"error": said[-1] if said else f"python3 returned {done.code}"}
         else:
             try:
-                findings = device_schema.checked(connection.target, device_schema.FINDINGS, found)
+                findings = device_schema.check_answer(connection.target, device_schema.FINDINGS, found)
             except RemoteError as error:
                 findings = {"error": str(error).removeprefix(f"{connection.target}: ").partition("; ")[0]}
     return judge(connection.target, facts, findings, now=now)

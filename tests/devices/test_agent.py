@@ -11,7 +11,7 @@ import pytest
 
 import seed_runtime
 from seed_runtime import backends
-from seed_runtime.agent import protocol
+from seed_runtime.agent.protocol import schema, transport
 from seed_runtime.agent.service import service
 from seed_runtime.agent.store import history
 from seed_runtime.agent.store.store import Store
@@ -44,7 +44,7 @@ def test_a_push_checks_assembles_runs_the_golden_sample_and_switches(local: Loca
         "model_id": NAME,
         "model_version": 1,
         "bytes": len(seed()),
-        "weights_bytes": seed_runtime.open(Store().model(NAME).seed(ONE)).header.weights.size,
+        "weights_bytes": seed_runtime.open(Store().model(NAME).seed_path(ONE)).header.weights.size,
         "golden": True,
         "golden_distance": record["golden_distance"],
         "planned_bytes": None,  # measured by no quick export
@@ -97,7 +97,7 @@ def test_a_cut_transfer_goes_on_where_it_was_cut(local: LocalAgent) -> None:
 
 def test_a_version_that_was_damaged_on_the_disk_is_sent_again_and_replaced(local: LocalAgent) -> None:
     push(seed(1), seed(2))
-    path = Store().model(NAME).seed(TWO)
+    path = Store().model(NAME).seed_path(TWO)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     assert local.begin(seed(2))["state"] == "partial"
     local.push(seed(2))
@@ -142,7 +142,7 @@ def test_steps_are_told_in_their_order() -> None:
             "agent": 1, "runtime": seed_runtime.__version__, "python": ".".join(map(str, sys.version_info[:3]))
         }  # fmt: skip
         client.push(seed())
-        assert client.steps == list(protocol.STEPS)
+        assert client.steps == list(schema.PHASES)
         assert client.end() == 0
 
 
@@ -151,7 +151,7 @@ def test_steps_are_told_in_their_order() -> None:
 
 def test_status_tells_of_each_version_whether_it_runs_and_is_whole(local: LocalAgent) -> None:
     push(seed(1), seed(2))
-    path = Store().model(NAME).seed(ONE)
+    path = Store().model(NAME).seed_path(ONE)
     path.write_bytes(path.read_bytes()[:-1])
     answer = local.call("status")
     assert (answer["runtime"], answer["disk_free"] > 0) == (seed_runtime.__version__, True)
@@ -174,12 +174,12 @@ def test_answers_fit_into_a_line_however_much_there_is(local: LocalAgent) -> Non
     (model.folder / history.FILE).write_text(f"{line}\n" * 400)
     answer = local.call("status")
     (told,) = answer["models"]
-    assert len(json.dumps(answer)) < protocol.LINE_MAX // 2
+    assert len(json.dumps(answer)) < transport.LINE_MAX // 2
     assert told["versions"][0]["running"]
     assert len(told["versions"]) + told["left_out"] == 401
     assert len(told["versions"]) > 100
     answer = local.call("log", name=NAME, lines=1000)
-    assert len(json.dumps(answer)) < protocol.LINE_MAX // 2
+    assert len(json.dumps(answer)) < transport.LINE_MAX // 2
     assert answer["lines"][-1] == history.read(model.folder)[-1]
 
 
@@ -200,7 +200,7 @@ def test_a_rollback_with_nothing_to_go_back_to_says_so(local: LocalAgent) -> Non
 
 def test_a_rollback_to_a_damaged_version_is_refused(local: LocalAgent) -> None:
     push(seed(1), seed(2))
-    path = Store().model(NAME).seed(ONE)
+    path = Store().model(NAME).seed_path(ONE)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     assert "damaged" in refused(lambda: local.call("rollback", name=NAME), 10)
     assert running() == TWO
@@ -258,7 +258,7 @@ def test_a_service_that_does_not_become_ready_leads_back(local: LocalAgent, serv
     line = refused(lambda: local.push(seed(2)), 2)
     assert "did not become ready" in line
     assert "(it does not answer)" in line
-    assert f"{ONE[:12]} serves again" in line
+    assert f"{ONE[:12]} is served again" in line
     assert served == [TWO, ONE]
     assert running() == ONE
     assert local.call("status")["models"][0]["last"]["result"] == line

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import seed_runtime
-from seed_runtime.agent.protocol import STEPS
+from seed_runtime.agent.protocol.schema import PHASES
 from seed_runtime.agent.store.store import Store
 from tests.devices.support.device_agent import (
     NAME,
@@ -61,7 +61,7 @@ def test_a_process_that_is_killed_at_random_leaves_a_whole_version(capsys: pytes
     rng, came_up, old_ran = random.Random(3), Counter[str](), 0
     versions = [seed(version) for version in range(1, 6)]
     push(versions[0])
-    order = [step for _ in range(-(-KILLS // len(STEPS))) for step in rng.sample(STEPS, len(STEPS))]
+    order = [step for _ in range(-(-KILLS // len(PHASES))) for step in rng.sample(PHASES, len(PHASES))]
     for number, step in enumerate(order[:KILLS]):
         before, data = running(), versions[(number + 1) % len(versions)]
         killed_push(data, step, rng.choice((0.0, rng.uniform(0, DELAY_S))))
@@ -73,7 +73,7 @@ def test_a_process_that_is_killed_at_random_leaves_a_whole_version(capsys: pytes
         push(data, keep=1)
         assert running() == digest_of(data), (number, step)
     with capsys.disabled():
-        told = ", ".join(f"{step} {came_up[step]}" for step in STEPS)
+        told = ", ".join(f"{step} {came_up[step]}" for step in PHASES)
         print(f"\n{KILLS} kills: the old version ran after {old_ran}, the new one after the others; by step: {told}")
 
 

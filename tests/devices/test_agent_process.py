@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from seed_runtime.agent import operations as agents
-from seed_runtime.agent import protocol
+from seed_runtime.agent.protocol import schema, transport
 from seed_runtime.agent.store.store import Store
 from tests.devices.support.device_agent import (
     NAME,
@@ -35,9 +35,9 @@ def test_it_answers_without_numpy_until_a_seed_is_read() -> None:
     script = (
         "import sys, io, json\n"
         "from seed_runtime.agent.operations import Agent\n"
-        "from seed_runtime.agent.protocol import Wire\n"
+        "from seed_runtime.agent.protocol.transport import Transport\n"
         "from seed_runtime.agent import __main__\n"
-        "agent = Agent(Wire(0, io.BytesIO()))\n"
+        "agent = Agent(Transport(0, io.BytesIO()))\n"
         "for request in json.loads(sys.argv[1]): assert agent.answer(request)['ok'], request\n"
         "print(*sorted(name for name in sys.modules if '.' not in name))"
     )
@@ -113,15 +113,15 @@ def test_a_push_that_stands_still_makes_way_for_one_that_waits(
 ) -> None:
     begun = local.begin(seed())
     model = Store().model(NAME)
-    local.agent._idle()
+    local.agent._leave_if_stalled()
     moment = time.monotonic()
     monkeypatch.setattr(agents.time, "monotonic", lambda: moment + agents.STALL_S + 1)
-    local.agent._idle()  # nobody waits
-    model._want()
-    with pytest.raises(protocol.Gone):
-        local.agent._idle()
+    local.agent._leave_if_stalled()  # nobody waits
+    model._mark_waiting()
+    with pytest.raises(transport.ClientGone):
+        local.agent._leave_if_stalled()
     Path(begun["path"]).write_bytes(b"more")
-    local.agent._idle()  # it moves
+    local.agent._leave_if_stalled()  # it moves
 
 
 def test_lines_that_are_no_requests_are_answered_and_a_long_one_ends_it() -> None:
@@ -131,7 +131,7 @@ def test_lines_that_are_no_requests_are_answered_and_a_long_one_ends_it() -> Non
             assert "one JSON object on a line" in refused(client.answer, 2)
         client.write(b'{"op": "status"}\n{"op": "status"}\n')
         assert client.answer()["models"] == client.answer()["models"] == []
-        client.write(b" " * (protocol.LINE_MAX + 2))
+        client.write(b" " * (transport.LINE_MAX + 2))
         assert "longer than" in refused(client.answer, 2)
         assert client.process.wait(10) == 0
 
@@ -181,7 +181,7 @@ def test_help_lists_the_operations_with_an_example(flag: str) -> None:
     done = by_hand(flag)
     assert done.returncode == 0
     assert "example: python -m seed_runtime.agent status" in done.stdout
-    assert all(op in done.stdout for op in protocol.OPERATIONS if op not in ("begin", "install", "release"))
+    assert all(op in done.stdout for op in schema.OPERATIONS if op not in ("begin", "install", "release"))
     assert by_hand().returncode == 2
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import seed_runtime
 from seed_runtime import trust
-from seed_runtime.agent import operations as agents
+from seed_runtime.agent import disk
 from seed_runtime.agent.store import partial
 from seed_runtime.agent.store.store import Store
 from seed_runtime.errors import TrustError
@@ -125,7 +125,7 @@ def test_a_rollback_to_what_is_no_longer_trusted_is_refused(local: LocalAgent, m
 def test_too_little_disk_is_told_before_anything_is_sent(
     local: LocalAgent, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agents.shutil, "disk_usage", lambda path: os.terminal_size((0, 0)) and Disk)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: os.terminal_size((0, 0)) and Disk)
     line = refused(lambda: local.begin(seed(), weights_bytes=5_000_000), 13)
     assert "5,0" in line or "6,0" in line
     assert "seed-deploy remove" in line
@@ -139,9 +139,9 @@ class Disk:
 def test_what_has_arrived_of_a_seed_needs_no_room_again(local: LocalAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     arrived, missing = 2 * partial.BLOCK, 10
     make_folder(Store().incoming)
-    Store().part(ONE).write_bytes(bytes(arrived))
-    monkeypatch.setattr(Disk, "free", agents.ROOM + missing)
-    monkeypatch.setattr(agents.shutil, "disk_usage", lambda path: Disk)
+    Store().partial_path(ONE).write_bytes(bytes(arrived))
+    monkeypatch.setattr(Disk, "free", disk.EXTRA + missing)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: Disk)
     fields = {"name": NAME, "digest": ONE}
     assert len(local.call("begin", file_size=arrived + missing, **fields)["tail"]) == 2
     refused(lambda: local.call("begin", file_size=arrived + missing + 1, **fields), 13)

@@ -16,8 +16,9 @@ from seed_devices import doctor
 from seed_devices.errors import RemoteError
 from seed_devices.remote import device_schema
 from seed_devices.ssh import ssh_errors
-from seed_runtime.agent import facts, protocol
-from seed_runtime.agent.service import service
+from seed_runtime.agent import facts
+from seed_runtime.agent.protocol.schema import OPERATIONS
+from seed_runtime.agent.service import service, settings
 from tests.devices.support.commands import COMMAND, deploy, environment, said
 from tests.devices.support.device_agent import NAME, LocalAgent, digest_of, seed
 from tests.devices.support.sshd import RUNTIME, Device, Sshd
@@ -41,9 +42,9 @@ def answering(device: Device, *told: dict[str, Any]) -> None:
 
 def test_all_that_a_device_knows_of_itself_and_of_a_service_is_taken_in() -> None:
     found = facts.collect()
-    assert device_schema.facts(found) == found
-    told = service.Service("seed-m.service", "unix", "unix:/run/seed-m.sock", None, None, None, True, installing=True)
-    assert device_schema.OPERATIONS["service"]["service"](asdict(told)) == asdict(told)
+    assert device_schema.usable_facts(found) == found
+    told = settings.Service("seed-m.service", "unix", "unix:/run/seed-m.sock", None, None, None, True, installing=True)
+    assert OPERATIONS["service"].answer["service"](asdict(told)) == asdict(told)
 
 
 # Text
@@ -59,7 +60,7 @@ def test_all_that_a_device_knows_of_itself_and_of_a_service_is_taken_in() -> Non
 )
 def test_what_a_terminal_would_obey_is_replaced(told: str, shown: str) -> None:
     assert device_schema.plain(told) == shown
-    assert device_schema.read(json.dumps({told: [told]})) == {shown: [shown]}
+    assert device_schema.parse_object(json.dumps({told: [told]})) == {shown: [shown]}
 
 
 def test_lines_stay_lines() -> None:
@@ -68,7 +69,7 @@ def test_lines_stay_lines() -> None:
 
 @pytest.mark.parametrize("line", ["", "[]", "{", "1", '{"a": ' + "[" * 100_000, b"\xff{}"])
 def test_what_is_no_object_is_nothing(line: str | bytes) -> None:
-    assert device_schema.read(line) is None
+    assert device_schema.parse_object(line) is None
 
 
 def test_the_error_of_a_device_reaches_no_terminal_as_it_is(device: Device) -> None:
@@ -151,7 +152,7 @@ def test_a_checkup_that_tells_nonsense_is_a_fault_and_no_crash() -> None:
 
     connection: Any = Telling()
     (fault,) = (fault for fault in doctor.examine(connection, BOARD) if fault.severity == "fault")
-    assert "the store can't be examined: what it tells can't be used: status: models: name: \"x;sh\"" in fault.what
+    assert "the store can't be examined: its answer can't be used: status: models: name: \"x;sh\"" in fault.what
 
 
 def test_the_command_that_forgets_a_key_holds_nothing_but_the_words_that_ssh_told() -> None:
@@ -173,8 +174,8 @@ def test_the_command_that_forgets_a_key_holds_nothing_but_the_words_that_ssh_tol
 )  # fmt: skip
 def test_an_odd_field_is_that_devices_error(wrong: dict[str, Any]) -> None:
     version = {**MODEL["versions"][0], **wrong}
-    with pytest.raises(RemoteError, match=rf"h: what it tells can't be used: models: versions: {next(iter(wrong))}: "):
-        device_schema.checked("h", device_schema.OPERATIONS["status"], {"models": [{**MODEL, "versions": [version]}]})
+    with pytest.raises(RemoteError, match=rf"h: its answer can't be used: models: versions: {next(iter(wrong))}: "):
+        device_schema.check_answer("h", OPERATIONS["status"].answer, {"models": [{**MODEL, "versions": [version]}]})
 
 
 @pytest.mark.slow
@@ -193,19 +194,19 @@ def test_one_devices_odd_answer_leaves_the_others_alone(device: Device, sshd: Ss
     answering(device, good, good)
     done = deploy(device.config, command, f"{odd.alias}:bell", f"{device.alias}:bell")
     assert (done.returncode, b"aaaaaa" in done.stdout or b"switch" in done.stdout) == (30, True)
-    assert f"{odd.alias}:bell: what it tells can't be used: " in said(done)
+    assert f"{odd.alias}:bell: its answer can't be used: " in said(done)
 
 
 def test_what_no_table_names_is_left_out() -> None:
     answer = {"models": [{**MODEL, "deep": [[]]}], "more": 1}
-    assert device_schema.checked("h", device_schema.OPERATIONS["status"], answer) == {"models": [MODEL]}
+    assert device_schema.check_answer("h", OPERATIONS["status"].answer, answer) == {"models": [MODEL]}
 
 
 def test_a_fact_of_another_kind_counts_as_not_found_out() -> None:
     told = {**BOARD, "ram": "much", "clock": 10**30, "libc": ["glibc"], "runtime": {"path": 1}, "odd": 1}
     known = {key: value for key, value in BOARD.items() if key not in ("ram", "clock", "libc", "runtime")}
-    assert device_schema.facts(told) == known
-    assert device_schema.facts(BOARD) == BOARD
+    assert device_schema.usable_facts(told) == known
+    assert device_schema.usable_facts(BOARD) == BOARD
 
 
 def test_all_that_an_agent_of_today_tells_is_taken_in(local: LocalAgent) -> None:
@@ -221,9 +222,8 @@ def test_all_that_an_agent_of_today_tells_is_taken_in(local: LocalAgent) -> None
         ("facts", local.call("facts")),
     ]
     told += [("rollback", local.call("rollback", name=NAME, to=digest_of(data)))]
-    served = service._shown(service.Service("u", "unix", "unix:/s", None, 1, 2, False), {"ActiveState": "active"})
+    served = service._describe(settings.Service("u", "unix", "unix:/s", None, 1, 2, False), {"ActiveState": "active"})
     told += [("service", {"ok": True, "service": {**served, "stale": True}})]
     told += [("remove", local.call("remove", name=NAME, all=True)), ("release", local.call("release"))]
     for op, answer in told:
-        assert {"ok": True, **device_schema.checked("h", device_schema.OPERATIONS[op], answer)} == answer
-    assert set(device_schema.OPERATIONS) == set(protocol.OPERATIONS)
+        assert {"ok": True, **device_schema.check_answer("h", OPERATIONS[op].answer, answer)} == answer

@@ -19,7 +19,7 @@ from seed_devices.push import runtime, wheels
 from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.connection import Connection
 from seed_runtime.agent import operations as agents
-from seed_runtime.agent import protocol
+from seed_runtime.agent.protocol import transport
 from tests.devices.support import fake_wheels
 from tests.devices.support.sshd import RUNTIME, Device, Sshd, _descendants
 from tests.devices.test_runtime_install import BOARD
@@ -49,13 +49,13 @@ def serve(listener: Listener) -> None:
     source, sink = os.pipe()
     os.write(sink, b'{"op": "status"}\n')
     os.close(sink)
-    agents.Agent(protocol.Wire(source, listener)).serve()
+    agents.Agent(transport.Transport(source, listener)).serve()
     os.close(source)
 
 
 def test_an_operation_that_has_nothing_to_tell_is_heard_of_until_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     listener = Listener()
-    monkeypatch.setattr(protocol, "BEAT_S", 0.01)
+    monkeypatch.setattr(transport, "BEAT_S", 0.01)
     monkeypatch.setattr(agents.Agent, "status", lambda self, name: {"heard": listener.heard.wait(30)})
     serve(listener)
     *beats, answer = listener.lines()
@@ -66,8 +66,8 @@ def test_an_operation_that_has_nothing_to_tell_is_heard_of_until_its_answer(monk
 
 def test_an_operation_that_hangs_itself_is_heard_of_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     listener = Listener()
-    monkeypatch.setattr(protocol, "BEAT_S", 0.01)
-    monkeypatch.setattr(protocol, "STUCK_S", 0.0)
+    monkeypatch.setattr(transport, "BEAT_S", 0.01)
+    monkeypatch.setattr(transport, "STUCK_S", 0.0)
     monkeypatch.setattr(agents.Agent, "status", lambda self, name: {"heard": listener.heard.wait(0.2)})
     serve(listener)
     assert listener.lines() == [{"ok": True, "heard": False}]

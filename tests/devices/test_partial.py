@@ -37,7 +37,7 @@ def part(tmp_path: Path) -> Path:
 def test_a_whole_seed_is_whole(part: Path) -> None:
     part.write_bytes(SEED)
     front = partial.check(part, digest_of(SEED))
-    assert front.whole
+    assert front.is_whole
     assert front.have == front.file_size == len(SEED)
     assert front.weights_size == seed_runtime.open(part).header.weights.size
     assert partial.is_whole(part, digest_of(SEED))
@@ -76,7 +76,7 @@ def test_bytes_behind_the_end_are_cut_off(part: Path) -> None:
     part.write_bytes(SEED + b"more")
     assert not partial.is_whole(part, digest_of(SEED))
     assert not partial.looks_whole(part, digest_of(SEED))
-    assert partial.trim(part, digest_of(SEED))[0].whole
+    assert partial.trim(part, digest_of(SEED))[0].is_whole
     assert part.read_bytes() == SEED
 
 
@@ -109,7 +109,7 @@ def test_what_is_no_file_is_refused(part: Path, tmp_path: Path) -> None:
         partial.trim(part, digest_of(SEED))
     part.unlink()
     os.mkfifo(part)
-    with pytest.raises(FormatError, match="no file"):
+    with pytest.raises(FormatError, match="not a file"):
         partial.check(part, digest_of(SEED))
     assert (tmp_path / "elsewhere").read_bytes() == SEED
 

@@ -20,14 +20,14 @@ from typing import Any
 
 import pytest
 
-from seed_runtime.agent.service import service, systemd
+from seed_runtime.agent.service import plan, service, settings, systemd
 from seed_runtime.agent.store.store import Store
 from seed_runtime.errors import UsageError
 from seed_runtime.system.sync import make_folder
 from tests.support.model_seeds import classifier
 
 STAND_IN = Path(__file__).parent.joinpath("support", "fake_systemctl.py")
-PLAIN = service.Service("seed-m.service", "unix", "unix:/run/user/7/seed-m.sock", None, 90 << 20, 122 << 20, True)
+PLAIN = settings.Service("seed-m.service", "unix", "unix:/run/user/7/seed-m.sock", None, 90 << 20, 122 << 20, True)
 
 
 @pytest.fixture
@@ -66,10 +66,10 @@ def put(store: Store, digest: str, data: bytes) -> None:
     """Make this the version of the model `m` that runs."""
     model = store.model("m")
     make_folder(store.incoming)
-    store.part(digest).write_bytes(data)
+    store.partial_path(digest).write_bytes(data)
     with model.locked(0):
-        model.place(digest, store.part(digest), {"digest": digest})
-        with model.pointed(digest):
+        model.add_version(digest, store.partial_path(digest), {"digest": digest})
+        with model.switched_to(digest):
             pass
 
 
@@ -108,7 +108,7 @@ def test_the_unit_starts_the_version_that_is_current_within_its_plan(store: Stor
 
 
 def test_a_model_without_measurements_has_no_limit_but_the_one_asked_for(store: Store) -> None:
-    unmeasured = service.Service("seed-m.service", "unix", "http://127.0.0.1:80", None, None, None, True)
+    unmeasured = settings.Service("seed-m.service", "unix", "http://127.0.0.1:80", None, None, None, True)
     text = service.unit_text(store, "m", unmeasured)
     assert "max-memory" not in text
     assert "MemoryMax" not in text
@@ -160,7 +160,7 @@ def test_a_service_is_installed_follows_the_current_version_and_is_removed(
     path = tmp_path / "run" / "seed-m.sock"
     assert metadata(path)["name"] == "classifier"
     assert (found["address"], found["active"], found["linger"]) == (f"unix:{path}", "active", True)
-    assert found["memory_max"] == found["max_memory"] + service.MARGIN
+    assert found["memory_max"] == found["max_memory"] + plan.MARGIN
     assert ["enable", "seed-m.service"] in calls(manager)
     assert (manager / "loginctl").read_text().startswith("--no-ask-password enable-linger ")
     assert service.status(store, "m") == found
@@ -184,7 +184,7 @@ def test_a_version_that_does_not_start_leaves_the_unit_as_it_was(store: Store, m
     put(store, "a" * 64, classifier())
     service.install(store, "m", "unix")
     before = unit_file().read_text()
-    settings = (store.model("m").folder / "service.json").read_bytes()
+    before_json = (store.model("m").folder / "service.json").read_bytes()
     damaged = bytearray(classifier(footprint=False))
     damaged[-40] ^= 1  # the header is right, and what is decoded is not
     put(store, "b" * 64, bytes(damaged))
@@ -193,8 +193,8 @@ def test_a_version_that_does_not_start_leaves_the_unit_as_it_was(store: Store, m
     assert caught.value.exit_code == 10
     assert "damaged" in str(caught.value)
     assert unit_file().read_text() == before
-    assert (store.model("m").folder / "service.json").read_bytes() == settings
-    with store.model("m").locked(0), store.model("m").pointed("a" * 64):
+    assert (store.model("m").folder / "service.json").read_bytes() == before_json
+    with store.model("m").locked(0), store.model("m").switched_to("a" * 64):
         service.restart(store, "m")
     assert metadata(tmp_path / "run" / "seed-m.sock")["name"] == "classifier"
 

@@ -13,10 +13,10 @@ import pytest
 from seed_runtime.agent import activation
 from seed_runtime.agent.__main__ import main
 from seed_runtime.agent.operations import Agent
-from seed_runtime.agent.protocol import Wire
-from seed_runtime.agent.service import service, systemd
+from seed_runtime.agent.protocol.transport import Transport
+from seed_runtime.agent.service import plan, service, settings, systemd
 from seed_runtime.agent.store import history
-from seed_runtime.agent.store.installed_model import Model
+from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.agent.store.store import Store
 from tests.devices.test_service import put, unit_file
 from tests.support.model_seeds import classifier
@@ -36,8 +36,8 @@ def board(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[str, int | None
     for digest in (NEW, OLD):
         put(store, digest, classifier(footprint=False))
     needs: dict[str, int | None] = {OLD: 90 * MIB}
-    monkeypatch.setattr(service, "_planned_bytes", lambda seed, most: needs[seed.resolve().parent.name])
-    monkeypatch.setattr(service, "_await_ready", lambda planned: None)
+    monkeypatch.setattr(plan, "planned_bytes", lambda seed, most: needs[seed.resolve().parent.name])
+    monkeypatch.setattr(service, "await_ready", lambda planned: None)
     monkeypatch.setattr(systemd, "enable_linger", lambda: True)
     monkeypatch.setattr(systemd, "await_manager", lambda: None)
     monkeypatch.setattr(systemd, "properties", lambda unit: {})
@@ -74,7 +74,7 @@ def test_whatever_a_power_cut_leaves_of_a_switch_has_the_memory_to_start(
     def replace(source: Any, target: Any) -> None:
         rename(source, target)
         states.append(model.running)
-        need, told = board[str(model.running)], service._read(store, "m")
+        need, told = board[str(model.running)], settings.read(store, "m")
         assert told is not None
         # The unit starts what is current; service.json is what the next switch goes by.
         for limit, wall in (limits(unit_file().read_text()), (told.max_memory, told.memory_max)):
@@ -84,11 +84,11 @@ def test_whatever_a_power_cut_leaves_of_a_switch_has_the_memory_to_start(
                 assert wall is None  # nothing keeps it within a limit
             else:
                 assert limit >= need
-                assert wall == limit + service.MARGIN
+                assert wall == limit + plan.MARGIN
 
     def change(digest: str, what: str) -> None:
         with model.locked(0):
-            activation.change(model, digest, what, {OLD, NEW}, lambda *step: None)
+            activation.activate(model, digest, what, {OLD, NEW}, lambda *step: None)
 
     monkeypatch.setattr(systemd, "systemctl", systemctl)
     service.install(store, "m", "unix", asked)
@@ -96,11 +96,11 @@ def test_whatever_a_power_cut_leaves_of_a_switch_has_the_memory_to_start(
     monkeypatch.setattr(os, "replace", replace)
     if ready:
         change(NEW, "switch")
-        exact = service._planned(model.seed(NEW), "m", "unix", service._address("m", "unix"), asked, True)
+        exact = plan.plan_service(model.seed_path(NEW), "m", "unix", asked, True)
         assert unit_file().read_text() == service.unit_text(store, "m", exact)
         change(OLD, "rollback")
     else:
-        with pytest.raises(systemd.ServiceError, match=f"{OLD[:12]} serves again"):
+        with pytest.raises(systemd.ServiceError, match=f"{OLD[:12]} is served again"):
             change(NEW, "switch")
     assert (NEW in states, restarts) == (True, [OLD, NEW, OLD])
     assert unit_file().read_text() == installed
@@ -116,10 +116,10 @@ def test_a_version_for_which_the_service_has_no_memory_is_refused_while_the_othe
     def refuse(seed: Path, most: int) -> int:
         raise systemd.ServiceError(f"{seed.parent.name} needs more", 14)
 
-    monkeypatch.setattr(service, "_planned_bytes", refuse)
+    monkeypatch.setattr(plan, "planned_bytes", refuse)
     installed, calls[:] = unit_file().read_text(), []
     with store.model("m").locked(0), pytest.raises(systemd.ServiceError, match=f"{NEW} needs more") as caught:
-        activation.change(store.model("m"), NEW, "switch", {NEW}, lambda *step: None)
+        activation.activate(store.model("m"), NEW, "switch", {NEW}, lambda *step: None)
     assert (caught.value.exit_code, calls) == (14, [])
     assert (store.model("m").running, unit_file().read_text()) == (OLD, installed)
 
@@ -127,7 +127,7 @@ def test_a_version_for_which_the_service_has_no_memory_is_refused_while_the_othe
 @pytest.fixture
 def interrupted(
     store: Store, board: dict[str, int | None], monkeypatch: pytest.MonkeyPatch
-) -> tuple[Model, list[tuple[str, ...]]]:
+) -> tuple[InstalledModel, list[tuple[str, ...]]]:
     """A switch from OLD to NEW whose process was killed before the service answered, and what systemctl is asked."""
     calls: list[tuple[str, ...]] = []
     monkeypatch.setattr(systemd, "systemctl", lambda *words, **options: calls.append(words))
@@ -135,14 +135,14 @@ def interrupted(
     service.install(store, "m", "unix")
     with model.locked(0):
         history.append(model.folder, "switch", OLD)
-        model.point(NEW)
+        model.set_current(NEW)
     board[NEW] = 90 * MIB
     calls.clear()
     return model, calls
 
 
 def ask(op: str, **fields: Any) -> dict[str, Any]:
-    agent = Agent(Wire(0, io.BytesIO()))
+    agent = Agent(Transport(0, io.BytesIO()))
     answer = agent.answer({"op": op, **fields})
     agent.release()
     assert answer.pop("ok"), answer
@@ -150,7 +150,7 @@ def ask(op: str, **fields: Any) -> dict[str, Any]:
 
 
 def test_a_switch_that_was_killed_before_the_service_answered_is_taken_back_by_the_next_push(
-    interrupted: tuple[Model, list[tuple[str, ...]]],
+    interrupted: tuple[InstalledModel, list[tuple[str, ...]]],
 ) -> None:
     model, calls = interrupted
     ask("begin", name="m", digest="c" * 64, file_size=1000)
@@ -165,7 +165,7 @@ def test_a_switch_that_was_killed_before_the_service_answered_is_taken_back_by_t
 
 
 def test_a_switch_that_a_power_cut_ended_is_taken_back_by_the_services_own_start(
-    interrupted: tuple[Model, list[tuple[str, ...]]], capsys: pytest.CaptureFixture[str]
+    interrupted: tuple[InstalledModel, list[tuple[str, ...]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, calls = interrupted
     with model.locked(0):  # which whoever switches holds
@@ -175,12 +175,14 @@ def test_a_switch_that_a_power_cut_ended_is_taken_back_by_the_services_own_start
     assert (model.running, calls) == (OLD, [])
     assert "m: the last switch was interrupted" in capsys.readouterr().out
     with model.locked(0):
-        activation.change(model, NEW, "switch", {OLD, NEW}, lambda *step: None)
+        activation.activate(model, NEW, "switch", {OLD, NEW}, lambda *step: None)
     assert main(["settle", "m"]) == 0
     assert (model.running, capsys.readouterr().out) == (NEW, "")
 
 
-def test_an_interrupted_switch_without_a_service_stays(interrupted: tuple[Model, list[tuple[str, ...]]]) -> None:
+def test_an_interrupted_switch_without_a_service_stays(
+    interrupted: tuple[InstalledModel, list[tuple[str, ...]]],
+) -> None:
     model, _ = interrupted
     (model.folder / "service.json").unlink()
     assert main(["settle", "m"]) == main(["settle", "other"]) == 0
@@ -217,7 +219,7 @@ def test_an_installation_that_was_killed_is_known_as_a_service_and_completed_by_
     assert told["installing"]
     board[NEW] = 90 * MIB
     with model.locked(0):
-        activation.change(model, NEW, "switch", {OLD, NEW}, lambda *step: None)
+        activation.activate(model, NEW, "switch", {OLD, NEW}, lambda *step: None)
     assert ("enable", "seed-m.service") in calls
     told = service.status(store, "m")
     assert told is not None
@@ -230,7 +232,7 @@ def test_an_installation_that_was_killed_is_known_as_a_service_and_completed_by_
 def test_a_service_that_cannot_be_written_down_leaves_no_unit(
     store: Store, board: dict[str, int | None], monkeypatch: pytest.MonkeyPatch, first: bool
 ) -> None:
-    write = service._write
+    write = settings.write
 
     def fail(store: Store, name: str, planned: service.Service) -> None:
         if planned.installing == first:
@@ -238,7 +240,7 @@ def test_a_service_that_cannot_be_written_down_leaves_no_unit(
         write(store, name, planned)
 
     monkeypatch.setattr(systemd, "systemctl", lambda *words, **options: None)
-    monkeypatch.setattr(service, "_write", fail)
+    monkeypatch.setattr(settings, "write", fail)
     with pytest.raises(OSError, match="No space left"):
         service.install(store, "m", "unix")
     assert (store.model("m").has_service, unit_file().exists()) == (False, False)

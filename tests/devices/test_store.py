@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from seed_runtime.agent.store import history
-from seed_runtime.agent.store.installed_model import Model
+from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.agent.store.store import PARTS_KEPT, Store
 from seed_runtime.errors import UsageError
 from seed_runtime.system.locks import BusyError, lock_within
@@ -28,27 +28,27 @@ def store() -> Store:
 
 
 @pytest.fixture
-def model(store: Store) -> Model:
+def model(store: Store) -> InstalledModel:
     return store.model("m")
 
 
-def place(model: Model, digest: str, text: bytes = b"seed") -> None:
+def place(model: InstalledModel, digest: str, text: bytes = b"seed") -> None:
     make_folder(model.store.incoming)
-    part = model.store.part(digest)
+    part = model.store.partial_path(digest)
     part.write_bytes(text)
     with model.locked(0):
-        model.place(digest, part, {"digest": digest, "bytes": len(text)})
+        model.add_version(digest, part, {"digest": digest, "bytes": len(text)})
 
 
-def run(model: Model, digest: str, what: str = "switch") -> None:
-    with model.locked(0), model.pointed(digest):
+def run(model: InstalledModel, digest: str, what: str = "switch") -> None:
+    with model.locked(0), model.switched_to(digest):
         history.append(model.folder, what, digest)
 
 
 # Versions and the link
 
 
-def test_a_version_is_placed_whole_and_its_part_is_gone(model: Model) -> None:
+def test_a_version_is_placed_whole_and_its_part_is_gone(model: InstalledModel) -> None:
     place(model, A)
     assert model.digests() == [A]
     assert model.record(A) == {"digest": A, "bytes": 4}
@@ -58,23 +58,23 @@ def test_a_version_is_placed_whole_and_its_part_is_gone(model: Model) -> None:
     assert model.running is None
 
 
-def test_a_damaged_version_is_replaced(model: Model) -> None:
+def test_a_damaged_version_is_replaced(model: InstalledModel) -> None:
     place(model, A, b"damaged")
     run(model, A)
     place(model, A, b"right")
-    assert model.seed(A).read_bytes() == b"right"
+    assert model.seed_path(A).read_bytes() == b"right"
     assert os.listdir(model.versions) == [A]
     assert model.running == A
 
 
-def test_current_names_a_version_and_goes_back_if_the_block_fails(model: Model) -> None:
+def test_current_names_a_version_and_goes_back_if_the_block_fails(model: InstalledModel) -> None:
     place(model, A)
     place(model, B)
-    with pytest.raises(ZeroDivisionError), model.locked(0), model.pointed(A):
+    with pytest.raises(ZeroDivisionError), model.locked(0), model.switched_to(A):
         raise ZeroDivisionError
     assert model.running is None
     run(model, A)
-    with model.locked(0), pytest.raises(ZeroDivisionError), model.pointed(B):
+    with model.locked(0), pytest.raises(ZeroDivisionError), model.switched_to(B):
         raise ZeroDivisionError
     assert model.running == A
     assert sorted(os.listdir(model.folder)) == ["current", "history.jsonl", "lock", "versions"]
@@ -84,13 +84,13 @@ def test_current_names_a_version_and_goes_back_if_the_block_fails(model: Model) 
     "target",
     [f"../m/versions/{A}", f"versions/{A}/", f"versions/{B}", "versions/abc", "/etc", f"versions/{A}/../{A}", "."],
 )
-def test_a_link_of_any_other_form_runs_nothing(model: Model, target: str) -> None:
+def test_a_link_of_any_other_form_runs_nothing(model: InstalledModel, target: str) -> None:
     place(model, A)
     model.link.symlink_to(target)
     assert model.running is None
 
 
-def test_a_version_that_is_a_link_is_none(model: Model, tmp_path: Path) -> None:
+def test_a_version_that_is_a_link_is_none(model: InstalledModel, tmp_path: Path) -> None:
     place(model, A)
     (model.versions / B).symlink_to(model.versions / A)
     model.link.symlink_to(f"versions/{B}")
@@ -129,13 +129,13 @@ def test_an_ordinary_name_is_a_folder(store: Store, name: str) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"[" * 100_000, b"\xff", b"\0" * 100])
-def test_a_record_that_cannot_be_read_leaves_the_digest(model: Model, text: bytes) -> None:
+def test_a_record_that_cannot_be_read_leaves_the_digest(model: InstalledModel, text: bytes) -> None:
     place(model, A)
     (model.versions / A / "record.json").write_bytes(text)
     assert model.record(A) == {"digest": A}
 
 
-def test_a_version_is_found_by_the_beginning_of_its_digest(model: Model) -> None:
+def test_a_version_is_found_by_the_beginning_of_its_digest(model: InstalledModel) -> None:
     other = "a" * 63 + "b"
     for digest in (A, other, B):
         place(model, digest)
@@ -147,19 +147,19 @@ def test_a_version_is_found_by_the_beginning_of_its_digest(model: Model) -> None
         model.find("cccccc")
 
 
-def test_dropping_versions_leaves_the_others_and_tells_what_it_freed(model: Model) -> None:
+def test_dropping_versions_leaves_the_others_and_tells_what_it_freed(model: InstalledModel) -> None:
     for digest in (A, B, C):
         place(model, digest)
     size = sum(path.stat().st_size for digest in (A, C) for path in (model.versions / digest).iterdir())
     with model.locked(0):
-        assert model.drop([A, C, D]) == size
+        assert model.remove_versions([A, C, D]) == size
     assert os.listdir(model.versions) == [B]
 
 
 # What killed processes leave
 
 
-def test_what_was_left_is_cleared_away_by_the_next_lock(model: Model) -> None:
+def test_what_was_left_is_cleared_away_by_the_next_lock(model: InstalledModel) -> None:
     place(model, A)
     run(model, A)
     before = tree(model.store.home)
@@ -175,17 +175,17 @@ def test_what_was_left_is_cleared_away_by_the_next_lock(model: Model) -> None:
     assert tree(model.store.home) == before
 
 
-def test_a_seed_that_was_checked_and_not_placed_is_not_sent_again(model: Model) -> None:
+def test_a_seed_that_was_checked_and_not_placed_is_not_sent_again(model: InstalledModel) -> None:
     make_folder(model.store.incoming)
     new = model.versions / f".{A}.new"
     new.mkdir(parents=True)
     (new / "model.seed").write_bytes(b"seed")
     with model.locked(0):
-        assert model.store.part(A).read_bytes() == b"seed"
+        assert model.store.partial_path(A).read_bytes() == b"seed"
     assert not new.exists()
 
 
-def test_a_version_that_was_set_aside_while_it_ran_comes_back(model: Model) -> None:
+def test_a_version_that_was_set_aside_while_it_ran_comes_back(model: InstalledModel) -> None:
     place(model, A)
     run(model, A)
     (model.versions / A).rename(model.versions / f".{A}.old")
@@ -194,7 +194,7 @@ def test_a_version_that_was_set_aside_while_it_ran_comes_back(model: Model) -> N
         assert model.running == A
 
 
-def test_other_peoples_files_are_left_alone(model: Model) -> None:
+def test_other_peoples_files_are_left_alone(model: InstalledModel) -> None:
     place(model, A)
     for path in (model.folder / "notes", model.versions / "notes", model.store.models / ".notes", model.folder / ".x"):
         path.write_text("mine")
@@ -205,18 +205,18 @@ def test_other_peoples_files_are_left_alone(model: Model) -> None:
     assert model.digests() == [A]
 
 
-def test_what_is_left_of_other_models_goes_as_well(store: Store, model: Model) -> None:
+def test_what_is_left_of_other_models_goes_as_well(store: Store, model: InstalledModel) -> None:
     place(model, A)
     before = tree(store.home)
     (store.models / ".other.0123abcd.old" / "versions").mkdir(parents=True)
     (store.models / "half" / "versions" / f".{B}.old").mkdir(parents=True)
     (store.models / "empty").mkdir()
     (store.models / ".notes.old").mkdir()
-    store.tidy(A)
+    store.clean_up(A)
     assert tree(store.home) == {**before, "models/.notes.old": None}
 
 
-def test_a_model_that_nothing_came_of_leaves_nothing(model: Model) -> None:
+def test_a_model_that_nothing_came_of_leaves_nothing(model: InstalledModel) -> None:
     with model.locked(0):
         assert model.folder.is_dir()
     assert tree(model.store.home) == {"models": None}
@@ -225,16 +225,16 @@ def test_a_model_that_nothing_came_of_leaves_nothing(model: Model) -> None:
 # Partial transfers
 
 
-def test_partial_transfers_are_kept_up_to_a_number_unless_installed_or_locked(model: Model) -> None:
+def test_partial_transfers_are_kept_up_to_a_number_unless_installed_or_locked(model: InstalledModel) -> None:
     place(model, A)
     names = [f"{number:064x}" for number in range(PARTS_KEPT + 3)]
     for age, digest in enumerate(names):
-        model.store.part(digest).write_bytes(b"part")
-        os.utime(model.store.part(digest), (1000 + age, 1000 + age))
-    model.store.part(A).write_bytes(b"installed")
+        model.store.partial_path(digest).write_bytes(b"part")
+        os.utime(model.store.partial_path(digest), (1000 + age, 1000 + age))
+    model.store.partial_path(A).write_bytes(b"installed")
     (model.store.incoming / "notes.part").write_text("mine")
-    held = lock_within(model.store.part(names[0]), 0, "")
-    model.store.tidy(names[1])
+    held = lock_within(model.store.partial_path(names[0]), 0, "")
+    model.store.clean_up(names[1])
     left = {name.removesuffix(".part") for name in os.listdir(model.store.incoming)}
     assert left == {"notes", names[0], names[1], *names[-PARTS_KEPT:]}
     held.close()
@@ -243,7 +243,7 @@ def test_partial_transfers_are_kept_up_to_a_number_unless_installed_or_locked(mo
 # History
 
 
-def test_lines_come_back_in_order(model: Model) -> None:
+def test_lines_come_back_in_order(model: InstalledModel) -> None:
     make_folder(model.folder)
     for digest in (A, B):
         history.append(model.folder, "switch", digest)
@@ -255,7 +255,7 @@ def test_lines_come_back_in_order(model: Model) -> None:
 
 
 @pytest.mark.parametrize("tail", [b'{"what": "swi', b"\0" * 300, b"\xff\xfe", b"[" * 50_000, b'{"what": 1}', b"5\n"])
-def test_a_torn_line_is_passed_over_and_spoils_nothing_that_follows(model: Model, tail: bytes) -> None:
+def test_a_torn_line_is_passed_over_and_spoils_nothing_that_follows(model: InstalledModel, tail: bytes) -> None:
     make_folder(model.folder)
     history.append(model.folder, "switch", A)
     with (model.folder / history.FILE).open("ab") as file:
@@ -265,7 +265,7 @@ def test_a_torn_line_is_passed_over_and_spoils_nothing_that_follows(model: Model
     assert history.runs(history.read(model.folder)) == [A, B]
 
 
-def test_a_long_history_keeps_its_newest_half(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_history_keeps_its_newest_half(model: InstalledModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "FILE_MAX", 6_000)
     make_folder(model.folder)
     for number in range(60):
@@ -338,12 +338,12 @@ def holder() -> subprocess.Popen[str]:
     return process
 
 
-def locked(model: Model, wait_s: float) -> None:
+def locked(model: InstalledModel, wait_s: float) -> None:
     with model.locked(wait_s):
         pass
 
 
-def test_a_model_that_another_process_changes_is_busy_until_that_one_ends(model: Model) -> None:
+def test_a_model_that_another_process_changes_is_busy_until_that_one_ends(model: InstalledModel) -> None:
     with holder() as process:
         with pytest.raises(BusyError, match=r"another push to m is under way on .*; wait for it, or run this again"):
             locked(model, 0)
@@ -353,13 +353,13 @@ def test_a_model_that_another_process_changes_is_busy_until_that_one_ends(model:
         locked(model, 0)
 
 
-def test_who_waits_gets_the_lock_and_shows_that_it_waits(model: Model) -> None:
+def test_who_waits_gets_the_lock_and_shows_that_it_waits(model: InstalledModel) -> None:
     with holder() as process:
-        before = model.wanted()
+        before = model.waiting_mark()
         with pytest.raises(BusyError):
             locked(model, 0.3)
         assert before is None
-        assert model.wanted()
+        assert model.waiting_mark()
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.close()
@@ -367,7 +367,7 @@ def test_who_waits_gets_the_lock_and_shows_that_it_waits(model: Model) -> None:
         assert process.wait() == 0
 
 
-def test_a_lock_on_a_model_that_was_removed_is_no_lock(model: Model) -> None:
+def test_a_lock_on_a_model_that_was_removed_is_no_lock(model: InstalledModel) -> None:
     place(model, A)
     with model.locked(0):
         model.remove()
@@ -378,7 +378,7 @@ def test_a_lock_on_a_model_that_was_removed_is_no_lock(model: Model) -> None:
     lock.close()
 
 
-def test_waiting_ends_when_it_was_to_end(model: Model) -> None:
+def test_waiting_ends_when_it_was_to_end(model: InstalledModel) -> None:
     with holder() as process:
         start = time.monotonic()
         with pytest.raises(BusyError):

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from seed_runtime.agent.store.installed_model import NAME
+from seed_runtime.agent.names import NAME
 from seed_runtime.errors import UsageError
 
 TARGET_MAX: Final = 512

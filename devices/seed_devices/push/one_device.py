@@ -95,7 +95,7 @@ def facts_of(connection: Connection, agent: AgentClient) -> dict[str, Any]:
                 raise runtime.no_python(connection.target)
             said = done.stderr.strip().splitlines()
             raise RemoteError(12, f"{connection.target}: its python3 fails: {said[-1] if said else done.code}; mend it")
-        found = device_schema.facts((device_schema.read(lines[-1]) if lines else None) or {})
+        found = device_schema.usable_facts((device_schema.parse_object(lines[-1]) if lines else None) or {})
     if not found.get("python"):
         raise RemoteError(
             1, f"{connection.target}: it tells nothing about itself; see: ssh {shlex.quote(connection.target)} python3"

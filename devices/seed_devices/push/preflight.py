@@ -16,8 +16,8 @@ import seed_runtime
 from seed_devices.errors import RemoteError
 from seed_devices.fleet.target import check_name
 from seed_devices.profiles import Profile
+from seed_runtime.agent.names import NAME
 from seed_runtime.agent.store import partial
-from seed_runtime.agent.store.installed_model import NAME
 from seed_runtime.assembly.assemble import working_bytes
 from seed_runtime.backends import get as backend
 from seed_runtime.errors import FormatError, NotASeedError, UsageError

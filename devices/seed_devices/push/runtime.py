@@ -283,14 +283,16 @@ class _Remote:
         """Its answer; RemoteError or DiskSpaceError with its words if it refuses, UnreachableError if it hangs."""
         self._write(json.dumps({"op": operation, **fields}).encode() + b"\n")
         while line := self._connection.line(self._process, LINE_MAX):
-            answer = device_schema.read(line) or {}
+            answer = device_schema.parse_object(line) or {}
             try:
                 if "progress" in answer:
                     step, done, total = answer["progress"]
                     self.report(str(step), int(done), int(total))
                     continue
                 if answer["ok"] is True:
-                    return device_schema.checked(self._connection.target, device_schema.INSTALLER[operation], answer)
+                    return device_schema.check_answer(
+                        self._connection.target, device_schema.INSTALLER[operation], answer
+                    )
                 raise RemoteError(int(answer["exit"]), f"{self._connection.target}: {answer['error']}", answer["kind"])
             except (ValueError, KeyError, TypeError):
                 raise RemoteError(

@@ -16,7 +16,8 @@ from typing import Any, Final
 from seed_devices.errors import RemoteError
 from seed_devices.remote import device_schema
 from seed_devices.ssh.connection import Connection
-from seed_runtime.agent.protocol import LINE_MAX, PROTOCOL
+from seed_runtime.agent.protocol.schema import OPERATIONS
+from seed_runtime.agent.protocol.transport import LINE_MAX, PROTOCOL
 from seed_runtime.errors import SeedError, UnsupportedError
 
 Progress = Callable[[str, int, int], None]
@@ -119,7 +120,7 @@ class AgentClient:
         self.runtime, self.python = hello["runtime"], str(hello.get("python"))[:20]
 
     def _object(self, line: bytes) -> dict[str, Any]:
-        found = device_schema.read(line) if len(line) <= LINE_MAX and line.endswith(b"\n") else None
+        found = device_schema.parse_object(line) if len(line) <= LINE_MAX and line.endswith(b"\n") else None
         if found is None:
             raise self._nonsense(line)
         return found
@@ -127,7 +128,7 @@ class AgentClient:
     def _checked(self, op: str, answer: dict[str, Any]) -> dict[str, Any]:
         code, host = answer.get("exit"), self._connection.target
         if answer.get("ok") is True:
-            return {"ok": True, **device_schema.checked(host, device_schema.OPERATIONS[op], answer)}
+            return {"ok": True, **device_schema.check_answer(host, OPERATIONS[op].answer, answer)}
         text, kind = answer.get("error"), answer.get("kind")
         words = " ".join(text.split()) if isinstance(text, str) else "it gives no reason"
         raise RemoteError(

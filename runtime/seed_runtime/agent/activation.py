@@ -1,8 +1,8 @@
-"""Changes which version of a model runs, and clears away what is too old.
+"""Activate a version of a model, and remove versions that are too old.
 
-The version that ran before runs again if anything fails, the service included. A switch is confirmed by its line in
-the history, which comes after the service has answered: of one whose process was killed before that, or whose device
-lost its power, nobody knows whether it can be served.
+If anything fails, the service included, the version that ran before runs again. A switch is confirmed by its line in
+the history, which is written after the service has answered. If the process was killed or the device lost its power
+before that, nobody knows whether the new version can be served.
 """
 
 from __future__ import annotations
@@ -12,106 +12,122 @@ import sys
 from collections.abc import Callable
 
 from seed_runtime.agent.store import history, partial
-from seed_runtime.agent.store.installed_model import Model
+from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.errors import FormatError, SeedError
 
 Report = Callable[[str, int, int], None]
+"""Called with the name of a phase, how much of it is done, and all of it."""
 
 
-def change(model: Model, digest: str, what: str, passed: set[str], report: Report) -> None:
-    """Let this version run, by a `what` of "switch" or "rollback". The model is locked.
+def activate(model: InstalledModel, digest: str, event: str, verified: set[str], report: Report) -> None:
+    """Let a version run, its service included. The model is locked.
 
-    `passed`: versions that this process has checked to the last byte; grows.
+    Args:
+        model: the model.
+        digest: the version, which is stored.
+        event: "switch" or "rollback", for the history.
+        verified: versions that this process has checked in full; `digest` is added.
+        report: called with the progress.
+
+    Raises:
+        FormatError: the version is damaged.
+        TrustError: this device doesn't accept it.
+        ServiceError: its service doesn't become ready.
     """
     import seed_runtime
     from seed_runtime import trust
 
-    path, before = model.seed(digest), model.running
+    path, before = model.seed_path(digest), model.running
     report("switch", 0, 1)
-    if digest not in passed:
+    if digest not in verified:
         if not partial.is_whole(path, digest):
             raise FormatError(f"version {digest[:12]}", "it was damaged on this device's disk")
-        passed.add(digest)
-    # Whether this device takes it, today as well.
+        verified.add(digest)
+    # The device's rules may have changed since the version was installed.
     header = seed_runtime.open(path).header
     trust.accept(header, digest, kept=True)
-    if before == digest and ran_last(model, digest):
+    if before == digest and is_confirmed(model, digest):
         report("switch", 1, 1)
         return
-    planned = None
+    reserved = None
     if model.has_service:
         from seed_runtime.agent.service import service
 
-        planned = service.make_room(model.store, model.name, digest)
+        reserved = service.reserve_memory(model.store, model.name, digest)
     try:
-        with model.pointed(digest):
+        with model.switched_to(digest):
             if model.has_service:
-                service.restart(model.store, model.name, planned)
-            history.append(model.folder, what, digest)
+                service.restart(model.store, model.name, reserved)
+            history.append(model.folder, event, digest)
     except BaseException as error:
-        problem = _back(model, digest, before, error)
-        if problem is error:
+        explained = _restore_service(model, digest, before, error)
+        if explained is error:
             raise
-        raise problem from error
+        raise explained from error
     report("switch", 1, 1)
 
 
-def settle(model: Model) -> bool:
-    """Let the version that was confirmed last be current, where a service runs another one; whether there was need.
+def undo_interrupted_switch(model: InstalledModel) -> bool:
+    """Point `current` back at the last confirmed version, if a switch was interrupted. Return whether it was.
 
-    The model is locked, so that no switch is under way. Without a service, what the golden sample passed stays.
+    The model is locked, so that no switch is under way. A model without a service needs no confirmation: its version
+    has passed the golden sample, and stays.
     """
     if not model.has_service:
         return False
     running, ran = model.running, history.runs(history.read(model.folder))
     if running is None or not ran or ran[-1] == running or not model.has(ran[-1]):
         return False
-    model.point(ran[-1])
+    model.set_current(ran[-1])
     with contextlib.suppress(OSError):
         history.append(model.folder, "switch", running, "it was interrupted before its service had answered")
     return True
 
 
-def confirm(model: Model) -> None:
-    """Note that the current version runs: its service has answered. The model is locked."""
+def confirm_current(model: InstalledModel) -> None:
+    """Note in the history that the current version runs, since its service has answered. The model is locked."""
     digest = model.running
-    if digest is not None and not ran_last(model, digest):
+    if digest is not None and not is_confirmed(model, digest):
         history.append(model.folder, "switch", digest)
 
 
-def ran_last(model: Model, digest: str) -> bool:
-    """Whether the history knows that this version runs; not if the process was killed within the switch."""
+def is_confirmed(model: InstalledModel, digest: str) -> bool:
+    """Return whether this is the version that was confirmed last. After an interrupted switch to it, it isn't."""
     ran = history.runs(history.read(model.folder))
     return bool(ran) and ran[-1] == digest
 
 
-def prune(model: Model, keep: int, report: Report) -> list[str]:
-    """Remove what is older than the newest `keep`; never what runs, nor where a rollback leads."""
+def prune(model: InstalledModel, keep: int, report: Report) -> list[str]:
+    """Remove versions older than the newest `keep`, except the one that runs and the target of a rollback.
+
+    Returns:
+        The versions that were removed. Those that couldn't be removed are left to the next push.
+    """
     report("prune", 0, 1)
     newest = history.newest_first(history.read(model.folder), model.digests())
     spared = {*newest[:keep], model.running, model.previous()}
-    gone = [digest for digest in newest if digest not in spared]
+    removed = [digest for digest in newest if digest not in spared]
     try:
-        model.drop(gone)
+        model.remove_versions(removed)
     except (OSError, SeedError) as error:
-        # The switch has been done; what is left is removed by the next push.
+        # Not a failure of the switch, which has been done.
         print(f"old versions of {model.name} could not be removed: {error}", file=sys.stderr)
-        gone = [digest for digest in gone if not model.has(digest)]
+        removed = [digest for digest in removed if not model.has(digest)]
     report("prune", 1, 1)
-    return gone
+    return removed
 
 
-def _back(model: Model, digest: str, before: str | None, error: BaseException) -> BaseException:
-    """Start the service again as it was; the error to tell."""
+def _restore_service(model: InstalledModel, digest: str, before: str | None, error: BaseException) -> BaseException:
+    """Start the service again with the version before. Return the error to raise, which says what is served now."""
     if not model.has_service:
         return error
     from seed_runtime.agent.service import service, systemd
 
-    serving = "nothing serves"
+    serving = "nothing is served"
     if before is not None:
         with contextlib.suppress(SeedError, OSError):
             service.restart(model.store, model.name)
-            serving = f"{before[:12]} serves again"
+            serving = f"{before[:12]} is served again"
     if not isinstance(error, SeedError):
         return error
     text = f"the service of {model.name} did not become ready with {digest[:12]} ({error})"

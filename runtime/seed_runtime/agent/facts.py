@@ -1,9 +1,9 @@
 # ruff: noqa: UP006, UP035, UP045 - runs on Python 3.6 as well, see below
-"""What this device is and has, as one JSON line: machine, system, Python, libraries, memory, disk, clock.
+"""Facts about this device as one JSON line: machine, system, Python, libraries, memory, disk, clock.
 
-Self-contained: `python3 -` with this file on stdin works on any Python >= 3.6, before anything of ours is installed,
-and importing it costs nothing. Nothing is written, nothing is started, no library is imported to learn its version.
-What can't be found out is None; no fact is worth an error.
+Self-contained: `python3 -` with this file on stdin works on any Python >= 3.6 before anything of ours is installed, and
+importing it is quick. It writes nothing, starts nothing, and imports no library to find out its version. A fact that
+can't be found out is None, and never an error.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ import time
 from typing import Any, Dict, List, Optional
 
 TEXT_MAX = 1 << 16
-"""Bytes read of any file of the system."""
+"""Largest number of bytes read of a file of the system."""
 
 
 def collect() -> Dict[str, Any]:
-    """All facts. Sizes in bytes, the clock in seconds since 1970 UTC."""
+    """Return all facts. Sizes are in bytes, the clock in seconds since 1970 UTC."""
     store = store_home()
     memory = _memory()
     system = _os_release()
@@ -40,7 +40,7 @@ def collect() -> Dict[str, Any]:
         "litert": _version("ai-edge-litert") or _version("tflite-runtime"),
         "seed_runtime": _version("seed-runtime"),
         "venv": _importable("venv"),
-        # Debian ships venv with Python and ensurepip in another package: without it a venv has no pip.
+        # Debian ships venv with Python, and ensurepip in another package, without which a venv has no pip.
         "ensurepip": _importable("ensurepip"),
         "ram": memory.get("MemTotal"),
         "ram_available": memory.get("MemAvailable"),
@@ -61,7 +61,7 @@ def collect() -> Dict[str, Any]:
 
 
 def store_home() -> str:
-    """As seed_runtime.system.paths.store_home(), which may not be installed yet."""
+    """Return the store's folder, as seed_runtime.system.paths.store_home(), which may not be installed yet."""
     own = os.environ.get("SEED_HOME", "")
     return own if os.path.isabs(own) else os.path.join(_xdg("XDG_DATA_HOME", "~/.local/share"), "seed")
 
@@ -80,7 +80,7 @@ def _text(path: str) -> str:
 
 
 def _memory() -> Dict[str, int]:
-    """Rows of /proc/meminfo [B]; None is missing. Containers with a limit of their own see the machine's."""
+    """Return the rows of /proc/meminfo in bytes. In a container with a limit of its own they are the machine's."""
     rows = re.findall(r"^(\w+):\s+(\d+) kB$", _text("/proc/meminfo"), re.MULTILINE)
     return {key: int(size) << 10 for key, size in rows}
 
@@ -134,7 +134,7 @@ def _cores() -> int:
 
 
 def _existing(path: str) -> str:
-    """The nearest folder above that is there."""
+    """Return the folder itself if it exists, else its nearest parent that does."""
     while not os.path.isdir(path) and os.path.dirname(path) != path:
         path = os.path.dirname(path)
     return path
@@ -149,7 +149,7 @@ def _disk_free(path: str) -> Optional[int]:
 
 
 def _disk_cached(store: str) -> int:
-    """Bytes of assembled models on the disk of the store: those that nobody uses make way for a push."""
+    """Return the bytes of assembled models on the disk of the store: unused ones are removed for a push."""
     root, size = os.path.join(_xdg("XDG_CACHE_HOME", "~/.cache"), "seed", "models"), 0
     try:
         if os.stat(root).st_dev != os.stat(_existing(store)).st_dev:
@@ -168,13 +168,13 @@ def _writable(path: str) -> bool:
 
 
 def _systemd_user() -> bool:
-    """Whether this user's systemd runs: its private socket is there."""
+    """Return whether this user's systemd runs: then its private socket is there."""
     folder = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     return shutil.which("systemctl") is not None and os.path.exists(os.path.join(folder, "systemd", "private"))
 
 
 def _runtime(store: str) -> Optional[Dict[str, str]]:
-    """The runtime that was installed into the store, if it is whole: runtime/current -> <version>-<8 hex digits>."""
+    """Return the runtime in the store, if it is whole: runtime/current -> <version>-<8 hex digits>."""
     link = os.path.join(store, "runtime", "current")
     try:
         target = os.readlink(link)

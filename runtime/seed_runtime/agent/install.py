@@ -1,7 +1,7 @@
-"""Turns a seed that has arrived into a version: checked, assembled, its golden sample run, then put in place.
+"""Install a seed that has arrived: check it, assemble it, run its golden sample, then make it a version.
 
-Nothing is published before all of it has passed. What fails leaves the partial file, so that a second try sends
-nothing again, unless the seed itself is to blame.
+Nothing is published before all of that has passed. A failure leaves the partial file, so that a second try transfers
+nothing again, unless the seed itself is the cause.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seed_runtime.agent.store import history, partial
-from seed_runtime.agent.store.installed_model import Model
+from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.errors import FormatError, UnsupportedError, UntrustedError
 
 if TYPE_CHECKING:
@@ -21,28 +21,42 @@ if TYPE_CHECKING:
     from seed_runtime.seed import Seed
 
 Report = Callable[[str, int, int], None]
-"""Called with a step's name, what is done of it, and all of it."""
+"""Called with the name of a phase, how much of it is done, and all of it."""
 
 
-def install(model: Model, part: Path, digest: str, max_memory: int | None, report: Report) -> dict[str, Any]:
-    """Make `part` a version of `model`, which is locked. Not yet the one that runs.
+def install(model: InstalledModel, part: Path, digest: str, max_memory: int | None, report: Report) -> dict[str, Any]:
+    """Make the seed at `part` a version of `model`, which is locked. It doesn't run yet.
 
-    `max_memory` [B] bounds this process, as --max-memory does. Returns the answer to `install`.
+    Args:
+        model: the model.
+        part: the seed, which is moved.
+        digest: the seed's digest.
+        max_memory: limit of this process's memory, as --max-memory [B].
+        report: called with the progress.
 
-    Errors: FormatError and its kin, TrustError, UnsupportedError where the golden sample fails, MemoryBudgetError,
-    DiskSpaceError, OSError.
+    Returns:
+        The answer to `install`.
+
+    Raises:
+        FormatError: the seed is damaged or incomplete.
+        TrustError: this device doesn't accept it.
+        UnsupportedError: its golden sample fails.
+        MemoryBudgetError: it needs more than `max_memory`.
+        DiskSpaceError: the disk is full.
+        OSError: the disk fails otherwise.
     """
     from seed_runtime import trust
     from seed_runtime.memory import process
 
     try:
-        seconds, found, header = _examine(part, digest, max_memory, report)
+        seconds, results, header = _examine(part, digest, max_memory, report)
     except UntrustedError:
-        # Not for a TrustError that the next try may be spared: no ssh-keygen, a wrong clock, a signer to be added.
+        # Not for other TrustErrors: without ssh-keygen, with a wrong clock or before a signer is added, the same
+        # bytes may be accepted at the next try.
         part.unlink()
         raise
     except FormatError:
-        # All its bytes are those that were sent, and still it is no seed: sending it again won't help.
+        # If all its bytes are those that were sent, sending them again won't help.
         if partial.is_whole(part, digest):
             part.unlink()
         raise
@@ -55,48 +69,52 @@ def install(model: Model, part: Path, digest: str, max_memory: int | None, repor
         "bytes": part.stat().st_size,
         "weights_bytes": header.weights.size,
         "pushed": history.now(),
-        **found,
+        **results,
     }
-    model.place(digest, part, record)
+    model.add_version(digest, part, record)
     trust.accept(header, digest, kept=True)
     history.append(model.folder, "install", digest)
     report("place", 1, 1)
     seconds["place"] = time.perf_counter() - start
-    rounded = {step: round(value, 4) for step, value in seconds.items()}
+    rounded = {phase: round(value, 4) for phase, value in seconds.items()}
     return {"record": record, "seconds": rounded, "peak_rss": process.peak_rss()}
 
 
 def _examine(
     part: Path, digest: str, max_memory: int | None, report: Report
 ) -> tuple[dict[str, float], dict[str, Any], Header]:
+    """Check a seed in full, and run it where this device can. Return times by phase [s], results and the header."""
     import seed_runtime
     from seed_runtime import backends
 
     start = time.perf_counter()
     size = part.stat().st_size
     report("verify", 0, size)
-    seed_runtime.open(part)  # TrustError unless this device takes it
-    # It counts as accepted once it is in place, and not if its golden sample fails.
+    seed_runtime.open(part)  # raises TrustError unless this device accepts it
+    # Not accepted here, since opening it so would note that, and its golden sample may still fail.
     seed = seed_runtime.open(part, enforce=False)
     if seed.digest.hex() != digest:
         raise FormatError(part.name, f"it holds another seed, {seed.digest.hex()[:12]}")
     front = partial.check(part, digest, lambda done, total: report("verify", done, total))
-    if not front.whole:
+    if not front.is_whole:
         raise FormatError(part.name, f"of {size:,} bytes {front.have:,} are right")
     seconds = {"verify": time.perf_counter() - start}
-    found: dict[str, Any] = {"golden": None, "golden_distance": None, "planned_bytes": None, "backend": None}
+    results: dict[str, Any] = {"golden": None, "golden_distance": None, "planned_bytes": None, "backend": None}
     if backends.get(seed.kind.backend).available():
-        _run(seed, max_memory, report, seconds, found)
+        _run(seed, max_memory, report, seconds, results)
     else:
-        # 32-bit boards have no ONNX Runtime: they assemble, and something else runs the model.
+        # 32-bit boards have no ONNX Runtime: they assemble the model, and another program runs it.
         start = time.perf_counter()
-        found["planned_bytes"] = seed.plan_assembly(max_memory).needed_bytes
+        results["planned_bytes"] = seed.plan_assembly(max_memory).needed_bytes
         seed.check(lambda done, total: report("assemble", done, total))
         seconds["assemble"] = time.perf_counter() - start
-    return seconds, found, seed.header
+    return seconds, results, seed.header
 
 
-def _run(seed: Seed, max_memory: int | None, report: Report, seconds: dict[str, float], found: dict[str, Any]) -> None:
+def _run(
+    seed: Seed, max_memory: int | None, report: Report, seconds: dict[str, float], results: dict[str, Any]
+) -> None:
+    """Assemble a model and run its golden sample; fill in `seconds` and `results`."""
     report("assemble", 0, seed.header.weights.size)
     start = time.perf_counter()
     with seed.session(
@@ -105,18 +123,18 @@ def _run(seed: Seed, max_memory: int | None, report: Report, seconds: dict[str, 
         progress=lambda done, total: report("assemble", done, total),
         notice=lambda line: print(line, file=sys.stderr),
         verify=True,
-        # Not only for who looks on: it raises Gone once nobody does, which ends a model that would run for ever.
+        # Also ends a model that would run for ever: once the client has left, it raises ClientGone.
         watch=lambda: report("golden", 0, 1),
     ) as session:
         seconds["assemble"] = time.perf_counter() - start
         start = time.perf_counter()
         report("golden", 0, 1)
         verdict = session.verify()
-        found["planned_bytes"] = session.needed_bytes
+        results["planned_bytes"] = session.needed_bytes
     if not verdict.ok:
         raise UnsupportedError(verdict.problem)
     report("golden", 1, 1)
     seconds["golden"] = time.perf_counter() - start
-    found["backend"] = seed.kind.backend
+    results["backend"] = seed.kind.backend
     if verdict.present:
-        found |= {"golden": True, "golden_distance": verdict.worst}
+        results |= {"golden": True, "golden_distance": verdict.worst}

@@ -1,127 +1,144 @@
-"""Carries out what a client asks for: the operations of a push, one after the other, for as long as the client lives.
+"""Carry out what a client asks for: the operations of a push, one after the other, for as long as the client lives.
 
-Locks are held by this process: they are free again the moment it ends, however it ends. The order of an answer's
-effects is the one that the device survives: what is new is whole and on the disk before `current` names it, and what
-is old goes after that.
+This process holds the locks, so they are released when it ends, however it ends. The effects of an operation are in an
+order that a power cut can't harm: what is new is whole and on the disk before `current` names it, and what is old is
+removed after that.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 import traceback
 from collections.abc import Iterator
 from typing import Any, Final
 
-from seed_runtime.agent import activation
-from seed_runtime.agent import status as looking
-from seed_runtime.agent.protocol import Gone, Wire, answer_for, checked
+from seed_runtime.agent import activation, disk
+from seed_runtime.agent import status as overview
+from seed_runtime.agent.protocol.failures import failure_answer
+from seed_runtime.agent.protocol.schema import check_request
+from seed_runtime.agent.protocol.transport import ClientGone, Transport
 from seed_runtime.agent.store import history, partial
-from seed_runtime.agent.store.installed_model import Model
+from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.agent.store.store import Store
-from seed_runtime.errors import DiskSpaceError, SeedError, UsageError
+from seed_runtime.errors import SeedError, UsageError
 from seed_runtime.system.locks import FileLock, lock_within
 from seed_runtime.version import __version__
 
 STALL_S: Final = 60.0
-"""How long a transfer may stand still before another push may take its place."""
-ROOM: Final = 1 << 20
-"""What a push needs beside the seed and its weights: records, folders, journals [B]."""
+"""Time without a new byte after which another push may take the place of a transfer, in seconds."""
 WAIT_S: Final = 5.0
-"""How long an operation that wasn't begun waits for the lock."""
+"""Time that an operation without `begin` waits for the model's lock, in seconds."""
 
 
 class Agent:
-    """All operations; each takes its checked fields and returns what its answer holds beside `ok`."""
+    """All operations. Each takes the checked fields of a request and returns the fields of its answer beside `ok`.
 
-    def __init__(self, wire: Wire, store: Store | None = None) -> None:
-        self._wire = wire
+    Source of the fields: `protocol.schema.OPERATIONS`.
+    """
+
+    def __init__(self, transport: Transport, store: Store | None = None) -> None:
+        """Serve one client.
+
+        Args:
+            transport: the connection to the client.
+            store: the store; this user's if None.
+        """
+        self._transport = transport
         self._store = store or Store()
         self._held = contextlib.ExitStack()
+        """The locks of the push that was begun."""
         self._begun: tuple[str, str] | None = None
-        """Name and digest of the push whose locks are held."""
-        self._moved: tuple[int, float] = (0, 0.0)
+        """Name and digest of the push that was begun."""
+        self._growth: tuple[int, float] = (0, 0.0)
         """Size of the partial file when it last grew, and when that was."""
-        self._sure = 0
+        self._confirmed = 0
         """Bytes of the partial file that the seed's digests have confirmed."""
-        self._wanted: int | None = None
-        self._passed: set[str] = set()
+        self._waiting_mark: int | None = None
+        """`InstalledModel.waiting_mark` of the model while the transfer was still growing."""
+        self._verified: set[str] = set()
         """Versions that this process has checked in full."""
 
     def serve(self) -> None:
-        """Answer until the client ends."""
-        self._wire.hello()
+        """Answer requests until the client leaves, then release all locks."""
+        self._transport.send_hello()
         try:
             while True:
                 try:
-                    request = self._wire.request(self._idle)
+                    request = self._transport.receive(self._leave_if_stalled)
                     if request is None:
                         return
-                    with self._wire.beating(str(request.get("op"))[:20]):
+                    with self._transport.heartbeat(str(request.get("op"))[:20]):
                         answer = self.answer(request)
                 except Exception as error:
-                    answer = answer_for(error)
-                self._wire.send(answer)
-        except Gone:
+                    answer = failure_answer(error)
+                self._transport.send(answer)
+        except ClientGone:
             pass
         finally:
             self.release()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What one request gets; errors are answers, too."""
+        """Carry out one request. Return its answer, which may be that of a failure."""
         try:
-            op, fields = checked(request)
-            done = {"ok": True, **getattr(self, op)(**fields)}
-            self._moved = (self._moved[0], time.monotonic())
-            return done
+            op, fields = check_request(request)
+            answer = {"ok": True, **getattr(self, op)(**fields)}
+            self._growth = (self._growth[0], time.monotonic())
+            return answer
         except Exception as error:
             if os.environ.get("SEED_DEBUG"):
                 traceback.print_exc()
-            return answer_for(error)
+            return failure_answer(error)
 
-    # Looking
+    # Operations that change nothing
 
     def facts(self) -> dict[str, Any]:
+        """Describe this device."""
         from seed_runtime.agent import facts
 
         return {"facts": facts.collect()}
 
     def status(self, name: str | None) -> dict[str, Any]:
+        """Describe one model, or all of them."""
         names = [name] if name is not None else self._store.names()
         models = [model for each in names if not (model := self._store.model(each)).is_empty()]
-        free = shutil.disk_usage(looking.existing(self._store.home)).free
-        return {"models": looking.describe(models), "runtime": __version__, "disk_free": free}
+        free = disk.free_bytes(self._store.home)
+        return {"models": overview.describe(models), "runtime": __version__, "disk_free": free}
 
     def log(self, name: str, lines: int) -> dict[str, Any]:
-        model = self._known(name)
+        """Return the last events of a model, and the last lines of its service."""
+        model = self._require_model(name)
         service: list[str] = []
         if model.has_service:
-            from seed_runtime.agent.service import service as unit
+            from seed_runtime.agent.service import service as services
 
-            service = unit.log(name, lines)
-        told = history.read(model.folder)[-lines:]
-        return {"lines": looking.newest(told), "service": looking.newest(service[-lines:])}
+            service = services.log(name, lines)
+        events = history.read(model.folder)[-lines:]
+        return {"lines": overview.newest_that_fit(events), "service": overview.newest_that_fit(service[-lines:])}
 
-    # Changing
+    # Operations that change a model
 
     def begin(self, name: str, digest: str, file_size: int, weights_bytes: int, wait_s: float) -> dict[str, Any]:
+        """Lock a model for a push, and find out what of the seed is here already.
+
+        The locks are held until `release`, the next `begin` or the end of the process.
+        """
         self.release()
-        model, part = self._store.model(name), self._store.part(digest)
-        report = self._wire.report
+        model, part = self._store.model(name), self._store.partial_path(digest)
+        report = self._transport.report
         report("begin", 0, file_size)
         with contextlib.ExitStack() as held:
             held.enter_context(model.locked(wait_s))
-            self._settle(model)
-            self._store.tidy(digest)
+            self._undo_interrupted_switch(model)
+            self._store.clean_up(digest)
             state, have = "partial", 0
             tail: list[str] = []
-            # What is damaged is sent again, and replaced.
-            if model.has(digest) and partial.is_whole(model.seed(digest), digest):
-                self._passed.add(digest)
-                done = model.running == digest and activation.ran_last(model, digest)
-                state, have = "current" if done else "kept", file_size
+            # A damaged version is transferred again and replaced.
+            if model.has(digest) and partial.is_whole(model.seed_path(digest), digest):
+                self._verified.add(digest)
+                is_current = model.running == digest and activation.is_confirmed(model, digest)
+                state, have = "current" if is_current else "kept", file_size
             else:
                 busy = "this seed is being pushed under another name; wait, or run this again"
                 held.callback(_unlock_part, lock_within(part, wait_s, busy))
@@ -129,62 +146,69 @@ class Agent:
                 if front.file_size not in (None, file_size):
                     raise UsageError(f"file_size is {file_size}, and its header says {front.file_size}; send that")
                 have = front.have
-                # What the tail takes is on the disk already, and is free again if another one is sent for it.
-                there = part.stat().st_size
-                self._need_disk(digest, max(0, file_size - there), front.weights_size or weights_bytes)
-                model.note_pushing(digest)
+                # The bytes after `have` are on the disk already, and are cut off before others are sent for them.
+                missing = max(0, file_size - part.stat().st_size)
+                disk.require_space(self._store.home, digest, missing, front.weights_size or weights_bytes)
+                model.note_transfer(digest)
             report("begin", file_size, file_size)
             self._held = held.pop_all()
-        self._begun, self._moved, self._wanted = (name, digest), (have, time.monotonic()), model.wanted()
+        self._begun, self._growth = (name, digest), (have, time.monotonic())
+        self._waiting_mark = model.waiting_mark()
         if state == "partial":
             report("receive", have, file_size)
-        self._sure = have
+        self._confirmed = have
         return {"state": state, "have": have, "path": str(part), "tail": tail, "block": partial.BLOCK}
 
     def resume(self, have: int) -> dict[str, Any]:
-        """Go on behind `have` bytes: those that begin confirmed, and blocks behind them that the client knows."""
-        if self._begun is None or have < self._sure:
-            raise UsageError(f"have is {have} and {self._sure} bytes are known to be right; begin first")
-        partial.cut(self._store.part(self._begun[1]), have)
-        self._moved = (have, time.monotonic())
+        """Cut the partial file to `have` bytes: those that `begin` confirmed, and blocks that the client recognized."""
+        if self._begun is None or have < self._confirmed:
+            raise UsageError(f"have is {have} and {self._confirmed} bytes are known to be right; begin first")
+        partial.cut(self._store.partial_path(self._begun[1]), have)
+        self._growth = (have, time.monotonic())
         return {"have": have}
 
     def install(self, name: str, digest: str, max_memory: int | None) -> dict[str, Any]:
-        if self._begun != (name, digest) or not self._store.part(digest).is_file():
+        """Make the seed that was transferred a version. It doesn't run yet."""
+        if self._begun != (name, digest) or not self._store.partial_path(digest).is_file():
             raise UsageError(
                 f"nothing of {digest[:12]} was sent for {name} since begin; begin first, and send the seed"
             )
         from seed_runtime.agent import install
 
         model = self._store.model(name)
-        with self._failures(model, "install", digest):
-            done = install.install(model, self._store.part(digest), digest, max_memory, self._wire.report)
-        self._passed.add(digest)
-        return done
+        with self._failures_logged(model, "install", digest):
+            answer = install.install(
+                model, self._store.partial_path(digest), digest, max_memory, self._transport.report
+            )
+        self._verified.add(digest)
+        return answer
 
     def switch(self, name: str, digest: str, keep: int) -> dict[str, Any]:
+        """Activate a version, then remove the oldest ones beyond `keep`."""
         with self._locked(name) as model:
             if not model.has(digest):
                 raise UsageError(f"{name} has no version {digest[:12]}; push it first")
             before = model.running
-            with self._failures(model, "switch", digest):
-                activation.change(model, digest, "switch", self._passed, self._wire.report)
+            with self._failures_logged(model, "switch", digest):
+                activation.activate(model, digest, "switch", self._verified, self._transport.report)
             previous = model.previous() if before == digest else before
-            return {"previous": previous, "removed": activation.prune(model, keep, self._wire.report)}
+            return {"previous": previous, "removed": activation.prune(model, keep, self._transport.report)}
 
     def rollback(self, name: str, to: str | None) -> dict[str, Any]:
+        """Activate the version that ran before, or the one whose digest begins with `to`."""
         with self._locked(name) as model:
             target = model.find(to) if to else model.previous()
             if target is None:
-                kept = ", ".join(each[:12] for each in model.digests()) or "none"
+                stored = ", ".join(each[:12] for each in model.digests()) or "none"
                 raise UsageError(
-                    f"{name}: no other version ran before; kept are: {kept}; name one of them, or push one"
+                    f"{name}: no other version ran before; stored are: {stored}; name one of them, or push one"
                 )
-            with self._failures(model, "rollback", target):
-                activation.change(model, target, "rollback", self._passed, self._wire.report)
+            with self._failures_logged(model, "rollback", target):
+                activation.activate(model, target, "rollback", self._verified, self._transport.report)
             return {"current": target, "previous": model.previous()}
 
     def remove(self, name: str, digest: str | None, all: bool) -> dict[str, Any]:  # noqa: A002 - its name on the wire
+        """Remove one version, all but the running one, or the whole model with its service."""
         with self._locked(name) as model:
             running = model.running
             if digest is not None:
@@ -197,111 +221,95 @@ class Agent:
             else:
                 chosen = [each for each in model.digests() if all or each != running]
             if all and digest is None:
-                from seed_runtime.agent.service import service as unit
+                from seed_runtime.agent.service import service as services
 
-                unit.remove(self._store, name)
-                if (pushing := model.pushing()) is not None:
-                    self._store.part(pushing).unlink(missing_ok=True)
-                model.unpoint()
-            size = model.drop(chosen)
+                services.remove(self._store, name)
+                if (partial_digest := model.partial_digest()) is not None:
+                    self._store.partial_path(partial_digest).unlink(missing_ok=True)
+                model.clear_current()
+            size = model.remove_versions(chosen)
             if all and digest is None:
                 model.remove()
             return {"removed": chosen, "bytes": size}
 
     def service(self, name: str, action: str, address: str | None, memory_max: int | None) -> dict[str, Any]:
-        from seed_runtime.agent.service import service as unit
+        """Install, remove or describe the service of a model."""
+        from seed_runtime.agent.service import service as services
 
         if action == "status":
-            self._known(name)
-            return {"service": unit.status(self._store, name)}
+            self._require_model(name)
+            return {"service": services.status(self._store, name)}
         with self._locked(name) as model:
             if action == "remove":
-                unit.remove(self._store, name)
+                services.remove(self._store, name)
                 return {"service": None}
             if model.running is None:
                 raise UsageError(f"{name} has no version that runs; push one first")
-            done = unit.install(self._store, name, address, memory_max)
-            activation.confirm(model)
-            return {"service": done}
+            installed = services.install(self._store, name, address, memory_max)
+            activation.confirm_current(model)
+            return {"service": installed}
 
     def release(self) -> dict[str, Any]:
-        """Let go of what `begin` took."""
+        """Release the locks that `begin` took."""
         self._begun = None
         self._held.close()
         return {}
 
-    # Parts of these
+    def _leave_if_stalled(self) -> None:
+        """End this process if its push has stalled and another one waits: the link may be dead without our knowing.
 
-    def _idle(self) -> None:
-        """Make way for a push that waits, if ours has stood still: its link may be dead, unknown to this side."""
+        Raises:
+            ClientGone: that is so.
+        """
         if self._begun is None:
             return
         name, digest = self._begun
         with contextlib.suppress(OSError):
-            size = self._store.part(digest).stat().st_size
-            if size != self._moved[0]:
-                self._moved = (size, time.monotonic())
-        if time.monotonic() - self._moved[1] < STALL_S:
-            self._wanted = self._store.model(name).wanted()
-        elif self._store.model(name).wanted() != self._wanted:
-            raise Gone
+            size = self._store.partial_path(digest).stat().st_size
+            if size != self._growth[0]:
+                self._growth = (size, time.monotonic())
+        if time.monotonic() - self._growth[1] < STALL_S:
+            self._waiting_mark = self._store.model(name).waiting_mark()
+        elif self._store.model(name).waiting_mark() != self._waiting_mark:
+            raise ClientGone
 
     @contextlib.contextmanager
-    def _locked(self, name: str) -> Iterator[Model]:
+    def _locked(self, name: str) -> Iterator[InstalledModel]:
+        """Hold the lock of a model that exists. `begin` may have taken it already."""
         model = self._store.model(name)
         if self._begun and self._begun[0] == name:
             yield model
             return
-        self._known(name)
+        self._require_model(name)
         with model.locked(WAIT_S):
-            self._settle(model)
+            self._undo_interrupted_switch(model)
             yield model
 
-    def _settle(self, model: Model) -> None:
-        """End a switch that was killed: its service serves what is confirmed, as far as it can."""
-        if activation.settle(model):
-            from seed_runtime.agent.service import service as unit
+    def _undo_interrupted_switch(self, model: InstalledModel) -> None:
+        """Undo a switch that was killed, and restart the service with the confirmed version if that is possible."""
+        if activation.undo_interrupted_switch(model):
+            from seed_runtime.agent.service import service as services
 
             with contextlib.suppress(SeedError, OSError):
-                unit.restart(self._store, model.name)
+                services.restart(self._store, model.name)
 
-    def _known(self, name: str) -> Model:
+    def _require_model(self, name: str) -> InstalledModel:
+        """Return a model of which there is anything, its service included. UsageError otherwise."""
         model = self._store.model(name)
         if model.is_empty() and not model.has_service:
-            there = ", ".join(self._store.names()) or "none"
-            raise UsageError(f"there is no model {name} on this device; there are: {there}")
+            names = ", ".join(self._store.names()) or "none"
+            raise UsageError(f"there is no model {name} on this device; there are: {names}; name one, or push it")
         return model
 
     @contextlib.contextmanager
-    def _failures(self, model: Model, what: str, digest: str) -> Iterator[None]:
-        """Note in the history what fails."""
+    def _failures_logged(self, model: InstalledModel, what: str, digest: str) -> Iterator[None]:
+        """Note errors of the block in the model's history."""
         try:
             yield
         except Exception as error:
             with contextlib.suppress(OSError):
-                history.append(model.folder, what, digest, str(answer_for(error)["error"]))
+                history.append(model.folder, what, digest, str(failure_answer(error)["error"]))
             raise
-
-    def _need_disk(self, digest: str, seed_bytes: int, weights_bytes: int) -> None:
-        """DiskSpaceError unless the rest of the seed and its assembled weights have room where they go.
-
-        Cached models that nobody uses make way for them.
-        """
-        from seed_runtime.system import paths
-
-        root = paths.cache_home() / "models"
-        assembled = (root / digest).is_dir()
-        needs = [(self._store.home, seed_bytes + ROOM), (looking.existing(root), 0 if assembled else weights_bytes)]
-        cached_on = os.stat(needs[1][0]).st_dev
-        if os.stat(needs[0][0]).st_dev == cached_on:
-            needs = [(self._store.home, needs[0][1] + needs[1][1])]
-        for folder, needed in needs:
-            if shutil.disk_usage(folder).free < needed and os.stat(folder).st_dev == cached_on:
-                from seed_runtime.assembly.cache import ModelCache  # brings NumPy
-
-                ModelCache(root, 0).free_disk(needed, spare=digest)
-            if (free := shutil.disk_usage(folder).free) < needed:
-                raise DiskSpaceError(str(folder), needed, free)
 
 
 def _unlock_part(lock: FileLock) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 import seed_runtime
 from seed_runtime.agent.operations import Agent
-from seed_runtime.agent.protocol import Wire
+from seed_runtime.agent.protocol.transport import Transport
 from seed_runtime.agent.store.store import Store
 from tests.exporter.support.exporting import layers, quick_export
 
@@ -86,7 +86,7 @@ class LocalAgent(PushRequests):
     """The agent in this process: quick, and it ends when it is told to."""
 
     def __init__(self) -> None:
-        self.agent = Agent(Wire(0, io.BytesIO()))
+        self.agent = Agent(Transport(0, io.BytesIO()))
 
     def call(self, op: str, **fields: Any) -> dict[str, Any]:
         answer = self.agent.answer({"op": op, **fields})

@@ -23,7 +23,7 @@ import onnxruntime
 
 from seed_runtime.agent import activation, install
 from seed_runtime.agent.operations import Agent
-from seed_runtime.agent.protocol import Wire
+from seed_runtime.agent.protocol.transport import Transport
 from seed_runtime.agent.store.store import Store
 from tests.devices.support.device_agent import NAME, digest_of, running, seed
 
@@ -60,7 +60,7 @@ def move_to(folder: Path) -> None:
 def push(data: bytes) -> int:
     """A push of this seed, with a rollback's target beside it and one version to prune; returns the exit code."""
     with open(os.devnull, "r+b") as nobody:
-        agent = Agent(Wire(nobody.fileno(), nobody))
+        agent = Agent(Transport(nobody.fileno(), nobody))
         fields: dict[str, Any] = {"name": NAME, "digest": digest_of(data)}
         begun = agent.answer({"op": "begin", "file_size": len(data), **fields})
         try:

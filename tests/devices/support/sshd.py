@@ -177,6 +177,9 @@ def put_runtime(store: Path) -> None:
     for name, words in (("python", ""), ("seed-run", " -m seed_runtime.cli")):
         (folder / name).write_text(f'{start}{words} "$@"\n')
         (folder / name).chmod(0o755)
+    packages = store / "runtime" / RUNTIME / "lib" / "python3" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "seed_runtime").symlink_to(ROOT / "runtime" / "seed_runtime")
     (store / "runtime" / "current").symlink_to(RUNTIME)
 
 

@@ -1,1 +1,1 @@
-"""A model as a service of the user's systemd."""
+"""A model as a service of the user's systemd: its settings, its plan, its unit and its life."""

@@ -1,4 +1,4 @@
-"""The user's systemd: one of its units as text, and what it is asked through systemctl, loginctl and journalctl."""
+"""The user's systemd: the text of a unit, and calls of systemctl, loginctl and journalctl."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from typing import Final
 from seed_runtime.errors import SeedError, UsageError
 
 START_S: Final = 300
-"""How long a service may take to become ready: a cold cache means assembling first."""
+"""Time for a service to become ready, in seconds: with a cold cache it assembles its model first."""
 STOP_S: Final = 45
+"""Time for a service to stop, in seconds."""
 CHANGE_S: Final = START_S + STOP_S + 60.0
-"""How long systemctl may take to stop and start a service."""
+"""Time for systemctl to stop and start a service, in seconds."""
 _BUS_S: Final = 10.0
-"""How long a user manager that was just started may take to answer."""
+"""Time for a user manager that was just started to answer, in seconds."""
 _SHORT_S: Final = 60.0
+"""Time for calls that only ask or set something, in seconds."""
 _UNIT: Final = """\
 [Unit]
 Description=seed model {name}
@@ -54,7 +56,7 @@ WantedBy=default.target
 
 
 class ServiceError(SeedError):
-    """The model can't be served as a service here. Its exit code is that of the server, where it told one."""
+    """The model can't be served as a service here. The exit code is the server's own if it ended with one."""
 
     exit_code = 12
 
@@ -74,14 +76,24 @@ def unit_text(
     writable: Sequence[str],
     memory_max: int | None,
 ) -> str:
-    """The unit of a model's server, see `service`.
+    """Return the unit of a model's server, see `service`.
 
-    `first` is run before the server, may fail, and writes where the server must not.
+    Args:
+        name: the model.
+        command: the words of the server's command.
+        first: the words of a command that is run before the server. It may fail, and may write where the server
+            must not.
+        settings: environment variables.
+        writable: folders that the server may write to, if they exist.
+        memory_max: MemoryMax= [B]; None for no limit.
+
+    Raises:
+        UsageError: a word has control characters.
     """
     return _UNIT.format(
         name=name,
         command=_command(command),
-        # Source: systemd.service(5): a failure is passed over (-), and the sandbox is not for it (+).
+        # "-": a failure is ignored. "+": it runs outside the sandbox. Source: systemd.service(5)
         first=_command([f"-+{first[0]}", *first[1:]]),
         settings="".join(f"Environment={_quoted(f'{key}={value}')}\n" for key, value in settings.items()),
         memory="" if memory_max is None else f"MemoryMax={memory_max}\n",
@@ -92,11 +104,16 @@ def unit_text(
 
 
 def runtime_folder() -> str:
+    """Return the user's folder for sockets, $XDG_RUNTIME_DIR."""
     return os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
 
 
 def enable_linger() -> bool:
-    """Ask that the user's services run without a login, which starts the user manager as well."""
+    """Ask that the user's services run without a login, which starts the user manager as well.
+
+    Returns:
+        Whether that was granted.
+    """
     user = pwd.getpwuid(os.getuid()).pw_name
     if shutil.which("loginctl") is None:
         return False
@@ -104,10 +121,14 @@ def enable_linger() -> bool:
 
 
 def await_manager() -> None:
-    """ServiceError unless the user's service manager answers."""
+    """Wait until the user's service manager answers.
+
+    Raises:
+        ServiceError: there is no systemd, or it doesn't answer.
+    """
     if shutil.which("systemctl") is None:
         raise ServiceError(
-            "this device has no systemd; let what it has instead start: seed-run model.seed --serve ADDRESS"
+            "this device has no systemd; let its own service manager start: seed-run model.seed --serve ADDRESS"
         )
     deadline = time.monotonic() + _BUS_S
     while True:
@@ -118,20 +139,31 @@ def await_manager() -> None:
             break
         time.sleep(0.5)
     raise ServiceError(
-        f"the user's systemd does not answer ({last(done.stderr)}); on the device run: "
+        f"the user's systemd does not answer ({last_line(done.stderr)}); on the device run: "
         f"sudo loginctl enable-linger {pwd.getpwuid(os.getuid()).pw_name}, and try again"
     )
 
 
 def systemctl(*arguments: str, check: bool = True, seconds: float = _SHORT_S) -> subprocess.CompletedProcess[str]:
+    """Run `systemctl --user`.
+
+    Args:
+        arguments: its arguments.
+        check: raise an error if it fails.
+        seconds: how long it may take.
+
+    Raises:
+        ServiceError: it failed, and `check` is set.
+    """
     done = run(["systemctl", "--user", "--no-ask-password", *arguments], seconds)
     if check and done.returncode:
-        raise ServiceError(f"systemctl --user {' '.join(arguments)}: {last(done.stderr)}; see: journalctl --user")
+        raise ServiceError(f"systemctl --user {' '.join(arguments)}: {last_line(done.stderr)}; see: journalctl --user")
     return done
 
 
 def run(command: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
-    # A session over SSH may lack what finds the user manager.
+    """Run a command. One that can't be started or takes too long counts as failed, with the reason as its stderr."""
+    # A session over SSH may lack XDG_RUNTIME_DIR, by which systemctl finds the user manager.
     environment = {**os.environ, "XDG_RUNTIME_DIR": runtime_folder(), "LC_ALL": "C"}
     try:
         return subprocess.run(
@@ -143,13 +175,14 @@ def run(command: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
 
 
 def properties(unit: str) -> dict[str, str]:
+    """Return what the service manager says about a unit: its state, process, restarts and memory."""
     names = "ActiveState,SubState,Result,ExecMainStatus,MainPID,NRestarts,MemoryCurrent"
     done = systemctl("show", unit, f"--property={names}", check=False)
     return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
 
 
 def journal(unit: str, lines: int) -> list[str]:
-    """The last lines that a unit wrote; empty where nobody keeps them."""
+    """Return the last lines that a unit wrote; none if the system keeps no journal."""
     if shutil.which("journalctl") is None:
         return []
     command = ["journalctl", "--user", "-u", unit, "-n", str(lines), "-o", "short-iso", "--no-pager", "-q"]
@@ -158,18 +191,19 @@ def journal(unit: str, lines: int) -> list[str]:
 
 
 def _command(words: Sequence[str]) -> str:
-    # Variables are put into arguments, not into the name of the program.
+    # systemd expands variables in arguments, but not in the name of the program.
     return " ".join([_quoted(words[0]), *(_quoted(each).replace("$", "$$") for each in words[1:])])
 
 
 def _quoted(text: str) -> str:
-    """One word of a unit file. Source: systemd.syntax(7), "Quoting"; systemd.unit(5), "Specifiers"."""
+    """Quote one word of a unit file. Source: systemd.syntax(7), "Quoting"; systemd.unit(5), "Specifiers"."""
     if any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise UsageError(f"{text!r} has control characters, which no service can be started with; rename it")
+        raise UsageError(f"{text!r} has control characters, which a unit can't contain; rename it")
     text = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{text}"'
 
 
-def last(text: str) -> str:
+def last_line(text: str) -> str:
+    """Return the last line of a text that isn't empty."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "it gave no reason"

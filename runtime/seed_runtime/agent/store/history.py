@@ -1,9 +1,9 @@
-"""What happened to a model on this device: one JSON object per line, appended and flushed to the disk.
+"""The history of a model on this device: one JSON object per line, appended and flushed to the disk.
 
     {"time": "2026-03-01T12:00:00+00:00", "what": "switch", "digest": "...", "result": "ok"}
 
-The order of the lines is the order of events; the time is for people, as clocks of small devices are often wrong.
-A line that is torn, or zeros that a power cut left, is passed over.
+The order of the lines is the order of events. The time is for people, as clocks of small devices are often wrong.
+Torn lines, and zeros that a power cut left, are skipped.
 """
 
 from __future__ import annotations
@@ -19,34 +19,45 @@ from seed_runtime.system.files import atomic_write
 from seed_runtime.system.sync import sync_folder
 
 FILE: Final = "history.jsonl"
+"""The name of the file in the model's folder."""
 FILE_MAX: Final = 1 << 20
-"""Bytes; a longer file is replaced by its newest half."""
+"""Size in bytes above which the file is replaced by its newest half."""
 _RESULT_MAX: Final = 500
-"""Characters of an error's text."""
+"""Longest text of an error in a line, in characters."""
+_RUNS: Final = ("switch", "rollback")
+"""Events after which another version runs."""
 
 Line = dict[str, Any]
-_RUNS: Final = ("switch", "rollback")
+"""One event."""
 
 
 def now() -> str:
+    """Return the time in UTC, as it stands in the history."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def append(folder: Path, what: str, digest: str, result: str = "ok") -> None:
-    """Add a line, on the disk when this returns."""
+    """Append an event, which is on the disk when this returns.
+
+    Args:
+        folder: the model's folder.
+        what: "install", "switch" or "rollback".
+        digest: the version.
+        result: "ok", or the text of an error.
+    """
     path = folder / FILE
     line = json.dumps({"time": now(), "what": what, "digest": digest, "result": result[:_RESULT_MAX]}).encode() + b"\n"
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(path, flags, 0o600), "r+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
-        torn = size > 0 and _last_byte(file.fileno(), size) != b"\n"
-        data = b"\n" + line if torn else line
+        is_torn = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+        data = b"\n" + line if is_torn else line
         try:
             if file.write(data) != len(data):
                 raise OSError(28, os.strerror(28), str(path))
             os.fsync(file.fileno())
         except OSError:
-            # What stands there half must not meet the next line.
+            # The next line must not be appended to half of this one.
             os.ftruncate(file.fileno(), size)
             raise
     if not size:
@@ -56,7 +67,7 @@ def append(folder: Path, what: str, digest: str, result: str = "ok") -> None:
 
 
 def read(folder: Path) -> list[Line]:
-    """All whole lines, the oldest first."""
+    """Return all whole lines, the oldest first; none if the file can't be read."""
     try:
         with open(os.open(folder / FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
             data = file.read(2 * FILE_MAX)
@@ -74,15 +85,20 @@ def read(folder: Path) -> list[Line]:
 
 
 def runs(lines: Sequence[Line]) -> list[str]:
-    """Digests in the order in which they began to run; one that runs again stands again."""
+    """Return digests in the order in which they began to run; one that ran again is listed again."""
     return [line["digest"] for line in lines if line["what"] in _RUNS and line["result"] == "ok"]
 
 
 def previous(lines: Sequence[Line], running: str | None, present: Collection[str]) -> str | None:
-    """Where a rollback leads: the version that ran before `running`, of those that are present.
+    """Return the version that a rollback would activate: the one that ran before `running`; None if there is none.
 
-    A rollback leaves what it went back from behind, so a second one goes further back; where nothing older is left,
-    it returns to what ran last.
+    A rollback also forgets the version that it leaves, so a second rollback goes further back. Where nothing older is
+    left, it returns to the version that ran last.
+
+    Args:
+        lines: the history, the oldest event first.
+        running: the current version.
+        present: the versions that are stored.
     """
     stack: list[str] = []
     for line in lines:
@@ -94,7 +110,7 @@ def previous(lines: Sequence[Line], running: str | None, present: Collection[str
                 stack.pop()
         elif not stack or stack[-1] != digest:
             stack.append(digest)
-    # The last line is missing if the process was killed just behind the switch itself.
+    # The last line is missing if the process was killed right after the switch itself.
     for digest in (*reversed(stack), *reversed(runs(lines))):
         if digest != running and digest in present:
             return digest
@@ -102,16 +118,13 @@ def previous(lines: Sequence[Line], running: str | None, present: Collection[str
 
 
 def newest_first(lines: Sequence[Line], present: Collection[str]) -> list[str]:
-    """The versions that are present, those that were installed or ran last first."""
+    """Sort the versions that are present by when they were last installed or activated, the newest first."""
     order = {line["digest"]: number for number, line in enumerate(lines) if line["result"] == "ok"}
     return sorted(present, key=lambda digest: (order.get(digest, -1), digest), reverse=True)
 
 
-def _last_byte(descriptor: int, size: int) -> bytes:
-    return os.pread(descriptor, 1, size - 1)
-
-
 def _halve(path: Path) -> None:
+    """Replace the file by its newest half, from the beginning of a line on."""
     data = path.read_bytes()
     with atomic_write(path) as file:
         file.write(data[data.index(b"\n", len(data) // 2) + 1 :])

@@ -1,9 +1,9 @@
-"""Finds out how much of a seed is there and right, and cuts off what isn't.
+"""Partial transfers: find out how much of a seed has arrived intact, and cut off the rest.
 
-A transfer that was cut leaves the front of a seed; a power cut can leave zeros or old blocks behind it. What counts is
-what the seed's own digests confirm, part by part and chunk by chunk. The rest of a chunk that was cut, up to
-CHUNK_CODED_MAX, is told in blocks, for whoever has the whole seed to compare. At most one chunk or part is held in
-memory at a time.
+A transfer that was cut leaves the front of a seed; a power cut can leave zeros or old blocks behind it. Only bytes that
+the seed's own digests confirm count, part by part and chunk by chunk. Of the rest of a cut chunk, up to
+CHUNK_CODED_MAX, digests of blocks are given to the client, who has the whole seed to compare. At most one chunk or part
+is held in memory at a time.
 """
 
 from __future__ import annotations
@@ -22,51 +22,57 @@ from seed_runtime.format.preamble import PREAMBLE_BYTES
 from seed_runtime.limits import CHUNK_CODED_MAX
 
 BLOCK: Final = 1 << 18
-"""Bytes of a block of what no digest of the seed confirms yet: what a cut costs at most, twice."""
+"""Size of a block of bytes that no digest of the seed confirms yet, in bytes: half of what a cut costs at most."""
 _BLOCKS_MAX: Final = CHUNK_CODED_MAX // BLOCK
 
 OnBytes = Callable[[int, int], None]
-"""Called with the bytes found right so far, and all of them."""
+"""Called with the number of bytes confirmed so far, and the size of the seed."""
 
 
 @dataclass(frozen=True)
 class Front:
-    """What the front of a file holds. Sizes in bytes; None where the header isn't there whole."""
+    """What the front of a file holds. Sizes in bytes; those that the header gives are None until it is complete."""
 
     have: int
-    """Confirmed by digests, from the beginning on."""
+    """Bytes confirmed by digests, from the beginning on."""
     file_size: int | None = None
+    """Size of the whole seed."""
     weights_size: int | None = None
+    """Size of its assembled weights."""
 
     @property
-    def whole(self) -> bool:
+    def is_whole(self) -> bool:
+        """Whether all bytes of the seed are confirmed."""
         return self.have == self.file_size
 
 
 def check(path: Path, digest: str, progress: OnBytes | None = None) -> Front:
-    """How much of the seed `digest` stands at `path`; nothing is changed.
+    """Find out how much of the seed `digest` is at `path`. Nothing is changed.
 
-    FileNotFoundError where nothing does, UnsupportedError where this runtime is too old for what its header says.
+    Raises:
+        FileNotFoundError: there is no file.
+        UnsupportedError: this runtime is too old for what the seed's header says.
     """
     with open_file(path, "rb") as file:
         return _check(file, path.name, digest, progress)
 
 
 def is_whole(path: Path, digest: str) -> bool:
-    """Whether all bytes of the seed `digest`, and no others, stand at `path`."""
+    """Return whether the file at `path` is exactly the seed `digest`, all bytes read."""
     try:
         with open_file(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             front = _check(file, path.name, digest, None)
     except OSError:
         return False
-    return front.whole and size == front.file_size
+    return front.is_whole and size == front.file_size
 
 
 def trim(path: Path, digest: str, progress: OnBytes | None = None) -> tuple[Front, list[str]]:
-    """Cut the file behind the last whole block, on the disk as well.
+    """Cut the file after its last whole block, on the disk as well.
 
-    Returns what is confirmed, and SHA-256 of each block behind it in hexadecimal.
+    Returns:
+        What is confirmed, and the SHA-256 of each block after that in hexadecimal.
     """
     with open_file(path, "r+b") as file:
         front = _check(file, path.name, digest, progress)
@@ -79,7 +85,11 @@ def trim(path: Path, digest: str, progress: OnBytes | None = None) -> tuple[Fron
 
 
 def cut(path: Path, size: int) -> None:
-    """Cut the file to `size` bytes, on the disk as well. UsageError where it has fewer."""
+    """Cut the file to `size` bytes, on the disk as well.
+
+    Raises:
+        UsageError: it has fewer.
+    """
     with open_file(path, "r+b") as file:
         have = os.fstat(file.fileno()).st_size
         if have < size:
@@ -90,7 +100,7 @@ def cut(path: Path, size: int) -> None:
 
 
 def looks_whole(path: Path, digest: str) -> bool:
-    """Whether size and header are those of the seed `digest`: quick, and without NumPy; chunks are not read."""
+    """Return whether size and header are those of the seed `digest`. Quick and without NumPy: chunks aren't read."""
     try:
         with open_file(path, "rb") as file:
             try:
@@ -105,20 +115,24 @@ def looks_whole(path: Path, digest: str) -> bool:
 
 
 def open_file(path: Path, mode: str) -> BinaryIO:
-    """Open a regular file that is no link; FormatError for anything else."""
+    """Open a regular file, unbuffered.
+
+    Raises:
+        FormatError: it is a link, or not a regular file.
+    """
     flags = os.O_RDWR if "+" in mode else os.O_RDONLY
     if path.is_symlink():
         raise FormatError(path.name, "it is a link")
-    # Not blocking, or a named pipe would hold us for ever.
+    # Not blocking: opening a named pipe would wait for ever.
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise FormatError(path.name, "it is no file")
+        raise FormatError(path.name, "it is not a file")
     return cast(BinaryIO, os.fdopen(descriptor, mode, buffering=0))
 
 
 class _Unsized:
-    """A file that doesn't tell its length: the reader refuses a file that is cut before it reads any of it."""
+    """A file without a length, since the reader refuses a file that is cut before it reads any of it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.read = file.read

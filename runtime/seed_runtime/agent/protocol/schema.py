@@ -1,0 +1,175 @@
+"""The table of operations: which fields each one takes and which it answers with.
+
+The agent checks requests with it. The host checks answers with it before anything of them is rendered, compared or
+made a part of a command; that the agent's answers fit is tested.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from seed_runtime.agent.names import DIGEST, NAME
+from seed_runtime.agent.protocol.checks import (
+    Check,
+    boolean,
+    count,
+    digest,
+    lenient_record,
+    list_of,
+    mapping_of,
+    name,
+    number,
+    optional,
+    pair_of,
+    record,
+    text,
+    timestamp,
+)
+from seed_runtime.agent.protocol.fields import Field
+from seed_runtime.errors import UsageError
+from seed_runtime.limits import FILE_MAX, WEIGHTS_MAX
+from seed_runtime.version import __version__
+
+WAIT_MAX: Final = 600
+"""Longest time that a request may wait for another push to end, in seconds."""
+KEEP_MAX: Final = 64
+"""Largest number of versions of a model that a switch may be asked to keep."""
+LINES_MAX: Final = 1000
+"""Largest number of log lines in one answer."""
+MEMORY_MAX: Final = 1 << 50
+"""Largest memory limit, in bytes."""
+PHASES: Final = ("begin", "receive", "verify", "assemble", "golden", "place", "switch", "prune")
+"""Names of the phases in progress lines, in the order of a push."""
+
+_PREFIX: Final = re.compile(r"[0-9a-f]{6,64}")
+_ADDRESS: Final = re.compile(r"unix|127\.0\.0\.1:[0-9]{1,5}")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of the agent."""
+
+    request: Mapping[str, Field]
+    """Fields of the request beside "op"."""
+    answer: Mapping[str, Check]
+    """Fields of the answer beside "ok"."""
+
+
+# Objects within answers. Sizes are in bytes.
+
+FACTS: Final[Mapping[str, Check]] = {
+    **dict.fromkeys(("machine", "os", "os_id", "python", "python_path", "numpy", "onnxruntime", "litert"), text),
+    **dict.fromkeys(("seed_runtime", "store", "model"), text),
+    **dict.fromkeys(("bits", "ram", "ram_available", "cores", "disk_free", "disk_cached"), count),
+    **dict.fromkeys(("venv", "ensurepip", "store_writable", "home_writable", "systemd_user", "ssh_keygen"), boolean),
+    **dict.fromkeys(("signers", "termux"), boolean),
+    "libc": pair_of(text),
+    "clock": timestamp,
+    "runtime": record(path=text, version=text),
+}
+"""What `facts` collects about a device; each may be None."""
+
+RECORD: Final[Mapping[str, Check]] = {
+    "digest": digest, "model_id": optional(text), "model_version": optional(count), "bytes": optional(count),
+    "weights_bytes": optional(count), "pushed": optional(text), "golden": optional(boolean),
+    "golden_distance": optional(number), "planned_bytes": optional(count), "backend": optional(text),
+}  # fmt: skip
+"""What an installation noted about a version (record.json)."""
+
+_VERSION: Final = record(**RECORD, running=optional(boolean), intact=optional(boolean))
+_EVENT: Final = record(time=optional(text), what=optional(text), digest=optional(text), result=optional(text))
+_SERVICE: Final = record(
+    unit=optional(text), asked=optional(text), address=optional(text), memory_asked=optional(count),
+    max_memory=optional(count), memory_max=optional(count), linger=optional(boolean), active=optional(text),
+    pid=optional(count), restarts=optional(count), memory_current=optional(count), hint=optional(text),
+    error=optional(text), stale=optional(boolean), installing=optional(boolean),
+)  # fmt: skip
+_MODEL: Final = record(
+    name=name, current=optional(digest), previous=optional(digest), service=optional(_SERVICE),
+    versions=optional(list_of(_VERSION)), partial=optional(count), partial_digest=optional(digest),
+    last=optional(_EVENT), left_out=optional(count),
+)  # fmt: skip
+
+# Fields that several requests have.
+
+_NAME: Final = Field(str, pattern=NAME, text="letters, digits, dots and dashes, at most 64")
+_ANY_NAME: Final = Field(str, None, NAME, text="letters, digits, dots and dashes, at most 64")
+_DIGEST: Final = Field(str, pattern=DIGEST, text="a digest of 64 hexadecimal digits")
+_ANY_DIGEST: Final = Field(str, None, _PREFIX, text="at least 6 hexadecimal digits of a digest")
+_MEMORY: Final = Field(int, None, most=MEMORY_MAX, least=1)
+
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    "facts": Operation({}, {"facts": lenient_record(**FACTS)}),
+    "status": Operation(
+        {"name": _ANY_NAME},
+        {"models": optional(list_of(_MODEL)), "runtime": optional(text), "disk_free": optional(count)},
+    ),
+    "begin": Operation(
+        {
+            "name": _NAME,
+            "digest": _DIGEST,
+            "file_size": Field(int, most=FILE_MAX, least=1),
+            "weights_bytes": Field(int, 0, most=WEIGHTS_MAX),
+            "wait_s": Field(float, 0, most=WAIT_MAX),
+        },
+        {
+            "state": optional(text),
+            "have": optional(count),
+            "path": optional(text),
+            "tail": optional(list_of(text)),
+            "block": optional(count),
+        },
+    ),
+    "resume": Operation({"have": Field(int, most=FILE_MAX)}, {"have": optional(count)}),
+    "install": Operation(
+        {"name": _NAME, "digest": _DIGEST, "max_memory": _MEMORY},
+        {
+            "record": optional(record(**RECORD)),
+            "seconds": optional(mapping_of(text, number)),
+            "peak_rss": optional(count),
+        },
+    ),
+    "switch": Operation(
+        {"name": _NAME, "digest": _DIGEST, "keep": Field(int, 3, most=KEEP_MAX, least=1)},
+        {"previous": optional(digest), "removed": optional(list_of(digest))},
+    ),
+    "rollback": Operation(
+        {"name": _NAME, "to": _ANY_DIGEST},
+        {"current": optional(digest), "previous": optional(digest)},
+    ),
+    "remove": Operation(
+        {"name": _NAME, "digest": _ANY_DIGEST, "all": Field(bool, False, text="true or false")},
+        {"removed": optional(list_of(digest)), "bytes": optional(count)},
+    ),
+    "log": Operation(
+        {"name": _NAME, "lines": Field(int, 20, most=LINES_MAX, least=1)},
+        {"lines": optional(list_of(_EVENT)), "service": optional(list_of(text))},
+    ),
+    "service": Operation(
+        {
+            "name": _NAME,
+            "action": Field(str, pattern=re.compile("install|remove|status"), text="install, remove or status"),
+            "address": Field(str, None, _ADDRESS, text="unix or 127.0.0.1:PORT"),
+            "memory_max": _MEMORY,
+        },
+        {"service": optional(_SERVICE)},
+    ),
+    "release": Operation({}, {}),
+}
+"""All operations. An operation named here is a method of `operations.Agent` with the fields as its arguments."""
+
+
+def check_request(request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the operation of a request and all its fields, checked.
+
+    Raises:
+        UsageError: there is no such operation, or a field is not what the table says.
+    """
+    op = request.get("op")
+    if not isinstance(op, str) or op not in OPERATIONS:
+        raise UsageError(f"op is {json.dumps(op)[:80]}; this runtime ({__version__}) knows {', '.join(OPERATIONS)}")
+    return op, {key: field.check(key, request.get(key)) for key, field in OPERATIONS[op].request.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import errno
-import hashlib
 import os
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from seed_runtime.backends import Feeds, TensorSpec, spec_of
 from seed_runtime.backends.workers import Watch
 from seed_runtime.errors import InputError, MemoryBudgetError
 from seed_runtime.format.header import Header, Part
+from seed_runtime.format.parts import file_of
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.reader import SeedReader
 from seed_runtime.memory.footprint import Footprint
@@ -106,16 +106,21 @@ class Seed:
             yield reader
 
     def skeleton_bytes(self) -> bytes | memoryview:
-        """The ONNX model without its weights; of a pipe, read ahead of its turn and held until then."""
+        """Return the model without its weights; of a pipe, read ahead of its turn and held until then."""
+        return self._part_bytes(0)
+
+    def _part_bytes(self, index: int) -> bytes | memoryview:
         if self.path is None and self._open_reader is not None:
-            return self._open_reader.read_ahead()
+            return self._open_reader.read_ahead(index)
         with self._reader() as reader:
-            return reader.part_bytes(reader.header.skeleton)
+            for part in reader.header.parts[:index]:
+                reader.skip_part(part)
+            return reader.part_bytes(reader.header.parts[index])
 
     def skeleton(self) -> skeletons.SkeletonInfo:
         """What the model takes, gives and refers to, checked; nothing is decoded."""
         info = self.kind.scan(self.skeleton_bytes())
-        skeletons.check_holes(info, self.header.holes)
+        self.kind.layout.check(info, self.header.holes)
         return info
 
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -238,20 +243,36 @@ class Seed:
 
 
 class _PipeReader(SeedReader):
-    """Reads the skeleton ahead of its turn, and hands it out once more when that has come."""
+    """Reads parts ahead of their turn, and hands them out once more when that has come."""
 
-    _ahead: bytes | memoryview | None = None
+    def __init__(self, source: BinaryIO, name: str) -> None:
+        super().__init__(source, name)
+        self._ahead: list[bytes | memoryview | None] = []
+        """Parts that were read, from the first on; None where one was only checked, or has been handed out."""
 
-    def read_ahead(self) -> bytes | memoryview:
-        if self._ahead is None:
-            self._ahead = super().part_bytes(self.header.skeleton)
-        return self._ahead
+    def read_ahead(self, index: int) -> bytes | memoryview:
+        """Return the unpacked bytes of a part that is assembled to a file, and of those before it."""
+        for part in self.header.parts[len(self._ahead) : index + 1]:
+            if part is self.header.skeleton or file_of(part.kind) is not None:
+                self._ahead.append(super().part_bytes(part))
+            else:
+                super().skip_part(part)
+                self._ahead.append(None)
+        data = self._ahead[index]
+        if data is None:
+            raise ValueError(f"part {index} was not kept")
+        return data
 
     def part_bytes(self, part: Part) -> bytes | memoryview:
-        if part is self.header.skeleton and self._ahead is not None:
-            data, self._ahead = self._ahead, None
-            return data
-        return super().part_bytes(part)
+        index = self.header.parts.index(part)
+        if index >= len(self._ahead):
+            return super().part_bytes(part)
+        data, self._ahead[index] = self.read_ahead(index), None
+        return data
+
+    def skip_part(self, part: Part) -> None:
+        if self.header.parts.index(part) >= len(self._ahead):
+            super().skip_part(part)
 
 
 @contextlib.contextmanager
@@ -297,14 +318,14 @@ def _assembled(
 
 
 def _is_intact(seed: Seed, copy: Path) -> bool:
-    """Whether an assembled copy is, bit for bit, what the seed gives."""
-    held = _digest_of(copy / seed.kind.weights_file), _digest_of(copy / seed.kind.model_file)
-    return held == (seed.header.weights.digest, hashlib.sha256(seed.skeleton_bytes()).digest())
-
-
-def _digest_of(path: Path) -> bytes:
-    with path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    """Return whether an assembled copy is, bit for bit, what the seed gives."""
+    skeleton, layout = seed.skeleton_bytes(), seed.kind.layout
+    info = seed.kind.scan(skeleton)
+    layout.check(info, seed.header.holes)
+    if not layout.is_intact(copy, skeleton, info, seed.header):
+        return False
+    files = [(index, file_of(part.kind)) for index, part in enumerate(seed.header.parts)]
+    return all((copy / name).read_bytes() == seed._part_bytes(index) for index, name in files[1:] if name is not None)
 
 
 def _print_notice(line: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from seed_runtime.assembly.folder import MODEL_FOLDER, model_folder
+from seed_runtime.assembly.folder import folder_kind, model_folder
 from seed_runtime.errors import InputError
 from seed_runtime.system.folders import recover
 from tests.support import onnx_bytes
@@ -263,7 +263,7 @@ def test_a_new_folder_that_another_process_removes_at_once_is_made_again(
         if path.suffix == ".part":
             made.append(path)
             if len(made) == 1:
-                recover(tmp_path / "model", MODEL_FOLDER)
+                recover(tmp_path / "model", folder_kind())
 
     monkeypatch.setattr(Path, "mkdir", swept)
     put(tmp_path / "model")

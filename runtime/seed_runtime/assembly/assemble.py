@@ -1,13 +1,13 @@
-"""Rebuilds the weights file of a seed, front to back, in memory that does not grow with the model.
+"""Rebuilds a seed's model, front to back, in memory that does not grow with the model.
 
-Everything is decoded in the order of the file, so a seed can be assembled while it arrives.
+Everything is decoded in the order of the seed, so one can be assembled while it arrives. Where the decoded bytes go is
+up to the layout of the skeleton's kind (skeletons/layout.py).
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,65 +17,80 @@ import numpy as np
 import numpy.typing as npt
 
 from seed_runtime import skeletons
-from seed_runtime.codecs import by_number
+from seed_runtime.codecs import BaseWeights, by_number
 from seed_runtime.errors import DigestError, DiskSpaceError, FormatError
 from seed_runtime.format.header import Header, Hole, Stream
+from seed_runtime.format.parts import file_of
 from seed_runtime.format.reader import SeedReader
 from seed_runtime.system.files import write_synced
 
 Chunks = Iterator[memoryview]
 Progress = Callable[[int, int], None]
-"""Called with the bytes of the weights file done so far, and all of them."""
+"""Called with the bytes of the weights that are done so far, and all of them."""
+
+_FIXED: Final = 12 << 20
+"""Tables, side arrays and windows [B]: the limits bound them, and the largest public models use them in full."""
+_PER_TENSOR: Final = 1600
+"""Objects and small arrays of a matrix [B]: 32,768 of one element each peaked 43 MiB above the rest."""
 
 
 def working_bytes(header: Header) -> int:
-    """Bytes that assembling needs beyond the program itself: an upper bound that the header alone gives."""
+    """Return the bytes that assembling needs beyond the program itself: an upper bound by the header alone."""
     chunk = max((max(stream.sizes) for stream in header.streams), default=0)
     part = max(2 * part.raw_size + part.size for part in header.parts)
-    # A chunk as read, its words widened to 32 bits, its planes unpacked; then tables, side arrays and windows,
-    # which the limits bound (limits.py) and the largest public models use in full; then what each tensor holds.
+    held = skeletons.of(header).layout.held_bytes(header)
     tensors = max((stream.holes for stream in header.streams), default=0)
-    return max(part, 3 * chunk + _FIXED) + _PER_TENSOR * tensors
-
-
-_FIXED: Final = 12 << 20
-_PER_TENSOR: Final = 1600
-"""Objects and small arrays of a matrix: 32,768 of one element each peaked 43 MiB above the rest."""
+    # A chunk as read, its words widened to 32 bits, its planes unpacked.
+    return max(part, held + 3 * chunk + _FIXED) + _PER_TENSOR * tensors
 
 
 class WeightsWriter:
-    """Puts decoded bytes into their holes: appends, inserts the zeros between holes, hashes all of it."""
+    """Puts decoded bytes into their holes: skips what stands between holes, and hashes the whole weights file."""
 
-    def __init__(self, holes: tuple[Hole, ...], write: Callable[[memoryview], object]) -> None:
+    def __init__(
+        self,
+        holes: tuple[Hole, ...],
+        write: Callable[[memoryview], object],
+        skip: Callable[[int], object] | None = None,
+    ) -> None:
+        """Begin before the first hole.
+
+        Args:
+            holes: all holes of the seed.
+            write: takes the bytes of the holes, in their order.
+            skip: called before each hole with the size of the gap before it [B]; None writes zeros.
+        """
         self._holes, self._write = iter(holes), write
+        self._skip = skip or (lambda size: write(memoryview(bytes(size))) if size else None)
         self._hash = hashlib.sha256()
         self._left = 0
         self.written = 0
+        """Bytes of the weights file so far, gaps included."""
 
     def append(self, values: npt.NDArray[Any]) -> None:
-        """Take the next values, in whatever portions they come."""
+        """Take the next values, cut anywhere.
+
+        Raises:
+            FormatError: there are more than all holes take.
+        """
         data = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
         while data:
             if not self._left:
                 hole = next(self._holes, None)
                 if hole is None:
                     raise FormatError("streams", "they decode to more bytes than the weights file has")
-                self._emit(memoryview(bytes(hole.skip)))
-                self._left = hole.size
-            self._emit(data[: self._left])
-            taken = min(len(data), self._left)
-            self._left -= taken
-            data = data[taken:]
+                self._skip(hole.skip)
+                self._hash.update(bytes(hole.skip))
+                self._left, self.written = hole.size, self.written + hole.skip
+            taken = data[: self._left]
+            self._hash.update(taken)
+            self._write(taken)
+            self._left, self.written = self._left - len(taken), self.written + len(taken)
+            data = data[len(taken) :]
 
     def digest(self) -> bytes:
-        """SHA-256 of the whole weights file, the zeros between holes included."""
+        """Return SHA-256 of the weights file so far, the zeros between holes included."""
         return self._hash.digest()
-
-    def _emit(self, data: memoryview) -> None:
-        if data:
-            self._hash.update(data)
-            self._write(data)
-            self.written += len(data)
 
 
 def decode_streams(
@@ -83,14 +98,34 @@ def decode_streams(
     chunks_of: Callable[[int, Stream], Chunks],
     write: Callable[[memoryview], object],
     progress: Progress | None = None,
+    *,
+    skip: Callable[[int], object] | None = None,
+    base: BaseWeights | None = None,
 ) -> bytes:
-    """Decode all streams into `write`, in file order; returns the digest of what was written."""
-    writer = WeightsWriter(header.holes, write)
+    """Decode all streams, in the order of the seed.
+
+    Args:
+        header: of the seed.
+        chunks_of: gives the coded chunks of a stream by its number.
+        write: takes the bytes of the holes, in their order.
+        progress: called after each window.
+        skip: called before each hole with the size of the gap before it [B]; None writes zeros.
+        base: the base's weights, whose holes are counted as the header's, for streams of differences.
+
+    Returns:
+        SHA-256 of the weights file that the bytes make.
+
+    Raises:
+        FormatError: a stream doesn't fill exactly its holes, or breaks a rule of its codec.
+        UnsupportedError: a codec is newer than this runtime.
+    """
+    writer = WeightsWriter(header.holes, write, skip)
     for index, stream in enumerate(header.streams):
         where = f"stream {index}"
         holes = header.holes[stream.first : stream.first + stream.holes]
         expected = writer.written + sum(hole.skip + hole.size for hole in holes)
-        for window in by_number(stream.codec, where).decode(holes, chunks_of(index, stream), where):
+        of_stream = None if base is None else _StreamBase(base, stream.first)
+        for window in by_number(stream.codec, where).decode(holes, chunks_of(index, stream), where, of_stream):
             if writer.written + window.nbytes > expected:
                 raise FormatError(where, "it decodes to more bytes than its holes take")
             writer.append(window)
@@ -101,50 +136,67 @@ def decode_streams(
     return writer.digest()
 
 
-def assemble_into(reader: SeedReader, folder: Path, progress: Progress | None = None) -> None:
-    """Write the model and its weights into `folder`, which exists and is the caller's to rename or to remove.
+def assemble_into(
+    reader: SeedReader, folder: Path, progress: Progress | None = None, base: BaseWeights | None = None
+) -> None:
+    """Write the model's files into `folder`. They are checked, and on the disk, when this returns.
 
-    Both files are on the disk, and checked, when this returns. Any error leaves half-written files behind in
-    `folder` and nowhere else.
+    Any error leaves half-written files behind in `folder` and nowhere else.
+
+    Args:
+        reader: of a seed, behind its header.
+        folder: exists and is empty; the caller renames or removes it.
+        progress: called after each decoded window.
+        base: the base's weights, for a seed of differences.
+
+    Raises:
+        FormatError: the seed is damaged.
+        UnsupportedError: it needs a newer runtime.
+        DiskSpaceError: the files don't fit on the disk.
     """
     header = reader.header
     kind, data = skeletons.of(header), reader.part_bytes(header.skeleton)
-    skeletons.check_holes(kind.scan(data), header.holes)
-    need_disk(folder, header.weights.size + len(data))
+    info = kind.scan(data)
+    kind.layout.check(info, header.holes)
+    size = sum(kind.sizes(header).values())
+    need_disk(folder, size)
     try:
-        write_synced(folder / kind.model_file, data)
-        del data
-        for part in header.parts[1:]:
-            reader.skip_part(part)
-        # Unbuffered: windows go to the page cache at once, and no second copy of them counts as ours.
-        with open(folder / kind.weights_file, "wb", buffering=0) as file:
-            computed = decode_streams(header, reader.chunks, _whole(file.write), progress)
-            os.fsync(file.fileno())
+        with kind.layout.begin(folder, data, info) as output:
+            del data, info  # a layout that needs them has them
+            for part in header.parts[1:]:
+                name = file_of(part.kind)
+                if name is None:
+                    reader.skip_part(part)
+                else:
+                    write_synced(folder / name, reader.part_bytes(part))
+            computed = decode_streams(header, reader.chunks, output.write, progress, skip=output.skip, base=base)
+            output.finish()
         reader.finish()
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(folder).free
-            raise DiskSpaceError(str(folder), header.weights.size + header.skeleton.raw_size, free) from None
+            raise DiskSpaceError(str(folder), size, shutil.disk_usage(folder).free) from None
         raise
     if computed != header.weights.digest:
         raise DigestError("assembled weights", header.weights.digest, computed)
 
 
-def check_only(reader: SeedReader, progress: Progress | None = None) -> None:
-    """All the checks of `assemble_into`, with nothing written."""
-    header = reader.header
-    info = skeletons.of(header).scan(reader.part_bytes(header.skeleton))
-    skeletons.check_holes(info, header.holes)
+def check_only(reader: SeedReader, progress: Progress | None = None, base: BaseWeights | None = None) -> None:
+    """Make all the checks of `assemble_into`, with nothing written."""
+    header, kind = reader.header, skeletons.of(reader.header)
+    kind.layout.check(kind.scan(reader.part_bytes(header.skeleton)), header.holes)
     for part in header.parts[1:]:
-        reader.skip_part(part)
-    computed = decode_streams(header, reader.chunks, lambda data: None, progress)
+        if file_of(part.kind) is None:
+            reader.skip_part(part)
+        else:
+            reader.part_bytes(part)
+    computed = decode_streams(header, reader.chunks, lambda data: None, progress, skip=lambda size: None, base=base)
     reader.finish()
     if computed != header.weights.digest:
         raise DigestError("assembled weights", header.weights.digest, computed)
 
 
 def is_assembled(folder: Path, header: Header) -> bool:
-    """Whether the files of this seed's model are in `folder`, by their names and sizes."""
+    """Return whether the files of this seed's model are in `folder`, by their names and sizes."""
     try:
         return all((folder / name).stat().st_size == size for name, size in skeletons.of(header).sizes(header).items())
     except OSError:
@@ -152,17 +204,17 @@ def is_assembled(folder: Path, header: Header) -> bool:
 
 
 def need_disk(folder: Path, size: int) -> None:
-    """DiskSpaceError unless `folder` has room for `size` bytes."""
+    """Raise DiskSpaceError unless `folder` has room for `size` bytes."""
     free = shutil.disk_usage(folder).free
     if free < size:
         raise DiskSpaceError(str(folder), size, free)
 
 
-def _whole(write: Callable[[memoryview], int | None]) -> Callable[[memoryview], None]:
-    """An unbuffered write may take less than it was given."""
+class _StreamBase:
+    """The base's weights as one stream's decoder sees them: holes are counted from the stream's first one."""
 
-    def write_all(data: memoryview) -> None:
-        while data:
-            data = data[write(data) or 0 :]
+    def __init__(self, base: BaseWeights, first: int) -> None:
+        self._base, self._first = base, first
 
-    return write_all
+    def read(self, hole: int, start: int, stop: int) -> npt.NDArray[Any]:
+        return self._base.read(self._first + hole, start, stop)

@@ -148,7 +148,7 @@ class ModelCache:
             self._clear(folder.name)
             users.acquire(shared=True)
         with temporary_folder(part, 0o700):
-            self.evict(header.weights.size + header.skeleton.raw_size)
+            self.evict(sum(skeletons.of(header).sizes(header).values()))
             try:
                 make(part)
                 sync_folder(part)

@@ -6,10 +6,10 @@ import mmap
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Final
 
 from seed_runtime import skeletons
 from seed_runtime.errors import FormatError, UnsupportedError
+from seed_runtime.format import parts
 from seed_runtime.limits import PART_RAW_MAX
 from seed_runtime.system.folders import FolderKind, atomic_folder
 
@@ -26,7 +26,7 @@ def model_folder(target: Path) -> AbstractContextManager[Path]:
     Raises:
         InputError: `target` is anything else, see `system.folders.atomic_folder`.
     """
-    return atomic_folder(target, MODEL_FOLDER)
+    return atomic_folder(target, folder_kind())
 
 
 def _is_replaceable(target: Path) -> bool:
@@ -36,11 +36,11 @@ def _is_replaceable(target: Path) -> bool:
     names = set(os.listdir(target))
     if not names:
         return True
-    kind = next((kind for kind in skeletons.KINDS if names == {kind.model_file, kind.weights_file}), None)
+    kind = next((kind for kind in skeletons.KINDS.values() if _are_files_of(kind, names)), None)
     if kind is None or any((target / name).is_symlink() or not (target / name).is_file() for name in names):
         return False
     # A user's own model.onnx may stand beside a file of that name as well, so the skeleton is read.
-    with open(target / kind.model_file, "rb") as file:
+    with open(target / kind.layout.model_file, "rb") as file:
         if not 0 < os.fstat(file.fileno()).st_size <= PART_RAW_MAX:
             return False
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -51,9 +51,18 @@ def _is_replaceable(target: Path) -> bool:
     return True
 
 
-MODEL_FOLDER: Final = FolderKind(
-    title="an assembled model",
-    files=frozenset(name for kind in skeletons.KINDS for name in (kind.model_file, kind.weights_file)),
-    is_replaceable=_is_replaceable,
-)
-"""Folders that hold an assembled model and nothing else."""
+def _are_files_of(kind: skeletons.Kind, names: set[str]) -> bool:
+    """Return whether a model of this kind is assembled to files of these names, with or without further parts."""
+    own = {kind.layout.model_file, kind.layout.weights_file}
+    return own <= names <= own | _part_files()
+
+
+def _part_files() -> set[str]:
+    """Return the files that parts other than skeletons become."""
+    return {kind.file for kind in parts.KINDS.values() if kind.file is not None and not kind.is_skeleton}
+
+
+def folder_kind() -> FolderKind:
+    """Return what `atomic_folder` must know of folders that hold an assembled model and nothing else."""
+    own = {name for kind in skeletons.KINDS.values() for name in (kind.layout.model_file, kind.layout.weights_file)}
+    return FolderKind("an assembled model", frozenset(own | _part_files()), _is_replaceable)

@@ -82,8 +82,8 @@ def assemble(job: Job, terminal: Terminal) -> int:
     if job.json:
         print_json(
             {
-                "model": str(folder / seed.kind.model_file),
-                "weights": str(folder / seed.kind.weights_file),
+                "model": str(folder / seed.kind.layout.model_file),
+                "weights": str(folder / seed.kind.layout.weights_file),
                 "weights_bytes": seed.header.weights.size,
                 "digest": seed.digest.hex(),
                 "weights_digest": seed.header.weights.digest.hex(),
@@ -92,7 +92,7 @@ def assemble(job: Job, terminal: Terminal) -> int:
             }
         )
     else:
-        print(folder / seed.kind.model_file)
+        print(folder / seed.kind.layout.model_file)
         terminal.note(f"{size_text(seed.header.weights.size)} of weights in {seconds:.2f} s")
     return 0
 

@@ -40,7 +40,7 @@ def inspect(job: Job, terminal: Terminal) -> int:
 def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> dict[str, Any]:
     header, model = seed.header, seed.header.model
     coded = sum(sum(stream.sizes) for stream in header.streams)
-    names = skeletons.check_holes(info, header.holes)
+    names = seed.kind.layout.check(info, header.holes)
     return {
         "name": seed.name,
         "model_id": model.model_id,
@@ -63,7 +63,7 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
             "streams": coded,
             "other": header.body_size - header.skeleton.size - coded,
         },
-        "disk_bytes": header.weights.size + header.skeleton.raw_size,
+        "disk_bytes": sum(seed.kind.sizes(header).values()),
         "memory": memory,
         "inputs": [_spec(spec_of(value)) for value in info.inputs],
         "outputs": [_spec(spec_of(value)) for value in info.outputs],

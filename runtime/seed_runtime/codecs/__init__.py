@@ -1,31 +1,21 @@
 """Decoders by the number that stands in a seed. A new codec is one file here and one line below.
 
-A codec's number never changes its meaning (SPEC.md, "Codecs").
+A codec's number never changes its meaning (SPEC.md, "Streams and chunks"). What a decoder must do, and the base's
+weights that it may be given, are described in codec.py and base.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import Final
 
 from seed_runtime.codecs import grid, lowrank, moments, raw, split
-from seed_runtime.codecs.scatter import Values
+from seed_runtime.codecs.base import BaseWeights
+from seed_runtime.codecs.codec import Codec, Decode
 from seed_runtime.errors import too_new
-from seed_runtime.format.header import Hole
 
-Decode = Callable[[Sequence[Hole], Iterator[memoryview], str], Iterator[Values]]
+__all__ = ["BY_NAME", "CODECS", "BaseWeights", "Codec", "Decode", "by_number"]
 
-
-@dataclass(frozen=True)
-class Codec:
-    """`decode(holes, chunks, where)` yields the bytes of all holes in order, as arrays of at most a few MiB."""
-
-    number: int
-    name: str
-    decode: Decode
-
-
-CODECS = {
+CODECS: Final = {
     codec.number: codec
     for codec in (
         Codec(1, "raw", raw.decode),
@@ -35,11 +25,16 @@ CODECS = {
         Codec(5, "lowrank", lowrank.decode),
     )
 }
-BY_NAME = {codec.name: codec for codec in CODECS.values()}
+"""Codecs by number."""
+BY_NAME: Final = {codec.name: codec for codec in CODECS.values()}
 
 
 def by_number(number: int, where: str) -> Codec:
-    """The decoder, or UnsupportedError: a seed may use a codec that came after this runtime."""
+    """Return the codec of this number.
+
+    Raises:
+        UnsupportedError: this runtime has none; the seed may use a codec that came later.
+    """
     if number not in CODECS:
         raise too_new(where, f"codec {number}")
     return CODECS[number]

@@ -10,24 +10,27 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from seed_runtime.codecs.base import BaseWeights
 from seed_runtime.codecs.floats import STORED_AS, to_storage
-from seed_runtime.codecs.scatter import Spreader, Values
+from seed_runtime.codecs.scatter import Scatterer, Values
 from seed_runtime.codecs.symbols import F32, WINDOW, Piece, SymbolReader, rectangles
 from seed_runtime.errors import FormatError
-from seed_runtime.format.header import Hole
+from seed_runtime.format.sections.holes import Hole
 
 
-def decode(holes: Sequence[Hole], chunks: Iterator[memoryview], where: str) -> Iterator[Values]:
+def decode(
+    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None
+) -> Iterator[Values]:
     """The elements of all holes in order, window by window; a window is overwritten by the next one."""
     for hole in holes:
         if hole.dtype.name not in STORED_AS:
             raise FormatError(where, f"grid does not decode {hole.dtype.name}")
     reader = SymbolReader(chunks, [hole.count for hole in holes], quantized=True, where=where)
-    spreaders = [Spreader(hole.dtype.storage) for hole in holes]
+    scatterers = [Scatterer(hole.dtype.storage) for hole in holes]
     floats = np.empty(WINDOW, np.float32)
     for piece in reader.pieces():
         values = to_storage(dequantize_into(piece, floats[: piece.stop - piece.start]), holes[piece.index].dtype)
-        yield from spreaders[piece.index].spread(piece, values)
+        yield from scatterers[piece.index].scatter(piece, values)
 
 
 @np.errstate(over="ignore")

@@ -18,13 +18,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from seed_runtime.codecs.base import BaseWeights
 from seed_runtime.codecs.floats import STORED_AS, to_storage
 from seed_runtime.codecs.grid import integers_of
-from seed_runtime.codecs.scatter import Spreader, Values
+from seed_runtime.codecs.scatter import Scatterer, Values
 from seed_runtime.codecs.symbols import F32, WINDOW, Matrix, SymbolReader
 from seed_runtime.errors import FormatError, LimitError
-from seed_runtime.format.header import Hole
 from seed_runtime.format.primitives import Cursor
+from seed_runtime.format.sections.holes import Hole
 from seed_runtime.limits import FACTOR_BYTES_MAX, FACTORS_MAX, SIDE_MAX
 
 SHIFT_MAX: Final = 23
@@ -48,7 +49,9 @@ class Shape:
         return len(self.shifts)
 
 
-def decode(holes: Sequence[Hole], chunks: Iterator[memoryview], where: str) -> Iterator[Values]:
+def decode(
+    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None
+) -> Iterator[Values]:
     """The elements of all holes in order, in blocks of rows.
 
     Memory: V of one hole in float32, at most FACTOR_BYTES_MAX, and a few windows, whatever the rows.
@@ -66,13 +69,13 @@ def decode(holes: Sequence[Hole], chunks: Iterator[memoryview], where: str) -> I
     reader = SymbolReader(chunks, counts, quantized=True, where=where)
     factors = reader.matrices
     scales = [_scales(shape, factors[2 * i], factors[2 * i + 1], where) for i, shape in enumerate(shapes)]
-    spreaders = [Spreader(np.float32) for _ in factors]
+    scatterers = [Scatterer(np.float32) for _ in factors]
     product: _Product | None = None
     for piece in reader.pieces():
         index, is_left = divmod(piece.index, 2)
         if product is None or product.index != index:
             product = _Product(index, shapes[index], scales[index], factors[piece.index + 1].rows, where)
-        for values in spreaders[piece.index].spread(piece, integers_of(piece)):
+        for values in scatterers[piece.index].scatter(piece, integers_of(piece)):
             if is_left:
                 for block in product.multiply(values):
                     yield to_storage(block, holes[index].dtype)

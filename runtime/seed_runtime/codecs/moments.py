@@ -19,15 +19,16 @@ import numpy as np
 import numpy.typing as npt
 
 from seed_runtime import generator
+from seed_runtime.codecs.base import BaseWeights
 from seed_runtime.codecs.floats import STORED_AS, to_storage
 from seed_runtime.codecs.raw import unshuffle
 from seed_runtime.codecs.scatter import Values
 from seed_runtime.codecs.symbols import F32, WINDOW
 from seed_runtime.errors import FormatError, LimitError
 from seed_runtime.format import primitives
-from seed_runtime.format.header import Hole
 from seed_runtime.format.packing import unpack
 from seed_runtime.format.primitives import Cursor
+from seed_runtime.format.sections.holes import Hole
 from seed_runtime.limits import CHUNK_DECODED_MAX, FACTOR_BYTES_MAX, FACTORS_MAX, SIDE_MAX
 
 SEED_MAX: Final = (1 << 32) - 1
@@ -54,7 +55,9 @@ class Moments:
         return sizes + primitives.f32(self.mean) + primitives.f32(self.deviation) + primitives.f32(self.threshold)
 
 
-def decode(holes: Sequence[Hole], chunks: Iterator[memoryview], where: str) -> Iterator[Values]:
+def decode(
+    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None
+) -> Iterator[Values]:
     """The elements of all holes in order, a window or a row at a time.
 
     Memory: the components of one hole in float32, at most FACTOR_BYTES_MAX, a chunk, and a few windows.

@@ -6,17 +6,20 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from seed_runtime.codecs.base import BaseWeights
 from seed_runtime.codecs.scatter import Values
 from seed_runtime.errors import FormatError
-from seed_runtime.format.header import Hole
 from seed_runtime.format.packing import unpack
 from seed_runtime.format.primitives import Cursor
+from seed_runtime.format.sections.holes import Hole
 from seed_runtime.limits import CHUNK_DECODED_MAX
 
 WIDTHS = (1, 2, 4, 8)
 
 
-def decode(holes: Sequence[Hole], chunks: Iterator[memoryview], where: str) -> Iterator[Values]:
+def decode(
+    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None
+) -> Iterator[Values]:
     """The bytes of all holes, one after the other, a chunk at a time."""
     left = sum(hole.size for hole in holes)
     while left:

@@ -20,7 +20,7 @@ def zeros(count: int, dtype: npt.DTypeLike) -> Iterator[Values]:
         yield block[: count - start]
 
 
-class Spreader:
+class Scatterer:
     """Follows one matrix from its first piece to its last; what it yields is the whole matrix in C order.
 
     Memory: one window, or one row where that is longer.
@@ -31,7 +31,7 @@ class Spreader:
         self._done = 0
         self._indices: tuple[Index, Index] | None = None
 
-    def spread(self, piece: Piece, values: Values) -> Iterator[Values]:
+    def scatter(self, piece: Piece, values: Values) -> Iterator[Values]:
         """Elements up to the last of `values`, `(piece.stop - piece.start,)`; to the matrix's end if it is the last."""
         matrix = piece.matrix
         if matrix.live_rows is None and matrix.live_cols is None:

@@ -11,17 +11,20 @@ from typing import Any, Final
 
 import numpy as np
 
-from seed_runtime.codecs.scatter import Spreader, Values
+from seed_runtime.codecs.base import BaseWeights
+from seed_runtime.codecs.scatter import Scatterer, Values
 from seed_runtime.codecs.symbols import Piece, SymbolReader
 from seed_runtime.errors import FormatError
 from seed_runtime.format.dtypes import DType
-from seed_runtime.format.header import Hole
+from seed_runtime.format.sections.holes import Hole
 
 LOW_BITS: Final = {"float32": 24, "float16": 8, "bfloat16": 8, "int8": 0, "uint8": 0, "int4": 0, "uint4": 0}
 _UNSIGNED: Final[dict[int, Any]] = {8: np.uint8, 16: np.uint16, 32: np.uint32}
 
 
-def decode(holes: Sequence[Hole], chunks: Iterator[memoryview], where: str) -> Iterator[Values]:
+def decode(
+    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None
+) -> Iterator[Values]:
     """The elements of all holes in order; a window is overwritten by the next one."""
     for hole in holes:
         if hole.dtype.name not in LOW_BITS:
@@ -32,9 +35,9 @@ def decode(holes: Sequence[Hole], chunks: Iterator[memoryview], where: str) -> I
     for matrix, hole in zip(reader.matrices, holes, strict=True):
         if matrix.low_bits != LOW_BITS[hole.dtype.name]:
             raise FormatError(where, f"{matrix.low_bits} low bits do not make a {hole.dtype.name}")
-    spreaders = [Spreader(_UNSIGNED[max(8, hole.dtype.bits)]) for hole in holes]
+    scatterers = [Scatterer(_UNSIGNED[max(8, hole.dtype.bits)]) for hole in holes]
     for piece in reader.pieces():
-        yield from spreaders[piece.index].spread(piece, _join(piece, holes[piece.index].dtype))
+        yield from scatterers[piece.index].scatter(piece, _join(piece, holes[piece.index].dtype))
 
 
 def _join(piece: Piece, dtype: DType) -> Values:

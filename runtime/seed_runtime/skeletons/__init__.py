@@ -1,6 +1,6 @@
 """The kinds of skeleton: what checks one, which files its model is assembled to, and what runs it.
 
-A kind is one file here and one line in `_KINDS`, under the number of the part that holds it (SPEC.md, "Parts").
+A kind is one file here and one line in `KINDS`, under the number of the part that holds it (SPEC.md, "PARTS").
 """
 
 from __future__ import annotations
@@ -11,35 +11,38 @@ from dataclasses import dataclass
 from typing import Final
 
 from seed_runtime.format.header import Header
-from seed_runtime.format.parts import ONNX_SKELETON
+from seed_runtime.format.parts import ONNX_SKELETON, file_of
 from seed_runtime.skeletons import onnx
 from seed_runtime.skeletons.info import ALIGNMENT, ExternalTensor, SkeletonInfo, ValueInfo, check_holes
+from seed_runtime.skeletons.layout import Layout, WeightsBeside
 
 __all__ = ["ALIGNMENT", "KINDS", "ExternalTensor", "Kind", "SkeletonInfo", "ValueInfo", "check_holes", "of"]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of skeleton. `scan` refuses what is not safe to open, with FormatError or UnsupportedError."""
+    """One kind of skeleton."""
 
     title: str
-    model_file: str
-    weights_file: str
+    layout: Layout
+    """Which files skeleton and weights become."""
     backend: str
     """What runs it, by its name in seed_runtime.backends."""
     scan: Callable[[bytes | memoryview | mmap.mmap], SkeletonInfo]
+    """Describes a skeleton; raises FormatError or UnsupportedError for one that is not safe to open."""
 
     def sizes(self, header: Header) -> dict[str, int]:
-        """The files of the assembled model and their bytes."""
-        return {self.model_file: header.skeleton.raw_size, self.weights_file: header.weights.size}
+        """Return the files of the assembled model, those of further parts included, with their sizes [B]."""
+        parts = {name: part.raw_size for part in header.parts[1:] if (name := file_of(part.kind)) is not None}
+        return {**self.layout.sizes(header), **parts}
 
 
-_KINDS: Final = {
-    ONNX_SKELETON.number: Kind("ONNX", onnx.MODEL_FILE, onnx.WEIGHTS_FILE, "onnxruntime", onnx.scan),
+KINDS: Final[dict[int, Kind]] = {
+    ONNX_SKELETON.number: Kind("ONNX", WeightsBeside(onnx.MODEL_FILE, onnx.WEIGHTS_FILE), "onnxruntime", onnx.scan),
 }
-KINDS: Final = tuple(_KINDS.values())
+"""Kinds by the number of their part."""
 
 
 def of(header: Header) -> Kind:
-    """The kind of a seed's skeleton; the header's reader has refused those that aren't here."""
-    return _KINDS[header.skeleton.kind]
+    """Return the kind of a seed's skeleton; the header's reader has refused those that aren't here."""
+    return KINDS[header.skeleton.kind]

@@ -74,12 +74,17 @@ def check_holes(info: SkeletonInfo, holes: Sequence[HoleLike]) -> tuple[str, ...
         tensor = by_offset.pop(hole.offset, None)
         if tensor is None:
             refuse(f"nothing in it refers to hole {index} at offset {hole.offset:,}")
-        for field in ("dtype", "dims", "size"):
-            ours, theirs = getattr(hole, field), getattr(tensor, field)
-            if ours != theirs:
-                refuse(f"tensor {tensor.name!r} differs in {field} from hole {index}: {theirs} and {ours}")
+        same_tensor(index, hole, tensor)
         names.append(tensor.name)
     return tuple(names)
+
+
+def same_tensor(index: int, hole: HoleLike, tensor: ExternalTensor) -> None:
+    """Raise FormatError unless hole number `index` and the skeleton's tensor agree in dtype, dimensions and size."""
+    for field in ("dtype", "dims", "size"):
+        ours, theirs = getattr(hole, field), getattr(tensor, field)
+        if ours != theirs:
+            refuse(f"tensor {tensor.name!r} differs in {field} from hole {index}: {theirs} and {ours}")
 
 
 def refuse(problem: str) -> NoReturn:

@@ -14,17 +14,20 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError
 from seed_runtime.format.dtypes import BY_CODE
+from seed_runtime.format.parts import onnx_skeleton
 from seed_runtime.format.primitives import printable
 from seed_runtime.limits import PART_RAW_MAX, RANK_MAX, WEIGHTS_MAX
 from seed_runtime.skeletons import onnx_schema as schema
 from seed_runtime.skeletons.info import ALIGNMENT, ExternalTensor, SkeletonInfo, ValueInfo, refuse
 
-MODEL_FILE = "model.onnx"
-WEIGHTS_FILE = "model.weights"
+MODEL_FILE: Final = onnx_skeleton.MODEL_FILE
+"""The file that a skeleton is assembled to."""
+WEIGHTS_FILE: Final = "model.weights"
+"""The file beside it that holds the weights; a skeleton may refer to no other one."""
 
 
 def scan(data: bytes | memoryview | mmap.mmap) -> SkeletonInfo:

@@ -1,0 +1,47 @@
+"""What a codec's decoder is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from seed_runtime.codecs.base import BaseWeights
+from seed_runtime.format.sections.holes import Hole
+
+
+class Decode(Protocol):
+    """Decodes one stream."""
+
+    def __call__(
+        self, holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, base: BaseWeights | None = None, /
+    ) -> Iterator[npt.NDArray[Any]]:
+        """Yield the bytes of all holes in order, without the zeros that are skipped before a hole.
+
+        A decoder takes each chunk once, in order, when it needs it, and all of them. What it yields are arrays of any
+        dtype and shape, at most a few MiB each, cut without regard to where a hole ends; the next one may overwrite
+        them. Its memory doesn't grow with the size of the model. Every value of `chunks` is hostile until it has been
+        checked against a limit.
+
+        Args:
+            holes: those that the stream fills.
+            chunks: its coded chunks, their digests checked.
+            where: names the stream in error messages.
+            base: for codecs that code differences: the base's weights, whose holes are counted from the stream's first
+                one. None where there is no base. A codec that needs none ignores it.
+
+        Raises:
+            FormatError: the chunks break a rule of SPEC.md, or there is no base where the codec needs one.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A codec, as it stands in the registry."""
+
+    number: int
+    name: str
+    decode: Decode

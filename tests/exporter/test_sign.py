@@ -9,17 +9,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 
 import seed_exporter
 import seed_runtime
 from seed_exporter import cli
-from seed_exporter.evaluate import footprint
 from seed_exporter.pipeline import Options
 from seed_runtime.errors import UsageError
-from tests.exporter.support.exporting import layers
 from tests.support.signing import (
     MESSAGE_START,
     accepted_file,
@@ -32,20 +28,7 @@ from tests.support.signing import (
     write_allowed_signers,
 )
 
-pytestmark = needs_ssh_keygen
-
-
-@pytest.fixture(autouse=True)
-def without_measured_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measuring starts nine other processes."""
-    monkeypatch.setattr(footprint, "measure", lambda *_, **__: None)
-
-
-@pytest.fixture
-def model(tmp_path: Path, rng: np.random.Generator) -> Path:
-    path = tmp_path / "bell.onnx"
-    onnx.save(layers(rng, 48, 96, 64), path)
-    return path
+pytestmark = [needs_ssh_keygen, pytest.mark.usefixtures("without_measured_memory")]
 
 
 @pytest.fixture
@@ -64,11 +47,11 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         running.terminate()
 
 
-def refusal(model: Path, key: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def refusal(model_file: Path, key: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The one line, which comes before the model is even loaded."""
     monkeypatch.setattr("seed_exporter.loaders.load", None)
     with pytest.raises(UsageError) as caught:
-        seed_exporter.export(model, output=output, options=Options(sign=key))
+        seed_exporter.export(model_file, output=output, options=Options(sign=key))
     line = str(caught.value)
     assert "\n" not in line
     assert ";" in line
@@ -77,15 +60,15 @@ def refusal(model: Path, key: Path, output: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_signed_seed_bears_the_signature_that_the_specification_describes(
-    model: Path, key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model_file: Path, key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unsigned, output = tmp_path / "unsigned.seed", tmp_path / "model.seed"
     with pytest.raises(SystemExit) as stopped:
-        cli.main([str(model), "-o", str(output), "--method", "lossless", "--sign", str(key), "--json"])
+        cli.main([str(model_file), "-o", str(output), "--method", "lossless", "--sign", str(key), "--json"])
     assert stopped.value.code == 0
     printed = json.loads(capsys.readouterr().out)
     # Lossless: where there is a choice of steps, it depends on how many bytes the signature takes.
-    seed_exporter.export(model, output=unsigned, options=Options(method="lossless"))
+    seed_exporter.export(model_file, output=unsigned, options=Options(method="lossless"))
     signature = make_signature(MESSAGE_START + split_header(unsigned.read_bytes())[0], key)
     seed = seed_runtime.open(output)
     # Ed25519 is deterministic.
@@ -96,71 +79,71 @@ def test_a_signed_seed_bears_the_signature_that_the_specification_describes(
     assert printed["bytes"] == output.stat().st_size == unsigned.stat().st_size + 6 + len(signature)
 
 
-def test_the_device_takes_what_was_signed(model: Path, key: Path, tmp_path: Path) -> None:
-    seed_exporter.export(model, output=tmp_path / "model.seed", options=Options(sign=key))
+def test_the_device_takes_what_was_signed(model_file: Path, key: Path, tmp_path: Path) -> None:
+    seed_exporter.export(model_file, output=tmp_path / "model.seed", options=Options(sign=key))
     write_allowed_signers(f"alice@example.org {public_key(key)}")
     assert seed_runtime.open(tmp_path / "model.seed").signature().signer == "alice@example.org"
 
 
 def test_exporting_where_seeds_must_be_signed_needs_no_signature_and_accepts_nothing(
-    model: Path, key: Path, tmp_path: Path
+    model_file: Path, key: Path, tmp_path: Path
 ) -> None:
     write_allowed_signers(f"alice@example.org {public_key(key)}")
-    result = seed_exporter.export(model, output=tmp_path / "model.seed")
+    result = seed_exporter.export(model_file, output=tmp_path / "model.seed")
     assert result.as_json()["signed_with"] is None
     assert not accepted_file().exists()
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
-def test_a_size_is_kept_with_the_signature(kind: str, model: Path, tmp_path: Path) -> None:
+def test_a_size_is_kept_with_the_signature(kind: str, model_file: Path, tmp_path: Path) -> None:
     key = new_key(tmp_path / "typed", kind=kind)
-    result = seed_exporter.export(model, output=tmp_path / "model.seed", options=Options(sign=key, size=7000))
+    result = seed_exporter.export(model_file, output=tmp_path / "model.seed", options=Options(sign=key, size=7000))
     assert result.goal_met
     assert result.bytes <= 7000
 
 
 def test_a_key_that_only_the_agent_has_signs_by_its_public_half(
-    agent: None, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    agent: None, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = new_key(tmp_path / "key")
     subprocess.run(["ssh-add", "-q", str(key)], check=True, stderr=subprocess.DEVNULL)
     key.unlink()
     half = Path(f"{key}.pub")
-    seed_exporter.export(model, output=tmp_path / "model.seed", options=Options(sign=half))
+    seed_exporter.export(model_file, output=tmp_path / "model.seed", options=Options(sign=half))
     write_allowed_signers(f"alice@example.org {public_key(key)}")
     assert seed_runtime.open(tmp_path / "model.seed").signature().signer == "alice@example.org"
     subprocess.run(["ssh-add", "-q", "-D"], check=True, stderr=subprocess.DEVNULL)
-    assert "ssh-add" in refusal(model, half, tmp_path / "other.seed", monkeypatch)
+    assert "ssh-add" in refusal(model_file, half, tmp_path / "other.seed", monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["key", "with.a.dot"])
-def test_a_key_may_have_any_name(name: str, model: Path, tmp_path: Path) -> None:
+def test_a_key_may_have_any_name(name: str, model_file: Path, tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
     key = new_key(tmp_path / "keys" / name)
-    seed_exporter.export(model, output=tmp_path / "model.seed", options=Options(sign=key))
+    seed_exporter.export(model_file, output=tmp_path / "model.seed", options=Options(sign=key))
     assert {path.name for path in key.parent.iterdir()} == {name, f"{name}.pub"}
 
 
 def test_a_key_that_cannot_sign_is_found_before_any_work(
-    model: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_file: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "model.seed"
-    assert "no such key" in refusal(model, tmp_path / "none", output, monkeypatch)
-    assert "no such key" in refusal(model, tmp_path, output, monkeypatch)
+    assert "no such key" in refusal(model_file, tmp_path / "none", output, monkeypatch)
+    assert "no such key" in refusal(model_file, tmp_path, output, monkeypatch)
     locked = new_key(tmp_path / "locked", passphrase="a secret")
-    assert "passphrase" in refusal(model, locked, output, monkeypatch)
-    assert refusal(model, model, output, monkeypatch)
+    assert "passphrase" in refusal(model_file, locked, output, monkeypatch)
+    assert refusal(model_file, model_file, output, monkeypatch)
     key.chmod(0o644)
-    assert refusal(model, key, output, monkeypatch)
+    assert refusal(model_file, key, output, monkeypatch)
     monkeypatch.setenv("PATH", "")
-    assert "apt install openssh-client" in refusal(model, key, output, monkeypatch)
+    assert "apt install openssh-client" in refusal(model_file, key, output, monkeypatch)
 
 
-def test_a_key_is_never_written_over(model: Path, key: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_key_is_never_written_over(model_file: Path, key: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = key.read_bytes()
     for arguments in (["-o", str(key)], ["-o", "x.seed", "--report", str(key)]):
         with pytest.raises(SystemExit) as stopped:
-            cli.main([str(model), *arguments, "--sign", str(key)])
+            cli.main([str(model_file), *arguments, "--sign", str(key)])
         assert stopped.value.code == 2
         assert "the key of --sign itself" in capfd.readouterr().err
     assert key.read_bytes() == before

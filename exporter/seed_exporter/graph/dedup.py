@@ -124,7 +124,7 @@ def _replace_names(graph: Graph, new_names: dict[str, str]) -> Graph:
     """Make all readers of some initializers read others, and remove the former."""
     if not new_names:
         return graph
-    return with_graph(graph, drop_initializers(rename_uses(graph.model.graph, new_names), new_names))
+    return with_graph(graph, drop_initializers(rename_uses(graph.model.graph, new_names), new_names.keys()))
 
 
 def _fixed_names(graph: Graph) -> frozenset[str]:

@@ -5,7 +5,7 @@ Messages hold no weights' data (Graph), so that copies are small; weights are sh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 import onnx
 
@@ -72,15 +72,17 @@ def drop_unused(graph: onnx.GraphProto) -> onnx.GraphProto:
         reads = set(node.input).union(*(used_names(inner) for inner in subgraphs(node)))
         waiting += reads - needed
         needed |= reads
-    return copy_of(
-        graph,
-        node=[graph.node[index] for index in sorted(kept)],
-        initializer=[tensor for tensor in graph.initializer if tensor.name in needed],
-    )
+    unread = {tensor.name for tensor in graph.initializer} - needed
+    nodes = [graph.node[index] for index in sorted(kept)]
+    if len(nodes) == len(graph.node):
+        return drop_initializers(graph, unread)
+    return drop_initializers(copy_of(graph, node=nodes), unread)
 
 
-def drop_initializers(graph: onnx.GraphProto, names: Collection[str]) -> onnx.GraphProto:
+def drop_initializers(graph: onnx.GraphProto, names: Set[str]) -> onnx.GraphProto:
     """Remove the initializers of these names."""
+    if names.isdisjoint(tensor.name for tensor in graph.initializer):
+        return copy_of(graph)
     return copy_of(graph, initializer=[tensor for tensor in graph.initializer if tensor.name not in names])
 
 

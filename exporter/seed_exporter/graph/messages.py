@@ -15,12 +15,15 @@ def copy_of(message: M, **fields: Iterable[Any]) -> M:
 
     Args:
         message: what is copied; it isn't changed.
-        fields: for names of repeated fields, the messages whose copies are the elements there.
+        fields: for names of repeated fields, the messages whose copies are the elements there; they may come from
+            `message`.
     """
     copy = type(message)()
     copy.CopyFrom(message)
     for name, elements in fields.items():
-        replace_elements(getattr(copy, name), elements)
+        field = getattr(copy, name)
+        del field[:]
+        field.extend(elements)  # copies them
     return copy
 
 

@@ -1,0 +1,32 @@
+"""Fixtures that several tests of the exporter use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from seed_exporter.evaluate import footprint
+from tests.exporter.support.exporting import layers
+
+
+@pytest.fixture
+def without_measured_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure no memory in exports of this process: that starts nine other processes, and has tests of its own."""
+    monkeypatch.setattr(footprint, "measure", lambda *_, **__: None)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """Return a path for a seed, where nothing is yet."""
+    return tmp_path / "model.seed"
+
+
+@pytest.fixture
+def model_file(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """Write a model of two dense layers, x: [batch, 48] -> y: [batch, 64], and return its path."""
+    path = tmp_path / "model.onnx"
+    onnx.save(layers(rng, 48, 96, 64), path)
+    return path

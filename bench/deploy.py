@@ -24,7 +24,8 @@ from pathlib import Path
 from bench import measure
 from bench.measure import Figures, Goal, Spent
 from seed_devices.push import preflight
-from seed_devices.push.one_device import Options, push
+from seed_devices.push.job import Options
+from seed_devices.push.one_device import push
 from seed_devices.ssh.connection import Connection
 from tests.devices.support.proxy import Proxy
 from tests.devices.support.seeds import EXAMPLE, make_seed

@@ -16,8 +16,8 @@ from typing import Any, Final, Literal
 from seed_devices import profiles
 from seed_devices.errors import RemoteError
 from seed_devices.profiles import Profile
-from seed_devices.push import preflight, runtime
-from seed_devices.push.runtime import version
+from seed_devices.push import preflight, requirements
+from seed_devices.push.requirements import version
 from seed_devices.remote import device_schema
 from seed_devices.ssh.connection import START_S, Connection
 from seed_runtime.errors import SeedError
@@ -53,7 +53,7 @@ def examine(connection: Connection, facts: Mapping[str, Any] | None, *, now: flo
         done = connection.run("python3 --version", timeout=START_S, check=False)
         return judge(connection.target, None, {"python": device_schema.plain(done.text.strip())}, now=now)
     findings: dict[str, Any] = {}
-    if version(str(facts["python"])) >= runtime.OLDEST_PYTHON:
+    if version(str(facts["python"])) >= requirements.OLDEST_PYTHON:
         source = (resources.files("seed_devices") / "remote" / "health.py").read_text()
         done = connection.python(source, str(facts["store"]), _modules(facts))
         told = done.stdout.strip().splitlines()
@@ -113,9 +113,9 @@ def _system(facts: Mapping[str, Any]) -> Iterator[Fault]:
     elif libc != "glibc":
         fix = "use a system with glibc, such as Debian"
         yield Fault(f"its C library is {libc or 'unknown'}", "NumPy and ONNX Runtime come for glibc", fix)
-    if version(str(facts["python"])) < runtime.OLDEST_PYTHON:
+    if version(str(facts["python"])) < requirements.OLDEST_PYTHON:
         what = f"Python {facts['python']} is too old"
-        yield Fault(what, "seed-runtime needs 3.11 or newer", runtime.python_step(facts))
+        yield Fault(what, "seed-runtime needs 3.11 or newer", requirements.python_advice(facts))
     elif not facts.get("venv", True):
         fix = "sudo apt install python3-venv"
         yield Fault("Python's venv module is missing", "the runtime is installed into a virtual environment", fix)
@@ -127,8 +127,8 @@ def _narrow(profile: Profile, facts: Mapping[str, Any]) -> Iterator[Fault]:
     fix = "install a 64-bit system if the board can run one"
     yield Fault(f"{profile.title}: {facts.get('os', 'its system')} is 32-bit", profile.note, fix, "advice")
     numpy = facts.get("numpy")
-    if numpy is None or version(str(numpy)) < runtime.OLDEST_NUMPY:
-        oldest = ".".join(map(str, runtime.OLDEST_NUMPY))
+    if numpy is None or version(str(numpy)) < requirements.OLDEST_NUMPY:
+        oldest = ".".join(map(str, requirements.OLDEST_NUMPY))
         what = "NumPy is missing" if numpy is None else f"NumPy {numpy} is older than {oldest}"
         fix = "sudo apt install python3-numpy" if numpy is None else "update its system"
         yield Fault(what, "there is no wheel of it for 32-bit systems", fix)
@@ -249,7 +249,7 @@ def _rest(host: str, findings: Mapping[str, Any], facts: Mapping[str, Any]) -> I
 
 def _modules(facts: Mapping[str, Any]) -> str:
     try:
-        return ", ".join(runtime.modules(profiles.match(facts)))
+        return ", ".join(requirements.modules(profiles.match(facts)))
     except SeedError:
         return "numpy, seed_runtime"
 

@@ -47,6 +47,22 @@ class HostKeyError(SeedError):
         return f"{self.host}: {self.reason}; {self.step}"
 
 
+class WheelsError(SeedError):
+    """The wheels of a device's runtime are not in the cache, and the package index can't be reached from here."""
+
+    exit_code = 20
+
+    def __init__(self, title: str, reason: str) -> None:
+        super().__init__(title, reason)
+        self.title, self.reason = title, reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.title} are not in this machine's cache and can't be downloaded ({self.reason}); "
+            "run the same command again once this machine reaches a package index"
+        )
+
+
 class FleetError(SeedError):
     """Some hosts of several failed; each has said why."""
 

@@ -16,6 +16,7 @@ import pytest
 
 from seed_devices.errors import UnreachableError
 from seed_devices.push import runtime, wheels
+from seed_devices.remote import installer_client
 from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.connection import Connection
 from seed_runtime.agent import operations as agents
@@ -138,8 +139,8 @@ def test_an_installation_is_heard_of_while_pip_works(
 ) -> None:
     folder = fake_wheels.python_folder(tmp_path / "bin")
     device = sshd.device(f"hangs{next(_numbers)}", runtime=False, environment={"PATH": f"{folder}:/usr/bin:/bin"})
-    source = runtime.installer().replace(b"BEAT_S, BEATS = 10, 360", b"BEAT_S, BEATS = 0.05, 9999")
-    monkeypatch.setattr(runtime, "installer", lambda: source)
+    source = installer_client.installer().replace(b"BEAT_S, BEATS = 10, 360", b"BEAT_S, BEATS = 0.05, 9999")
+    monkeypatch.setattr(installer_client, "installer", lambda: source)
     steps: list[str] = []
     house = fake_wheels.house(tmp_path / "wheels")
     fake_wheels.install(device, monkeypatch, house, progress=lambda step, done, total: steps.append(step))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from seed_devices import profiles
+from seed_devices.profiles.profile import FILE_MAX
 from seed_runtime.errors import UnsupportedError, UsageError
 from tests.support.project import ROOT
 
@@ -137,11 +138,11 @@ def test_a_new_profile_is_one_file() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('title = "T"', "", "title must be there as str"),
-        ("cores = 4", "cores = true", "cores must be there as int"),
+        ('title = "T"', "", "title must be given as str"),
+        ("cores = 4", "cores = true", "cores must be given as int"),
         ("cores = 4", "cores = 0", "must be above 0"),
         ("[512]", '["512"]', "ram_mib must be a list of int"),
-        ("[512]", "[]", "need one entry each"),
+        ("[512]", "[]", "need at least one entry each"),
         ("cores = 4", "cores = 4\nram = 1", "ram is no key"),
         ('["aarch64"]', '["aarch64"]\nos = "x"', r"\[recognise\]: os is no key"),
         ('"2.17"', '"9"', "no version of glibc"),
@@ -164,9 +165,9 @@ def test_a_profile_without_wheels_must_say_that_it_runs_nothing() -> None:
 
 def test_a_profile_of_an_absurd_size_is_refused() -> None:
     with pytest.raises(UsageError, match="limit"):
-        profiles.parse("board", b"#" * (profiles.PROFILE_MAX + 1))
+        profiles.parse("board", b"#" * (FILE_MAX + 1))
 
 
 def test_two_profiles_for_the_same_devices_are_refused() -> None:
     with pytest.raises(UsageError, match="both recognise every aarch64"):
-        profiles.check([profiles.parse("one", GOOD.encode()), profiles.parse("two", GOOD.encode())])
+        profiles.check_disjoint([profiles.parse("one", GOOD.encode()), profiles.parse("two", GOOD.encode())])

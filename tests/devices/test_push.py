@@ -13,7 +13,8 @@ import pytest
 
 from seed_devices.errors import RemoteError, UnreachableError
 from seed_devices.push import preflight, runtime
-from seed_devices.push.one_device import Options, Pushed, push
+from seed_devices.push.job import Options, PushResult
+from seed_devices.push.one_device import push
 from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import SeedError, UnsupportedError, UsageError
@@ -22,7 +23,7 @@ from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME, make_seed
 from tests.devices.support.sshd import RUNTIME, Device, Sshd
 
 
-def send(device: Device, seed: Path, name: str | None = None, **options: Any) -> Pushed:
+def send(device: Device, seed: Path, name: str | None = None, **options: Any) -> PushResult:
     with Connection(device.alias, config=device.config) as connection:
         return push(connection, preflight.load(seed), name, Options(**options))
 
@@ -149,7 +150,7 @@ def test_zeros_that_a_power_cut_left_are_sent_again(device: Device, tmp_path: Pa
 @pytest.mark.slow
 def test_two_pushes_at_once_come_one_after_the_other(device: Device, tmp_path: Path) -> None:
     seeds = [make_seed(tmp_path / f"{number}.seed", width=256, version=number) for number in (1, 2)]
-    done: list[Pushed | Exception] = []
+    done: list[PushResult | Exception] = []
 
     def work(seed: Path) -> None:
         try:
@@ -162,7 +163,7 @@ def test_two_pushes_at_once_come_one_after_the_other(device: Device, tmp_path: P
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(isinstance(one, Pushed) for one in done), done
+    assert all(isinstance(one, PushResult) for one in done), done
     assert running(device, "product") in [seed.read_bytes() for seed in seeds]
     with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
         (model,) = agent.call("status", name="product")["models"]

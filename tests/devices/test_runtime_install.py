@@ -25,8 +25,9 @@ import pytest
 
 import seed_runtime
 from seed_devices.errors import RemoteError, UnreachableError
-from seed_devices.push import runtime, wheels
-from seed_devices.remote import installer
+from seed_devices.push import requirements, runtime, wheels
+from seed_devices.remote import installer, installer_client
+from seed_devices.remote.agent_client import Progress
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import DiskSpaceError, SeedError, UnsupportedError
 from tests.devices.support import fake_wheels
@@ -187,7 +188,7 @@ def test_two_installations_at_once_install_it_once(
 ) -> None:
     found: list[runtime.Installed] = []
     monkeypatch.setattr(wheels, "collect", lambda *given, **named: new)
-    monkeypatch.setattr(runtime, "__version__", new.version)
+    monkeypatch.setattr(requirements, "__version__", new.version)
 
     def install() -> None:
         with Connection(bare.alias, config=bare.config) as connection:
@@ -250,9 +251,9 @@ def test_a_disk_that_fills_up_at_any_step_is_exit_code_13_and_leaves_nothing(
     bare: Device, new: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     # The device tells of more room than there is, as where something else fills it meanwhile.
-    lying = runtime.installer().decode()
+    lying = installer_client.installer().decode()
     lying = lying.replace("MARGIN = 16 << 20", "MARGIN = 1 << 20").replace("if needed > free:", "if False:")
-    monkeypatch.setattr(runtime, "installer", lying.encode)
+    monkeypatch.setattr(installer_client, "installer", lying.encode)
     refused: SeedError | None = None
     with small_disk(bare.store, room << 10):
         try:
@@ -278,7 +279,7 @@ def test_a_device_without_python_is_refused_with_the_package_that_brings_it(
         (tmp_path / name).symlink_to(f"/bin/{name}")
     device = sshd.device(f"bare{next(_numbers)}", runtime=False, environment={"PATH": str(tmp_path)})
     monkeypatch.setattr(wheels, "collect", lambda *given, **named: new)
-    monkeypatch.setattr(runtime, "__version__", new.version)
+    monkeypatch.setattr(requirements, "__version__", new.version)
     with (
         Connection(device.alias, config=device.config) as connection,
         pytest.raises(UnsupportedError, match=r"there is no python3; install Python 3\.11 or newer there: sudo apt"),
@@ -311,6 +312,9 @@ BOARD: dict[str, Any] = {
         ({"python": "3.9.2"}, r"its Python is 3\.9\.2 and 3\.11 is needed; update its system to Debian 12"),
         ({"python": "3.10.12", "os_id": "ubuntu"}, r"to Ubuntu 24\.04"),
         ({"libc": ["musl", ""]}, "its C library is musl .* such as Debian"),
+        ({"libc": ["", ""]}, "its C library is unknown .* such as Debian"),
+        ({"libc": ["glibc", "2.12"]}, r"its glibc 2\.12 is older than 2\.17; update its system"),
+        ({"libc": ["glibc", "9"]}, "its C library can't be used"),
         ({"libc": ["bionic", ""], "termux": True}, "proot-distro install debian"),
         ({"machine": "armv6l", "bits": 32}, "armv6l .* use a 64-bit system"),
         ({"venv": False}, "sudo apt install python3-venv"),
@@ -321,17 +325,17 @@ BOARD: dict[str, Any] = {
 )
 def test_a_device_that_can_take_no_runtime_is_refused_with_the_next_step(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(UnsupportedError, match=said) as caught:
-        runtime.check({**BOARD, **changed})
+        requirements.check({**BOARD, **changed})
     assert caught.value.exit_code == 12
 
 
 def test_a_full_disk_is_refused_before_wheels_are_fetched() -> None:
     with pytest.raises(DiskSpaceError, match="free some space there"):
-        runtime.check({**BOARD, "disk_free": 1 << 20})
+        requirements.check({**BOARD, "disk_free": 1 << 20})
 
 
 def test_a_32_bit_board_with_the_distributions_numpy_is_taken() -> None:
-    assert not runtime.check({**BOARD, "machine": "armv7l", "bits": 32, "numpy": "1.24.2"}).inference
+    assert not requirements.check({**BOARD, "machine": "armv7l", "bits": 32, "numpy": "1.24.2"}).inference
 
 
 def test_a_seed_that_needs_a_runtime_which_this_host_has_not_is_refused() -> None:
@@ -339,7 +343,7 @@ def test_a_seed_that_needs_a_runtime_which_this_host_has_not_is_refused() -> Non
     with pytest.raises(UnsupportedError, match="update it here: pip install -U"):
         runtime.install(connection, BOARD, needed=(99, 0, 0))
     with pytest.raises(UnsupportedError, match=r"needs seed-runtime 99\.0\.0"):
-        runtime.check(BOARD, (99, 0, 0))
+        requirements.check(BOARD, (99, 0, 0))
 
 
 @pytest.mark.parametrize(
@@ -355,7 +359,7 @@ def test_a_seed_that_needs_a_runtime_which_this_host_has_not_is_refused() -> Non
 def test_a_runtime_is_due_if_none_starts_or_it_is_older_than_the_seed_needs_or_than_is_asked_for(
     there: str | None, needed: tuple[int, int, int], update: bool, due: bool
 ) -> None:
-    assert runtime.is_due(there, needed, update=update) == due
+    assert requirements.is_due(there, needed, update=update) == due
 
 
 @pytest.mark.slow
@@ -407,7 +411,7 @@ def test_a_new_runtime_that_does_not_start_is_refused_with_what_helps(code: int,
 # Kills
 
 
-def _kill_at(count: int, delay_s: float, kill: Callable[[], None]) -> runtime.Progress:
+def _kill_at(count: int, delay_s: float, kill: Callable[[], None]) -> Progress:
     """Kills a moment after the step number `count` was reported."""
     seen = itertools.count()
 
@@ -462,14 +466,14 @@ def test_a_kill_of_the_devices_side_at_any_step_leaves_the_runtime_that_was_ther
 KILLED_HOST = """
 import os, signal, sys, threading
 from pathlib import Path
-from seed_devices.push import runtime, wheels
+from seed_devices.push import requirements, runtime, wheels
 from seed_devices.ssh.connection import Connection
 from tests.devices.support import fake_wheels
 
 alias, config, folder, count, delay = sys.argv[1:]
 new = fake_wheels.house(Path(folder), "9.0.0")
 wheels.collect = lambda *given, **named: new
-runtime.__version__ = new.version
+requirements.__version__ = new.version
 seen = iter(range(1000))
 def progress(step, done, total):
     if next(seen) == int(count):

@@ -15,9 +15,12 @@ import pytest
 
 from seed_devices import doctor
 from seed_devices.errors import RemoteError
-from seed_devices.push import one_device, preflight, runtime
-from seed_devices.push.one_device import Options, Pushed, push
+from seed_devices.push import one_device, preflight, requirements, runtime
+from seed_devices.push.job import Options, PushResult
+from seed_devices.push.one_device import push
 from seed_devices.remote import installer
+from seed_devices.remote.agent_client import AgentClient
+from seed_devices.remote.facts import read_facts
 from seed_devices.ssh.connection import Connection
 from seed_runtime.agent import status
 from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME
@@ -42,7 +45,7 @@ def installs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
-def send(device: Device, **options: Any) -> Pushed:
+def send(device: Device, **options: Any) -> PushResult:
     with Connection(device.alias, config=device.config) as connection:
         return push(connection, preflight.load(EXAMPLE), None, Options(**options))
 
@@ -69,7 +72,7 @@ def test_a_broken_runtime_is_mended_by_the_command_that_the_doctor_names(device:
     send(device)
     break_numpy(device)
     with Connection(device.alias, config=device.config) as connection:
-        (fault,) = doctor.examine(connection, one_device.facts_of(connection, one_device.AgentClient(connection)))
+        (fault,) = doctor.examine(connection, read_facts(connection, AgentClient(connection)))
     assert "does not start" in fault.what
     assert f"push MODEL.seed {device.alias} --update-runtime" in fault.fix
     done = send(device, update_runtime=True)
@@ -81,12 +84,12 @@ def test_an_older_runtime_is_updated_when_asked_for_though_the_seed_is_unchanged
     device: Device, installs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(device)
-    monkeypatch.setattr(runtime, "__version__", "9.0.0")
+    monkeypatch.setattr(requirements, "__version__", "9.0.0")
     assert not send(device).runtime_installed
     assert send(device, update_runtime=True, dry_run=True).state == "would update"
     assert not installs
     assert send(device, update_runtime=True).runtime_installed
-    monkeypatch.setattr(runtime, "__version__", "0.1.0")
+    monkeypatch.setattr(requirements, "__version__", "0.1.0")
     assert not send(device, update_runtime=True).runtime_installed
 
 
@@ -124,7 +127,7 @@ def served(name: str, **service: Any) -> dict[str, Any]:
     return {"name": name, "current": digest, "versions": [{"digest": digest}], "service": told}
 
 
-def update(agent: Answering, monkeypatch: pytest.MonkeyPatch) -> Pushed:
+def update(agent: Answering, monkeypatch: pytest.MonkeyPatch) -> PushResult:
     monkeypatch.setattr(one_device, "AgentClient", lambda connection: agent)
     return push(Connection("h"), preflight.load(EXAMPLE), EXAMPLE_NAME, Options(update_runtime=True))
 
@@ -143,7 +146,7 @@ def test_a_service_that_does_not_start_with_the_new_runtime_is_told_once_all_els
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     agent = Answering([served("a", stale=True), served("b", stale=True)], broken="a")
-    with pytest.raises(RemoteError, match=r"the service of a did not start .* see: seed-deploy logs h:a") as caught:
+    with pytest.raises(RemoteError, match=r"the service of a did not restart .* see: seed-deploy logs h:a") as caught:
         update(agent, monkeypatch)
     assert caught.value.exit_code == 14
     assert [call["name"] for call in agent.started] == ["a", "b"]

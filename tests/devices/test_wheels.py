@@ -1,12 +1,12 @@
-"""The wheelhouse of a device: made from what is installed here, fetched once, kept, refused where none can be had."""
+"""The wheels of a device: made from what is installed here, downloaded once, stored, refused where there are none."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
+import threading
 import zipfile
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -14,9 +14,10 @@ import pytest
 
 import seed_runtime
 from seed_devices import profiles
+from seed_devices.errors import WheelsError
 from seed_devices.profiles import Profile
 from seed_devices.push import wheels
-from seed_devices.push.repack import repack
+from seed_devices.push.installed_wheel import write_wheel
 from seed_runtime.errors import UnsupportedError, UsageError
 from tests.support.project import run_checked
 
@@ -57,7 +58,7 @@ def distribution(folder: Path) -> metadata.Distribution:
 def test_an_installed_distribution_gives_the_wheel_that_it_came_from(
     wheel: Path, installed: Path, tmp_path: Path
 ) -> None:
-    again = repack(distribution(installed), tmp_path)
+    again = write_wheel(distribution(installed), tmp_path)
     assert again.name == wheel.name
     before, after = contents(wheel), contents(again)
     (record,) = (name for name in before if name.endswith("/RECORD"))
@@ -71,10 +72,10 @@ def test_a_file_that_was_changed_after_the_installation_is_not_passed_on(install
     original = changed.read_bytes()
     changed.write_bytes(original + b"# changed\n")
     with pytest.raises(UsageError, match=r"limits\.py was changed after it was installed; install it again"):
-        repack(distribution(installed), tmp_path)
+        write_wheel(distribution(installed), tmp_path)
     changed.unlink()
     with pytest.raises(UsageError, match=r"limits\.py is missing"):
-        repack(distribution(installed), tmp_path)
+        write_wheel(distribution(installed), tmp_path)
     changed.write_bytes(original)
 
 
@@ -88,7 +89,7 @@ def test_our_own_wheel_is_made_once_without_an_index(no_index: None) -> None:
 
 
 @pytest.mark.slow
-def test_a_damaged_wheel_in_the_cache_is_made_anew(no_index: None) -> None:
+def test_a_damaged_wheel_in_the_cache_is_made_again(no_index: None) -> None:
     first = wheels.own_wheel()
     with first.path.open("r+b") as file:
         file.seek(1000)
@@ -99,8 +100,8 @@ def test_a_damaged_wheel_in_the_cache_is_made_anew(no_index: None) -> None:
 
 @pytest.mark.slow
 def test_without_an_index_and_a_cache_the_error_says_what_to_do(no_index: None) -> None:
-    with pytest.raises(wheels.WheelsError, match=r"can't be fetched .*once it reaches a package index") as caught:
-        wheels.collect(profile(), (3, 11), ("glibc", "2.36"))
+    with pytest.raises(WheelsError, match=r"can't be downloaded .*once this machine reaches a package index") as caught:
+        wheels.collect(profile(), (3, 11), "2.36")
     assert caught.value.exit_code == 20
     assert not list(wheels.cache_root().glob("*.part"))
 
@@ -108,95 +109,94 @@ def test_without_an_index_and_a_cache_the_error_says_what_to_do(no_index: None) 
 class Index:
     """Stands in for the package index: has one version of everything, or can't be reached."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.version: str | None = "1.0"
         self.asked = 0
-        monkeypatch.setattr(wheels, "_download", self._download)
 
-    def _download(self, what: str, wanted: Sequence[str], target: Sequence[str], folder: Path) -> None:
+    def download(self, folder: Path) -> None:
         self.asked += 1
         if self.version is None:
-            raise wheels.WheelsError(what, "it does not answer")
-        for one in wanted:
-            with zipfile.ZipFile(folder / f"{one}-{self.version}-py3-none-any.whl", "w") as archive:
-                archive.writestr(zipfile.ZipInfo(f"{one}.py"), self.version)
+            raise WheelsError("wheels of a", "it does not answer")
+        with zipfile.ZipFile(folder / f"a-{self.version}-py3-none-any.whl", "w") as archive:
+            archive.writestr(zipfile.ZipInfo("a.py"), self.version)
+
+    def wheel(self, notes: list[str] | None = None) -> Path:
+        (wheel,), said = wheels.cached("a", self.download, "wheels of a", wheels.ASK_S)
+        if notes is not None:
+            notes += said
+        return wheel.path
 
 
 @pytest.fixture
-def index(monkeypatch: pytest.MonkeyPatch) -> Index:
-    return Index(monkeypatch)
-
-
-def fetched(notes: list[str] | None = None) -> Path:
-    (wheel,) = wheels._fetched("wheels of a", ["a"], ["--platform=p"], [] if notes is None else notes)
-    return wheel.path
+def index() -> Index:
+    return Index()
 
 
 def age(seconds: float) -> None:
-    """Let what is in the cache have been asked for so long ago."""
-    for path in wheels.cache_root().glob("*/digests.json"):
+    """Make all that is in the cache look as if it had been asked for so long ago."""
+    for path in wheels.cache_root().glob("*-*"):
         os.utime(path, (path.stat().st_atime, path.stat().st_mtime - seconds))
 
 
 def test_a_newer_wheel_of_the_index_is_used_and_the_one_before_it_stays_for_whoever_still_sends_it(
     index: Index,
 ) -> None:
-    first = fetched()
+    first = index.wheel()
     index.version = "2.0"
-    assert (fetched(), index.asked) == (first, 1), "a fleet is one question"
+    assert (index.wheel(), index.asked) == (first, 1), "a fleet is one question"
     age(wheels.ASK_S)
-    second = fetched()
+    second = index.wheel()
     assert (second.name, first.exists()) == ("a-2.0-py3-none-any.whl", True)
-    age(wheels.SPARE_S)
-    assert (fetched(), first.exists(), index.asked) == (second, False, 3)
+    age(wheels.ASK_S)
+    index.version = "3.0"
+    third = index.wheel()
+    assert (third.name, second.exists(), first.exists()) == ("a-3.0-py3-none-any.whl", True, False)
 
 
 def test_without_an_index_what_it_had_before_is_used_and_named(index: Index) -> None:
     notes: list[str] = []
-    first = fetched(notes)
+    first = index.wheel(notes)
     assert notes == []
     index.version = None
     age(wheels.ASK_S)
-    assert fetched(notes) == first
+    assert index.wheel(notes) == first
     assert re.fullmatch(
         r"wheels of a: those of 20\d\d-.* the index could not be asked \(it does not answer\)", notes[0]
     )
-    assert (fetched(notes), len(notes), index.asked) == (first, 1, 2), "nor is its silence asked for again at once"
+    assert (index.wheel(notes), len(notes), index.asked) == (first, 1, 2), "nor is its silence asked for again at once"
     assert not list(wheels.cache_root().glob("*.part"))
 
 
 def test_a_clock_that_was_set_back_does_not_keep_old_wheels(index: Index) -> None:
-    fetched()
+    index.wheel()
     index.version = "2.0"
-    age(-wheels.SPARE_S)
-    assert fetched().name == "a-2.0-py3-none-any.whl"
-    assert fetched().name == "a-2.0-py3-none-any.whl"
+    age(-2 * 86400)
+    assert index.wheel().name == "a-2.0-py3-none-any.whl"
+    assert index.wheel().name == "a-2.0-py3-none-any.whl"
 
 
-def test_a_damaged_wheel_of_the_index_is_fetched_again(index: Index) -> None:
-    fetched().write_bytes(b"damaged")
-    assert zipfile.is_zipfile(fetched())
+def test_a_damaged_wheel_of_the_index_is_downloaded_again(index: Index) -> None:
+    index.wheel().write_bytes(b"damaged")
+    assert zipfile.is_zipfile(index.wheel())
     assert index.asked == 2
 
 
-@pytest.mark.parametrize("libc", [("musl", ""), ("bionic", ""), ("", "")])
-def test_another_c_library_has_no_wheels(libc: tuple[str, str]) -> None:
-    with pytest.raises(UnsupportedError, match="use a system with glibc"):
-        wheels.platform_tags(profile(), libc)
-
-
-def test_a_c_library_from_before_manylinux_has_no_wheels() -> None:
-    with pytest.raises(UnsupportedError, match=r"glibc 2.12 is older than 2.17; update its system"):
-        wheels.platform_tags(profile(), ("glibc", "2.12"))
+def test_two_at_once_ask_the_index_once(index: Index) -> None:
+    threads = [threading.Thread(target=index.wheel) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert index.asked == 1
 
 
 @pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.parametrize(("machine", "python"), [("aarch64", (3, 11)), ("x86_64", (3, 11)), ("aarch64", (3, 13))])
-def test_the_wheels_of_a_device_are_fetched_once_and_kept(
+def test_the_wheels_of_a_device_are_downloaded_once_and_stored(
     machine: str, python: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house = wheels.collect(profile(machine), python, ("glibc", "2.36"))
+    house = wheels.collect(profile(machine), python, "2.36")
     names = {wheel.path.name.split("-")[0] for wheel in house.needed}
     assert {"numpy", "onnxruntime"} <= names
     for wheel in house.needed:
@@ -211,11 +211,11 @@ def test_the_wheels_of_a_device_are_fetched_once_and_kept(
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    assert wheels.collect(profile(machine), python, ("glibc", "2.36")) == house
+    assert wheels.collect(profile(machine), python, "2.36") == house
 
 
 @pytest.mark.slow
 @pytest.mark.network
 def test_a_python_that_the_index_has_no_wheels_for_is_refused() -> None:
     with pytest.raises(UnsupportedError, match=r"the package index has no wheels for Python 3\.11"):
-        wheels.collect(profile(), (3, 11), ("glibc", "2.17"))
+        wheels.collect(profile(), (3, 11), "2.17")

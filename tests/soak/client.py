@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from seed_devices.push import preflight
-from seed_devices.push.one_device import Options, push
+from seed_devices.push.job import Options
+from seed_devices.push.one_device import push
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import SeedError
 

@@ -13,8 +13,8 @@ from seed_devices.doctor import examine
 from seed_devices.errors import FaultsFound, RemoteError
 from seed_devices.fleet.parallel import Outcome, combined_error, run_on_each
 from seed_devices.fleet.target import Target
-from seed_devices.push.one_device import facts_of
 from seed_devices.remote.agent_client import AgentClient
+from seed_devices.remote.facts import read_facts
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import UnsupportedError, UsageError
 from seed_runtime.units import size_text
@@ -124,7 +124,7 @@ def doctor(quiet: bool, as_json: bool, **where: Any) -> int:
     def work(target: Target, connection: Connection) -> Answer:
         with AgentClient(connection) as agent:
             try:
-                facts = facts_of(connection, agent)
+                facts = read_facts(connection, agent)
             except (UnsupportedError, RemoteError):
                 facts = None
             faults = examine(connection, facts)

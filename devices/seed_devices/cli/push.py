@@ -10,9 +10,8 @@ import click
 from seed_devices.cli import options, show
 from seed_devices.fleet.parallel import Outcome, combined_error, run_on_each
 from seed_devices.fleet.target import Target
-from seed_devices.push import preflight
-from seed_devices.push.one_device import Options, Pushed
-from seed_devices.push.one_device import push as push_one
+from seed_devices.push import one_device, preflight
+from seed_devices.push.job import Options, PushResult
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import UsageError
 from seed_runtime.units import size_text
@@ -73,10 +72,10 @@ def push(
     wanted, load = Options(address=address, **chosen), preflight.load(seed)
     steps = show.Steps(len(targets), quiet=quiet or as_json)
 
-    def work(target: Target, connection: Connection) -> Pushed:
-        return push_one(connection, load, target.name, wanted, steps.of(target))
+    def work(target: Target, connection: Connection) -> PushResult:
+        return one_device.push(connection, load, target.name, wanted, steps.of(target))
 
-    def done(outcome: Outcome[Pushed]) -> None:
+    def done(outcome: Outcome[PushResult]) -> None:
         steps.ended(outcome, _words(outcome))
 
     try:
@@ -84,7 +83,7 @@ def push(
     finally:
         steps.clear()
     if as_json:
-        show.print_hosts(outcomes, Pushed.as_json)
+        show.print_hosts(outcomes, PushResult.as_json)
     elif not quiet:
         _print(outcomes)
     show.print_failures(outcomes if quiet or as_json else [])
@@ -93,7 +92,7 @@ def push(
     return 0
 
 
-def _print(outcomes: list[Outcome[Pushed]]) -> None:
+def _print(outcomes: list[Outcome[PushResult]]) -> None:
     if len(outcomes) == 1:
         if outcomes[0].value is not None:
             print(f"{outcomes[0].target}: {_words(outcomes[0])}")
@@ -122,7 +121,7 @@ def _print(outcomes: list[Outcome[Pushed]]) -> None:
         print("\n".join(notes))
 
 
-def _words(outcome: Outcome[Pushed]) -> str:
+def _words(outcome: Outcome[PushResult]) -> str:
     value = outcome.value
     if value is None:
         return f"failed: {show.reason(outcome)}"

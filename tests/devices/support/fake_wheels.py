@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from seed_devices.push import runtime, wheels
-from seed_devices.push.repack import repack
+from seed_devices.push import requirements, runtime, wheels
+from seed_devices.push.installed_wheel import write_wheel
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import UsageError
 from tests.devices.support.sshd import Device
@@ -56,7 +56,7 @@ def install(
 ) -> runtime.Installed:
     """`runtime.install` with these wheels, as a host of their version would do it; `changed` facts are lies."""
     monkeypatch.setattr(wheels, "collect", lambda *given, **named: wheelhouse)
-    monkeypatch.setattr(runtime, "__version__", wheelhouse.version)
+    monkeypatch.setattr(requirements, "__version__", wheelhouse.version)
     with Connection(device.alias, config=device.config) as connection:
         return runtime.install(connection, {**facts(connection), **(changed or {})}, **options)  # type: ignore[arg-type]
 
@@ -79,7 +79,7 @@ def python_folder(folder: Path) -> Path:
 
 def _pip(folder: Path) -> wheels.Wheel:
     try:
-        return _described(repack(metadata.distribution("pip"), folder))
+        return _described(write_wheel(metadata.distribution("pip"), folder))
     except (UsageError, metadata.PackageNotFoundError) as error:
         pytest.skip(f"no pip can be made a wheel of here: {error}")
 

@@ -1,0 +1,97 @@
+"""One push to one device as a record: what was asked for, the clock of its phases, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from seed_devices.push.preflight import SeedFile
+from seed_devices.remote.agent_client import Progress
+from seed_devices.ssh.connection import Connection
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for. Sizes are in bytes, the rate is in bytes per second."""
+
+    max_rate: int | None = None
+    max_memory: int | None = None
+    keep: int = 3
+    service: bool = False
+    address: str | None = None
+    online: bool = False
+    update_runtime: bool = False
+    """Install this host's runtime also where the one there is as new as the seed needs."""
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class PushResult:
+    """What came of a push; its fields are those of `--json`."""
+
+    name: str
+    digest: str
+    state: str
+    """"unchanged", "switched" (the device had kept it), "pushed", or "would ..." in a dry run."""
+    sent: int = 0
+    """Bytes of the seed that were sent."""
+    previous: str | None = None
+    removed: list[str] = field(default_factory=list)
+    facts: dict[str, Any] | None = None
+    """What the device reported about itself, where it was asked."""
+    record: dict[str, Any] | None = None
+    runtime: str | None = None
+    runtime_installed: bool = False
+    service: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Seconds that each phase took."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields for `--json`, seconds rounded to milliseconds."""
+        return {**vars(self), "seconds": {phase: round(value, 3) for phase, value in self.seconds.items()}}
+
+
+class Phases:
+    """The clock of a push's phases, which also reports them. `seconds` is what each has taken so far."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Report the phase, and count the time that the block takes as part of it."""
+        if self._progress is not None:
+            self._progress(name, 0, 0)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def progress_of(self, name: str) -> Progress | None:
+        """Return a progress callback for parts of a phase, which the device names; None where nobody looks."""
+        if self._progress is None:
+            return None
+        show = self._progress
+        return lambda part, done, total: show(part if part == name else f"{name}: {part}", done, total)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One seed on its way to one device. `name` is the model's name there."""
+
+    connection: Connection
+    seed: SeedFile
+    name: str
+    options: Options
+    phases: Phases
+
+    @property
+    def host(self) -> str:
+        """Return the device as the user wrote it."""
+        return self.connection.target

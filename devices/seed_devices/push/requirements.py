@@ -1,0 +1,144 @@
+"""What a device must have to take a runtime, and what a runtime must be able to do there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any, Final
+
+from seed_devices import profiles
+from seed_devices.profiles import Profile
+from seed_devices.remote.agent_client import STORE
+from seed_devices.ssh.connection import START_S, Connection
+from seed_runtime.errors import DiskSpaceError, UnsupportedError, UsageError
+from seed_runtime.version import __version__
+
+OLDEST_PYTHON: Final = (3, 11)
+"""The oldest version of Python that runs the runtime."""
+OLDEST_NUMPY: Final = (1, 24)
+"""The oldest version of a distribution's NumPy, where no wheel exists: the decoders need no newer one."""
+DISK_MARGIN: Final = 16 << 20
+"""Free bytes below which nothing is installed."""
+_SIGKILL: Final = 137
+"""The shell's exit status for a process that was killed, as one is whose memory runs out."""
+# No quote and no backslash within: the login shell may be fish, which reads them otherwise. Not `exec`: the shell
+# reports how Python ended, and ssh by itself only that the session did. Nothing is written: no compiled modules, and
+# not what ONNX Runtime keeps for its telemetry.
+_IMPORT: Final = (
+    f'exec sh -c \'{STORE}ORT_DISABLE_TELEMETRY=1 "$s/runtime/current/bin/python" -B -P -c "$1"; exit $?\' sh'
+)
+
+
+class NoRoomError(DiskSpaceError):
+    """The runtime doesn't fit on the device's disk. What runs there was left alone."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.folder}: the runtime needs {self.needed:,} bytes and {self.free:,} are free; free some space there"
+        )
+
+
+def is_due(there: str | None, needed: tuple[int, int, int], *, update: bool = False) -> bool:
+    """Return True if a push has to install a runtime: none starts there, or it is older than the seed needs.
+
+    One that is older than this host's stays until then, or until an `update` is asked for: installing sends tens of
+    megabytes, over whatever link it is.
+    """
+    return there is None or version(there) < (max(needed, version(__version__)) if update else needed)
+
+
+def check(facts: Mapping[str, Any], needed: tuple[int, int, int] = (0, 0, 0)) -> Profile:
+    """Check that a runtime of at least version `needed` can be installed on the device that reported `facts`.
+
+    Returns:
+        The device's profile.
+
+    Raises:
+        UnsupportedError: it can't; the message says why, and what to do.
+        NoRoomError: its disk is full.
+    """
+    if needed > version(__version__):
+        raise UnsupportedError(
+            f"the seed needs seed-runtime {'.'.join(map(str, needed))} and this host has {__version__}; "
+            "update it here: pip install -U 'seed-runtime[deploy]'"
+        )
+    profile = profiles.match(facts)
+    if not profile.supported:
+        raise UnsupportedError(f"{profile.title}: {profile.note}")
+    if version(str(facts["python"])) < OLDEST_PYTHON:
+        raise UnsupportedError(f"its Python is {facts['python']} and 3.11 is needed; {python_advice(facts)}")
+    _check_libc(facts, profile)
+    if not facts.get("venv", True):
+        raise UnsupportedError("its Python has no venv module; install it there: sudo apt install python3-venv")
+    if not facts.get("store_writable", True):
+        raise UnsupportedError(
+            f"{facts.get('store')} can't be written to there; mount it writable, or set SEED_HOME to a folder that is"
+        )
+    if not profile.inference:
+        _check_numpy(facts)
+    free = facts.get("disk_free")
+    if free is not None and free < DISK_MARGIN:
+        raise NoRoomError(str(facts.get("store")), DISK_MARGIN, int(free))
+    return profile
+
+
+def import_error(connection: Connection, profile: Profile) -> str:
+    """Let the device's runtime import what models need; returns why it can't, "" where it can.
+
+    An agent that answers is no proof: it starts without NumPy and ONNX Runtime.
+    """
+    program = f"import {', '.join(modules(profile))}"
+    done = connection.run(f"{_IMPORT} {shlex.quote(program)}", timeout=START_S, check=False)
+    # If memory ran out, another runtime wouldn't help.
+    if done.code in (0, _SIGKILL):
+        return ""
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if lines else f"it returned {done.code}"
+
+
+def modules(profile: Profile) -> list[str]:
+    """List what a runtime of any version must be able to import on a device of `profile`."""
+    return ["numpy", "seed_runtime.cli", *(["onnxruntime"] if profile.inference else [])]
+
+
+def python_advice(facts: Mapping[str, Any]) -> str:
+    """Return how the device gets a newer Python."""
+    if facts.get("os_id") in ("debian", "raspbian"):
+        return "update its system to Debian 12 or newer, which brings it"
+    if facts.get("os_id") == "ubuntu":
+        return "update its system to Ubuntu 24.04 or newer, which brings it"
+    return "update its system, or put a newer python3 first in its PATH"
+
+
+def version(text: str) -> tuple[int, int, int]:
+    """Return the first three numbers of a version; a missing one counts as 0."""
+    numbers = [int(number) for number in re.findall(r"\d{1,9}", text)[:3]] + [0, 0, 0]
+    return numbers[0], numbers[1], numbers[2]
+
+
+def _check_libc(facts: Mapping[str, Any], profile: Profile) -> None:
+    name, number = facts.get("libc") or ["", ""]
+    if name != "glibc":
+        raise UnsupportedError(
+            f"its C library is {name or 'unknown'} and NumPy and ONNX Runtime come for glibc; "
+            "use a system with glibc there, such as Debian"
+        )
+    try:
+        glibc = profiles.parse_glibc(str(number))
+    except UsageError as error:
+        raise UnsupportedError(f"its C library can't be used: {error}") from None
+    if profile.wheels is not None and not profile.wheels.tags(glibc):
+        oldest = ".".join(map(str, profile.wheels.oldest_glibc))
+        raise UnsupportedError(f"{profile.title}: its glibc {number} is older than {oldest}; update its system")
+
+
+def _check_numpy(facts: Mapping[str, Any]) -> None:
+    numpy = facts.get("numpy")
+    if numpy is None:
+        raise UnsupportedError(
+            "there is no NumPy, and none to send to a 32-bit system; install it there: sudo apt install python3-numpy"
+        )
+    if version(str(numpy)) < OLDEST_NUMPY:
+        oldest = ".".join(map(str, OLDEST_NUMPY))
+        raise UnsupportedError(f"its NumPy is {numpy} and {oldest} is needed; update its system")

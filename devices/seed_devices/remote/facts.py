@@ -1,0 +1,51 @@
+"""Ask a device what it is and what it has."""
+
+from __future__ import annotations
+
+import shlex
+from importlib import resources
+from typing import Any, Final
+
+from seed_devices.errors import RemoteError
+from seed_devices.remote import device_schema
+from seed_devices.remote.agent_client import AgentClient
+from seed_devices.ssh.connection import Connection
+from seed_runtime.errors import UnsupportedError
+
+OUTPUT_MAX: Final = 1 << 16
+"""Largest size of what is read of a device's output, in bytes."""
+
+
+def read_facts(connection: Connection, agent: AgentClient) -> dict[str, Any]:
+    """Return what the device is and has, as its agent reports it, or its python3 where no agent runs.
+
+    Raises:
+        UnsupportedError: it has neither.
+        RemoteError: its Python fails, or reports nothing.
+    """
+    host = connection.target
+    if agent.runtime is not None:
+        found = agent.call("facts")["facts"]
+    else:
+        source = (resources.files("seed_runtime.agent") / "facts.py").read_text()
+        done = connection.python(source)
+        lines = [line for line in done.stdout[:OUTPUT_MAX].splitlines() if line.startswith(b"{")]
+        if done.code and not lines:
+            if done.code in (126, 127):
+                raise no_python(host)
+            errors = done.stderr.strip().splitlines()
+            reason = errors[-1] if errors else f"exit status {done.code}"
+            raise RemoteError(12, f"{host}: python3 on the device fails: {reason}; repair its Python installation")
+        found = device_schema.usable_facts((device_schema.parse_object(lines[-1]) if lines else None) or {})
+    if not found.get("python"):
+        raise RemoteError(
+            1, f"{host}: the device reports nothing about itself; see what this prints: ssh {shlex.quote(host)} python3"
+        )
+    return found
+
+
+def no_python(host: str) -> UnsupportedError:
+    """Return the refusal of a device on which python3 doesn't start."""
+    return UnsupportedError(
+        f"{host}: there is no python3; install Python 3.11 or newer there: sudo apt install python3 python3-venv"
+    )

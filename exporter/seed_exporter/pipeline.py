@@ -39,7 +39,7 @@ from seed_runtime.format.preamble import MAGIC
 from seed_runtime.format.writer import to_sign
 from seed_runtime.limits import STRING_MAX
 from seed_runtime.system import files
-from seed_runtime.trust.sshsig import key_of
+from seed_runtime.trust.sshsig import describe_key
 
 FEED_SEEDS: Final = (101, 202, 303, 404)
 GOLDEN_SEED: Final = 1
@@ -250,7 +250,7 @@ class _Export:
             default=self.options.method == "grid" and self._goal() is None,
             seed=seed,
             digest=self.digest,
-            signed_with=None if header.signature is None else key_of(header.signature),
+            signed_with=None if header.signature is None else describe_key(header.signature),
         )
 
     def _reference(self) -> None:

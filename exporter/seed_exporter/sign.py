@@ -65,7 +65,7 @@ def make_signature(data: bytes, key: Path) -> bytes:
             f"use another key, such as one of ssh-keygen -t ed25519"
         )
     try:
-        sshsig.check_bytes(blob, data)
+        sshsig.check_signature(blob, data)
     except TrustError as error:
         raise UsageError(
             f"--sign {key}: ssh-keygen rejects the signature that it made: {error}; use another key"

@@ -83,7 +83,7 @@ class Seed:
 
     def signature(self) -> trust.Verdict:
         """Who signed it, and whether this machine takes it."""
-        return trust.verdict(self.header, self.digest.hex(), self._signed, self.name)
+        return trust.assess(self.header, self.digest.hex(), self._signed, self.name)
 
     @property
     def kind(self) -> skeletons.Kind:

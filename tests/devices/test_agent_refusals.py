@@ -101,7 +101,11 @@ def test_what_is_installed_is_accepted_and_what_is_removed_is_forgotten(
     local: LocalAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Any] = []
-    monkeypatch.setattr(trust, "accept", lambda header, digest, kept: told.append((header.model.version, digest, kept)))
+
+    def accept(header: Any, digest: str, *, stored: bool) -> None:
+        told.append((header.model.version, digest, stored))
+
+    monkeypatch.setattr(trust, "accept", accept)
     monkeypatch.setattr(trust, "forget", lambda digests: told.append(list(digests)))
     local.push(seed(1))
     assert set(told) == {(1, ONE, True)}

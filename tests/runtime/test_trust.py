@@ -108,7 +108,7 @@ def test_an_unsigned_seed_is_refused_before_anything_is_decoded(
 
 def test_a_stranger_is_refused_by_name(key: Path, tmp_path: Path) -> None:
     stranger = new_key(tmp_path / "stranger")
-    assert f"signed with ssh-ed25519 {fingerprint(stranger)}, whom" in refusal_line(
+    assert f"signed with ssh-ed25519 {fingerprint(stranger)}, which" in refusal_line(
         sign_seed(unsigned_seed("bell", 1), stranger)
     )
 
@@ -145,7 +145,7 @@ def test_a_signer_who_was_removed_is_refused_even_for_what_was_accepted(key: Pat
     data = sign_seed(unsigned_seed("bell", 1), key)
     open_and_check(data)
     write_allowed_signers(f"bob@example.org {public_key(new_key(tmp_path / 'other'))}")
-    assert "whom" in refusal_line(data)
+    assert "which" in refusal_line(data)
 
 
 def test_a_key_that_ran_out_signs_nothing_new_and_takes_nothing_away(key: Path) -> None:
@@ -251,7 +251,7 @@ def test_what_a_store_keeps_stays_listed_until_it_is_forgotten(key: Path, monkey
     seeds = [sign_seed(unsigned_seed("bell", version, ("raw",)), key) for version in (1, 2, 3, 4, 5)]
     first = seed_runtime.open(io.BytesIO(seeds[0]))
     first._accept()
-    trust.accept(first.header, digest_of(seeds[0]), kept=True)
+    trust.accept(first.header, digest_of(seeds[0]), stored=True)
     for data in seeds[1:]:
         seed_runtime.open(io.BytesIO(data))._accept()
     listed = [digest_of(data) for data in (seeds[0], *seeds[3:])]

@@ -60,7 +60,7 @@ def test_an_ssh_keygen_that_fails_or_hangs_is_no_agreement(
     for script in ("#!/bin/sh\nexit 3\n", "#!/nowhere/at/all\n", "#!/bin/sh\nexec sleep 100\n"):
         tool.write_text(script)
         tool.chmod(0o755)
-        monkeypatch.setattr(sshsig, "_PATIENCE_S", 0.2)
+        monkeypatch.setattr(sshsig, "_TIMEOUT_S", 0.2)
         refusal_line(data)
 
 
@@ -121,7 +121,7 @@ def test_a_list_that_is_too_long_or_a_link_to_nowhere_refuses_every_seed(
     assert "damaged" in refusal_line(data)
     accepted_file().unlink()
     accepted_file().symlink_to("nowhere")
-    assert "accepted versions are kept there" in refusal_line(data)
+    assert "accepted versions are stored there" in refusal_line(data)
 
 
 def test_a_list_that_cannot_be_written_stops_what_is_new_and_not_what_is_listed(key: Path, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def activate(model: InstalledModel, digest: str, event: str, verified: set[str],
         verified.add(digest)
     # The device's rules may have changed since the version was installed.
     header = seed_runtime.open(path).header
-    trust.accept(header, digest, kept=True)
+    trust.accept(header, digest, stored=True)
     if before == digest and is_confirmed(model, digest):
         report("switch", 1, 1)
         return

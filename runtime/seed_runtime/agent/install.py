@@ -72,7 +72,7 @@ def install(model: InstalledModel, part: Path, digest: str, max_memory: int | No
         **results,
     }
     model.add_version(digest, part, record)
-    trust.accept(header, digest, kept=True)
+    trust.accept(header, digest, stored=True)
     history.append(model.folder, "install", digest)
     report("place", 1, 1)
     seconds["place"] = time.perf_counter() - start

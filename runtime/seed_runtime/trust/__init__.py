@@ -1,14 +1,14 @@
-"""Whose seeds this machine takes, and that it does not go back to older ones (SPEC.md, "Signatures").
+"""Decides whether this machine accepts a seed: whose signature it needs, and how old it may be (SPEC.md, "Signatures").
 
-Nothing is asked unless `allowed_signers` stands in the configuration folder. If it does, each seed must bear a
-signature by one of them, made for the namespace "seed", and must not be older than the newest version that was accepted
-of its model, unless this very seed was accepted before and is still listed.
+Any seed is accepted unless there is a file `allowed_signers` in the configuration folder. If there is, each seed needs
+a signature by one of these signers, made for the namespace "seed", and must not be older than the newest version that
+was accepted of its model, unless this very seed was accepted before and is still listed.
 
-The signer of a listed seed may also be one who was allowed when it was accepted: a key that runs out, or a clock that
-went back to 1970, takes no model away from a device that has it. One who is removed from `allowed_signers` is refused
+A listed seed is also accepted if its signer was allowed when it was accepted: a key that expires, or a clock that goes
+back to 1970, doesn't disable a model on a device that has it. A signer who is removed from `allowed_signers` is refused
 at once all the same.
 
-Digests are those of seeds, in hexadecimal.
+Digests are those of seeds, in hexadecimal. `name` is how error messages name the seed.
 """
 
 from __future__ import annotations
@@ -27,97 +27,130 @@ from seed_runtime.trust import sshsig, state
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `check` would say of a seed, for people."""
+    """The result of checking a seed, to be shown to people."""
 
     enforced: bool
-    """Whether this machine refuses what is not signed by its allowed signers."""
+    """Whether this machine refuses seeds that its allowed signers haven't signed."""
     key: str | None
-    """Type and fingerprint of the key that the signature names; None where there is no signature."""
+    """Type and fingerprint of the key that the signature names; None if there is no signature."""
     signer: str | None
-    """Who that is by `allowed_signers`, once the signature was found right and the seed not too old."""
+    """The signer's name in `allowed_signers`, if the signature is right and the seed not too old."""
     problem: str | None
-    """Why the seed is refused, or what is wrong with its signature where nothing is enforced."""
+    """Why the seed is refused, or what is wrong with its signature if nothing is enforced."""
 
 
 def check(header: Header, digest: str, signed: bytes | None, name: str = "the seed") -> str | None:
-    """The signer; None where this machine has no allowed signers. TrustError for a seed that it doesn't take."""
+    """Check that this machine accepts a seed. Nothing is noted.
+
+    Args:
+        header: the seed's header.
+        digest: its digest.
+        signed: the bytes that a signature covers; None if the seed has none.
+        name: how messages name it.
+
+    Returns:
+        The signer; None if this machine has no allowed signers.
+
+    Raises:
+        UntrustedError: the seed is refused, and would be at any time.
+        TrustError: it can't be checked, or its signer isn't allowed now.
+    """
     allowed = allowed_signers()
     if allowed is None:
         return None
     if header.signature is None or signed is None:
         raise UntrustedError(
-            f"{name} is not signed, and {allowed} says whose seeds this machine takes; "
+            f"{name} is not signed, and {allowed} says whose seeds this machine accepts; "
             f"sign it (seed-export --sign KEY), or {sshsig.ELSEWHERE}"
         )
     accepted = state.read(state.file_path())
     model = accepted.get(header.model.model_id)
     when = model.digests.get(digest) if model else None
     try:
-        signer = sshsig.signer_of(header.signature, signed, allowed, name)
+        signer = sshsig.find_signer(header.signature, signed, allowed, name)
     except TrustError:
         if when is None:
             raise
-        signer = sshsig.signer_of(header.signature, signed, allowed, name, when)
+        signer = sshsig.find_signer(header.signature, signed, allowed, name, when)
     _check_age(header, digest, accepted, name)
     return signer
 
 
-def accept(header: Header, digest: str, *, kept: bool = False) -> None:
-    """Note that a checked seed is in use: older versions of its model are refused from now on, this one never.
+def accept(header: Header, digest: str, *, stored: bool = False) -> None:
+    """Note that a checked seed is in use: from now on older versions of its model are refused, and this one isn't.
 
-    One that is `kept`, in a store, stays listed until it is forgotten; others until too many newer ones are listed.
-    Nothing is noted where this machine has no allowed signers. TrustError where the note can't be kept.
+    Nothing is noted if this machine has no allowed signers.
+
+    Args:
+        header: the seed's header.
+        digest: its digest.
+        stored: it is in a store, and stays listed until `forget`. Other seeds stay listed until too many newer ones
+            are.
+
+    Raises:
+        TrustError: a newer version has been accepted meanwhile, or the note can't be written.
     """
     if allowed_signers() is None:
         return
     name = header.model.model_id
     path = state.file_path()
     model = state.read(path).get(name)
-    if model and digest in (model.kept if kept else model.digests):
-        return  # also on a disk that can't be written to
-    with state.changed(path) as accepted:
+    if model and digest in (model.stored if stored else model.digests):
+        return  # without writing, so that it works on a read-only disk
+    with state.update(path) as accepted:
         # Another process may have accepted a newer version since this one was checked.
         _check_age(header, digest, accepted, "the seed")
-        model = accepted.setdefault(name, state.Accepted(0))
+        model = accepted.setdefault(name, state.AcceptedModel(0))
         model.newest = max(model.newest, header.model.version)
         model.digests.setdefault(digest, int(time.time()))
-        if kept:
-            model.kept.add(digest)
-        model.limit()
+        if stored:
+            model.stored.add(digest)
+        model.drop_oldest()
 
 
 def forget(digests: Iterable[str]) -> None:
-    """Strike seeds that are no longer kept off the list; how new the newest was stays known."""
+    """Remove seeds that are no longer stored from the accepted list. The newest version of each model stays known.
+
+    Raises:
+        TrustError: the list can't be read or written.
+    """
     path, gone = state.file_path(), set(digests)
     if any(gone & model.digests.keys() for model in state.read(path).values()):
-        with state.changed(path) as accepted:
+        with state.update(path) as accepted:
             for model in accepted.values():
                 for digest in gone:
                     model.forget(digest)
 
 
-def verdict(header: Header, digest: str, signed: bytes | None, name: str = "the seed") -> Verdict:
-    """The same check without consequences; where nothing is enforced, whether the signature fits its bytes."""
+def assess(header: Header, digest: str, signed: bytes | None, name: str = "the seed") -> Verdict:
+    """Check a seed as `check` does, without raising an error.
+
+    If nothing is enforced, only find out whether the signature fits the signed bytes.
+    """
     enforced, key, signer, problem = True, None, None, None
-    with contextlib.suppress(TrustError):  # which `check` raises as well
+    with contextlib.suppress(TrustError):  # `check` raises it again
         enforced = allowed_signers() is not None
     try:
         if header.signature is not None:
             key = "an unknown key"
-            key = sshsig.key_of(header.signature, name)
+            key = sshsig.describe_key(header.signature, name)
         signer = check(header, digest, signed, name)
         if not enforced and header.signature is not None and signed is not None:
-            sshsig.check_bytes(header.signature, signed, name)
+            sshsig.check_signature(header.signature, signed, name)
     except TrustError as error:
         problem = str(error)
     return Verdict(enforced, key, signer, problem)
 
 
 def allowed_signers() -> Path | None:
-    """The file that names them; None where there is none, and any seed is taken. TrustError if it can't be read."""
+    """Return the file of allowed signers; None if there is none, and any seed is accepted.
+
+    Raises:
+        TrustError: it can't be read.
+    """
     try:
         path = paths.config_home() / "allowed_signers"
-    except UsageError:  # no home, so nothing can be configured
+    except UsageError:  # no home folder, so nothing can be configured
         return None
     try:
         with path.open("rb"):
@@ -128,10 +161,11 @@ def allowed_signers() -> Path | None:
         problem = "it is a link to a file that is not there"
     except OSError as error:
         problem = error.strerror or str(error)
-    raise TrustError(f"{path}: {problem}; make it readable, no seed is taken without it")
+    raise TrustError(f"{path}: {problem}; make it readable, no seed is accepted without it")
 
 
 def _check_age(header: Header, digest: str, accepted: state.State, name: str) -> None:
+    """UntrustedError for a seed older than the newest accepted one of its model, unless it is listed itself."""
     model_id, version = header.model.model_id, header.model.version
     if not model_id:
         raise UntrustedError(

@@ -1,6 +1,6 @@
-"""Signatures in the format SSHSIG, checked by the system's ssh-keygen: no cryptography of our own.
+"""Signatures in the format SSHSIG, checked by the system's ssh-keygen: there is no cryptography of our own.
 
-Format: PROTOCOL.sshsig of OpenSSH; a blob here is what stands between its lines of armour, decoded.
+Format: PROTOCOL.sshsig of OpenSSH. A blob here is what is between its lines of armour, decoded.
 """
 
 from __future__ import annotations
@@ -16,18 +16,34 @@ from seed_runtime.errors import TrustError, UntrustedError
 from seed_runtime.format.primitives import printable
 
 NAMESPACE: Final = "seed"
+"""The purpose that a signature must have been made for."""
 INSTALL: Final = "install OpenSSH's: sudo apt install openssh-client"
-ELSEWHERE: Final = "get it from whom you trust"
+"""The next step without ssh-keygen."""
+ELSEWHERE: Final = "get it from somebody you trust"
+"""The next step with a seed whose signature is wrong."""
 _PRINCIPALS_MAX = 16
-"""Names of one signer that are tried."""
-_PATIENCE_S = 60.0
+"""Largest number of names of one signer that are tried."""
+_TIMEOUT_S = 60.0
+"""Time for one call of ssh-keygen, in seconds."""
 _WRONG: Final = "incorrect signature"
-"""ssh-keygen's words for one that was checked and doesn't fit its bytes."""
+"""ssh-keygen's words for a signature that was checked and doesn't fit its bytes."""
 
 
-def signer_of(signature: bytes, signed: bytes, allowed: Path, name: str, when: int | None = None) -> str:
-    """The first name of an allowed signer, now or at an earlier time [s], whose signature this is."""
-    key = key_of(signature, name)
+def find_signer(signature: bytes, signed: bytes, allowed: Path, name: str, when: int | None = None) -> str:
+    """Return the first name of the allowed signer whose signature this is.
+
+    Args:
+        signature: the blob.
+        signed: the bytes that it covers.
+        allowed: the file of allowed signers.
+        name: how messages name the seed.
+        when: a time at which the signer must have been allowed, in seconds since 1970; None for now.
+
+    Raises:
+        UntrustedError: the signature is wrong.
+        TrustError: its signer isn't allowed, or it can't be checked.
+    """
+    key = describe_key(signature, name)
     listed = ["-f", str(allowed)]
     if when is not None:
         listed += ["-O", time.strftime("verify-time=%Y%m%d%H%M%S", time.localtime(when))]
@@ -36,28 +52,37 @@ def signer_of(signature: bytes, signed: bytes, allowed: Path, name: str, when: i
         done, _, problem = _ssh_keygen(["verify", *listed, "-n", NAMESPACE, "-I", principal], signature, signed)
         if done:
             return principal if printable(principal) else "an allowed signer"
-    check_bytes(signature, signed, name)
+    check_signature(signature, signed, name)
     today = time.strftime("%Y-%m-%d %H:%M")
     raise TrustError(
-        f"{name} is signed with {key}, whom {allowed} doesn't allow ({problem}; this machine's clock says {today}); "
+        f"{name} is signed with {key}, which {allowed} doesn't allow ({problem}; this machine's clock says {today}); "
         f"add the signer there if you trust it, or {ELSEWHERE}"
     )
 
 
-def check_bytes(signature: bytes, signed: bytes, name: str = "the seed") -> None:
-    """TrustError unless the signature is one over these bytes, whoever made it."""
-    key_of(signature, name)
+def check_signature(signature: bytes, signed: bytes, name: str = "the seed") -> None:
+    """Check that a signature covers these bytes, whoever made it.
+
+    Raises:
+        UntrustedError: it doesn't.
+        TrustError: that can't be checked.
+    """
+    describe_key(signature, name)
     done, _, problem = _ssh_keygen(["check-novalidate", "-n", NAMESPACE], signature, signed)
     if not done:
-        # Any other complaint may be about ssh-keygen: one before OpenSSH 8.2 knows no signatures.
+        # Any other complaint may be about ssh-keygen itself: before OpenSSH 8.2 it knows no signatures.
         kind = UntrustedError if _WRONG in problem else TrustError
         raise kind(f"{name}: its signature is wrong ({problem}); {ELSEWHERE}")
 
 
-def key_of(signature: bytes, name: str = "the seed") -> str:
-    """Type and fingerprint of the key that an SSHSIG blob names, as ssh-keygen -l shows them."""
+def describe_key(signature: bytes, name: str = "the seed") -> str:
+    """Return type and fingerprint of the key that a blob names, as ssh-keygen -l shows them.
+
+    Raises:
+        UntrustedError: it isn't a blob as SPEC.md describes.
+    """
     if not signature.startswith(b"SSHSIG\0\0\0\1"):
-        raise UntrustedError(f"{name}: its signature is no SSHSIG; {ELSEWHERE}")
+        raise UntrustedError(f"{name}: its signature is not in the format SSHSIG; {ELSEWHERE}")
     rest, strings = memoryview(signature)[10:], []
     while rest:
         size = int.from_bytes(rest[:4], "big")
@@ -65,8 +90,8 @@ def key_of(signature: bytes, name: str = "the seed") -> str:
             break
         strings.append(bytes(rest[4 : 4 + size]))
         rest = rest[4 + size :]
-    # Public key, namespace, reserved, hash, signature. What is reserved is not signed: left free, it would let anybody
-    # give the same seed another digest.
+    # Public key, namespace, reserved, hash, signature. The reserved field isn't signed: if it might hold anything,
+    # anybody could give the same seed another digest.
     if rest or len(strings) != 5 or strings[1:3] != [NAMESPACE.encode(), b""] or len(strings[0]) < 4:
         raise UntrustedError(f'{name}: its signature is not one of SPEC.md ("Signatures"); {ELSEWHERE}')
     kind = strings[0][4 : 4 + int.from_bytes(strings[0][:4], "big")].decode("ascii", "replace")
@@ -75,8 +100,8 @@ def key_of(signature: bytes, name: str = "the seed") -> str:
 
 
 def _ssh_keygen(action: list[str], signature: bytes, data: bytes) -> tuple[bool, str, str]:
-    """Whether it agrees, what it prints, and its first line of complaint."""
-    # Here, as subprocess takes 0.9 MiB: most machines check no signatures.
+    """Call ssh-keygen. Return whether it agrees, what it prints, and the first line of its complaint."""
+    # Imported here, as subprocess takes 0.9 MiB and most machines check no signatures.
     import shutil
     import subprocess
     import tempfile
@@ -87,7 +112,7 @@ def _ssh_keygen(action: list[str], signature: bytes, data: bytes) -> tuple[bool,
     body = base64.encodebytes(signature)
     armoured = b"-----BEGIN SSH SIGNATURE-----\n" + body + b"-----END SSH SIGNATURE-----\n"
     try:
-        # In memory: the disk may be full or read-only.
+        # In memory, since the disk may be full or read-only.
         memory = os.fdopen(os.memfd_create("signature"), "w+b") if hasattr(os, "memfd_create") else None
         with memory or tempfile.TemporaryFile() as file:
             file.write(armoured)
@@ -98,7 +123,7 @@ def _ssh_keygen(action: list[str], signature: bytes, data: bytes) -> tuple[bool,
                 input=data,
                 capture_output=True,
                 pass_fds=(file.fileno(),),
-                timeout=_PATIENCE_S,
+                timeout=_TIMEOUT_S,
                 env={**os.environ, "LC_ALL": "C"},
                 check=False,
             )

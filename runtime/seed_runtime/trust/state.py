@@ -1,10 +1,10 @@
-"""What this machine has accepted, kept in `accepted.json` in the state folder.
+"""The list of accepted seeds, in the file `accepted.json` in the state folder.
 
     {"format": 1, "models": {MODEL ID: {"newest": VERSION, "accepted": {DIGEST: SECONDS, ...}, "kept": [DIGEST, ...]}}}
 
-SECONDS are since 1970, by the clock of the moment when the seed was accepted. What is kept in a store stays listed
-until it is struck off. The file is replaced in one step, by one
-process at a time (`accepted.lock`). One that can't be read is an error, never an empty list.
+SECONDS are since 1970, by the clock when the seed was accepted. "kept" lists the seeds that are in a store: they stay
+accepted until they are removed from it. The file is replaced in one step, by one process at a time (`accepted.lock`).
+A file that can't be read is an error, never an empty list.
 """
 
 from __future__ import annotations
@@ -21,46 +21,57 @@ from seed_runtime.system.files import atomic_write
 from seed_runtime.system.locks import FileLock
 
 STATE_MAX: Final = 4 << 20
-"""Bytes of `accepted.json`."""
+"""Largest size of `accepted.json`, in bytes."""
 LISTED_MAX: Final = 64
-"""Digests that stay listed of a model beside the kept ones: those that were accepted first go first."""
+"""Largest number of digests listed for a model beside the stored ones; the oldest are removed first."""
 _NUMBER_MAX = (1 << 63) - 1
 
 
 @dataclass
-class Accepted:
-    """Of one model: its newest version, and the time [s] at which each digest was accepted, in that order."""
+class AcceptedModel:
+    """What was accepted of one model."""
 
     newest: int
+    """Its newest version."""
     digests: dict[str, int] = field(default_factory=dict)
-    kept: set[str] = field(default_factory=set)
-    """Those of the digests that a store keeps."""
+    """When each seed was accepted, in seconds since 1970, in that order."""
+    stored: set[str] = field(default_factory=set)
+    """Those of the digests that are in a store."""
 
-    def limit(self) -> None:
-        """Strike the oldest off that are too many; never one that is kept."""
-        for digest in [digest for digest in self.digests if digest not in self.kept][:-LISTED_MAX]:
+    def drop_oldest(self) -> None:
+        """Remove the oldest digests beyond LISTED_MAX, but none that is stored."""
+        for digest in [digest for digest in self.digests if digest not in self.stored][:-LISTED_MAX]:
             del self.digests[digest]
 
     def forget(self, digest: str) -> None:
+        """Remove a digest, if it is listed."""
         self.digests.pop(digest, None)
-        self.kept.discard(digest)
+        self.stored.discard(digest)
 
 
-State = dict[str, Accepted]
-"""By model id."""
+State = dict[str, AcceptedModel]
+"""All that was accepted, by model id."""
 
 
 def file_path() -> Path:
-    """The file, whether it is there or not."""
+    """Return where the list is, whether it exists or not.
+
+    Raises:
+        TrustError: this account has no home folder.
+    """
     try:
         return paths.state_home() / "accepted.json"
     except UsageError:
-        raise TrustError("there is no home folder to keep accepted versions in; set HOME or XDG_STATE_HOME") from None
+        raise TrustError("there is no home folder to store accepted versions in; set HOME or XDG_STATE_HOME") from None
 
 
 def read(path: Path) -> State:
-    """What was accepted; nothing where there is no file yet."""
-    import json  # here, as most machines check no signatures
+    """Return the list; an empty one if there is no file yet.
+
+    Raises:
+        TrustError: the file can't be read, or is damaged.
+    """
+    import json  # imported here, as most machines check no signatures
 
     try:
         with path.open("rb") as file:
@@ -68,36 +79,40 @@ def read(path: Path) -> State:
     except FileNotFoundError as error:
         if not path.is_symlink():
             return {}
-        raise _unkept(path, error) from None
+        raise _state_error(path, error) from None
     except OSError as error:
-        raise _unkept(path, error) from None
+        raise _state_error(path, error) from None
     try:
         if len(data) > STATE_MAX:
             raise ValueError
         held: dict[str, Any] = json.loads(data)
         if held["format"] != 1:
             raise ValueError
-        return {str(name): _model(model) for name, model in held["models"].items()}
+        return {str(name): _parse_model(model) for name, model in held["models"].items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise TrustError(
-            f"{path} is damaged, so no seed is taken; put it back from a backup, or remove it: "
-            f"older versions are then taken once more"
+            f"{path} is damaged, so no seed is accepted; put it back from a backup, or remove it: "
+            f"older versions are then accepted once more"
         ) from None
 
 
-def _model(held: Any) -> Accepted:
-    model = Accepted(held["newest"], dict(held["accepted"]), set(held.get("kept", ())))
+def _parse_model(held: Any) -> AcceptedModel:
+    model = AcceptedModel(held["newest"], dict(held["accepted"]), set(held.get("kept", ())))
     for number in (model.newest, *model.digests.values()):
         if type(number) is not int or not 0 <= number <= _NUMBER_MAX:
             raise ValueError
-    if not model.kept <= model.digests.keys():
+    if not model.stored <= model.digests.keys():
         raise ValueError
     return model
 
 
 @contextlib.contextmanager
-def changed(path: Path) -> Iterator[State]:
-    """What was accepted, to be changed; written in one step unless the block fails."""
+def update(path: Path) -> Iterator[State]:
+    """Give the list to the block to change it, and write it in one step unless the block fails.
+
+    Raises:
+        TrustError: it can't be read or written.
+    """
     import json
 
     try:
@@ -106,7 +121,7 @@ def changed(path: Path) -> Iterator[State]:
             lock.acquire()
             yield (state := read(path))
             models = {
-                name: {"newest": model.newest, "accepted": model.digests, "kept": sorted(model.kept)}
+                name: {"newest": model.newest, "accepted": model.digests, "kept": sorted(model.stored)}
                 for name, model in state.items()
             }
             data = json.dumps({"format": 1, "models": models}).encode()
@@ -115,9 +130,9 @@ def changed(path: Path) -> Iterator[State]:
             with atomic_write(path) as file:
                 file.write(data)
     except (OSError, UsageError) as error:
-        raise _unkept(path, error) from None
+        raise _state_error(path, error) from None
 
 
-def _unkept(path: Path, error: Exception) -> TrustError:
+def _state_error(path: Path, error: Exception) -> TrustError:
     problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return TrustError(f"{path}: {problem}; accepted versions are kept there, let this user read and write it")
+    return TrustError(f"{path}: {problem}; accepted versions are stored there; let this user read and write it")

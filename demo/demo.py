@@ -1,7 +1,7 @@
-"""The whole way of one real model: Magika, which tells a file's type from its bytes, as a seed.
+"""Take one real model the whole way: Magika, which finds a file's type from its bytes, as a seed.
 
-Exports the ONNX file of the PyPI wheel that `make demo` fetched, runs the seed as a device would, under a memory
-limit, on real files, and puts the answers of the original and of the seed side by side.
+The demo exports the ONNX file of the PyPI wheel that `make demo` downloaded, runs the seed as a device would, under a
+memory limit, on real files, and prints the outputs of the original and of the seed side by side.
 """
 
 from __future__ import annotations
@@ -19,19 +19,27 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "magika/models/standard_v3_3/"
-BLOCK, HALF, PADDING = 4096, 1024, 256
-"""What of a file the model reads: the stripped first and last 1,024 bytes, padded with 256."""
+"""The model's folder within the wheel."""
+BLOCK = 4096
+"""Bytes at both ends of a file from which white space is stripped [B]."""
+HALF = 1024
+"""Bytes that the model reads at each end of what is left [B]."""
+PADDING = 256
+"""The model's input where a file has no more bytes."""
 LIMIT = "96MB"
+"""Memory limit of the process that runs the seed."""
 FILES = ("README.md", "pyproject.toml", "Makefile", "demo/demo.py", ".ci/run", "LICENSE")
+"""Files whose types are asked for."""
 WIDTH = 46
+"""Width of the longest bar [characters]."""
 
 
 def main() -> None:
-    """Print what happens, step by step."""
+    """Export, check, time and run the model, and print what happens."""
     cache = Path(os.environ.get("SEED_DEMO_CACHE", ROOT / ".cache/demo"))
     wheel = next(iter(sorted(cache.glob("magika-*.whl"))), None)
     if wheel is None:
-        sys.exit("the model is missing; fetch it with: make demo")
+        sys.exit("the model is missing; download it with: make demo")
     with zipfile.ZipFile(wheel) as archive:
         model = cache / "magika.onnx"
         model.write_bytes(archive.read(MODEL + "model.onnx"))
@@ -68,23 +76,23 @@ def main() -> None:
         f"(99 % within {latency['p99']:.1f} ms); the whole process peaked at {timing['peak_rss_mib']:.0f} MiB\n"
     )
 
-    print(f"4. Ask both about real files: seed-run magika.seed --input files.npz --max-memory {LIMIT}")
-    answers = cache / "answers.npz"
-    call("seed_runtime.cli", str(seed), "--input", str(inputs), "--output", str(answers), "--max-memory", LIMIT)
-    with np.load(answers) as arrays:
+    print(f"4. Run both on real files: seed-run magika.seed --input files.npz --max-memory {LIMIT}")
+    results = cache / "results.npz"
+    call("seed_runtime.cli", str(seed), "--input", str(inputs), "--output", str(results), "--max-memory", LIMIT)
+    with np.load(results) as arrays:
         ours = next(iter(arrays.values())).reshape(len(files), -1)
     theirs = original(model, inputs)
     print(f"   {'file':32}{'original':>22}{'seed':>22}")
     for path, before, after in zip(files, theirs, ours, strict=True):
-        print(f"   {path.name[:31]:32}{answer(before, labels):>22}{answer(after, labels):>22}")
+        print(f"   {path.name[:31]:32}{best_label(before, labels):>22}{best_label(after, labels):>22}")
     same = int((theirs.argmax(1) == ours.argmax(1)).sum())
     print(f"   the same type for {same} of {len(files)} files; largest difference {np.abs(theirs - ours).max():.4f}")
     if same != len(files):
-        sys.exit("the seed answers otherwise than the original")
+        sys.exit("the seed gives other types than the original")
 
 
 def features(data: bytes) -> np.ndarray:
-    """`(2048,)` int32: what the model reads of a file."""
+    """Return the model's input for a file with this content, `(2048,)` int32."""
     start, end = data[:BLOCK].lstrip()[:HALF], data[-BLOCK:].rstrip()[-HALF:]
     row = np.full(2 * HALF, PADDING, np.int32)
     row[: len(start)] = np.frombuffer(start, np.uint8)
@@ -93,7 +101,7 @@ def features(data: bytes) -> np.ndarray:
 
 
 def original(model: Path, inputs: Path) -> np.ndarray:
-    """Scores of the original model, `(files, types)`."""
+    """Run the original model on a file of inputs, and return its scores, `(files, types)`."""
     import onnxruntime
 
     with np.load(inputs) as arrays:
@@ -102,7 +110,7 @@ def original(model: Path, inputs: Path) -> np.ndarray:
 
 
 def call(module: str, *arguments: str) -> Any:
-    """Run a command of ours in a process of its own; its JSON, if it printed any."""
+    """Run a module as a command in a process of its own; return the JSON that it printed with --json, else None."""
     done = subprocess.run([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         sys.exit(f"{module} {' '.join(arguments)} ended with {done.returncode}")
@@ -110,15 +118,17 @@ def call(module: str, *arguments: str) -> Any:
 
 
 def bar(name: str, size: int, largest: int) -> str:
-    """One line of a picture."""
+    """Draw a size as one line of a bar chart; the largest size has the full width."""
     return f"   {name:14}{'█' * max(1, round(WIDTH * size / largest)):{WIDTH}} {megabytes(size):>8}"
 
 
 def megabytes(size: int) -> str:
+    """Write a size in bytes in MB."""
     return f"{size / 1e6:.2f} MB"
 
 
-def answer(scores: np.ndarray, labels: list[str]) -> str:
+def best_label(scores: np.ndarray, labels: list[str]) -> str:
+    """Write the label with the best score, and the score in percent."""
     best = int(scores.argmax())
     return f"{labels[best]} {100 * scores[best]:.1f} %"
 

@@ -36,7 +36,7 @@ ONE_OF_EACH = list({attack.field.split(".")[0]: attack for attack in ATTACKS}.va
 
 @pytest.fixture(scope="module")
 def x(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An input that the honest seed's model takes."""
+    """Write an input of the valid seed's model."""
     path = tmp_path_factory.mktemp("input") / "x.npz"
     np.savez(path, x=np.zeros((1, 3, 4), np.float32))
     return path
@@ -71,7 +71,7 @@ def test_a_bad_seed_is_refused_by_each_action(
 
 
 @pytest.mark.parametrize("attack", ONE_OF_EACH, ids=lambda attack: attack.field)
-def test_a_lie_in_each_table_is_refused_by_verify(
+def test_a_wrong_field_of_each_table_is_refused_by_verify(
     attack: Attack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "evil.seed"

@@ -1,4 +1,4 @@
-"""A seed that was cut, flipped, extended or mistaken: refused with one line, and nothing written."""
+"""A seed that was cut, flipped or extended, or is no seed, is refused with one line, and nothing is written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEED = build_seed()
 
 
 class Trickle(io.BytesIO):
-    """A pipe: it has no length, and gives a few bytes at a time."""
+    """A pipe: it has no length, and returns a few bytes at a time."""
 
     def readinto(self, buffer: object) -> int:
         view = memoryview(buffer)[:100]  # type: ignore[arg-type]
@@ -215,7 +215,7 @@ def test_memory_that_the_header_asks_for_counts_under_a_limit(tmp_path: Path) ->
 
 
 def large(rows: int, cols: int) -> dict[str, bytes]:
-    """One tensor of that many elements, in the header and in the skeleton."""
+    """Return a seed with one tensor of that many elements, in the header and in the skeleton."""
     size = 4 * rows * cols
     return {
         "weights.size": varint(size),

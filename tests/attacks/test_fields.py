@@ -1,4 +1,4 @@
-"""Every field of SPEC.md can lie, with all digests valid: the right error, little memory, nothing written."""
+"""A wrong value in any field of SPEC.md, digests valid: the right error, little memory, nothing written."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.support.seed_builder import ALL, FieldWriter, Replacement, build_fiel
 from tests.support.spec_fields import fields, rules
 
 PEAK_MAX = 12 << 20
-"""[B], of Python and NumPy together: the header, one chunk, one part and the windows, whatever a field asks for."""
+"""Bytes that Python and NumPy may take together: the header, one chunk, one part and the windows, in every case."""
 
 
-def look_and_check(seed: seed_runtime.Seed) -> None:
-    """All that reading a seed does short of writing."""
+def read_everything(seed: seed_runtime.Seed) -> None:
+    """Do all that reading a seed does, except writing."""
     seed.footprint()
     if seed.header.golden is not None:
         Golden.unpack(seed.header.golden)
@@ -35,7 +35,7 @@ def assert_refused(data: bytes, folder: Path, error: type[SeedError], text: str)
     tracemalloc.start()
     try:
         with pytest.raises(error, match=text) as caught:
-            look_and_check(seed_runtime.open(path))
+            read_everything(seed_runtime.open(path))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -46,7 +46,7 @@ def assert_refused(data: bytes, folder: Path, error: type[SeedError], text: str)
     assert "\x1b" not in line
     assert peak < PEAK_MAX
     with pytest.raises(error, match=text):
-        look_and_check(seed_runtime.open(io.BytesIO(data)))
+        read_everything(seed_runtime.open(io.BytesIO(data)))
     try:
         seed_runtime.open(path).assemble(target)
     except SeedError:
@@ -56,17 +56,17 @@ def assert_refused(data: bytes, folder: Path, error: type[SeedError], text: str)
         assert "GOLDEN" in line or "FOOTPRINT" in line
 
 
-def test_the_honest_seed_is_taken(tmp_path: Path) -> None:
-    path = tmp_path / "honest.seed"
+def test_the_valid_seed_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "valid.seed"
     path.write_bytes(build_seed())
     seed = seed_runtime.open(path)
-    look_and_check(seed)
+    read_everything(seed)
     folder = seed.assemble(tmp_path / "target")
     assert (folder / "model.weights").read_bytes() == decoded_weights()
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: "+".join(attack.replaced))
-def test_a_field_that_lies_is_refused(attack: Attack, tmp_path: Path) -> None:
+def test_a_wrong_field_is_refused(attack: Attack, tmp_path: Path) -> None:
     assert_refused(build_seed(attack.replaced), tmp_path, attack.error, attack.text)
 
 
@@ -87,8 +87,8 @@ def test_every_rule_for_skeletons_has_an_attack() -> None:
     assert {rule for rule, *_ in RULES} == set(rules("skeleton"))
 
 
-def test_the_forge_writes_every_field_of_the_specification() -> None:
-    pen_names = {name for name, _ in build_fields()}
+def test_the_seed_builder_writes_every_field_of_the_specification() -> None:
+    written = {name for name, _ in build_fields()}
     only_elsewhere = {
         "head_chunk.data",
         "lzma.properties",
@@ -98,10 +98,10 @@ def test_the_forge_writes_every_field_of_the_specification() -> None:
         "plane.size",
     }
     hidden = {"golden_input.data", "section.payload", "data_chunk.words", "skeleton.place", "signature.blob"}
-    assert set(fields()) - pen_names <= only_elsewhere | hidden
+    assert set(fields()) - written <= only_elsewhere | hidden
 
 
-def test_a_lie_about_a_field_that_is_not_there_is_a_mistake_of_the_test() -> None:
+def test_replacing_a_field_that_is_not_there_is_a_mistake_of_the_test() -> None:
     with pytest.raises(AssertionError, match="no such fields"):
         build_seed({"no.field": b""})
     assert FieldWriter({}).used == set()

@@ -1,4 +1,4 @@
-"""Random lies in random fields, digests valid: refused or taken, and never anything else."""
+"""Random values in random fields, digests valid: the seed is refused or accepted, and nothing else happens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.seed_builder import build_fields, build_seed
 
 
 def random_change(original: bytes, draw: random.Random) -> bytes:
-    """Flipped, cut, longer, of another size, or something else altogether."""
+    """Return the bytes flipped, cut, longer, of another size, or something else altogether."""
     kind = draw.randrange(6)
     data = bytearray(original)
     if kind == 0 and data:
@@ -46,14 +46,14 @@ def error_of(data: bytes) -> SeedError | None:
     return None
 
 
-def try_random_changes(seed: int, count: int) -> tuple[int, int]:
-    """How many were refused and how many taken."""
-    draw, names = random.Random(seed), sorted({name for name, _ in build_fields()})
-    truths = dict(build_fields())
+def try_random_changes(rng_seed: int, count: int) -> tuple[int, int]:
+    """Return how many changed seeds were refused and how many accepted."""
+    draw, names = random.Random(rng_seed), sorted({name for name, _ in build_fields()})
+    originals = dict(build_fields())
     refused = 0
     for _ in range(count):
         chosen = draw.sample(names, draw.choice([1, 1, 1, 2, 3]))
-        replaced = {name: random_change(truths[name], draw) for name in chosen}
+        replaced = {name: random_change(originals[name], draw) for name in chosen}
         data = build_seed(replaced)
         error = error_of(data)
         if error is not None:
@@ -63,19 +63,19 @@ def try_random_changes(seed: int, count: int) -> tuple[int, int]:
     return refused, count - refused
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_random_lies_are_refused_or_taken_and_nothing_else(seed: int) -> None:
+@pytest.mark.parametrize("rng_seed", range(3))
+def test_random_changes_are_refused_or_accepted_and_nothing_else(rng_seed: int) -> None:
     tracemalloc.start()
     try:
-        refused, taken = try_random_changes(seed, 60)
+        refused, accepted = try_random_changes(rng_seed, 60)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert refused > 40
-    assert taken > 0  # such as another version of the model
+    assert accepted > 0  # such as another version of the model
     assert peak < PEAK_MAX
 
 
 @pytest.mark.slow
-def test_many_random_lies_are_refused_or_taken_and_nothing_else() -> None:
+def test_many_random_changes_are_refused_or_accepted_and_nothing_else() -> None:
     assert sum(try_random_changes(1000, 2000)) == 2000

@@ -1,4 +1,4 @@
-"""Signed seeds in the hands of an attacker: whatever is changed, a device with allowed signers takes none of it."""
+"""Signed seeds that an attacker changed: a device with allowed signers accepts none of them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def key(tmp_path: Path) -> Path:
 
 
 def code_of(data: bytes) -> int:
-    """The exit code of opening and checking it: 0 if it is taken."""
+    """Return the exit code of opening and checking a seed: 0 if it is accepted."""
     try:
         seed_runtime.open(io.BytesIO(data)).check()
     except SeedError as error:
@@ -46,7 +46,7 @@ def flipped(data: bytes, place: int, bit: int) -> bytes:
     return data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
 
 
-def test_the_honest_signed_seed_is_taken(key: Path) -> None:
+def test_the_valid_signed_seed_is_accepted(key: Path) -> None:
     assert code_of(sign_seed(unsigned_seed("bell", 1), key)) == 0
 
 
@@ -100,7 +100,7 @@ def test_a_bit_flipped_in_any_byte_of_the_signature_is_refused_by_signature_alon
     ],
     ids=lambda replaced: next(iter(replaced)),
 )
-def test_the_signature_of_an_honest_seed_fits_no_lie(key: Path, replaced: dict[str, bytes]) -> None:
+def test_the_signature_of_a_valid_seed_fits_no_changed_one(key: Path, replaced: dict[str, bytes]) -> None:
     signature = seed_runtime.open(io.BytesIO(sign_seed(unsigned_seed("bell", 1), key))).header.signature
     assert signature is not None
     with pytest.raises(TrustError, match="signature is wrong"):
@@ -119,21 +119,21 @@ def test_a_signature_taken_off_or_put_elsewhere_helps_nobody(key: Path) -> None:
     assert code_of(join_header(header + u16(0xFFFF) + u32(0), body)) == 10
 
 
-def test_what_lies_under_a_right_signature_is_damage_all_the_same(key: Path) -> None:
+def test_wrong_fields_under_a_valid_signature_are_damage_all_the_same(key: Path) -> None:
     assert code_of(sign_seed(unsigned_seed("bell", 1, replaced={"weights.digest": bytes(32)}), key)) == 10
     assert code_of(sign_seed(unsigned_seed("bell", 1, replaced={"holes.rank": varint(9)}), key)) == 10
     assert not accepted_file().exists()
 
 
-def test_random_lies_under_the_signature_of_an_honest_seed_are_refused(key: Path) -> None:
+def test_random_changes_under_the_signature_of_a_valid_seed_are_refused(key: Path) -> None:
     signature = seed_runtime.open(io.BytesIO(sign_seed(unsigned_seed("bell", 1), key))).header.signature
     assert signature is not None
-    draw, truths = random.Random(7), dict(build_fields(streams=STREAMS))
+    draw, originals = random.Random(7), dict(build_fields(streams=STREAMS))
     # Sizes and digest in the preamble are not signed: they follow from the rest.
-    names = sorted(name for name in truths if not name.startswith("preamble."))
-    honest = unsigned_seed("bell", 1)
+    names = sorted(name for name in originals if not name.startswith("preamble."))
+    valid = unsigned_seed("bell", 1)
     for _ in range(40):
         name = draw.choice(names)
-        data = unsigned_seed("bell", 1, replaced={name: random_change(truths[name], draw)})
-        assert data == honest or code_of(add_signature(data, signature)) in (10, 11, 12), name
+        data = unsigned_seed("bell", 1, replaced={name: random_change(originals[name], draw)})
+        assert data == valid or code_of(add_signature(data, signature)) in (10, 11, 12), name
     assert not accepted_file().exists()

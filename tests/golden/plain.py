@@ -28,7 +28,7 @@ MEBI = 1 << 20
 
 
 class Bytes:
-    """Fields off the front of some bytes."""
+    """Takes fields from the front of some bytes."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
@@ -71,7 +71,7 @@ class Hole:
 
 
 def decode(seed: bytes) -> tuple[bytes, bytes]:
-    """The skeleton and the weights file."""
+    """Return the skeleton and the weights file of a seed."""
     front = Bytes(seed)
     assert front.take(8) == bytes.fromhex("89534545440d0a1a")
     assert (front.uint(2), front.uint(2)) == (1, 0)
@@ -152,7 +152,7 @@ class Matrix:
     row_classes: bytes = b""
     col_classes: bytes = b""
     integers: dict[int, int] = field(default_factory=dict)
-    """By place in the matrix; dead elements are not in it."""
+    """Return values by place in the matrix, without those of dead elements."""
 
     @property
     def rows(self) -> int:
@@ -207,7 +207,7 @@ def head_of(chunk: bytes) -> Bytes:
 
 
 def fill_matrices(head: Head, chunks: list[bytes], quantized: bool) -> None:
-    """The integers of all live elements."""
+    """Return the integers of all live elements."""
     places = []  # matrix, place in it, table, number among the matrix's live ones
     for matrix in head.matrices:
         live = 0

@@ -6,7 +6,7 @@ import struct
 
 
 def rounded(value: float) -> float:
-    """To the nearest float32, ties to even.
+    """Round to the nearest float32, ties to even.
 
     Of a sum or product of two float32 the double before is exact, or rounded so finely that a second rounding gives
     the same (53 >= 2 * 24 + 2 bits).
@@ -18,7 +18,7 @@ def rounded(value: float) -> float:
 
 
 def stored_as(dtype: int, value: float) -> bytes:
-    """A float32 as an element of this type, to the nearest, ties to even."""
+    """Round a float32 to an element of this type, to the nearest, ties to even."""
     if dtype == 1:
         return struct.pack("<f", value)
     if dtype == 11:

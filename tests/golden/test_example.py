@@ -61,7 +61,7 @@ def test_the_example_runs_and_passes_its_golden_sample(tmp_path: Path) -> None:
     assert np.array_equal(outputs["y"], x + grid + np.array(tensors["raw"], np.float32))
 
 
-def test_the_example_is_what_the_forge_of_the_attacks_makes() -> None:
+def test_the_example_is_what_the_seed_builder_writes() -> None:
     assert build_seed(streams=("raw", "grid")) == EXAMPLE.read_bytes()
 
 

@@ -32,7 +32,7 @@ EXAMPLE, SIGNED, KEY = FOLDER / "example.seed", FOLDER / "signed.seed", FOLDER /
 
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
-    """The key with the permissions that ssh-keygen insists on, and git doesn't keep."""
+    """Copy the key with the permissions that ssh-keygen insists on, and git doesn't keep."""
     copy = tmp_path / "key"
     shutil.copyfile(KEY, copy)
     shutil.copyfile(f"{KEY}.pub", f"{copy}.pub")

@@ -1,6 +1,6 @@
 """Seeds on arm64: the weights are the same bits as on x86-64, and the golden sample holds.
 
-QEMU runs arm64 Python as a process, without root and without mounts; see `arm64.py` for where it comes from.
+QEMU runs arm64 Python as a process, without root and without mounts; `support/arm64.py` says where it comes from.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def _answers_as(device: Device, seed: Path, rng: np.random.Generator) -> bool:
 
 
 def _there(device: Device, command: str) -> str:
-    """What a shell command printed there that must succeed."""
+    """Return what a shell command printed there that must succeed."""
     done = subprocess.run(
         ["ssh", "-F", str(device.config), "-o", "BatchMode=yes", device.alias, command],
         stdin=subprocess.DEVNULL,

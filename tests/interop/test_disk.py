@@ -41,7 +41,7 @@ def test_a_torn_disk_has_some_of_the_blocks_that_were_not_flushed(base: Path, tm
     disk = Disk(base, tmp_path / "state")
     for block in range(8):
         disk.write(block * BLOCK, b"torn")
-    disk.tear(seed=1)
+    disk.tear(rng_seed=1)
     after = Disk(base, tmp_path / "state")
     assert 0 < sum(after.read(block * BLOCK, 4) == b"torn" for block in range(8)) < 8
 

@@ -1,4 +1,4 @@
-"""Whatever goes in comes out, and whatever else comes in is refused as a broken seed."""
+"""What is encoded decodes to the same values, and damaged streams are refused as broken seeds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SEEDS = st.integers(0, 1 << 32)
 
 
 def _integers(seed: int, shape: tuple[int, int]) -> np.ndarray:
-    """Integers of any magnitude up to 2**23, with dead rows, dead columns and outliers."""
+    """Draw integers of any magnitude up to 2**23, with dead rows, dead columns and outliers."""
     rng = np.random.default_rng(seed)
     values = rng.laplace(0, 2.0 ** rng.uniform(-3, 20), shape)
     values[rng.random(shape) < 0.05] *= 1000

@@ -1,8 +1,8 @@
-"""A push in a process of its own that says which step it is in, so that it can be killed there.
+"""A push in a process of its own that prints which phase it is in, so that it can be killed there.
 
     python -m tests.soak.client SSH_CONFIG HOST SEED NAME
 
-Prints a line per step as it begins: the host's names, and the device's own names within its steps. The last line is
+Prints a line per phase as it begins: the host's names, and the device's own names within its phases. The last line is
 `done STATE`, or `failed CODE TEXT`.
 """
 
@@ -18,19 +18,19 @@ from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import SeedError
 
 KEEP = 2
-"""Fewer than there are versions, so that each push has one to remove and most seeds are sent anew."""
+"""Versions that stay on the device: so few that each push removes one and most seeds are sent again."""
 
 
 def main() -> int:
     config, host, seed, name = sys.argv[1:]
-    said = ""
+    printed = ""
 
-    def say(step: str, *_: int) -> None:
-        nonlocal said
+    def say(phase: str, *_: int) -> None:
+        nonlocal printed
         # The installer of the runtime names its parts as a push does.
-        name = "runtime" if step.startswith("runtime") else step.rpartition(": ")[2]
-        if name != said:
-            said = name
+        name = "runtime" if phase.startswith("runtime") else phase.rpartition(": ")[2]
+        if name != printed:
+            printed = name
             print(name, flush=True)
 
     try:

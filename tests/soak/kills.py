@@ -1,10 +1,10 @@
-"""Kills and cuts of pushes, at random moments of every step; after each, the device must answer, and rightly.
+"""Kill and cut pushes at random moments of every phase; after each, the device must give a right answer.
 
     python -m tests.soak.kills [--kills 100] [--machine-kills 30] [--cuts 30] [--seed 1] [--log FILE]
 
-Kills hit the client, the device's processes, or the power of the whole emulated machine; the device's link is cut at
-a step, or after a random number of bytes. Every hit is written down under the step that was named last. Which ones are
-tried is drawn by the seed; when exactly they strike is up to this machine.
+A kill ends the client, the device's processes, or the power of the whole emulated machine; the device's link is cut
+in a phase, or after a random number of bytes. Every hit is counted under the phase that was printed last. The random
+seed decides which ones are tried; when exactly they happen depends on this machine.
 """
 
 from __future__ import annotations
@@ -33,54 +33,58 @@ from tests.interop.support.machines import copied
 from tests.soak.seeds import Version, versions
 from tests.soak.targets import Board, Loopback, Target, ask, start_push
 
-STEPS = ("connect", "probe", "check", "runtime", "transfer", "begin", "receive", "install", "verify", "assemble",
+PHASES = ("connect", "probe", "check", "runtime", "transfer", "begin", "receive", "install", "verify", "assemble",
          "golden", "place", "switch", "prune")  # fmt: skip
-"""The host's names, and the device's within its steps."""
-PUSH_LIMIT = 900  # [s]
+"""Phases of a push by the host's names, and within them by the device's."""
+PUSH_LIMIT = 900
+"""Seconds that a push may be silent."""
 COUNT = 6
-"""Versions that are pushed in turn."""
+"""Number of versions that are pushed in turn."""
 TRIES = 8
+"""How often a push is tried that was over before it was hit, or that an emulator seemed to lose."""
 EACH = 5
-"""Kills that every step gets in a run of the full counts."""
-HANDSHAKE = 6000  # [B] that ssh sends before the first of a push, about
-UNREACHABLE = 20  # exit code
+"""Kills that every phase must get in a run of the full counts."""
+HANDSHAKE = 6000
+"""Bytes that ssh sends before a push begins, about."""
+UNREACHABLE = 20
+"""Exit code of a push that can't reach the device."""
 _ENDS = ("done", "failed")
 
 
 @dataclass
 class Tally:
-    """What was hit, and what the device did after it."""
+    """Counts of what was hit, and of what the device answered after it."""
 
     log: TextIO | None = None
     hits: dict[str, Counter[str]] = field(default_factory=dict)
     answers: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
-    def add(self, actor: str, step: str, said: str, seconds: float) -> None:
-        self.hits.setdefault(actor, Counter())[step] += 1
-        self.answers[said] += 1
-        self._write(f"{sum(map(Counter.total, self.hits.values())):4}  {actor:8} {step:9} {said}, {seconds:.1f} s")
+    def add(self, actor: str, phase: str, outcome: str, seconds: float) -> None:
+        self.hits.setdefault(actor, Counter())[phase] += 1
+        self.answers[outcome] += 1
+        self._write(f"{sum(map(Counter.total, self.hits.values())):4}  {actor:8} {phase:9} {outcome}, {seconds:.1f} s")
 
-    def fault(self, actor: str, step: str, error: str) -> None:
-        self.hits.setdefault(actor, Counter())[step] += 1
-        self.wrong.append(f"{actor} at {step}: {error}")
+    def fault(self, actor: str, phase: str, error: str) -> None:
+        self.hits.setdefault(actor, Counter())[phase] += 1
+        self.wrong.append(f"{actor} at {phase}: {error}")
         self._write(f"FAULT {self.wrong[-1]}")
 
     def kills(self) -> Counter[str]:
-        """How often each step was hit by a kill."""
+        """Return how often each phase was hit by a kill."""
         return sum((hits for actor, hits in self.hits.items() if actor != "link"), Counter())
 
     def rarest(self) -> int:
-        """Kills of the step that had the fewest."""
-        return min(self.kills()[step] for step in STEPS)
+        """Return the kills of the phase that had the fewest."""
+        return min(self.kills()[phase] for phase in PHASES)
 
     def table(self) -> str:
         actors = [actor for actor in ("client", "device", "machine", "link") if actor in self.hits]
-        lines = [f"{'step':10}" + "".join(f"{actor:>9}" for actor in actors)]
-        lines += [f"{step:10}" + "".join(f"{self.hits[actor][step]:9}" for actor in actors) for step in STEPS]
+        lines = [f"{'phase':10}" + "".join(f"{actor:>9}" for actor in actors)]
+        lines += [f"{phase:10}" + "".join(f"{self.hits[actor][phase]:9}" for actor in actors) for phase in PHASES]
         lines.append(f"{'all':10}" + "".join(f"{self.hits[actor].total():9}" for actor in actors))
-        lines += [f"kills of the step that was hit least: {self.rarest()}"]
-        lines += [f"{said}: {count}" for said, count in sorted(self.answers.items())]
+        lines += [f"kills of the phase that was hit least: {self.rarest()}"]
+        lines += [f"{outcome}: {count}" for outcome, count in sorted(self.answers.items())]
         return "\n".join([*lines, f"no answer or a wrong one: {len(self.wrong)}"])
 
     def _write(self, line: str) -> None:
@@ -98,28 +102,28 @@ class Soak:
         self.target, self.versions, self.rng, self.tally = target, list(versions), rng, tally
         self.known = [*versions, *old]
         self.seconds: dict[str, float] = {"runtime": 10.0}
-        """How long each step took when nothing hit it."""
+        """Seconds that each phase took when nothing hit it."""
         for version in self.versions[:3]:
             self.running = self.push(version)
 
-    def hit(self, actor: str, step: str) -> bool:
-        """Hit the push of another version while it is at `step`; False if it was over before."""
-        return self._hit_push(actor, step, self._next())
+    def hit(self, actor: str, phase: str) -> bool:
+        """Hit the push of another version while it is at `phase`; False if it was over before."""
+        return self._hit_push(actor, phase, self._next())
 
-    def hit_runtime(self, actor: str, old: Version) -> bool:
+    def hit_installation(self, actor: str, old: Version) -> bool:
         """Hit the push of a seed that needs a newer runtime than the device has, while that is installed."""
         assert isinstance(self.target, Loopback)
         self.target.old_runtime()
         self.running = self.push(old)
         return self._hit_push(actor, "runtime", self._next())
 
-    def _hit_push(self, actor: str, step: str, version: Version) -> bool:
+    def _hit_push(self, actor: str, phase: str, version: Version) -> bool:
         process = start_push(self.target, version)
         lines = _lines(process)
-        at = self._wait_for(lines, step)
+        at = self._wait_for(lines, phase)
         if at is None:
             return self._missed(process)
-        until = time.monotonic() + self.rng.choice((0, self.rng.random())) * self.seconds.get(step, 0.1)
+        until = time.monotonic() + self.rng.choice((0, self.rng.random())) * self.seconds.get(phase, 0.1)
         while (left := until - time.monotonic()) > 0:
             try:
                 at = lines.get(timeout=left)
@@ -127,8 +131,8 @@ class Soak:
                 break
             if at.startswith(_ENDS):
                 return self._missed(process)
-        self._strike(actor, process)
-        return self._judge(actor, at, version, process)
+        self._break_push(actor, process)
+        return self._check_answer(actor, at, version, process)
 
     def cut_after(self, count: int) -> bool:
         """Cut the link once `count` bytes have gone to the device."""
@@ -143,10 +147,10 @@ class Soak:
         if line.startswith("done"):
             self.target.link.reset()  # or it would cut the question that follows
             return self._missed(process)
-        return self._judge("link", at, version, process)
+        return self._check_answer("link", at, version, process)
 
     def push(self, version: Version) -> Version:
-        """Push it without a hit; returns what the device answers with then."""
+        """Push a version without a hit. Returns the version that the device answers with then."""
         for _ in range(TRIES):
             line = self._pushed(version)
             if line.startswith("done"):
@@ -172,7 +176,7 @@ class Soak:
             at, began = line, now
 
     def _next(self) -> Version:
-        """One that the device hasn't run for long, so that it is sent anew."""
+        """Return a version that the device hasn't run for long, so that it is sent again."""
         ready = [each for each in self.versions if each.digest != self.running.digest]
         return self.rng.choice(ready[: len(ready) // 2])
 
@@ -187,7 +191,7 @@ class Soak:
         self._note(self.running)
         return False
 
-    def _strike(self, actor: str, process: subprocess.Popen[str]) -> None:
+    def _break_push(self, actor: str, process: subprocess.Popen[str]) -> None:
         if actor == "client":
             os.kill(process.pid, signal.SIGKILL)
         elif actor == "link":
@@ -196,7 +200,7 @@ class Soak:
         else:
             self.target.kill(self.rng)
 
-    def _judge(self, actor: str, step: str, pushed: Version, process: subprocess.Popen[str]) -> bool:
+    def _check_answer(self, actor: str, phase: str, pushed: Version, process: subprocess.Popen[str]) -> bool:
         self._end(process)
         before = self.running
         began = time.monotonic()
@@ -206,19 +210,19 @@ class Soak:
             if found.digest not in (before.digest, pushed.digest):
                 raise AssertionError(f"it answers with {found.path.stem}, neither what ran before nor what was pushed")
         except (AssertionError, OSError, subprocess.TimeoutExpired, ValueError) as error:
-            self.tally.fault(actor, step, str(error))
+            self.tally.fault(actor, phase, str(error))
             self.running = self.push(pushed)
             return True
         self.running = found
         self._note(found)
-        said = "answered with what ran before" if found.digest == before.digest else "answered with what was pushed"
-        self.tally.add(actor, step, said, time.monotonic() - began)
+        outcome = "answered with what ran before" if found.digest == before.digest else "answered with what was pushed"
+        self.tally.add(actor, phase, outcome, time.monotonic() - began)
         return True
 
-    def _wait_for(self, lines: queue.Queue[str], step: str) -> str | None:
+    def _wait_for(self, lines: queue.Queue[str], phase: str) -> str | None:
         while True:
             line = lines.get(timeout=PUSH_LIMIT)
-            if line == step:
+            if line == phase:
                 return line
             if line.startswith(_ENDS):
                 return None
@@ -232,7 +236,7 @@ class Soak:
 
 
 def _lines(process: subprocess.Popen[str]) -> queue.Queue[str]:
-    """Its lines as they come, and at its end one that says so."""
+    """Return the queue into which a thread puts the process's lines, and at its end one that says so."""
     found: queue.Queue[str] = queue.Queue()
     assert process.stdout is not None
     stdout = process.stdout
@@ -247,9 +251,9 @@ def _lines(process: subprocess.Popen[str]) -> queue.Queue[str]:
     return found
 
 
-def loopback(kills: int, cuts: int, seed: int, tally: Tally, folder: Path) -> None:
+def loopback(kills: int, cuts: int, rng_seed: int, tally: Tally, folder: Path) -> None:
     """Kill the client and the device's processes, and cut the link, of a device on this machine."""
-    rng = random.Random(seed)
+    rng = random.Random(rng_seed)
     folder.mkdir()
     sshd = Sshd(folder)
     try:
@@ -258,56 +262,60 @@ def loopback(kills: int, cuts: int, seed: int, tally: Tally, folder: Path) -> No
         soak = Soak(target, versions(folder, COUNT), rng, tally, [old])
 
         def kill(actor: str) -> bool:
-            step = _aim(tally.kills(), rng)
-            return soak.hit_runtime(actor, old) if step == "runtime" else soak.hit(actor, step)
+            phase = _choose_phase(tally.kills(), rng)
+            return soak.hit_installation(actor, old) if phase == "runtime" else soak.hit(actor, phase)
 
         for index in range(kills):
-            _try(lambda actor=("client", "device")[index % 2]: kill(actor))
+            _until_hit(lambda actor=("client", "device")[index % 2]: kill(actor))
         size = soak.versions[0].size
         for index in range(cuts):
             if index % 2:
-                _try(lambda: soak.cut_after(rng.randrange(size + HANDSHAKE)))
+                _until_hit(lambda: soak.cut_after(rng.randrange(size + HANDSHAKE)))
             else:
-                _try(lambda: soak.hit("link", _aim(tally.hits.get("link", Counter()), rng, without=("runtime",))))
+                _until_hit(
+                    lambda: soak.hit(
+                        "link", _choose_phase(tally.hits.get("link", Counter()), rng, without=("runtime",))
+                    )
+                )
     finally:
         sshd.stop()
 
 
-def board(kills: int, seed: int, tally: Tally, folder: Path, installed: Path | None = None) -> None:
+def board(kills: int, rng_seed: int, tally: Tally, folder: Path, installed: Path | None = None) -> None:
     """Cut the power of the emulated machine, a fresh one, or one that has the runtime: a state folder."""
-    rng = random.Random(seed + 1)
+    rng = random.Random(rng_seed + 1)
     state = folder / "machine"
     if installed is not None:
         copied(installed, state)
     with Machine(image(), state) as machine:
         machine.boot()
-        soak = Soak(Board(machine, seed), versions(folder, COUNT), rng, tally)
+        soak = Soak(Board(machine, rng_seed), versions(folder, COUNT), rng, tally)
         for _ in range(kills):
-            _try(lambda: soak.hit("machine", _aim(tally.kills(), rng, without=("runtime",))))
+            _until_hit(lambda: soak.hit("machine", _choose_phase(tally.kills(), rng, without=("runtime",))))
 
 
-def _aim(hits: Counter[str], rng: random.Random, without: Sequence[str] = ()) -> str:
-    """A step, the rather the less it was hit; not always the least: short ones are often over before a strike comes."""
-    steps = [step for step in STEPS if step not in without]
-    return rng.choices(steps, [1 / (1 + hits[step]) ** 2 for step in steps])[0]
+def _choose_phase(hits: Counter[str], rng: random.Random, without: Sequence[str] = ()) -> str:
+    """Draw a phase, the more likely the less it was hit. Not always the least: short ones are often over too early."""
+    phases = [phase for phase in PHASES if phase not in without]
+    return rng.choices(phases, [1 / (1 + hits[phase]) ** 2 for phase in phases])[0]
 
 
-def _try(hit: Callable[[], bool]) -> None:
-    """Until it hits: a push may be over before. AssertionError if it never does, as the count would be a lie."""
+def _until_hit(hit: Callable[[], bool]) -> None:
+    """Repeat until a push is hit, as it may be over before. AssertionError if none is: the count would be wrong."""
     if not any(hit() for _ in range(TRIES)):
         raise AssertionError(f"{TRIES} pushes were over before anything hit them")
 
 
 def run(
-    kills: int, machine_kills: int, cuts: int, seed: int, log: TextIO | None = None, installed: Path | None = None
+    kills: int, machine_kills: int, cuts: int, rng_seed: int, log: TextIO | None = None, installed: Path | None = None
 ) -> Tally:
-    """All of it: `kills` in all, of which `machine_kills` cut the machine's power, and `cuts` of the link."""
+    """Run the whole soak: `kills` in all, of which `machine_kills` cut the machine's power, and `cuts` of the link."""
     tally = Tally(log)
     with tempfile.TemporaryDirectory(prefix="seed-soak") as scratch:
         if machine_kills:
-            board(machine_kills, seed, tally, Path(scratch, "board"), installed)
+            board(machine_kills, rng_seed, tally, Path(scratch, "board"), installed)
         if kills > machine_kills or cuts:
-            loopback(kills - machine_kills, cuts, seed, tally, Path(scratch, "loopback"))
+            loopback(kills - machine_kills, cuts, rng_seed, tally, Path(scratch, "loopback"))
     return tally
 
 
@@ -327,7 +335,7 @@ def main() -> int:
         closing = f"{tally.table()}\nseed {options.seed}, {(time.monotonic() - began) / 60:.0f} min"
         for file in filter(None, (sys.stdout, log)):
             print(f"\n{closing}", file=file, flush=True)
-    short = tally.rarest() < EACH <= options.kills / len(STEPS)
+    short = tally.rarest() < EACH <= options.kills / len(PHASES)
     return 1 if tally.wrong or short else 0
 
 

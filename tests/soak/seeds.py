@@ -1,21 +1,24 @@
-"""Versions of one small model, their outputs on one input, and what a device answered."""
+"""Versions of one small model, their outputs on one input, and which of them a device answered with."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
+import onnx
+from onnx import helper
 
 import seed_runtime
-from seed_exporter.build import draft
-from tests.exporter.support.exporting import layers, quick_export
+from seed_runtime import generator
+from seed_runtime.golden import Recipe
+from tests.support.model_seeds import F32, MIN_RUNTIME, build_model_seed, onnx_model
 
 MODEL = "soak"
+INPUTS, OUTPUTS = 96, 40
 TOLERANCE = 1e-4
-"""Of the largest output. Two machines differ by 1e-6, two versions by about 1."""
+"""Tolerance of an answer, relative to the largest output. Two machines differ by 1e-6, two versions by about 1."""
 
 
 @dataclass(frozen=True)
@@ -32,37 +35,58 @@ class Version:
 
 
 def versions(
-    folder: Path, count: int, *, hidden: int = 256, min_runtime: tuple[int, int, int] | None = None
+    folder: Path, count: int, *, hidden: int = 256, min_runtime: tuple[int, int, int] = MIN_RUNTIME
 ) -> list[Version]:
-    """As many versions, each with weights of its own. The same call gives the same seeds."""
+    """Write `count` versions, each with weights of its own. The same call gives the same seeds."""
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for number in range(1, count + 1):
         path = folder / f"v{number}.seed"
-        rng = np.random.default_rng(number)
-        with mock.patch.object(draft, "MIN_RUNTIME", min_runtime or draft.MIN_RUNTIME):
-            quick_export(layers(rng, 96, hidden, 40), path, model_id=MODEL, model_version=number)
+        path.write_bytes(
+            build_model_seed(
+                _model(np.random.default_rng(number), hidden),
+                model_id=MODEL,
+                version=number,
+                min_runtime=min_runtime,
+                step=0.3,
+                recipes=[Recipe(generator.NORMAL, F32, (1, INPUTS), 0.0, 1.0)],
+            )
+        )
         seed = seed_runtime.open(path)
         with seed.session() as session:
-            output = session.run({"x": question()})["y"]
+            output = session.run({"x": common_input()})["y"]
         made.append(Version(path, seed.digest.hex(), output))
     return made
 
 
-def question() -> np.ndarray:
-    """The input that every device is asked."""
-    return np.random.default_rng(0).standard_normal((2, 96)).astype(np.float32)
+def _model(rng: np.random.Generator, hidden: int) -> onnx.ModelProto:
+    """Return y = relu(x @ w0) @ w1 of float32 x: (batch, INPUTS)."""
+    weights = {
+        "w0": rng.standard_normal((INPUTS, hidden)) / INPUTS**0.5,
+        "w1": rng.standard_normal((hidden, OUTPUTS)) / hidden**0.5,
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["hidden"]),
+        helper.make_node("Relu", ["hidden"], ["positive"]),
+        helper.make_node("MatMul", ["positive", "w1"], ["y"]),
+    ]
+    return onnx_model(nodes, {"x": ["batch", INPUTS]}, {"y": ["batch", OUTPUTS]}, weights)
 
 
-def question_file() -> bytes:
-    """The same as `seed-run --input` takes it."""
+def common_input() -> np.ndarray:
+    """Return the input that every device gets."""
+    return np.random.default_rng(0).standard_normal((2, INPUTS)).astype(np.float32)
+
+
+def input_file() -> bytes:
+    """Return the same input as a file for `seed-run --input`."""
     file = io.BytesIO()
-    np.savez(file, x=question())
+    np.savez(file, x=common_input())
     return file.getvalue()
 
 
-def answered(data: bytes, known: list[Version]) -> Version | None:
-    """Which version gave this answer; None if none of them did."""
+def version_of(data: bytes, known: list[Version]) -> Version | None:
+    """Return the version that gave this answer, None if none of them did."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         output = arrays["y"]
     for version in known:

@@ -16,7 +16,7 @@ from typing import Protocol
 from tests.devices.support.proxy import Proxy
 from tests.devices.support.sshd import Sshd
 from tests.interop.support.machine import Machine
-from tests.soak.seeds import MODEL, Version, answered, question_file
+from tests.soak.seeds import MODEL, Version, input_file, version_of
 from tests.support.project import ROOT
 
 ASK_LIMIT = 300  # [s], on a busy machine
@@ -24,36 +24,36 @@ SLOW_CARD = Path(__file__).parent / "slow_card"
 
 
 class Target(Protocol):
-    """A device that a push goes to."""
+    """A device that pushes go to."""
 
     config: Path
     alias: str
 
     def kill(self, rng: random.Random) -> None:
-        """End what runs on the device for this push, or all of the device."""
+        """Kill processes of this push on the device, or cut the power of the whole device."""
 
     def revive(self) -> None:
-        """Have the device answer again."""
+        """Make the device answer again."""
 
 
 def ask(target: Target, known: list[Version]) -> Version:
-    """Which version the device answers with. AssertionError if it doesn't, or its bytes are none of theirs."""
+    """Return the version that the device answers with. AssertionError if it doesn't answer, or with none of `known`."""
     done = subprocess.run(
         [*_DEPLOY, "run", "-F", str(target.config), f"{target.alias}:{MODEL}", "--input", "-", "--output", "-"],
-        input=question_file(),
+        input=input_file(),
         capture_output=True,
         timeout=ASK_LIMIT,
         check=False,
         cwd=ROOT,
     )
     assert done.returncode == 0, f"no answer, {done.returncode}: {done.stderr.decode(errors='replace')[-2000:]}"
-    version = answered(done.stdout, known)
-    assert version is not None, "a wrong answer"
+    version = version_of(done.stdout, known)
+    assert version is not None, "the answer is none of the versions'"
     return version
 
 
 def start_push(target: Target, version: Version) -> subprocess.Popen[str]:
-    """A push in a process of its own, in a group of its own; its stdout names the steps."""
+    """Start a push as a process in a group of its own; its stdout names the phases."""
     return subprocess.Popen(
         [*(sys.executable, "-m", "tests.soak.client", str(target.config), target.alias), str(version.path), MODEL],
         cwd=ROOT,
@@ -76,7 +76,7 @@ class Loopback:
         self.alias, self.config = alias, sshd.config
 
     def kill(self, rng: random.Random) -> None:
-        """SIGKILL to one of the device's processes, or to all of them."""
+        """Send SIGKILL to one of the device's processes, or to all of them."""
         found = list(self._processes())
         if found and rng.random() < 0.5:
             found = [rng.choice(found)]
@@ -88,7 +88,7 @@ class Loopback:
         self.link.reset()
 
     def old_runtime(self) -> None:
-        """Let the device have a runtime that is older than a seed may want, and no other."""
+        """Replace the device's runtime by one that is older than some seeds need."""
         folder = self.device.store / "runtime"
         shutil.rmtree(folder, ignore_errors=True)
         self.device.install_runtime()
@@ -113,12 +113,12 @@ class Loopback:
 class Board:
     """The emulated machine. A kill cuts its power: unflushed writes are lost, or half of them."""
 
-    def __init__(self, machine: Machine, seed: int) -> None:
-        self.machine, self._seed = machine, seed
+    def __init__(self, machine: Machine, rng_seed: int) -> None:
+        self.machine, self._rng_seed = machine, rng_seed
         self.alias, self.config = "device", machine.ssh_config
 
     def kill(self, rng: random.Random) -> None:
         self.machine.cut(torn=rng.random() < 0.5)
 
     def revive(self) -> None:
-        self.machine.boot(torn=self._seed + self.machine.boots)
+        self.machine.boot(torn=self._rng_seed + self.machine.boots)

@@ -1,4 +1,4 @@
-"""buildah and podman for arm64 images, on a storage of their own in the user's cache. Holds no tests."""
+"""buildah and podman for arm64 images, with a storage of their own in the user's cache."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.support.project import ROOT
 
 BASE = "localhost/seed-base"
 BASE_PACKAGES = ("?essential", "?priority(required)", "apt", "python3", "python3-venv", "libstdc++6", "openssh-client")
-"""What debian:bookworm-slim holds, and what the build would install."""
+"""The packages of debian:bookworm-slim, and those that the build would install."""
 LEFT_OUT = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info")
-"""Of Debian's packages, as debian:bookworm-slim does."""
+"""Folders of Debian's packages that are left out, as in debian:bookworm-slim."""
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 
 
@@ -39,7 +39,7 @@ class Engine:
         self._cpuinfo.write_text(CPUINFO)
 
     def import_base(self) -> None:
-        """Have an image BASE: what debian:bookworm-slim holds, and Python."""
+        """Make the image BASE, which stands for debian:bookworm-slim with Python."""
         base = made("base", f"3 {' '.join(BASE_PACKAGES)}", _make_base)
         made("base-image", str((base / "base.tar").stat().st_mtime_ns), lambda _: self._import(base / "base.tar"))
 
@@ -51,10 +51,11 @@ class Engine:
         return self.inspect(image, "{{.Digest}}")
 
     def inspect(self, image: str, template: str) -> str:
+        """Return what a template of podman's says about an image."""
         return call(["podman", *self._options, "image", "inspect", "--format", template, image]).strip()
 
     def run(self, image: str, words: Sequence[str], *options: str) -> subprocess.CompletedProcess[str]:
-        """Run it without network. What it returns may be anything."""
+        """Run an image without network. Any exit code is accepted."""
         command = self._run(image, words, *options)
         return subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False
@@ -62,7 +63,7 @@ class Engine:
 
     @contextlib.contextmanager
     def started(self, image: str, words: Sequence[str], *options: str) -> Iterator[str]:
-        """Run it in the background; yields its name."""
+        """Run an image in the background. Yields the container's name."""
         name = call(self._run(image, words, "--detach", *options)).strip()
         try:
             yield name
@@ -70,7 +71,7 @@ class Engine:
             call(["podman", *self._options, "rm", "--force", "--time", "2", name])
 
     def healthy(self, name: str) -> bool:
-        """Whether its healthcheck passes, after a second to get further."""
+        """Return whether a container's healthcheck passes, a second from now."""
         time.sleep(1)
         command = ["podman", *self._options, "healthcheck", "run", name]
         return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
@@ -81,6 +82,7 @@ class Engine:
         return [*command, "-v", f"{self._cpuinfo}:/proc/cpuinfo:ro", *options, image, *words]
 
     def remove(self, *images: str) -> None:
+        """Remove images."""
         call(["podman", *self._options, "rmi", "--force", *images])
 
     def _import(self, tar: Path) -> None:
@@ -88,7 +90,7 @@ class Engine:
 
 
 def context(folder: Path, wheelhouse: Path) -> Path:
-    """A copy of what an image is built from, with wheels for a build that has no network."""
+    """Copy what the image is built from, with wheels for a build that has no network."""
     folder.mkdir()
     for name in ("Dockerfile.arm64", ".dockerignore", "LICENSE", "README.md", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)

@@ -23,8 +23,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-BLOCK = 4096  # [B], what is lost or kept as one; ext4's blocks are as large
-MOST = 32 << 20  # [B] in one request, the protocol's own recommendation
+BLOCK = 4096
+"""Bytes that are lost or kept together; ext4's blocks are as large."""
+MOST = 32 << 20
+"""Largest request [B], as the protocol recommends."""
 
 _HELLO = b"NBDMAGIC"
 _OPTION = b"IHAVEOPT"
@@ -67,16 +69,16 @@ class Disk:
             taken += end - start
 
     def flush(self, blocks: list[int] | None = None) -> None:
-        """Make all that was written stay, or these blocks."""
+        """Store all that was written, or these blocks only, so that a cut of the power doesn't lose it."""
         for block in list(self._fresh) if blocks is None else blocks:
             data = self._fresh.pop(block, None)
             if data is not None:
                 os.pwrite(self._flushed, data, block * BLOCK)
                 self._present[block] = 1
 
-    def tear(self, seed: int) -> None:
-        """Make half of the blocks stay that were written since the last flush."""
-        self.flush([block for block in list(self._fresh) if random.Random(f"{seed} {block}").random() < 0.5])
+    def tear(self, rng_seed: int) -> None:
+        """Store half of the blocks that were written since the last flush, drawn by `rng_seed`."""
+        self.flush([block for block in list(self._fresh) if random.Random(f"{rng_seed} {block}").random() < 0.5])
 
     def _block(self, block: int) -> bytes:
         fresh = self._fresh.get(block)
@@ -87,7 +89,7 @@ class Disk:
 
 
 def serve(disk: Disk, client: socket.socket) -> None:
-    """Answer one client until it leaves."""
+    """Answer one client until it disconnects."""
     if not _shake_hands(disk, client):
         return
     while True:
@@ -121,7 +123,7 @@ def _shake_hands(disk: Disk, client: socket.socket) -> bool:
         _, option, size = struct.unpack(">8sII", _exactly(client, 16))
         if size > MOST:
             return False
-        _exactly(client, size)  # a name of an export: there is but one
+        _exactly(client, size)  # the name of an export: there is only one
 
         def reply(kind: int, data: bytes = b"", option: int = option) -> None:
             client.sendall(struct.pack(">QIII", _OPTION_REPLY, option, kind, len(data)) + data)
@@ -142,7 +144,7 @@ def _shake_hands(disk: Disk, client: socket.socket) -> bool:
 
 
 def _pieces(offset: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """The blocks that a range touches: number, and from where to where in the block."""
+    """Yield the blocks that a range touches: number, start and end within the block."""
     end = offset + size
     while offset < end:
         block, start = divmod(offset, BLOCK)
@@ -156,7 +158,7 @@ def _exactly(client: socket.socket, size: int) -> bytes:
     while len(data) < size:
         more = client.recv(min(size - len(data), 1 << 20))
         if not more:
-            raise EOFError("the client left")
+            raise EOFError("the client disconnected")
         data += more
     return bytes(data)
 

@@ -1,6 +1,6 @@
-"""A whole arm64 machine, switched on, asked and cut off from its power.
+"""A whole emulated arm64 machine that can be booted, used over SSH and cut off from its power.
 
-A `Machine` is one board on a state folder: what its disk flushed lies there and is found again by the next boot.
+A `Machine` is one board with a state folder: what its disk flushed is stored there, and the next boot finds it again.
 The guest reaches no network; its sshd is reached through a port of 127.0.0.1.
 """
 
@@ -21,18 +21,19 @@ from tests.interop.support.machine_image import USER, Image
 from tests.support.ports import free_port
 from tests.support.project import ROOT
 
-BOOT_LIMIT = 240  # [s], on a busy machine
+BOOT_LIMIT = 240
+"""Seconds that booting may take, on a busy machine."""
 _BOUND = ("setpriv", "--pdeathsig", "KILL")
-"""No board outlives a session that was killed."""
+"""Prefix of commands that end with the process that started them, even if that is killed."""
 
 
 class Machine:
-    """One board. Context manager: powered off at the end, without a shutdown.
+    """One board. As a context manager it is powered off in the end, without a shutdown.
 
     Args:
-        image: What it is made of.
-        state: Folder for what its disk keeps, and its console's log.
-        memory: [MiB].
+        image: The files it is made of.
+        state: Folder for what its disk stores, and for its console's log.
+        memory: Its memory [MiB].
     """
 
     def __init__(self, image: Image, state: Path, memory: int = 512) -> None:
@@ -58,7 +59,7 @@ class Machine:
         return (self.state / "console").read_text(errors="replace")
 
     def boot(self, torn: int = 0) -> float:
-        """Switch it on and wait for its sshd. Returns the seconds that took."""
+        """Switch it on and wait for its sshd. Returns the seconds this took."""
         began = time.monotonic()
         self.boots += 1
         path = self._short / f"disk{self.boots}"

@@ -1,7 +1,7 @@
 """The parts of a whole arm64 machine: QEMU's `virt` board with Debian, systemd and sshd.
 
-`image()` makes them once and keeps them in the user's cache. Packages are unpacked, not installed: what their
-scripts would have set up stands in `_configure`.
+`image()` makes them once, in the user's cache. Packages are unpacked, not installed: `_configure` does what their
+scripts would have done.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ PACKAGES = (
     *("openssh-server", "python3", "python3-venv", "linux-image-cloud-arm64"),
 )
 EARLY_MODULES = ("virtio_mmio", "virtio_blk", "virtio_net", "virtio-rng")
-"""What the initial RAM disk loads; ext4 is built in."""
-DISK_SIZE = 3 << 30  # [B], sparse
+"""Modules that the initial RAM disk loads; ext4 is built in."""
+DISK_SIZE = 3 << 30
+"""Size of the disk [B]. Its file is sparse."""
 USER = "pi"
 _REMOVED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/perl",
             "usr/lib/aarch64-linux-gnu/perl", "usr/lib/aarch64-linux-gnu/libperl.so.5.36.0")  # fmt: skip
@@ -85,7 +86,7 @@ _MASKED = (
 
 @dataclass(frozen=True)
 class Image:
-    """The parts of a machine, only read by those that run it."""
+    """The parts of a machine. Machines only read them."""
 
     kernel: Path
     initrd: Path
@@ -95,7 +96,7 @@ class Image:
 
 
 def image() -> Image:
-    """The machine's parts; UnavailableError if they can't be had here."""
+    """Return the machine's parts. UnavailableError if they can't be made here."""
     for name in ("qemu-system-aarch64", "mkfs.ext4", "depmod", "cpio", "ssh", "ssh-keygen"):
         tool(name)
     if os.geteuid():

@@ -1,4 +1,4 @@
-"""What the tests on the whole machine share: one with the runtime on its disk, copies of it, and seed-deploy."""
+"""seed-deploy, copies of a machine's disk, and the peak memory of a command on a machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ sys.exit(code)
 
 
 def deploy(config: Path, *words: str, code: int = 0, stdin: bytes | None = None) -> bytes:
-    """What seed-deploy printed; it must return `code`. Wheels come from the cache of these tests."""
+    """Run seed-deploy, which must return `code`. Returns what it printed. Wheels come from the cache of these tests."""
     command = [sys.executable, "-m", "seed_devices.cli", words[0], "-F", str(config), *words[1:]]
     done = subprocess.run(
         command,
@@ -43,18 +43,19 @@ def deploy(config: Path, *words: str, code: int = 0, stdin: bytes | None = None)
 
 
 def deploy_json(config: Path, *words: str) -> Any:
+    """Return the object that seed-deploy prints with --json."""
     return json.loads(deploy(config, *words, "--json"))
 
 
 def copied(state: Path, to: Path) -> Path:
-    """A copy of a machine's disk."""
+    """Copy a machine's disk. Returns the state folder of the copy."""
     to.mkdir(parents=True)
     call(["cp", "-r", "--sparse=always", "--reflink=auto", str(state / "disk"), str(to)])
     return to
 
 
 def peak(machine: Machine, words: Sequence[str]) -> tuple[str, float]:
-    """What seed-run printed on the machine, and its VmHWM [MiB] as the machine's kernel counted it."""
+    """Run seed-run on the machine. Returns what it printed, and its VmHWM [MiB] as the machine's kernel counted it."""
     machine.run("cat > watch.py", stdin=_WATCH.encode())
     done = machine.run(f"python3 watch.py {SEED_RUN} {' '.join(words)}", timeout=900)
     return done.stdout, int(done.stderr.strip().splitlines()[-1]) / 1024

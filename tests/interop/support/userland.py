@@ -1,4 +1,4 @@
-"""An arm64 userland behind a real sshd of this machine: what is asked of it runs there, emulated process by process."""
+"""An arm64 userland behind a real sshd of this machine: commands run in it, emulated process by process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ exec chroot {root} /usr/bin/env -i HOME={inner} PATH=/usr/local/bin:/usr/bin:/bi
 
 
 def root() -> Path:
-    """The root file system, which is only read. UnavailableError if arm64 programs can't be run in it here."""
+    """Return the root file system, which is only read. UnavailableError if arm64 programs can't be run in it here."""
     for name in ("unshare", "chroot", "mount"):
         tool(name)
     if os.geteuid():
@@ -42,7 +42,7 @@ def root() -> Path:
 
 
 def device(sshd: Sshd, alias: str, root: Path) -> Device:
-    """A device without runtime whose commands run in the userland; its home is `home` here and HOME there."""
+    """Make a device without a runtime whose commands run in the userland. Its home is `home` here and HOME there."""
     folder = sshd.folder / f"userland-{alias}"
     (folder / "home").mkdir(parents=True)
     (folder / "cpuinfo").write_text(CPUINFO)

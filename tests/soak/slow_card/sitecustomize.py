@@ -1,7 +1,7 @@
 """A slow card: whatever touches a device's models, its incoming seeds or its cache waits first.
 
-Python imports this by itself where its folder is on PYTHONPATH. Each step of a push is then long enough to be hit in,
-and a hit falls between any two of the things that the step does to the disk.
+Python imports this by itself where its folder is on PYTHONPATH. Each phase of a push is then long enough to be hit in,
+and a hit falls between any two of the things that the phase does to the disk.
 """
 
 import os

@@ -13,30 +13,27 @@ class SeedError(Exception):
     exit_code = 1
 
 
-class UsageError(SeedError):
-    """The command line asks for something that can't be."""
+class _MessageError(Exception):
+    """An error whose text is a message that ends with the next step."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(_MessageError, SeedError):
+    """The command line asks for something that isn't possible."""
 
     exit_code = 2
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
 
-    def __str__(self) -> str:
-        return self.message
-
-
-class InputError(SeedError):
+class InputError(_MessageError, SeedError):
     """The input or the data can't be used: wrong name, dtype, shape, or not a number."""
 
     exit_code = 3
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
 
 
 class FormatError(SeedError):
@@ -77,38 +74,24 @@ class DigestError(FormatError):
         self.stored, self.computed = stored, computed
 
 
-class TrustError(SeedError):
-    """This machine doesn't take the seed as things stand: its signer isn't allowed, or that can't be found out."""
+class TrustError(_MessageError, SeedError):
+    """This machine doesn't accept the seed: its signer isn't allowed, or that can't be found out."""
 
     exit_code = 11
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
-
 
 class UntrustedError(TrustError):
-    """The seed itself is to blame: it is unsigned, wrongly signed, or older than the newest accepted of its model."""
+    """The cause is the seed itself: it is unsigned, wrongly signed, or older than the newest accepted of its model."""
 
 
-class UnsupportedError(SeedError):
-    """This device, backend or runtime can't take this seed or model."""
+class UnsupportedError(_MessageError, SeedError):
+    """This device, backend or runtime can't run this seed or model."""
 
     exit_code = 12
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
-
 
 def too_new(where: str, what: str) -> UnsupportedError:
-    """The error for a number that this runtime doesn't know and a later one may (SPEC.md, "Versions")."""
+    """Return the error for a number that this runtime doesn't know and a later one may (SPEC.md, "Versions")."""
     return UnsupportedError(f"{where}: {what} is unknown to this runtime; update it: pip install -U seed-runtime")
 
 
@@ -129,7 +112,7 @@ class DiskSpaceError(SeedError):
 
 
 class CacheSpaceError(DiskSpaceError):
-    """The assembled model doesn't fit into the cache's disk, even without the models that no process uses."""
+    """The assembled model doesn't fit on the cache's disk, even without the models that no process uses."""
 
     def __str__(self) -> str:
         return (
@@ -155,14 +138,7 @@ class MemoryBudgetError(SeedError):
         )
 
 
-class GoalNotMetError(SeedError):
+class GoalNotMetError(_MessageError, SeedError):
     """The size or quality asked for was not reached; the best result so far was written."""
 
     exit_code = 15
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message

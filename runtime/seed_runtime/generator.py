@@ -1,6 +1,6 @@
 """Numbers drawn from a counter: the same bits on every machine (SPEC.md, "Generator").
 
-Value i depends on the seed and on i alone, so any part of a sequence can be drawn on its own.
+Value i depends on `rng_seed` and on i alone, so any part of a sequence can be drawn on its own.
 The noise of `moments` and the inputs of golden samples come from here.
 
 Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014), SplitMix64.
@@ -18,7 +18,7 @@ F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 
 GAMMA: Final = 0x9E3779B97F4A7C15
-"""What SplitMix64 adds to its state for each output: 2**64 over the golden ratio, odd."""
+"""Increment of SplitMix64's state for each output: 2**64 over the golden ratio, odd."""
 
 ZEROS: Final = 0
 UNIFORM: Final = 1
@@ -28,31 +28,32 @@ KINDS: Final = {ZEROS: "zeros", UNIFORM: "uniform", NORMAL: "normal", INTEGERS: 
 """The kinds of `fill`, by the number that stands in a seed."""
 
 NORMAL_SCALE: Final = np.float32(float.fromhex("0x1.bb67aep-16"))
-"""sqrt(3) * 2**-16, to float32: one over the standard deviation of four 16-bit lanes."""
+"""One over the standard deviation of the sum of four 16-bit lanes: sqrt(3) * 2**-16, rounded to float32."""
 _NORMAL_CENTRE = np.int32(2 * 0xFFFF)
 
 _REACH = 2.0**62
-"""Limits stay below: neither a float32 nor an int64 overflows."""
+"""Magnitude that limits of a kind must stay below, so that neither a float32 nor an int64 overflows."""
 
 WINDOW: Final = 1 << 14
-"""Values made at a time: the counters take 8 bytes each."""
+"""Values that are made at a time; the counters take 8 bytes each."""
 
 _MASK = (1 << 64) - 1
 _LANES = np.uint64(0x0000FFFF0000FFFF)
 _HALF = np.uint64(0xFFFFFFFF)
 
 
-def raw(seed: int, start: int, count: int) -> U64:
-    """Outputs `start` to `start + count` of SplitMix64 whose state begins at `seed`, `(count,)`.
+def raw(rng_seed: int, start: int, count: int) -> U64:
+    """Return outputs `start` to `start + count` of SplitMix64, `(count,)`.
 
     Args:
-        seed: 0 to 2**64 - 1.
-        start: the first output is number 0.
+        rng_seed: the state before the first output, 0 to 2**64 - 1.
+        start: number of the first output that is wanted, from 0.
+        count: how many are wanted.
     """
     with np.errstate(over="ignore"):
         z = np.arange(1, count + 1, dtype=np.uint64)
         z *= np.uint64(GAMMA)
-        z += np.uint64((seed + start * GAMMA) & _MASK)
+        z += np.uint64((rng_seed + start * GAMMA) & _MASK)
         z ^= z >> np.uint64(30)
         z *= np.uint64(0xBF58476D1CE4E5B9)
         z ^= z >> np.uint64(27)
@@ -61,29 +62,29 @@ def raw(seed: int, start: int, count: int) -> U64:
     return z
 
 
-def uniform(seed: int, start: int, count: int, low: float, high: float) -> F32:
-    """Floats of `[low, high)`, `(count,)`: `low + (high - low) * u`, each operation rounded to float32.
+def uniform(rng_seed: int, start: int, count: int, low: float, high: float) -> F32:
+    """Return floats of `[low, high)`, `(count,)`: `low + (high - low) * u`, each operation rounded to float32.
 
-    u is the upper 24 bits of an output over 2**24. Where rounding reaches `high`, it is the float32 below.
+    u is the upper 24 bits of an output over 2**24. Where rounding reaches `high`, the float32 below is taken.
     """
     first, last = np.float32(low), np.float32(high)
     if not first < last or not np.isfinite(last - first):
         raise ValueError(f"no floats between {low} and {high}")
-    values = (raw(seed, start, count) >> np.uint64(40)).astype(np.float32)
+    values = (raw(rng_seed, start, count) >> np.uint64(40)).astype(np.float32)
     values *= np.float32(2.0**-24)
     values *= last - first
     values += first
     return np.minimum(values, np.nextafter(last, first), out=values)
 
 
-def normal(seed: int, start: int, count: int, mean: float, std: float) -> F32:
-    """Floats of about a normal distribution, `(count,)`: `mean + std * z`, each operation rounded to float32.
+def normal(rng_seed: int, start: int, count: int, mean: float, std: float) -> F32:
+    """Return floats of about a normal distribution, `(count,)`: `mean + std * z`, each operation rounded to float32.
 
     z is the sum of an output's four 16-bit lanes, less 131,070, times NORMAL_SCALE. It stays within 3.47, its
     variance is 1 and its excess kurtosis -0.3 (Irwin-Hall of four): near enough for noise and for inputs, and
     made of integers, where Box-Muller would need a logarithm that differs from machine to machine.
     """
-    bits = raw(seed, start, count)
+    bits = raw(rng_seed, start, count)
     pairs = bits & _LANES
     bits >>= np.uint64(16)
     bits &= _LANES
@@ -97,15 +98,19 @@ def normal(seed: int, start: int, count: int, mean: float, std: float) -> F32:
     return values
 
 
-def integers(seed: int, start: int, count: int, low: int, high: int) -> I64:
-    """Integers of `[low, high)`, `(count,)`: low + ((output >> 32) * (high - low) >> 32).
+def integers(rng_seed: int, start: int, count: int, low: int, high: int) -> I64:
+    """Return integers of `[low, high)`, `(count,)`: low + ((output >> 32) * (high - low) >> 32).
 
     Args:
+        rng_seed: see `raw`.
+        start: see `raw`.
+        count: see `raw`.
+        low: the smallest integer.
         high: above `low`, by 2**32 at most.
     """
     if not 0 < high - low <= 1 << 32 or not -(1 << 63) <= low < high <= 1 << 63:
         raise ValueError(f"no range of integers: {low} to {high}")
-    values = raw(seed, start, count)
+    values = raw(rng_seed, start, count)
     values >>= np.uint64(32)
     values *= np.uint64(high - low)
     values >>= np.uint64(32)
@@ -113,7 +118,7 @@ def integers(seed: int, start: int, count: int, low: int, high: int) -> I64:
 
 
 def valid(kind: int, a: float, b: float) -> bool:
-    """Whether `fill` can make something of these: what a reader asks before it trusts a seed."""
+    """Return whether `fill` can make something of these: what a reader asks before it trusts a seed."""
     if not np.isfinite(a) or not np.isfinite(b):
         return False
     if kind == UNIFORM:
@@ -123,28 +128,31 @@ def valid(kind: int, a: float, b: float) -> bool:
     return kind in KINDS and abs(a) < _REACH > abs(b)
 
 
-def fill(kind: int, seed: int, count: int, a: float, b: float) -> npt.NDArray[Any]:
-    """The first values of one of KINDS; ValueError unless `valid`.
+def fill(kind: int, rng_seed: int, count: int, a: float, b: float) -> npt.NDArray[Any]:
+    """Return the first values of one of KINDS, `(count,)`.
 
     Zeros (float32), uniform in [a, b), normal of mean a and deviation b, or integers in [a, b), int64.
+
+    Raises:
+        ValueError: kind, a and b are not `valid`.
     """
     if not valid(kind, a, b):
         raise ValueError(f"the generator has no kind {kind} from {a} to {b}")
     out = np.zeros(count, np.int64 if kind == INTEGERS else np.float32)
-    return fill_into(out, kind, seed, a, b)
+    return fill_into(out, kind, rng_seed, a, b)
 
 
-def fill_into(out: npt.NDArray[Any], kind: int, seed: int, a: float, b: float) -> npt.NDArray[Any]:
-    """The same values, as `out.dtype`, into `(count,)`; beyond `out` a window is all that is allocated."""
+def fill_into(out: npt.NDArray[Any], kind: int, rng_seed: int, a: float, b: float) -> npt.NDArray[Any]:
+    """Write the same values into `out`, `(count,)`, as its dtype. No more than a window is allocated."""
     for start in range(0, out.size, WINDOW):
         count = min(WINDOW, out.size - start)
         window = out[start : start + count]
         if kind == UNIFORM:
-            window[:] = uniform(seed, start, count, a, b)
+            window[:] = uniform(rng_seed, start, count, a, b)
         elif kind == NORMAL:
-            window[:] = normal(seed, start, count, a, b)
+            window[:] = normal(rng_seed, start, count, a, b)
         elif kind == INTEGERS:
-            window[:] = integers(seed, start, count, int(a), int(b))
+            window[:] = integers(rng_seed, start, count, int(a), int(b))
         else:
             window[:] = 0
     return out

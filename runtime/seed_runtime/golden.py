@@ -1,7 +1,7 @@
-"""The golden sample: an input that any machine can make, and what the model answered where it was exported.
+"""The golden sample: an input that any machine can make, and the outputs of the model where it was exported.
 
-It tells whether a device computes what the exporter saw (SPEC.md, section GOLDEN). Inputs are recipes for the
-generator, or bytes; of each output a few values at fixed places and its norm are kept.
+It shows whether a device computes what the exporter saw (SPEC.md, section GOLDEN). Inputs are recipes for the
+generator, or bytes; of each output, a few values at fixed places and the norm are stored.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ from seed_runtime.format.primitives import Cursor
 from seed_runtime.limits import GOLDEN_ELEMENTS_MAX, RANK_MAX
 
 VALUES_MAX: Final = 64
+"""Largest number of values of one output."""
 RUN_S: Final = 600.0
-"""How long the sample may run: a graph can be made to loop for ever."""
+"""Longest time that the sample may run [s]: a graph can be made to loop for ever."""
 SUPPLIED: Final = 255
 """The kind of an input whose bytes stand in the seed."""
 _TENSORS_MAX: Final = 64
+"""Largest number of inputs, and of outputs."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One input: what `generator.fill` makes of `kind`, `a` and `b`, or the bytes in `data`."""
+    """One input: the numbers that `generator.fill` makes of `kind`, `a` and `b`, or the bytes in `data`."""
 
     kind: int
     dtype: DType
@@ -41,14 +43,15 @@ class Recipe:
     b: float = 1.0
     data: bytes = b""
 
-    def array(self, seed: int) -> Array:
+    def array(self, rng_seed: int) -> Array:
+        """Return the input: generated from `rng_seed`, or the bytes that stand in the seed."""
         if self.kind == SUPPLIED:
             return np.frombuffer(self.data, self.dtype.storage).reshape(self.dims)
         if self.dtype.name == "bool":
-            values: Array = generator.fill(self.kind, seed, prod(self.dims), self.a, self.b) != 0
+            values: Array = generator.fill(self.kind, rng_seed, prod(self.dims), self.a, self.b) != 0
             return values.reshape(self.dims)
         out = np.empty(prod(self.dims), self.dtype.storage)
-        generator.fill_into(out, self.kind, seed, self.a, self.b)
+        generator.fill_into(out, self.kind, rng_seed, self.a, self.b)
         return out.reshape(self.dims)
 
 
@@ -65,17 +68,20 @@ class Expected:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`worst` is the largest difference as a multiple of its tolerance: up to 1 is well."""
+    """Result of comparing a device's outputs with the sample."""
 
     present: bool
+    """Whether the seed holds a sample."""
     ok: bool
+    """Whether every difference is within its tolerance."""
     worst: float = 0.0
+    """The largest difference as a multiple of its tolerance, up to 1 where it is `ok`."""
     output: str = ""
-    """Where `worst` was found."""
+    """The output in which `worst` was found."""
 
     @property
     def problem(self) -> str:
-        """What to tell where it isn't `ok`."""
+        """Message for a sample that isn't `ok`."""
         return (
             f"all digests are right, but output {self.output!r} of the golden sample differs by {self.worst:.3g} times "
             f"what is tolerated; update what runs it: pip install -U onnxruntime"
@@ -84,15 +90,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Golden:
-    """The whole sample. Input i draws from the generator's seed + i."""
+    """The whole sample. Input i draws from `rng_seed` + i."""
 
-    seed: int
+    rng_seed: int
     inputs: tuple[Recipe, ...]
     """In the order of the model's inputs."""
     outputs: tuple[Expected, ...]
 
     def pack(self) -> bytes:
-        out = [primitives.varint(self.seed), primitives.varint(len(self.inputs))]
+        """Return the payload of section GOLDEN."""
+        out = [primitives.varint(self.rng_seed), primitives.varint(len(self.inputs))]
         for recipe in self.inputs:
             out += [
                 primitives.uint(recipe.kind, 1),
@@ -109,37 +116,51 @@ class Golden:
 
     @classmethod
     def unpack(cls, data: bytes) -> Golden:
-        """FormatError for anything that `pack` would not write."""
+        """Read the payload of section GOLDEN.
+
+        Raises:
+            FormatError: it is anything that `pack` would not write.
+        """
         cursor = Cursor(data, "header, GOLDEN")
-        seed = cursor.varint("seed", limit=(1 << 63) - 1)
+        rng_seed = cursor.varint("seed", limit=(1 << 63) - 1)
         inputs = tuple(_recipe(cursor) for _ in range(cursor.varint("inputs", limit=_TENSORS_MAX)))
         if (elements := sum(prod(recipe.dims) for recipe in inputs)) > GOLDEN_ELEMENTS_MAX:
             raise LimitError(f"{cursor.where}: elements of all inputs", elements, GOLDEN_ELEMENTS_MAX)
         outputs = tuple(_expected(cursor) for _ in range(cursor.varint("outputs", limit=_TENSORS_MAX)))
         cursor.end()
-        return cls(seed, inputs, outputs)
+        return cls(rng_seed, inputs, outputs)
 
     def shapes(self, specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
-        """Arrays of the inputs' shapes and types that take no memory. FormatError if they aren't as many as `specs`."""
-        if len(self.inputs) != len(specs):
-            raise FormatError("header, GOLDEN", f"it has {len(self.inputs)} inputs, the model {len(specs)}")
+        """Return arrays of the inputs' shapes and types that take no memory, for plans.
+
+        Raises:
+            FormatError: the sample has not as many inputs as the model.
+        """
+        self._check_count(specs)
         return {
             spec.name: np.broadcast_to(np.empty((), recipe.dtype.storage), recipe.dims)
             for spec, recipe in zip(specs, self.inputs, strict=True)
         }
 
     def feeds(self, specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
-        """The inputs by name. Each draws from a stream of its own."""
-        if len(specs) != len(self.inputs):
-            raise FormatError("header, GOLDEN", f"it has {len(self.inputs)} inputs, the model {len(specs)}")
+        """Return the inputs by name; each draws from a sequence of its own.
+
+        Raises:
+            FormatError: the sample has not as many inputs as the model.
+        """
+        self._check_count(specs)
         return {
-            spec.name: recipe.array(self.seed + index)
+            spec.name: recipe.array(self.rng_seed + index)
             for index, (spec, recipe) in enumerate(zip(specs, self.inputs, strict=True))
         }
 
+    def _check_count(self, specs: tuple[TensorSpec, ...]) -> None:
+        if len(self.inputs) != len(specs):
+            raise FormatError("header, GOLDEN", f"it has {len(self.inputs)} inputs, the model {len(specs)}")
+
 
 def sample(output: Array, count: int) -> tuple[npt.NDArray[np.float32], float]:
-    """`count` values of an output at their places, and its norm."""
+    """Return at most `count` values of an output, at floor(i * size / count), and its norm."""
     flat = output.reshape(-1).astype(np.float64)
     count = min(count, flat.size)
     places = np.arange(count, dtype=np.int64) * flat.size // max(count, 1)
@@ -148,7 +169,17 @@ def sample(output: Array, count: int) -> tuple[npt.NDArray[np.float32], float]:
 
 
 def verify(section: bytes | None, runner: Runner, watch: Watch | None = None) -> Verdict:
-    """Run the sample and compare. UnsupportedError where it runs for longer than RUN_S."""
+    """Run the sample and compare.
+
+    Args:
+        section: payload of section GOLDEN, None where the seed holds none.
+        runner: the open model.
+        watch: called about once a second meanwhile.
+
+    Raises:
+        FormatError: the sample can't be read, or is not of this model.
+        UnsupportedError: it runs for longer than RUN_S.
+    """
     if section is None:
         return Verdict(present=False, ok=True)
     golden = Golden.unpack(section)
@@ -204,7 +235,7 @@ def _recipe(cursor: Cursor) -> Recipe:
 
 
 def _suits(dtype: DType, kind: int, a: float, b: float) -> bool:
-    """Whether every machine converts what the generator makes to `dtype` alike: what overflows, they don't."""
+    """Return whether every machine converts the generator's numbers to `dtype` alike: overflows differ."""
     if kind == generator.INTEGERS:
         if not dtype.name.startswith(("int", "uint", "bool")):
             return False

@@ -12,10 +12,10 @@ SECTIONS_MAX = 64
 STRING_MAX = 255
 GOLDEN_MAX = 1024
 GOLDEN_ELEMENTS_MAX = 1 << 22
-"""Elements of all inputs of the golden sample together."""
+"""Largest number of elements of all inputs of the golden sample together."""
 FOOTPRINT_MAX = 4096
 SIGNATURE_MAX = 8192
-"""Bytes of an SSHSIG blob: 174 for Ed25519, 1,107 for RSA of 4,096 bits; certificates and larger keys have room."""
+"""Largest SSHSIG blob: Ed25519 takes 174 bytes, RSA of 4,096 bits 1,107; certificates and larger keys fit too."""
 
 PARTS_MAX = 16
 PART_CODED_MAX = 4 << 20
@@ -26,23 +26,24 @@ WEIGHTS_MAX = 1 << 40
 TENSORS_MAX = 1 << 15
 RANK_MAX = 8
 SKIP_MAX = 1 << 16
-"""Zero bytes between two holes."""
+"""Largest number of zero bytes between two holes."""
 
 STREAMS_MAX = 1 << 12
 CHUNKS_MAX = 1 << 17
-"""Chunks of the whole seed."""
+"""Largest number of chunks of the whole seed."""
 CHUNK_DECODED_MAX = 1 << 20
-"""Bytes of a decoded chunk: symbols of one byte each for the entropy-coded codecs, raw bytes for others."""
+"""Largest decoded chunk: symbols of one byte each for the entropy-coded codecs, raw bytes for others."""
 CHUNK_CODED_MAX = 6 << 20
-"""Bytes of a coded chunk: 1 Mi symbols may carry 24 raw low bits and 12 coded bits each, and lane states."""
+"""Largest coded chunk: 1 Mi symbols may carry 24 raw low bits and 12 coded bits each, and lane states."""
 
 LANES_LOG2_MAX = 15
 STEPS_MAX = 1 << 13
-"""Steps of the lanes in one chunk: with fewer lanes, a small file could keep a device busy for hours."""
+"""Largest number of lane steps in one chunk: with fewer lanes, a small file could keep a device busy for hours."""
 CLASSES_MAX = 64
 SIDE_MAX = 1 << 18
-"""Rows and columns of all matrices of one symbol stream together."""
+"""Largest number of rows and columns of all matrices of one symbol stream together."""
 LOW_BITS_MAX = 24
 FACTORS_MAX = 1024
-"""Inner dimension of a low-rank product, and components of `moments`."""
+"""Largest inner dimension of a low-rank product, and number of components of `moments`."""
 FACTOR_BYTES_MAX = 4 << 20
+"""Largest right factor of `lowrank`, and components of `moments`, as float32."""

@@ -46,7 +46,7 @@ def golden(values: list[float], tolerance: float = 0.1, norm: float | None = Non
 
 def test_a_sample_written_by_hand_is_read_and_written() -> None:
     read = Golden.unpack(BY_HAND)
-    assert read.seed == 300
+    assert read.rng_seed == 300
     assert read.inputs == (
         Recipe(generator.NORMAL, F32, (2, 3)),
         Recipe(SUPPLIED, BY_NAME["uint8"], (2,), data=b"\7\t"),

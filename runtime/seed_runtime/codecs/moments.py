@@ -31,7 +31,8 @@ from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.sections.holes import Hole
 from seed_runtime.limits import CHUNK_DECODED_MAX, FACTOR_BYTES_MAX, FACTORS_MAX, SIDE_MAX
 
-SEED_MAX: Final = (1 << 32) - 1
+RNG_SEED_MAX: Final = (1 << 32) - 1
+"""Largest `rng_seed` of the noise."""
 _LEAST, _MOST = 2.0**-64, 2.0**64
 """Moments lie between, so that nothing overflows or becomes subnormal, which some machines flush to zero."""
 
@@ -42,7 +43,7 @@ class Moments:
 
     cols: int
     components: int
-    seed: int
+    rng_seed: int
     mean: float
     """Of the noise."""
     deviation: float
@@ -51,7 +52,7 @@ class Moments:
     """Weights of a smaller magnitude become zero."""
 
     def pack(self) -> bytes:
-        sizes = primitives.varint(self.cols) + primitives.varint(self.components) + primitives.varint(self.seed)
+        sizes = primitives.varint(self.cols) + primitives.varint(self.components) + primitives.varint(self.rng_seed)
         return sizes + primitives.f32(self.mean) + primitives.f32(self.deviation) + primitives.f32(self.threshold)
 
 
@@ -90,7 +91,7 @@ def _tensor(head: Moments, rows: int, halves: _Halves) -> Iterator[F32]:
             flat = out.reshape(-1)
             if head.mean or head.deviation:
                 first = row * head.cols + col
-                flat += generator.normal(head.seed, first, flat.size, head.mean, head.deviation)
+                flat += generator.normal(head.rng_seed, first, flat.size, head.mean, head.deviation)
             if head.threshold:
                 flat[np.abs(flat) < np.float32(head.threshold)] = 0
             yield flat
@@ -123,12 +124,12 @@ def _read_moments(head: Cursor, hole: Hole) -> Moments:
     components = head.varint("components", limit=min(FACTORS_MAX, cols))
     if 4 * components * cols > FACTOR_BYTES_MAX:
         raise LimitError(f"{head.where}: components [B]", 4 * components * cols, FACTOR_BYTES_MAX)
-    seed = head.varint("seed", limit=SEED_MAX)
+    rng_seed = head.varint("seed", limit=RNG_SEED_MAX)
     mean, deviation, threshold = head.f32("mean"), head.f32("deviation"), head.f32("threshold")
     for name, value in (("mean", abs(mean)), ("deviation", deviation), ("threshold", threshold)):
         if value != 0 and not _LEAST <= value <= _MOST:
             raise FormatError(head.where, f"a {name} of {value} is not valid")
-    return Moments(cols, components, seed, mean, deviation, threshold)
+    return Moments(cols, components, rng_seed, mean, deviation, threshold)
 
 
 class _Halves:

@@ -9,18 +9,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class DType:
-    """One element type.
-
-    `storage` is the NumPy type that holds the bits (an unsigned integer where NumPy has no such type).
-    """
+    """One element type."""
 
     code: int
     name: str
     bits: int
+    """Of one element."""
     storage: np.dtype[np.generic]
+    """The NumPy type that holds the bits: an unsigned integer where NumPy has no such type."""
 
     def size(self, count: int) -> int:
-        """Bytes of `count` elements; 4-bit elements are packed two to a byte, the last byte padded."""
+        """Return the bytes of `count` elements; 4-bit elements are packed two to a byte, the last byte padded."""
         return (count * self.bits + 7) // 8
 
 

@@ -21,7 +21,18 @@ _DICTIONARY_LOG2_MIN = 12  # liblzma's own least
 
 
 def unpack(packing: int, data: memoryview, raw_size: int, where: str) -> bytes | memoryview:
-    """Exactly `raw_size` bytes out of all of `data`, or a FormatError."""
+    """Unpack all of `data` to exactly `raw_size` bytes.
+
+    Args:
+        packing: STORED, DEFLATE or LZMA.
+        data: the packed bytes.
+        raw_size: bytes that must come out; the caller has checked it against its limit.
+        where: names the place in error messages.
+
+    Raises:
+        FormatError: other bytes than `raw_size` come out, or `data` is damaged or not used up.
+        UnsupportedError: the packing is newer than this runtime.
+    """
     if packing == STORED:
         raw: bytes | memoryview = data
     elif packing == DEFLATE:
@@ -43,7 +54,7 @@ def unpack(packing: int, data: memoryview, raw_size: int, where: str) -> bytes |
 
 
 def lzma_filter(properties: int, dictionary_log2: int) -> dict[str, int]:
-    """The filter of Python's `lzma` for the two property bytes of a packed block."""
+    """Return the filter of Python's `lzma` for the two property bytes of a packed block."""
     import lzma
 
     return {

@@ -100,6 +100,6 @@ def test_graphs_and_weights_are_read_only() -> None:
         made.weights = {}  # type: ignore[misc]
 
 
-def test_a_fresh_name_is_nobodys_at_any_depth() -> None:
+def test_a_fresh_name_is_used_at_no_depth() -> None:
     names = FreshNames(model().graph)
     assert [names.take(wanted) for wanted in ("new", "new", "a", "w", "")] == ["new", "new_1", "a_1", "w_1", "_1"]

@@ -110,10 +110,10 @@ def test_a_model_that_no_generated_input_suits_asks_for_real_ones(rng: np.random
         found(layers(rng, 4, 8), X, suits=lambda _: False)
 
 
-def test_the_same_seed_gives_the_same_feeds(rng: np.random.Generator) -> None:
+def test_the_same_rng_seed_gives_the_same_feeds(rng: np.random.Generator) -> None:
     specs = (X, TensorSpec("z", "float32", (1, 4)))
     recipes = found(layers(rng, 4, 8), *specs)
-    one, two, three = (inputs.make_feeds(specs, recipes, seed) for seed in (1, 1, 2))
+    one, two, three = (inputs.make_feeds(specs, recipes, rng_seed) for rng_seed in (1, 1, 2))
     assert np.array_equal(one["x"], two["x"])
     assert not np.array_equal(one["x"], three["x"])
     assert not np.array_equal(one["x"], one["z"])

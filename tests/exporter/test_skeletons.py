@@ -101,7 +101,7 @@ def test_short_names_never_meet_names_that_stay(tmp_path: Path):
 
 
 def test_numbers_in_base_62_are_all_different():
-    names = [onnx_skeleton._count(number) for number in range(10_000)]
+    names = [onnx_skeleton._base62(number) for number in range(10_000)]
     assert len(set(names)) == 10_000
     assert max(map(len, names)) == 3
 

@@ -20,8 +20,8 @@ from seed_exporter.graph.model import Graph, Weight
 DERIVED_MIN: Final = 4096
 """Size from which a weight is derived from another [B]: a Transpose node and its names take some 50 bytes."""
 
-# Only where an operator takes a computed value as gladly as a constant. Quantized operators want
-# constant scales and zero points, and fusions look for constant norms and biases.
+# Only inputs where a computed value costs an operator nothing. Quantized operators need constant
+# scales and zero points, and fusions look for constant norms and biases.
 _TAKES_COMPUTED: Final = frozenset({("MatMul", 0), ("MatMul", 1), ("Gemm", 0), ("Gemm", 1), ("Gather", 0)})
 """Operators and inputs that may read a derived weight."""
 

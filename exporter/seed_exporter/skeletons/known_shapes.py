@@ -40,7 +40,7 @@ def needed_shapes(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
         # Nodes stand in order: the first that inference fails at may explain all that follow it,
         # so only those whose own inputs are known are stated in this round.
         unknown = {
-            name for name, type_ in stated.items() if name not in kept and _adds(type_, inferred.get(name), shared)
+            name for name, type_ in stated.items() if name not in kept and _says_more(type_, inferred.get(name), shared)
         }
         if not unknown:
             break
@@ -92,7 +92,7 @@ def _shared_names(model: onnx.ModelProto) -> set[str]:
     return shared
 
 
-def _adds(stated: onnx.TypeProto, inferred: onnx.TypeProto | None, shared: set[str]) -> bool:
+def _says_more(stated: onnx.TypeProto, inferred: onnx.TypeProto | None, shared: set[str]) -> bool:
     """Return whether the stated type says something that the inferred one doesn't."""
     if inferred is None:
         return True

@@ -23,6 +23,21 @@ from seed_runtime.skeletons.onnx import WEIGHTS_FILE, scan
 
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """Digits of base 62, in which values are numbered."""
+_UNREAD: Final = frozenset(
+    {
+        "doc_string",
+        "metadata_props",
+        "denotation",
+        "quantization_annotation",
+        "device_configurations",
+        "configuration",
+        "training_info",
+    }
+)
+"""Fields for people and other tools, at any depth.
+
+A device refuses them, because ONNX Runtime reads session options from metadata if the environment says so.
+"""
 
 
 def matches(graph: Graph) -> bool:
@@ -63,7 +78,7 @@ class Builder:
             _place(self._model.graph, holes)
             replace_elements(self._model.graph.value_info, needed_shapes(self._model))
             _strip(self._model)
-            _shorten(self._model.graph)
+            _shorten_names(self._model.graph)
         else:
             _place(self._model.graph, holes)
         data = self._model.SerializeToString(deterministic=True)
@@ -82,7 +97,7 @@ def _check(skeleton: Skeleton) -> None:
 
 
 def _place(graph: onnx.GraphProto, holes: list[HoleLayout]) -> None:
-    """Put external initializers first, in the order of the file, which compresses best; then the small ones."""
+    """Make weights external initializers in the order of the file, which compresses best, before the small ones."""
     placed = {hole.name for hole in holes}
     small = [tensor for tensor in graph.initializer if tensor.name not in placed]
     external = []
@@ -93,23 +108,6 @@ def _place(graph: onnx.GraphProto, holes: list[HoleLayout]) -> None:
             tensor.external_data.add(key=key, value=str(value))
         external.append(tensor)
     replace_elements(graph.initializer, [*external, *small])
-
-
-_UNREAD: Final = frozenset(
-    {
-        "doc_string",
-        "metadata_props",
-        "denotation",
-        "quantization_annotation",
-        "device_configurations",
-        "configuration",
-        "training_info",
-    }
-)
-"""Fields for people and other tools, at any depth.
-
-A device refuses them, because ONNX Runtime reads session options from metadata if the environment says so.
-"""
 
 
 def _strip(model: onnx.ModelProto) -> None:
@@ -124,7 +122,7 @@ def _strip(model: onnx.ModelProto) -> None:
         if domain in used:
             model.opset_import.add(domain=domain, version=version)
     for graph in all_graphs(model.graph):
-        graph.name = "g"  # the ONNX checker wants one
+        graph.name = "g"  # the ONNX checker requires a name
         for node in graph.node:
             node.ClearField("name")
 
@@ -139,11 +137,11 @@ def _strip_unread(message: Any) -> None:
                 _strip_unread(inner)
 
 
-def _shorten(graph: onnx.GraphProto) -> None:
+def _shorten_names(graph: onnx.GraphProto) -> None:
     """Rename the values between nodes to numbers.
 
-    One injective map over all names of all graphs: whatever a name referred to, in whichever scope,
-    it refers to afterwards. Names that people or other files use stay: inputs, outputs, initializers.
+    One injective map is applied to all names of all graphs, so that every name refers to the same value as before, in
+    every scope. Names that people or other files use stay: inputs, outputs, initializers.
     """
     keep = {value.name for value in [*graph.input, *graph.output]}
     keep.update(tensor.name for tensor in graph.initializer)
@@ -153,10 +151,10 @@ def _shorten(graph: onnx.GraphProto) -> None:
     def short(name: str) -> str:
         nonlocal number
         if name not in new_names:
-            candidate = _count(number)
+            candidate = _base62(number)
             while candidate in keep:
                 number += 1
-                candidate = _count(number)
+                candidate = _base62(number)
             number += 1
             new_names[name] = candidate
         return new_names[name]
@@ -174,8 +172,8 @@ def _shorten(graph: onnx.GraphProto) -> None:
             value.name = short(value.name)
 
 
-def _count(number: int) -> str:
-    """Write `number` in base 62, without wasting a shorter text: 61 is Z and 62 is 00."""
+def _base62(number: int) -> str:
+    """Write `number` in bijective base 62, which leaves no text out: 61 is Z and 62 is 00."""
     text = _DIGITS[number % 62]
     while number := number // 62:
         number -= 1

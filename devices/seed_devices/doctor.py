@@ -20,6 +20,7 @@ from seed_devices.push import preflight, requirements
 from seed_devices.push.requirements import version
 from seed_devices.remote import device_schema
 from seed_devices.ssh.connection import START_S, Connection
+from seed_devices.terminal_text import plain
 from seed_runtime.errors import SeedError
 from seed_runtime.version import __version__
 
@@ -51,7 +52,7 @@ def examine(connection: Connection, facts: Mapping[str, Any] | None, *, now: flo
     """
     if facts is None:
         done = connection.run("python3 --version", timeout=START_S, check=False)
-        return judge(connection.target, None, {"python": device_schema.plain(done.text.strip())}, now=now)
+        return judge(connection.target, None, {"python": plain(done.text.strip())}, now=now)
     findings: dict[str, Any] = {}
     if version(str(facts["python"])) >= requirements.OLDEST_PYTHON:
         source = (resources.files("seed_devices") / "remote" / "health.py").read_text()

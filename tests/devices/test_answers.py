@@ -16,6 +16,7 @@ from seed_devices import doctor
 from seed_devices.errors import RemoteError
 from seed_devices.remote import device_schema
 from seed_devices.ssh import ssh_errors
+from seed_devices.terminal_text import plain, plain_lines
 from seed_runtime.agent import facts
 from seed_runtime.agent.protocol.schema import OPERATIONS
 from seed_runtime.agent.service import service, settings
@@ -59,12 +60,12 @@ def test_all_that_a_device_knows_of_itself_and_of_a_service_is_taken_in() -> Non
     ],
 )
 def test_what_a_terminal_would_obey_is_replaced(told: str, shown: str) -> None:
-    assert device_schema.plain(told) == shown
+    assert plain(told) == shown
     assert device_schema.parse_object(json.dumps({told: [told]})) == {shown: [shown]}
 
 
 def test_lines_stay_lines() -> None:
-    assert device_schema.plain_lines("a\r\nb\rc\n\x1b[0m") == "a\nb\nc\n?[0m"
+    assert plain_lines("a\r\nb\rc\n\x1b[0m") == "a\nb\nc\n?[0m"
 
 
 @pytest.mark.parametrize("line", ["", "[]", "{", "1", '{"a": ' + "[" * 100_000, b"\xff{}"])
@@ -76,7 +77,7 @@ def test_the_error_of_a_device_reaches_no_terminal_as_it_is(device: Device) -> N
     answering(device, {"ok": False, "exit": 3, "error": f"no{ESCAPES}"})
     done = deploy(device.config, "status", device.alias)
     assert done.returncode == 3
-    assert said(done) == f"seed-deploy: {device.alias}: no{device_schema.plain(ESCAPES)}\n"
+    assert said(done) == f"seed-deploy: {device.alias}: no{plain(ESCAPES)}\n"
 
 
 def test_what_a_device_writes_to_stderr_reaches_no_terminal_as_it_is(device: Device) -> None:
@@ -157,9 +158,9 @@ def test_a_checkup_that_tells_nonsense_is_a_fault_and_no_crash() -> None:
 
 def test_the_command_that_forgets_a_key_holds_nothing_but_the_words_that_ssh_told() -> None:
     text = 'IDENTIFICATION HAS CHANGED\n  ssh-keygen -f "/h/known hosts" -R "[porch]:22"\nHost key verification failed.'
-    assert "ssh-keygen -f '/h/known hosts' -R '[porch]:22' ," in str(ssh_errors.classify("porch", text))
+    assert "ssh-keygen -f '/h/known hosts' -R '[porch]:22' ," in str(ssh_errors.ssh_error("porch", text))
     text = "IDENTIFICATION HAS CHANGED\nssh-keygen -f x;sh -R y;sh\nHost key verification failed."
-    assert "ssh-keygen -f 'x;sh' -R 'y;sh' ," in str(ssh_errors.classify("porch", text))
+    assert "ssh-keygen -f 'x;sh' -R 'y;sh' ," in str(ssh_errors.ssh_error("porch", text))
 
 
 # Fields

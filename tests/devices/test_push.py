@@ -215,7 +215,7 @@ def test_a_device_without_a_runtime_gets_one_on_the_same_connection(
     lead = []
 
     def install(connection: Connection, facts: dict[str, Any], **options: Any) -> runtime.Installed:
-        lead.append(connection._lead)
+        lead.append(connection._master)
         assert facts["store"] == str(device.store)
         assert options["needed"] == (0, 1, 0)
         connection.run("true")
@@ -226,7 +226,7 @@ def test_a_device_without_a_runtime_gets_one_on_the_same_connection(
     with Connection(device.alias, config=device.config) as connection:
         done = push(connection, preflight.load(EXAMPLE), None, Options())
         assert (done.state, done.runtime_installed) == ("pushed", True)
-        assert connection._lead is lead[0]
+        assert connection._master is lead[0]
         assert connection.run("echo still open").text == "still open\n"
 
 

@@ -68,7 +68,7 @@ def test_output_without_end_is_refused(device: Device, monkeypatch: pytest.Monke
 
 def test_a_command_that_takes_too_long_is_ended(device: Device) -> None:
     with connect(device) as connection:
-        connection.keep()
+        connection.hold()
         with pytest.raises(UnreachableError, match=r"no answer within 0.2 s; .*ssh"):
             connection.run("sleep 60", timeout=0.2)
         assert connection.run("echo still here").text == "still here\n"
@@ -86,7 +86,7 @@ def test_a_device_that_takes_the_login_and_nothing_else_is_given_up(
 def test_nothing_is_left_behind_by_a_connection(device: Device) -> None:
     with connect(device) as connection:
         connection.run("true")
-        folder, lead = connection._folder, connection._lead
+        folder, lead = connection._folder, connection._master
     assert folder is not None
     assert not folder.exists()
     assert lead is not None
@@ -104,7 +104,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path, monkeypatch: pyte
     (left / "file").symlink_to(tmp_path)
     for folder in (left, others):
         os.utime(folder, (0, 0))
-    made = control_dir.folder()
+    made = control_dir.make_control_dir()
     assert sorted(Path(base).iterdir()) == sorted([made, others])
     assert tmp_path.is_dir()
     assert made.stat().st_mode & 0o777 == 0o700
@@ -119,11 +119,11 @@ def test_a_command_after_the_last_of_a_connection_that_ends_opens_another(device
         assert connection.first_line(guest, b"up")
         connection.end(lead)
         assert connection.run("echo shared").text == "shared\n"
-        assert connection._lead is lead
+        assert connection._master is lead
         guest.kill()  # so that its end and the lead's are as close as can be
         guest.wait()
         assert connection.run("echo anew").text == "anew\n"
-        assert connection._lead is not lead
+        assert connection._master is not lead
 
 
 def test_noise_of_the_devices_shell_is_skipped(sshd: Sshd) -> None:
@@ -201,7 +201,7 @@ def test_a_refused_port_is_unreachable(sshd: Sshd) -> None:
     sshd.alias("no-sshd", make_key(sshd.folder / "key-no-sshd"), port=free_port())
     with Connection("no-sshd", config=sshd.config) as connection, pytest.raises(UnreachableError) as caught:
         connection.run("true")
-    assert "Connection refused; see that sshd runs there" in str(caught.value)
+    assert "Connection refused; check that sshd runs there" in str(caught.value)
     assert "8022 on an arm64 phone (Termux)" in str(caught.value)
     assert caught.value.exit_code == 20
 
@@ -283,7 +283,7 @@ def test_a_link_that_is_cut_says_that_the_next_call_goes_on(sshd: Sshd, tmp_path
     with Proxy(sshd.port) as proxy:
         device = sshd.device("cut", port=proxy.port)
         with connect(device) as connection:
-            connection.keep()
+            connection.hold()
             proxy.cut_after = proxy.sent + 1_000_000
             with pytest.raises(UnreachableError, match=r"the connection was lost.*; run the same command again"):
                 connection.put(local, str(device.home / "part"))
@@ -295,7 +295,7 @@ def test_a_dead_link_ends_after_fifteen_seconds_or_so(sshd: Sshd) -> None:
     with Proxy(sshd.port) as proxy:
         device = sshd.device("dead", port=proxy.port)
         with connect(device) as connection:
-            connection.keep()
+            connection.hold()
             proxy.silent = True
             start = time.monotonic()
             with pytest.raises(UnreachableError, match="the connection was lost"):
@@ -319,7 +319,7 @@ import sys
 from pathlib import Path
 from seed_devices.ssh.connection import Connection
 connection = Connection(sys.argv[1], config=Path(sys.argv[2]))
-connection.keep()
+connection.hold()
 print("up", flush=True)
 connection.put(Path(sys.argv[3]), sys.argv[4], limit_kbit=800)
 """
@@ -363,11 +363,11 @@ def test_a_killed_process_takes_its_ssh_and_its_transfer_along(device: Device, t
         ),
         ("Received disconnect from h: 2: Too many authentication failures", AuthenticationError, "IdentitiesOnly"),
         ("mux_client_request_session: Session open refused by peer", UnreachableError, "MaxSessions 10"),
-        ("", UnreachableError, "without a word"),
+        ("", UnreachableError, "without a message"),
     ],
 )
 def test_what_ssh_says_decides_the_error(stderr: str, error: type[Exception], text: str) -> None:
-    found = ssh_errors.classify("a@h", stderr)
+    found = ssh_errors.ssh_error("a@h", stderr)
     assert type(found) is error
     assert text in str(found)
     assert "\n" not in str(found)

@@ -38,12 +38,12 @@ def _work(words: list[str]) -> int:
     # A device may tell letters that this terminal's encoding doesn't have.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    processes.begin()
+    processes.allow_starts()
     try:
         return entrypoint.clicked(click, lambda: group.main(words, prog_name="seed-deploy", standalone_mode=False))
     except Exception:
         raise
     except BaseException:
         # Whoever waits for one of them would not end.
-        processes.end_all()
+        processes.stop_all()
         raise

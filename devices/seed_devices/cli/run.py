@@ -20,10 +20,10 @@ import click
 from seed_devices.cli import options
 from seed_devices.cli.look import model_name
 from seed_devices.fleet.target import parse
-from seed_devices.remote import device_schema
 from seed_devices.remote.agent_client import STORE, AgentClient
-from seed_devices.ssh.connection import Connection, end
-from seed_devices.ssh.processes import END_S
+from seed_devices.ssh import processes
+from seed_devices.ssh.connection import Connection
+from seed_devices.terminal_text import plain
 from seed_runtime.errors import InputError
 from seed_runtime.system.files import atomic_write
 
@@ -63,7 +63,7 @@ def run(
     with contextlib.ExitStack() as stack:
         given = _opened(source, stack)
         connection = stack.enter_context(options.access(config, accept_new).to(target))
-        connection.keep()
+        connection.hold()
         name = target.name
         if name is None:
             with AgentClient(connection) as agent:
@@ -112,13 +112,13 @@ def _said() -> Iterator[int | None]:
         yield sink
     finally:
         os.close(sink)
-        thread.join(END_S)
+        thread.join(processes.STOP_S)
 
 
 def _pass_on(source: int) -> None:
     with open(source, encoding="utf-8", errors="replace") as lines:
         while line := lines.readline(_LINE_MAX):
-            print(device_schema.plain(line.removesuffix("\n")), file=sys.stderr, flush=True)
+            print(plain(line.removesuffix("\n")), file=sys.stderr, flush=True)
 
 
 def _result(connection: Connection, command: str, given: IO[bytes] | int, out: IO[bytes] | int) -> int:
@@ -128,7 +128,7 @@ def _result(connection: Connection, command: str, given: IO[bytes] | int, out: I
         try:
             code = process.wait()
         finally:
-            end(process)
+            processes.stop(process)
     if code == 255 or code < 0:
         raise connection.failure(process)
     return code

@@ -70,7 +70,7 @@ def run_on_each(
         for future in concurrent.futures.as_completed(futures):
             done(future.result())
     except BaseException:
-        processes.end_all()
+        processes.stop_all()
         raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -9,12 +9,12 @@ at them. A wrong value is a RemoteError, of that device alone. The agent's own t
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
 from seed_devices.errors import RemoteError
+from seed_devices.terminal_text import plain
 from seed_runtime.agent.protocol.checks import (
     Check,
     boolean,
@@ -29,9 +29,6 @@ from seed_runtime.agent.protocol.checks import (
     text,
 )
 from seed_runtime.agent.protocol.schema import FACTS, OPERATIONS
-from seed_runtime.format.primitives import printable
-
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 INSTALLER: Final[Mapping[str, Mapping[str, Check]]] = {
     "prepare": {
@@ -51,18 +48,6 @@ FINDINGS: Final[Mapping[str, Check]] = {
     "signers": optional(boolean), "linger": optional(boolean), "services": optional(mapping_of(name, ignored)),
 }  # fmt: skip
 """Fields that health.py prints."""
-
-
-def plain(text: str) -> str:
-    """Replace what a terminal would obey: white space by spaces, everything else by "?". Return one line."""
-    if printable(text) and not _SURROGATE.search(text):
-        return text
-    return "".join(map(_plain_letter, text))
-
-
-def plain_lines(text: str) -> str:
-    """Replace what a terminal would obey in each line of a text."""
-    return "\n".join(map(plain, re.split("\r\n|\r|\n", text)))
 
 
 def parse_object(line: bytes | str) -> dict[str, Any] | None:
@@ -96,12 +81,6 @@ def check_answer(host: str, fields: Mapping[str, Check], answer: Mapping[str, An
 def usable_facts(sent: Mapping[str, Any]) -> dict[str, Any]:
     """Return the known facts with right values; a fact with a wrong value counts as not found out."""
     return lenient_record(**FACTS)(sent)
-
-
-def _plain_letter(letter: str) -> str:
-    if letter in "\t\r\n":
-        return " "
-    return letter if printable(letter) and not _SURROGATE.match(letter) else "?"
 
 
 def _plain_all(value: Any) -> Any:

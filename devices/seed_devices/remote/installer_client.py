@@ -13,7 +13,8 @@ from seed_devices.errors import RemoteError
 from seed_devices.remote import device_schema
 from seed_devices.remote.agent_client import Progress
 from seed_devices.remote.facts import no_python
-from seed_devices.ssh.connection import Connection, end
+from seed_devices.ssh import processes
+from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import SeedError
 
 LINE_MAX: Final = 1 << 20
@@ -29,7 +30,7 @@ class InstallerClient:
 
     def __enter__(self) -> InstallerClient:
         source = installer()
-        self._connection.keep()
+        self._connection.hold()
         program = f'import sys; exec(compile(sys.stdin.buffer.read({len(source)}), "installer.py", "exec"))'
         self._process: subprocess.Popen[bytes] = self._connection.popen(f"python3 -c {shlex.quote(program)}")
         self._write(source)
@@ -41,7 +42,7 @@ class InstallerClient:
         return self
 
     def __exit__(self, *error: object) -> None:
-        end(self._process)
+        processes.stop(self._process)
 
     def call(self, operation: str, **fields: Any) -> dict[str, Any]:
         """Send one request and return the answer, with its fields checked.

@@ -1,4 +1,4 @@
-"""Child processes that never outlive this one, and that can all be ended at once."""
+"""Child processes that never outlive this process, and that can all be stopped at once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from typing import IO, Final
 from seed_devices.errors import UnreachableError
 from seed_runtime.errors import UsageError
 
-END_S: Final = 2
+STOP_S: Final = 2
+"""Seconds that a child gets to end by itself."""
 _TERM_S: Final = 0.3
-ERROR_TAIL: Final = 64 << 10
-"""Bytes of stderr that are kept, the last ones."""
+"""Seconds that a child gets to end after SIGTERM."""
+STDERR_TAIL: Final = 64 << 10
+"""How much of a child's stderr is remembered, the last of it, in bytes."""
 
-# Ends the command once stdin does, which is when this process closes it or ends, even by SIGKILL.
-GUARDED = """\
+# Ends the command once stdin ends, which is when this process closes it or ends, even by SIGKILL.
+GUARDED: Final = """\
 exec 3<&0
 "$@" </dev/null & command=$!
 { cat <&3 >/dev/null; kill "$command"; } 2>/dev/null & guard=$!
@@ -30,14 +32,19 @@ exit "$code"
 
 _children: set[subprocess.Popen[bytes]] = set()
 _children_lock = threading.Lock()
-_ending = threading.Event()
+_stopping = threading.Event()
 
 
 def start(
     argv: list[str], *, stdin: int | IO[bytes], stdout: int | IO[bytes], stderr: int | IO[bytes] | None
 ) -> subprocess.Popen[bytes]:
-    """A child that `end_all` will find, in a session of its own: no terminal to ask on, no Ctrl-C from there."""
-    if _ending.is_set():
+    """Start a child that `stop_all` will find, in a session of its own: no terminal to ask on, no Ctrl-C from there.
+
+    Raises:
+        UnreachableError: `stop_all` has been called.
+        UsageError: there is no such program.
+    """
+    if _stopping.is_set():
         raise UnreachableError(argv[0], "stopped", "run the same command again")
     try:
         process = subprocess.Popen(
@@ -49,13 +56,13 @@ def start(
         ) from None
     with _children_lock:
         _children.add(process)
-    if _ending.is_set():
+    if _stopping.is_set():
         kill(process)
     return process
 
 
-def end(process: subprocess.Popen[bytes], patience_s: float = END_S) -> None:
-    """Close its stdin and wait for it, then less and less politely."""
+def stop(process: subprocess.Popen[bytes], patience_s: float = STOP_S) -> None:
+    """Close a child's stdin and wait until it has ended; after `patience_s` send SIGTERM, and then SIGKILL."""
     if process.stdin is not None:
         with contextlib.suppress(OSError):
             process.stdin.close()
@@ -73,25 +80,35 @@ def end(process: subprocess.Popen[bytes], patience_s: float = END_S) -> None:
         _children.discard(process)
 
 
-def end_all() -> None:
-    """End every child, and let none be started from now on: what waits for them fails and returns."""
-    _ending.set()
+def stop_all() -> None:
+    """Stop every child, and refuse to start more: what waits for them fails and returns."""
+    _stopping.set()
     with _children_lock:
         children = list(_children)
     for process in children:
         kill(process)
 
 
+def allow_starts() -> None:
+    """Allow children to be started again, after a `stop_all` that an earlier command called."""
+    _stopping.clear()
+
+
+def is_stopping() -> bool:
+    """Return True once `stop_all` has been called."""
+    return _stopping.is_set()
+
+
 def kill(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:
-    """Send a signal to it and to what it started."""
+    """Send a signal to a child and to what it started."""
     if process.poll() is None:
-        # Its jump hosts' ssh is in the same group.
+        # The ssh processes of its jump hosts are in the same group.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
 
 
-def feed(pipe: IO[bytes] | None, data: bytes) -> None:
-    """Write all of it, unless the command ends before it has read that."""
+def write_all(pipe: IO[bytes] | None, data: bytes) -> None:
+    """Write `data` and close the pipe; the command may end before it has read all of it."""
     if pipe is not None:
         with contextlib.suppress(OSError, ValueError):
             pipe.write(data)
@@ -99,8 +116,8 @@ def feed(pipe: IO[bytes] | None, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def limited(process: subprocess.Popen[bytes], limit_s: float | None) -> Iterator[threading.Event]:
-    """Kill the process after so many seconds; the event tells that it was."""
+def killed_after(process: subprocess.Popen[bytes], limit_s: float | None) -> Iterator[threading.Event]:
+    """Kill a child if the block takes longer than `limit_s`; the event says that it was killed."""
     expired = threading.Event()
 
     def expire() -> None:
@@ -117,38 +134,29 @@ def limited(process: subprocess.Popen[bytes], limit_s: float | None) -> Iterator
         timer.cancel()
 
 
-def begin() -> None:
-    """Let children be started again, after an `end_all` that another command called."""
-    _ending.clear()
-
-
-def ending() -> bool:
-    """Whether `end_all` has been called."""
-    return _ending.is_set()
-
-
 class Tail:
-    """Reads a pipe to its end in the background, and keeps the last ERROR_TAIL bytes."""
+    """Reads a pipe to its end in the background, and remembers the last STDERR_TAIL bytes."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
-        self._pipe, self._kept = pipe, bytearray()
-        self._thread = threading.Thread(target=self._drain, daemon=True)
+        self._pipe, self._bytes = pipe, bytearray()
+        self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
         self.join = self._thread.join
 
     def text(self) -> str:
-        return bytes(self._kept).decode(errors="replace")
+        """Return what is remembered."""
+        return bytes(self._bytes).decode(errors="replace")
 
-    def _drain(self) -> None:
+    def _read(self) -> None:
         with self._pipe:
             while data := os.read(self._pipe.fileno(), 1 << 14):
-                self._kept += data
-                del self._kept[:-ERROR_TAIL]
+                self._bytes += data
+                del self._bytes[:-STDERR_TAIL]
 
 
 def _environment() -> dict[str, str]:
     environment = dict(os.environ)
-    # ssh's own words are always English, the C library's are not.
+    # ssh's own messages are always English, the C library's are not.
     if "LC_ALL" in environment:
         environment["LANG"] = environment.pop("LC_ALL")
     environment.pop("LANGUAGE", None)

@@ -1,4 +1,4 @@
-"""How the three commands end is the same: a full disk, a reader that left, a signal, an error."""
+"""The three commands end alike: at a full disk, a closed pipe, a signal, an error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_disk_of_this_machine_that_is_full_is_13(name: str) -> None:
 
 
 @every_command
-def test_a_reader_that_left_ends_it_quietly_by_sigpipe(name: str) -> None:
+def test_a_closed_pipe_ends_it_quietly_by_sigpipe(name: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run([sys.executable, "-m", *COMMANDS[name]], stdout=writer, stderr=subprocess.PIPE, text=True)
@@ -69,22 +69,22 @@ def stopped_by(number: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "told"),
+    ("number", "code", "printed"),
     [(signal.SIGINT, 130, "c: stopped\n"), (signal.SIGTERM, 143, ""), (signal.SIGHUP, 129, "")],
 )
-def test_a_signal_has_its_code_whatever_the_work_makes_of_it(
-    number: int, code: int, told: str, capsys: pytest.CaptureFixture[str]
+def test_a_signal_has_its_code_even_if_the_work_raises_something_else(
+    number: int, code: int, printed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def confused() -> int:
+    def hides_the_signal() -> int:
         try:
             return stopped_by(number)
         except BaseException:
             raise ImportError("half of a module") from None
 
     before = signal.getsignal(number)
-    for work in (lambda: stopped_by(number), confused):
+    for work in (lambda: stopped_by(number), hides_the_signal):
         assert entrypoint.run("c", work, interrupted="stopped") == code
-        assert capsys.readouterr().err == told
+        assert capsys.readouterr().err == printed
         assert signal.getsignal(number) is before
 
 
@@ -96,7 +96,7 @@ def raising(error: BaseException, cause: BaseException | None = None) -> Callabl
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "printed"),
     [
         (["seed_exporter.cli", "--nope"], "seed-export: No such option '--nope'; see: seed-export --help\n"),
         (["seed_exporter.cli"], "seed-export: Missing argument 'MODEL'; see: seed-export --help\n"),
@@ -104,10 +104,10 @@ def raising(error: BaseException, cause: BaseException | None = None) -> Callabl
         (["seed_devices.cli", "nope"], "seed-deploy: No such command 'nope'; see: seed-deploy --help\n"),
     ],
 )
-def test_a_mistake_on_the_command_line_gets_one_line(words: list[str], told: str) -> None:
+def test_a_mistake_on_the_command_line_gets_one_line(words: list[str], printed: str) -> None:
     done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.replace("No such option: --nope", "No such option '--nope'") == told  # before click 8.3
+    assert done.stderr.replace("No such option: --nope", "No such option '--nope'") == printed  # before click 8.3
 
 
 def test_a_group_alone_shows_its_help() -> None:

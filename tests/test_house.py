@@ -115,7 +115,7 @@ def test_no_folder_is_misspelt(wheel: Path) -> None:
         assert beside == {package}
 
 
-def test_the_wheel_bears_the_version_that_the_runtime_tells(wheel: Path) -> None:
+def test_the_wheel_has_the_version_of_the_runtime(wheel: Path) -> None:
     assert wheel.name.split("-")[1] == seed_runtime.__version__
 
 
@@ -356,6 +356,25 @@ def test_every_link_between_documents_leads_somewhere(document: str) -> None:
     assert not broken
 
 
+def documented_folders() -> set[str]:
+    """Return the folders in the tree of CONTRIBUTING.md, of which each line is a folder and what is in it."""
+    (tree,) = re.findall(r"^```tree\n(.*?)^```$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE | re.DOTALL)
+    folders, above = set(), [""]
+    for line in tree.splitlines():
+        match = re.fullmatch(r"((?:  )*)(\S+)/ +\S.*", line)
+        assert match, f"{line!r} is not a folder, its slash and what is in it"
+        depth = len(match[1]) // 2
+        above = [*above[: depth + 1], f"{above[depth]}{match[2]}/"]
+        folders.add(above[-1].rstrip("/"))
+    return folders
+
+
+def test_the_tree_in_contributing_has_one_line_for_each_folder_of_python_files() -> None:
+    parts = ("runtime/", "exporter/", "devices/", "tests/", "bench/")
+    files = [relative(path) for path in own_files() if path.suffix == ".py"]
+    assert documented_folders() == {str(Path(file).parent) for file in files if file.startswith(parts)}
+
+
 # Which Pythons there are wheels for
 
 
@@ -382,7 +401,7 @@ def test_the_pythons_that_the_base_install_has_wheels_for_are_admitted_and_liste
     assert set(listed) <= set(installable)
     assert all(SpecifierSet(PROJECT["requires-python"]).contains(version) for version in installable)
     newer = sorted(set(installable) - set(listed))
-    assert not newer, "the world moved on: list these as classifiers, and try the newest in .github/workflows/ci.yml"
+    assert not newer, "newer Pythons have wheels: list them as classifiers, try the newest in .github/workflows/ci.yml"
 
 
 def test_the_index_of_decisions_lists_each_of_them() -> None:

@@ -58,6 +58,10 @@ SLOW := slow
 test-slow: $(DONE)/test $(DONE)/torch ## the slow tests: PyTorch, the lean install, devices over SSH, arm64
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "$(SLOW)" -rs -o faulthandler_timeout=0 $(PYTEST)
 
+# Left out are tests that use neither NumPy nor ONNX Runtime, onnx, click or joblib: sockets, HTTP, files, locks, ssh-keygen.
+OLDEST_TESTS := tests/runtime tests/exporter tests/golden tests/property \
+	$(foreach name,agent system trust files place serve_address serve_http serve_command sign report, \
+		--ignore-glob='*/test_$(name)*' --ignore-glob='*/runtime/$(name)/*')
 .PHONY: test-oldest
 test-oldest: $(OLDEST)/done ## the default tests of what uses NumPy, ONNX Runtime and onnx, on the oldest versions admitted
 	@$(OLDEST)/bin/python -m pytest $(SIDE_BY_SIDE) $(OLDEST_TESTS) $(PYTEST)

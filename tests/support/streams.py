@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from seed_runtime.codecs import BY_NAME as CODECS
-from seed_runtime.codecs.scatter import Values
+from seed_runtime.codecs.arrays import Values
 from seed_runtime.format.dtypes import BY_NAME as DTYPES
 from seed_runtime.format.header import Hole
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy.typing as npt
+from seed_runtime.codecs.arrays import Values
 
 
 class BaseWeights(Protocol):
     """The base model's weights, read window by window: no whole tensor needs to be in memory."""
 
-    def read(self, hole: int, start: int, stop: int) -> npt.NDArray[Any]:
+    def read(self, hole: int, start: int, stop: int) -> Values:
         """Return elements of the base's tensor that stands for one hole.
 
         Args:

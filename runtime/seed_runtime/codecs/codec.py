@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy.typing as npt
-
+from seed_runtime.codecs.arrays import Values
 from seed_runtime.codecs.base import BaseWeights
 from seed_runtime.format.sections.holes import Hole
 
@@ -17,7 +16,7 @@ class Decode(Protocol):
 
     def __call__(
         self, holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, base: BaseWeights | None = None, /
-    ) -> Iterator[npt.NDArray[Any]]:
+    ) -> Iterator[Values]:
         """Yield the bytes of all holes in order, without the zeros that are skipped before a hole.
 
         A decoder takes each chunk once, in order, when it needs it, and all of them. What it yields are arrays of any

@@ -1,4 +1,4 @@
-"""Rounding of decoded float32 weights to the type in which the model stores them."""
+"""Rounds decoded float32 weights to the type in which the model stores them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Final
 
 import numpy as np
 
-from seed_runtime.codecs.scatter import Values
-from seed_runtime.codecs.symbols import F32
+from seed_runtime.codecs.arrays import F32, Values
 from seed_runtime.format.dtypes import DType
 
 STORED_AS: Final = frozenset({"float32", "float16", "bfloat16", "float64"})
+"""Types that weights decoded as float32 can be rounded to."""
 
 
 def to_storage(values: F32, dtype: DType) -> Values:
-    """To the nearest, ties to even; bfloat16 as its bits in uint16."""
+    """Round to the nearest, ties to even, too large values to infinity; bfloat16 is returned as its bits in uint16."""
     if dtype.name == "bfloat16":
         bits = values.view(np.uint32)
         return ((bits + (np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1)))) >> np.uint32(16)).astype(

@@ -1,6 +1,6 @@
 """`grid`: uniform scalar quantization, entropy-coded (SPEC.md, "Codec 2: grid").
 
-weight = step(row) * q, with q = symbol << low_bits | low: integers, then one multiplication in float32, so every
+weight = step(row) * q, with q = symbol << low_bits | low: integers, then one multiplication in float32, so that every
 machine decodes the same bits.
 """
 
@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from seed_runtime.codecs.arrays import F32, WINDOW, Values
 from seed_runtime.codecs.base import BaseWeights
 from seed_runtime.codecs.floats import STORED_AS, to_storage
-from seed_runtime.codecs.scatter import Scatterer, Values
-from seed_runtime.codecs.symbols import F32, WINDOW, Piece, SymbolReader, rectangles
+from seed_runtime.codecs.matrix import Piece, rectangles
+from seed_runtime.codecs.scatter import Scatterer
+from seed_runtime.codecs.symbols import SymbolReader
 from seed_runtime.errors import FormatError
 from seed_runtime.format.sections.holes import Hole
 
@@ -21,7 +23,7 @@ from seed_runtime.format.sections.holes import Hole
 def decode(
     holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None
 ) -> Iterator[Values]:
-    """The elements of all holes in order, window by window; a window is overwritten by the next one."""
+    """Yield the elements of all holes in order (see codec.py). A window is overwritten by the next one."""
     for hole in holes:
         if hole.dtype.name not in STORED_AS:
             raise FormatError(where, f"grid does not decode {hole.dtype.name}")
@@ -35,7 +37,15 @@ def decode(
 
 @np.errstate(over="ignore")
 def dequantize_into(piece: Piece, out: F32) -> F32:
-    """The weights of one piece, infinite where the product is too large; returns `out`, `(stop - start,)`."""
+    """Multiply the integers of one piece by their quantization steps.
+
+    Args:
+        piece: integers and steps.
+        out: `(stop - start,)`, overwritten; infinite where a product is too large.
+
+    Returns:
+        `out`.
+    """
     matrix, steps = piece.matrix, piece.matrix.steps
     integers = integers_of(piece)
     if steps.size == 1:
@@ -58,7 +68,7 @@ def dequantize_into(piece: Piece, out: F32) -> F32:
 
 
 def integers_of(piece: Piece) -> Values:
-    """The quantized integers, as int8 where neither low bits nor escapes need more, else as int32."""
+    """Return the quantized integers of a piece: int8 where neither low bits nor escapes need more, else int32."""
     symbols = piece.symbols.view(np.int8)
     if piece.low is None and not piece.escapes.size:
         return symbols

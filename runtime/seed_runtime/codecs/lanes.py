@@ -1,4 +1,4 @@
-"""Interleaved rANS over many lanes, one NumPy step for one symbol of every lane (SPEC.md, "Lanes").
+"""Decodes interleaved rANS over many lanes, one NumPy step for one symbol of every lane (SPEC.md, "Lanes").
 
 State 32 bits, renormalised by one 16-bit word below 2**16, probabilities of 12 bits. Symbol i belongs to lane
 i mod lanes; within a step, words are taken in the order of the lanes that need one.
@@ -13,18 +13,17 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from seed_runtime.codecs.arrays import U32
 from seed_runtime.errors import FormatError
-
-U32 = npt.NDArray[np.uint32]
 
 PROBABILITY_BITS: Final = 12
 SLOTS: Final = 1 << PROBABILITY_BITS
 STATE_LEAST: Final = 1 << 16
-"""A state below this takes a word; every lane ends here, which is where its encoder began."""
+"""A state below this takes a word. Every lane ends here, which is where its encoder began."""
 
 
 def decoding_table(frequencies: U32) -> U32:
-    """One class's 4,096 slots: frequency << 20 | (slot - cumulative) << 8 | symbol.
+    """Return one class's 4,096 slots: frequency << 20 | (slot - cumulative) << 8 | symbol.
 
     Args:
         frequencies: `(256,)`, by symbol byte, each below 4,096 so that it fits 12 bits, with the sum 4,096.
@@ -41,7 +40,12 @@ class LaneDecoder:
     """The states of all lanes. Memory: 17 bytes a lane, and what `words` takes."""
 
     def __init__(self, tables: U32, states: U32) -> None:
-        """`tables`: `(classes * 4096,)` of `decoding_table`; `states`: `(lanes,)`, taken over."""
+        """Begin with the states of the first data chunk.
+
+        Args:
+            tables: `(classes * 4096,)`, of `decoding_table`.
+            states: `(lanes,)`; they are changed in place.
+        """
         lanes = states.size
         self.lanes = lanes
         self._tables, self._states = tables, states
@@ -56,11 +60,14 @@ class LaneDecoder:
         self._words, self._next = np.frombuffer(words, "<u2").astype(np.uint32), 0
 
     def decode_into(self, classes: U32, out: npt.NDArray[np.uint8]) -> None:
-        """Decode `out.size` symbols; whole steps, but for the last one of a stream.
+        """Decode `out.size` symbols: whole steps, but for the last one of a stream.
 
         Args:
             classes: `(n,)`, the class of each symbol << 12.
             out: `(n,)`, overwritten.
+
+        Raises:
+            FormatError: the chunk has too few words.
         """
         whole = out.size - out.size % self.lanes
         try:
@@ -72,10 +79,12 @@ class LaneDecoder:
             raise FormatError("rANS chunk", "its words end early") from None
 
     def end_chunk(self) -> None:
+        """Raise FormatError if words of the present chunk are left over."""
         if self._next != self._words.size:
             raise FormatError("rANS chunk", f"{self._words.size - self._next} words are left over")
 
     def end_stream(self) -> None:
+        """Raise FormatError unless every lane is in the state in which its encoder began."""
         if (self._states != STATE_LEAST).any():
             raise FormatError("rANS stream", "its lanes do not end where they began")
 

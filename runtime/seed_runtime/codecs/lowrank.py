@@ -18,41 +18,47 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from seed_runtime.codecs.arrays import F32, WINDOW, Values
 from seed_runtime.codecs.base import BaseWeights
 from seed_runtime.codecs.floats import STORED_AS, to_storage
 from seed_runtime.codecs.grid import integers_of
-from seed_runtime.codecs.scatter import Scatterer, Values
-from seed_runtime.codecs.symbols import F32, WINDOW, Matrix, SymbolReader
+from seed_runtime.codecs.matrix import Matrix
+from seed_runtime.codecs.scatter import Scatterer
+from seed_runtime.codecs.symbols import SymbolReader
 from seed_runtime.errors import FormatError, LimitError
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.sections.holes import Hole
 from seed_runtime.limits import FACTOR_BYTES_MAX, FACTORS_MAX, SIDE_MAX
 
 SHIFT_MAX: Final = 23
+"""Largest shift of a component."""
 EXACT: Final = 1 << 24
-"""Integers below this are exact in float32."""
+"""Integers below this magnitude are exact in float32."""
 
 SCALE_LEAST: Final = 2.0**-126
 SCALE_MOST: Final = 2.0**100
-"""A scale lies between: no weight overflows, nor is subnormal, which some machines flush to zero."""
+"""A scale lies between these, so that no weight overflows or is subnormal, which some machines flush to zero."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What the head says of one hole: `cols` of the matrix, and one shift for each component."""
+    """The codec's own fields of one hole."""
 
     cols: int
+    """Columns of the product."""
     shifts: tuple[int, ...]
+    """Of each component: it is 2**shift larger than its integers."""
 
     @property
     def rank(self) -> int:
+        """Number of components."""
         return len(self.shifts)
 
 
 def decode(
     holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None
 ) -> Iterator[Values]:
-    """The elements of all holes in order, in blocks of rows.
+    """Yield the elements of all holes in order, in blocks of rows (see codec.py).
 
     Memory: V of one hole in float32, at most FACTOR_BYTES_MAX, and a few windows, whatever the rows.
     """
@@ -84,7 +90,7 @@ def decode(
 
 
 def multiply(u: F32, v: F32, scale: F32) -> F32:
-    """`scale * (u @ v)`: the arithmetic that the encoder repeats.
+    """Return `scale * (u @ v)`, with the arithmetic that the encoder repeats.
 
     Args:
         u: `(rows, rank)`, integers.
@@ -98,12 +104,12 @@ def multiply(u: F32, v: F32, scale: F32) -> F32:
 
 
 def factor_of(shifts: Sequence[int]) -> F32:
-    """2**shift for each row of V, `(rank, 1)`."""
+    """Return 2**shift for each row of V, `(rank, 1)`."""
     return np.ldexp(np.float32(1), np.array(shifts, np.int32)).astype(np.float32)[:, None]
 
 
 def most_of_rows(v: F32) -> npt.NDArray[np.float64]:
-    """Largest magnitude in each row, `(rank,)`."""
+    """Return the largest magnitude in each row, `(rank,)`."""
     most: npt.NDArray[np.float64] = np.maximum(v.max(axis=1), -v.min(axis=1)).astype(np.float64)
     return most
 
@@ -122,7 +128,7 @@ def _read_shape(head: Cursor, hole: Hole) -> Shape:
 
 
 def _scales(shape: Shape, v: Matrix, u: Matrix, where: str) -> F32:
-    """`(rows, 1)`, or `(1, 1)` where all are the same."""
+    """Return the scale of each row, `(rows, 1)`, or `(1, 1)` where all are the same."""
     if (v.cols, u.cols) != (shape.cols, shape.rank):
         raise FormatError(where, f"factors {v.cols} and {u.cols} wide, not {shape.cols} and {shape.rank}")
     if v.has_row_steps:
@@ -151,7 +157,7 @@ class _Product:
         self._row, self._pending = 0, 0
 
     def fill(self, values: Values) -> None:
-        """The next elements of V."""
+        """Take the next elements of V."""
         self._v[self._filled : self._filled + values.size] = values
         self._filled += values.size
         if self._filled == self._v.size:
@@ -160,7 +166,7 @@ class _Product:
             self._v_most = most_of_rows(v)
 
     def multiply(self, values: Values) -> Iterator[F32]:
-        """The next elements of U; the rows of W that they complete."""
+        """Take the next elements of U, and yield the rows of W that they complete."""
         flat, done = self._u.reshape(-1), 0
         while done < values.size:
             block = min(len(self._u), self._rows - self._row)

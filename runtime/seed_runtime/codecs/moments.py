@@ -1,6 +1,6 @@
 """`moments`: principal components, moments of what they leave, noise redrawn (SPEC.md, "Codec 4: moments").
 
-The published method, kept for comparison. Element j of row i is made in float32, each operation rounded:
+The published method, for comparison. Element j of row i is computed in float32, each operation rounded:
 mean[j], then for every component r in order + score[i, r] * component[r, j] (a multiplication, then an
 addition), then + (noise mean + noise deviation * z), with z of the generator. Below the threshold it becomes
 zero.
@@ -19,11 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from seed_runtime import generator
+from seed_runtime.codecs.arrays import F32, WINDOW, Values
 from seed_runtime.codecs.base import BaseWeights
 from seed_runtime.codecs.floats import STORED_AS, to_storage
 from seed_runtime.codecs.raw import unshuffle
-from seed_runtime.codecs.scatter import Values
-from seed_runtime.codecs.symbols import F32, WINDOW
 from seed_runtime.errors import FormatError, LimitError
 from seed_runtime.format import primitives
 from seed_runtime.format.packing import unpack
@@ -34,12 +33,12 @@ from seed_runtime.limits import CHUNK_DECODED_MAX, FACTOR_BYTES_MAX, FACTORS_MAX
 RNG_SEED_MAX: Final = (1 << 32) - 1
 """Largest `rng_seed` of the noise."""
 _LEAST, _MOST = 2.0**-64, 2.0**64
-"""Moments lie between, so that nothing overflows or becomes subnormal, which some machines flush to zero."""
+"""Moments lie between these, so that nothing overflows or is subnormal, which some machines flush to zero."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What the head says of one hole."""
+    """The head's record of one hole."""
 
     cols: int
     components: int
@@ -47,11 +46,12 @@ class Moments:
     mean: float
     """Of the noise."""
     deviation: float
-    """Of the noise; 0 draws none."""
+    """Of the noise. Where this and the mean are 0, no noise is drawn."""
     threshold: float
     """Weights of a smaller magnitude become zero."""
 
     def pack(self) -> bytes:
+        """Return the bytes of the record."""
         sizes = primitives.varint(self.cols) + primitives.varint(self.components) + primitives.varint(self.rng_seed)
         return sizes + primitives.f32(self.mean) + primitives.f32(self.deviation) + primitives.f32(self.threshold)
 
@@ -59,7 +59,7 @@ class Moments:
 def decode(
     holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None
 ) -> Iterator[Values]:
-    """The elements of all holes in order, a window or a row at a time.
+    """Yield the elements of all holes in order, a window or a row at a time (see codec.py).
 
     Memory: the components of one hole in float32, at most FACTOR_BYTES_MAX, a chunk, and a few windows.
     """
@@ -98,7 +98,7 @@ def _tensor(head: Moments, rows: int, halves: _Halves) -> Iterator[F32]:
 
 
 def _halves(head: Moments, rows: int) -> int:
-    """Float16 numbers of a hole: its mean row, its components, its scores."""
+    """Return how many float16 numbers a hole has: its mean row, its components, its scores."""
     return head.cols + head.components * (head.cols + rows)
 
 
@@ -140,7 +140,7 @@ class _Halves:
         self._chunk: npt.NDArray[np.float16] = np.empty(0, np.float16)
 
     def take(self, count: int) -> F32:
-        """The next `count` of them, exact in float32."""
+        """Return the next `count` numbers, exact in float32."""
         out, done = np.empty(count, np.float32), 0
         while done < count:
             if not self._chunk.size:

@@ -1,4 +1,4 @@
-"""`raw`: the tensors' bytes as they are, in planes and compressed where that pays (SPEC.md, "Codec 1: raw")."""
+"""`raw`: the tensors' bytes as they are, in planes, compressed where that saves bytes (SPEC.md, "Codec 1: raw")."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from seed_runtime.codecs.arrays import Values
 from seed_runtime.codecs.base import BaseWeights
-from seed_runtime.codecs.scatter import Values
 from seed_runtime.errors import FormatError
 from seed_runtime.format.packing import unpack
 from seed_runtime.format.primitives import Cursor
@@ -15,12 +15,13 @@ from seed_runtime.format.sections.holes import Hole
 from seed_runtime.limits import CHUNK_DECODED_MAX
 
 WIDTHS = (1, 2, 4, 8)
+"""Numbers of planes: the bytes of an element."""
 
 
 def decode(
     holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None
 ) -> Iterator[Values]:
-    """The bytes of all holes, one after the other, a chunk at a time."""
+    """Yield the bytes of all holes, one after the other, a chunk at a time (see codec.py)."""
     left = sum(hole.size for hole in holes)
     while left:
         chunk = next(chunks, None)
@@ -34,7 +35,11 @@ def decode(
 
 
 def unshuffle(chunk: memoryview, size: int, where: str) -> Values:
-    """`size` bytes of a chunk: unpacked, and its byte planes interleaved again."""
+    """Unpack a chunk and interleave its byte planes.
+
+    Raises:
+        FormatError: it doesn't make exactly `size` bytes.
+    """
     cursor = Cursor(chunk, where)
     packing, width = cursor.uint(1, "packing"), cursor.uint(1, "width")
     if width not in WIDTHS or size % width:

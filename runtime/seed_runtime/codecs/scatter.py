@@ -1,4 +1,4 @@
-"""Puts the values of live rows and columns back among zeros, in file order."""
+"""Puts the values of live rows and columns back among zeros, in the order of the file."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seed_runtime.codecs.symbols import WINDOW, Index, Matrix, Piece, rectangles
-
-Values = npt.NDArray[Any]
+from seed_runtime.codecs.arrays import WINDOW, Index, Values
+from seed_runtime.codecs.matrix import Matrix, Piece, rectangles
 
 
 def zeros(count: int, dtype: npt.DTypeLike) -> Iterator[Values]:
-    """`count` zeros in windows."""
+    """Yield `count` zeros, a window at a time."""
     block = np.zeros(min(count, WINDOW), dtype)
     for start in range(0, count, WINDOW):
         yield block[: count - start]
 
 
 class Scatterer:
-    """Follows one matrix from its first piece to its last; what it yields is the whole matrix in C order.
+    """Makes one whole matrix, in C order, of its pieces, which hold its live rows and columns.
 
     Memory: one window, or one row where that is longer.
     """
@@ -32,7 +31,12 @@ class Scatterer:
         self._indices: tuple[Index, Index] | None = None
 
     def scatter(self, piece: Piece, values: Values) -> Iterator[Values]:
-        """Elements up to the last of `values`, `(piece.stop - piece.start,)`; to the matrix's end if it is the last."""
+        """Yield the elements that the next piece completes: to the matrix's end where it is the last piece.
+
+        Args:
+            piece: the next one of the matrix.
+            values: `(piece.stop - piece.start,)`, of the live elements.
+        """
         matrix = piece.matrix
         if matrix.live_rows is None and matrix.live_cols is None:
             yield values

@@ -1,7 +1,7 @@
 """`split`: lossless coding of floats and bytes (SPEC.md, "Codec 3: split").
 
-A float's bits, rotated left by one, have the exponent in their top byte: that byte is entropy-coded under row and
-column classes, the sign and mantissa below it are kept as planes. Bytes have nothing below.
+A float's bits, rotated left by one, have the exponent in their top byte. That byte is entropy-coded under row and
+column classes; the sign and mantissa below it are stored as planes. Bytes have nothing below.
 """
 
 from __future__ import annotations
@@ -11,21 +11,24 @@ from typing import Any, Final
 
 import numpy as np
 
+from seed_runtime.codecs.arrays import Values
 from seed_runtime.codecs.base import BaseWeights
-from seed_runtime.codecs.scatter import Scatterer, Values
-from seed_runtime.codecs.symbols import Piece, SymbolReader
+from seed_runtime.codecs.matrix import Piece
+from seed_runtime.codecs.scatter import Scatterer
+from seed_runtime.codecs.symbols import SymbolReader
 from seed_runtime.errors import FormatError
 from seed_runtime.format.dtypes import DType
 from seed_runtime.format.sections.holes import Hole
 
 LOW_BITS: Final = {"float32": 24, "float16": 8, "bfloat16": 8, "int8": 0, "uint8": 0, "int4": 0, "uint4": 0}
+"""Bits below the symbol, by the name of the dtype."""
 _UNSIGNED: Final[dict[int, Any]] = {8: np.uint8, 16: np.uint16, 32: np.uint32}
 
 
 def decode(
     holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None
 ) -> Iterator[Values]:
-    """The elements of all holes in order; a window is overwritten by the next one."""
+    """Yield the elements of all holes in order (see codec.py). A window is overwritten by the next one."""
     for hole in holes:
         if hole.dtype.name not in LOW_BITS:
             raise FormatError(where, f"split does not decode {hole.dtype.name}")

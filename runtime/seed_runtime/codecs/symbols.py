@@ -1,4 +1,4 @@
-"""Symbols of matrices out of a stream's chunks: what `grid`, `split` and `lowrank` share (SPEC.md, "Symbol streams").
+"""Decodes the symbols of matrices, for `grid`, `split` and `lowrank` (SPEC.md, "Symbol streams").
 
 The lanes run on across rows, matrices and chunks. A symbol's class is the sum of its row's and its column's; rows and
 columns of class 0 are dead: nothing is coded for them and they decode to zeros.
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from seed_runtime.codecs.lanes import PROBABILITY_BITS, SLOTS, STATE_LEAST, U32, LaneDecoder, decoding_table
+from seed_runtime.codecs.arrays import U8, U32, WINDOW, Index
+from seed_runtime.codecs.lanes import PROBABILITY_BITS, SLOTS, STATE_LEAST, LaneDecoder, decoding_table
+from seed_runtime.codecs.matrix import Matrix, Piece, rectangles
+from seed_runtime.codecs.planes import ESCAPE, Escapes, LowPlanes
 from seed_runtime.errors import FormatError, LimitError
 from seed_runtime.format.packing import unpack
 from seed_runtime.format.primitives import Cursor
@@ -29,76 +30,14 @@ from seed_runtime.limits import (
     STEPS_MAX,
 )
 
-U8 = npt.NDArray[np.uint8]
-F32 = npt.NDArray[np.float32]
-Index = npt.NDArray[np.intp]
-
 Counts = Sequence[int] | Callable[[Cursor], Sequence[int]]
+"""Elements of each matrix, or a function that reads them: a codec's own fields stand before the head's."""
 
-WINDOW: Final = 1 << 17
-"""Symbols decoded at a time: the floats of a window and the tables stay in a 1 MiB cache."""
-ESCAPE: Final = 0x80
 STEP_LEAST: Final = 2.0**-126
+"""Smallest quantization step: below, some machines flush to zero, and the bits would differ."""
 
 _ROW_CLASSES, _COLUMN_CLASSES, _ROW_STEPS = 1, 2, 4
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """One coded matrix. Live rows and columns are those whose class isn't 0."""
-
-    rows: int
-    cols: int
-    low_bits: int
-    steps: F32
-    """Quantization steps, `(live rows, 1)` or `(1, 1)`; ones where the codec has none."""
-    row_class: U32
-    """`(live rows,)`, class << 12."""
-    col_class: U32
-    """`(live columns,)`, class << 12."""
-    live_rows: Index | None
-    """Indices of the live rows, or None when all are."""
-    live_cols: Index | None
-    has_row_steps: bool
-
-    @property
-    def count(self) -> int:
-        """Coded symbols."""
-        return self.row_class.size * self.col_class.size
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Consecutive symbols `start` to `stop` of one matrix, counted over its live rows and columns."""
-
-    index: int
-    matrix: Matrix
-    start: int
-    stop: int
-    symbols: U8
-    low: U32 | None
-    """The `low_bits` below each symbol."""
-    escapes: Index
-    """Places within the piece whose symbol is ESCAPE."""
-    escaped: npt.NDArray[np.int32]
-
-
-def rectangles(start: int, stop: int, cols: int) -> Iterator[tuple[int, int, int, int]]:
-    """Rows and columns `(row, row_end, col, col_end)` that cover elements `start` to `stop` in order, at most three."""
-    if start == stop:
-        return  # `cols` is 0 where all columns are dead
-    (row, col), (row_end, col_end) = divmod(start, cols), divmod(stop, cols)
-    if row == row_end:
-        if col < col_end:
-            yield row, row + 1, col, col_end
-        return
-    if col:
-        yield row, row + 1, col, cols
-        row += 1
-    if row < row_end:
-        yield row, row_end, 0, cols
-    if col_end:
-        yield row_end, row_end + 1, 0, col_end
+"""Bits of a matrix's flags."""
 
 
 class SymbolReader:
@@ -111,8 +50,13 @@ class SymbolReader:
         """Read the head.
 
         Args:
-            counts: elements of each matrix, or what reads them: a codec's own fields stand before the head's.
-            quantized: the head has steps, and symbols may be escapes.
+            chunks: of the stream, from its first one on.
+            counts: elements of each matrix.
+            quantized: the head has quantization steps, and symbols may be escapes.
+            where: names the stream in error messages.
+
+        Raises:
+            FormatError: the head breaks a rule of SPEC.md.
         """
         self._chunks, self._quantized, self.where = chunks, quantized, where
         self._rows_of = -1
@@ -127,9 +71,12 @@ class SymbolReader:
             raise LimitError(f"{head.where}: steps of a chunk", steps, STEPS_MAX)
 
     def pieces(self) -> Iterator[Piece]:
-        """All symbols in order, as pieces that stay within one matrix and one window.
+        """Yield all symbols in order, as pieces that stay within one matrix and one window.
 
-        Arrays are overwritten by the next piece.
+        The arrays of a piece are overwritten by the next one.
+
+        Raises:
+            FormatError: a chunk breaks a rule of SPEC.md, or is missing or left over.
         """
         ends = list(accumulate(matrix.count for matrix in self.matrices))
         total, index = ends[-1], 0
@@ -146,7 +93,7 @@ class SymbolReader:
                 lanes = LaneDecoder(self._tables, states)
             lanes.load(payload.take(2 * payload.varint("words", limit=CHUNK_CODED_MAX // 2), "words"))
             planes = self._read_planes(payload, ends, chunk_start, chunk_stop)
-            escapes = _Escapes(payload)
+            escapes = Escapes(payload)
             for start in range(chunk_start, chunk_stop, WINDOW):
                 stop = min(start + WINDOW, chunk_stop)
                 spans = list(self._spans(ends, start, stop))
@@ -175,13 +122,13 @@ class SymbolReader:
         return chunk
 
     def _empty(self, first: int, stop: int) -> Iterator[Piece]:
-        """A piece without symbols for each matrix of which every row or column is dead."""
+        """Yield a piece without symbols for each matrix of which every row or column is dead."""
         nothing = np.empty(0, np.uint8), None, _NOWHERE, np.empty(0, np.int32)
         for index in range(first, stop):
             yield Piece(index, self.matrices[index], 0, 0, *nothing)
 
     def _spans(self, ends: list[int], start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-        """`(matrix, start, stop, offset)` of the parts of symbols `start` to `stop`, empty matrices left out."""
+        """Yield `(matrix, start, stop, offset)` of each matrix among symbols `start` to `stop`, but empty ones."""
         index, position = bisect_right(ends, start), start
         while position < stop:
             end = min(ends[index], stop)
@@ -205,11 +152,11 @@ class SymbolReader:
                 np.add(matrix.row_class[row:row_end, None], matrix.col_class[None, col:col_end], out=block)
             offset += size
 
-    def _read_planes(self, payload: Cursor, ends: list[int], start: int, stop: int) -> dict[int, _LowPlanes]:
+    def _read_planes(self, payload: Cursor, ends: list[int], start: int, stop: int) -> dict[int, LowPlanes]:
         planes = {}
         for matrix, a, b, _ in self._spans(ends, start, stop):
             if self.matrices[matrix].low_bits:
-                planes[matrix] = _LowPlanes(payload, self.matrices[matrix].low_bits, a, b)
+                planes[matrix] = LowPlanes(payload, self.matrices[matrix].low_bits, a, b)
         return planes
 
     def _read_head(self, head: Cursor, counts: Counts) -> None:
@@ -275,7 +222,6 @@ class SymbolReader:
         if flags > (7 if self._quantized else 3):
             raise FormatError(head.where, f"flags {flags:#x} are unknown")
         step = head.f32("step") if self._quantized else 1.0
-        # Below STEP_LEAST some machines flush to zero, and the bits would differ.
         if not STEP_LEAST <= step < float("inf"):
             raise FormatError(head.where, f"a quantization step of {step} is not valid")
         return count // cols, cols, low_bits, flags, step
@@ -288,7 +234,10 @@ _NOWHERE: Index = np.empty(0, np.intp)
 def _matrix(
     shape: _Shape, codes: U8 | None, row_class: U8 | None, col_class: U8 | None, classes: int, where: str
 ) -> Matrix:
-    """`codes` and classes are None where the head has none: one step, and class 1 along the whole axis."""
+    """Make the matrix of a head's record.
+
+    `codes` and classes are None where the head has none: one step, and class 1 along the whole axis.
+    """
     rows, cols, low_bits, flags, step = shape
     live_rows, row_offset = _offsets(row_class, rows)
     live_cols, col_offset = _offsets(col_class, cols)
@@ -309,7 +258,7 @@ def _matrix(
 
 
 def _offsets(classes: U8 | None, size: int) -> tuple[Index | None, U32]:
-    """The live places of an axis, None when all are, and of each its class as an offset into the tables."""
+    """Return the live places of an axis, None when all are, and of each its class as an offset into the tables."""
     if classes is None:
         return None, np.zeros(size, np.uint32)
     live = classes.nonzero()[0]
@@ -319,10 +268,10 @@ def _offsets(classes: U8 | None, size: int) -> tuple[Index | None, U32]:
 
 
 def _rows_by_class(matrix: Matrix) -> U32 | None:
-    """The classes along a row of each row class, `(row classes, live columns)`.
+    """Return the classes along a row of each row class, `(row classes, live columns)`.
 
-    None where that exceeds a window, or one row is all. Copying rows takes a third of the time of adding classes up
-    anew (768 columns).
+    None where that exceeds a window, or where there is one row. Copying rows takes a third of the time of adding up
+    classes for each row (768 columns).
     """
     if matrix.row_class.size < 2:
         return None
@@ -330,57 +279,3 @@ def _rows_by_class(matrix: Matrix) -> U32 | None:
     if rows.size * matrix.col_class.size > WINDOW:
         return None
     return (rows[:, None] << np.uint32(PROBABILITY_BITS)) + matrix.col_class
-
-
-class _Escapes:
-    """A chunk's escaped values: little-endian int32, to its end."""
-
-    def __init__(self, payload: Cursor) -> None:
-        if payload.remaining % 4:
-            raise FormatError(payload.where, f"{payload.remaining} bytes of escapes are no int32s")
-        self._values = np.frombuffer(payload.take(payload.remaining, "escapes"), "<i4").astype(np.int32)
-        self._next, self._where = 0, payload.where
-
-    @staticmethod
-    def find(symbols: U8) -> Index:
-        return np.flatnonzero(symbols == ESCAPE)
-
-    def take(self, count: int) -> npt.NDArray[np.int32]:
-        self._next += count
-        if self._next > self._values.size:
-            raise FormatError(self._where, "its escapes end early")
-        return self._values[self._next - count : self._next]
-
-    def end(self) -> None:
-        if self._next != self._values.size:
-            raise FormatError(self._where, f"{self._values.size - self._next} escapes are left over")
-
-
-class _LowPlanes:
-    """The bits below the symbols of elements `start` to `stop` of a matrix, in one chunk.
-
-    Planes, low ones first: bytes while 8 bits are left, then single bits, eight elements to a byte.
-    """
-
-    def __init__(self, payload: Cursor, low_bits: int, start: int, stop: int) -> None:
-        self._start, size = start, stop - start
-        self._byte_planes = [_plane(payload, size) for _ in range(low_bits // 8)]
-        self._bit_planes = [_plane(payload, (size + 7) // 8) for _ in range(low_bits % 8)]
-
-    def low(self, start: int, stop: int) -> U32:
-        start, stop = start - self._start, stop - self._start
-        low = np.zeros(stop - start, np.uint32)
-        octets = low.view(np.uint8).reshape(-1, 4)
-        for place, plane in enumerate(self._byte_planes):
-            octets[:, place] = plane[start:stop]
-        shift = 8 * len(self._byte_planes)
-        for place, plane in enumerate(self._bit_planes):
-            bits = np.unpackbits(plane[start // 8 : (stop + 7) // 8], bitorder="little")
-            low |= bits[start % 8 :][: stop - start].astype(np.uint32) << np.uint32(shift + place)
-        return low
-
-
-def _plane(payload: Cursor, size: int) -> U8:
-    packing = payload.uint(1, "packing of a plane")
-    coded = payload.varint("size of a plane", limit=CHUNK_CODED_MAX) if packing else size
-    return np.frombuffer(unpack(packing, payload.take(coded, "plane"), size, payload.where), np.uint8)

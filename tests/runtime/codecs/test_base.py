@@ -13,7 +13,7 @@ import pytest
 from seed_runtime import codecs
 from seed_runtime.assembly.assemble import check_only, decode_streams
 from seed_runtime.codecs import BaseWeights, Codec
-from seed_runtime.codecs.scatter import Values
+from seed_runtime.codecs.arrays import Values
 from seed_runtime.errors import FormatError
 from seed_runtime.format.dtypes import FLOAT32
 from seed_runtime.format.header import Header, Hole, ModelInfo, Part, WeightsInfo

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from seed_runtime.codecs import grid
+from seed_runtime.codecs.arrays import WINDOW
 from seed_runtime.codecs.encode import grid as grid_encoder
 from seed_runtime.codecs.encode import symbols as encoder
-from seed_runtime.codecs.symbols import WINDOW, rectangles
+from seed_runtime.codecs.matrix import rectangles
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError
 from seed_runtime.limits import CHUNK_DECODED_MAX, LANES_LOG2_MAX, SIDE_MAX, STEPS_MAX
 from tests.support.streams import RARE, cuts, data, decode, floats, head, hole, packed, shape, table, varint

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from seed_runtime.codecs.encode.contexts import magnitude_classes
 from seed_runtime.codecs.encode.symbols import CodedMatrix
-from seed_runtime.codecs.symbols import ESCAPE
+from seed_runtime.codecs.planes import ESCAPE
 
 _ALPHABET_MEAN = 12.0
 """Mean magnitude of the symbols, in their own units, above which low bits go uncoded: flat to 0.01 bits there."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from seed_runtime.codecs.encode import lanes as lane_coder
 from seed_runtime.codecs.encode.contexts import CLASSES, Classes
 from seed_runtime.codecs.encode.packing import pack
-from seed_runtime.codecs.symbols import ESCAPE
+from seed_runtime.codecs.planes import ESCAPE
 from seed_runtime.format import primitives
 from seed_runtime.limits import CHUNK_DECODED_MAX, LANES_LOG2_MAX, STEPS_MAX
 

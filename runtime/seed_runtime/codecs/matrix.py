@@ -1,0 +1,69 @@
+"""One coded matrix, and pieces of its symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from seed_runtime.codecs.arrays import F32, U8, U32, Index
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One coded matrix. Live rows and columns are those whose class isn't 0."""
+
+    rows: int
+    cols: int
+    low_bits: int
+    steps: F32
+    """Quantization steps, `(live rows, 1)` or `(1, 1)`; ones where the codec has none."""
+    row_class: U32
+    """`(live rows,)`, class << 12."""
+    col_class: U32
+    """`(live columns,)`, class << 12."""
+    live_rows: Index | None
+    """Indices of the live rows, or None when all are."""
+    live_cols: Index | None
+    has_row_steps: bool
+
+    @property
+    def count(self) -> int:
+        """Number of coded symbols."""
+        return self.row_class.size * self.col_class.size
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive symbols `start` to `stop` of one matrix, counted over its live rows and columns."""
+
+    index: int
+    matrix: Matrix
+    start: int
+    stop: int
+    symbols: U8
+    low: U32 | None
+    """The `low_bits` below each symbol."""
+    escapes: Index
+    """Places within the piece whose symbol is ESCAPE."""
+    escaped: npt.NDArray[np.int32]
+
+
+def rectangles(start: int, stop: int, cols: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield at most three `(row, row_end, col, col_end)` that cover elements `start` to `stop` in order."""
+    if start == stop:
+        return  # `cols` is 0 where all columns are dead
+    (row, col), (row_end, col_end) = divmod(start, cols), divmod(stop, cols)
+    if row == row_end:
+        if col < col_end:
+            yield row, row + 1, col, col_end
+        return
+    if col:
+        yield row, row + 1, col, cols
+        row += 1
+    if row < row_end:
+        yield row, row_end, 0, cols
+    if col_end:
+        yield row_end, row_end + 1, 0, col_end

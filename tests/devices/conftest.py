@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from seed_runtime.agent.store.store import Store
-from tests.devices.support.device_agent import LocalAgent
 from tests.devices.support.sshd import Device, Sshd
 
 _numbers = itertools.count(1)
@@ -27,15 +24,3 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 def device(sshd: Sshd) -> Device:
     """Return a device of the test's own, with a runtime and no models."""
     return sshd.device(f"device{next(_numbers)}")
-
-
-@pytest.fixture
-def local() -> LocalAgent:
-    """Return the agent of this machine, in this process."""
-    return LocalAgent()
-
-
-@pytest.fixture
-def home() -> Path:
-    """Return the folder of this machine's store."""
-    return Store().home

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from seed_devices.remote import agent_client, health
-from tests.support.project import ROOT
 
 STAND_IN = """#!/bin/sh
 # Stands in for the Python of a runtime that knows the agent by these names only.
@@ -56,17 +53,3 @@ def test_the_doctor_asks_the_agent_by_the_name_that_the_runtime_has(tmp_path: Pa
     python = put_runtime(tmp_path, name)
     python.write_text(python.read_text().replace('echo "$@"', """echo '{"models": []}'"""))
     assert health.status(str(python)) == ({"models": []}, None)
-
-
-def test_the_former_name_is_the_same_agent() -> None:
-    command = [sys.executable, "-P", "-m", "seed_runtime.device"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "runtime")}
-    done = subprocess.run([*command, "agent"], input=b"", env=environment, capture_output=True, check=True)
-    assert json.loads(done.stdout)["agent"] == 1
-    # A unit of an older runtime runs this before the server.
-    subprocess.run([*command, "settle", "tiny"], env=environment, check=True)
-    done = subprocess.run([*command, "status"], env=environment, capture_output=True, check=True)
-    assert json.loads(done.stdout)["models"] == []
-    # Older hosts import this to find out whether a runtime starts.
-    imported = "import numpy, seed_runtime.cli, seed_runtime.device.agent"
-    subprocess.run([sys.executable, "-c", imported], env=environment, check=True)

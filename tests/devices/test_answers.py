@@ -7,7 +7,6 @@ import os
 import pty
 import shlex
 import subprocess
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -17,11 +16,8 @@ from seed_devices.errors import RemoteError
 from seed_devices.remote import device_schema
 from seed_devices.ssh import ssh_errors
 from seed_devices.terminal_text import plain, plain_lines
-from seed_runtime.agent import facts
 from seed_runtime.agent.protocol.schema import OPERATIONS
-from seed_runtime.agent.service import service, settings
 from tests.devices.support.commands import COMMAND, deploy, environment, said
-from tests.devices.support.device_agent import NAME, LocalAgent, digest_of, seed
 from tests.devices.support.sshd import RUNTIME, Device, Sshd
 from tests.devices.test_doctor import BOARD, WELL, judged, model
 
@@ -39,13 +35,6 @@ def answering(device: Device, *told: dict[str, Any]) -> None:
     path.write_text(
         f"#!/bin/sh\necho {greeting}\nexec 3< {lines}\nwhile read x && read -r y <&3; do printf '%s\\n' \"$y\"; done\n"
     )
-
-
-def test_all_that_a_device_knows_of_itself_and_of_a_service_is_taken_in() -> None:
-    found = facts.collect()
-    assert device_schema.usable_facts(found) == found
-    told = settings.Service("seed-m.service", "unix", "unix:/run/seed-m.sock", None, None, None, True, installing=True)
-    assert OPERATIONS["service"].answer["service"](asdict(told)) == asdict(told)
 
 
 # Text
@@ -208,23 +197,3 @@ def test_a_fact_of_another_kind_counts_as_not_found_out() -> None:
     known = {key: value for key, value in BOARD.items() if key not in ("ram", "clock", "libc", "runtime")}
     assert device_schema.usable_facts(told) == known
     assert device_schema.usable_facts(BOARD) == BOARD
-
-
-def test_all_that_an_agent_of_today_tells_is_taken_in(local: LocalAgent) -> None:
-    data = seed()
-    told = [
-        ("begin", local.send(data)),
-        ("install", local.install(data)),
-        ("switch", local.switch(data)),
-    ]
-    told += [
-        ("status", local.call("status")),
-        ("log", local.call("log", name=NAME)),
-        ("facts", local.call("facts")),
-    ]
-    told += [("rollback", local.call("rollback", name=NAME, to=digest_of(data)))]
-    served = service._describe(settings.Service("u", "unix", "unix:/s", None, 1, 2, False), {"ActiveState": "active"})
-    told += [("service", {"ok": True, "service": {**served, "stale": True}})]
-    told += [("remove", local.call("remove", name=NAME, all=True)), ("release", local.call("release"))]
-    for op, answer in told:
-        assert {"ok": True, **device_schema.check_answer("h", OPERATIONS[op].answer, answer)} == answer

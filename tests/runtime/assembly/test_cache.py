@@ -145,7 +145,7 @@ def test_of_processes_that_come_at_once_one_makes_the_model_and_all_get_it(root:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cache", "place"])
 def test_a_kill_at_any_moment_leaves_the_old_state_or_the_new_one(kind: str, tmp_path: Path) -> None:
-    script = Path(__file__).parents[1].joinpath("support", "killed_process.py")
+    script = Path(__file__).parents[1].joinpath("system", "support", "killed_process.py")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, str(script), kind, str(tmp_path / "work")], capture_output=True, text=True, env=environment

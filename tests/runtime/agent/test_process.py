@@ -15,7 +15,7 @@ import pytest
 from seed_runtime.agent import operations as agents
 from seed_runtime.agent.protocol import schema, transport
 from seed_runtime.agent.store.store import Store
-from tests.devices.support.device_agent import (
+from tests.runtime.agent.support.device_agent import (
     NAME,
     LocalAgent,
     agent,
@@ -89,6 +89,7 @@ def test_a_client_that_stops_reading_ends_it(local: LocalAgent) -> None:
     assert local.begin(seed())["state"] == "partial"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["the client leaves", "SIGTERM"])
 def test_a_model_that_never_ends_does_not_keep_the_device(local: LocalAgent, end: str) -> None:
     data = unbounded_loop_seed()

@@ -17,7 +17,7 @@ from seed_runtime.agent.store import history
 from seed_runtime.agent.store.store import Store
 from seed_runtime.assembly import cache
 from seed_runtime.errors import UsageError
-from tests.devices.support.device_agent import (
+from tests.runtime.agent.support.device_agent import (
     NAME,
     LocalAgent,
     agent,

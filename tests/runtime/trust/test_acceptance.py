@@ -29,19 +29,12 @@ from tests.support.signing import (
     public_key,
     refusal_line,
     sign_seed,
-    trusted_key,
     unsigned_seed,
     write_allowed_signers,
 )
 from tests.support.spec_bytes import varint
 
 pytestmark = needs_ssh_keygen
-
-
-@pytest.fixture
-def key(tmp_path: Path) -> Path:
-    """A key whose seeds this machine takes."""
-    return trusted_key(tmp_path)
 
 
 # Where nobody asks

@@ -28,18 +28,11 @@ from tests.support.signing import (
     open_and_check,
     refusal_line,
     sign_seed,
-    trusted_key,
     unsigned_seed,
     write_allowed_signers,
 )
 
 pytestmark = needs_ssh_keygen
-
-
-@pytest.fixture
-def key(tmp_path: Path) -> Path:
-    """A key whose seeds this machine takes."""
-    return trusted_key(tmp_path)
 
 
 # What can't be asked

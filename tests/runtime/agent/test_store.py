@@ -17,14 +17,9 @@ from seed_runtime.agent.store.store import PARTS_KEPT, Store
 from seed_runtime.errors import UsageError
 from seed_runtime.system.locks import BusyError, lock_within
 from seed_runtime.system.sync import make_folder
-from tests.devices.support.device_agent import tree
+from tests.runtime.agent.support.device_agent import tree
 
 A, B, C, D = (letter * 64 for letter in "abcd")
-
-
-@pytest.fixture
-def store() -> Store:
-    return Store()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from seed_runtime.golden import Verdict
 from seed_runtime.system import paths
 from seed_runtime.system.sync import make_folder
 from seed_runtime.trust import state
-from tests.devices.support.device_agent import (
+from tests.runtime.agent.support.device_agent import (
     NAME,
     LocalAgent,
     digest_of,

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,14 +15,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 
 import seed_runtime
+from seed_runtime import generator
 from seed_runtime.agent.operations import Agent
 from seed_runtime.agent.protocol.transport import Transport
 from seed_runtime.agent.store.store import Store
-from tests.exporter.support.exporting import layers, quick_export
+from seed_runtime.golden import Recipe
+from tests.support.model_seeds import F32, build_model_seed, onnx_model
 
 NAME = "tiny"
+INPUTS = 16
 OnProgress = Callable[[str, int, int], object]
 
 
@@ -37,12 +40,22 @@ class RefusedError(Exception):
 
 @functools.cache
 def seed(version: int = 1, *, model_id: str = NAME, width: int = 32) -> bytes:
-    """A seed with a golden sample; each version has other weights."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.seed"
-        model = layers(np.random.default_rng(version), 16, width, 4)
-        quick_export(model, path, model_id=model_id, model_version=version)
-        return path.read_bytes()
+    """Return a seed with a golden sample; each version has other weights."""
+    rng = np.random.default_rng(version)
+    weights = {"w0": rng.normal(size=(INPUTS, width)), "w1": rng.normal(size=(width, 4)), "b": rng.normal(size=4)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["hidden"]),
+        helper.make_node("Relu", ["hidden"], ["relu"]),
+        helper.make_node("MatMul", ["relu", "w1"], ["product"]),
+        helper.make_node("Add", ["product", "b"], ["y"]),
+    ]
+    return build_model_seed(
+        onnx_model(nodes, {"x": ["batch", INPUTS]}, {"y": ["batch", 4]}, weights),
+        model_id=model_id,
+        version=version,
+        step=0.05,
+        recipes=(Recipe(generator.NORMAL, F32, (1, INPUTS), 0.0, 1.0),),
+    )
 
 
 def digest_of(data: bytes) -> str:

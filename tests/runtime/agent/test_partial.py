@@ -14,7 +14,7 @@ import seed_runtime
 from seed_runtime.agent.store import partial
 from seed_runtime.errors import FormatError, UsageError
 from seed_runtime.format.preamble import PREAMBLE_BYTES
-from tests.devices.support.device_agent import digest_of, seed
+from tests.runtime.agent.support.device_agent import digest_of, seed
 from tests.support.seed_builder import build_seed
 
 SEED = build_seed()

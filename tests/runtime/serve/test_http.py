@@ -17,7 +17,7 @@ import pytest
 from seed_runtime.backends import Feeds, TensorSpec
 from seed_runtime.errors import MemoryBudgetError
 from seed_runtime.serve import Address, Model, Server, limits, listening, server
-from tests.runtime.support.serving import Client, binary, doubler, in_process, tensor
+from tests.runtime.serve.support.serving import Client, binary, doubler, in_process, tensor
 
 REQUEST = {
     "id": "a",

@@ -21,7 +21,7 @@ import pytest
 import seed_runtime
 from seed_runtime.agent.protocol.schema import PHASES
 from seed_runtime.agent.store.store import Store
-from tests.devices.support.device_agent import (
+from tests.runtime.agent.support.device_agent import (
     NAME,
     AgentProcess,
     LocalAgent,

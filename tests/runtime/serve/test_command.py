@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import seed_runtime
-from tests.runtime.support.serving import Client, binary, command, tensor
+from tests.runtime.serve.support.serving import Client, binary, command, tensor
 from tests.support.model_seeds import FEATURES, classifier, tokens
 from tests.support.project import ROOT
 from tests.support.seed_run import COMMAND, refused, seed_run

@@ -18,7 +18,7 @@ from seed_runtime.agent.service import plan, service, settings, systemd
 from seed_runtime.agent.store import history
 from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.agent.store.store import Store
-from tests.devices.test_service import put, unit_file
+from tests.runtime.agent.support.services import make_current, unit_file
 from tests.support.model_seeds import classifier
 
 OLD, NEW = "a" * 64, "b" * 64
@@ -26,15 +26,10 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store()
-
-
-@pytest.fixture
 def board(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[str, int | None]:
     """What the server of each version needs, None where that can't be told; OLD runs, and no systemd is asked."""
     for digest in (NEW, OLD):
-        put(store, digest, classifier(footprint=False))
+        make_current(store, digest, classifier(footprint=False))
     needs: dict[str, int | None] = {OLD: 90 * MIB}
     monkeypatch.setattr(plan, "planned_bytes", lambda seed, most: needs[seed.resolve().parent.name])
     monkeypatch.setattr(service, "await_ready", lambda planned: None)

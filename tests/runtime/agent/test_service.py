@@ -5,16 +5,13 @@ systemctl is a stand-in here that starts real servers; the real one is tested in
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +20,9 @@ import pytest
 from seed_runtime.agent.service import plan, service, settings, systemd
 from seed_runtime.agent.store.store import Store
 from seed_runtime.errors import UsageError
-from seed_runtime.system.sync import make_folder
+from tests.runtime.agent.support.services import make_current, unit_file
 from tests.support.model_seeds import classifier
 
-STAND_IN = Path(__file__).parent.joinpath("support", "fake_systemctl.py")
 PLAIN = settings.Service("seed-m.service", "unix", "unix:/run/user/7/seed-m.sock", None, 90 << 20, 122 << 20, True)
 
 
@@ -38,43 +34,6 @@ def store() -> Store:
     (found.home / "runtime" / "current").symlink_to("0.1.0-00000000")
     (commands / "seed-run").symlink_to(Path(sys.executable).with_name("seed-run"))
     return found
-
-
-@pytest.fixture
-def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder of a stand-in for the user's systemd, in which the servers' processes end with the test."""
-    folder = tmp_path / "manager"
-    folder.mkdir()
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "run").mkdir()
-    (tmp_path / "bin" / "systemctl").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STAND_IN}" "$@"\n')
-    (tmp_path / "bin" / "loginctl").write_text(f'#!/bin/sh\necho "$@" >> "{folder}/loginctl"\n')
-    (tmp_path / "bin" / "journalctl").write_text(f'#!/bin/sh\ncat "{folder}/$3.log"\n')
-    for path in (tmp_path / "bin").iterdir():
-        path.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-    monkeypatch.setenv("STAND_IN_FOLDER", str(folder))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
-    monkeypatch.setattr(systemd, "_BUS_S", 0.1)
-    yield folder
-    for path in folder.glob("*.pid"):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(path.read_text()), signal.SIGKILL)
-
-
-def put(store: Store, digest: str, data: bytes) -> None:
-    """Make this the version of the model `m` that runs."""
-    model = store.model("m")
-    make_folder(store.incoming)
-    store.partial_path(digest).write_bytes(data)
-    with model.locked(0):
-        model.add_version(digest, store.partial_path(digest), {"digest": digest})
-        with model.switched_to(digest):
-            pass
-
-
-def unit_file() -> Path:
-    return Path(os.environ["XDG_CONFIG_HOME"]) / "systemd" / "user" / "seed-m.service"
 
 
 def calls(manager: Path) -> list[list[str]]:
@@ -155,7 +114,7 @@ def test_another_address_is_refused_before_anything_is_done(store: Store, manage
 def test_a_service_is_installed_follows_the_current_version_and_is_removed(
     store: Store, manager: Path, tmp_path: Path
 ) -> None:
-    put(store, "a" * 64, classifier())
+    make_current(store, "a" * 64, classifier())
     found = service.install(store, "m", "unix")
     path = tmp_path / "run" / "seed-m.sock"
     assert metadata(path)["name"] == "classifier"
@@ -164,7 +123,7 @@ def test_a_service_is_installed_follows_the_current_version_and_is_removed(
     assert ["enable", "seed-m.service"] in calls(manager)
     assert (manager / "loginctl").read_text().startswith("--no-ask-password enable-linger ")
     assert service.status(store, "m") == found
-    put(store, "b" * 64, classifier())
+    make_current(store, "b" * 64, classifier())
     again = service.restart(store, "m")
     assert again is not None
     assert again["pid"] != found["pid"]
@@ -181,13 +140,13 @@ def test_a_service_is_installed_follows_the_current_version_and_is_removed(
 
 @pytest.mark.slow
 def test_a_version_that_does_not_start_leaves_the_unit_as_it_was(store: Store, manager: Path, tmp_path: Path) -> None:
-    put(store, "a" * 64, classifier())
+    make_current(store, "a" * 64, classifier())
     service.install(store, "m", "unix")
     before = unit_file().read_text()
     before_json = (store.model("m").folder / "service.json").read_bytes()
     damaged = bytearray(classifier(footprint=False))
     damaged[-40] ^= 1  # the header is right, and what is decoded is not
-    put(store, "b" * 64, bytes(damaged))
+    make_current(store, "b" * 64, bytes(damaged))
     with pytest.raises(systemd.ServiceError) as caught:
         service.restart(store, "m")
     assert caught.value.exit_code == 10
@@ -203,7 +162,7 @@ def test_a_version_that_does_not_start_leaves_the_unit_as_it_was(store: Store, m
 def test_a_first_service_that_does_not_start_leaves_nothing(store: Store, manager: Path) -> None:
     damaged = bytearray(classifier())
     damaged[-40] ^= 1
-    put(store, "a" * 64, bytes(damaged))
+    make_current(store, "a" * 64, bytes(damaged))
     with pytest.raises(systemd.ServiceError):
         service.install(store, "m", "unix")
     assert not unit_file().exists()
@@ -213,12 +172,12 @@ def test_a_first_service_that_does_not_start_leaves_nothing(store: Store, manage
 
 @pytest.mark.slow
 def test_a_limit_that_is_too_small_is_told_before_anything_is_written(store: Store, manager: Path) -> None:
-    put(store, "a" * 64, classifier())
+    make_current(store, "a" * 64, classifier())
     with pytest.raises(systemd.ServiceError, match="allow at least --max-memory") as caught:
         service.install(store, "m", "unix", memory_max=50 << 20)
     assert caught.value.exit_code == 14
     assert not unit_file().exists()
-    put(store, "b" * 64, classifier(footprint=False))
+    make_current(store, "b" * 64, classifier(footprint=False))
     found = service.install(store, "m", "unix", memory_max=300 << 20)
     assert (found["max_memory"], found["memory_max"]) == (None, 300 << 20)
 

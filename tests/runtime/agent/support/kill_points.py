@@ -25,7 +25,7 @@ from seed_runtime.agent import activation, install
 from seed_runtime.agent.operations import Agent
 from seed_runtime.agent.protocol.transport import Transport
 from seed_runtime.agent.store.store import Store
-from tests.devices.support.device_agent import NAME, digest_of, running, seed
+from tests.runtime.agent.support.device_agent import NAME, digest_of, running, seed
 
 EVENTS = ("open", "os.", "shutil.", "fcntl.", "tempfile.")
 WRITES = ("open", "os.mkdir", "os.rename", "os.symlink", "os.truncate")

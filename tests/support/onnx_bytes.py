@@ -5,30 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seed_runtime.format.dtypes import BY_NAME, DType
+from tests.support import spec_bytes
+from tests.support.spec_bytes import block as put
 
 # Written from onnx.proto and the encoding of protobuf, not by a protobuf library: what these helpers
 # write, a library would often refuse to.
 
 
 def varint(value: int) -> bytes:
-    value %= 1 << 64
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
+    """Return a varint; of a negative number as protobuf encodes it, in 64 bits."""
+    return spec_bytes.varint(value % (1 << 64))
 
 
 def num(field: int, value: int) -> bytes:
-    return varint(field << 3) + varint(value)
-
-
-def put(field: int, content: bytes | str) -> bytes:
-    raw = content.encode() if isinstance(content, str) else content
-    return varint(field << 3 | 2) + varint(len(raw)) + raw
+    """Return a field that is a number."""
+    return spec_bytes.number(field, value % (1 << 64))
 
 
 def entries(**pairs: str) -> bytes:
+    """Return entries of external data."""
     return b"".join(put(13, put(1, key) + put(2, value)) for key, value in pairs.items())
 
 
@@ -38,6 +33,7 @@ HEAD = num(1, 2) + num(1, 3) + num(2, 1) + put(8, "w")  # float32 [2, 3] named w
 
 
 def weight(place: dict[str, str] | None = None, extra: bytes = b"", head: bytes = HEAD) -> bytes:
+    """Return an initializer whose data stands at `place` in a file."""
     return head + entries(**(PLACE if place is None else place)) + EXTERNAL + extra
 
 

@@ -15,6 +15,7 @@ from seed_runtime.codecs import BY_NAME as CODECS
 from seed_runtime.codecs.arrays import Values
 from seed_runtime.format.dtypes import BY_NAME as DTYPES
 from seed_runtime.format.header import Hole
+from tests.support.spec_bytes import varint
 
 # Symbols 0, 1 and 2 have 4,094, 1 and 1 of the 4,096 slots; [1, 0, 2, 0] over two lanes, from the last step on:
 #   lane 0, symbol 2: 0x10000 -> (0x10000 // 1) << 12 | 0 + 4095 = 0x10000fff
@@ -26,14 +27,6 @@ SYMBOLS = [1, 0, 2, 0]
 STATES = (0x01000FFE, 0x10040)
 WORDS = (0x0FFF,)
 RARE = (4094, 1, 1)
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
 
 
 def table(first: int, frequencies: Sequence[int], escape: int | None = 0, count: int | None = None) -> bytes:

@@ -1,7 +1,7 @@
-"""Names what is wrong with a device, why it matters, and the command that mends it.
+"""Find what is wrong with a device, why it matters, and the command that repairs it.
 
-One round trip beyond the facts: health.py, run by the device's own python3. Nothing on the device is changed.
-`judge` is the whole of the judgement, on what was found, so that it can be asked about any device that was recorded.
+It costs one round trip beyond the facts: health.py, run by the device's own python3. Nothing on the device is changed.
+`judge` decides from what was found alone, so that it can be asked about any device that was recorded.
 """
 
 from __future__ import annotations
@@ -25,19 +25,21 @@ from seed_runtime.errors import SeedError
 from seed_runtime.version import __version__
 
 Severity = Literal["fault", "advice"]
-"""A fault keeps something from working, now or after the next start; advice does not."""
+"""A fault keeps something from working, now or after the next start; advice doesn't."""
 
 RUNTIME_DISK: Final = 256 << 20
-"""Bytes that installing a runtime takes at its peak: wheels and what comes out of them."""
+"""Disk space that installing a runtime takes at its peak, wheels and installed files, in bytes."""
 LOW_DISK: Final = 64 << 20
+"""Free disk space below which a push to a device with a runtime may fail, in bytes."""
 LOW_RAM: Final = 128 << 20
-"""Available bytes below which a small model is likely not to run: Python, NumPy and ONNX Runtime take 45 MB."""
+"""Available memory in bytes below which small models may not run: Python, NumPy and ONNX Runtime take 45 MB."""
 CLOCK_DRIFT_S: Final = 86400
+"""Seconds between the clocks of device and host from which on they count as different."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong: what, why it matters, and the command or the step that mends it."""
+    """One thing that is wrong: what, why it matters, and the command or the advice that repairs it."""
 
     what: str
     why: str
@@ -46,9 +48,18 @@ class Fault:
 
 
 def examine(connection: Connection, facts: Mapping[str, Any] | None, *, now: float | None = None) -> list[Fault]:
-    """What is wrong with the device behind `connection`, the worst first. Errors: those of the connection.
+    """Find what is wrong with a device.
 
-    `facts` are None where python3 did not start there, or not far enough to tell them.
+    Args:
+        connection: to the device.
+        facts: what it reported; None where its python3 did not get that far.
+        now: the time to compare its clock with, in seconds since 1970; this host's if None.
+
+    Returns:
+        Its faults, and then advice.
+
+    Raises:
+        SeedError: of the connection.
     """
     if facts is None:
         done = connection.run("python3 --version", timeout=START_S, check=False)
@@ -57,10 +68,10 @@ def examine(connection: Connection, facts: Mapping[str, Any] | None, *, now: flo
     if version(str(facts["python"])) >= requirements.OLDEST_PYTHON:
         source = (resources.files("seed_devices") / "remote" / "health.py").read_text()
         done = connection.python(source, str(facts["store"]), _modules(facts))
-        told = done.stdout.strip().splitlines()
-        if (found := device_schema.parse_object(told[-1]) if told else None) is None:
-            said = done.stderr.strip().splitlines()
-            findings = {"error": said[-1] if said else f"python3 returned {done.code}"}
+        lines = done.stdout.strip().splitlines()
+        if (found := device_schema.parse_object(lines[-1]) if lines else None) is None:
+            errors = done.stderr.strip().splitlines()
+            findings = {"error": errors[-1] if errors else f"python3 returned {done.code}"}
         else:
             try:
                 findings = device_schema.check_answer(connection.target, device_schema.FINDINGS, found)
@@ -72,7 +83,17 @@ def examine(connection: Connection, facts: Mapping[str, Any] | None, *, now: flo
 def judge(
     host: str, facts: Mapping[str, Any] | None, findings: Mapping[str, Any], *, now: float | None = None
 ) -> list[Fault]:
-    """The faults of a device that told `facts` and of which `findings` were found; the worst first."""
+    """Decide what is wrong with a device that reported `facts` and of which health.py reported `findings`.
+
+    Args:
+        host: the device, as the user wrote it.
+        facts: what it reported; None where its python3 did not get that far.
+        findings: what health.py found.
+        now: the time to compare its clock with, in seconds since 1970; this host's if None.
+
+    Returns:
+        Its faults, and then advice.
+    """
     if facts is None:
         return [_no_python(findings)]
     found = [
@@ -82,16 +103,17 @@ def judge(
         *_runtime(host, facts, findings),
         *_models(host, findings),
         *_services(host, facts, findings),
-        *_rest(host, findings, facts),
+        *_signatures(facts, findings),
+        *_leftovers(host, findings),
     ]
     return sorted(found, key=lambda fault: fault.severity == "advice")
 
 
 def _no_python(findings: Mapping[str, Any]) -> Fault:
-    told = findings.get("python") or ""
-    if told.startswith("Python "):
+    python = findings.get("python") or ""
+    if python.startswith("Python "):
         return Fault(
-            f"{told} can't tell what the device is", "seed-runtime needs Python 3.11 or newer", "update its system"
+            f"{python} can't report what the device is", "seed-runtime needs Python 3.11 or newer", "update its system"
         )
     return Fault(
         "python3 is missing",
@@ -121,10 +143,10 @@ def _system(facts: Mapping[str, Any]) -> Iterator[Fault]:
         fix = "sudo apt install python3-venv"
         yield Fault("Python's venv module is missing", "the runtime is installed into a virtual environment", fix)
     if profile.supported and not profile.inference:
-        yield from _narrow(profile, facts)
+        yield from _32_bit(profile, facts)
 
 
-def _narrow(profile: Profile, facts: Mapping[str, Any]) -> Iterator[Fault]:
+def _32_bit(profile: Profile, facts: Mapping[str, Any]) -> Iterator[Fault]:
     fix = "install a 64-bit system if the board can run one"
     yield Fault(f"{profile.title}: {facts.get('os', 'its system')} is 32-bit", profile.note, fix, "advice")
     numpy = facts.get("numpy")
@@ -139,7 +161,7 @@ def _resources(facts: Mapping[str, Any]) -> Iterator[Fault]:
     store, free = facts.get("store"), facts.get("disk_free")
     if not facts.get("store_writable", True):
         whose = "its home folder" if not facts.get("home_writable", True) else str(store)
-        fix = "sudo mount -o remount,rw / , or let SEED_HOME name a folder that can be written to"
+        fix = "sudo mount -o remount,rw / , or set SEED_HOME to a folder that can be written to"
         yield Fault(f"{whose} can't be written to", "nothing can be pushed", fix)
     if free is not None:
         needed = LOW_DISK if facts.get("runtime") else RUNTIME_DISK
@@ -171,42 +193,40 @@ def _clock(facts: Mapping[str, Any], findings: Mapping[str, Any], now: float) ->
 
 
 def _runtime(host: str, facts: Mapping[str, Any], findings: Mapping[str, Any]) -> Iterator[Fault]:
-    again = f"seed-deploy push MODEL.seed {shlex.quote(host)}"
+    push = f"seed-deploy push MODEL.seed {shlex.quote(host)}"
     if error := findings.get("error"):
-        yield Fault(
-            f"the store can't be examined: {error}", "its state is unknown", "see whether its disk is well: dmesg"
-        )
+        yield Fault(f"the store can't be examined: {error}", "its state is unknown", "check its disk for errors: dmesg")
     there = facts.get("runtime")
     if findings.get("linked") and not there:
-        yield Fault("the runtime is incomplete", "no model runs", f"{again} installs it again")
+        yield Fault("the runtime is incomplete", "no model runs", f"{push} installs it again")
     elif not there:
-        yield Fault("there is no runtime yet", "it comes with the first push", again, "advice")
+        yield Fault("there is no runtime yet", "it comes with the first push", push, "advice")
     elif findings.get("starts"):
         why = f"no model runs: {findings['starts']}"
-        yield Fault(f"the runtime {there['version']} does not start", why, f"{again} --update-runtime")
+        yield Fault(f"the runtime {there['version']} does not start", why, f"{push} --update-runtime")
     elif version(str(there["version"])) < version(__version__):
         what = f"the runtime is {there['version']}, this host has {__version__}"
-        yield Fault(what, "newer seeds may not run there", f"{again} --update-runtime", "advice")
+        yield Fault(what, "newer seeds may not run there", f"{push} --update-runtime", "advice")
     if findings.get("status_error"):
-        yield Fault(f"the store can't be read: {findings['status_error']}", "its models can't be told", _STORE_FIX)
+        yield Fault(f"the store can't be read: {findings['status_error']}", "its models can't be listed", _STORE_FIX)
 
 
 def _models(host: str, findings: Mapping[str, Any]) -> Iterator[Fault]:
     for model in (findings.get("status") or {}).get("models") or []:
         name, current = model["name"], model.get("current")
-        place = shlex.quote(f"{host}:{name}")
+        target = shlex.quote(f"{host}:{name}")
         versions = {one["digest"]: one for one in model.get("versions") or []}
         broken = sorted(digest for digest, one in versions.items() if one.get("intact") is False)
-        push = f"seed-deploy push {shlex.quote(f'{name}.seed')} {place}"
+        push = f"seed-deploy push {shlex.quote(f'{name}.seed')} {target}"
         if current is None and versions:
-            yield Fault(f"{name}: no version is current", "it does not run", f"seed-deploy rollback {place}")
+            yield Fault(f"{name}: no version is current", "it does not run", f"seed-deploy rollback {target}")
         elif current is not None and (current not in versions or current in broken):
             others = [digest for digest in versions if digest != current and digest not in broken]
-            fix = f"{push} , or back to the version before: seed-deploy rollback {place}" if others else push
+            fix = f"{push} , or back to the version before: seed-deploy rollback {target}" if others else push
             yield Fault(f"{name}: the running version {current[:12]} is damaged", "it does not run", fix)
         for digest in broken:
             if digest != current:
-                fix = f"remove it: seed-deploy remove {place} --digest {shlex.quote(digest[:12])}"
+                fix = f"remove it: seed-deploy remove {target} --digest {shlex.quote(digest[:12])}"
                 yield Fault(f"{name}: the kept version {digest[:12]} is damaged", "no rollback to it", fix)
 
 
@@ -216,33 +236,36 @@ def _services(host: str, facts: Mapping[str, Any], findings: Mapping[str, Any]) 
     live = {model["name"]: model.get("service") for model in models}
     linger = f"sudo loginctl enable-linger {shlex.quote(findings['user']) if findings.get('user') else '$USER'}"
     for name in sorted(set(described) | {name for name, service in live.items() if service}):
-        place = shlex.quote(f"{host}:{name}")
+        target = shlex.quote(f"{host}:{name}")
         state = (live.get(name) or {}).get("active") or ""
         if not facts.get("systemd_user"):
-            fix = f"{linger} , then log in anew"
+            fix = f"{linger} , then log in again"
             yield Fault(f"{name}: no systemd runs for this user", "its service can't be started", fix)
         elif state not in ("active", "activating", ""):
-            yield Fault(f"{name}: its service is {state}", "it does not answer", f"seed-deploy logs {place} says why")
+            yield Fault(f"{name}: its service is {state}", "it does not answer", f"seed-deploy logs {target} says why")
         elif (live.get(name) or {}).get("stale"):
-            fix = f"seed-deploy push MODEL.seed {shlex.quote(host)} --update-runtime starts it anew"
-            yield Fault(f"{name}: its service runs from an older runtime", "it misses what was mended", fix, "advice")
+            fix = f"seed-deploy push MODEL.seed {shlex.quote(host)} --update-runtime restarts it"
+            yield Fault(f"{name}: its service runs from an older runtime", "it lacks later fixes", fix, "advice")
     if (described or any(live.values())) and findings.get("linger") is False:
         yield Fault("linger is not enabled", "services end with the last login and don't start with the device", linger)
 
 
-def _rest(host: str, findings: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Fault]:
+def _signatures(facts: Mapping[str, Any], findings: Mapping[str, Any]) -> Iterator[Fault]:
     if findings.get("signers") and not facts.get("ssh_keygen", True):
         why = "allowed signers are set there and no signature can be checked, so every seed is refused"
         yield Fault("ssh-keygen is missing", why, "sudo apt install openssh-client")
+
+
+def _leftovers(host: str, findings: Mapping[str, Any]) -> Iterator[Fault]:
     left = findings.get("leftovers") or []
     for kind, fix in (
-        ("seed", "push it again, which goes on where it stopped"),
-        ("runtime", "the next push clears it"),
+        ("seed", "push it again, which continues where it stopped"),
+        ("runtime", "the next push removes it"),
     ):
         some = [one for one in left if one.get("kind") == kind]
         if some:
             total = sum(one["bytes"] for one in some)
-            # Run there: what a device names is nothing to remove here.
+            # To be run on the device: a path that a device names must not be removed here.
             remove = shlex.quote(f"rm -r {' '.join(shlex.quote(one['path']) for one in some)}")
             what = f"{len(some)} unfinished {kind}{'s' if len(some) > 1 else ''} of {total / 1e6:.1f} MB"
             yield Fault(what, "a push was interrupted", f"{fix}; or remove: ssh {shlex.quote(host)} {remove}", "advice")
@@ -261,4 +284,4 @@ _TERMUX: Final = (
 )
 _ROOM_WHY: Final = "the runtime needs that much while it is installed"
 _CLOCK_WHY: Final = "times in the history are wrong; pushes work all the same"
-_STORE_FIX: Final = "see who owns what is in it, and whether its disk is well: dmesg"
+_STORE_FIX: Final = "check who owns the files in it, and its disk for errors: dmesg"

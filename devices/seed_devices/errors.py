@@ -1,4 +1,4 @@
-"""What can go wrong between a workstation and its devices, with exit codes 20 to 31 (docs/exit-codes.md).
+"""Errors between a workstation and its devices, with exit codes 20 to 31 (docs/exit-codes.md).
 
 Fields, not text, as in `seed_runtime.errors`; `str(error)` is one line that ends with the next step.
 """
@@ -8,43 +8,33 @@ from __future__ import annotations
 from seed_runtime.errors import SeedError
 
 
-class UnreachableError(SeedError):
-    """No connection to the host, or it was lost on the way, or nothing is heard on it."""
+class _HostError(SeedError):
+    """An error of one host: the reason, and advice on what to do."""
+
+    def __init__(self, host: str, reason: str, advice: str) -> None:
+        super().__init__(host, reason, advice)
+        self.host, self.reason, self.advice = host, reason, advice
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.reason}; {self.advice}"
+
+
+class UnreachableError(_HostError):
+    """There is no connection to the host, or it was lost, or the host is silent."""
 
     exit_code = 20
 
-    def __init__(self, host: str, reason: str, step: str) -> None:
-        super().__init__(host, reason, step)
-        self.host, self.reason, self.step = host, reason, step
 
-    def __str__(self) -> str:
-        return f"{self.host}: {self.reason}; {self.step}"
-
-
-class AuthenticationError(SeedError):
+class AuthenticationError(_HostError):
     """The host answers and refuses the login."""
 
     exit_code = 21
 
-    def __init__(self, host: str, reason: str, step: str) -> None:
-        super().__init__(host, reason, step)
-        self.host, self.reason, self.step = host, reason, step
 
-    def __str__(self) -> str:
-        return f"{self.host}: {self.reason}; {self.step}"
-
-
-class HostKeyError(SeedError):
+class HostKeyError(_HostError):
     """The host's key is unknown, or not the one that is known."""
 
     exit_code = 22
-
-    def __init__(self, host: str, reason: str, step: str) -> None:
-        super().__init__(host, reason, step)
-        self.host, self.reason, self.step = host, reason, step
-
-    def __str__(self) -> str:
-        return f"{self.host}: {self.reason}; {self.step}"
 
 
 class WheelsError(SeedError):
@@ -64,7 +54,7 @@ class WheelsError(SeedError):
 
 
 class FleetError(SeedError):
-    """Some hosts of several failed; each has said why."""
+    """Some of several hosts failed; the error of each has been printed."""
 
     exit_code = 30
 
@@ -79,8 +69,8 @@ class FleetError(SeedError):
         )
 
 
-class FaultsFound(SeedError):  # noqa: N818  what a doctor finds is no error of the doctor's
-    """The doctor found faults; each has been named with its fix."""
+class FaultsFound(SeedError):  # noqa: N818  faults that the doctor finds are no error of the doctor
+    """The doctor found faults; each has been printed with its fix."""
 
     exit_code = 31
 
@@ -91,11 +81,11 @@ class FaultsFound(SeedError):  # noqa: N818  what a doctor finds is no error of 
     def __str__(self) -> str:
         faults = "1 fault" if self.faults == 1 else f"{self.faults} faults"
         hosts = "1 host" if self.hosts == 1 else f"{self.hosts} hosts"
-        return f"{faults} on {hosts}; the line under each says what mends it"
+        return f"{faults} on {hosts}; the line under each says how to fix it"
 
 
 class RemoteError(SeedError):
-    """An error of the device's own, with the exit code that it gave, or one about the device."""
+    """An error that a device reported, with the exit code that it gave, or an error about a device."""
 
     def __init__(self, exit_code: int, text: str, kind: str = "") -> None:
         super().__init__(exit_code, text, kind)

@@ -292,11 +292,11 @@ HELLO = 'echo \'{"agent": 1, "runtime": "0.1.0", "python": "3.11.2"}\''
     ("script", "code", "text"),
     [
         ('echo \'{"agent": 2, "runtime": "9.0"}\'; cat', 12, "speaks version 2 of the protocol"),
-        ("echo '{\"agent\": '; cat", 1, "which is no answer"),
-        (f"{HELLO}; read x; echo nonsense; cat", 1, "says b'nonsense"),
-        (f"{HELLO}; read x; echo '[]'; cat", 1, "which is no answer"),
-        (f"{HELLO}; read x; head -c 1100000 /dev/zero", 1, "which is no answer"),
-        (f"{HELLO}; read x; echo '{{\"progress\": [1]}}'; cat", 1, "which is no answer"),
+        ("echo '{\"agent\": '; cat", 1, "which can't be used"),
+        (f"{HELLO}; read x; echo nonsense; cat", 1, "answers b'nonsense"),
+        (f"{HELLO}; read x; echo '[]'; cat", 1, "which can't be used"),
+        (f"{HELLO}; read x; head -c 1100000 /dev/zero", 1, "which can't be used"),
+        (f"{HELLO}; read x; echo '{{\"progress\": [1]}}'; cat", 1, "which can't be used"),
         (f"{HELLO}; read x; exit 137", 14, "as it does when memory runs out"),
         (f"{HELLO}; read x; kill -9 $$", 14, "as it does when memory runs out"),
         (f"{HELLO}; read x; echo Traceback >&2; exit 1", 1, "its agent ended during status (Traceback)"),
@@ -316,7 +316,7 @@ def test_an_agent_that_misbehaves_is_one_clear_line(device: Device, script: str,
 def test_a_runtime_that_doesnt_start_is_told_from_one_that_isnt_there(device: Device) -> None:
     fake(device, "echo no such module >&2; exit 1")
     with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
-        assert (agent.runtime, agent.broken) == (None, "no such module")
+        assert (agent.runtime, agent.start_error) == (None, "no such module")
         with pytest.raises(UnsupportedError, match="its runtime doesn't start"):
             agent.call("status")
 

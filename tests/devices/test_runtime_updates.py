@@ -101,7 +101,7 @@ class Answering:
 
     def __init__(self, models: list[dict[str, Any]], broken: str | None = None) -> None:
         self.models, self.broken_service = models, broken
-        self.runtime, self.broken = "0.1.0", ""
+        self.runtime, self.start_error = "0.1.0", ""
         self.started: list[dict[str, Any]] = []
 
     def call(self, op: str, progress: object = None, **fields: Any) -> dict[str, Any]:

@@ -202,7 +202,7 @@ def _ask(
 
 def _status_of(target: Target, connection: Connection) -> Answer:
     with AgentClient(connection) as agent:
-        if agent.runtime is None and not agent.broken:
+        if agent.runtime is None and not agent.start_error:
             return {"runtime": None, "disk_free": 0, "models": []}
         answer = agent.call("status", name=target.name)
     models = []

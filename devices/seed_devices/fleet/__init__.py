@@ -1,1 +1,1 @@
-"""Which devices, and the same work on many of them."""
+"""The devices that a user names, and the same work on many of them."""

@@ -1,4 +1,4 @@
-"""A file that lists devices, so that a fleet has one name.
+"""Read a file that lists devices.
 
 [[host]]
 target = "pi@porch.local"     # as on the command line
@@ -20,14 +20,22 @@ from seed_devices.fleet.target import Target, parse
 from seed_runtime.errors import InputError, UsageError
 
 FILE_MAX: Final = 1 << 20
+"""Largest size of an inventory, in bytes."""
 HOSTS_MAX: Final = 10_000
+"""The most devices in an inventory."""
 _KEYS: Final[dict[str, type]] = {"target": str, "name": str, "groups": list}
 
 
 def load(path: Path, groups: Sequence[str] = ()) -> list[Target]:
-    """The devices of an inventory, those of any of `groups` if some are given. In the file's order.
+    """Read the devices of an inventory, in the file's order.
 
-    InputError names what is wrong in the file, UsageError a group that it doesn't have.
+    Args:
+        path: the file.
+        groups: return only devices that are in any of these groups; all if there are none.
+
+    Raises:
+        InputError: something in the file is wrong; the message names it.
+        UsageError: the file can't be read, or doesn't have one of the groups.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The same work on many devices at once, each on a connection of its own; what fails on one leaves the others alone."""
+"""Do the same work on many devices at once, each on its own connection; a failure on one leaves the others alone."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from seed_devices.ssh import processes
 from seed_devices.ssh.connection import Connection
 
 PARALLEL: Final = 8
+"""How many devices are worked on at a time, unless the user says otherwise."""
 PARALLEL_MAX: Final = 256
+"""The most devices that can be worked on at a time."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[T]):
-    """What came of one device: `value`, or `error`."""
+    """What came of the work on one device: `value`, or `error`."""
 
     target: Target
     value: T | None
@@ -32,12 +34,13 @@ class Outcome(Generic[T]):
 
 @dataclass(frozen=True)
 class Access:
-    """How devices are reached."""
+    """How devices are reached: the user's choice of an ssh_config, and whether unknown host keys are accepted."""
 
     config: Path | None = None
     accept_new: bool = False
 
     def to(self, target: Target) -> Connection:
+        """Return a connection to a device, which opens with its first command."""
         return Connection(target.host, config=self.config, accept_new=self.accept_new, port=target.port)
 
 
@@ -49,13 +52,22 @@ def run_on_each(
     parallel: int = PARALLEL,
     done: Callable[[Outcome[T]], None] = lambda outcome: None,
 ) -> list[Outcome[T]]:
-    """Do `work` on all devices, `parallel` at a time; outcomes in the order of `targets`.
+    """Do `work` on all devices.
 
-    `done` is called in this thread with each of them as it ends. Whatever interrupts this thread ends all
-    connections before it goes on its way.
+    Whatever interrupts this thread ends all connections first.
+
+    Args:
+        targets: the devices.
+        work: called with a device and a connection to it.
+        access: how the devices are reached.
+        parallel: how many are worked on at a time.
+        done: called in this thread with the outcome of each device as it ends.
+
+    Returns:
+        The outcomes, in the order of `targets`.
     """
 
-    def one(target: Target) -> Outcome[T]:
+    def run(target: Target) -> Outcome[T]:
         start = time.perf_counter()
         try:
             with access.to(target) as connection:
@@ -65,7 +77,7 @@ def run_on_each(
         return Outcome(target, value, None, time.perf_counter() - start)
 
     pool = concurrent.futures.ThreadPoolExecutor(max(1, min(parallel, len(targets), PARALLEL_MAX)))
-    futures = [pool.submit(one, target) for target in targets]
+    futures = [pool.submit(run, target) for target in targets]
     try:
         for future in concurrent.futures.as_completed(futures):
             done(future.result())
@@ -78,7 +90,7 @@ def run_on_each(
 
 
 def combined_error(outcomes: Sequence[Outcome[T]]) -> Exception | None:
-    """The error that stands for all of them: of one device its own, of several FleetError; None if all went well."""
+    """Return one error for all outcomes: a single device's own, FleetError for several devices, None if none failed."""
     failed = [outcome.error for outcome in outcomes if outcome.error is not None]
     if not failed:
         return None

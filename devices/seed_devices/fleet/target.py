@@ -1,4 +1,4 @@
-"""What a user writes for a device: `[user@]host[:name]` or `ssh://[user@]host[:port][/name]`."""
+"""Parse what a user writes for a device: `[user@]host[:name]` or `ssh://[user@]host[:port][/name]`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from seed_runtime.agent.names import NAME
 from seed_runtime.errors import UsageError
 
 TARGET_MAX: Final = 512
+"""Largest length of what a user writes for a device, in characters."""
 _URI: Final = re.compile(
     r"ssh://(?P<host>(?:[^@/:]+@)?(?:\[[^\]/]+\]|[^:/@]+))(?::(?P<port>\d{1,5}))?(?:/(?P<name>.*))?"
 )
@@ -18,10 +19,9 @@ _PLAIN: Final = re.compile(r"(?P<host>(?:[^@/:]+@)?(?:\[[^\]/]+\]|[^:/@]+))(?::(
 
 @dataclass(frozen=True)
 class Target:
-    """A device, and a model on it where one is named."""
+    """A device, and the model on it that is meant, if one is named. `host` is what ssh takes."""
 
     host: str
-    """As ssh takes it."""
     name: str | None = None
     port: int | None = None
 
@@ -30,7 +30,15 @@ class Target:
 
 
 def parse(text: str, name: str | None = None) -> Target:
-    """The target of `text`; `name` is the model's where the text names none. UsageError says how to write it."""
+    """Parse what a user wrote for a device.
+
+    Args:
+        text: what the user wrote.
+        name: the model's name where the text has none.
+
+    Raises:
+        UsageError: it is no device; the message says how to write one.
+    """
     pattern = _URI if text.startswith("ssh://") else _PLAIN
     match = pattern.fullmatch(text) if len(text) <= TARGET_MAX and not re.search(r"[\s\0]", text) else None
     if match is None or text.startswith("-"):
@@ -41,7 +49,7 @@ def parse(text: str, name: str | None = None) -> Target:
     own = found["name"]
     if own is not None and own.isdigit():
         raise UsageError(
-            f"{text!r}: {own} looks like a port and stands where a model's name does; write "
+            f"{text!r}: {own} looks like a port and stands in the place of a model's name; write "
             f"ssh://{found['host']}:{own} , or put the port into your ssh_config"
         )
     if own is not None or name is not None:
@@ -55,7 +63,11 @@ def parse(text: str, name: str | None = None) -> Target:
 
 
 def check_name(name: str | None, where: str) -> None:
-    """UsageError unless a model can have this name."""
+    """Check that a model can have this name.
+
+    Raises:
+        UsageError: it can't.
+    """
     if not name or not NAME.fullmatch(name):
         raise UsageError(
             f"{where}: {(name or '')[:80]!r} can't name a model; use letters, digits, dots, dashes and underscores, "

@@ -1,1 +1,1 @@
-"""One push: what is checked before, what is installed, what is sent."""
+"""One push to one device: what is checked before, what is installed, and what is sent."""

@@ -169,7 +169,7 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any]) -> Preparat
     if fresh.runtime is None:
         raise RemoteError(
             1,
-            f"{job.host}: the runtime was installed and does not start: {fresh.broken}; see: seed-deploy doctor "
+            f"{job.host}: the runtime was installed and does not start: {fresh.start_error}; see: seed-deploy doctor "
             f"{shlex.quote(job.host)}",
         )
     restarted, failed = restart_stale_services(job, fresh)

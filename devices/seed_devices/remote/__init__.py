@@ -1,1 +1,1 @@
-"""What runs on the device on behalf of this machine, and what it answers."""
+"""Programs that run on a device for this machine, the clients that talk to them, and the check of their answers."""

@@ -1,4 +1,4 @@
-"""The host's end of the line to the agent on the device (`python -m seed_runtime.agent agent`).
+"""The host's end of the connection to the agent on the device (`python -m seed_runtime.agent agent`).
 
 What the device answers is checked like any bytes from outside: lines have a limit, fields have types (`device_schema`).
 """
@@ -21,53 +21,61 @@ from seed_runtime.agent.protocol.transport import LINE_MAX, PROTOCOL
 from seed_runtime.errors import SeedError, UnsupportedError
 
 Progress = Callable[[str, int, int], None]
-"""Called with a step's name, what is done of it, and all of it."""
+"""Called with the name of a phase, what is done of it, and all of it."""
 
 STORE: Final = (
     "case $SEED_HOME in /*) s=$SEED_HOME;; *) "
     "case $XDG_DATA_HOME in /*) s=$XDG_DATA_HOME/seed;; *) s=$HOME/.local/share/seed;; esac;; esac; "
 )
-"""Shell: `$s` is the device's store, as seed_runtime.system.paths.store_home() has it."""
+"""Shell commands that set `$s` to the device's store, as seed_runtime.system.paths.store_home() finds it."""
 
-_NONE: Final = "seed-no-runtime"
+_NO_RUNTIME: Final = "seed-no-runtime"
 _HELLO: Final = b'{"agent"'
 # No quote and no backslash within: the login shell may be fish, which reads them otherwise. Not `exec`: the shell
-# tells when the agent was killed, and ssh by itself would only say that the session ended. Runtimes of before the
+# reports when the agent was killed, and ssh by itself would only say that the session ended. Runtimes from before the
 # agent was renamed know it as seed_runtime.device only; newer ones know that name as well.
 _COMMAND: Final = (
     f"exec sh -c '{STORE}p=$s/runtime/current/bin/python; "
     'if [ -x "$p" ]; then m=seed_runtime.device; '
     'for f in "$s"/runtime/current/lib/python3*/site-packages/seed_runtime/agent/__main__.py; do '
     '[ -e "$f" ] && m=seed_runtime.agent; done; "$p" -P -m $m agent; exit $?; fi; '
-    f"echo {_NONE}; exec cat >/dev/null'"
+    f"echo {_NO_RUNTIME}; exec cat >/dev/null'"
 )
-_KILLED: Final = 137
+_SIGKILL: Final = 137
+"""The shell's exit status for a process that was killed."""
 _PLACEHOLDER: Final = re.compile(r"(?<![\w-])HOST(?![\w-])")
-"""What the device writes for its own name as this host knows it."""
+"""The word that the device writes in place of its name as this host knows it."""
 
 
 class AgentClient:
-    """The agent of one device. `runtime` is its version, None where none is installed or none starts.
+    """The agent of one device. Close it before the connection: it releases its locks then. Not thread-safe.
 
-    Close it before the connection; it lets go of its locks then. Not thread-safe.
+    Args:
+        connection: to the device; the agent is started on it.
+
+    Raises:
+        UnsupportedError: it speaks another version of the protocol.
+        SeedError: of the connection.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.runtime: str | None = None
+        """The version of the runtime, None where none is installed or none starts."""
         self.python: str | None = None
-        self.broken = ""
+        """The version of the runtime's Python."""
+        self.start_error = ""
         """Why the runtime that is there doesn't start."""
         self._process: subprocess.Popen[bytes] = connection.popen(_COMMAND)
-        line = connection.first_line(self._process, (_HELLO, _NONE.encode()), LINE_MAX + 1)
+        line = connection.first_line(self._process, (_HELLO, _NO_RUNTIME.encode()), LINE_MAX + 1)
         if line is None:
             code = self._process.wait()
             if code == 255 or code < 0:
                 raise connection.failure(self._process)
-            said = connection.stderr_of(self._process).strip().splitlines()
-            self.broken = said[-1].strip() if said else f"it ends at once with {code}"
+            lines = connection.stderr_of(self._process).strip().splitlines()
+            self.start_error = lines[-1].strip() if lines else f"it ends at once with {code}"
         elif line.startswith(_HELLO):
-            self._greet(line)
+            self._read_hello(line)
 
     def __enter__(self) -> AgentClient:
         return self
@@ -78,19 +86,30 @@ class AgentClient:
         self.close()
 
     def close(self) -> None:
+        """Stop the agent."""
         self._connection.end(self._process)
 
     def call(self, op: str, progress: Progress | None = None, **fields: Any) -> dict[str, Any]:
-        """The answer to one request. RemoteError with the device's words and exit code if it refuses.
+        """Send one request and return the answer, with its fields checked.
 
-        However long it takes, the agent is heard of all along; UnreachableError where it isn't, see Connection.line.
+        However long an operation takes, the agent reports all along.
+
+        Args:
+            op: the operation.
+            progress: called with the progress that the agent reports.
+            fields: of the request.
+
+        Raises:
+            RemoteError: the device refuses, with its words and exit code, or its answer can't be used.
+            UnreachableError: the agent is silent, see Connection.line.
+            UnsupportedError: there is no runtime that starts.
         """
         if self.runtime is None:
-            what = (
-                f"its runtime doesn't start ({self.broken})" if self.broken else "seed-runtime is not installed there"
-            )
+            reason = "seed-runtime is not installed there"
+            if self.start_error:
+                reason = f"its runtime doesn't start ({self.start_error})"
             raise UnsupportedError(
-                f"{self._connection.target}: {what}; a push installs it: "
+                f"{self._connection.target}: {reason}; a push installs it: "
                 f"seed-deploy push model.seed {shlex.quote(self._connection.target)}"
             )
         assert self._process.stdin is not None
@@ -98,20 +117,20 @@ class AgentClient:
             self._process.stdin.write(json.dumps({"op": op, **fields}).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise self._gone(op) from None
+            raise self._end_error(op) from None
         while line := self._connection.line(self._process, LINE_MAX + 1):
-            answer = self._object(line)
-            told = answer.get("progress")
-            if told is None:
+            answer = self._parse(line)
+            report = answer.get("progress")
+            if report is None:
                 return self._checked(op, answer)
-            if not (isinstance(told, list) and list(map(type, told)) == [str, int, int]):
-                raise self._nonsense(line)
+            if not (isinstance(report, list) and list(map(type, report)) == [str, int, int]):
+                raise self._invalid(line)
             if progress is not None:
-                progress(told[0], told[1], told[2])
-        raise self._gone(op)
+                progress(report[0], report[1], report[2])
+        raise self._end_error(op)
 
-    def _greet(self, line: bytes) -> None:
-        hello = self._object(line)
+    def _read_hello(self, line: bytes) -> None:
+        hello = self._parse(line)
         if hello.get("agent") != PROTOCOL or not isinstance(hello.get("runtime"), str):
             raise UnsupportedError(
                 f"{self._connection.target}: its runtime speaks version {str(hello.get('agent'))[:20]} of the protocol "
@@ -119,10 +138,10 @@ class AgentClient:
             )
         self.runtime, self.python = hello["runtime"], str(hello.get("python"))[:20]
 
-    def _object(self, line: bytes) -> dict[str, Any]:
+    def _parse(self, line: bytes) -> dict[str, Any]:
         found = device_schema.parse_object(line) if len(line) <= LINE_MAX and line.endswith(b"\n") else None
         if found is None:
-            raise self._nonsense(line)
+            raise self._invalid(line)
         return found
 
     def _checked(self, op: str, answer: dict[str, Any]) -> dict[str, Any]:
@@ -130,36 +149,36 @@ class AgentClient:
         if answer.get("ok") is True:
             return {"ok": True, **device_schema.check_answer(host, OPERATIONS[op].answer, answer)}
         text, kind = answer.get("error"), answer.get("kind")
-        words = " ".join(text.split()) if isinstance(text, str) else "it gives no reason"
+        words = " ".join(text.split()) if isinstance(text, str) else "the device gives no reason"
         raise RemoteError(
             code if isinstance(code, int) and 0 < code < 255 else 1,
             f"{host}: {_PLACEHOLDER.sub(lambda _: shlex.quote(host), words)}",
             kind if isinstance(kind, str) else "",
         )
 
-    def _nonsense(self, line: bytes) -> RemoteError:
+    def _invalid(self, line: bytes) -> RemoteError:
         return RemoteError(
             1,
-            f"{self._connection.target}: its agent says {line[:60]!r}, which is no answer; see: "
+            f"{self._connection.target}: its agent answers {line[:60]!r}, which can't be used; see: "
             f"seed-deploy doctor {shlex.quote(self._connection.target)}",
         )
 
-    def _gone(self, op: str) -> SeedError:
+    def _end_error(self, op: str) -> SeedError:
         code = self._process.wait()
         host = self._connection.target
         if code == 255 or code < 0:
             return self._connection.failure(self._process)
-        if code == _KILLED:
-            return _killed(host, op)
-        said = self._connection.stderr_of(self._process).strip().splitlines()
+        if code == _SIGKILL:
+            return _killed_error(host, op)
+        lines = self._connection.stderr_of(self._process).strip().splitlines()
         return RemoteError(
             1,
-            f"{host}: its agent ended during {op} ({said[-1].strip() if said else f'code {code}'}); what ran there "
+            f"{host}: its agent ended during {op} ({lines[-1].strip() if lines else f'code {code}'}); what ran there "
             f"still runs; see: seed-deploy doctor {shlex.quote(host)}",
         )
 
 
-def _killed(host: str, op: str) -> RemoteError:
+def _killed_error(host: str, op: str) -> RemoteError:
     return RemoteError(
         14,
         f"{host}: the device ended its agent during {op}, as it does when memory runs out; what ran there still runs; "

@@ -1,6 +1,6 @@
-"""Looks at a device's store for the doctor. Sent there and run by its own python3 as `python3 - STORE MODULES`.
+"""Examine a device's store for the doctor. Sent there and run by its own python3 as `python3 - STORE MODULES`.
 
-Standard library only, one JSON line. Nothing is changed. What can't be found out is None.
+Uses the standard library only and prints one JSON line. Nothing is changed. What can't be found out is None.
 """
 
 import contextlib
@@ -14,11 +14,11 @@ from typing import Any
 START_S = 180
 """Seconds for the first start of the runtime on the smallest boards."""
 LEFT_MAX = 100
-"""Leftovers that are told."""
+"""How many leftovers are reported."""
 
 
 def collect(store: str, modules: str) -> dict[str, Any]:
-    """All findings. `modules` is what the runtime must be able to import, with commas."""
+    """Return all findings. `modules` is what the runtime must be able to import, separated by commas."""
     python = os.path.join(store, "runtime", "current", "bin", "python")
     linked = os.path.lexists(os.path.join(store, "runtime", "current"))
     found: dict[str, Any] = {
@@ -33,29 +33,29 @@ def collect(store: str, modules: str) -> dict[str, Any]:
         "services": services(store),
     }
     if linked:
-        code, said = run([python, "-c", "import " + modules])
-        found["starts"] = "" if code == 0 else last_line(said) or f"it returned {code}"
+        code, output = run([python, "-c", "import " + modules])
+        found["starts"] = "" if code == 0 else last_line(output) or f"it returned {code}"
         if code == 0:
             found["status"], found["status_error"] = status(python)
     return found
 
 
 def status(python: str) -> tuple[Any, Any]:
-    """What the agent tells of the store, or why it doesn't."""
+    """Return what the agent reports about the store, and why it doesn't; one of them is None."""
     # The agent's name, and its former one for older runtimes.
     for module in ("seed_runtime.agent", "seed_runtime.device"):
-        code, said = run([python, "-m", module, "status"])
-        if "No module named" not in said:
+        code, output = run([python, "-m", module, "status"])
+        if "No module named" not in output:
             break
     try:
-        answer = json.loads(said[said.index("{") : said.rindex("}") + 1])
+        answer = json.loads(output[output.index("{") : output.rindex("}") + 1])
     except ValueError:
-        return None, last_line(said) or "it says nothing"
+        return None, last_line(output) or "it prints nothing"
     return (answer, None) if code == 0 else (None, str(answer.get("error", "it gives no reason")))
 
 
 def leftovers(store: str) -> list[dict[str, Any]]:
-    """What interrupted pushes left: partial seeds, runtimes that were never finished."""
+    """Return what interrupted pushes left: partial seeds, and runtimes that were never finished."""
     found = []
     for folder in ("incoming", "runtime", "runtime/.wheels"):
         for entry in names(os.path.join(store, folder)):
@@ -67,7 +67,7 @@ def leftovers(store: str) -> list[dict[str, Any]]:
 
 
 def services(store: str) -> dict[str, Any]:
-    """What was written down about the service of each model that has one."""
+    """Return what is stored about the service of each model that has one."""
     found = {}
     for name in names(os.path.join(store, "models")):
         path = os.path.join(store, "models", name, "service.json")
@@ -77,13 +77,14 @@ def services(store: str) -> dict[str, Any]:
 
 
 def linger() -> Any:
-    """Whether this user's services run without a login. None where there is no systemd."""
+    """Return whether this user's services run without a login; None where there is no systemd."""
     if not os.path.isdir("/run/systemd/system"):
         return None
     return os.path.exists(f"/var/lib/systemd/linger/{user()}")
 
 
 def user() -> str:
+    """Return the name of the user who runs this."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -91,11 +92,13 @@ def user() -> str:
 
 
 def config_home() -> str:
+    """Return the folder of the user's settings."""
     home = os.environ.get("XDG_CONFIG_HOME", "")
     return home if os.path.isabs(home) else os.path.expanduser("~/.config")
 
 
 def names(folder: str) -> list[str]:
+    """Return what a folder holds; nothing if it can't be read."""
     try:
         return sorted(os.listdir(folder))
     except OSError:
@@ -103,6 +106,7 @@ def names(folder: str) -> list[str]:
 
 
 def size(path: str) -> int:
+    """Return the bytes of a file, or of all files in a folder."""
     total = 0
     for folder, _, files in os.walk(path):
         for name in files:
@@ -115,6 +119,7 @@ def size(path: str) -> int:
 
 
 def read_json(path: str) -> Any:
+    """Return what a JSON file holds; None if it can't be read."""
     try:
         with open(path) as file:
             return json.loads(file.read(1 << 16))
@@ -123,7 +128,7 @@ def read_json(path: str) -> Any:
 
 
 def run(command: list[str]) -> tuple[int, str]:
-    """Exit status and output of a command, errors last."""
+    """Run a command; returns its exit status and its output, errors last."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     # Nothing is written: no compiled modules, and not what ONNX Runtime keeps for its telemetry.
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", "ORT_DISABLE_TELEMETRY": "1"}
@@ -146,6 +151,7 @@ def run(command: list[str]) -> tuple[int, str]:
 
 
 def last_line(text: str) -> str:
+    """Return the last line of a text that isn't empty."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else ""
 

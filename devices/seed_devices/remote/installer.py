@@ -1,20 +1,20 @@
-"""Installs a runtime on a device. Sent there and run by its own python3: standard library only, nothing of ours.
+"""Install a runtime on a device. Sent there and run by its own python3: standard library only, nothing of ours.
 
-    <store>/runtime/.lock                 held by whoever installs, its pip included
-    <store>/runtime/.wheels/              wheels on their way; NAME.part is one that is not complete
-    <store>/runtime/<version>-<8 hex>.new      being made
+    <store>/runtime/.lock                 held by the process that installs, and by its pip
+    <store>/runtime/.wheels/              wheels that have arrived; NAME.part is one that is not complete
+    <store>/runtime/<version>-<8 hex>.new      a runtime that is being made
     <store>/runtime/<version>-<8 hex>/    a whole one; appears by one rename, tested, with all its bytes on the disk
-    <store>/runtime/current               what runs; replaced by one rename
+    <store>/runtime/current               the link to the runtime that is used; replaced by one rename
 
-A kill or a power cut at any moment leaves `current` and what it names as they were. What is left over goes with the
-next installation, and so do runtimes older than the one before the current one, unless something runs from them.
+A kill or a power cut at any moment leaves `current` and what it names as they were. What is left over is removed by the
+next installation, and so are runtimes older than the one before the current one, unless something runs from them.
 
-Speaks JSON lines: requests on stdin, answers on stdout, `{"progress": [step, done, total]}` before an answer, the last
+Speaks JSON lines: requests on stdin, answers on stdout, `{"progress": [phase, done, total]}` before an answer, the last
 one again every BEAT_S. Operations: prepare, place, room, install. Ends with its input.
 Longer than 400 lines because it travels as one file.
 """
 
-# Python before 3.11 must get as far as telling its version.
+# Python before 3.11 must get as far as reporting its version.
 from __future__ import annotations
 
 import contextlib
@@ -34,15 +34,17 @@ import time
 from typing import Any
 
 LINE_MAX = 1 << 20
+"""Largest size of a request, in bytes."""
 MARGIN = 16 << 20
-"""Bytes that stay free on the disk."""
+"""How much of the disk stays free, in bytes."""
 TEST_S = 600
 """Seconds that the first start may take; compiling NumPy takes a minute on the smallest boards."""
 BEAT_S, BEATS = 10, 360
+"""Seconds between two reports of the same progress, and how often it is reported."""
 RUNTIME = re.compile(r"([0-9][0-9A-Za-z.+!]*)-[0-9a-f]{8}")
 WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+!-]{0,250}\.whl")
 
-# Compiles what was imported, under the name that the folder will have: tracebacks then tell the truth.
+# Compiles what was imported, under the name that the folder will have: tracebacks then name the right files.
 TEST = """
 import importlib, os, py_compile, sys
 final, names = sys.argv[1], sys.argv[2:]
@@ -56,7 +58,7 @@ for module in list(sys.modules.values()):
 
 
 class RefusalError(Exception):
-    """Something that the person at the other end must know, with the exit code for it."""
+    """A reason not to install that the user must know, with the exit code for it."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(code, text)
@@ -64,7 +66,7 @@ class RefusalError(Exception):
 
 
 class Installer:
-    """The runtime folder of one store, under its lock from `prepare` on."""
+    """The runtime folder of one store, locked from `prepare` on."""
 
     def __init__(self) -> None:
         self.root = ""
@@ -80,7 +82,19 @@ class Installer:
         unpacked: int,
         wait_s: float,
     ) -> dict[str, Any]:
-        """Take the lock, remove leftovers, see what is here. `there` if another one installed what is wanted."""
+        """Take the lock, remove leftovers, and find out which wheels are missing.
+
+        Args:
+            store: the folder of the device's store.
+            known: the runtime that the host knows of.
+            wanted: the numbers of the version that is to be installed.
+            wheels: name, SHA-256 and size of each wheel.
+            unpacked: bytes that the wheels take when installed.
+            wait_s: seconds that another installation may take.
+
+        Returns:
+            State "there" if another host has installed what is wanted, else "send" and the missing wheels.
+        """
         self.root = os.path.join(store, "runtime")
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         self._take_lock(wait_s)
@@ -106,8 +120,8 @@ class Installer:
             raise RefusalError(13, text)
         return {"state": "send", "missing": missing}
 
-    def place(self, name: str) -> dict[str, Any]:
-        """Take a wheel that has arrived, if it has the digest it should have; otherwise begin it anew."""
+    def store_wheel(self, name: str) -> dict[str, Any]:
+        """Store a wheel that has arrived if its digest is right; otherwise empty its file, to be sent again."""
         part = self._begin(name)
         good = sha256(part) == self.wheels[name]["sha256"]
         if good:
@@ -116,8 +130,8 @@ class Installer:
             os.truncate(part, 0)
         return {"good": good, "path": part}
 
-    def room(self) -> dict[str, Any]:
-        """Free bytes, after the wheels that have arrived are gone."""
+    def make_room(self) -> dict[str, Any]:
+        """Remove the wheels that have arrived if the disk is full; returns the bytes that were free before."""
         free = free_bytes(self.root)
         if free < MARGIN:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -126,7 +140,17 @@ class Installer:
     def install(
         self, version: str, own: str, pip: str, modules: list[str], online: bool, dependencies: bool, system: bool
     ) -> dict[str, Any]:
-        """Make a runtime of the wheels, test it, switch to it."""
+        """Make a runtime of the wheels, test it, and switch to it.
+
+        Args:
+            version: of the runtime.
+            own: the name of seed-runtime's wheel.
+            pip: the name of pip's wheel.
+            modules: what the runtime must be able to import.
+            online: let pip use its index.
+            dependencies: install what seed-runtime needs.
+            system: let the runtime use the packages of the device's Python.
+        """
         name = f"{version}-{secrets.token_hex(4)}"
         final = os.path.join(self.root, name)
         new = f"{final}.new"
@@ -153,7 +177,7 @@ class Installer:
         keep = {name, os.path.basename(before or ""), *in_use(self.root)}
         for entry in os.listdir(self.root):
             if RUNTIME.fullmatch(entry) and entry not in keep:
-                # Renamed first: a kill halfway leaves nothing that looks like a runtime.
+                # Renamed first: a kill in between leaves nothing that looks like a runtime.
                 gone = os.path.join(self.root, f".gone-{secrets.token_hex(4)}")
                 os.rename(os.path.join(self.root, entry), gone)
                 shutil.rmtree(gone, ignore_errors=True)
@@ -162,6 +186,7 @@ class Installer:
 
     @property
     def folder(self) -> str:
+        """Return the folder of the wheels that have arrived."""
         return os.path.join(self.root, ".wheels")
 
     def _take_lock(self, wait_s: float) -> None:
@@ -179,7 +204,7 @@ class Installer:
                 time.sleep(0.5)
 
     def _current(self) -> str | None:
-        """The runtime that runs, if the link leads to one."""
+        """Return the runtime that is used, if the link leads to a whole one."""
         try:
             name = os.readlink(os.path.join(self.root, "current"))
         except OSError:
@@ -211,17 +236,17 @@ class Installer:
         command = [os.path.join(new, "bin", "python"), os.path.join(self.folder, pip, "pip"), "install", "--quiet"]
         command += ["--no-compile", "--no-cache-dir", "--disable-pip-version-check", "--no-warn-script-location"]
         command += ["--no-input", "--only-binary=:all:", *options, os.path.join(self.folder, own)]
-        code, said = self._run(command, clean_environment(keep_pip=online), None)
+        code, output = self._run(command, clean_environment(keep_pip=online), None)
         if code:
-            raise RefusalError(*pip_failure(said, online))
+            raise RefusalError(*pip_failure(output, online))
 
     def _test(self, new: str, final: str, modules: list[str]) -> None:
         environment = clean_environment(keep_pip=False) | {"PYTHONDONTWRITEBYTECODE": "1"}
         environment["ORT_DISABLE_TELEMETRY"] = "1"
         command = [os.path.join(new, "bin", "python"), "-P", "-c", TEST, final, *modules]
-        code, said = self._run(command, environment, TEST_S)
+        code, output = self._run(command, environment, TEST_S)
         if code:
-            raise RefusalError(12, test_failure(code, said))
+            raise RefusalError(12, test_failure(code, output))
 
     def _run(self, command: list[str], environment: dict[str, str], timeout: float | None) -> tuple[int, str]:
         # The lock goes along: if this process is killed, the next one waits for what it started.
@@ -249,7 +274,7 @@ class Installer:
 
 
 def in_use(root: str) -> set[str]:
-    """Names of the runtimes in `root` that a process runs from, by its command and the libraries that it has mapped."""
+    """Return the runtimes in `root` that processes run from, by their commands and the libraries that they mapped."""
     places = {os.fsencode(path) for path in (root, os.path.realpath(root))}
     inside = re.compile(b"(?:%s)/([^/\\0\n]+)/" % b"|".join(map(re.escape, places)))
     found = set()
@@ -262,7 +287,7 @@ def in_use(root: str) -> set[str]:
 
 
 def make_environment(path: str, system: bool) -> None:
-    """A virtual environment without pip: ensurepip is a package of its own on Debian."""
+    """Make a virtual environment without pip: ensurepip is a package of its own on Debian."""
     try:
         import venv
     except ImportError:
@@ -272,7 +297,7 @@ def make_environment(path: str, system: bool) -> None:
 
 
 def rename_inside(folder: str, old: str, new: str) -> None:
-    """Let the scripts of a folder name the place where they will stand."""
+    """Replace a path in the scripts of a folder: they name the place where they will be."""
     for entry in os.scandir(folder):
         if entry.is_file(follow_symlinks=False):
             with open(entry.path, "r+b") as file:
@@ -283,7 +308,7 @@ def rename_inside(folder: str, old: str, new: str) -> None:
 
 
 def clean_environment(keep_pip: bool) -> dict[str, str]:
-    """Without what would let other packages in, and pip's settings only where its index is to be asked."""
+    """Return the environment without what lets other packages in; pip's settings only if its index is to be asked."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
     if not keep_pip:
         kept = {key: value for key, value in kept.items() if not key.startswith("PIP_")} | {
@@ -292,20 +317,20 @@ def clean_environment(keep_pip: bool) -> dict[str, str]:
     return kept | {"LC_ALL": "C.UTF-8"}
 
 
-def pip_failure(said: str, online: bool) -> tuple[int, str]:
-    """Exit code and text for what pip said last."""
-    line = last_line(said)
-    if "No space left" in said or "Disk quota" in said:
+def pip_failure(output: str, online: bool) -> tuple[int, str]:
+    """Return the exit code and the message for what pip printed."""
+    line = last_line(output)
+    if "No space left" in output or "Disk quota" in output:
         return 13, "the disk filled up while the runtime was installed; free some space"
     if online:
         return 12, f"pip could not install there: {line}; without --online this host sends the wheels"
-    return 12, f"pip could not install the wheels there: {line}; see the device's own pip and Python"
+    return 12, f"pip could not install the wheels there: {line}; check the device's Python installation"
 
 
-def test_failure(code: int, said: str) -> str:
-    """Why the new runtime does not start, and what helps."""
-    line = last_line(said)
-    if library := re.search(r"(lib[\w+-]+)\.so\.?(\d*)[.\d]*: cannot open shared object", said):
+def test_failure(code: int, output: str) -> str:
+    """Return why the new runtime does not start, and what helps."""
+    line = last_line(output)
+    if library := re.search(r"(lib[\w+-]+)\.so\.?(\d*)[.\d]*: cannot open shared object", output):
         # Debian's packages of libraries bear the library's name and its number.
         step = f"install it there: sudo apt install {library[1]}{library[2]}"
     elif code == -4:
@@ -317,32 +342,37 @@ def test_failure(code: int, said: str) -> str:
     return f"the new runtime does not start there: {line}; {step}"
 
 
-def last_line(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith("ERROR")]
-    return (telling or lines or ["it said nothing"])[-1].removeprefix("ERROR: ")[:300]
+def last_line(output: str) -> str:
+    """Return the last line of an output, or its last one that begins with ERROR."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR")]
+    return (errors or lines or ["it printed nothing"])[-1].removeprefix("ERROR: ")[:300]
 
 
 def version(path: str) -> tuple[int, ...]:
-    """The numbers of a runtime's version."""
+    """Return the numbers of a runtime's version."""
     return tuple(int(number) for number in re.findall(r"\d+", text_version(path))[:3])
 
 
 def text_version(path: str) -> str:
+    """Return the version in the name of a runtime's folder."""
     return os.path.basename(path).rpartition("-")[0]
 
 
 def sha256(path: str) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def free_bytes(path: str) -> int:
+    """Return the free bytes of the disk that holds `path`."""
     status = os.statvfs(path)
     return status.f_bavail * status.f_frsize
 
 
 def sync_folder(path: str) -> None:
+    """Bring the entries of a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -350,33 +380,36 @@ def sync_folder(path: str) -> None:
         os.close(descriptor)
 
 
-SPEAKING = threading.Lock()
+STDOUT_LOCK = threading.Lock()
 LAST: list[Any] = ["start", 0, 0]
+"""The newest progress."""
 
 
-def progress(step: str, done: int, total: int) -> None:
-    LAST[:] = step, done, total
-    say({"progress": LAST})
+def progress(phase: str, done: int, total: int) -> None:
+    """Report progress to the host."""
+    LAST[:] = phase, done, total
+    send({"progress": LAST})
 
 
-def say(answer: dict[str, Any]) -> None:
+def send(answer: dict[str, Any]) -> None:
+    """Write one line to the host, whole."""
     line = json.dumps(answer).encode() + b"\n"
-    with SPEAKING:
+    with STDOUT_LOCK:
         while line:
             line = line[os.write(1, line) :]
 
 
 def beat(over: threading.Event) -> None:
-    """Repeat the newest progress until the operation is over, for as long as one may take that doesn't hang."""
+    """Report the newest progress again until the operation is over, for as long as one may take that doesn't hang."""
     with contextlib.suppress(OSError):
         for _ in range(BEATS):
             if over.wait(BEAT_S):
                 return
-            say({"progress": LAST})
+            send({"progress": LAST})
 
 
 def explain(error: Exception) -> dict[str, Any]:
-    """An error as an answer."""
+    """Return an error as an answer."""
     if isinstance(error, RefusalError):
         return {"ok": False, "exit": error.code, "kind": "RefusalError", "error": error.text}
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -391,10 +424,15 @@ def explain(error: Exception) -> dict[str, Any]:
 def main() -> None:
     """Answer requests until the input ends."""
     installer = Installer()
-    operations = {name: getattr(installer, name) for name in ("prepare", "place", "room", "install")}
-    # Once the host is gone there is nobody to answer; what is under way is finished or cleaned up next time.
+    operations: dict[str, Any] = {
+        "prepare": installer.prepare,
+        "place": installer.store_wheel,
+        "room": installer.make_room,
+        "install": installer.install,
+    }
+    # Once the host is gone there is nobody to answer; what was begun is finished, or removed by the next installation.
     with contextlib.suppress(BrokenPipeError):
-        say({"installer": 1, "python": platform.python_version()})
+        send({"installer": 1, "python": platform.python_version()})
         while line := sys.stdin.buffer.readline(LINE_MAX):
             request = json.loads(line)
             over = threading.Event()
@@ -406,7 +444,7 @@ def main() -> None:
             except Exception as error:
                 answer = explain(error)
             over.set()
-            say(answer)
+            send(answer)
 
 
 if __name__ == "__main__":

@@ -117,16 +117,16 @@ def test_a_group_alone_shows_its_help() -> None:
 
 def test_what_click_raises_is_made_into_what_ends_the_others() -> None:
     with pytest.raises(UsageError, match="no such thing"):
-        entrypoint.clicked(click, raising(click.UsageError("no such thing.")))
+        entrypoint.run_click(click, raising(click.UsageError("no such thing.")))
     with pytest.raises(KeyboardInterrupt):
-        entrypoint.clicked(click, raising(click.Abort(), KeyboardInterrupt()))
+        entrypoint.run_click(click, raising(click.Abort(), KeyboardInterrupt()))
     with pytest.raises(EOFError):
-        entrypoint.clicked(click, raising(click.Abort(), EOFError()))
+        entrypoint.run_click(click, raising(click.Abort(), EOFError()))
     with pytest.raises(BrokenPipeError):
-        entrypoint.clicked(click, raising(SystemExit(1)))
+        entrypoint.run_click(click, raising(SystemExit(1)))
     with pytest.raises(SystemExit):
-        entrypoint.clicked(click, raising(SystemExit(0)))
-    assert [entrypoint.clicked(click, lambda code=code: code) for code in (None, 0, 30)] == [0, 0, 30]
+        entrypoint.run_click(click, raising(SystemExit(0)))
+    assert [entrypoint.run_click(click, lambda code=code: code) for code in (None, 0, 30)] == [0, 0, 30]
 
 
 def test_a_library_that_is_interrupted_ends_as_by_the_signal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _work(arguments: list[str] | None) -> int:
-    return entrypoint.clicked(click, lambda: command.main(arguments, prog_name="seed-export", standalone_mode=False))
+    return entrypoint.run_click(click, lambda: command.main(arguments, prog_name="seed-export", standalone_mode=False))
 
 
 def _space_step() -> str:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from seed_runtime import backends, golden, skeletons, trust
 from seed_runtime.assembly.assemble import Progress, assemble_into, check_only, is_assembled, working_bytes
@@ -19,8 +19,9 @@ from seed_runtime.assembly.folder import model_folder
 from seed_runtime.backends import Feeds, TensorSpec, spec_of
 from seed_runtime.backends.workers import Watch
 from seed_runtime.errors import InputError, MemoryBudgetError
-from seed_runtime.format.header import Header, Part
+from seed_runtime.format.header import Header
 from seed_runtime.format.parts import file_of
+from seed_runtime.format.pipe import PipeReader
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.reader import SeedReader
 from seed_runtime.memory.footprint import Footprint
@@ -28,18 +29,28 @@ from seed_runtime.memory.plan import SLACK, Plan, SessionPlan, plan_session
 from seed_runtime.memory.process import baseline
 from seed_runtime.session import Session
 
-HELD_AFTER_ASSEMBLY = 6 << 20
-"""What stays with the process once its weights are written: NumPy's and Python's heaps don't shrink at once [B]."""
+HELD_AFTER_ASSEMBLY: Final = 6 << 20
+"""Memory that stays with the process once its weights are written [B]: NumPy's and Python's heaps don't shrink at
+once."""
 Notice = Callable[[str], None]
 """Called with a line for the user, where work goes on otherwise than planned."""
-_UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
+_UNWRITABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
+"""Errors of a cache that can't be written to."""
 
 
 def open(path: str | os.PathLike[str] | BinaryIO, *, enforce: bool = True) -> Seed:  # noqa: A001  users expect it
-    """The seed at `path`, its header read and checked. A stream is read once, front to back.
+    """Open a seed: read and check its header.
 
-    TrustError where this machine has allowed signers and doesn't take the seed; `enforce=False` is for those who only
-    look (`Seed.signature`) or made the file themselves.
+    Args:
+        path: of the seed, or a stream, which is read once, front to back.
+        enforce: whether the seed must be accepted by this machine, if it has allowed signers. False is for callers
+            that only inspect it (`Seed.signature`) or made the file themselves.
+
+    Raises:
+        FormatError: the seed is damaged.
+        UnsupportedError: it is made for a newer runtime.
+        TrustError: this machine doesn't accept it.
+        OSError: there is no such file.
     """
     return Seed(path, enforce=enforce)
 
@@ -47,28 +58,25 @@ def open(path: str | os.PathLike[str] | BinaryIO, *, enforce: bool = True) -> Se
 class Seed:
     """A seed whose header has been checked; chunks are checked when they are read.
 
-    Errors: FormatError (damaged), UnsupportedError (made for a newer runtime), TrustError (not to be trusted here),
-    OSError (no such file).
+    Any method that reads on can raise FormatError (damaged), UnsupportedError (made for a newer runtime), TrustError
+    (not accepted here) and OSError.
     """
 
     def __init__(self, source: str | os.PathLike[str] | BinaryIO, *, enforce: bool = True) -> None:
+        """See `open`."""
         self._enforce = enforce
-        self._stream: BinaryIO | None = None
         if isinstance(source, str | os.PathLike):
             self.path: Path | None = Path(source)
             with builtins.open(self.path, "rb", buffering=0) as file:
-                self._note(SeedReader(file, self.path.name))
+                self._take(SeedReader(file, self.path.name))
         else:
             self.path = None
-            self._stream = source
             # A pipe's name may be the number of its descriptor.
             name = getattr(source, "name", None)
-            self._open_reader: _PipeReader | None = _PipeReader(
-                source, name if name and isinstance(name, str) else "seed"
-            )
-            self._note(self._open_reader)
+            self._pipe: PipeReader | None = PipeReader(source, name if name and isinstance(name, str) else "seed")
+            self._take(self._pipe)
 
-    def _note(self, reader: SeedReader) -> None:
+    def _take(self, reader: SeedReader) -> None:
         self.name = reader.name
         self.header: Header = reader.header
         self.digest = reader.digest
@@ -82,25 +90,25 @@ class Seed:
             trust.accept(self.header, self.digest.hex())
 
     def signature(self) -> trust.Verdict:
-        """Who signed it, and whether this machine takes it."""
+        """Return who signed it, and whether this machine accepts it."""
         return trust.assess(self.header, self.digest.hex(), self._signed, self.name)
 
     @property
     def kind(self) -> skeletons.Kind:
-        """What its model is assembled to, and what runs it."""
+        """The kind of its skeleton: what its model is assembled to, and what runs it."""
         return skeletons.of(self.header)
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[SeedReader]:
         if self.path is None:
-            pipe, self._open_reader = self._open_reader, None
+            pipe, self._pipe = self._pipe, None
             if pipe is None:
                 raise InputError("a seed from a pipe can be read only once; save it to a file first")
             yield pipe
             return
         with builtins.open(self.path, "rb", buffering=0) as file:
             reader = SeedReader(file, self.path.name)
-            # Replaced since it was opened first: its weights must not be kept under the other one's digest.
+            # If it was replaced since it was opened, its weights must not be stored under the other one's digest.
             if reader.digest != self.digest:
                 raise InputError(f"{self.name} was replaced by another seed meanwhile; run the command again")
             yield reader
@@ -110,37 +118,41 @@ class Seed:
         return self._part_bytes(0)
 
     def _part_bytes(self, index: int) -> bytes | memoryview:
-        if self.path is None and self._open_reader is not None:
-            return self._open_reader.read_ahead(index)
+        if self.path is None and self._pipe is not None:
+            return self._pipe.read_ahead(index)
         with self._reader() as reader:
             for part in reader.header.parts[:index]:
                 reader.skip_part(part)
             return reader.part_bytes(reader.header.parts[index])
 
     def skeleton(self) -> skeletons.SkeletonInfo:
-        """What the model takes, gives and refers to, checked; nothing is decoded."""
+        """Return what the skeleton says of inputs, outputs and weights, checked; nothing is decoded."""
         info = self.kind.scan(self.skeleton_bytes())
         self.kind.layout.check(info, self.header.holes)
         return info
 
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """What the model expects, before anything is assembled."""
+        """Return what the model takes; nothing is assembled."""
         return tuple(spec_of(value) for value in self.skeleton().inputs)
 
     def golden_shapes(self) -> Feeds | None:
-        """Stand-ins of the golden sample's inputs, for plans; None where the seed holds none."""
+        """Return arrays like the golden sample's inputs, for plans, without memory; None where the seed holds none."""
         if self.header.golden is None:
             return None
         return golden.Golden.unpack(self.header.golden).shapes(self.inputs())
 
     def footprint(self) -> Footprint | None:
-        """What sessions of this model need, as measured when it was exported."""
+        """Return what sessions of this model need, as measured when it was exported; None where the seed holds none."""
         if self.header.footprint is None:
             return None
         return Footprint.unpack(Cursor(self.header.footprint, "header, FOOTPRINT"))
 
     def plan_assembly(self, limit: int | None = None) -> Plan:
-        """Peak memory of assembling in this process; MemoryBudgetError unless it fits `limit` [B]."""
+        """Plan the peak memory of assembling in this process.
+
+        Raises:
+            MemoryBudgetError: it doesn't fit `limit` [B].
+        """
         usage = baseline()
         working = max(working_bytes(self.header), self.header.weights.working_bytes)
         needed = max(usage.peak, usage.resident + working) + SLACK
@@ -157,9 +169,19 @@ class Seed:
     def assemble(
         self, folder: str | os.PathLike[str], *, max_memory: int | None = None, progress: Progress | None = None
     ) -> Path:
-        """Write `model.onnx` and `model.weights`, which any ONNX Runtime program can open, as the folder `folder`.
+        """Write the model as a folder; of an ONNX model `model.onnx` and `model.weights`, for any ONNX Runtime program.
 
-        An earlier assembled model there is replaced in one step; a folder that holds anything else is refused.
+        Args:
+            folder: a new folder, an empty one, or an assembled model, which is replaced in one step.
+            max_memory: limit of the whole process [B]; MemoryBudgetError comes before anything is allocated.
+            progress: called with the bytes of the weights done so far, and all of them.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InputError: the folder holds anything else.
+            DiskSpaceError: the model doesn't fit on the disk.
         """
         self.plan_assembly(max_memory)
         target = Path(folder)
@@ -189,10 +211,13 @@ class Seed:
         Args:
             max_memory: limit of the whole process [B]; MemoryBudgetError comes before anything is allocated.
             feeds: the largest input that will be run, for the plan; None plans for the smallest that was measured.
+            threads: of the backend; None for one per core.
             backend: what runs it, instead of the one for its kind of skeleton.
+            cache: None for the user's.
+            progress: called with the bytes of the weights done so far, and all of them.
             notice: gets what the user should know; None prints it to stderr.
             beside: what the caller will hold beyond the feeds and outputs of one run [B].
-            verify: check all of the seed and its copy in the cache, which is made anew if it was altered.
+            verify: check all of the seed and its copy in the cache, which is assembled again if it was altered.
             watch: called about once a second while the backend opens the model, and while `Session.verify` runs;
                 what it raises ends them.
         """
@@ -227,7 +252,7 @@ class Seed:
         backend: str | None = None,
         beside: int = 0,
     ) -> SessionPlan:
-        """How a session would be opened for inputs of these sizes, see `session`."""
+        """Plan how a session would be opened for inputs of these sizes; for the arguments see `session`."""
         return plan_session(
             self.footprint(),
             dims,
@@ -240,39 +265,6 @@ class Seed:
 
     def _backend(self, name: str | None) -> backends.Backend:
         return backends.get(name or self.kind.backend)
-
-
-class _PipeReader(SeedReader):
-    """Reads parts ahead of their turn, and hands them out once more when that has come."""
-
-    def __init__(self, source: BinaryIO, name: str) -> None:
-        super().__init__(source, name)
-        self._ahead: list[bytes | memoryview | None] = []
-        """Parts that were read, from the first on; None where one was only checked, or has been handed out."""
-
-    def read_ahead(self, index: int) -> bytes | memoryview:
-        """Return the unpacked bytes of a part that is assembled to a file, and of those before it."""
-        for part in self.header.parts[len(self._ahead) : index + 1]:
-            if part is self.header.skeleton or file_of(part.kind) is not None:
-                self._ahead.append(super().part_bytes(part))
-            else:
-                super().skip_part(part)
-                self._ahead.append(None)
-        data = self._ahead[index]
-        if data is None:
-            raise ValueError(f"part {index} was not kept")
-        return data
-
-    def part_bytes(self, part: Part) -> bytes | memoryview:
-        index = self.header.parts.index(part)
-        if index >= len(self._ahead):
-            return super().part_bytes(part)
-        data, self._ahead[index] = self.read_ahead(index), None
-        return data
-
-    def skip_part(self, part: Part) -> None:
-        if self.header.parts.index(part) >= len(self._ahead):
-            super().skip_part(part)
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ def _work(words: list[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     processes.allow_starts()
     try:
-        return entrypoint.clicked(click, lambda: group.main(words, prog_name="seed-deploy", standalone_mode=False))
+        return entrypoint.run_click(click, lambda: group.main(words, prog_name="seed-deploy", standalone_mode=False))
     except Exception:
         raise
     except BaseException:

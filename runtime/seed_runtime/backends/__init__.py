@@ -38,7 +38,11 @@ _MODULES: Final = {
 
 
 def get(name: str = "onnxruntime") -> Backend:
-    """The backend of that name. UnsupportedError where this runtime knows none."""
+    """Return the backend of that name.
+
+    Raises:
+        UnsupportedError: this runtime knows none.
+    """
     if name not in _MODULES:
         raise UnsupportedError(f"no backend is called {name!r}; use one of {', '.join(_MODULES)}")
     backend: Backend = importlib.import_module(_MODULES[name]).BACKEND

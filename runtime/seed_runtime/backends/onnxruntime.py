@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from seed_runtime.backends.interface import usable_cores
 from seed_runtime.backends.tensors import Array, Feeds, TensorSpec, check_feeds, shape_of
@@ -21,33 +21,38 @@ from seed_runtime.backends.workers import Watch, Workers
 from seed_runtime.errors import InputError, UnsupportedError
 from seed_runtime.skeletons.onnx import MODEL_FILE
 
-# `import onnxruntime` adds 20.5 MB (1.32, x86-64) to a process that has NumPy; the rest is a margin for
-# other versions and processors.
-_IMPORT_BYTES = 24 << 20
+_IMPORT_BYTES: Final = 24 << 20
+"""Memory that importing the library adds [B].
 
-# The largest copy that constant folding may make of a weight in lean mode. Shape computations stay below;
-# a transposed copy of a tied embedding (154 MB in GPT-2's shape) does not, and is fused into the MatMul.
-_LEAN_FOLD_BYTES = 1 << 16
+`import onnxruntime` adds 20.5 MB (1.32, x86-64) to a process that has NumPy; the rest is a margin for other versions
+and processors.
+"""
+_LEAN_FOLD_BYTES: Final = 1 << 16
+"""The largest copy that constant folding may make of a weight in lean mode [B].
 
-_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(bool)": "bool"} | {
+Shape computations stay below; a transposed copy of a tied embedding (154 MB in GPT-2's shape) does not, and is fused
+into the MatMul.
+"""
+
+_DTYPES: Final = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(bool)": "bool"} | {
     f"tensor({name})": name
     for name in ("float16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 }
 
-_FAILURES = (
+_FAILURES: Final = (
     *("EPFail", "EngineError", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf"),
     *("ModelLoaded", "NoModel", "NoSuchFile", "NotImplemented", "RuntimeException"),
 )
 
-# <malloc.h>
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_MALLOC_THRESHOLD = 128 << 10
-
-# ArenaExtendStrategy::kSameAsRequested
-_AS_REQUESTED = 1
-
-# ORT logs every failure that it raises as well; the exception's text is enough, so only FATAL is logged.
-_LOG_FATAL = 4
+"""Parameters of mallopt. Source: <malloc.h>"""
+_MALLOC_THRESHOLD: Final = 128 << 10
+"""glibc's initial threshold [B]."""
+_AS_REQUESTED: Final = 1
+"""ArenaExtendStrategy::kSameAsRequested of ONNX Runtime."""
+_LOG_FATAL: Final = 4
+"""Severity from which ONNX Runtime logs: it logs every failure that it raises as well, and the exception's text is
+enough."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ _MODES = {
     # Weights stay mapped from the file. The highest level is left out because it reorders the weights of
     # convolutions into copies.
     "lean": _Mode("ORT_ENABLE_EXTENDED", entries=_MAPPED_WEIGHTS),
-    # As lean, and each tensor is given back to the system at once: up to a third less for convolutional
+    # As lean, and the memory of each tensor is returned to the system at once: up to a third less for convolutional
     # networks, whose runs take up to eleven times as long.
     "small": _Mode("ORT_ENABLE_EXTENDED", arena=False, entries=_MAPPED_WEIGHTS),
 }
@@ -81,17 +86,21 @@ class OnnxRuntimeBackend:
     modes = tuple(_MODES)
 
     def available(self) -> bool:
+        """See `Backend`."""
         return importlib.util.find_spec("onnxruntime") is not None
 
     def import_bytes(self) -> int:
+        """See `Backend`."""
         return 0 if "onnxruntime" in sys.modules else _IMPORT_BYTES
 
     def load(self) -> None:
+        """See `Backend`."""
         _library()
 
     def open(
         self, folder: Path, mode: str, threads: int | None = None, *, watch: Watch | None = None
     ) -> OnnxRuntimeRunner:
+        """See `Backend`."""
         if mode not in _MODES:
             raise ValueError(f"mode is {mode!r}; use one of {', '.join(_MODES)}")
         model = Path(folder) / MODEL_FILE
@@ -130,15 +139,18 @@ class OnnxRuntimeRunner:
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
+        """See `Runner`."""
         return self._inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
+        """See `Runner`."""
         return self._outputs
 
     def run(
         self, feeds: Feeds, outputs: Sequence[str] | None = None, *, watch: Watch | None = None
     ) -> dict[str, Array]:
+        """See `Runner`."""
         if self._session is None:
             raise ValueError("the session is closed; open the seed again")
         known = [spec.name for spec in self._outputs]
@@ -164,11 +176,12 @@ class OnnxRuntimeRunner:
         return dict(zip(names, values, strict=True))
 
     def close(self) -> None:
+        """See `Runner`."""
         self._session = None
         self._workers.close()
 
     def _run_options(self) -> Any:
-        """Options of one run, which end that run alone."""
+        """Return options of one run; they can end that run and no other."""
         options = self._ort.RunOptions()
         # The arena is emptied after each run: filled by inputs of many sizes in turn it would be fragmented,
         # and grew by 3 to 20 % over what any one of them needs.
@@ -195,9 +208,9 @@ def _library() -> Any:
 
 
 def _freeze_malloc_thresholds() -> None:
-    """Keep glibc's malloc at its initial rule: 128 KiB and more are mapped, and given back when freed.
+    """Keep glibc's malloc at its initial rule: 128 KiB and more are mapped, and returned to the system when freed.
 
-    By itself it raises the threshold to the size of what was freed, up to 32 MiB. What the arena gives back
+    By itself it raises the threshold to the size of what was freed, up to 32 MiB. What the arena frees
     after a run then stays in the heap, and 200 runs of mixed sizes took Magika from 42 to 111 MB above the
     baseline, against 44 this way, at the same speed. Holds for the whole process; other allocators ignore it.
     """
@@ -249,7 +262,7 @@ def _failures(ort: Any) -> tuple[type[Exception], ...]:
 
 
 def _reason(error: Exception) -> str:
-    """ORT's message on one line, without its prefix and its C++ file names."""
+    """Return ORT's message on one line, without its prefix and its C++ file names."""
     text = " ".join(str(error).split()) or type(error).__name__
     parts = text.split(" : ", 3)
     if parts[0] == "[ONNXRuntimeError]":

@@ -1,4 +1,4 @@
-"""Calls into a library, each in a thread of its own, so that whoever waits for one can still be interrupted.
+"""Calls into a library, each in a thread of its own, so that its caller can still be interrupted.
 
 Python handles a signal between two instructions of the main thread. A call that stays in C++ keeps it waiting for as
 long as the call takes, which for a graph with a loop may be for ever.
@@ -16,8 +16,9 @@ from typing import Any, Final, Generic, TypeVar
 from seed_runtime.errors import UnsupportedError
 
 WATCH_S: Final = 1.0
+"""Time between two calls of a watch [s]."""
 END_S: Final = 2.0
-"""How long a call that was stopped may take to end. Longer ones, such as a huge product, go on by themselves."""
+"""Time that a stopped call is given to end [s]. Longer ones, such as a huge product, go on in their thread."""
 
 Watch = Callable[[], None]
 """Called about every `WATCH_S` during a call; what it raises ends the call."""
@@ -26,17 +27,22 @@ T = TypeVar("T")
 
 
 class Workers:
-    """Threads that are made when they are needed and kept until `close`: one, unless calls come from several."""
+    """Threads that are made when they are needed and end with `close`: one, unless calls come from several."""
 
     def __init__(self) -> None:
         self._idle: list[_Worker] = []
         self._running: list[_Call[Any]] = []
 
     def call(self, work: Callable[[], T], stop: Callable[[], None], watch: Watch | None = None) -> T:
-        """What `work` returns or raises.
+        """Run `work` in a thread; return what it returns, raise what it raises.
 
         An exception in this thread meanwhile, by a signal or by `watch`, calls `stop`, waits up to `END_S` for the
         work to end, and is raised. A thread that doesn't end doesn't keep the process from ending.
+
+        Args:
+            work: the call into the library.
+            stop: makes the library end the call.
+            watch: called about every WATCH_S meanwhile.
         """
         worker = self._take()
         call = _Call(work, stop)
@@ -89,7 +95,13 @@ class Workers:
 
 
 def until(limit_s: float, what: str, watch: Watch | None) -> Watch:
-    """A watch that calls `watch`, and raises UnsupportedError once `limit_s` seconds have passed from now."""
+    """Return a watch that calls `watch`, and raises UnsupportedError once `limit_s` seconds have passed from now.
+
+    Args:
+        limit_s: from now [s].
+        what: what takes so long, for the message.
+        watch: another watch, None for none.
+    """
     end = time.monotonic() + limit_s
 
     def check() -> None:

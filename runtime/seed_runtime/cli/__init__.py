@@ -1,4 +1,4 @@
-"""`seed-run`: look into a seed, check it, assemble it, run it. How it ends is in `ending`."""
+"""`seed-run`: look into a seed, check it, assemble it, run it. How it ends is in entrypoint.py."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from seed_runtime.cli import entrypoint
 
 _MODULES = {"inspect": "view", "verify": "check", "assemble": "check", "bench": "bench", "serve": "serve", "run": "run"}
-"""Where the function of each action is: only what an action needs is imported."""
+"""The module of each action's function: only what an action needs is imported."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code. argparse leaves by SystemExit (0 and 2)."""
+    """Run the command line and return the exit code; argparse raises SystemExit (0 and 2)."""
     return entrypoint.run("seed-run", lambda: _dispatch(argv))
 
 

@@ -48,11 +48,12 @@ exit codes:
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be done. `action` is one of inspect, verify, assemble, bench, serve and run."""
+    """What is to be done."""
 
     seed: str
     """A path, or `-`."""
     action: str
+    """One of inspect, verify, assemble, bench, serve and run."""
     folder: str | None
     """Of --assemble."""
     address: str | None
@@ -71,7 +72,11 @@ class Job:
 
 
 def parse(argv: Sequence[str] | None) -> Job:
-    """The job of a command line. UsageError, or SystemExit by argparse, for one that can't be."""
+    """Read a command line.
+
+    Raises:
+        UsageError: it contradicts itself; argparse raises SystemExit for one that it can't read.
+    """
     options = _parser().parse_args(argv)
     for name, flag in _NOT_YET.items():
         if getattr(options, name) is not None:
@@ -101,7 +106,7 @@ def parse(argv: Sequence[str] | None) -> Job:
 
 
 def _check(options: argparse.Namespace, action: str) -> None:
-    """Refuse what contradicts itself."""
+    """Raise UsageError for options that contradict each other."""
     if options.assemble == "":
         raise UsageError("--assemble needs the name of a folder")
     if options.serve == "":

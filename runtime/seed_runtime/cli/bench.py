@@ -1,4 +1,4 @@
-"""`--bench`: how long assembly and runs take here, and how much memory."""
+"""`--bench`: measure the time and memory of assembly and runs on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from seed_runtime.backends import Feeds
 from seed_runtime.cli.arguments import Job
-from seed_runtime.cli.common import cache_of, opened, session_of
+from seed_runtime.cli.common import open_cache, open_seed, open_session
 from seed_runtime.cli.terminal import Terminal, heading, print_json, table
 from seed_runtime.data import stored
 from seed_runtime.data.calls import bind
@@ -22,14 +22,15 @@ from seed_runtime.session import Session
 from seed_runtime.units import mib
 
 WARM_UP: Final = 3
+"""Runs before the timed ones."""
 RUNS_MIN, RUNS_MAX, RUNS_S = 10, 100, 10.0
-"""Without --runs: as many as fit into RUNS_S seconds, within these bounds."""
+"""Without --runs, as many runs as fit into RUNS_S seconds, within these bounds."""
 
 
 def bench(job: Job, terminal: Terminal) -> int:
-    """Assemble into a fresh place, then time runs on the input's first call or the golden sample."""
+    """Assemble into a new folder, then time runs on the input's first call or the golden sample."""
     with contextlib.ExitStack() as stack:
-        seed = stack.enter_context(opened(job))
+        seed = stack.enter_context(open_seed(job))
         specs = seed.inputs()
         if job.input is not None:
             calls = bind(stack.enter_context(stored.opened(job.input)), specs)
@@ -39,8 +40,8 @@ def bench(job: Job, terminal: Terminal) -> int:
             shapes, beside = seed.golden_shapes(), 0
             if shapes is None:
                 raise InputError(f"{seed.name} holds no golden sample; give an input: --bench --input x.npz")
-        cache = stack.enter_context(cache_of(job, fresh=True))
-        session = stack.enter_context(session_of(job, seed, cache, terminal, shapes, beside=beside))
+        cache = stack.enter_context(open_cache(job, fresh=True))
+        session = stack.enter_context(open_session(job, seed, cache, terminal, shapes, beside=beside))
         feeds = next(iter(calls)) if job.input is not None else _golden_feeds(seed, session)
         latencies = _timed(session, feeds, job.runs, terminal)
         values: dict[str, Any] = {
@@ -64,7 +65,7 @@ def bench(job: Job, terminal: Terminal) -> int:
 
 
 def percentile(values: Sequence[float], share: int) -> float:
-    """The nearest-rank percentile: a value that was measured."""
+    """Return the nearest-rank percentile, which is one of the values."""
     return sorted(values)[max(0, math.ceil(share / 100 * len(values)) - 1)]
 
 
@@ -73,7 +74,7 @@ def _golden_feeds(seed: Seed, session: Session) -> Feeds:
 
 
 def _timed(session: Session, feeds: Feeds, runs: int | None, terminal: Terminal) -> list[float]:
-    """Seconds of each run after the warm-up."""
+    """Return the seconds of each run after the warm-up."""
     for _ in range(WARM_UP):
         session.run(feeds)
     show = terminal.progress("running")

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from seed_runtime.cli.arguments import Job
-from seed_runtime.cli.common import cache_of, opened, session_of
+from seed_runtime.cli.common import open_cache, open_seed, open_session
 from seed_runtime.cli.terminal import Terminal, print_json
 from seed_runtime.errors import SeedError, UnsupportedError
 from seed_runtime.memory.process import peak_rss
@@ -16,10 +16,10 @@ from seed_runtime.units import mib, size_text
 
 
 def verify(job: Job, terminal: Terminal) -> int:
-    """Check all digests, the copy in the cache, and the golden sample.
+    """Check all digests, the copy in the cache, and the golden sample; return the exit code.
 
     With --json an object is printed for a seed that fails, too. `golden` is null where there is no sample,
-    or where it wasn't reached.
+    or where the checks didn't get as far.
     """
     result: dict[str, Any] = {"ok": False, "digest": None, "golden": None}
     try:
@@ -44,7 +44,7 @@ def verify(job: Job, terminal: Terminal) -> int:
 
 
 def _verify(job: Job, terminal: Terminal, result: dict[str, Any]) -> None:
-    with opened(job) as seed:
+    with open_seed(job) as seed:
         result |= {
             "digest": seed.digest.hex(),
             "model_id": seed.header.model.model_id,
@@ -58,7 +58,7 @@ def _verify(job: Job, terminal: Terminal, result: dict[str, Any]) -> None:
             seed.check(terminal.progress("checking"))
             result["ok"] = True
             return
-        with cache_of(job) as cache, session_of(job, seed, cache, terminal, shapes, verify=True) as session:
+        with open_cache(job) as cache, open_session(job, seed, cache, terminal, shapes, verify=True) as session:
             verdict = session.verify()
     result |= {"ok": verdict.ok, "golden": verdict.ok}
     result |= {"golden_distance": verdict.worst, "golden_output": verdict.output}
@@ -67,13 +67,13 @@ def _verify(job: Job, terminal: Terminal, result: dict[str, Any]) -> None:
 
 
 def _runs_nothing() -> bool:
-    """Whether this is a system for which no ONNX Runtime is built, and none is here all the same."""
+    """Return whether this is a system for which no ONNX Runtime is built, and none is installed."""
     return sys.maxsize < 1 << 32 and importlib.util.find_spec("onnxruntime") is None
 
 
 def assemble(job: Job, terminal: Terminal) -> int:
-    """Write the model as a folder that any ONNX Runtime program can open."""
-    with opened(job) as seed:
+    """Write the model as a folder that any ONNX Runtime program can open; return the exit code."""
+    with open_seed(job) as seed:
         start = time.perf_counter()
         progress = terminal.progress("assembling")
         folder = seed.assemble(job.folder or "", max_memory=job.max_memory, progress=progress)

@@ -1,4 +1,4 @@
-"""What the commands share: the seed they are given, the cache, and shapes for plans."""
+"""What the commands share: opening the seed, the cache and the session of a job."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from seed_runtime.session import Session
 
 
 @contextlib.contextmanager
-def opened(job: Job) -> Iterator[Seed]:
-    """The seed of the command line, its header checked, and its signature too unless it is only looked at."""
+def open_seed(job: Job) -> Iterator[Seed]:
+    """Open the seed of the command line: its header is checked, and its signature too, except for --inspect."""
     enforce = job.action != "inspect"
     if job.seed != "-":
         try:
@@ -36,8 +36,8 @@ def opened(job: Job) -> Iterator[Seed]:
 
 
 @contextlib.contextmanager
-def cache_of(job: Job, *, fresh: bool = False) -> Iterator[ModelCache]:
-    """The user's cache; one of its own, removed afterwards, for --no-cache and where it must be `fresh`."""
+def open_cache(job: Job, *, fresh: bool = False) -> Iterator[ModelCache]:
+    """Give the user's cache, or a temporary one for --no-cache and where it must be `fresh`."""
     if job.use_cache and not fresh:
         yield ModelCache(default_root(), job.cache_limit)
         return
@@ -45,7 +45,7 @@ def cache_of(job: Job, *, fresh: bool = False) -> Iterator[ModelCache]:
         yield ModelCache(Path(folder), job.cache_limit)
 
 
-def session_of(
+def open_session(
     job: Job,
     seed: Seed,
     cache: ModelCache,
@@ -55,7 +55,7 @@ def session_of(
     beside: int = 0,
     verify: bool = False,
 ) -> Session:
-    """A session under the limits of the command line."""
+    """Open a session under the limits of the command line; for the arguments see `Seed.session`."""
     return seed.session(
         max_memory=job.max_memory,
         feeds=feeds,

@@ -1,4 +1,4 @@
-"""How seed-run, seed-export and seed-deploy end: what a signal, an error and a reader that left make of them.
+"""How seed-run, seed-export and seed-deploy begin and end: exit codes of errors, signals and closed pipes.
 
 Results go to stdout, everything else to stderr, and the last line there says what went wrong: docs/exit-codes.md is
 the contract. Imports the standard library and `errors`.
@@ -19,11 +19,12 @@ from typing import Any, Final, NoReturn
 from seed_runtime.errors import SeedError, UsageError
 
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a full disk."""
 _SETTING: Final = (
     errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP,
     errno.ENAMETOOLONG,
 )  # fmt: skip
-"""What another path, or other permissions, would mend."""
+"""Errors that another path, or other permissions, would avoid."""
 
 
 class Stopped(BaseException):
@@ -35,20 +36,23 @@ class Stopped(BaseException):
 
     @property
     def exit_code(self) -> int:
+        """As a shell reports a process that ended by this signal."""
         return 128 + self.number
 
 
-def space_step() -> str:
-    """What helps where a disk of this machine is full."""
+def space_advice() -> str:
+    """Return the advice for a full disk of this machine."""
     return "free some space, or write elsewhere"
 
 
-def run(name: str, work: Callable[[], int], *, interrupted: str = "", space: Callable[[], str] = space_step) -> int:
-    """Do the work of the command `name`; returns the exit code. SystemExit passes, as argparse leaves by it.
+def run(name: str, work: Callable[[], int], *, interrupted: str = "", space: Callable[[], str] = space_advice) -> int:
+    """Do the work of a command and return the exit code. SystemExit passes: argparse raises it.
 
     Args:
+        name: of the command, for messages.
+        work: returns the exit code where nothing goes wrong.
         interrupted: what to say after Ctrl-C.
-        space: a `space_step` of the command's own.
+        space: a `space_advice` of the command's own.
     """
     code = 0
     with _signals() as stopped:
@@ -61,10 +65,15 @@ def run(name: str, work: Callable[[], int], *, interrupted: str = "", space: Cal
     return stopped[0].exit_code
 
 
-def clicked(click: Any, call: Callable[[], object]) -> int:
-    """The exit code of click's `main(..., standalone_mode=False)`, what it raises made into what `run` knows.
+def run_click(click: Any, call: Callable[[], object]) -> int:
+    """Call click's `main(..., standalone_mode=False)`; its exceptions become those that `run` knows.
 
-    `click` is the module, which the runtime itself never imports.
+    Args:
+        click: the module, which the runtime itself never imports.
+        call: calls `main`.
+
+    Returns:
+        The exit code.
     """
     try:
         code = call()
@@ -73,8 +82,8 @@ def clicked(click: Any, call: Callable[[], object]) -> int:
             error.show()
             return int(error.exit_code)
         context = getattr(error, "ctx", None)
-        step = "" if context is None else f"; see: {context.command_path} --help"
-        raise UsageError(error.format_message().rstrip(".") + step) from None
+        advice = "" if context is None else f"; see: {context.command_path} --help"
+        raise UsageError(error.format_message().rstrip(".") + advice) from None
     except click.Abort as error:
         # Of a KeyboardInterrupt, and of an EOFError that means something else.
         raise error.__cause__ or error from None
@@ -86,10 +95,10 @@ def clicked(click: Any, call: Callable[[], object]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def explain(error: BaseException, space: Callable[[], str] = space_step) -> tuple[int, str]:
-    """The exit code of an error, and the line to tell."""
+def explain(error: BaseException, space: Callable[[], str] = space_advice) -> tuple[int, str]:
+    """Return the exit code of an error, and its one line."""
     code, line = _explain(error, space)
-    # Whatever a library put into its message.
+    # A library's message may have several lines.
     return code, " ".join(line.split())
 
 
@@ -113,7 +122,7 @@ def _code(name: str, work: Callable[[], int], stopped: list[Stopped], space: Cal
     try:
         _open_missing()
         for stream in (sys.stdout, sys.stderr):
-            # Names in any script must not fail on a terminal that has another.
+            # A name in any script must not fail on a terminal with another encoding.
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         code = work()
@@ -139,7 +148,7 @@ def _code(name: str, work: Callable[[], int], stopped: list[Stopped], space: Cal
 
 
 def _open_missing() -> None:
-    """Open stdout and stderr to nowhere where the caller closed them: a file of ours could take their numbers."""
+    """Open stdout and stderr to /dev/null where the caller closed them: a file of ours could take their numbers."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)
@@ -150,7 +159,7 @@ def _open_missing() -> None:
 
 
 def _broken_pipe() -> int:
-    """End as other commands do whose reader left, such as `head`: by SIGPIPE."""
+    """End by SIGPIPE, as other commands do whose output nobody reads any more."""
     # What is still buffered would fail once more when the interpreter ends.
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -163,9 +172,9 @@ def _broken_pipe() -> int:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[Stopped]]:
-    """Turn Ctrl-C, a hangup and a termination into `Stopped`, once: nothing interrupts the tidying up.
+    """Turn Ctrl-C, a hangup and a termination into `Stopped`, once: nothing interrupts the cleaning up.
 
-    Gives the list that it will stand in; it goes no further than this.
+    Yields the list that it will stand in. It is not raised beyond this block.
     """
     stopped: list[Stopped] = []
     numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]

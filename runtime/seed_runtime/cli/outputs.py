@@ -1,4 +1,4 @@
-"""Outputs of one or many calls: into an `.npz` file, or as a summary. Only one call's are held at a time."""
+"""Outputs of one or many calls: into an `.npz` file, or as a summary. Only those of one call are held at a time."""
 
 from __future__ import annotations
 
@@ -21,18 +21,23 @@ from seed_runtime.errors import InputError, UsageError
 from seed_runtime.system.files import atomic_write
 
 FIRST: Final = 8
-"""Values shown of an output."""
+"""Values that are shown of an output."""
 TOP: Final = 5
+"""Scores that are shown of a vector of scores."""
 SCORES_MAX: Final = 1 << 16
-"""Elements: no vector of scores is longer, and sorting one takes 12 bytes each."""
+"""Elements of the longest vector that is taken for scores: sorting takes 12 bytes each."""
 CALLS_SHOWN: Final = 20
+"""Calls of which scores are shown."""
 _PORTION: Final = 1 << 20
+"""Bytes that are copied at a time."""
 
 
 class Sink(Protocol):
     """Takes the outputs of one call after the other."""
 
-    def add(self, outputs: Mapping[str, Array]) -> None: ...
+    def add(self, outputs: Mapping[str, Array]) -> None:
+        """Take the outputs of the next call."""
+        ...
 
 
 class _Shapes:
@@ -54,13 +59,13 @@ class _Shapes:
         self.calls += 1
 
     def __iter__(self) -> Iterator[tuple[str, np.dtype[Any], tuple[int, ...]]]:
-        """Name, dtype and shape of all calls together."""
+        """Yield name, dtype and shape of each output, of all calls together."""
         for name, (dtype, shape) in self._seen.items():
             yield name, dtype, (self.calls, *shape) if self._counted else shape
 
 
 class Summary:
-    """What a person wants to see of outputs: dtypes, shapes, first values, the best of a vector of scores."""
+    """Outputs as people want to see them: dtypes, shapes, first values, the highest of a vector of scores."""
 
     def __init__(self, counted: bool) -> None:
         self._shapes, self._counted = _Shapes(counted), counted
@@ -68,6 +73,7 @@ class Summary:
         self._top: dict[str, list[list[dict[str, Any]]]] = {}
 
     def add(self, outputs: Mapping[str, Array]) -> None:
+        """See `Sink`."""
         self._shapes.note(outputs)
         for name, array in outputs.items():
             self._values.setdefault(name, array.reshape(-1)[:FIRST].tolist())
@@ -76,6 +82,7 @@ class Summary:
                 self._top.setdefault(name, []).append(_top(scores))
 
     def as_json(self) -> dict[str, Any]:
+        """Return the summary for --json."""
         out: dict[str, Any] = {}
         for name, dtype, shape in self._shapes:
             out[name] = {"dtype": str(dtype), "shape": list(shape), "values": self._values[name]}
@@ -84,6 +91,7 @@ class Summary:
         return out
 
     def lines(self) -> Iterator[str]:
+        """Yield the summary as lines."""
         for name, dtype, shape in self._shapes:
             yield f"{name}: {dtype}{list(shape)}"
             size = int(np.prod(shape))
@@ -100,13 +108,14 @@ class Summary:
 
 
 class Writer:
-    """Outputs in nameless files until the last call, when the shapes of all are known."""
+    """Holds outputs in unnamed files until the last call, when the shapes of all are known."""
 
     def __init__(self, counted: bool, folder: Path | None) -> None:
         self._shapes, self._folder = _Shapes(counted), folder
         self._files: dict[str, IO[bytes]] = {}
 
     def add(self, outputs: Mapping[str, Array]) -> None:
+        """See `Sink`."""
         self._shapes.note(outputs)
         for name, array in outputs.items():
             if name not in self._files:
@@ -114,7 +123,7 @@ class Writer:
             self._files[name].write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
     def write_into(self, target: IO[bytes]) -> None:
-        """Everything as one `.npz` file, which may be a pipe."""
+        """Write everything as one `.npz` file; the target may be a pipe."""
         with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
             for name, dtype, shape in self._shapes:
                 file = self._files[name]
@@ -126,13 +135,14 @@ class Writer:
                     shutil.copyfileobj(file, member, _PORTION)
 
     def close(self) -> None:
+        """Remove the unnamed files."""
         for file in self._files.values():
             file.close()
 
 
 @contextlib.contextmanager
 def written(path: str, counted: bool) -> Iterator[Writer]:
-    """A writer whose file appears at `path`, or on stdout for `-`, once the block has ended well."""
+    """Give a writer whose file appears at `path`, or on stdout for `-`, when the block ends without an error."""
     if path == "-":
         if sys.stdout.isatty():
             raise UsageError("stdout is a terminal; send it into a file or a pipe, or name a file")
@@ -141,7 +151,7 @@ def written(path: str, counted: bool) -> Iterator[Writer]:
             writer.write_into(sys.stdout.buffer)
             sys.stdout.buffer.flush()
         return
-    # Made before the model runs: a folder that can't be written to is told at once.
+    # Made before the model runs, so that a folder that can't be written to is refused at once.
     with atomic_write(path) as file:
         # Beside the output, which is on a disk: the system's temporary folder is often memory.
         beside = Path(os.path.realpath(path)).parent if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
@@ -151,7 +161,7 @@ def written(path: str, counted: bool) -> Iterator[Writer]:
 
 
 def _scores(array: Array) -> Array | None:
-    """The array as a vector of scores, or None: one float for each of several things."""
+    """Return the array as a vector of scores, one float for each of several things; None where it is none."""
     long_axes = [size for size in array.shape if size != 1]
     if array.dtype.kind != "f" or len(long_axes) != 1 or array.size > SCORES_MAX:
         return None

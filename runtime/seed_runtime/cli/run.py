@@ -6,7 +6,7 @@ import contextlib
 import time
 
 from seed_runtime.cli.arguments import Job
-from seed_runtime.cli.common import cache_of, opened, session_of
+from seed_runtime.cli.common import open_cache, open_seed, open_session
 from seed_runtime.cli.outputs import Sink, Summary, written
 from seed_runtime.cli.terminal import Terminal, print_json
 from seed_runtime.data import stored
@@ -17,9 +17,9 @@ from seed_runtime.units import mib
 
 
 def run(job: Job, terminal: Terminal) -> int:
-    """Run the model on every call of the input."""
+    """Run the model on every call of the input; return the exit code."""
     with contextlib.ExitStack() as stack:
-        seed = stack.enter_context(opened(job))
+        seed = stack.enter_context(open_seed(job))
         specs = seed.inputs()
         if job.input is None and specs:
             expected = ", ".join(map(str, specs))
@@ -32,8 +32,8 @@ def run(job: Job, terminal: Terminal) -> int:
         sink = summary = Summary(calls.counted)
         if job.output is not None:
             sink = stack.enter_context(written(job.output, calls.counted))
-        cache = stack.enter_context(cache_of(job))
-        session = stack.enter_context(session_of(job, seed, cache, terminal, calls.shapes(), beside=calls.beside))
+        cache = stack.enter_context(open_cache(job))
+        session = stack.enter_context(open_session(job, seed, cache, terminal, calls.shapes(), beside=calls.beside))
         progress = terminal.progress("running") if len(calls) > 1 else None
         seconds = 0.0
         for number, feeds in enumerate(calls, start=1):

@@ -6,18 +6,18 @@ import contextlib
 
 from seed_runtime import serve as serving
 from seed_runtime.cli.arguments import Job
-from seed_runtime.cli.common import cache_of, opened, session_of
+from seed_runtime.cli.common import open_cache, open_seed, open_session
 from seed_runtime.cli.terminal import Terminal
 
 
 def serve(job: Job, terminal: Terminal) -> int:
-    """Open the session, then listen. Ends by the exception of a signal, after the requests that run."""
+    """Open the session, then answer requests. A signal's exception ends it, after the requests that run."""
     wanted = serving.parse(job.address or "")
     with contextlib.ExitStack() as stack:
-        seed = stack.enter_context(opened(job))
+        seed = stack.enter_context(open_seed(job))
         plan = serving.plan(seed, job.max_memory, job.threads)
-        cache = stack.enter_context(cache_of(job))
-        session = stack.enter_context(session_of(job, seed, cache, terminal, plan.feeds, beside=plan.beside))
+        cache = stack.enter_context(open_cache(job))
+        session = stack.enter_context(open_session(job, seed, cache, terminal, plan.feeds, beside=plan.beside))
         model = serving.Model(
             seed.header.model.model_id, str(seed.header.model.version), session.inputs, session.outputs, session.run
         )

@@ -24,12 +24,12 @@ _CONFIG_MAX: Final = 1 << 20
 
 
 def max_memory(flag: str | None) -> int | None:
-    """Limit of the process [B], None for none."""
+    """Return the limit of the process [B], None for none."""
     return _size("max-memory", flag)
 
 
 def threads(flag: str | None) -> int | None:
-    """Threads of the backend, None for one per core."""
+    """Return the threads of the backend, None for one per core."""
     value, where = _find("threads", flag)
     if value is None:
         return None
@@ -40,13 +40,14 @@ def threads(flag: str | None) -> int | None:
 
 
 def cache_limit() -> int:
-    """Bytes of all assembled models in the cache together."""
+    """Return the limit of all assembled models in the cache together [B]."""
     from seed_runtime.assembly.cache import DEFAULT_LIMIT
 
     return _size("cache-limit", None) or DEFAULT_LIMIT
 
 
 def config_path() -> Path:
+    """Return the user's config file, which need not exist."""
     return paths.config_home() / "config.toml"
 
 
@@ -66,7 +67,7 @@ def _size(key: str, flag: str | None) -> int | None:
 
 
 def _find(key: str, flag: str | None) -> tuple[Any, str]:
-    """The value that counts, None for none, and where it stands."""
+    """Return the setting that takes precedence, None for none, and where it was set."""
     variable = f"SEED_{key.upper().replace('-', '_')}"
     if flag is not None:
         return flag, f"--{key}"

@@ -1,4 +1,4 @@
-"""What people see beside the results: notes and progress on stderr, and how results are put into words."""
+"""What people see: notes and progress on stderr beside the results, and results as text."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Terminal:
         self._live = not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
     def note(self, line: str) -> None:
-        """A line that is no result."""
+        """Print a line that is no result to stderr."""
         if not self._quiet:
             self.clear()
             print("seed-run:", line, file=sys.stderr)
 
     def progress(self, what: str) -> Progress | None:
-        """A function that shows how far `what` is, or None where nobody would see it."""
+        """Return a function that shows the progress of `what`, or None where nobody would see it."""
         if not self._live:
             return None
 
@@ -48,26 +48,26 @@ class Terminal:
         return show
 
     def clear(self) -> None:
-        """Take the progress away; an error or a result may follow."""
+        """Remove the progress from the line; an error or a result may follow."""
         if self._shown:
             print(f"\r{' ' * len(self._shown)}\r", end="", file=sys.stderr, flush=True)
             self._shown = ""
 
 
 def print_json(values: dict[str, Any]) -> None:
-    """One object; what JSON has no number for, infinities and NaN, is null."""
+    """Print one JSON object; infinities and NaN, for which JSON has no numbers, become null."""
     print(json.dumps(_plain(values), allow_nan=False))
 
 
 def heading(text: str) -> str:
-    """Bold on a terminal, unless NO_COLOR is set."""
+    """Make a text bold on a terminal, unless NO_COLOR is set."""
     if sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
         return f"\x1b[1m{text}\x1b[0m"
     return text
 
 
 def table(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Columns two spaces apart; those numbered in `right` are aligned to the right."""
+    """Align rows in columns two spaces apart; those numbered in `right` are aligned to the right."""
     rows = list(rows)
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(len(rows[0]) if rows else 0)]
     return [

@@ -1,4 +1,4 @@
-"""`--inspect`: what a seed holds and what it needs. Nothing is decoded and no backend is imported."""
+"""`--inspect`: show what a seed holds and what it needs. Nothing is decoded and no backend is imported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from seed_runtime import skeletons
 from seed_runtime.backends import TensorSpec, dims_at, spec_of
 from seed_runtime.cli.arguments import Job
-from seed_runtime.cli.common import opened
+from seed_runtime.cli.common import open_seed
 from seed_runtime.cli.terminal import Terminal, heading, print_json, table
 from seed_runtime.codecs import CODECS
 from seed_runtime.data import calls, stored  # noqa: F401  a run holds them as well, so the plan must count them
@@ -23,10 +23,10 @@ from seed_runtime.units import mib, size_text
 
 
 def inspect(job: Job, terminal: Terminal) -> int:
-    """Show the seed as tables, or as one JSON object."""
-    with opened(job) as seed:
+    """Show the seed as tables, or as one JSON object; return the exit code."""
+    with open_seed(job) as seed:
         info = seed.skeleton()
-        # First of all: what the tables take is no part of the plan.
+        # Before the tables are made: their memory is no part of the plan.
         memory = _memory(seed, job)
         facts = _facts(seed, info, memory)
     if job.json:
@@ -86,7 +86,7 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
 
 
 def _memory(seed: Seed, job: Job) -> dict[str, Any]:
-    """What --max-memory must allow: for assembly, and for sessions at the ends of what was measured."""
+    """Return what --max-memory must allow: for assembly, and for sessions at the ends of what was measured."""
     assembly = seed.plan_assembly().needed_bytes or 0
     plans: dict[str, Any] = {
         "assembly_bytes": assembly,
@@ -122,7 +122,7 @@ def _memory(seed: Seed, job: Job) -> dict[str, Any]:
 
 
 def _least(seed: Seed, dims: Mapping[str, int], threads: int | None) -> int:
-    """The limit that the mode with the least memory asks for [B]."""
+    """Return the limit that the mode with the least memory needs [B]."""
     try:
         return seed.plan_session(dims, 1, threads=threads).needed_bytes or 0
     except MemoryBudgetError as error:
@@ -152,13 +152,13 @@ def _codec_name(number: int) -> str:
 
 
 def _stream_of_holes(header: Header) -> Iterator[tuple[int, str]]:
-    """For each hole the number of its stream and the name of the codec."""
+    """Yield the number of the stream and the name of the codec of each hole."""
     for index, stream in enumerate(header.streams):
         yield from [(index, _codec_name(stream.codec))] * stream.holes
 
 
 def _codecs(header: Header) -> list[dict[str, Any]]:
-    """Sums over all streams of a codec."""
+    """Return sums over all streams of a codec."""
     sums: dict[str, dict[str, Any]] = {}
     for stream in header.streams:
         holes = header.holes[stream.first : stream.first + stream.holes]
@@ -177,7 +177,7 @@ def _codecs(header: Header) -> list[dict[str, Any]]:
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
-    """The same for people."""
+    """Write the facts as lines for people."""
     parts, memory, golden = facts["parts_bytes"], facts["memory"], facts["golden"]
     yield heading(f"{facts['name']}: {facts['model_id']} version {facts['model_version']}")
     rows = [

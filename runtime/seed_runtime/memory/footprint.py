@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from seed_runtime.backends.dimensions import Axis, Dims, Point, dims_at, dims_of, point_of
 from seed_runtime.backends.tensors import Feeds
@@ -30,31 +31,35 @@ from seed_runtime.errors import FormatError, InputError
 from seed_runtime.format.primitives import Cursor, string, varint
 from seed_runtime.limits import RANK_MAX
 
-UNIT = 1 << 16
-UNITS_MAX = 1 << 24
-"""1 TiB."""
-FREE_DIMS_MAX = 16
-SIZE_MAX = 1 << 31
-POINTS_MAX = 16
-MODES_MAX = 8
+UNIT: Final = 1 << 16
+"""Memory is counted in units of this many bytes."""
+UNITS_MAX: Final = 1 << 24
+"""Largest amount of memory, in units: 1 TiB."""
+FREE_DIMS_MAX: Final = 16
+SIZE_MAX: Final = 1 << 31
+"""Largest size of a free dimension."""
+POINTS_MAX: Final = 16
+MODES_MAX: Final = 8
 
 
 @dataclass(frozen=True)
 class ModeFootprint:
-    """Memory of one mode, in units of 64 KiB; `peaks` stand in the order of the footprint's points."""
+    """Memory of one mode, in units of 64 KiB."""
 
     name: str
     opening: int
     mapped: int
     peaks: tuple[int, ...]
+    """In the order of the footprint's points."""
 
 
 @dataclass(frozen=True)
 class Footprint:
     """Peaks of each mode at each point. A point gives every free dimension a size.
 
-    ValueError unless all points and modes differ, sizes and counts are within the limits, and no peak is
-    smaller than that of a point which is nowhere larger.
+    Raises:
+        ValueError: points or modes are equal, a size or count is beyond its limit, or a peak is smaller than that of
+            a point which is nowhere larger.
     """
 
     axes: tuple[Axis, ...]
@@ -68,7 +73,11 @@ class Footprint:
 
     @classmethod
     def unpack(cls, cursor: Cursor) -> Footprint:
-        """Read to the cursor's end; FormatError for anything that `pack` would not write."""
+        """Read the payload of section FOOTPRINT, to its end.
+
+        Raises:
+            FormatError: it is anything that `pack` would not write.
+        """
         axes = tuple(
             (cursor.string("input of a free dimension"), cursor.varint("axis", limit=RANK_MAX - 1))
             for _ in range(cursor.varint("number of free dimensions", limit=FREE_DIMS_MAX))
@@ -93,6 +102,7 @@ class Footprint:
             raise FormatError(cursor.where, str(error)) from None
 
     def pack(self) -> bytes:
+        """Return the payload of section FOOTPRINT."""
         out = [varint(len(self.axes))]
         out += [string(name) + varint(axis) for name, axis in self.axes]
         out.append(varint(len(self.points)))
@@ -112,14 +122,19 @@ class Footprint:
         return dims_at(self.axes, min(self.points))
 
     def covers(self, dims: Mapping[str, int]) -> bool:
-        """Whether a measured point is at least this large in every dimension."""
+        """Return whether a measured point is at least this large in every dimension."""
         wanted = point_of(self.axes, dims)
         return any(_fits(wanted, point) for point in self.points)
 
     def predict(self, mode: str, dims: Mapping[str, int]) -> int:
-        """Upper bound of a session's memory above the process that imported the library [B].
+        """Return an upper bound of a session's memory above the process that imported the library [B].
 
-        InputError where a dimension is beyond what was measured. KeyError for a mode that isn't there.
+        Args:
+            mode: name of a measured mode; KeyError for another one.
+            dims: sizes of the free dimensions, by their keys.
+
+        Raises:
+            InputError: a dimension is beyond what was measured.
         """
         row = {entry.name: entry for entry in self.modes}[mode]
         wanted = point_of(self.axes, dims)
@@ -143,7 +158,7 @@ class Footprint:
         )
 
     def _largest(self, wanted: Sequence[int]) -> str:
-        """The point that admits most of what is wanted, the largest of those."""
+        """Return the point that is as large as wanted in most dimensions, the largest of those."""
 
         def admits(point: Sequence[int]) -> tuple[int, Sequence[int]]:
             return sum(w <= p for w, p in zip(wanted, point, strict=True)), point
@@ -152,7 +167,7 @@ class Footprint:
 
 
 def _between(wanted: Sequence[int], low: Sequence[int], high: Sequence[int], at_low: int, at_high: int) -> int | None:
-    """Bound on the line from `low` to `high`: the first place on it that is nowhere below `wanted`."""
+    """Return the bound at the first place on the line from `low` to `high` that is nowhere below `wanted`."""
     if not _fits(wanted, high):
         return None
     # As a fraction part / whole, so that everything stays in integers.
@@ -168,7 +183,7 @@ def _fits(small: Sequence[int], large: Sequence[int]) -> bool:
 
 
 def _problem(footprint: Footprint) -> str | None:
-    """What breaks the promises of `Footprint`, which the reader and the writer share."""
+    """Return what breaks a promise of `Footprint`, which reader and writer share; None for nothing."""
     axes, points, modes = footprint.axes, footprint.points, footprint.modes
     if len(axes) > FREE_DIMS_MAX or not 1 <= len(points) <= POINTS_MAX or not 1 <= len(modes) <= MODES_MAX:
         return f"it can't have {len(axes)} free dimensions, {len(points)} points and {len(modes)} modes"

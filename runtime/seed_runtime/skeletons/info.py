@@ -9,12 +9,13 @@ from typing import Final, NoReturn, Protocol
 from seed_runtime.errors import FormatError
 from seed_runtime.format.dtypes import DType
 
-ALIGNMENT: Final = 64  # [B]
+ALIGNMENT: Final = 64
+"""What the offset of each tensor in a weights file is a multiple of [B]."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalTensor:
-    """An initializer whose data lies in the weights file."""
+    """A tensor whose data are in the weights file, or in a range of the model file (layout.py)."""
 
     name: str
     dtype: DType
@@ -37,30 +38,42 @@ class ValueInfo:
 
 @dataclass(frozen=True, slots=True)
 class SkeletonInfo:
-    """What a skeleton says about itself; `tensors` are in the order of its initializers."""
+    """What a skeleton says about itself."""
 
     ir_version: int
     opsets: dict[str, int]
     inputs: tuple[ValueInfo, ...]
     outputs: tuple[ValueInfo, ...]
     tensors: tuple[ExternalTensor, ...]
+    """In the order of its initializers."""
 
 
 class HoleLike(Protocol):
-    """A row of the seed's table of holes."""
+    """A row of the seed's table of holes, or one that an exporter plans."""
 
     @property
-    def dtype(self) -> DType: ...
+    def dtype(self) -> DType:
+        """Element type."""
+        ...
+
     @property
-    def dims(self) -> tuple[int, ...]: ...
+    def dims(self) -> tuple[int, ...]:
+        """Dimensions, outermost first."""
+        ...
+
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """Of the first element in the weights file [B]."""
+        ...
+
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Bytes of the tensor."""
+        ...
 
 
 def check_holes(info: SkeletonInfo, holes: Sequence[HoleLike]) -> tuple[str, ...]:
-    """The name of each hole's tensor, after checking that holes and references are the same set.
+    """Return the name of each hole's tensor, after checking that holes and references are the same set.
 
     Raises:
         FormatError: a reference without a hole, a hole without a reference, or two that differ.
@@ -70,7 +83,7 @@ def check_holes(info: SkeletonInfo, holes: Sequence[HoleLike]) -> tuple[str, ...
     by_offset = {tensor.offset: tensor for tensor in info.tensors}
     names = []
     for index, hole in enumerate(holes):
-        # Popped, so that two holes can't answer for one reference.
+        # Removed, so that two holes can't share one reference.
         tensor = by_offset.pop(hole.offset, None)
         if tensor is None:
             refuse(f"nothing in it refers to hole {index} at offset {hole.offset:,}")
@@ -88,6 +101,6 @@ def same_tensor(index: int, hole: HoleLike, tensor: ExternalTensor) -> None:
 
 
 def refuse(problem: str) -> NoReturn:
-    """FormatError for a skeleton that is not as it has to be."""
+    """Raise FormatError for a skeleton that is not as it has to be."""
     # One line even where a name of kilobytes stands in it.
     raise FormatError("skeleton", problem if len(problem) <= 300 else problem[:300] + "...")

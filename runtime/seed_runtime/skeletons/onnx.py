@@ -1,10 +1,10 @@
-"""ONNX skeletons: read a skeleton's references before ONNX Runtime does: a strict walk over ONNX's protobuf.
+"""ONNX skeletons: a strict walk over ONNX's protobuf, before ONNX Runtime reads it.
 
-A skeleton is hostile until proven. What could make ONNX Runtime open another file, load code or take
-memory by a lie is refused: data outside `model.weights`, compiled contexts, operators of other domains.
-Protobuf parsers repair what is ambiguous, and not all alike: the last of two values wins, two messages
-merge, unknown fields are skipped, a number may be padded. None of that is written by our exporter, so
-none of it is read here: a walker that ONNX Runtime's parser could disagree with would check nothing.
+A skeleton is hostile until proven. What could make ONNX Runtime open another file, load code or allocate memory by a
+false size is refused: data outside `model.weights`, compiled contexts, operators of other domains. Protobuf parsers
+repair what is ambiguous, and not all alike: the last of two values wins, two messages merge, unknown fields are
+skipped, a number may be padded. Our exporter writes none of that, so all of it is refused: a check that ONNX Runtime's
+parser could disagree with would check nothing.
 
 Source: protobuf.dev/programming-guides/encoding for the wire format; onnx_schema.py for the fields.
 """
@@ -31,7 +31,7 @@ WEIGHTS_FILE: Final = "model.weights"
 
 
 def scan(data: bytes | memoryview | mmap.mmap) -> SkeletonInfo:
-    """What the skeleton refers to and what it takes and gives.
+    """Check a skeleton, and return what it refers to, takes and gives.
 
     Memory: the names and dimensions that it returns, and a few objects per level of nesting; no part of
     `data` is copied.
@@ -61,7 +61,7 @@ class _Walker:
         self.fields_left = schema.FIELDS_MAX
 
     def message(self, kind: str, start: int, end: int, depth: int) -> Any:
-        """Check one message and all in it; what its handler makes of the fields, else None."""
+        """Check one message and all in it; return what its handler makes of the fields, else None."""
         if depth > schema.DEPTH_MAX:
             raise LimitError("skeleton: messages in messages", depth, schema.DEPTH_MAX)
         fields: Fields = {}
@@ -90,7 +90,7 @@ class _Walker:
         return handler(fields) if handler else None
 
     def split(self, kind: str, pos: int, end: int) -> Iterator[tuple[str, str, int, int, int]]:
-        """Each field as name, kind, how many, and its number or where its bytes start and end."""
+        """Yield each field as name, kind, how many, and its number or where its bytes start and end."""
         known = schema.MESSAGES[kind]
         while pos < end:
             self.fields_left -= 1
@@ -121,7 +121,7 @@ class _Walker:
             pos += size
 
     def varint(self, pos: int, end: int, where: str) -> tuple[int, int]:
-        """An unsigned number in its shortest form, below 2**64, and the place after it."""
+        """Read an unsigned number in its shortest form, below 2**64; return it and the place after it."""
         value = shift = 0
         while pos < end:
             byte = self.data[pos]
@@ -213,7 +213,7 @@ def _attribute(fields: Fields) -> None:
 
 
 def _tensor(fields: Fields) -> str:
-    """Check a tensor with its data in the model; its name."""
+    """Check a tensor with its data in the model; return its name."""
     name: str = fields.get("name", "")
     if "external_data" in fields or fields.get("data_location", 0):
         refuse(f"tensor {name!r} lies in a file, which only initializers of the main graph may")
@@ -234,7 +234,7 @@ def _tensor(fields: Fields) -> str:
 
 
 def _weight(fields: Fields) -> ExternalTensor | str:
-    """An initializer of the main graph: a reference into the weights file, or the name of a small one."""
+    """Check an initializer of the main graph; return its place in the weights file, or the name of a small one."""
     entries: list[tuple[str, str]] = fields.get("external_data", [])
     location = fields.get("data_location", 0)
     if not entries and not location:
@@ -273,7 +273,7 @@ def _count(name: str, fields: Fields) -> int:
 
 
 def _decimal(name: str, text: str) -> int:
-    """A number in plain ASCII digits: no sign, space, leading zero or digit of another script."""
+    """Read a number in plain ASCII digits: no sign, space, leading zero or digit of another script."""
     if not (text.isascii() and text.isdigit()) or len(text) > 13 or (text[0] == "0" and text != "0"):
         refuse(f"tensor {name!r} has {text[:40]!r} for an offset or length")
     value = int(text)

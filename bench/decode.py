@@ -23,8 +23,9 @@ import numpy as np
 from bench import chart, measure, peers, seeds, synthetic
 from bench.measure import Figures, Goal
 from seed_exporter import loaders
+from seed_exporter.build.streams import Plans
+from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.graph.model import Graph
-from seed_exporter.quantize.allocate import Coding
 
 BITS = 3.0
 """Per weight, contexts used."""
@@ -88,11 +89,11 @@ def _goals(row: Figures, case: Case) -> list[Goal]:
 def _prepare(case: Case, folder: Path, quick: bool) -> Figures:
     measure.note(f"{case.title}: drawing, encoding")
     graph = case.graph(quick)
-    codings, made = _at_three_bits(graph, folder / "model.seed")
-    matrices = seeds.dequantized(graph, codings)
+    plans, made = _at_three_bits(graph, folder / "model.seed")
+    matrices = seeds.dequantized(graph, plans)
     count = sum(array.size for array in matrices.values())
     measure.note(f"{case.title}: encoding with NNCodec")
-    qps = {name: peers.nncodec_qp(codings[name].step) for name in matrices}
+    qps = {name: peers.nncodec_qp(plan.step) for name, plan in plans.items() if isinstance(plan, GridPlan)}
     bitstream = peers.nncodec_encode(matrices, qps)
     (folder / "model.nnc").write_bytes(bitstream)
     shapes, scales, codes = {}, {}, {}
@@ -117,18 +118,18 @@ def _prepare(case: Case, folder: Path, quick: bool) -> Figures:
     }
 
 
-def _at_three_bits(graph: Graph, path: Path) -> tuple[dict[str, Coding], seeds.Made]:
+def _at_three_bits(graph: Graph, path: Path) -> tuple[Plans, seeds.Made]:
     """One relative step for all matrices: a guess, and a second try an entropy's distance from it."""
     coarseness = 0.45
     for _ in range(2):
-        codings = seeds.codings_at(graph, coarseness)
-        made = seeds.make(graph, codings, path)
+        plans = seeds.plans_at(graph, coarseness)
+        made = seeds.make(graph, plans, path)
         weights = sum(graph.weights[name].count for stream in made.matrices for name in stream.names)
         bits = seeds.bits_per_weight(made.matrices, weights)
         if abs(bits - BITS) < 0.05:
             break
         coarseness *= 2 ** (bits - BITS)
-    return codings, made
+    return plans, made
 
 
 def _measured(folder: Path, count: int) -> Figures:

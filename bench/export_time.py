@@ -1,7 +1,7 @@
 """How long an export without calibration takes on two cores: encoding at fixed steps, and search and self-check apart.
 
 Encoding is what `seed-export` does once it knows every step: quantize, class, code, build and write the file.
-The least of three encodings counts, on the clock: anything else that ran meanwhile only adds. The rest is timed once.
+The least of three enplans counts, on the clock: anything else that ran meanwhile only adds. The rest is timed once.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def run(quick: bool = False) -> Figures:
 
 
 def _encoded(title: str, graph: Graph, folder: Path, tries: int) -> Figures:
-    codings = seeds.codings_at(graph, COARSENESS)
+    plans = seeds.plans_at(graph, COARSENESS)
     model = seeds.model_of("bench", graph)
     seconds = []
     for _ in range(tries):
         start = time.perf_counter()
-        streams = encode(graph, codings, jobs=CORES)
+        streams = encode(graph, plans, jobs=CORES)
         draft.build(graph, streams, model).write(folder / "bench.seed")
         seconds.append(time.perf_counter() - start)
     return {

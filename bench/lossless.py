@@ -23,12 +23,12 @@ import seed_runtime
 from bench import chart, measure, seeds
 from bench.measure import Figures, Goal
 from seed_exporter import loaders
-from seed_exporter.build.streams import Encoder
+from seed_exporter.build.streams import StreamEncoder
+from seed_exporter.codecs.base import Plan
+from seed_exporter.graph.kinds import Kind, kind_of
 from seed_exporter.graph.matrix import as_float32
 from seed_exporter.graph.model import Graph, Weight
-from seed_exporter.quantize import allocate
-from seed_exporter.quantize.allocate import Coding
-from seed_exporter.quantize.methods import METHODS, Trial
+from seed_exporter.quantize.methods import METHODS, Evaluator
 from seed_exporter.skeletons import builder_for
 from seed_runtime.assembly.assemble import decode_streams
 from seed_runtime.format.dtypes import BY_NAME
@@ -78,7 +78,7 @@ def _measured(graph: Graph, thorough: bool) -> Figures:
     size = sum(len(part) for part in data.values())
     with measure.scratch() as folder:
         path = folder / "model.seed"
-        made = seeds.make(graph, _codings(graph, folder), path)
+        made = seeds.make(graph, _plans(graph, folder), path)
         header = seed_runtime.open(path).header
         exact = _assembles_to(graph, path, folder / "out", [name for stream in made.streams for name in stream.names])
         peers = _peers(data, thorough)
@@ -101,10 +101,20 @@ def _measured(graph: Graph, thorough: bool) -> Figures:
     }
 
 
-def _codings(graph: Graph, folder: Path) -> dict[str, Coding]:
+def _plans(graph: Graph, folder: Path) -> dict[str, Plan]:
     """What `--method lossless` chooses, which asks for sizes and runs nothing."""
-    trial = Trial(Encoder(graph), builder_for(graph), seeds.model_of("bench", graph), 0, None, (), (), folder)
-    return METHODS["lossless"](trial, lambda: None).codings
+    evaluator = Evaluator(
+        encoder=StreamEncoder(graph),
+        skeletons=builder_for(graph),
+        model=seeds.model_of("bench", graph),
+        statistics={},
+        front_bytes=0,
+        goal=None,
+        feeds=(),
+        expected=(),
+        folder=folder,
+    )
+    return dict(METHODS["lossless"].choose(evaluator, lambda: None).plans)
 
 
 def _seed(path: Path, out: Path) -> Callable[[], measure.Spent]:
@@ -221,7 +231,7 @@ def to_int8(graph: Graph) -> Graph:
     """The same weights with every matrix rounded to int8, scaled by its rows' largest value."""
     weights = {}
     for name, weight in graph.weights.items():
-        if allocate.kind(weight) == "matrix":
+        if kind_of(weight) is Kind.MATRIX:
             values = as_float32(weight)
             scale = np.maximum(np.abs(values).max(axis=1, keepdims=True), 1e-30) / 127
             data = np.rint(values / scale).astype(np.int8).reshape(weight.shape)

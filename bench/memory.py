@@ -102,14 +102,14 @@ def _minilm(path: Path) -> bool:
 
 
 def _drawn(graph: Graph, path: Path) -> bool:
-    seeds.make(graph, seeds.codings_at(graph, 0.45), path)
+    seeds.make(graph, seeds.plans_at(graph, 0.45), path)
     return False
 
 
 def _billion(path: Path) -> bool:
     """Two distinct blocks are encoded, each as a stream of its own, and stand fifteen times each in the seed."""
     graph = synthetic.billion()
-    codings = seeds.codings_at(graph, 0.45)
+    plans = seeds.plans_at(graph, 0.45)
     groups: dict[str, list[str]] = {}
     for name in graph.weights:
         groups.setdefault(name.partition(".")[0] if "." in name else "embeddings", []).append(name)
@@ -119,11 +119,11 @@ def _billion(path: Path) -> bool:
         key = id(graph.weights[names[0]].data)
         if key not in coded:
             part = Graph(graph.model, {name: graph.weights[name] for name in names})
-            coded[key] = encoder.encode(part, codings)
+            coded[key] = encoder.encode(part, plans)
         # The same streams again, under the names of this block.
         own = iter(names if len(coded[key]) == 1 else encoder.order_of(coded[key]))
         streams += [replace(stream, names=[next(own) for _ in stream.names]) for stream in coded[key]]
-    seeds.write(graph, streams, codings, path)
+    seeds.write(graph, streams, plans, path)
     return False
 
 

@@ -13,8 +13,9 @@ import seed_runtime
 from bench import chart, measure, seeds
 from bench.measure import Figures, Goal
 from seed_exporter import loaders
-from seed_exporter.pipeline import Options, export
+from seed_exporter.pipeline import export
 from seed_exporter.quantize import allocate
+from seed_exporter.results import Options
 
 TARGETS = {"minilm6": (6, 8, 12), "efflite0": (6, 8, 10)}
 """Ratios of the curve, beside the default."""

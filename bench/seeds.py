@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,11 +11,14 @@ import numpy as np
 
 from bench.peers import nncodec_qp, nncodec_step
 from seed_exporter.build import draft
-from seed_exporter.build.streams import CodedStream, encode
+from seed_exporter.build.streams import CodedStream, Plans, encode
+from seed_exporter.calibrate.weight_scales import root_mean_square
+from seed_exporter.codecs.base import Plan
+from seed_exporter.codecs.grid import GridCodec, GridPlan
+from seed_exporter.graph.kinds import Kind, kind_of
 from seed_exporter.graph.matrix import as_float32, matrix_view
 from seed_exporter.graph.model import Graph
 from seed_exporter.quantize import allocate
-from seed_exporter.quantize.allocate import Coding
 from seed_runtime.assembly.assemble import decode_streams
 from seed_runtime.format.header import ModelInfo
 
@@ -27,52 +30,53 @@ class Made:
     path: Path
     header_digest: bytes
     streams: Sequence[CodedStream]
-    codings: Mapping[str, Coding]
+    plans: Plans
 
     @property
     def matrices(self) -> list[CodedStream]:
-        return [stream for stream in self.streams if stream.codec == "grid"]
+        return [stream for stream in self.streams if isinstance(stream.codec, GridCodec)]
 
 
-def codings_at(graph: Graph, coarseness: float) -> dict[str, Coding]:
+def plans_at(graph: Graph, coarseness: float) -> dict[str, Plan]:
     """Every matrix at a step of about `coarseness` times its root mean square, everything else bit by bit.
 
     The step is the nearest that NNCodec has, so that both code the same integers.
     """
-    codings = {}
+    plans: dict[str, Plan] = {}
     for name, weight in graph.weights.items():
-        scale = allocate.root_mean_square(weight) if allocate.kind(weight) == "matrix" else 0
+        scale = root_mean_square(weight) if kind_of(weight) is Kind.MATRIX else 0
         step = nncodec_step(nncodec_qp(coarseness * scale)) if scale else 0.0
-        codings[name] = Coding("grid", step=step) if scale else allocate.exact(weight)
-    return codings
+        plans[name] = GridPlan(step) if scale else allocate.exact(weight)
+    return plans
 
 
-def make(graph: Graph, codings: Mapping[str, Coding], path: Path, jobs: int = 2) -> Made:
+def make(graph: Graph, plans: Plans, path: Path, jobs: int = 2) -> Made:
     """A whole seed, its digests right, without golden sample and footprint."""
-    streams = encode(graph, codings, jobs=jobs)
-    return write(graph, streams, codings, path)
+    streams = encode(graph, plans, jobs=jobs)
+    return write(graph, streams, plans, path)
 
 
-def write(graph: Graph, streams: Sequence[CodedStream], codings: Mapping[str, Coding], path: Path) -> Made:
+def write(graph: Graph, streams: Sequence[CodedStream], plans: Plans, path: Path) -> Made:
     seed = draft.build(graph, streams, model_of(path.stem, graph))
     digest = decode_streams(
         seed.header, lambda index, _: iter([memoryview(chunk) for chunk in streams[index].chunks]), lambda data: None
     )
     seed = replace(seed, header=replace(seed.header, weights=replace(seed.header.weights, digest=digest)))
     seed.write(path)
-    return Made(path, digest, streams, codings)
+    return Made(path, digest, streams, plans)
 
 
 def model_of(name: str, graph: Graph) -> ModelInfo:
     return ModelInfo(name, 1, draft.MIN_RUNTIME, graph.parameters, graph.distinct_bytes)
 
 
-def dequantized(graph: Graph, codings: Mapping[str, Coding]) -> dict[str, np.ndarray]:
+def dequantized(graph: Graph, plans: Plans) -> dict[str, np.ndarray]:
     """The matrices as a decoder gives them, `(rows, cols)` float32: exact multiples of their steps."""
     found = {}
     for name, weight in graph.weights.items():
-        if codings[name].codec == "grid":
-            step = np.float32(codings[name].step)
+        plan = plans[name]
+        if isinstance(plan, GridPlan):
+            step = np.float32(plan.step)
             values = np.rint(as_float32(weight) * np.float32(1 / step))
             values *= step
             found[name] = values.reshape(matrix_view(weight))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
-from seed_exporter.pipeline import Options, Result, export
+from seed_exporter.pipeline import export
+from seed_exporter.results import Options, Result
 
 __all__ = ["Options", "Result", "export"]

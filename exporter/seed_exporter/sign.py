@@ -25,6 +25,15 @@ SIZE_SLACK: Final = 4
 """Bytes by which two signatures of one key may differ [B]: ECDSA drops leading zeros of its two numbers."""
 
 
+def size_of_signatures(key: Path) -> int:
+    """Sign a message with the key, to see that it works, and return the most bytes that its signatures take.
+
+    Raises:
+        UsageError: ssh-keygen is missing, or the key can't sign.
+    """
+    return len(make_signature(TEST_MESSAGE, key)) + SIZE_SLACK
+
+
 def make_signature(data: bytes, key: Path) -> bytes:
     """Sign `data` with `key` and check the signature.
 

@@ -12,19 +12,21 @@ import pytest
 
 from seed_exporter import loaders
 from seed_exporter.build import draft
-from seed_exporter.build.streams import Encoder, encode
+from seed_exporter.build.streams import Plans, StreamEncoder, encode
+from seed_exporter.calibrate import WEIGHT_SCALES, collect
+from seed_exporter.codecs.grid import GridPlan
+from seed_exporter.codecs.lowrank import LowRankPlan
 from seed_exporter.evaluate import compare, run
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.graph.model import Graph, Weight
-from seed_exporter.quantize.allocate import Coding
-from seed_exporter.quantize.methods import METHODS, Choice, Trial
+from seed_exporter.quantize.methods import METHODS, Choice, Evaluator
 from seed_exporter.skeletons import builder_for
-from tests.exporter.support.exporting import NOBODY, dense, graph_of, layers
+from tests.exporter.support.exporting import NOBODY, codecs_of, dense, graph_of, layers
 
 FRONT = 400
 
 
-def trial_of(model: onnx.ModelProto | Graph, folder: Path, goal: int | None = None) -> Trial:
+def evaluator_of(model: onnx.ModelProto | Graph, folder: Path, goal: int | None = None) -> Evaluator:
     graph = model if isinstance(model, Graph) else loaders.load(model)
     (folder / "original").mkdir()
     write_model_files(graph, folder / "original")
@@ -33,19 +35,21 @@ def trial_of(model: onnx.ModelProto | Graph, folder: Path, goal: int | None = No
     code = onnx.helper.tensor_dtype_to_np_dtype(spec.type.tensor_type.elem_type)
     feeds = [{spec.name: np.random.default_rng(5).standard_normal(dims).astype(code)}]
     expected = run.run_all(folder / "original", feeds)
-    return Trial(Encoder(graph), builder_for(graph), NOBODY, FRONT, goal, feeds, expected, folder)
+    statistics = collect(graph, {WEIGHT_SCALES})
+    encoder, skeletons = StreamEncoder(graph), builder_for(graph)
+    return Evaluator(encoder, skeletons, NOBODY, statistics, FRONT, goal, feeds, expected, folder)
 
 
-def error_of(trial: Trial, codings: dict[str, Coding]) -> float:
+def error_of(evaluator: Evaluator, plans: Plans) -> float:
     """The worst output's relative error, of the model as a device would assemble it."""
-    streams = encode(trial.graph, codings)
-    draft.build(trial.graph, streams, NOBODY).assemble(trial.folder)
-    outputs = run.run_all(trial.folder, trial.feeds)
-    return compare.worst_relative(compare.compare(trial.expected, outputs))
+    streams = encode(evaluator.graph, plans)
+    draft.build(evaluator.graph, streams, NOBODY).assemble(evaluator.folder)
+    outputs = run.run_all(evaluator.folder, evaluator.feeds)
+    return compare.worst_relative(compare.compare(evaluator.expected, outputs))
 
 
-def choose(method: str, trial: Trial) -> Choice:
-    return METHODS[method](trial, lambda: None)
+def choose(method: str, evaluator: Evaluator) -> Choice:
+    return METHODS[method].choose(evaluator, lambda: None)
 
 
 @pytest.fixture
@@ -55,24 +59,24 @@ def model(rng: np.random.Generator) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("share", [0.03, 0.1, 0.2, 0.4])
 def test_grid_keeps_a_goal_and_uses_it(share: float, model: onnx.ModelProto, tmp_path: Path) -> None:
-    trial = trial_of(model, tmp_path)
-    goal = int(share * trial.source_bytes)
-    chosen = choose("grid", Trial(**{**vars(trial), "goal": goal}))
+    evaluator = evaluator_of(model, tmp_path)
+    goal = int(share * evaluator.source_bytes)
+    chosen = choose("grid", replace(evaluator, goal=goal))
     assert chosen.met
-    assert 0.97 * goal <= trial.size_of(chosen.codings) <= goal
+    assert 0.97 * goal <= evaluator.size_of(chosen.plans) <= goal
 
 
 def test_a_goal_below_the_graph_itself_is_not_met(model: onnx.ModelProto, tmp_path: Path) -> None:
-    assert not choose("grid", trial_of(model, tmp_path, goal=500)).met
+    assert not choose("grid", evaluator_of(model, tmp_path, goal=500)).met
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_the_default_is_four_times_smaller_than_fp32_and_spends_what_that_leaves(
     dtype: type, rng: np.random.Generator, tmp_path: Path
 ) -> None:
-    trial = trial_of(layers(rng, 96, 160, 160, 40, dtype=dtype), tmp_path)
-    size = trial.size_of(choose("grid", trial).codings)
-    assert 4.0 <= 4 * trial.graph.parameters / size <= 4.8
+    evaluator = evaluator_of(layers(rng, 96, 160, 160, 40, dtype=dtype), tmp_path)
+    size = evaluator.size_of(choose("grid", evaluator).plans)
+    assert 4.0 <= 4 * evaluator.graph.parameters / size <= 4.8
 
 
 def test_the_default_stays_four_times_smaller_where_vectors_want_every_bit(
@@ -83,15 +87,15 @@ def test_the_default_stays_four_times_smaller_where_vectors_want_every_bit(
     matrices = [rng.standard_normal((a, b)) / 8 for a, b in pairwise(sizes)]
     bias = 1e4 * (1 + rng.random(512))
     model = dense(matrices, [bias, -np.maximum(bias, 0) @ matrices[1]])
-    trial = trial_of(model, tmp_path)
-    chosen = choose("grid", trial)
-    assert trial.source_bytes / trial.size_of(chosen.codings) >= 4
+    evaluator = evaluator_of(model, tmp_path)
+    chosen = choose("grid", evaluator)
+    assert evaluator.source_bytes / evaluator.size_of(chosen.plans) >= 4
 
 
 def test_vectors_get_the_bits_that_the_outputs_need(rng: np.random.Generator, tmp_path: Path) -> None:
-    trial = trial_of(layers(rng, 96, 160, 40), tmp_path, goal=12_000)
-    coarse = choose("grid", trial).codings["b0"].mantissa_bits
-    fine = choose("grid", Trial(**{**vars(trial), "goal": 60_000})).codings["b0"].mantissa_bits
+    evaluator = evaluator_of(layers(rng, 96, 160, 40), tmp_path, goal=12_000)
+    coarse = choose("grid", evaluator).plans["b0"].mantissa_bits
+    fine = choose("grid", replace(evaluator, goal=60_000)).plans["b0"].mantissa_bits
     assert coarse is not None
     assert coarse < (23 if fine is None else fine)
 
@@ -100,70 +104,69 @@ def test_what_factors_save_buys_finer_steps(rng: np.random.Generator, tmp_path: 
     low = rng.standard_normal((128, 4)) @ rng.standard_normal((4, 128)) / 22
     model = dense([low, rng.standard_normal((128, 64)) / 11], [np.zeros(128) + 0.1, np.zeros(64)])
     goal = 10_000
-    trial = trial_of(model, tmp_path, goal)
-    chosen = choose("grid", trial)
-    assert chosen.codings["w0"].codec == "lowrank"
+    evaluator = evaluator_of(model, tmp_path, goal)
+    chosen = choose("grid", evaluator)
+    assert codecs_of(chosen.plans)["w0"] == "lowrank"
     assert chosen.met
-    assert 0.97 * goal <= trial.size_of(chosen.codings) <= goal
+    assert 0.97 * goal <= evaluator.size_of(chosen.plans) <= goal
 
 
 def test_factors_that_cost_more_than_they_save_are_left_out(rng: np.random.Generator, tmp_path: Path) -> None:
     # So small that the tables of one more stream outweigh the gain, or nearly so.
     low = rng.standard_normal((48, 3)) @ rng.standard_normal((3, 48)) / 10
-    trial = trial_of(dense([low, low.T + 0.1], [np.zeros(48), np.zeros(48)]), tmp_path)
-    chosen = choose("grid", trial)
+    evaluator = evaluator_of(dense([low, low.T + 0.1], [np.zeros(48), np.zeros(48)]), tmp_path)
+    chosen = choose("grid", evaluator)
     plain = {
-        name: type(coding)("grid", step=coding.step) if coding.codec == "lowrank" else coding
-        for name, coding in chosen.codings.items()
+        name: GridPlan(plan.step) if isinstance(plan, LowRankPlan) else plan for name, plan in chosen.plans.items()
     }
-    assert trial.size_of(chosen.codings) <= trial.size_of(plain)
+    assert evaluator.size_of(chosen.plans) <= evaluator.size_of(plain)
 
 
 def test_a_model_of_integers_is_kept_exactly_and_may_miss_a_goal(rng: np.random.Generator, tmp_path: Path) -> None:
     graph = graph_of(codes=rng.integers(-128, 127, (64, 256)).astype(np.int8), scales=rng.random(256, np.float32))
-    trial = trial_of(graph, tmp_path)
-    chosen = choose("grid", trial)
+    evaluator = evaluator_of(graph, tmp_path)
+    chosen = choose("grid", evaluator)
     assert chosen.met
-    assert all(coding.mantissa_bits is None for coding in chosen.codings.values())
-    assert not choose("grid", Trial(**{**vars(trial), "goal": 4000})).met
+    assert all(coding.mantissa_bits is None for coding in chosen.plans.values())
+    assert not choose("grid", replace(evaluator, goal=4000)).met
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25])
 def test_the_published_method_is_worse_than_grid_at_equal_size(
     share: float, model: onnx.ModelProto, tmp_path: Path
 ) -> None:
-    trial = trial_of(model, tmp_path)
-    goal = int(share * trial.source_bytes)
-    trial = Trial(**{**vars(trial), "goal": goal})
-    published, grid = choose("moments", trial), choose("grid", trial)
+    evaluator = evaluator_of(model, tmp_path)
+    goal = int(share * evaluator.source_bytes)
+    evaluator = replace(evaluator, goal=goal)
+    published, grid = choose("moments", evaluator), choose("grid", evaluator)
     assert published.met
-    assert trial.size_of(published.codings) <= goal
-    assert {published.codings[f"w{index}"].codec for index in range(3)} == {"moments"}
-    errors = [error_of(trial, chosen.codings) for chosen in (published, grid)]
+    assert evaluator.size_of(published.plans) <= goal
+    assert {codecs_of(published.plans)[f"w{index}"] for index in range(3)} == {"moments"}
+    errors = [error_of(evaluator, chosen.plans) for chosen in (published, grid)]
     assert errors[0] > 3 * errors[1]
 
 
 def test_the_published_method_without_a_goal_meets_it(rng: np.random.Generator, tmp_path: Path) -> None:
-    assert choose("moments", trial_of(layers(rng, 40, 40), tmp_path)).met
+    assert choose("moments", evaluator_of(layers(rng, 40, 40), tmp_path)).met
 
 
 def test_a_goal_that_leaves_room_for_every_bit_gets_every_bit(model: onnx.ModelProto, tmp_path: Path) -> None:
-    trial = trial_of(model, tmp_path)
-    chosen = choose("grid", Trial(**{**vars(trial), "goal": int(0.95 * trial.source_bytes)}))
+    evaluator = evaluator_of(model, tmp_path)
+    chosen = choose("grid", replace(evaluator, goal=int(0.95 * evaluator.source_bytes)))
     assert chosen.met
-    assert error_of(trial, chosen.codings) == 0
+    assert error_of(evaluator, chosen.plans) == 0
 
 
 def test_lossless_keeps_everything_whatever_the_goal(model: onnx.ModelProto, tmp_path: Path) -> None:
-    trial = trial_of(model, tmp_path)
-    chosen = choose("lossless", trial)
-    assert error_of(trial, chosen.codings) == 0
-    assert trial.size_of(chosen.codings) < trial.source_bytes
+    evaluator = evaluator_of(model, tmp_path)
+    chosen = choose("lossless", evaluator)
+    assert error_of(evaluator, chosen.plans) == 0
+    assert evaluator.size_of(chosen.plans) < evaluator.source_bytes
 
 
 def test_signs_of_life_come_during_the_search(model: onnx.ModelProto, tmp_path: Path) -> None:
     calls: list[None] = []
-    METHODS["grid"](trial_of(model, tmp_path, goal=30_000), lambda: calls.append(None))
+    METHODS["grid"].choose(evaluator_of(model, tmp_path, goal=30_000), lambda: calls.append(None))
     assert calls
 
 
@@ -171,21 +174,29 @@ def test_lossless_finds_the_repetitions_of_a_filter_bank_and_splits_what_is_nois
     rng: np.random.Generator, tmp_path: Path
 ) -> None:
     bank = np.tile(rng.standard_normal((8, 96)), (12, 1))  # twelve times the same rows
-    trial = trial_of(dense([rng.standard_normal((96, 96)), bank], [np.zeros(96), np.zeros(96)]), tmp_path)
-    codings = choose("lossless", trial).codings
-    assert (codings["w0"].codec, codings["w1"].codec) == ("split", "raw")
-    assert trial.size_of(codings) < trial.size_of({**codings, "w1": codings["w0"]})
+    evaluator = evaluator_of(dense([rng.standard_normal((96, 96)), bank], [np.zeros(96), np.zeros(96)]), tmp_path)
+    plans = choose("lossless", evaluator).plans
+    assert (codecs_of(plans)["w0"], codecs_of(plans)["w1"]) == ("split", "raw")
+    assert evaluator.size_of(plans) < evaluator.size_of({**plans, "w1": plans["w0"]})
 
 
 def test_an_error_is_kept_just_where_the_outputs_stay_within_it(model: onnx.ModelProto, tmp_path: Path) -> None:
-    trial = trial_of(model, tmp_path)
+    evaluator = evaluator_of(model, tmp_path)
     feeds = [{"x": np.random.default_rng(seed).standard_normal((4, 96)).astype(np.float32)} for seed in range(3)]
-    trial = replace(trial, feeds=feeds, expected=run.run_all(tmp_path / "original", feeds))
+    evaluator = replace(evaluator, feeds=feeds, expected=run.run_all(tmp_path / "original", feeds))
 
     def noisy(weight: Weight) -> np.ndarray:
         return weight.data + np.float32(1e-3)
 
-    error = trial.error_with(noisy)
+    error = evaluator.error_with(noisy)
     assert error > 0
     for share, kept in ((0.1, False), (0.99, False), (1.0, True), (1.01, True)):
-        assert trial.keeps(noisy, share * error) == kept
+        assert evaluator.keeps(noisy, share * error) == kept
+
+
+def test_the_published_method_uses_the_bytes_that_it_may(rng: np.random.Generator, tmp_path: Path) -> None:
+    evaluator = evaluator_of(layers(rng, 96, 320, 320, 160), tmp_path)
+    goal = evaluator.source_bytes // 6
+    chosen = choose("moments", replace(evaluator, goal=goal))
+    assert chosen.met
+    assert 0.97 * goal <= evaluator.size_of(chosen.plans) <= goal

@@ -16,7 +16,9 @@ import pytest
 
 import seed_runtime
 from seed_exporter import loaders
-from tests.exporter.support.exporting import quick_export
+from seed_exporter.build.streams import StreamEncoder
+from seed_exporter.quantize import lowrank
+from tests.exporter.support.exporting import quick_export, uniform
 from tests.support.public_models import CACHE, exported, prepared, tasks
 from tests.support.shared import SharedFolder
 
@@ -106,3 +108,18 @@ def test_a_target_is_kept_and_used_on_a_real_model(target: float, tmp_path: Path
     asked = loaders.load(source).distinct_bytes / target
     assert result.goal_met
     assert 0.97 * asked <= seed.stat().st_size <= asked
+
+
+@pytest.mark.parametrize(("coarseness", "mantissa_bits"), [(0.1, 23), (1.0, 7)])
+def test_the_size_of_each_stream_is_estimated_within_one_percent(
+    coarseness: float, mantissa_bits: int, model: PublicModel
+) -> None:
+    graph = loaders.load(prepared(model.name))
+    plans = uniform(graph, coarseness, mantissa_bits)
+    plans = lowrank.replace_where_cheaper(graph, plans, lowrank.candidates(graph, plans), jobs=2)
+    encoder = StreamEncoder(graph)
+    estimated, coded = encoder.estimate(plans), encoder.encode(plans)
+    for before, stream in zip(estimated, coded, strict=True):
+        assert before.names == stream.names
+        assert before.sizes.size == pytest.approx(stream.size, rel=0.01)
+    assert sum(encoder.estimate_bytes(plans).values()) == pytest.approx(sum(stream.size for stream in coded), rel=0.01)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from seed_exporter import Result, report
+from seed_exporter import Result
+from seed_exporter.report import page as pages
+from seed_exporter.report import text as texts
 from tests.exporter.support.exporting import of_nodes, quick_export
 
 ODD = "<script>alert('1')</script>&amp;\"{0}{title}%s"
@@ -59,7 +61,7 @@ def result(tmp_path: Path, rng: np.random.Generator) -> Result:
 
 
 def test_the_page_names_nothing_outside_itself(result: Result, tmp_path: Path) -> None:
-    report.write(tmp_path / "report.html", result)
+    pages.write(tmp_path / "report.html", result)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"https?:|//|url\(|@import|\bsrc=|\bhref=", text)
     page = Page(text)
@@ -68,22 +70,22 @@ def test_the_page_names_nothing_outside_itself(result: Result, tmp_path: Path) -
 
 
 def test_odd_names_stand_in_the_page_as_they_are(result: Result, tmp_path: Path) -> None:
-    report.write(tmp_path / "report.html", result)
+    pages.write(tmp_path / "report.html", result)
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     for name in (f"w{ODD}", f"b{ODD}", f"i{ODD}", f"y{ODD}", f"m{ODD}, version 1"):
         assert name in page.text
 
 
 def test_the_page_says_where_the_bytes_went(result: Result, tmp_path: Path) -> None:
-    report.write(tmp_path / "report.html", result)
+    pages.write(tmp_path / "report.html", result)
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     for part in ("original", "seed", "grid (1)", "graph", "header", "40x50", "float32"):
         assert part in page.text
-    assert report.size(result.bytes) in page.text
+    assert texts.size(result.bytes) in page.text
 
 
 def test_the_summary_has_size_ratio_bits_and_an_error_per_output(result: Result) -> None:
-    text = report.text(result)
+    text = texts.summary(result)
     assert f"{result.ratio:.2f}x smaller" in text
     assert "bits per weight" in text
     assert f"y{ODD}: error" in text
@@ -97,4 +99,23 @@ def test_the_summary_has_size_ratio_bits_and_an_error_per_output(result: Result)
     [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.00 KB"), (1_234_567, "1.23 MB"), (5e9, "5.00 GB")],
 )
 def test_sizes_are_in_powers_of_a_thousand(count: float, text: str) -> None:
-    assert report.size(count) == text
+    assert texts.size(count) == text
+
+
+def test_the_page_says_how_each_codec_keeps_a_weight(tmp_path: Path, rng: np.random.Generator) -> None:
+    weights = {"published": rng.standard_normal((64, 64)), "bias": rng.standard_normal(300)}
+    nodes = [helper.make_node("MatMul", ["x", "published"], ["y"]), helper.make_node("Shape", ["bias"], ["n"])]
+    model = of_nodes(
+        nodes,
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 64])],
+        [
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 64]),
+            helper.make_tensor_value_info("n", TensorProto.INT64, [1]),
+        ],
+    )
+    result = quick_export(model, tmp_path / "model.seed", method="moments", target=4.0)
+    pages.write(tmp_path / "report.html", result)
+    text = " ".join(Page((tmp_path / "report.html").read_text(encoding="utf-8")).text)
+    assert "components, the rest redrawn" in text
+    assert "10 mantissa bits" in text

@@ -145,7 +145,7 @@ def test_a_key_is_never_written_over(model_file: Path, key: Path, capfd: pytest.
         with pytest.raises(SystemExit) as stopped:
             cli.main([str(model_file), *arguments, "--sign", str(key)])
         assert stopped.value.code == 2
-        assert "the key of --sign itself" in capfd.readouterr().err
+        assert "so it isn't replaced" in capfd.readouterr().err
     assert key.read_bytes() == before
 
 

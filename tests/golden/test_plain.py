@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from seed_exporter.codecs import lowrank, moments
+from seed_exporter.quantize.factorize import factorize
 from seed_runtime import codecs, generator
 from seed_runtime.codecs.encode import grid, raw, split, symbols
 from seed_runtime.format.dtypes import BY_NAME
@@ -32,7 +33,7 @@ def test_grid(step: float, rng: np.random.Generator) -> None:
     first[5:9], first[:, 7] = 0, 0
     second = rng.laplace(size=(7, 50)).astype(np.float32)
     second[3, 3] = 4000 * step
-    coded = [grid.matrix_of(grid.quantize(matrix, step), step) for matrix in (first, second)]
+    coded = [grid.matrix_of(grid.round_to_nearest(matrix, step)) for matrix in (first, second)]
     holes = [hole("float32", 40, 5, 6), hole("bfloat16", 350)]
     ours, theirs = both("grid", holes, symbols.encode(coded).chunks)
     assert ours == theirs
@@ -44,7 +45,7 @@ def test_grid_over_more_than_one_chunk(rng: np.random.Generator) -> None:
     # The second chunk begins within the first matrix's low planes, and has an escape.
     first, second = (rng.laplace(size=(rows, 100)).astype(np.float32) for rows in (10_490, 200))
     first[10_489, 99], first[0, 0] = 900, 900
-    coded = [grid.matrix_of(grid.quantize(matrix, 0.03), 0.03) for matrix in (first, second)]
+    coded = [grid.matrix_of(grid.round_to_nearest(matrix, 0.03)) for matrix in (first, second)]
     assert coded[0].low_bits > 0
     stream = symbols.encode(coded)
     assert len(stream.chunks) == 3
@@ -71,9 +72,9 @@ def test_raw(rng: np.random.Generator) -> None:
 
 def test_lowrank(rng: np.random.Generator) -> None:
     weights = (rng.normal(size=(48, 3)) @ rng.normal(size=(3, 36))).astype(np.float32)
-    factors = lowrank.encode(weights, 1e-3)
+    factors = factorize(weights, 1e-3)
     assert factors is not None
-    ours, theirs = both("lowrank", [hole("float32", 48, 36)], lowrank.stream([factors]).chunks)
+    ours, theirs = both("lowrank", [hole("float32", 48, 36)], lowrank.CODEC.encode([factors]).chunks)
     assert ours == theirs
     assert np.square(np.frombuffer(ours, np.float32) - weights.reshape(-1)).mean() < 0.1
 
@@ -81,7 +82,9 @@ def test_lowrank(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_moments(dtype: str, rng: np.random.Generator) -> None:
     weights = rng.normal(size=(30, 25)).astype(np.float32)
-    ours, theirs = both("moments", [hole(dtype, 30, 25)], moments.stream([moments.encode(weights, 4, seed=9)]))
+    ours, theirs = both(
+        "moments", [hole(dtype, 30, 25)], moments.CODEC.encode([moments.reduce(weights, 4, rng_seed=9)]).chunks
+    )
     assert ours == theirs
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seed_exporter.codecs import lowrank, moments
+from seed_exporter.quantize.factorize import factorize
 from seed_runtime import generator
 from seed_runtime.codecs.encode import grid, raw, split, symbols
 from seed_runtime.codecs.encode.symbols import CodedMatrix
@@ -47,7 +48,7 @@ def test_grid_decodes_to_integers_times_steps(
     tensors = [_integers(seed + place, shape) for place, shape in enumerate(shapes)]
     matrices, expected = [], []
     for tensor in tensors:
-        matrix, scale = grid.matrix_of(tensor, step), np.float32(step)
+        matrix, scale = grid.matrix_of(grid.QuantizedMatrix(tensor, step)), np.float32(step)
         if row_steps:
             matrix = _steps(matrix, seed, len(tensor))
             assert matrix.row_steps is not None
@@ -89,14 +90,14 @@ def test_lowrank_decodes_to_what_was_promised(
     for rows, cols in shapes:
         weights = (rng.standard_normal((rows, rank)) @ rng.standard_normal((rank, cols))).astype(np.float32)
         mse = distortion * float(np.square(weights).mean())
-        factors = lowrank.encode(weights, mse)
+        factors = factorize(weights, mse)
         if factors is not None:
             assert factors.mse <= mse
             coded.append(factors)
             holes.append(hole(rows, cols))
     if coded:
         expected = b"".join(factors.values().tobytes() for factors in coded)
-        assert decode("lowrank", holes, lowrank.stream(coded).chunks) == expected
+        assert decode("lowrank", holes, lowrank.CODEC.encode(coded).chunks) == expected
 
 
 @settings(max_examples=40)
@@ -109,8 +110,8 @@ def test_moments_decode_to_what_was_promised(
         weights = (rng.standard_normal((rows, cols)) * 10.0**exponent).astype(np.float32)
         weights[rng.random((rows, cols)) < 0.3] = 0
         components = int(share * moments.components_max(rows, cols))
-        tensors.append(moments.encode(weights, components, seed=seed % (1 << 32), noise=noise))
-    decoded = decode("moments", [hole(*shape) for shape in shapes], moments.stream(tensors))
+        tensors.append(moments.reduce(weights, components, rng_seed=seed % (1 << 32), noise=noise))
+    decoded = decode("moments", [hole(*shape) for shape in shapes], moments.CODEC.encode(tensors).chunks)
     assert decoded == b"".join(tensor.values().tobytes() for tensor in tensors)
 
 
@@ -122,7 +123,7 @@ def test_the_generator_depends_on_the_place_alone(seed: int, start: int, first: 
 
 def _grid_stream() -> tuple[list[Hole], list[bytes]]:
     tensors = [_integers(5, (9, 11)), _integers(9, (4, 7)), np.zeros((3, 2), np.int32)]
-    matrices = [_steps(grid.matrix_of(tensor, 0.5), 1, len(tensor)) for tensor in tensors]
+    matrices = [_steps(grid.matrix_of(grid.QuantizedMatrix(tensor, 0.5)), 1, len(tensor)) for tensor in tensors]
     return [hole(*tensor.shape) for tensor in tensors], symbols.encode(matrices).chunks
 
 
@@ -133,14 +134,14 @@ def _split_stream() -> tuple[list[Hole], list[bytes]]:
 
 def _lowrank_stream() -> tuple[list[Hole], list[bytes]]:
     data = np.outer(np.arange(1, 10), np.arange(1, 8)).astype(np.float32)
-    factors = lowrank.encode(data, 0.5)
+    factors = factorize(data, 0.5)
     assert factors is not None
-    return [hole(9, 7)], lowrank.stream([factors]).chunks
+    return [hole(9, 7)], lowrank.CODEC.encode([factors]).chunks
 
 
 def _moments_stream() -> tuple[list[Hole], list[bytes]]:
     data = np.random.default_rng(3).standard_normal((9, 7)).astype(np.float32)
-    return [hole(9, 7)], moments.stream([moments.encode(data, 2)])
+    return [hole(9, 7)], moments.CODEC.encode([moments.reduce(data, 2)]).chunks
 
 
 def _raw_stream() -> tuple[list[Hole], list[bytes]]:

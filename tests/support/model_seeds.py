@@ -206,7 +206,7 @@ def _grid_chunks(weights: Sequence[np.ndarray], step: float) -> list[bytes]:
     matrices = []
     for weight in weights:
         own_step = float(np.float32(step * float(np.sqrt(np.square(weight).mean()))))
-        matrices.append(grid.matrix_of(grid.quantize(weight.reshape(len(weight), -1), own_step), own_step))
+        matrices.append(grid.matrix_of(grid.round_to_nearest(weight.reshape(len(weight), -1), own_step)))
     return symbols.encode(matrices).chunks
 
 

@@ -1,4 +1,4 @@
-"""Streams and skeleton as one seed, in memory: its size, its assembled model, its file."""
+"""A seed in memory, before it is a file: its size, its assembled model, its bytes."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
-from seed_exporter.build.streams import CodedStream, order_of
+from seed_exporter.build.streams import CodedStream, EstimatedStream, order_of
 from seed_exporter.graph.model import Graph
 from seed_exporter.skeletons import Skeleton, SkeletonBuilder, builder_for
 from seed_runtime.assembly.assemble import decode_streams, working_bytes
 from seed_runtime.codecs.encode.packing import pack
-from seed_runtime.format.header import Header, Hole, ModelInfo, Part, WeightsInfo
+from seed_runtime.format.header import Header, Hole, ModelInfo, Part, Stream, WeightsInfo
+from seed_runtime.format.sections.streams import CHUNK_DIGEST_BYTES
 from seed_runtime.format.writer import front, stream_of, write_into, write_seed
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 
-MIN_RUNTIME = (0, 1, 0)
+MIN_RUNTIME: Final = (0, 1, 0)
+"""Oldest runtime that reads what this module writes."""
 
 
 @dataclass(frozen=True)
-class Seed:
+class SeedDraft:
     """All of a seed's bytes but the file. The header's digest of the weights is right once `assemble` has run."""
 
     header: Header
@@ -32,10 +34,10 @@ class Seed:
 
     @property
     def size(self) -> int:
-        """Bytes of the whole file."""
+        """Size of the whole file [B]."""
         return len(front(self.header)) + self.header.body_size
 
-    def assemble(self, folder: Path) -> Seed:
+    def assemble(self, folder: Path) -> SeedDraft:
         """Write the model as a device will have it, with the runtime's own decoder, and note the weights' digest."""
         (folder / MODEL_FILE).write_bytes(self.skeleton.data)
         with (folder / WEIGHTS_FILE).open("wb") as file:
@@ -47,11 +49,11 @@ class Seed:
         return replace(self, header=replace(self.header, weights=replace(self.header.weights, digest=digest)))
 
     def write(self, path: Path) -> int:
-        """The file, in one step; its size [B]."""
+        """Write the file in one step; return its size [B]."""
         return write_seed(path, self.header, [self.part], self._chunks())
 
     def write_into(self, file: IO[bytes]) -> int:
-        """The same bytes, into an open file; how many."""
+        """Write the same bytes into an open file; return how many."""
         return write_into(file, self.header, [self.part], self._chunks())
 
     def _chunks(self) -> Iterator[bytes]:
@@ -60,30 +62,52 @@ class Seed:
 
 def build(
     graph: Graph, streams: Sequence[CodedStream], model: ModelInfo, skeletons: SkeletonBuilder | None = None
-) -> Seed:
-    """A seed without golden sample and footprint, whose weights' digest isn't known yet.
+) -> SeedDraft:
+    """Put streams and skeleton together, without golden sample and footprint.
 
-    `skeletons`: of the same graph, for those who build many seeds of it.
+    Args:
+        graph: the weights' graph.
+        streams: of all weights.
+        model: the header's section MODEL.
+        skeletons: of the same graph, for those who build many seeds of it.
     """
-    built = (skeletons or builder_for(graph)).build(order_of(list(streams)))
-    packing, part = _packed(built.data)
-    holes = tuple(Hole(hole.dtype, hole.dims, hole.skip, hole.offset) for hole in built.holes)
+    skeleton = (skeletons or builder_for(graph)).build(order_of(streams))
+    packing, part = _packed(skeleton.data)
     records, first = [], 0
     for stream in streams:
-        records.append(stream_of(stream.number, first, len(stream.names), stream.chunks))
+        records.append(stream_of(stream.codec.number, first, len(stream.names), stream.chunks))
         first += len(stream.names)
+    return SeedDraft(_header(skeleton, packing, part, model, records), skeleton, part, streams)
+
+
+def estimate_size(
+    graph: Graph, streams: Sequence[EstimatedStream], model: ModelInfo, skeletons: SkeletonBuilder | None = None
+) -> int:
+    """Compute the size that `build` would give, from the sizes of the streams [B]. Nothing is coded."""
+    skeleton = (skeletons or builder_for(graph)).build(order_of(streams))
+    packing, part = _packed(skeleton.data)
+    records, first = [], 0
+    for stream in streams:
+        sizes = stream.sizes.chunks
+        digests = bytes(CHUNK_DIGEST_BYTES * len(sizes))
+        records.append(Stream(stream.codec.number, first, len(stream.names), sizes, digests))
+        first += len(stream.names)
+    header = _header(skeleton, packing, part, model, records)
+    return len(front(header)) + header.body_size
+
+
+def _header(skeleton: Skeleton, packing: int, part: bytes, model: ModelInfo, streams: Sequence[Stream]) -> Header:
     header = Header(
         model=model,
-        weights=WeightsInfo(built.weights_size, bytes(32)),
-        parts=(Part(built.kind, packing, len(built.data), len(part), hashlib.sha256(part).digest()),),
-        holes=holes,
-        streams=tuple(records),
+        weights=WeightsInfo(skeleton.weights_size, bytes(32)),
+        parts=(Part(skeleton.kind, packing, len(skeleton.data), len(part), hashlib.sha256(part).digest()),),
+        holes=tuple(Hole(hole.dtype, hole.dims, hole.skip, hole.offset) for hole in skeleton.holes),
+        streams=tuple(streams),
     )
-    header = replace(header, weights=replace(header.weights, working_bytes=working_bytes(header)))
-    return Seed(header, built, part, streams)
+    return replace(header, weights=replace(header.weights, working_bytes=working_bytes(header)))
 
 
 @lru_cache(maxsize=2)
 def _packed(data: bytes) -> tuple[int, bytes]:
-    """A search builds the same skeleton many times."""
+    """Pack a skeleton's bytes; a search asks for the same ones many times."""
     return pack(data)

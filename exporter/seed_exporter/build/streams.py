@@ -1,4 +1,4 @@
-"""Weights and their codings in, streams out.
+"""Weights and their plans in, streams out.
 
 Weights of one codec follow each other in the weights file, so that one stream, one set of tables and one set of lanes
 serve them all.
@@ -6,202 +6,198 @@ serve them all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 from joblib import Parallel, delayed
 
-from seed_exporter.codecs import lowrank, moments
-from seed_exporter.graph.matrix import as_float32, coded_view, with_mantissa
+from seed_exporter.codecs import CODECS, codec_of
+from seed_exporter.codecs.base import Codec, Plan, Progress
 from seed_exporter.graph.model import Graph, Weight
-from seed_exporter.quantize.allocate import MANTISSA_BITS, Coding
-from seed_runtime.codecs import BY_NAME
-from seed_runtime.codecs.encode import grid, raw, split, symbols
-from seed_runtime.codecs.encode.symbols import CodedMatrix
-from seed_runtime.codecs.floats import to_storage
-from seed_runtime.limits import SIDE_MAX
+from seed_runtime.codecs.encode.symbols import StreamEstimate
 
 STREAM_SYMBOLS_MAX: Final = 1 << 27
-"""A stream's symbols and classes are held at once while it is coded; 128 Mi make its lanes cheap."""
-_ORDER: Final = ("raw", "split", "lowrank", "moments", "grid")
+"""Most elements of a stream: they and their classes are held at once while it is coded; 128 Mi make its lanes cheap."""
+
+Plans = Mapping[str, Plan]
+"""The plan of each weight, by the weight's name."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Weights that share a stream, in the order of the weights file."""
+
+    codec: Codec[Any, Any]
+    weights: tuple[Weight, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the weights."""
+        return [weight.name for weight in self.weights]
 
 
 @dataclass(frozen=True)
 class CodedStream:
-    """One stream: the weights it fills, in order, and its chunks."""
+    """One stream: the weights that it fills, in order, and its chunks."""
 
-    codec: str
+    codec: Codec[Any, Any]
     names: list[str]
     chunks: list[bytes]
     entropy_bits: float
-    """Of the symbols under their contexts; 0 for codecs without symbols."""
-
-    @property
-    def number(self) -> int:
-        return BY_NAME[self.codec].number
+    """Entropy of the symbols under their contexts; 0 for codecs without symbols."""
 
     @property
     def size(self) -> int:
-        return sum(len(chunk) for chunk in self.chunks)
+        """Size of all chunks [B]."""
+        return sum(map(len, self.chunks))
 
 
-class Encoder:
-    """Codes one graph many times, as a search does, and nothing twice in a row.
+@dataclass(frozen=True)
+class EstimatedStream:
+    """One stream that isn't coded: the weights that it would fill, and its sizes."""
 
-    What it remembers takes as much memory as a seed, and a byte for each weight on a grid.
+    codec: Codec[Any, Any]
+    names: list[str]
+    sizes: StreamEstimate
+
+
+class StreamEncoder:
+    """Codes one graph's weights many times, as a search does, and nothing twice in a row.
+
+    Memory: what it keeps takes as much as a seed, and a byte for each weight on a grid.
     """
 
-    def __init__(self, graph: Graph, jobs: int = 2, *, remembers: bool = True) -> None:
-        self.graph, self.jobs = graph, jobs
-        self._remembers = remembers and graph.parameters <= STREAM_SYMBOLS_MAX
-        self._streams: dict[tuple[str, int], tuple[Any, CodedStream]] = {}
-        self._matrices: dict[str, tuple[float, CodedMatrix]] = {}
-
-    def streams(
-        self,
-        codings: Mapping[str, Coding],
-        *,
-        names: Iterable[str] | None = None,
-        progress: Callable[[int], None] | None = None,
-        sizes_only: bool = False,
-    ) -> list[CodedStream]:
-        """All streams, in the order in which their weights stand in the weights file.
+    def __init__(self, graph: Graph, jobs: int = 2, *, keep: bool = True) -> None:
+        """Prepare to code a graph.
 
         Args:
-            names: the weights to code, in the graph's order; all by default.
-            progress: gets elements done since its last call.
-            sizes_only: chunks have about their size, and no meaning.
+            graph: stays as it is.
+            jobs: threads that prepare weights.
+            keep: keep streams and prepared weights for the next call; never done where a graph is too large for it.
         """
+        self.graph, self.jobs = graph, jobs
+        self._keeps = keep and graph.parameters <= STREAM_SYMBOLS_MAX
+        self._coded: dict[_Place, tuple[list[Plan], CodedStream]] = {}
+        self._estimated: dict[_Place, tuple[list[Plan], EstimatedStream]] = {}
+        self._prepared: dict[str, tuple[Plan, Any]] = {}
+
+    def encode(
+        self, plans: Plans, *, names: Iterable[str] | None = None, progress: Progress | None = None
+    ) -> list[CodedStream]:
+        """Code all streams, in the order in which their weights stand in the weights file.
+
+        Args:
+            plans: of all weights.
+            names: the weights to code, in the graph's order; all by default.
+            progress: called with the number of elements done since its last call.
+        """
+
+        def code(group: Group) -> CodedStream:
+            stream = group.codec.encode(self._prepare(group, plans), report)
+            return CodedStream(group.codec, group.names, stream.chunks, stream.entropy_bits)
+
+        streams = []
+        for place, group in self._groups(plans, names):
+            done, report = 0, None
+            if progress is not None:
+
+                def report(count: int) -> None:
+                    nonlocal done
+                    done += count
+                    progress(count)
+
+            streams.append(self._cached(self._coded, place, group, plans, code))
+            if progress is not None:
+                # What no symbols stand for: zeros, bytes, and streams that were kept.
+                progress(sum(weight.count for weight in group.weights) - done)
+        return streams
+
+    def estimate(self, plans: Plans, *, names: Iterable[str] | None = None) -> list[EstimatedStream]:
+        """Compute the sizes of all streams within 0.1 %, by the tables that coding would use."""
+
+        def size(group: Group) -> EstimatedStream:
+            return EstimatedStream(group.codec, group.names, group.codec.estimate(self._prepare(group, plans)))
+
+        return [self._cached(self._estimated, place, group, plans, size) for place, group in self._groups(plans, names)]
+
+    def estimate_bytes(self, plans: Plans) -> dict[str, float]:
+        """Estimate the size of each weight, with its share of what its stream's weights share [B]."""
+        return {
+            name: size
+            for stream in self.estimate(plans)
+            for name, size in zip(stream.names, stream.sizes.tensors, strict=True)
+        }
+
+    def _groups(self, plans: Plans, names: Iterable[str] | None) -> Iterator[tuple[_Place, Group]]:
         chosen = self.graph.weights.values() if names is None else [self.graph.weights[name] for name in names]
-        return [
-            self._stream((codec, number), weights, codings, progress, sizes_only)
-            for number, (codec, weights) in enumerate(_groups(chosen, codings))
-        ]
+        for number, group in enumerate(groups(chosen, plans)):
+            yield (group.codec.name, number), group
 
-    def _stream(
-        self,
-        place: tuple[str, int],
-        weights: list[Weight],
-        codings: Mapping[str, Coding],
-        progress: Callable[[int], None] | None,
-        sizes_only: bool,
-    ) -> CodedStream:
-        asked = sizes_only, [(weight.name, codings[weight.name]) for weight in weights]
-        known = self._streams.get(place)
+    def _cached(
+        self, cache: dict[Any, Any], place: _Place, group: Group, plans: Plans, make: Callable[[Group], Any]
+    ) -> Any:
+        asked = [(name, plans[name]) for name in group.names]
+        known = cache.get(place)
         if known is not None and known[0] == asked:
-            if progress is not None:
-                progress(sum(weight.count for weight in weights))
             return known[1]
-        stream = self._coded(place[0], weights, codings, progress, sizes_only)
-        # Codings of `lowrank` are equal by their steps alone.
-        if self._remembers and stream.codec != "lowrank":
-            self._streams[place] = asked, stream
-        return stream
+        made = make(group)
+        if self._keeps:
+            cache[place] = asked, made
+        return made
 
-    def _coded(
-        self,
-        codec: str,
-        weights: list[Weight],
-        codings: Mapping[str, Coding],
-        progress: Callable[[int], None] | None,
-        sizes_only: bool,
-    ) -> CodedStream:
-        names = [weight.name for weight in weights]
-        if codec == "raw":
-            data = b"".join(_kept(weight, codings[weight.name]).tobytes() for weight in weights)
-            width = max(1, weights[0].dtype.bits // 8)
-            chunks = raw.encode(data, width)
-            if progress is not None:
-                progress(sum(weight.count for weight in weights))
-            return CodedStream(codec, names, chunks, 0.0)
-        if codec == "moments":
-            tensors = [
-                moments.encode(as_float32(weight), codings[weight.name].components, seed=index)
-                for index, weight in enumerate(weights)
-            ]
-            return CodedStream(codec, names, moments.stream(tensors), 0.0)
-        if codec == "lowrank":
-            factors = [factors for name in names if (factors := codings[name].factors) is not None]
-            stream = lowrank.stream(factors, progress, sizes_only=sizes_only)
-            return CodedStream(codec, names, stream.chunks, stream.entropy_bits)
-        matrix = {"grid": self._grid_matrix, "split": _split_matrix}[codec]
+    def _prepare(self, group: Group, plans: Plans) -> list[Any]:
+        def prepare(index: int, weight: Weight) -> Any:
+            plan = plans[weight.name]
+            known_plan, prepared = self._prepared.get(weight.name, (None, None))
+            if known_plan != plan:
+                prepared = group.codec.prepare(weight, plan, index)
+                if self._keeps and group.codec.reuses_prepared:
+                    self._prepared[weight.name] = plan, prepared
+            return prepared
+
         # Threads: NumPy lets go of the interpreter in all that takes time here, and weights need no copy.
-        coded: list[CodedMatrix] = Parallel(n_jobs=self.jobs, prefer="threads")(
-            delayed(matrix)(weight, codings[weight.name]) for weight in weights
+        found: list[Any] = Parallel(n_jobs=self.jobs, prefer="threads")(
+            delayed(prepare)(index, weight) for index, weight in enumerate(group.weights)
         )
-        stream = symbols.encode(coded, progress, sizes_only=sizes_only)
-        return CodedStream(codec, names, stream.chunks, stream.entropy_bits)
-
-    def _grid_matrix(self, weight: Weight, coding: Coding) -> CodedMatrix:
-        step, matrix = self._matrices.get(weight.name, (0.0, None))
-        if matrix is None or step != coding.step:
-            matrix = grid.matrix_of(grid.quantize(as_float32(weight), coding.step), coding.step)
-            if self._remembers:
-                self._matrices[weight.name] = coding.step, matrix
-        return matrix
+        return found
 
 
-def encode(
-    graph: Graph,
-    codings: Mapping[str, Coding],
-    *,
-    jobs: int = 2,
-    progress: Callable[[int], None] | None = None,
-    sizes_only: bool = False,
-) -> list[CodedStream]:
-    """What an `Encoder` makes of the graph, once."""
-    return Encoder(graph, jobs, remembers=False).streams(codings, progress=progress, sizes_only=sizes_only)
+_Place = tuple[str, int]
+"""Name of a codec and number of the stream: what a kept stream is found by."""
 
 
-def decoded(weight: Weight, coding: Coding) -> np.ndarray:
-    """The weight as a device will have it, in the layout of `Weight.data`, without coding it.
-
-    `coding`: one whose decoder rounds each element alone, so `grid`, `split` or `raw`.
-    """
-    if coding.codec != "grid":
-        return _kept(weight, coding)
-    integers = grid.quantize(as_float32(weight), coding.step)
-    with np.errstate(over="ignore"):
-        values = np.multiply(integers, np.float32(coding.step), dtype=np.float32, casting="same_kind")
-    return to_storage(values, weight.dtype).reshape(weight.shape)
+def encode(graph: Graph, plans: Plans, *, jobs: int = 2, progress: Progress | None = None) -> list[CodedStream]:
+    """Code a graph's weights once, and keep nothing."""
+    return StreamEncoder(graph, jobs, keep=False).encode(plans, progress=progress)
 
 
-def order_of(streams: list[CodedStream]) -> list[str]:
-    """Weights in the order of the weights file."""
+def restored(weight: Weight, plan: Plan) -> Any:
+    """Compute a weight as a device will have it, in the layout of `Weight.data`, without coding it."""
+    return codec_of(plan).restore(weight, plan)
+
+
+def order_of(streams: Sequence[CodedStream | EstimatedStream]) -> list[str]:
+    """List the weights in the order of the weights file."""
     return [name for stream in streams for name in stream.names]
 
 
-def _groups(chosen: Iterable[Weight], codings: Mapping[str, Coding]) -> Iterator[tuple[str, list[Weight]]]:
-    """Weights that share a stream: same codec, same kind of symbols, within the limits of one stream."""
+def groups(weights: Iterable[Weight], plans: Plans) -> Iterator[Group]:
+    """Group weights that share a stream: of one codec and key, within the limits of one stream."""
+    order = list(CODECS.values())
     kinds: dict[tuple[int, str], list[Weight]] = {}
-    for weight in chosen:
-        codec = codings[weight.name].codec
-        # Exponents and bytes of different types have nothing to learn from each other.
-        shared = "" if codec in ("grid", "lowrank") else weight.dtype.name
-        kinds.setdefault((_ORDER.index(codec), shared), []).append(weight)
-    for (codec_index, _), weights in sorted(kinds.items(), key=lambda item: item[0]):
+    for weight in weights:
+        codec = codec_of(plans[weight.name])
+        kinds.setdefault((order.index(codec), codec.stream_key(weight)), []).append(weight)
+    for (number, _), members in sorted(kinds.items(), key=lambda item: item[0]):
+        codec = order[number]
         group: list[Weight] = []
-        side = count = 0
-        # A product of factors has the sides of both.
-        room = SIDE_MAX // 2 if _ORDER[codec_index] == "lowrank" else SIDE_MAX
-        for weight in weights:
-            rows, cols = coded_view(weight) if _ORDER[codec_index] != "raw" else (0, 0)
-            if group and (side + rows + cols > room or count + weight.count > STREAM_SYMBOLS_MAX):
-                yield _ORDER[codec_index], group
-                group, side, count = [], 0, 0
+        sides = count = 0
+        for weight in members:
+            own = codec.sides(weight)
+            if group and (sides + own > codec.sides_max or count + weight.count > STREAM_SYMBOLS_MAX):
+                yield Group(codec, tuple(group))
+                group, sides, count = [], 0, 0
             group.append(weight)
-            side, count = side + rows + cols, count + weight.count
-        yield _ORDER[codec_index], group
-
-
-def _kept(weight: Weight, coding: Coding) -> np.ndarray:
-    if coding.mantissa_bits is None:
-        return weight.data
-    return with_mantissa(weight.data, MANTISSA_BITS[weight.dtype.name], coding.mantissa_bits)
-
-
-def _split_matrix(weight: Weight, coding: Coding) -> CodedMatrix:
-    data = _kept(weight, coding)
-    return split.matrix_of(data.reshape(coded_view(weight)), weight.dtype)
+            sides, count = sides + own, count + weight.count
+        yield Group(codec, tuple(group))

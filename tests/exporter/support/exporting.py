@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,15 @@ from onnx import TensorProto, helper, numpy_helper
 import seed_exporter
 import seed_runtime
 from seed_exporter.build import draft
-from seed_exporter.build.streams import encode
+from seed_exporter.build.streams import Plans, encode
+from seed_exporter.calibrate import WEIGHT_SCALES, collect
+from seed_exporter.codecs import codec_of
+from seed_exporter.codecs.base import Plan
 from seed_exporter.evaluate import footprint
 from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import load
-from seed_exporter.quantize.allocate import Coding
+from seed_exporter.quantize import allocate
+from seed_exporter.quantize.steps import unit_steps
 from seed_runtime.format.header import ModelInfo
 from seed_runtime.skeletons import ExternalTensor
 from seed_runtime.skeletons.onnx import WEIGHTS_FILE, scan
@@ -94,9 +98,24 @@ def graph_of(**arrays: np.ndarray) -> Graph:
     return load(holding(*(numpy_helper.from_array(array, name) for name, array in arrays.items())))
 
 
-def decoded(graph: Graph, codings: Mapping[str, Coding], folder: Path, jobs: int = 1) -> dict[str, np.ndarray]:
-    """What the device's decoder makes of these codings, in the layout of `Weight.data`."""
-    built = draft.build(graph, encode(graph, codings, jobs=jobs), NOBODY).assemble(folder)
+def units_of(graph: Graph) -> dict[str, float]:
+    """Unit steps of a graph's matrices, in weight units."""
+    return unit_steps(graph, collect(graph, {WEIGHT_SCALES})[WEIGHT_SCALES])
+
+
+def uniform(graph: Graph, coarseness: float, mantissa_bits: int) -> dict[str, Plan]:
+    """Plans of every matrix at `coarseness` unit steps."""
+    return allocate.uniform(graph, units_of(graph), coarseness, mantissa_bits)
+
+
+def codecs_of(plans: Plans) -> dict[str, str]:
+    """Name of the codec of each plan."""
+    return {name: codec_of(plan).name for name, plan in plans.items()}
+
+
+def decoded(graph: Graph, plans: Plans, folder: Path, jobs: int = 1) -> dict[str, np.ndarray]:
+    """What the device's decoder makes of these plans, in the layout of `Weight.data`."""
+    built = draft.build(graph, encode(graph, plans, jobs=jobs), NOBODY).assemble(folder)
     return _weights(scan(built.skeleton.data).tensors, (folder / WEIGHTS_FILE).read_bytes())
 
 

@@ -113,7 +113,9 @@ def test_far_and_fine_integers_round_trip_in_one_stream(rng: np.random.Generator
     integers[4][...] = 0
     integers[0][2, 3], integers[0][6, 299] = 1 << 22, -(1 << 22)
     steps = [0.1, 1.0, 3e-5, 1e-30, 0.5]
-    coded = symbols.encode([encoder.matrix_of(q, step) for q, step in zip(integers, steps, strict=True)])
+    coded = symbols.encode(
+        [encoder.matrix_of(encoder.QuantizedMatrix(q, step)) for q, step in zip(integers, steps, strict=True)]
+    )
     decoded = np.frombuffer(decode("grid", [hole(*shape) for shape in shapes], coded.chunks), "<f4")
     expected = [(q * np.float32(step)).astype(np.float32).ravel() for q, step in zip(integers, steps, strict=True)]
     assert np.array_equal(decoded, np.concatenate(expected))

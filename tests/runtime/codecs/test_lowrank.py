@@ -9,6 +9,7 @@ import pytest
 from seed_runtime.codecs import lowrank
 from seed_runtime.codecs.encode import grid as grid_encoder
 from seed_runtime.codecs.encode import symbols
+from seed_runtime.codecs.encode.grid import QuantizedMatrix
 from seed_runtime.errors import FormatError, LimitError
 from tests.support.streams import cuts, data, decode, floats, head, hole, shape, table, varint
 
@@ -111,7 +112,7 @@ def test_chunks_missing_and_chunks_too_many_are_refused(chunks: list[bytes]) -> 
 
 def _coded(u: np.ndarray, v: np.ndarray, shifts: list[int], step: float) -> tuple[list[symbols.CodedMatrix], bytes]:
     prefix = varint(v.shape[1]) + varint(len(shifts)) + bytes(shifts)
-    return [grid_encoder.matrix_of(v, 1.0), grid_encoder.matrix_of(u, step)], prefix
+    return [grid_encoder.matrix_of(QuantizedMatrix(v, 1.0)), grid_encoder.matrix_of(QuantizedMatrix(u, step))], prefix
 
 
 def test_every_machine_gets_the_product_of_the_integers(rng: np.random.Generator) -> None:

@@ -10,6 +10,7 @@ from seed_runtime.codecs import grid
 from seed_runtime.codecs.arrays import WINDOW
 from seed_runtime.codecs.encode import grid as grid_encoder
 from seed_runtime.codecs.encode import symbols as encoder
+from seed_runtime.codecs.encode.grid import QuantizedMatrix
 from seed_runtime.codecs.matrix import rectangles
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError
 from seed_runtime.limits import CHUNK_DECODED_MAX, LANES_LOG2_MAX, SIDE_MAX, STEPS_MAX
@@ -164,7 +165,7 @@ def _random_stream(rows: int, cols: int) -> list[bytes]:
     rng = np.random.default_rng(rows)
     integers = rng.integers(-300, 300, (rows, cols)).astype(np.int32)
     integers[5] = 0
-    return encoder.encode([grid_encoder.matrix_of(integers, 0.25)]).chunks
+    return encoder.encode([grid_encoder.matrix_of(QuantizedMatrix(integers, 0.25))]).chunks
 
 
 def _peak(rows: int, cols: int) -> int:
@@ -196,7 +197,7 @@ def test_chunks_and_windows_may_end_within_a_row() -> None:
     integers = rng.integers(-2000, 2000, (rows, cols)).astype(np.int32)
     integers[7:500:3] = 0
     integers[:, 100] = 0
-    coded = encoder.encode([grid_encoder.matrix_of(integers, 0.5)])
+    coded = encoder.encode([grid_encoder.matrix_of(QuantizedMatrix(integers, 0.5))])
     assert len(coded.chunks) == 3
     assert len(coded.chunks[1]) > WINDOW
     decoded = np.frombuffer(decode("grid", [hole(rows, cols)], coded.chunks), "<f4").reshape(rows, cols)

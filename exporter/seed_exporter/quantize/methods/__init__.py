@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Final
 
 from seed_exporter.quantize.methods import lossless, published, quantized
-from seed_exporter.quantize.methods.evaluator import Choice, Trial
+from seed_exporter.quantize.methods.base import Choice, Method
+from seed_exporter.quantize.methods.evaluator import Evaluator
 
-Method = Callable[[Trial, Callable[[], None]], Choice]
-"""Chooses codings for the trial's graph; calls its second argument now and then, as a sign of life."""
-
-METHODS: Mapping[str, Method] = {
-    "grid": quantized.choose,
-    "lossless": lossless.choose,
-    "moments": published.choose,
+METHODS: Final[Mapping[str, Method]] = {
+    "grid": quantized.METHOD,
+    "lossless": lossless.METHOD,
+    "moments": published.METHOD,
 }
+"""Methods by their words on the command line, the default first."""
 
-__all__ = ["METHODS", "Choice", "Method", "Trial"]
+__all__ = ["METHODS", "Choice", "Evaluator", "Method"]

@@ -1,69 +1,96 @@
-"""What a method may ask while it chooses: the size and the error of a choice, by doing it."""
+"""What a method may ask while it plans: how large a seed a plan gives, and what it does to the outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from seed_exporter.build import draft
-from seed_exporter.build.streams import Encoder
+from seed_exporter.build.streams import Plans, StreamEncoder
+from seed_exporter.calibrate import Statistics
 from seed_exporter.evaluate import compare, run
 from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.graph.kinds import Kind, kind_of
 from seed_exporter.graph.model import Graph, Weight
-from seed_exporter.quantize import allocate
-from seed_exporter.quantize.allocate import Coding
 from seed_exporter.skeletons import SkeletonBuilder
 from seed_runtime.backends import Array, Feeds
 from seed_runtime.format.header import ModelInfo
 
-
-@dataclass(frozen=True)
-class Choice:
-    """Codings of all weights. `met`: they keep the goal, or there was none."""
-
-    codings: dict[str, Coding]
-    met: bool = True
+_HOLE_BYTES: Final = 40
+"""What a weight's hole and name take in header and skeleton, about [B]."""
+_GRAPH_BYTES: Final = 4096
+"""What a small graph takes beside them, about [B]."""
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A graph, the size wanted of its seed [B], and inputs with the original's outputs."""
+class Evaluator:
+    """A graph, the size wanted of its seed, and inputs with the original's outputs.
 
-    encoder: Encoder
+    Attributes:
+        encoder: of the graph.
+        skeletons: of the same graph.
+        model: section MODEL of the seed's header.
+        statistics: those that the method asked for.
+        front_bytes: size of golden sample, footprint and signature, which a plan doesn't change [B].
+        goal: most bytes of the seed; None where no size was asked for.
+        feeds: inputs to compare outputs on.
+        expected: the original's outputs on them.
+        folder: for models with other weights.
+    """
+
+    encoder: StreamEncoder
     skeletons: SkeletonBuilder
-    """Of the encoder's graph."""
     model: ModelInfo
+    statistics: Statistics
     front_bytes: int
-    """Of golden sample and footprint, which a trial doesn't make."""
     goal: int | None
     feeds: Sequence[Feeds]
     expected: Sequence[Mapping[str, Array]]
     folder: Path
-    """For models with other weights."""
 
     @property
     def graph(self) -> Graph:
+        """The graph whose weights are planned."""
         return self.encoder.graph
 
     @property
     def source_bytes(self) -> int:
+        """Size of the graph's weights, tied ones counted once [B]."""
         return self.graph.distinct_bytes
 
-    def size_of(self, codings: Mapping[str, Coding]) -> int:
-        """Bytes of the whole seed, within 0.1 % and not less than it will have."""
-        streams = self.encoder.streams(codings, sizes_only=True)
-        return draft.build(self.graph, streams, self.model, self.skeletons).size + self.front_bytes
+    @property
+    def fp32_bytes(self) -> int:
+        """Size of the weights with floats of any width as fp32 [B]: fp16 weights need as many bits as fp32 ones."""
+        return sum(
+            weight.size if kind_of(weight) is Kind.EXACT else 4 * weight.count for weight in self.graph.weights.values()
+        )
+
+    def size_of(self, plans: Plans) -> int:
+        """Compute the size of the whole seed, within 0.1 % and not less than it will have [B]."""
+        streams = self.encoder.estimate(plans)
+        return draft.estimate_size(self.graph, streams, self.model, self.skeletons) + self.front_bytes
+
+    def kept_bytes(self, plans: Plans) -> int:
+        """Estimate what all but the quantized matrices takes: vectors, integers, graph and header [B]."""
+        rest = [name for name in self.graph.weights if not plans[name].quantizes]
+        streams = self.encoder.estimate(plans, names=rest)
+        return sum(stream.sizes.size for stream in streams) + _HOLE_BYTES * len(self.graph.weights) + _GRAPH_BYTES
 
     def error_with(self, data: Callable[[Weight], np.ndarray]) -> float:
-        """The worst output's relative error of the original model with other weights."""
+        """Compute the worst output's relative error of the original model with other weights.
+
+        Args:
+            data: gives the other data of a weight, in the layout of `Weight.data`.
+        """
         outputs = list(self._outputs(data))
         return compare.worst_relative(compare.compare(self.expected, outputs))
 
     def keeps(self, data: Callable[[Weight], np.ndarray], error: float) -> bool:
-        """Whether `error_with` is at most `error`; where it is far more, the first input shows it."""
+        """Return whether `error_with` is at most `error`; where it is far more, the first input shows it."""
         seen: list[Mapping[str, Array]] = []
         for outputs in self._outputs(data):
             seen.append(outputs)
@@ -73,13 +100,6 @@ class Trial:
                 if compare.worst_relative(errors) > error:
                     return False
         return True
-
-    def kept_bytes(self) -> int:
-        """About what all but the matrices takes: vectors, integers, graph and header."""
-        codings = allocate.uniform(self.graph, 1.0, allocate.VECTOR_BITS[1])
-        rest = [name for name in self.graph.weights if codings[name].codec != "grid"]
-        streams = self.encoder.streams(codings, names=rest, sizes_only=True)
-        return sum(stream.size for stream in streams) + 40 * len(self.graph.weights) + 4096
 
     def _outputs(self, data: Callable[[Weight], np.ndarray]) -> Iterator[dict[str, Array]]:
         write_model_files(self.graph, self.folder, data, self.skeletons)

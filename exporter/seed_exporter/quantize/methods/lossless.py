@@ -1,44 +1,51 @@
-"""`lossless`: every bit of every weight, in whichever codec takes fewer bytes for it."""
+"""`--method lossless`: every bit of every weight, in whichever codec takes fewer bytes for it."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 from typing import Final
 
-from seed_exporter.build.streams import encode
+from seed_exporter.build.streams import StreamEncoder
+from seed_exporter.codecs.base import Plan
+from seed_exporter.codecs.raw import RawPlan
+from seed_exporter.codecs.split import SplitPlan
 from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.quantize import allocate
-from seed_exporter.quantize.allocate import Coding
-from seed_exporter.quantize.methods.evaluator import Choice, Trial
+from seed_exporter.quantize.methods.base import Alive, Choice, Method
+from seed_exporter.quantize.methods.evaluator import Evaluator
 from seed_runtime.codecs.encode import raw
 
-_REPEATS: Final = 0.75
-"""Deflate brings trained floats to 90 % of their bytes; what it brings below this has repetitions, which LZMA finds."""
+_REPETITIONS_SHARE: Final = 0.75
+"""Share of a weight's bytes that deflate leaves of repetitions, which LZMA finds; of trained floats it leaves 90 %."""
 _TRIED_MAX: Final = 1 << 18
-"""Bytes of a weight that both codecs are tried on: LZMA takes seconds a MiB."""
+"""Size of a weight up to which both codecs are tried [B]: LZMA takes seconds a MiB."""
 
 
-def choose(trial: Trial, alive: Callable[[], None]) -> Choice:
-    """`split`, which knows numbers, or `raw`, which finds repetitions such as a filter bank's."""
-    codings = allocate.lossless(trial.graph)
-    repeated = {}
-    for name, weight in trial.graph.weights.items():
+def choose(evaluator: Evaluator, alive: Alive) -> Choice:
+    """Plan `split`, which knows numbers, or `raw`, which finds repetitions such as a filter bank's."""
+    plans = allocate.lossless(evaluator.graph)
+    repeated: dict[str, Plan] = {}
+    for name, weight in evaluator.graph.weights.items():
         alive()
-        if codings[name].codec == "split" and _is_repeated(trial.graph, weight, codings[name]):
-            repeated[name] = Coding("raw")
+        if isinstance(plans[name], SplitPlan) and _repeats(evaluator.graph, weight, plans[name]):
+            repeated[name] = RawPlan()
     # Alone, each of them was smaller; together they share the tables of `split` no longer.
-    if repeated and trial.size_of({**codings, **repeated}) < trial.size_of(codings):
-        codings |= repeated
-    return Choice(codings)
+    if repeated and evaluator.size_of({**plans, **repeated}) < evaluator.size_of(plans):
+        plans |= repeated
+    return Choice(plans)
 
 
-def _is_repeated(graph: Graph, weight: Weight, coding: Coding) -> bool:
+METHOD: Final = Method(choose, has_sizes=False)
+
+
+def _repeats(graph: Graph, weight: Weight, plan: Plan) -> bool:
+    """Return whether packing finds more in a weight's bytes than its own tables would."""
     if weight.size > _TRIED_MAX:
         return False
     data = weight.data.tobytes()
-    if len(zlib.compress(data, 1)) > _REPEATS * len(data):
+    if len(zlib.compress(data, 1)) > _REPETITIONS_SHARE * len(data):
         return False
     packed = sum(map(len, raw.encode(data, max(1, weight.dtype.bits // 8), thorough=True)))
-    (split,) = encode(Graph(graph.model, {weight.name: weight}), {weight.name: coding}, sizes_only=True)
-    return packed < split.size
+    alone = StreamEncoder(Graph(graph.model, {weight.name: weight}), keep=False)
+    (estimated,) = alone.estimate({weight.name: plan})
+    return packed < estimated.sizes.size

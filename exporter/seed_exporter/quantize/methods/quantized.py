@@ -1,4 +1,4 @@
-"""`grid`, the default: matrices on uniform grids, as fine as the size allows, or low-rank where that is smaller."""
+"""`--method grid`, the default: matrices on grids as fine as the size allows, or factors where these are smaller."""
 
 from __future__ import annotations
 
@@ -8,107 +8,122 @@ from typing import Final
 
 import numpy as np
 
-from seed_exporter.build.streams import decoded
-from seed_exporter.graph.matrix import with_mantissa
+from seed_exporter.build.streams import restored
+from seed_exporter.calibrate import WEIGHT_SCALES
+from seed_exporter.codecs.base import Plan
+from seed_exporter.codecs.exact import MANTISSA_BITS, with_mantissa
+from seed_exporter.codecs.lowrank import LowRankPlan
+from seed_exporter.graph.kinds import Kind, kind_of
 from seed_exporter.graph.model import Weight
-from seed_exporter.quantize import allocate
-from seed_exporter.quantize.allocate import MANTISSA_BITS, VECTOR_BITS, Coding
-from seed_exporter.quantize.methods.evaluator import Choice, Trial
-from seed_exporter.quantize.size_search import Found, RateModel, fit
+from seed_exporter.quantize import allocate, lowrank
+from seed_exporter.quantize.allocate import VECTOR_BITS
+from seed_exporter.quantize.methods.base import Alive, Choice, Method
+from seed_exporter.quantize.methods.evaluator import Evaluator
+from seed_exporter.quantize.rate import RateModel
+from seed_exporter.quantize.size_search import Found, fit
+from seed_exporter.quantize.steps import unit_steps
 
 DEFAULT_RATIO: Final = 4.6
-"""Against fp32: what no public model's task score notices (docs/benchmarks.md)."""
+"""Ratio against fp32 that no public model's task score notices (docs/benchmarks.md)."""
 LEAST_RATIO: Final = 4.05
+"""Ratio against fp32 that the default keeps where anything can be quantized."""
 LOSSLESS_SHARE: Final = 0.5
-"""Of the source's bytes: a goal above it may leave room for every bit (random fp32 takes .84, ternary weights less)."""
+"""Share of the source's bytes above which a goal may leave room for every bit: random fp32 takes .84 of them, ternary
+weights less."""
 VECTOR_SHARE: Final = 0.1
-"""Of the outputs' error may come from rounding biases and norms: they carry few bytes."""
+"""Largest share of the output error that rounding vectors may add: they take few bytes."""
+
+_PlansAt = Callable[[float], dict[str, Plan]]
+"""Plans all weights at a coarseness."""
 
 
-def choose(trial: Trial, alive: Callable[[], None]) -> Choice:
-    """The finest coarseness that keeps the goal; then the precision of vectors, by what it does to the outputs."""
-    model = RateModel(trial.graph)
+def choose(evaluator: Evaluator, alive: Alive) -> Choice:
+    """Find the finest coarseness that keeps the goal, then the precision of vectors by what it does to the outputs."""
+    graph = evaluator.graph
+    units = unit_steps(graph, evaluator.statistics[WEIGHT_SCALES])
+    model = RateModel(graph, units)
     if not model.elements:
-        codings = allocate.uniform(trial.graph, 1.0, VECTOR_BITS[-1])
-        return Choice(codings, trial.goal is None or trial.size_of(codings) <= trial.goal)
-    if trial.goal is not None and trial.goal > LOSSLESS_SHARE * trial.source_bytes:
-        codings = allocate.lossless(trial.graph)
-        if trial.size_of(codings) <= trial.goal:
-            return Choice(codings)
-    goal = trial.goal if trial.goal is not None else _default_goal(trial, model)
+        plans = allocate.uniform(graph, units, 1.0, VECTOR_BITS[-1])
+        return Choice(plans, evaluator.goal is None or evaluator.size_of(plans) <= evaluator.goal)
+    if evaluator.goal is not None and evaluator.goal > LOSSLESS_SHARE * evaluator.source_bytes:
+        exact = allocate.lossless(graph)
+        if evaluator.size_of(exact) <= evaluator.goal:
+            return Choice(exact)
 
-    def fitted(codings_at: Callable[[float], dict[str, Coding]], start: float | None = None) -> Found:
+    def with_vectors(bits: int) -> _PlansAt:
+        return lambda coarseness: allocate.uniform(graph, units, coarseness, bits)
+
+    first = with_vectors(VECTOR_BITS[1])
+    goal = evaluator.goal if evaluator.goal is not None else _default_goal(evaluator, model, first(1.0))
+
+    def fitted(plans_at: _PlansAt, start: float | None = None) -> Found:
         def size_at(coarseness: float) -> int:
             alive()
-            return trial.size_of(codings_at(coarseness))
+            return evaluator.size_of(plans_at(coarseness))
 
         return fit(model, goal, size_at, start)
 
-    def with_vectors(bits: int) -> Callable[[float], dict[str, Coding]]:
-        return lambda coarseness: allocate.uniform(trial.graph, coarseness, bits)
+    found = fitted(first)
+    bits = _vector_bits(evaluator, with_vectors(VECTOR_BITS[-1])(found.coarseness))
+    if bits != VECTOR_BITS[1] and _must_fit(evaluator, with_vectors(bits)(found.coarseness)):
+        found = fitted(with_vectors(bits), found.coarseness)
+    plans = with_vectors(bits)(found.coarseness)
 
-    bits = VECTOR_BITS[1]
-    found = fitted(with_vectors(bits))
-    wanted = _vector_bits(trial, found.coarseness)
-    if wanted != bits and _must_fit(trial, with_vectors(wanted)(found.coarseness)):
-        found = fitted(with_vectors(wanted), found.coarseness)
-    codings = with_vectors(wanted)(found.coarseness)
-
-    names = allocate.low_rank_candidates(trial.graph, codings)
+    names = lowrank.candidates(graph, plans)
     alive()
-    factored = allocate.with_lowrank(trial.graph, codings, names, trial.encoder.jobs)
-    names = [name for name in names if factored[name].codec == "lowrank"]
+    factored = lowrank.replace_where_cheaper(graph, plans, names, evaluator.encoder.jobs)
+    names = [name for name in names if isinstance(factored[name], LowRankPlan)]
     # One more stream has tables and lanes of its own.
-    if not names or trial.size_of(codings) <= trial.size_of(factored):
-        return Choice(codings, found.met or trial.goal is None)
-    if trial.goal is None:
+    if not names or evaluator.size_of(plans) <= evaluator.size_of(factored):
+        return Choice(plans, found.met or evaluator.goal is None)
+    if evaluator.goal is None:
         return Choice(factored)
 
     # What factors save buys finer steps.
     @cache
-    def with_factors(coarseness: float) -> dict[str, Coding]:
-        codings = allocate.uniform(trial.graph, coarseness, wanted)
-        return allocate.with_lowrank(trial.graph, codings, names, trial.encoder.jobs)
+    def with_factors(coarseness: float) -> dict[str, Plan]:
+        plans = allocate.uniform(graph, units, coarseness, bits)
+        return lowrank.replace_where_cheaper(graph, plans, names, evaluator.encoder.jobs)
 
     found = fitted(with_factors, found.coarseness)
     return Choice(with_factors(found.coarseness), found.met)
 
 
-def _must_fit(trial: Trial, codings: dict[str, Coding]) -> bool:
-    """Whether a search is worth its time: for a goal always, by default only if the seed would miss its promise."""
-    return trial.goal is not None or trial.size_of(codings) > _fp32_bytes(trial) / LEAST_RATIO
+METHOD: Final = Method(choose, needs=frozenset({WEIGHT_SCALES}), has_default=True)
 
 
-def _default_goal(trial: Trial, model: RateModel) -> int:
-    """The quantized weights at DEFAULT_RATIO against fp32, and the rest beside them where it is more than little.
+def _must_fit(evaluator: Evaluator, plans: dict[str, Plan]) -> bool:
+    """Return whether a search is worth its time: for a goal always, by default if the seed would miss LEAST_RATIO."""
+    return evaluator.goal is not None or evaluator.size_of(plans) > evaluator.fp32_bytes / LEAST_RATIO
+
+
+def _default_goal(evaluator: Evaluator, model: RateModel, plans: dict[str, Plan]) -> int:
+    """Compute the default's size: matrices at DEFAULT_RATIO against fp32, and the rest beside them where it is large.
 
     A small model's graph and vectors weigh more; it still gets LEAST_RATIO in all, unless it was small already.
     """
     matrices = int(model.elements * 4 / DEFAULT_RATIO)
-    kept = trial.kept_bytes()
+    kept = evaluator.kept_bytes(plans)
     goal = matrices if kept * 8 < matrices else int(kept + 0.95 * matrices)
-    least = int(_fp32_bytes(trial) / LEAST_RATIO)
+    least = int(evaluator.fp32_bytes / LEAST_RATIO)
     return least if least < goal and kept < 0.6 * least else goal
 
 
-def _fp32_bytes(trial: Trial) -> int:
-    """Of the weights, with floats of any width as fp32: half as many bits again would be too few for fp16 weights."""
-    return sum(
-        weight.size if allocate.kind(weight) == "exact" else 4 * weight.count for weight in trial.graph.weights.values()
-    )
+def _vector_bits(evaluator: Evaluator, plans: dict[str, Plan]) -> int:
+    """Choose the mantissa bits of vectors: the fewest that add little to the error that the matrices make.
 
-
-def _vector_bits(trial: Trial, coarseness: float) -> int:
-    """Mantissa bits of vectors: the fewest that add little to the error that the matrices make."""
-    codings = allocate.uniform(trial.graph, coarseness, VECTOR_BITS[-1])
-    allowed = VECTOR_SHARE * trial.error_with(lambda weight: decoded(weight, codings[weight.name]))
+    Args:
+        evaluator: runs the model.
+        plans: of all weights, with whole vectors.
+    """
+    allowed = VECTOR_SHARE * evaluator.error_with(lambda weight: restored(weight, plans[weight.name]))
 
     def rounded(weight: Weight, bits: int) -> np.ndarray:
-        if codings[weight.name].codec == "grid" or allocate.kind(weight) == "exact":
+        if plans[weight.name].quantizes or kind_of(weight) is Kind.EXACT:
             return weight.data
         return with_mantissa(weight.data, MANTISSA_BITS[weight.dtype.name], bits)
 
     for bits in VECTOR_BITS[:-1]:
-        if trial.keeps(lambda weight: rounded(weight, bits), allowed):  # noqa: B023  called at once
+        if evaluator.keeps(lambda weight: rounded(weight, bits), allowed):  # noqa: B023  called at once
             return bits
     return VECTOR_BITS[-1]

@@ -1,33 +1,87 @@
-"""Encode side of `grid`: quantize to a uniform grid, class by magnitude, code in lanes."""
+"""Encode side of `grid`: quantized integers to symbols, low bits and escapes under classes of magnitude."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from seed_runtime.codecs.encode.contexts import magnitude_classes
+from seed_runtime.codecs.encode.contexts import Classes, magnitude_classes
 from seed_runtime.codecs.encode.symbols import CodedMatrix
 from seed_runtime.codecs.planes import ESCAPE
 
-_ALPHABET_MEAN = 12.0
+U8 = npt.NDArray[np.uint8]
+I32 = npt.NDArray[np.int32]
+F32 = npt.NDArray[np.float32]
+
+INTEGER_MAX: Final = 1 << 23
+"""Largest magnitude of a quantized integer: beyond, float32 has no more digits."""
+_ALPHABET_MEAN: Final = 12.0
 """Mean magnitude of the symbols, in their own units, above which low bits go uncoded: flat to 0.01 bits there."""
 
 
-def quantize(weights: npt.NDArray[np.float32], step: float) -> npt.NDArray[np.int32]:
-    """Round to nearest on a grid of `step`; |q| is capped at 2**23, beyond which float32 has no more digits."""
+@dataclass(frozen=True)
+class QuantizedMatrix:
+    """A matrix on a uniform grid, as every kind of rounding hands it to the coder.
+
+    A weight is `step * (1 + code % 8 / 8) * 2 ** (code // 8)` times its integer, where `code` is its row's entry of
+    `row_steps`, 0 without.
+
+    Attributes:
+        integers: `(rows, cols)`, of magnitude INTEGER_MAX at most.
+        step: quantization step, in weight units.
+        row_steps: `(rows,)`, eighths of an octave by which a row's step lies above `step`; None for one step.
+        row_classes: `(rows,)`, 0 for a row of zeros, else 1 + its part of the class of each of its symbols; None to
+            derive row and column classes from the integers' magnitudes.
+        col_classes: `(cols,)`, the same of columns; given where `row_classes` are.
+    """
+
+    integers: I32
+    step: float
+    row_steps: U8 | None = None
+    row_classes: U8 | None = None
+    col_classes: U8 | None = None
+
+    def values(self) -> F32:
+        """Compute the weights that a decoder makes of it, `(rows, cols)`, infinite where they are too large."""
+        steps = np.full((1, 1), self.step, np.float32)
+        with np.errstate(over="ignore"):
+            if self.row_steps is not None:
+                codes = self.row_steps[:, None]
+                steps = steps * np.ldexp((8 + (codes & 7)).astype(np.float32), (codes >> 3).astype(np.int32) - 3)
+            weights: F32 = np.multiply(self.integers, steps, dtype=np.float32, casting="same_kind")
+        return weights
+
+
+def round_to_nearest(weights: F32, step: float) -> QuantizedMatrix:
+    """Round each weight to the nearest multiple of `step`; magnitudes are capped at INTEGER_MAX steps.
+
+    Args:
+        weights: `(rows, cols)`, finite.
+        step: quantization step, in weight units.
+    """
     scaled = weights * np.float32(1 / step)
     np.rint(scaled, out=scaled)
-    return np.clip(scaled, -(1 << 23), 1 << 23, out=scaled).astype(np.int32)
+    return QuantizedMatrix(np.clip(scaled, -INTEGER_MAX, INTEGER_MAX, out=scaled).astype(np.int32), step)
 
 
-def matrix_of(integers: npt.NDArray[np.int32], step: float) -> CodedMatrix:
-    """Symbols, low bits, escapes and classes of quantized integers, `(rows, cols)`."""
+def matrix_of(matrix: QuantizedMatrix) -> CodedMatrix:
+    """Split quantized integers into symbols, low bits and escapes, under the matrix's classes.
+
+    Raises:
+        ValueError: a row or column of class 0 holds something else than zeros, or only one axis has classes.
+    """
+    integers = matrix.integers
     magnitudes = np.abs(integers)
     mean = float(magnitudes.mean())
     low_bits = max(0, math.ceil(math.log2(mean / _ALPHABET_MEAN))) if mean > 0 else 0
-    classes = magnitude_classes(magnitudes, 2.0**-low_bits)
+    if matrix.row_classes is None and matrix.col_classes is None:
+        classes = magnitude_classes(magnitudes, 2.0**-low_bits)
+    else:
+        classes = _given_classes(matrix, magnitudes)
     high = integers if (classes.rows > 0).all() and (classes.cols > 0).all() else integers[classes.live()]
     high = high.reshape(-1)
     low = None
@@ -37,4 +91,13 @@ def matrix_of(integers: npt.NDArray[np.int32], step: float) -> CodedMatrix:
     symbols = high.astype(np.int8).view(np.uint8)
     far = np.flatnonzero((high > 127) | (high < -127))
     symbols[far] = ESCAPE
-    return CodedMatrix(symbols, classes, low_bits, low, high[far], step)
+    return CodedMatrix(symbols, classes, low_bits, low, high[far], matrix.step, matrix.row_steps)
+
+
+def _given_classes(matrix: QuantizedMatrix, magnitudes: I32) -> Classes:
+    rows, cols = matrix.row_classes, matrix.col_classes
+    if rows is None or cols is None:
+        raise ValueError("a quantized matrix has classes of both axes or of none")
+    if magnitudes[rows == 0].any() or magnitudes[:, cols == 0].any():
+        raise ValueError("a row or column of class 0 holds integers that aren't zero, and they would be lost")
+    return Classes(rows, cols)

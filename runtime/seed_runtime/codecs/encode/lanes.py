@@ -17,7 +17,7 @@ _BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class Coded:
-    """`words` in decoding order; the words of step t are `words[bounds[t]:bounds[t + 1]]`."""
+    """Lanes after coding: `words` in decoding order, those of step t are `words[bounds[t]:bounds[t + 1]]`."""
 
     states: npt.NDArray[np.uint32]
     words: npt.NDArray[np.uint16]
@@ -25,9 +25,9 @@ class Coded:
 
 
 def normalized(histogram: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """Frequencies with the sum 4,096, each that occurs at least 1 and none 4,096; the cheapest such rounding.
+    """Round a histogram to frequencies with the sum 4,096, at least 1 where a symbol occurs and none 4,096.
 
-    Starts at the floor of each share and gives what is left to the symbols that gain most bits by it.
+    The cheapest such rounding: from the floor of each share on, the rest goes to the symbols that gain most bits by it.
     """
     counts = np.asarray(histogram, np.int64)
     present = np.flatnonzero(counts)
@@ -58,11 +58,14 @@ def encode(
     lanes: int,
     progress: Callable[[int], None] | None = None,
 ) -> Coded:
-    """Interleaved rANS of `symbols`, `(n,)`, under `classes`, `(n,)`.
+    """Code `symbols`, `(n,)`, under `classes`, `(n,)`, by interleaved rANS.
 
     Args:
+        symbols: `(n,)`.
+        classes: `(n,)`, the row of `frequencies` for each symbol.
         frequencies: `(classes, 256)`, each row with the sum 4,096 and more than 0 where a symbol occurs.
         lanes: symbol i goes to lane i mod lanes.
+        progress: called with the number of symbols coded since its last call.
     """
     steps = -(-symbols.size // lanes)
     start = np.cumsum(frequencies, axis=1) - frequencies
@@ -103,18 +106,22 @@ def encode(
 
 
 _BITS_IN_STATE = 7
-"""A lane begins with 16 bits of state and ends with 16 to 32, some 24: that many fewer go into words; one to spare."""
+"""Bits of a symbol stream that stay in each lane's last state, less one to spare: a lane begins with 16 bits of state
+and ends with 16 to 32, some 24."""
 
 
-def unwritten(histogram: npt.NDArray[np.int64], frequencies: npt.NDArray[np.int64], lanes: int) -> Coded:
-    """What `encode` would give, by size: zeros, as many as the cross-entropy under `frequencies` says.
+def estimated_bounds(
+    histogram: npt.NDArray[np.int64], frequencies: npt.NDArray[np.int64], lanes: int
+) -> npt.NDArray[np.int64]:
+    """Compute the `bounds` that `encode` would give, from the cross-entropy under `frequencies`.
 
     Args:
         histogram: `(classes, 256)`, counts of symbols under `frequencies` of the same shape.
+        frequencies: as for `encode`.
+        lanes: as for `encode`.
     """
     used = histogram > 0
     bits = float((histogram[used] * np.log2(SLOTS / frequencies[used])).sum())
     steps = -(-int(histogram.sum()) // lanes)
     words = max(0, int(np.ceil((bits - _BITS_IN_STATE * lanes) / 16)))
-    bounds = np.linspace(0, words, steps + 1).astype(np.int64)
-    return Coded(np.zeros(lanes, np.uint32), np.zeros(words, np.uint16), bounds)
+    return np.linspace(0, words, steps + 1).astype(np.int64)

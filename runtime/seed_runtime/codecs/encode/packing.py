@@ -1,4 +1,4 @@
-"""Smallest of the byte packings that a seed knows: stored, raw deflate, raw LZMA."""
+"""Packs bytes in whichever way of the format is smallest: stored, raw deflate or raw LZMA."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ from seed_runtime.format.packing import DEFLATE, LZMA, STORED, lzma_filter
 from seed_runtime.limits import LZMA_DICTIONARY_MAX
 
 _PROPERTIES = (0, 3, 2 * 45 + 3)
-"""lc, lp, pb in one byte: no context at all, text-like, and liblzma's default."""
+"""Settings lc, lp and pb of LZMA in one byte, to be tried: no context at all, text-like, and liblzma's default."""
 
 
 def pack(data: bytes, *, thorough: bool = True) -> tuple[int, bytes]:
-    """The packing and its bytes; `thorough` tries LZMA as well (50 times slower than deflate on noise)."""
+    """Pack `data` in the smallest way.
+
+    Args:
+        data: any bytes.
+        thorough: try LZMA as well, which is 50 times slower than deflate on noise.
+
+    Returns:
+        The number of the packing and the packed bytes.
+    """
     options = [(STORED, data), (DEFLATE, _deflate(data, 9 if thorough else 6))]
     if thorough:
         options += [(LZMA, _lzma(data, properties)) for properties in _PROPERTIES]

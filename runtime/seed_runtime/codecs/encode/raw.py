@@ -9,11 +9,17 @@ from seed_runtime.format import primitives
 from seed_runtime.limits import CHUNK_DECODED_MAX
 
 _THOROUGH_MAX = 1 << 17
-"""Bytes up to which LZMA is tried as well: beyond, it takes seconds a MiB for a percent."""
+"""Size of a chunk up to which LZMA is tried as well [B]: beyond, it takes seconds a MiB for a percent."""
 
 
 def encode(data: bytes, width: int, *, thorough: bool = False) -> list[bytes]:
-    """The chunks of one stream. `width`: bytes of an element, whose planes are coded apart."""
+    """Code `data` as the chunks of one stream.
+
+    Args:
+        data: the tensors' bytes, one after the other.
+        width: size of an element, whose bytes are coded as planes [B].
+        thorough: try LZMA on every chunk.
+    """
     return [
         _chunk(data[start : start + CHUNK_DECODED_MAX], width, thorough)
         for start in range(0, len(data), CHUNK_DECODED_MAX)

@@ -15,14 +15,15 @@ from seed_runtime.format.dtypes import DType
 _OCTAVE = float(np.log(2))
 _BIAS = {"float32": 127, "bfloat16": 127, "float16": 15}
 _OCTAVES = 19
-"""Below 1.0, where the first table stands: mean exponents of weights lie within these."""
+"""Number of octaves below 1.0 at which the first table stands: mean exponents of weights lie within these."""
 
 
 def matrix_of(data: npt.NDArray[Any], dtype: DType) -> CodedMatrix:
-    """The bits of a tensor as a matrix of symbols.
+    """Split the bits of a tensor into symbols and the bits below them.
 
     Args:
         data: `(rows, cols)` in `dtype.storage`; 4-bit types as their bytes.
+        dtype: element type, one of LOW_BITS.
     """
     bits = data.view(np.dtype(f"u{data.dtype.itemsize}"))
     low_bits = LOW_BITS[dtype.name]

@@ -14,7 +14,7 @@ import pytest
 import seed_runtime
 from seed_exporter.evaluate import footprint
 from tests.exporter.support.exporting import layers
-from tests.exporter.test_export_cli import Ran, one_object, refused
+from tests.exporter.test_cli import Ran, one_object, refused
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,8 @@ def test_the_models_external_data_is_never_replaced(
     for name in (data, tmp_path / "link"):
         arguments = [path, "-o", name] if flag == "-o" else [path, "-o", tmp_path / "model.seed", flag, name]
         error = refused(capfd, 2, *arguments)
-        assert f"is the model's data itself, which would be lost; name another file with {flag}" in error
+        what = "a seed" if flag == "-o" else "a report"
+        assert f"exists and is not {what}, so it isn't replaced; name another file with {flag}" in error
     assert data.read_bytes() == before
 
 

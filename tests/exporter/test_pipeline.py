@@ -17,10 +17,13 @@ from seed_exporter import loaders
 from seed_exporter.build import draft
 from seed_runtime import backends, golden
 from seed_runtime.errors import FormatError, InputError, UnsupportedError, UsageError
+from seed_runtime.format.preamble import MAGIC
 from seed_runtime.format.writer import front
 from seed_runtime.golden import SUPPLIED, Golden
 from seed_runtime.system import files
 from tests.exporter.support.exporting import dense, holding, layers, of_nodes, quick_export, tensor, weights_in
+
+OLD = MAGIC + b"the old one"
 
 
 @pytest.fixture
@@ -320,7 +323,7 @@ def test_the_model_itself_is_never_replaced(model: onnx.ModelProto, tmp_path: Pa
     before = path.read_bytes()
     (tmp_path / "link").symlink_to(path)
     for output in (path, tmp_path / "link"):
-        with pytest.raises(UsageError, match="is the model itself"):
+        with pytest.raises(UsageError, match="exists and is not a seed"):
             quick_export(path, output)
     assert path.read_bytes() == before
 
@@ -357,19 +360,49 @@ def test_an_operator_that_onnx_runtime_lacks_is_named(output: Path) -> None:
 def test_a_seed_that_does_not_check_never_replaces_an_older_one(
     model: onnx.ModelProto, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output.write_bytes(b"the old one")
-    write_into = draft.Seed.write_into
+    output.write_bytes(OLD)
+    write_into = draft.SeedDraft.write_into
 
-    def cut(seed: draft.Seed, file: IO[bytes]) -> int:
+    def cut(seed: draft.SeedDraftDraft, file: IO[bytes]) -> int:
         size = write_into(seed, file)
         file.truncate(size - 1)
         return size
 
-    monkeypatch.setattr(draft.Seed, "write_into", cut)
+    monkeypatch.setattr(draft.SeedDraft, "write_into", cut)
     with pytest.raises(FormatError):
         quick_export(model, output)
-    assert output.read_bytes() == b"the old one"
+    assert output.read_bytes() == OLD
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
 # PyTorch
+
+
+# Sizes that were estimated wrongly
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.1])
+def test_a_goal_is_kept_and_used_whatever_was_estimated(
+    factor: float, rng: np.random.Generator, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimate = draft.estimate_size
+    monkeypatch.setattr(draft, "estimate_size", lambda *arguments: int(factor * estimate(*arguments)))
+    result = quick_export(layers(rng, 128, 256, 128), output, size=50_000)
+    assert result.goal_met
+    assert 0.98 * 50_000 <= output.stat().st_size <= 50_000
+
+
+def test_a_seed_is_built_once_where_its_size_was_estimated_rightly(
+    rng: np.random.Generator, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[int] = []
+    build = draft.build
+
+    def counted(*arguments: Any) -> draft.SeedDraft:
+        made = build(*arguments)
+        built.append(made.size)
+        return made
+
+    monkeypatch.setattr(draft, "build", counted)
+    quick_export(layers(rng, 128, 256, 128), output, size=50_000)
+    assert len(built) == 1

@@ -19,13 +19,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 import seed_runtime
 from seed_exporter import cli
+from seed_exporter.cli.export import RESERVED
 from seed_exporter.evaluate import footprint
 from seed_runtime.format.preamble import MAGIC
 from tests.exporter.support.exporting import layers, of_nodes
 
 COMMAND = [sys.executable, "-m", "seed_exporter.cli"]
 KEYS = {"seed", "bytes", "ratio", "parameters", "bits_per_weight", "seconds", "outputs", "digest"}
-OLD = b"the old seed"
+OLD = MAGIC + b"the old seed"
 
 
 @pytest.fixture(autouse=True)
@@ -190,7 +191,7 @@ def test_id_version_and_report_are_as_asked(
     [
         ("none.onnx", None, 2, "No such file"),
         ("none.pt2", None, 2, "seed-runtime[torch]|no such file"),
-        ("model.txt", b"text", 2, "not a model that seed-export reads"),
+        ("model.txt", b"text", 2, "is not a model that seed-export reads"),
         ("text.onnx", b"this is no protobuf at all", 12, "no ONNX model"),
         ("empty.onnx", b"", 12, "is empty"),
         ("seed.onnx", MAGIC, 2, "is already a seed; run it: seed-run"),
@@ -215,13 +216,13 @@ def test_a_model_that_was_cut_is_refused_in_one_line(share: float, model: Path, 
     assert not output.exists()
 
 
-@pytest.mark.parametrize("word", cli.RESERVED)
+@pytest.mark.parametrize("word", RESERVED)
 def test_reserved_words_are_no_files(word: str, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / word).write_bytes(b"x")
     assert f"a file of that name is ./{word}" in refused(capfd, 2, word)
     # So named, it is a file, and refused for its contents.
-    assert "not a model that seed-export reads" in refused(capfd, 2, f"./{word}")
+    assert "is not a model that seed-export reads" in refused(capfd, 2, f"./{word}")
 
 
 def test_an_operator_that_is_missing_is_named(tmp_path: Path, output: Path, capfd: Any) -> None:
@@ -259,9 +260,9 @@ def test_data_that_can_not_be_used_returns_3(
         (["--method", "lossless", "--target", "4x"], "has the size it has"),
         (["--report", "{folder}/none/r.html"], "there is no folder"),
         (["--report", "{folder}/model.seed"], "both name"),
-        (["--report", "{folder}/../model.onnx"], "is the model itself, which would be lost; name another file with --"),
-        (["--report", "{folder}/c.npz", "--calib", "{folder}/../out/c.npz"], "is the data of --calib itself"),
-        (["-o", "{folder}/c.npz", "--calib", "{folder}/c.npz"], "is the data of --calib itself"),
+        (["--report", "{folder}/../model.onnx"], "is not a report, so it isn't replaced; name another file with --"),
+        (["--report", "{folder}/c.npz", "--calib", "{folder}/../out/c.npz"], "is not a report"),
+        (["-o", "{folder}/c.npz", "--calib", "{folder}/c.npz"], "is not a seed"),
         (["-o", "{folder}/" + 256 * "m"], "File name too long; give another path"),
     ],
 )
@@ -269,6 +270,7 @@ def test_options_that_can_not_be_are_refused_before_any_work(
     arguments: list[str], problem: str, model: Path, output: Path, capfd: Any
 ) -> None:
     model.write_bytes(b"never read")
+    (output.parent / "c.npz").write_bytes(b"PK")
     arguments = [argument.format(folder=output.parent) for argument in arguments]
     assert problem in refused(capfd, 2, model, "-o", output, *arguments)
 
@@ -310,11 +312,11 @@ def drive(script: str) -> list[str]:
 
 AT_SEARCH = """
     import time
-    from seed_exporter.quantize.methods.evaluator import Trial
-    def wait(self, codings):
+    from seed_exporter.quantize.methods.evaluator import Evaluator
+    def wait(self, plans):
         print("there", flush=True)
         time.sleep(60)
-    Trial.size_of = wait
+    Evaluator.size_of = wait
 """
 AT_WRITE = """
     import os, time

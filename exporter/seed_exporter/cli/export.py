@@ -1,29 +1,20 @@
-"""`seed-export`: a model in, a seed out."""
+"""`seed-export MODEL`: a model in, a seed out."""
 
 from __future__ import annotations
 
 import json
-import sys
-import tempfile
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from seed_runtime.cli import entrypoint
+import click
+
 from seed_runtime.errors import GoalNotMetError, SeedError, UsageError
 from seed_runtime.system import files
 from seed_runtime.units import parse_size
 from seed_runtime.version import __version__
 
 RESERVED = ("compare", "batch", "zoo")
-
-try:
-    import click
-except ModuleNotFoundError:  # the device's install
-    print(
-        "seed-export: this needs the exporter's packages; install them: pip install 'seed-runtime[export]'",
-        file=sys.stderr,
-    )
-    sys.exit(2)
+"""Words that commands to come will have; a model file of such a name is written ./zoo."""
 
 _EPILOG = """\b
 Examples:
@@ -41,6 +32,8 @@ Exit codes: 0 ok, 1 internal error, 2 usage, 3 data can't be used, 12 model can'
 
 
 class _Ratio(click.ParamType):
+    """A ratio such as 20x."""
+
     name = "ratio"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
@@ -54,6 +47,8 @@ class _Ratio(click.ParamType):
 
 
 class _Size(click.ParamType):
+    """A size such as 160KB."""
+
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
@@ -120,46 +115,32 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
         raise UsageError(f"{model!r} is no file; give a .onnx or .pt2 file")
     if chosen["target"] and chosen["size"]:
         raise UsageError("--target and --size say the same thing twice; give one of them")
-    if chosen["method"] == "lossless" and (chosen["target"] or chosen["size"]):
-        raise UsageError("--method lossless has the size it has; leave out --target and --size")
-    from seed_exporter import report as reports
-    from seed_exporter.pipeline import Options, check_apart, export
+    # Later than the command line: its faults and its help need no ONNX.
+    from seed_exporter.outputs import check_report
+    from seed_exporter.pipeline import export
     from seed_exporter.progress import ProgressBar
+    from seed_exporter.quantize.methods import METHODS
+    from seed_exporter.report import page, text
+    from seed_exporter.results import Options
+
+    if not METHODS[chosen["method"]].has_sizes and (chosen["target"] or chosen["size"]):
+        raise UsageError(f"--method {chosen['method']} has the size it has; leave out --target and --size")
 
     chosen["jobs"] = chosen["jobs"] or Options().jobs
     path = output or Path(Path(model).name).with_suffix(".seed")
     if report is not None:
-        files.check_writable(report)
-        check_apart(report, "--report", model, chosen["calib"], chosen["sign"])
+        check_report(report)
         if files.is_same_file(report, path):
             raise UsageError(f"--report and -o both name {path}; give the report another name, such as report.html")
     with ProgressBar(quiet or as_json) as bar:
         result = export(model, output=path, options=Options(**chosen), progress=bar.update)
     if report is not None:
-        reports.write(report, result)
-    click.echo(json.dumps(result.as_json()) if as_json else reports.text(result))
+        page.write(report, result)
+    click.echo(json.dumps(result.as_json()) if as_json else text.summary(result))
     if not result.goal_met:
-        warning = reports.beyond_use(result)
+        warning = text.beyond_use(result)
         wanted = f"{chosen['target']:g}x" if chosen["target"] else f"{chosen['size']:,} bytes"
         raise GoalNotMetError(
             f"{wanted} was not reached: {result.bytes:,} bytes, {result.ratio:.2f}x is the best so far and was "
             f"written to {result.path}; {warning or 'ask for less, or give the model fewer parameters'}"
         )
-
-
-def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command and exit with its code."""
-    told = "interrupted, nothing was written"
-    sys.exit(entrypoint.run("seed-export", lambda: _work(arguments), interrupted=told, space=_space_step))
-
-
-def _work(arguments: list[str] | None) -> int:
-    return entrypoint.run_click(click, lambda: command.main(arguments, prog_name="seed-export", standalone_mode=False))
-
-
-def _space_step() -> str:
-    return f"free some, write elsewhere with -o, or let TMPDIR name a larger folder than {tempfile.gettempdir()}"
-
-
-if __name__ == "__main__":
-    main()

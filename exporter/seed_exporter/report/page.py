@@ -1,13 +1,13 @@
-"""What an export did, for a terminal and as a page."""
+"""What an export did, as a page of HTML."""
 
 from __future__ import annotations
 
 import html
 from pathlib import Path
-from typing import Final
 
-from seed_exporter.pipeline import Result
-from seed_exporter.quantize.methods.quantized import LEAST_RATIO
+from seed_exporter.codecs import codec_of
+from seed_exporter.report.text import size
+from seed_exporter.results import Result
 from seed_runtime.system.files import atomic_write
 
 _PAGE = """<!doctype html>
@@ -38,53 +38,8 @@ th {{ font-weight: 500; color: var(--soft); }} td.n, th.n {{ text-align: right; 
 """
 
 
-LOST: Final = 0.5
-"""An error, over the output's own root mean square, that leaves nothing to use."""
-
-
-def text(result: Result) -> str:
-    """The summary that the command prints."""
-    lines = [
-        (
-            f"{result.path}: {size(result.bytes)} for {size(result.seed.header.model.source_bytes)} of weights, "
-            f"{result.ratio:.2f}x smaller, {result.bits_per_weight:.2f} bits per weight "
-            f"({result.parameters / 1e6:.2f} M parameters)"
-        ),
-        f"outputs against the original's, on {result.inputs} inputs:",
-    ]
-    for name, error in result.outputs.items():
-        if error.identical:
-            lines.append(f"  {name}: identical")
-            continue
-        agree = "" if error.agreement is None else f", {100 * error.agreement:.1f} % of the largest scores agree"
-        lines.append(f"  {name}: error {100 * error.relative:.2f} % (RMS), cosine {error.cosine:.6f}{agree}")
-    if warning := beyond_use(result):
-        lines.append(f"warning: {warning}")
-    if result.default and result.ratio < LEAST_RATIO:
-        lines.append(
-            f"note: less than {LEAST_RATIO:g}x, as the graph, vectors and integers weigh more than the matrices "
-            "that can be quantized; --target goes further"
-        )
-    lines.append("encoded and checked in " + ", ".join(f"{step} {t:.1f} s" for step, t in result.seconds.items()))
-    lines.append(f"run it: seed-run {result.path} --verify")
-    return "\n".join(lines)
-
-
-def beyond_use(result: Result) -> str:
-    """What to tell of a seed whose answers have little to do with the original's; "" for all others."""
-    # Not "> LOST": an error without measure is one, too.
-    lost = [name for name, error in result.outputs.items() if not error.identical and not error.relative <= LOST]
-    if not lost:
-        return ""
-    worst = max(100 * result.outputs[name].relative for name in lost)
-    return (
-        f"the answers of this seed have little to do with the original's ({', '.join(lost)}: error {worst:.0f} %), so "
-        f"that it is hardly of use; ask for a larger one, or compare on real inputs with --calib"
-    )
-
-
 def write(path: Path, result: Result) -> None:
-    """One page that needs nothing but itself."""
+    """Write one page that needs nothing but itself."""
     model = result.seed.header.model
     page = _PAGE.format(
         title=html.escape(f"{model.model_id}, version {model.version}"),
@@ -96,24 +51,16 @@ def write(path: Path, result: Result) -> None:
         outputs=_outputs(result),
         parts=_bars(
             [
-                *((f"{stream.codec} ({len(stream.names)})", stream.size, "") for stream in result.seed.streams),
+                *((f"{stream.codec.name} ({len(stream.names)})", stream.size, "") for stream in result.seed.streams),
                 ("graph", len(result.seed.part), ""),
                 ("header", result.bytes - result.seed.header.body_size, ""),
             ]
         ),
         weights=_weights(result),
-        times=_bars([(step, seconds, "") for step, seconds in result.seconds.items()], "s"),
+        times=_bars([(phase, seconds, "") for phase, seconds in result.seconds.items()], "s"),
     )
     with atomic_write(path) as file:
         file.write(page.encode())
-
-
-def size(count: float) -> str:
-    """Bytes as people read them: powers of 1000."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.2f} {unit}"
-    return f"{count:.0f} bytes"
 
 
 def _bars(rows: list[tuple[str, float, str]], unit: str = "B") -> str:
@@ -142,14 +89,12 @@ def _outputs(result: Result) -> str:
 def _weights(result: Result) -> str:
     rows = []
     for name, weight in result.graph.weights.items():
-        coding = result.codings[name]
-        detail = f"step {coding.step:.3g}" if coding.step else "exact"
-        if coding.mantissa_bits is not None:
-            detail = f"{coding.mantissa_bits} mantissa bits"
+        plan = result.plans[name]
         shape = "x".join(map(str, weight.shape))
         rows.append(
             f"<tr><td>{html.escape(name)}</td><td>{shape}</td><td>{weight.dtype.name}</td>"
-            f"<td>{coding.codec}</td><td class=soft>{detail}</td><td class=n>{size(weight.size)}</td></tr>"
+            f"<td>{codec_of(plan).name}</td><td class=soft>{html.escape(plan.describe())}</td>"
+            f"<td class=n>{size(weight.size)}</td></tr>"
         )
     head = "<tr><th>weight<th>shape<th>type<th>codec<th>precision<th class=n>in the source</tr>"
     return f"<table>{head}{''.join(rows)}</table>"

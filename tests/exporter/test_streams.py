@@ -1,21 +1,23 @@
-"""Weights and codings in, streams out, and the same weights back from the device's decoder."""
+"""Weights and plans in, streams out, and the same weights back from the device's decoder."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from onnx import TensorProto
 
-from seed_exporter.build import streams as encode
+from seed_exporter.build import streams
+from seed_exporter.build.streams import Plans
+from seed_exporter.codecs.grid import GridPlan
+from seed_exporter.codecs.raw import RawPlan
 from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import load
-from seed_exporter.quantize import allocate
-from seed_exporter.quantize.allocate import Coding
+from seed_exporter.quantize import allocate, lowrank
+from seed_exporter.quantize.methods import published
 from seed_runtime.format.dtypes import BY_NAME
-from tests.exporter.support.exporting import decoded, graph_of, holding, tensor
+from tests.exporter.support.exporting import codecs_of, decoded, graph_of, holding, tensor, uniform, units_of
 
 # Everything that a model can hold: random bits are NaN payloads, denormals and infinities as well.
 TYPES = sorted(set(BY_NAME) - {"bool"})
@@ -30,8 +32,8 @@ def bits(dtype: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nda
     return data.view(kind.storage)
 
 
-def check_exact(graph: Graph, codings: Mapping[str, Coding], folder: Path) -> None:
-    back = decoded(graph, codings, folder)
+def check_exact(graph: Graph, plans: Plans, folder: Path) -> None:
+    back = decoded(graph, plans, folder)
     assert back.keys() == graph.weights.keys()
     for name, weight in graph.weights.items():
         assert back[name].tobytes() == weight.data.tobytes(), name
@@ -67,15 +69,15 @@ def test_lossless_keeps_named_special_values(tmp_path: Path) -> None:
 def test_zero_and_constant_tensors_take_next_to_nothing(dtype: str, fill: int, tmp_path: Path) -> None:
     data = np.full((256, 256), fill, BY_NAME[dtype].storage)
     graph = load(holding(tensor("w", BY_NAME[dtype].code, (256, 256), data)))
-    codings = allocate.uniform(graph, 0.1, 10)
-    if codings["w"].codec != "grid":  # a constant matrix is quantized as any other
-        check_exact(graph, codings, tmp_path)
+    plans = uniform(graph, 0.1, 10)
+    if not plans["w"].quantizes:  # a constant matrix is quantized as any other
+        check_exact(graph, plans, tmp_path)
     check_exact(graph, allocate.lossless(graph), tmp_path)
-    for chosen in (codings, allocate.lossless(graph)):
-        assert sum(stream.size for stream in encode.encode(graph, chosen, jobs=1)) < 1000
+    for chosen in (plans, allocate.lossless(graph)):
+        assert sum(stream.size for stream in streams.encode(graph, chosen, jobs=1)) < 1000
 
 
-def test_denormal_and_huge_matrices_survive_the_default_codings(rng: np.random.Generator, tmp_path: Path) -> None:
+def test_denormal_and_huge_matrices_survive_the_default_plans(rng: np.random.Generator, tmp_path: Path) -> None:
     noise = rng.standard_normal((40, 40))
     arrays = {
         "denormal": (noise * 1e-41).astype(np.float32),
@@ -84,7 +86,7 @@ def test_denormal_and_huge_matrices_survive_the_default_codings(rng: np.random.G
         "plain": noise.astype(np.float32),
     }
     graph = graph_of(**arrays)
-    back = decoded(graph, allocate.uniform(graph, 0.05, 23), tmp_path)
+    back = decoded(graph, uniform(graph, 0.05, 23), tmp_path)
     for name in ("denormal", "huge", "double"):
         assert back[name].tobytes() == arrays[name].tobytes()
     assert np.abs(back["plain"] - arrays["plain"]).max() <= 0.03
@@ -101,30 +103,30 @@ def test_tiny_tensors_come_back_at_any_length(
 
 def test_a_matrix_that_rounds_to_nothing_decodes_to_zeros(rng: np.random.Generator, tmp_path: Path) -> None:
     graph = graph_of(w=rng.standard_normal((64, 64)).astype(np.float32))
-    codings = {"w": Coding("grid", step=1e3)}
-    (stream,) = encode.encode(graph, codings, jobs=1)
+    plans = {"w": GridPlan(step=1e3)}
+    (stream,) = streams.encode(graph, plans, jobs=1)
     assert stream.size < 150
     assert stream.entropy_bits == 0
-    assert not decoded(graph, codings, tmp_path)["w"].any()
+    assert not decoded(graph, plans, tmp_path)["w"].any()
 
 
 def test_dead_matrices_among_live_ones_keep_their_place(rng: np.random.Generator, tmp_path: Path) -> None:
     arrays = {name: rng.standard_normal((40, 40)).astype(np.float32) for name in "abcd"}
     arrays["d"][:, 7] = arrays["d"][9] = 0
     graph = graph_of(**arrays)
-    codings = {name: Coding("grid", step=step) for name, step in zip("abcd", (1e3, 0.125, 1e3, 0.125), strict=True)}
-    back = decoded(graph, codings, tmp_path)
-    for name, coding in codings.items():
-        assert np.array_equal(back[name], np.rint(arrays[name] / coding.step) * np.float32(coding.step)), name
+    plans = {name: GridPlan(step=step) for name, step in zip("abcd", (1e3, 0.125, 1e3, 0.125), strict=True)}
+    back = decoded(graph, plans, tmp_path)
+    for name, plan in plans.items():
+        assert np.array_equal(back[name], np.rint(arrays[name] / plan.step) * np.float32(plan.step)), name
 
 
 @pytest.mark.parametrize("length", [3_000_000, 3_000_017])
 def test_vectors_of_millions_break_no_limit(length: int, rng: np.random.Generator, tmp_path: Path) -> None:
     values = rng.standard_normal(length // 100 + 1, np.float32).repeat(100)[:length]
     graph = load(holding(tensor("w", TensorProto.FLOAT, (length,), values)))
-    for codings in (allocate.lossless(graph), allocate.uniform(graph, 0.1, 7)):
+    for plans in (allocate.lossless(graph), uniform(graph, 0.1, 7)):
         # 3,000,017 is prime: no rows and columns.
-        assert codings["w"].codec == ("split" if length == 3_000_000 else "raw")
+        assert codecs_of(plans) == {"w": "split" if length == 3_000_000 else "raw"}
     check_exact(graph, allocate.lossless(graph), tmp_path)
 
 
@@ -133,14 +135,14 @@ def test_weights_of_one_codec_and_type_share_a_stream(rng: np.random.Generator) 
     graph = graph_of(
         a=noise.astype(np.float32), b=noise.astype(np.float16), c=(2 * noise).astype(np.float32), d=np.arange(90)
     )
-    streams = encode.encode(graph, allocate.lossless(graph), jobs=1)
-    assert [(stream.codec, sorted(stream.names)) for stream in streams] == [
+    coded = streams.encode(graph, allocate.lossless(graph), jobs=1)
+    assert [(stream.codec.name, sorted(stream.names)) for stream in coded] == [
         ("raw", ["d"]), ("split", ["b"]), ("split", ["a", "c"]),
     ]  # fmt: skip
     # Steps make symbols alike whatever the type was.
-    codings = {name: Coding("grid", step=0.1) for name in "abc"} | {"d": Coding("raw")}
-    assert [stream.codec for stream in encode.encode(graph, codings, jobs=1)] == ["raw", "grid"]
-    assert sorted(encode.order_of(streams)) == ["a", "b", "c", "d"]
+    plans = {name: GridPlan(step=0.1) for name in "abc"} | {"d": RawPlan()}
+    assert [stream.codec.name for stream in streams.encode(graph, plans, jobs=1)] == ["raw", "grid"]
+    assert sorted(streams.order_of(coded)) == ["a", "b", "c", "d"]
 
 
 def test_a_stream_that_would_outgrow_its_limit_becomes_two(
@@ -148,16 +150,16 @@ def test_a_stream_that_would_outgrow_its_limit_becomes_two(
 ) -> None:
     arrays = {f"w{index}": rng.standard_normal((40, 40)).astype(np.float32) for index in range(5)}
     graph = graph_of(**arrays)
-    monkeypatch.setattr(encode, "STREAM_SYMBOLS_MAX", 3300)
-    streams = encode.encode(graph, allocate.lossless(graph), jobs=1)
-    assert [len(stream.names) for stream in streams] == [2, 2, 1]
+    monkeypatch.setattr(streams, "STREAM_SYMBOLS_MAX", 3300)
+    coded = streams.encode(graph, allocate.lossless(graph), jobs=1)
+    assert [len(stream.names) for stream in coded] == [2, 2, 1]
     check_exact(graph, allocate.lossless(graph), tmp_path)
 
 
 def test_progress_counts_every_element_once(rng: np.random.Generator) -> None:
     graph = graph_of(w=rng.standard_normal((64, 64)).astype(np.float32), i=np.arange(100))
     seen: list[int] = []
-    encode.encode(graph, allocate.uniform(graph, 0.1, 10), jobs=1, progress=seen.append)
+    streams.encode(graph, uniform(graph, 0.1, 10), jobs=1, progress=seen.append)
     assert sum(seen) == graph.parameters
 
 
@@ -168,14 +170,14 @@ def test_more_jobs_give_the_same_bytes(method: str, rng: np.random.Generator) ->
     graph = graph_of(**arrays)
 
     def chunks(jobs: int) -> list[list[bytes]]:
-        codings = allocate.uniform(graph, 0.05, 10)
+        plans = uniform(graph, 0.05, 10)
         if method == "lossless":
-            codings = allocate.lossless(graph)
+            plans = allocate.lossless(graph)
         elif method == "lowrank":
-            codings = allocate.with_lowrank(graph, codings, list(arrays), jobs)
+            plans = lowrank.replace_where_cheaper(graph, plans, list(arrays), jobs)
         elif method == "published":
-            codings = allocate.published(graph, 30_000, 10)
-        return [stream.chunks for stream in encode.encode(graph, codings, jobs=jobs)]
+            plans = published.plans_of(graph, units_of(graph), 30_000, 10)
+        return [stream.chunks for stream in streams.encode(graph, plans, jobs=jobs)]
 
     assert chunks(1) == chunks(2)
 
@@ -184,22 +186,20 @@ def test_an_encoder_gives_the_same_streams_whatever_it_coded_before(rng: np.rand
     arrays = {f"w{index}": rng.standard_normal((64, 48)).astype(np.float32) for index in range(3)}
     arrays["b"] = rng.standard_normal(300).astype(np.float32)
     graph = graph_of(low=(rng.standard_normal((80, 3)) @ rng.standard_normal((3, 80))).astype(np.float32), **arrays)
-    coarse, fine = allocate.uniform(graph, 0.5, 7), allocate.uniform(graph, 0.05, 10)
-    factored = allocate.with_lowrank(graph, fine, ["low"], 1)
-    assert factored["low"].codec == "lowrank"
+    coarse, fine = uniform(graph, 0.5, 7), uniform(graph, 0.05, 10)
+    factored = lowrank.replace_where_cheaper(graph, fine, ["low"], 1)
+    assert codecs_of(factored)["low"] == "lowrank"
     mixed = {**fine, "w1": coarse["w1"]}
-    encoder = encode.Encoder(graph, jobs=2)
-    for codings in (coarse, fine, fine, mixed, factored, coarse, allocate.lossless(graph), factored, mixed):
-        for sizes_only in (True, False):
-            assert encoder.streams(codings, sizes_only=sizes_only) == encode.encode(
-                graph, codings, jobs=1, sizes_only=sizes_only
-            )
+    encoder = streams.StreamEncoder(graph, jobs=2)
+    for plans in (coarse, fine, fine, mixed, factored, coarse, allocate.lossless(graph), factored, mixed):
+        assert encoder.estimate(plans) == streams.StreamEncoder(graph, jobs=1, keep=False).estimate(plans)
+        assert encoder.encode(plans) == streams.encode(graph, plans, jobs=1)
     seen: list[int] = []
     for _ in range(2):
-        encoder.streams(fine, progress=seen.append)
+        encoder.encode(fine, progress=seen.append)
         assert sum(seen) == graph.parameters
         seen.clear()
-    assert [stream.names for stream in encoder.streams(fine, names=["w2", "b"])] == [["b"], ["w2"]]
+    assert [stream.names for stream in encoder.encode(fine, names=["w2", "b"])] == [["b"], ["w2"]]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
@@ -217,7 +217,7 @@ def test_weights_are_known_as_a_device_will_have_them_before_they_are_coded(
     ]
     graph = load(holding(*tensors))
     for step in (0.3, 1e-6):
-        codings = allocate.uniform(graph, 1.0, 5) | {"w": Coding("grid", step=float(np.float32(step)))}
-        back = decoded(graph, codings, tmp_path)
+        plans = uniform(graph, 1.0, 5) | {"w": GridPlan(step=float(np.float32(step)))}
+        back = decoded(graph, plans, tmp_path)
         for name, weight in graph.weights.items():
-            assert encode.decoded(weight, codings[name]).tobytes() == back[name].tobytes(), name
+            assert streams.restored(weight, plans[name]).tobytes() == back[name].tobytes(), name

@@ -8,9 +8,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from seed_exporter.graph.matrix import as_float32, coded_view, fits_a_stream, with_mantissa
+from seed_exporter.codecs.exact import MANTISSA_BITS, with_mantissa
+from seed_exporter.graph.matrix import as_float32, coded_view, fits_a_stream
 from seed_exporter.graph.model import Use, Weight
-from seed_exporter.quantize.allocate import MANTISSA_BITS
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.limits import SIDE_MAX
 

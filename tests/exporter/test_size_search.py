@@ -1,4 +1,4 @@
-"""Finding the coarseness for a size, with few encodings and whatever the estimate says."""
+"""Finding the coarseness for a size, with few enplans and whatever the estimate says."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from seed_exporter.build.streams import encode
-from seed_exporter.quantize import allocate
-from seed_exporter.quantize.size_search import COARSEST, FINEST, RateModel, fit
-from tests.exporter.support.exporting import graph_of
+from seed_exporter.quantize.rate import COARSEST, FINEST, RateModel
+from seed_exporter.quantize.size_search import fit
+from tests.exporter.support.exporting import graph_of, uniform, units_of
 
 ELEMENTS = 1 << 20
 
@@ -84,10 +84,10 @@ def test_an_uneven_size_still_keeps_the_goal() -> None:
 
 def test_the_estimate_is_near_the_coded_size_of_gaussian_weights(rng: np.random.Generator) -> None:
     graph = graph_of(w=rng.standard_normal((256, 256)).astype(np.float32))
-    model = RateModel(graph)
+    model = RateModel(graph, units_of(graph))
     assert model.elements == 1 << 16
     for coarseness in (0.05, 0.3, 1.0):
-        coded = encode(graph, allocate.uniform(graph, coarseness, 23), jobs=1)[0].size
+        coded = encode(graph, uniform(graph, coarseness, 23), jobs=1)[0].size
         assert model.bytes_at(coarseness) == pytest.approx(coded, rel=0.05, abs=600)
 
 

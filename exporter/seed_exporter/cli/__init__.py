@@ -1,0 +1,34 @@
+"""`seed-export`: one file a command. This module answers on the device's install as well, by what to install."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from typing import NoReturn
+
+from seed_runtime.cli import entrypoint
+
+try:
+    import click
+except ModuleNotFoundError:  # the device's install
+    print(
+        "seed-export: this needs the exporter's packages; install them: pip install 'seed-runtime[export]'",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command and exit with its code."""
+    text = "interrupted, nothing was written"
+    sys.exit(entrypoint.run("seed-export", lambda: _run(arguments), interrupted=text, space=_space_advice))
+
+
+def _run(arguments: list[str] | None) -> int:
+    from seed_exporter.cli.export import command
+
+    return entrypoint.run_click(click, lambda: command.main(arguments, prog_name="seed-export", standalone_mode=False))
+
+
+def _space_advice() -> str:
+    return f"free some, write elsewhere with -o, or let TMPDIR name a larger folder than {tempfile.gettempdir()}"

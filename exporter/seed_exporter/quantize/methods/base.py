@@ -1,0 +1,42 @@
+"""What a method is: a function that plans all weights of a graph, and what it needs to know before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from seed_exporter.codecs.base import Plan
+from seed_exporter.quantize.methods.evaluator import Evaluator
+
+Alive = Callable[[], None]
+"""Called now and then during long work, as a sign of life."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a method chose.
+
+    Attributes:
+        plans: of all weights.
+        met: whether they keep the goal, or there was none.
+    """
+
+    plans: Mapping[str, Plan]
+    met: bool = True
+
+
+@dataclass(frozen=True)
+class Method:
+    """One word of `--method`.
+
+    Attributes:
+        choose: plans the evaluator's graph for its goal.
+        needs: names of the statistics that it reads, see `calibrate`.
+        has_sizes: whether it can make seeds of different sizes, so that a goal makes sense.
+        has_default: whether users expect DEFAULT_RATIO of it where they give no goal.
+    """
+
+    choose: Callable[[Evaluator, Alive], Choice]
+    needs: frozenset[str] = frozenset()
+    has_sizes: bool = True
+    has_default: bool = False

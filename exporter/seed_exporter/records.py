@@ -1,0 +1,110 @@
+"""What the stages of an export hand on to each other, one record a stage, and what they share.
+
+A record is never changed: a stage that edits the graph hands on another one, and none can reach the original's facts
+but through `Source`, which is frozen when the model is loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from seed_exporter.build.draft import SeedDraft
+from seed_exporter.build.streams import Plans, StreamEncoder
+from seed_exporter.calibrate import Statistics
+from seed_exporter.evaluate.compare import OutputError
+from seed_exporter.graph.model import Graph
+from seed_exporter.quantize.methods import METHODS, Method
+from seed_exporter.results import Options, Source
+from seed_exporter.skeletons import SkeletonBuilder
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of the phase, what is done of it, and all of it; 0 of 0 where that isn't known."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that was read: the facts of the original, and the graph that stages work on."""
+
+    source: Source
+    graph: Graph
+    skeletons: SkeletonBuilder
+    """Of `graph`."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A loaded model with the statistics that the method needs."""
+
+    source: Source
+    graph: Graph
+    skeletons: SkeletonBuilder
+    statistics: Statistics
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Plans of all weights, and whether they keep the goal; `encoder` has prepared them."""
+
+    graph: Graph
+    skeletons: SkeletonBuilder
+    plans: Plans
+    met: bool
+    encoder: StreamEncoder
+
+
+@dataclass(frozen=True)
+class Built:
+    """A seed in memory, without golden sample, footprint and signature."""
+
+    graph: Graph
+    plans: Plans
+    draft: SeedDraft
+    met: bool
+
+
+@dataclass(frozen=True)
+class Proven:
+    """A seed that the device's decoder has assembled, with all its sections, and its outputs' errors."""
+
+    built: Built
+    draft: SeedDraft
+    errors: dict[str, OutputError]
+
+    @property
+    def front_bytes(self) -> int:
+        """Size of the sections that proving added [B]."""
+        return self.draft.size - self.built.draft.size
+
+
+@dataclass
+class Work:
+    """What all stages of one export share: options, a folder for models, progress and the clock."""
+
+    options: Options
+    folder: Path
+    progress: Progress
+    signature_bytes: int = 0
+    """Size of the section SIGNATURE, 0 without [B]."""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def method(self) -> Method:
+        """The method that was asked for."""
+        return METHODS[self.options.method]
+
+    def subfolder(self, name: str) -> Path:
+        """Make a folder of this name, if it isn't there, and return it."""
+        path = self.folder / name
+        path.mkdir(exist_ok=True)
+        return path
+
+    @contextlib.contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the time of the block to a phase."""
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start

@@ -1,0 +1,60 @@
+"""What an export did, as lines for a terminal."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from seed_exporter.quantize.methods.quantized import LEAST_RATIO
+from seed_exporter.results import Result
+
+LOST: Final = 0.5
+"""Error that leaves nothing to use, in root mean squares of the output."""
+
+
+def summary(result: Result) -> str:
+    """Write the summary that the command prints."""
+    lines = [
+        (
+            f"{result.path}: {size(result.bytes)} for {size(result.seed.header.model.source_bytes)} of weights, "
+            f"{result.ratio:.2f}x smaller, {result.bits_per_weight:.2f} bits per weight "
+            f"({result.parameters / 1e6:.2f} M parameters)"
+        ),
+        f"outputs against the original's, on {result.inputs} inputs:",
+    ]
+    for name, error in result.outputs.items():
+        if error.identical:
+            lines.append(f"  {name}: identical")
+            continue
+        agree = "" if error.agreement is None else f", {100 * error.agreement:.1f} % of the largest scores agree"
+        lines.append(f"  {name}: error {100 * error.relative:.2f} % (RMS), cosine {error.cosine:.6f}{agree}")
+    if warning := beyond_use(result):
+        lines.append(f"warning: {warning}")
+    if result.default and result.ratio < LEAST_RATIO:
+        lines.append(
+            f"note: less than {LEAST_RATIO:g}x, as the graph, vectors and integers weigh more than the matrices "
+            "that can be quantized; --target goes further"
+        )
+    lines.append("encoded and checked in " + ", ".join(f"{phase} {t:.1f} s" for phase, t in result.seconds.items()))
+    lines.append(f"run it: seed-run {result.path} --verify")
+    return "\n".join(lines)
+
+
+def beyond_use(result: Result) -> str:
+    """Warn of a seed whose answers have little to do with the original's; "" for all others."""
+    # Not "> LOST": an error without measure is one, too.
+    lost = [name for name, error in result.outputs.items() if not error.identical and not error.relative <= LOST]
+    if not lost:
+        return ""
+    worst = max(100 * result.outputs[name].relative for name in lost)
+    return (
+        f"the answers of this seed have little to do with the original's ({', '.join(lost)}: error {worst:.0f} %), so "
+        f"that it is hardly of use; ask for a larger one, or compare on real inputs with --calib"
+    )
+
+
+def size(count: float) -> str:
+    """Write a number of bytes as people read it, in powers of 1000."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.2f} {unit}"
+    return f"{count:.0f} bytes"

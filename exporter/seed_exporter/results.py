@@ -1,0 +1,146 @@
+"""What goes into an export and what comes out: options, the facts of the original, the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seed_exporter.build.draft import SeedDraft
+from seed_exporter.codecs.base import Plan
+from seed_exporter.evaluate.compare import OutputError
+from seed_exporter.graph.model import Graph
+from seed_runtime import backends
+from seed_runtime.backends import Array, Feeds, TensorSpec
+from seed_runtime.golden import Recipe
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line can say. At most one of `target` (ratio) and `size` (bytes).
+
+    Attributes:
+        method: a word of `quantize.methods.METHODS`.
+        target: ratio to reach, source weights over the whole file.
+        size: largest size of the file [B].
+        calib: file with real inputs (.npz).
+        model_id: name that stays the same over versions; the file's name by default.
+        model_version: grows with every release of a model id.
+        sign: SSH key to sign with, see `sign`.
+        jobs: threads.
+    """
+
+    method: str = "grid"
+    target: float | None = None
+    size: int | None = None
+    calib: Path | None = None
+    model_id: str | None = None
+    model_version: int = 1
+    sign: Path | None = None
+    jobs: int = field(default_factory=backends.usable_cores)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The original's answers: what every later stage is compared with.
+
+    Attributes:
+        kind: `real` or `generated`, where the feeds come from.
+        specs: the model's inputs.
+        feeds: inputs of some calls.
+        outputs: what the original answers to them, in the same order.
+        recipes: the golden sample's inputs, as a device makes them.
+        sample: the arrays that `recipes` give.
+        sample_outputs: what the original answers to `sample`.
+    """
+
+    kind: str
+    specs: tuple[TensorSpec, ...]
+    feeds: Sequence[Feeds]
+    outputs: Sequence[Mapping[str, Array]]
+    recipes: tuple[Recipe, ...]
+    sample: Feeds
+    sample_outputs: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Facts of the original, frozen when it is loaded: whatever a stage does to its graph, ratios refer to these.
+
+    Attributes:
+        model_id: name of the model in its seed.
+        weight_bytes: size of the distinct weights, tied copies counted once, at the source's own types [B].
+        parameters: number of distinct weights.
+        reference: what the original answers.
+    """
+
+    model_id: str
+    weight_bytes: int
+    parameters: int
+    reference: Reference
+
+    def ratio(self, size: int) -> float:
+        """Compute how many times smaller a file of `size` bytes is than the weights."""
+        return self.weight_bytes / size
+
+    def goal(self, options: Options) -> int | None:
+        """Compute the bytes that were asked for; None where no size was."""
+        if options.size is not None:
+            return options.size
+        return int(self.weight_bytes / options.target) if options.target else None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was written, and how good it is.
+
+    Attributes:
+        path: the seed.
+        bytes: size of the whole file [B].
+        ratio: size of the source's distinct weights over that of the whole file.
+        parameters: number of the source's distinct weights.
+        bits_per_weight: bits of the file for each of them.
+        outputs: error of each output against the original's.
+        goal_met: whether the size that was asked for is kept.
+        seconds: time of each phase [s].
+        inputs: `real` or `generated`, what the outputs were compared on.
+        graph: the graph whose weights the seed holds.
+        plans: how each of them is coded.
+        seed: all of the seed's bytes.
+        digest: of the seed, in hexadecimal.
+        signed_with: type and fingerprint of the key; None without a signature.
+        default: whether no goal was given and the method has a ratio that users expect.
+    """
+
+    path: Path
+    bytes: int
+    ratio: float
+    parameters: int
+    bits_per_weight: float
+    outputs: dict[str, OutputError]
+    goal_met: bool
+    seconds: dict[str, float]
+    inputs: str
+    graph: Graph
+    plans: Mapping[str, Plan]
+    seed: SeedDraft
+    digest: str
+    signed_with: str | None
+    default: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the keys that programs rely on, and a few more."""
+        return {
+            "seed": str(self.path),
+            "bytes": self.bytes,
+            "ratio": round(self.ratio, 3),
+            "parameters": self.parameters,
+            "bits_per_weight": round(self.bits_per_weight, 4),
+            "seconds": {phase: round(seconds, 3) for phase, seconds in self.seconds.items()},
+            "outputs": {name: error.as_json() for name, error in self.outputs.items()},
+            "inputs": self.inputs,
+            "goal_met": self.goal_met,
+            "digest": self.digest,
+            "signed_with": self.signed_with,
+        }

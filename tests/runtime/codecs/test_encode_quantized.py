@@ -1,0 +1,96 @@
+"""The door through which every kind of rounding comes: integers with steps of their rows and classes of their own."""
+
+from __future__ import annotations
+
+import tracemalloc
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from seed_runtime.codecs.encode import grid, symbols
+from seed_runtime.codecs.encode.contexts import magnitude_classes
+from seed_runtime.codecs.encode.grid import QuantizedMatrix
+from tests.support.streams import decode, hole
+
+
+@pytest.fixture
+def integers(rng: np.random.Generator) -> np.ndarray:
+    found = np.rint(rng.laplace(0, 4, (40, 30))).astype(np.int32)
+    found[7], found[:, 3], found[1, 1] = 0, 0, 4000  # a row and a column of zeros, and an escape
+    return found
+
+
+def decoded(*matrices: QuantizedMatrix) -> list[np.ndarray]:
+    stream = symbols.encode([grid.matrix_of(matrix) for matrix in matrices])
+    data = decode("grid", [hole(*matrix.integers.shape) for matrix in matrices], stream.chunks)
+    flat, found = np.frombuffer(data, "<f4"), []
+    for matrix in matrices:
+        size = matrix.integers.size
+        found.append(flat[:size].reshape(matrix.integers.shape))
+        flat = flat[size:]
+    return found
+
+
+def test_steps_of_rows_are_decoded_as_the_matrix_says(integers: np.ndarray, rng: np.random.Generator) -> None:
+    matrix = QuantizedMatrix(integers, 0.03, row_steps=rng.integers(0, 30, 40).astype(np.uint8))
+    other = QuantizedMatrix(integers, 0.5)
+    for back, made in zip(decoded(matrix, other), (matrix, other), strict=True):
+        assert back.tobytes() == made.values().tobytes()
+    # Code 8 is one octave, 12 an octave and a half: 2 and 3 times the step.
+    steps = QuantizedMatrix(np.ones((3, 1), np.int32), 0.5, row_steps=np.array([0, 8, 12], np.uint8))
+    assert decoded(steps)[0].ravel().tolist() == [0.5, 1.0, 1.5]
+
+
+def test_classes_that_were_learned_are_the_ones_that_are_coded(integers: np.ndarray) -> None:
+    derived = magnitude_classes(np.abs(integers))
+    rows, cols = derived.rows.copy(), derived.cols.copy()
+    rows[rows > 0] = 1 + np.arange(int((rows > 0).sum())) % 5
+    matrix = QuantizedMatrix(integers, 0.1, row_classes=rows, col_classes=cols)
+    coded = grid.matrix_of(matrix)
+    assert np.array_equal(coded.classes.rows, rows)
+    assert decoded(matrix)[0].tobytes() == matrix.values().tobytes()
+    own = grid.matrix_of(QuantizedMatrix(integers, 0.1, row_classes=derived.rows, col_classes=derived.cols))
+    assert symbols.encode([own]) == symbols.encode([grid.matrix_of(QuantizedMatrix(integers, 0.1))])
+
+
+def test_a_class_that_would_lose_integers_is_refused(integers: np.ndarray) -> None:
+    rows, cols = np.ones(40, np.uint8), np.ones(30, np.uint8)
+    rows[2] = 0
+    with pytest.raises(ValueError, match="they would be lost"):
+        grid.matrix_of(QuantizedMatrix(integers, 0.1, row_classes=rows, col_classes=cols))
+    with pytest.raises(ValueError, match="both axes or of none"):
+        grid.matrix_of(QuantizedMatrix(integers, 0.1, row_classes=np.ones(40, np.uint8)))
+
+
+@pytest.mark.parametrize("step", [1e-4, 0.02, 0.3, 3.0])
+def test_an_estimate_is_within_a_thousandth_of_what_is_coded(step: float, rng: np.random.Generator) -> None:
+    scales = np.exp(rng.normal(0, 0.7, (300, 1)))
+    weights = [(rng.standard_normal((300, 400)) * scales).astype(np.float32) for _ in range(3)]
+    matrices = [grid.matrix_of(grid.round_to_nearest(each, step)) for each in weights]
+    estimate, stream = symbols.estimate(matrices), symbols.encode(matrices)
+    coded = sum(map(len, stream.chunks))
+    assert len(estimate.chunks) == len(stream.chunks)
+    assert coded <= estimate.size <= 1.001 * coded + 64
+    assert sum(estimate.tensors) == pytest.approx(estimate.size)
+    # Alike in all but their draw, so alike in size.
+    assert max(estimate.tensors) < 1.02 * min(estimate.tensors)
+
+
+def test_a_matrix_of_finer_steps_is_estimated_larger(rng: np.random.Generator) -> None:
+    weights = rng.standard_normal((300, 400)).astype(np.float32)
+    quantized = [grid.round_to_nearest(weights, step) for step in (0.1, 0.2, 0.4)]
+    sizes = symbols.estimate([grid.matrix_of(matrix) for matrix in quantized]).tensors
+    # Twice the step costs one bit a weight less.
+    assert [a - b for a, b in pairwise(sizes)] == pytest.approx([15_000, 15_000], rel=0.05)
+
+
+@pytest.mark.parametrize("step", [1e-3, 0.1])
+def test_encoding_stays_within_the_memory_that_is_stated(step: float, rng: np.random.Generator) -> None:
+    weights = rng.standard_normal((1500, 1400), dtype=np.float32)
+    matrix = grid.matrix_of(grid.round_to_nearest(weights, step))
+    tracemalloc.start()
+    symbols.encode([matrix])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak <= symbols.WORKING_BYTES_PER_SYMBOL * weights.size + symbols.WORKING_BYTES_FIXED

@@ -29,7 +29,7 @@ from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.evaluate.runnable import check_runnable
 from seed_exporter.graph.model import Graph
-from seed_exporter.outputs import check_output
+from seed_exporter.output_files import check_output
 from seed_exporter.quantize.methods import METHODS, Evaluator
 from seed_exporter.records import Built, Calibrated, Loaded, Planned, Progress, Proven, Work
 from seed_exporter.results import Options, Reference, Result, Source

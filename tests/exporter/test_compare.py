@@ -59,7 +59,7 @@ def test_an_error_without_measure_is_infinite_and_null_in_json(other: np.ndarray
     assert json.loads(text)["relative"] is None
 
 
-def test_outputs_of_zeros_or_without_elements_divide_by_nothing() -> None:
+def test_output_files_of_zeros_or_without_elements_divide_by_nothing() -> None:
     assert compare(array(0, 0), array(0, 0)).relative == 0
     assert compare(array(0, 0), array(0, 1)).relative == 1
     empty = np.zeros((0, 4), np.float32)

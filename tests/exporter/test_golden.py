@@ -93,7 +93,7 @@ def test_an_input_larger_than_a_device_accepts_gives_none() -> None:
 
 
 @pytest.mark.parametrize("values", [(np.inf, 1), (np.nan, np.nan), (-np.inf, np.inf), (1e300, -1e300), (3e38, 3e38)])
-def test_outputs_beyond_all_numbers_still_give_a_sample_that_can_be_read(values: tuple[float, ...]) -> None:
+def test_output_files_beyond_all_numbers_still_give_a_sample_that_can_be_read(values: tuple[float, ...]) -> None:
     made = golden_from_runs(run_of(np.array([values])), [recipe(1, 4)], 1)
     assert made is not None
     assert Golden.unpack(made.pack()).pack() == made.pack()

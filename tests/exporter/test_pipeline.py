@@ -229,7 +229,7 @@ def npz(folder: Path, **arrays: np.ndarray) -> Path:
     return folder / "calib.npz"
 
 
-def test_outputs_are_compared_on_real_inputs_where_there_are_some(
+def test_output_files_are_compared_on_real_inputs_where_there_are_some(
     model: onnx.ModelProto, output: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     x = rng.standard_normal((3, 2, 48)).astype(np.float32)

@@ -116,7 +116,7 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
     if chosen["target"] and chosen["size"]:
         raise UsageError("--target and --size say the same thing twice; give one of them")
     # Later than the command line: its faults and its help need no ONNX.
-    from seed_exporter.outputs import check_report
+    from seed_exporter.output_files import check_report
     from seed_exporter.pipeline import export
     from seed_exporter.progress import ProgressBar
     from seed_exporter.quantize.methods import METHODS

@@ -132,7 +132,7 @@ def test_unknown_keys_and_parameters_are_passed_over() -> None:
     assert read(text).feeds["x"].tolist() == [[1, 2, 3]]
 
 
-def test_outputs_come_in_the_order_in_which_they_are_asked_for() -> None:
+def test_output_files_come_in_the_order_in_which_they_are_asked_for() -> None:
     wanted = [{"name": "z", "parameters": {"binary_data": True}}, {"name": "y"}]
     request = read(one("[1,2,3]", outputs=wanted))
     assert request.outputs == (("z", True), ("y", False))

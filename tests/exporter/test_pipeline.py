@@ -376,33 +376,3 @@ def test_a_seed_that_does_not_check_never_replaces_an_older_one(
 
 
 # PyTorch
-
-
-# Sizes that were estimated wrongly
-
-
-@pytest.mark.parametrize("factor", [0.9, 1.1])
-def test_a_goal_is_kept_and_used_whatever_was_estimated(
-    factor: float, rng: np.random.Generator, output: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    estimate = draft.estimate_size
-    monkeypatch.setattr(draft, "estimate_size", lambda *arguments: int(factor * estimate(*arguments)))
-    result = quick_export(layers(rng, 128, 256, 128), output, size=50_000)
-    assert result.goal_met
-    assert 0.98 * 50_000 <= output.stat().st_size <= 50_000
-
-
-def test_a_seed_is_built_once_where_its_size_was_estimated_rightly(
-    rng: np.random.Generator, output: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    built: list[int] = []
-    build = draft.build
-
-    def counted(*arguments: Any) -> draft.SeedDraft:
-        made = build(*arguments)
-        built.append(made.size)
-        return made
-
-    monkeypatch.setattr(draft, "build", counted)
-    quick_export(layers(rng, 128, 256, 128), output, size=50_000)
-    assert len(built) == 1

@@ -149,7 +149,7 @@ def test_each_failure_of_ssh_has_its_code_and_one_line(sshd: Sshd, device: Devic
     [
         (["push", str(EXAMPLE)], "which device?"),
         (["push", "none.seed", "h"], "No such file"),
-        (["push", str(EXAMPLE), "a", "a"], "a stands twice"),
+        (["push", str(EXAMPLE), "a", "a"], "a is named twice"),
         (["push", str(EXAMPLE), "a:8022"], "looks like a port"),
         (["push", str(EXAMPLE), "a", "--group", "x"], "--inventory"),
         (["push", str(EXAMPLE), "a", "--service-address", "unix"], "needs --service"),

@@ -1,6 +1,6 @@
-"""`seed-deploy`: carry seeds to devices over SSH and keep track of them.
+"""`seed-deploy`: push seeds to devices over SSH, and show what runs there.
 
-This module imports the standard library and the runtime, so that the command answers on the base install, too.
+This module imports the standard library and the runtime only, so that the command answers on the base install, too.
 """
 
 from __future__ import annotations
@@ -12,11 +12,18 @@ from collections.abc import Sequence
 from seed_runtime.cli import entrypoint
 
 _INSTALL = "seed-deploy: this needs the host's packages; install them: pip install 'seed-runtime[deploy]'"
-_INTERRUPTED = "interrupted; the devices run what they ran before, and the same command goes on from here"
+_INTERRUPTED = "interrupted; the devices run what they ran before, and the same command continues from here"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line.
+
+    Args:
+        arguments: the words after the command's name; those of this process if None.
+
+    Returns:
+        The exit code.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         import click  # noqa: F401
@@ -26,16 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("usage: seed-deploy [--help] push|list|status|run|logs|rollback|remove|doctor ...")
         print(_INSTALL, file=sys.stderr)
         return 0 if wants_help else 2
-    return entrypoint.run("seed-deploy", lambda: _work(words), interrupted=_INTERRUPTED)
+    return entrypoint.run("seed-deploy", lambda: _run(words), interrupted=_INTERRUPTED)
 
 
-def _work(words: list[str]) -> int:
+def _run(words: list[str]) -> int:
     import click
 
     from seed_devices.cli.commands import group
     from seed_devices.ssh import processes
 
-    # A device may tell letters that this terminal's encoding doesn't have.
+    # A device may send letters that this terminal's encoding doesn't have.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     processes.allow_starts()
@@ -44,6 +51,6 @@ def _work(words: list[str]) -> int:
     except Exception:
         raise
     except BaseException:
-        # Whoever waits for one of them would not end.
+        # The threads that wait for children would not end.
         processes.stop_all()
         raise

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import click
 
-from seed_devices.cli.change import remove, rollback
-from seed_devices.cli.look import doctor, list_, logs, status
+from seed_devices.cli.doctor import doctor
+from seed_devices.cli.logs import logs
 from seed_devices.cli.options import SETTINGS
 from seed_devices.cli.push import push
+from seed_devices.cli.remove import remove
+from seed_devices.cli.rollback import rollback
 from seed_devices.cli.run import run
+from seed_devices.cli.status import list_, status
 from seed_runtime.version import __version__
 
 _EPILOG = """\b
@@ -19,8 +22,8 @@ Examples:
   seed-deploy run pi@porch --input x.npz --output y.npz
   seed-deploy rollback pi@porch:doorbell
 \b
-A device is [USER@]HOST or an alias of your ssh_config, with :NAME behind it where it has several models.
-Everything goes over your own OpenSSH: its configuration, agent, jump hosts and known keys hold.
+A device is [USER@]HOST or an alias of your ssh_config, followed by :NAME where it has several models.
+Everything goes over your own OpenSSH, with its configuration, agent, jump hosts and known keys.
 \b
 Exit codes: 0 ok, 1 internal error, 2 usage, 3 data can't be used, 10 corrupt seed, 11 signature or rollback refused,
 12 the device can't take it, 13 no disk space, 14 memory, 20 unreachable, 21 login refused, 22 host key,
@@ -31,9 +34,9 @@ Exit codes: 0 ok, 1 internal error, 2 usage, 3 data can't be used, 10 corrupt se
 @click.group(epilog=_EPILOG, context_settings=SETTINGS)
 @click.version_option(__version__, prog_name="seed-deploy")
 def group() -> None:
-    """Carry seeds to devices over SSH and keep track of them.
+    """Push seeds to devices over SSH, and show what runs there.
 
-    Whatever fails, the device runs what it ran before, and the same command goes on from there.
+    Whatever fails, the device runs what it ran before, and the same command continues from there.
     """
 
 

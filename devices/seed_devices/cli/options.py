@@ -1,4 +1,4 @@
-"""Options that the commands share, and what they mean."""
+"""Options that the commands share, and their values."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from seed_runtime.units import parse_size
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+"""Settings of click for every command."""
 
 
 class Size(click.ParamType):
-    """Bytes, or bytes per second: "64MB", "200KiB"."""
+    """A size in bytes, or a rate in bytes per second, such as "64MB", "200KiB" or "20KB/s"."""
 
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes of what the user wrote."""
         if isinstance(value, int):
             return value
         try:
@@ -34,15 +36,15 @@ class Size(click.ParamType):
 
 
 def reach(command: Command) -> Command:
-    """How a device is reached."""
+    """Add the options that say how a device is reached."""
     for option in (
         click.option(
             "--accept-new-host-key", "accept_new", is_flag=True,
-            help="First contact: take the device's key at sight and remember it; a changed key is refused.",
+            help="First contact: accept the device's key unseen and remember it; a changed key is refused.",
         ),
         click.option(
             "-F", "config", type=click.Path(path_type=Path), envvar="SEED_SSH_CONFIG", metavar="SSH_CONFIG",
-            help="Another ssh_config than your own; also SEED_SSH_CONFIG.",
+            help="An ssh_config in place of your own; also SEED_SSH_CONFIG.",
         ),
     ):  # fmt: skip
         command = option(command)
@@ -50,13 +52,13 @@ def reach(command: Command) -> Command:
 
 
 def many(command: Command) -> Command:
-    """Which devices, and how they are reached."""
+    """Add the arguments and options that say which devices are meant, and how they are reached."""
     for option in (
-        click.option("-q", "--quiet", is_flag=True, help="Nothing but errors and, with --json, the result."),
+        click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and, with --json, the result."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
         click.option(
             "--parallel", type=click.IntRange(1, PARALLEL_MAX), default=PARALLEL, show_default=True, metavar="N",
-            help="Devices at a time.",
+            help="How many devices at a time.",
         ),
         click.option("--group", "groups", multiple=True, metavar="NAME", help="Only this group of the inventory."),
         click.option(
@@ -70,11 +72,21 @@ def many(command: Command) -> Command:
 
 
 def access(config: Path | None, accept_new: bool) -> Access:
+    """Return how devices are reached."""
     return Access(config, accept_new)
 
 
 def targets(hosts: Sequence[str], inventory_path: Path | None, groups: Sequence[str]) -> list[Target]:
-    """All devices that were named. UsageError for none, and for one that stands twice."""
+    """Return all devices that were named.
+
+    Args:
+        hosts: what the user wrote for devices.
+        inventory_path: a file that lists devices.
+        groups: the groups of that file that are meant; all if there are none.
+
+    Raises:
+        UsageError: no device was named, or one was named twice.
+    """
     found = [parse(text) for text in hosts]
     if inventory_path is not None:
         found += inventory.load(inventory_path, groups)
@@ -84,5 +96,5 @@ def targets(hosts: Sequence[str], inventory_path: Path | None, groups: Sequence[
         raise UsageError("which device? give [user@]host, or --inventory hosts.toml; see --help")
     if len(set(found)) < len(found):
         twice = next(target for target in found if found.count(target) > 1)
-        raise UsageError(f"{twice} stands twice; name each device once")
+        raise UsageError(f"{twice} is named twice; name each device once")
     return found

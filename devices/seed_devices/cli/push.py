@@ -1,4 +1,4 @@
-"""`seed-deploy push`."""
+"""`seed-deploy push`: send a seed to devices, and let it run there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Examples:
   seed-deploy push model.seed pi@gate --max-rate 20KB --max-memory 64MB
   seed-deploy push model.seed pi@porch --service
 \b
-A push that was interrupted goes on where it stopped: give the same command again.
+A push that was interrupted continues where it stopped: give the same command again.
 hosts.toml lists devices:
   [[host]]
   target = "pi@porch.local"
@@ -34,7 +34,7 @@ hosts.toml lists devices:
 
 
 @click.command(
-    short_help="Carry a seed to devices, check it there, and run it.", epilog=_EPILOG, context_settings=options.SETTINGS
+    short_help="Send a seed to devices, check it there, and run it.", epilog=_EPILOG, context_settings=options.SETTINGS
 )
 @click.argument("seed", type=click.Path(path_type=Path, dir_okay=False), metavar="MODEL.seed")
 @options.many
@@ -42,10 +42,10 @@ hosts.toml lists devices:
     "--dry-run", is_flag=True, help="Check everything, write nothing on the device, and say what would be done."
 )
 @click.option("--max-rate", type=options.Size(), help="Largest rate of the transfer per second, such as 200KB.")
-@click.option("--max-memory", type=options.Size(), help="Memory that the device may use to assemble and run it.")
+@click.option("--max-memory", type=options.Size(), help="How much memory the device may use to assemble and run it.")
 @click.option(
     "--keep", type=click.IntRange(1, 64), default=3, show_default=True, metavar="N",
-    help="Versions to keep there; the running one and the one before it are always kept.",
+    help="How many versions to keep there; the running one and the one before it are always kept.",
 )  # fmt: skip
 @click.option("--service", is_flag=True, help="Serve it there, as a systemd user unit.")
 @click.option(
@@ -54,34 +54,34 @@ hosts.toml lists devices:
     help="Where it serves; a Unix socket if left out. Needs --service.",
 )
 @click.option(
-    "--online", is_flag=True, help="Let a device without runtime fetch what that needs from its package index."
+    "--online", is_flag=True, help="Let a device without a runtime download what that needs from its package index."
 )
 @click.option(
     "--update-runtime", is_flag=True,
-    help="Bring this machine's runtime to devices whose own is older or broken, and start their services with it.",
+    help="Install this machine's runtime on devices whose own is older or broken, and restart their services.",
 )  # fmt: skip
 def push(
     seed: Path, hosts: tuple[str, ...], inventory_path: Path | None, groups: tuple[str, ...], parallel: int,
     as_json: bool, quiet: bool, config: Path | None, accept_new: bool, **chosen: Any,
 ) -> int:  # fmt: skip
-    """Carry MODEL.seed to devices, check it there, and let them run it."""
+    """Send MODEL.seed to devices, check it there, and let them run it."""
     address = chosen.pop("service_address")
     if address and not chosen["service"]:
         raise UsageError("--service-address needs --service")
     targets = options.targets(hosts, inventory_path, groups)
-    wanted, load = Options(address=address, **chosen), preflight.load(seed)
-    steps = show.Steps(len(targets), quiet=quiet or as_json)
+    push_options, seed_file = Options(address=address, **chosen), preflight.load(seed)
+    line = show.ProgressLine(len(targets), quiet=quiet or as_json)
 
     def work(target: Target, connection: Connection) -> PushResult:
-        return one_device.push(connection, load, target.name, wanted, steps.of(target))
+        return one_device.push(connection, seed_file, target.name, push_options, line.progress_of(target))
 
     def done(outcome: Outcome[PushResult]) -> None:
-        steps.ended(outcome, _words(outcome))
+        line.print_done(outcome, _result_text(outcome))
 
     try:
         outcomes = run_on_each(targets, work, access=options.access(config, accept_new), parallel=parallel, done=done)
     finally:
-        steps.clear()
+        line.clear()
     if as_json:
         show.print_hosts(outcomes, PushResult.as_json)
     elif not quiet:
@@ -95,9 +95,9 @@ def push(
 def _print(outcomes: list[Outcome[PushResult]]) -> None:
     if len(outcomes) == 1:
         if outcomes[0].value is not None:
-            print(f"{outcomes[0].target}: {_words(outcomes[0])}")
+            print(f"{outcomes[0].target}: {_result_text(outcomes[0])}")
             if outcomes[0].value.facts and outcomes[0].value.state.startswith("would"):
-                print(f"  device: {_device(outcomes[0].value.facts)}")
+                print(f"  device: {_device_text(outcomes[0].value.facts)}")
             for note in outcomes[0].value.notes:
                 print(f"  note: {note}")
         return
@@ -121,7 +121,7 @@ def _print(outcomes: list[Outcome[PushResult]]) -> None:
         print("\n".join(notes))
 
 
-def _words(outcome: Outcome[PushResult]) -> str:
+def _result_text(outcome: Outcome[PushResult]) -> str:
     value = outcome.value
     if value is None:
         return f"failed: {show.reason(outcome)}"
@@ -148,8 +148,8 @@ def _words(outcome: Outcome[PushResult]) -> str:
     return f"{value.name} {short} runs ({', '.join(parts)}, {outcome.seconds:.1f} s)"
 
 
-def _device(facts: dict[str, Any]) -> str:
-    """What it is and has, in one line."""
+def _device_text(facts: dict[str, Any]) -> str:
+    """Return what a device is and has, in one line."""
     parts = [facts.get("model"), facts.get("machine"), facts.get("os"), f"Python {facts.get('python')}"]
     names = {"numpy": "NumPy", "onnxruntime": "ONNX Runtime", "litert": "LiteRT"}
     parts += [f"{name} {facts[key]}" for key, name in names.items() if facts.get(key)]

@@ -1,6 +1,6 @@
-"""`seed-deploy run`: seed-run on the device, its input and output here.
+"""`seed-deploy run`: seed-run on the device, with its input and output here.
 
-What it prints goes to stdout as it is, to the last byte. What it says on stderr is filtered where that is a terminal.
+What it prints goes to stdout unchanged, to the last byte. Its stderr is made plain where this one is a terminal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import IO
 import click
 
 from seed_devices.cli import options
-from seed_devices.cli.look import model_name
+from seed_devices.cli.fleet_request import model_name
 from seed_devices.fleet.target import parse
 from seed_devices.remote.agent_client import STORE, AgentClient
 from seed_devices.ssh import processes
@@ -34,10 +34,11 @@ Examples:
   seed-deploy run pi@porch:doorbell --verify --json
   seed-deploy run pi@porch:doorbell --bench --max-memory 64MB
 \b
-Other options are seed-run's and go to the device as they are; its exit code comes back.
+Other options are passed on to seed-run on the device; its exit code is this command's.
 """
 
 _LINE_MAX = 1 << 16
+"""Largest part of a line of stderr that is printed at once, in characters."""
 
 # No backslash and no quote within: the login shell may be fish, which reads them otherwise.
 _SCRIPT = (
@@ -50,18 +51,18 @@ _SCRIPT = (
 
 @click.command(epilog=_EPILOG, context_settings={**options.SETTINGS, "ignore_unknown_options": True})
 @click.argument("host", metavar="[USER@]HOST[:NAME]")
-@click.option("--input", "source", metavar="FILE", help="What to run it on: x.npz here, or - for stdin.")
-@click.option("--output", "sink", metavar="FILE", help="Where the outputs go: y.npz here, or - for stdout.")
+@click.option("--input", "source", metavar="FILE", help="The input: x.npz on this machine, or - for stdin.")
+@click.option("--output", "sink", metavar="FILE", help="The outputs: y.npz on this machine, or - for stdout.")
 @options.reach
 @click.argument("rest", nargs=-1, type=click.UNPROCESSED, metavar="[SEED-RUN OPTIONS]...")
 def run(
     host: str, source: str | None, sink: str | None, config: Path | None, accept_new: bool, rest: tuple[str, ...]
 ) -> int:
-    """Run the model on a device, with the input and the output here."""
+    """Run the model on a device, with the input and the output on this machine."""
     target = parse(host)
     words = [*rest, *(["--input", "-"] if source is not None else []), *(["--output", "-"] if sink is not None else [])]
     with contextlib.ExitStack() as stack:
-        given = _opened(source, stack)
+        given = _open_input(source, stack)
         connection = stack.enter_context(options.access(config, accept_new).to(target))
         connection.hold()
         name = target.name
@@ -70,10 +71,10 @@ def run(
                 name = model_name(agent, target)
         command = " ".join([_SCRIPT, *(shlex.quote(word) for word in (name, *words))])
         if sink is None or sink == "-":
-            return _result(connection, command, given, sys.stdout.fileno())
+            return _run_remotely(connection, command, given, sys.stdout.fileno())
         try:
             with atomic_write(sink) as file:
-                if code := _result(connection, command, given, file):
+                if code := _run_remotely(connection, command, given, file):
                     raise _FailedError(code)
         except _FailedError as failed:
             return failed.code
@@ -81,14 +82,14 @@ def run(
 
 
 class _FailedError(Exception):
-    """The command on the device failed: what it wrote takes no file's place."""
+    """The command on the device failed: what it wrote must not replace a file."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
 
 
-def _opened(source: str | None, stack: contextlib.ExitStack) -> IO[bytes] | int:
+def _open_input(source: str | None, stack: contextlib.ExitStack) -> IO[bytes] | int:
     if source is None:
         return subprocess.DEVNULL
     if source == "-":
@@ -100,13 +101,13 @@ def _opened(source: str | None, stack: contextlib.ExitStack) -> IO[bytes] | int:
 
 
 @contextlib.contextmanager
-def _said() -> Iterator[int | None]:
-    """Where the device's stderr goes: here, through `device_schema.plain` where a terminal would obey it."""
+def _plain_stderr() -> Iterator[int | None]:
+    """Return a pipe whose lines are made plain and printed to stderr; None where that is no terminal."""
     if not sys.stderr.isatty():
         yield None
         return
     source, sink = os.pipe()
-    thread = threading.Thread(target=_pass_on, args=(source,), daemon=True)
+    thread = threading.Thread(target=_print_plain, args=(source,), daemon=True)
     thread.start()
     try:
         yield sink
@@ -115,16 +116,16 @@ def _said() -> Iterator[int | None]:
         thread.join(processes.STOP_S)
 
 
-def _pass_on(source: int) -> None:
+def _print_plain(source: int) -> None:
     with open(source, encoding="utf-8", errors="replace") as lines:
         while line := lines.readline(_LINE_MAX):
             print(plain(line.removesuffix("\n")), file=sys.stderr, flush=True)
 
 
-def _result(connection: Connection, command: str, given: IO[bytes] | int, out: IO[bytes] | int) -> int:
+def _run_remotely(connection: Connection, command: str, given: IO[bytes] | int, out: IO[bytes] | int) -> int:
     sys.stdout.flush()
-    with _said() as words:
-        process = connection.popen(command, stdin=given, stdout=out, stderr=words)
+    with _plain_stderr() as stderr:
+        process = connection.popen(command, stdin=given, stdout=out, stderr=stderr)
         try:
             code = process.wait()
         finally:

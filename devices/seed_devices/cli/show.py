@@ -1,4 +1,4 @@
-"""What people see: the step that is under way, a line per device, a table, or one JSON object."""
+"""Print results for people: the current phase, a line per device, a table, or one JSON object for programs."""
 
 from __future__ import annotations
 
@@ -10,46 +10,54 @@ from typing import Any, Final, TypeVar
 
 from seed_devices.fleet.parallel import Outcome
 from seed_devices.fleet.target import Target
+from seed_devices.remote.agent_client import Progress
 from seed_runtime.cli.entrypoint import explain
 from seed_runtime.cli.terminal import print_json, table
 
 SHORT: Final = 12
-"""Digits of a digest that people see."""
+"""How many digits of a digest are printed."""
 _INTERVAL_S: Final = 0.1
+"""Seconds between two updates of the progress line."""
 
 T = TypeVar("T")
 
 
-class Steps:
-    """The step of one device, or how many devices are done, on a terminal only."""
+class ProgressLine:
+    """The phase of one device, or how many of several devices are done, on stderr.
+
+    Args:
+        total: how many devices there are.
+        quiet: print nothing.
+    """
 
     def __init__(self, total: int, *, quiet: bool) -> None:
-        self._total, self._done, self._shown, self._next = total, 0, "", 0.0
+        self._total, self._done, self._shown, self._next_s = total, 0, "", 0.0
         self._quiet = quiet
         self._live = not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
-    def of(self, target: Target) -> Callable[[str, int, int], None] | None:
-        """Progress of this device, None where nobody would see it."""
+    def progress_of(self, target: Target) -> Progress | None:
+        """Return the progress callback of a device; None where nobody would see it."""
         if not self._live or self._total > 1:
             return None
 
-        def show(step: str, done: int, total: int) -> None:
+        def show(phase: str, done: int, total: int) -> None:
             now = time.monotonic()
-            if total and done < total and now < self._next:
+            if total and done < total and now < self._next_s:
                 return
-            self._next = now + _INTERVAL_S
-            self._put(f"{target}: {step} {100 * min(done, total) // total:3d} %" if total else f"{target}: {step}")
+            self._next_s = now + _INTERVAL_S
+            self._put(f"{target}: {phase} {100 * min(done, total) // total:3d} %" if total else f"{target}: {phase}")
 
         return show
 
-    def ended(self, outcome: Outcome[T], line: str) -> None:
-        """A line for a device that is done, where there are several."""
+    def print_done(self, outcome: Outcome[T], line: str) -> None:
+        """Print a line for a device that is done, where there are several."""
         self._done += 1
         if self._total > 1 and not self._quiet:
             self.clear()
             print(f"[{self._done}/{self._total}] {outcome.target}: {line}", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
+        """Remove the line from the terminal."""
         if self._shown:
             self._put("")
 
@@ -61,24 +69,25 @@ class Steps:
 
 
 def print_hosts(outcomes: Sequence[Outcome[T]], values: Callable[[T], dict[str, Any]]) -> None:
-    """All devices as one JSON object."""
+    """Print all devices as one JSON object; `values` makes the fields of a device that didn't fail."""
     print_json({"hosts": [_as_json(outcome, values) for outcome in outcomes]})
 
 
 def print_rows(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+    """Print a table, unless it has no rows; the columns `right` are aligned to the right."""
     if rows:
         print("\n".join(table([heads, *rows], right)))
 
 
 def reason(outcome: Outcome[T]) -> str:
-    """Why it failed, without the device's name, which stands before it already."""
+    """Return why a device failed, without its name: it is printed before this already."""
     assert outcome.error is not None
     code, text = explain(outcome.error)
     return f"{text.removeprefix(f'{outcome.target.host}: ')} (exit {code})"
 
 
 def print_failures(outcomes: Sequence[Outcome[T]]) -> None:
-    """The devices that failed and why; of one alone the last line will say it."""
+    """Print which of several devices failed and why; the error of a single device is printed at the end."""
     if len(outcomes) > 1:
         for outcome in outcomes:
             if outcome.error is not None:

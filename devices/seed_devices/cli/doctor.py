@@ -1,0 +1,60 @@
+"""`seed-deploy doctor`: what is wrong with devices, and how to fix it. Nothing on them is changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import click
+
+from seed_devices.cli import options
+from seed_devices.cli.fleet_request import Answer, request
+from seed_devices.doctor import examine
+from seed_devices.errors import FaultsFound, RemoteError
+from seed_devices.fleet.parallel import Outcome
+from seed_devices.fleet.target import Target
+from seed_devices.remote.agent_client import AgentClient
+from seed_devices.remote.facts import read_facts
+from seed_devices.ssh.connection import Connection
+from seed_runtime.errors import UnsupportedError
+
+_DOCTOR = """\b
+Examples:
+  seed-deploy doctor pi@porch
+  seed-deploy doctor --inventory hosts.toml
+"""
+
+
+@click.command(epilog=_DOCTOR, context_settings=options.SETTINGS)
+@options.many
+def doctor(quiet: bool, as_json: bool, **where: Any) -> int:
+    """Name what is wrong with devices, and the command that fixes it."""
+    outcomes = request(where, _examine, _print_faults, as_json=as_json, quiet=quiet)
+    found = [_fault_count(outcome) for outcome in outcomes]
+    if any(found):
+        raise FaultsFound(sum(found), sum(map(bool, found)))
+    return 0
+
+
+def _examine(target: Target, connection: Connection) -> Answer:
+    with AgentClient(connection) as agent:
+        try:
+            facts = read_facts(connection, agent)
+        except (UnsupportedError, RemoteError):
+            facts = None
+        faults = examine(connection, facts)
+    return {"faults": [dataclasses.asdict(fault) for fault in faults]}
+
+
+def _print_faults(outcomes: list[Outcome[Answer]]) -> None:
+    for outcome in outcomes:
+        if outcome.value is None:
+            continue
+        if not outcome.value["faults"]:
+            print(f"{outcome.target}: no faults")
+        for fault in outcome.value["faults"]:
+            print(f"{outcome.target}: {fault['severity']}: {fault['what']}: {fault['why']}\n  fix it: {fault['fix']}")
+
+
+def _fault_count(outcome: Outcome[Answer]) -> int:
+    return sum(fault["severity"] == "fault" for fault in (outcome.value or {}).get("faults", []))

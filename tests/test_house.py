@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pkgutil
 import re
 import socket
 import subprocess
@@ -357,6 +358,33 @@ def test_every_link_between_documents_leads_somewhere(document: str) -> None:
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text())
     broken = [link for link in links if "://" not in link and not (path.parent / link).exists()]
     assert not broken
+
+
+# Paths below our folders, names of Python files, and dotted names, as documents write them.
+OWN_PATH = re.compile(
+    r"(?<![\w./~$<>-])(?:(?:runtime/|exporter/|devices/)?seed_(?:runtime|exporter|devices)|tests|bench|demo|\.ci)"
+    r"(?:/[\w.*-]*\w)+|(?<![\w./~$<>*-])[\w/]+\.py\b"
+)
+OWN_NAME = re.compile(r"(?<![\w./-])seed_(?:runtime|exporter|devices)(?:\.[A-Za-z_]\w*)+")
+
+
+def is_there(name: str, files: set[str]) -> bool:
+    """Return whether a path of a document is the end of a file's path, or a folder's, or the pattern of some."""
+    folders = {parent.as_posix() for file in files for parent in Path(file).parents}
+    return any(path == name or path.endswith(f"/{name}") for path in files | folders) or any(ROOT.glob(name))
+
+
+@pytest.mark.parametrize("document", [relative(path) for path in own_files() if path.suffix == ".md"])
+def test_every_path_and_dotted_name_in_a_document_exists(document: str) -> None:
+    text = (ROOT / document).read_text()
+    files = {relative(path) for path in own_files()}
+    missing = [path for path in sorted(set(OWN_PATH.findall(text))) if not is_there(path, files)]
+    for name in sorted(set(OWN_NAME.findall(text))):
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError):
+            missing.append(name)
+    assert not missing
 
 
 def documented_folders() -> set[str]:

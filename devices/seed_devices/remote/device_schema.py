@@ -1,4 +1,4 @@
-"""Checks everything that a device sends: its text holds nothing that a terminal obeys, its fields have their types.
+"""Check everything that a device sends: its text holds nothing that a terminal obeys, its fields have their types.
 
 A device may be hostile, damaged or of another version: nothing that it sends is rendered, compared or made a part of a
 command before it passed through here. Fields that aren't in the tables are left out, so that nothing else needs to look

@@ -46,7 +46,7 @@ def load_feeds(path: Path, specs: Sequence[TensorSpec]) -> list[dict[str, np.nda
     Raises:
         InputError: there is no such file, or an input is missing or doesn't fit.
     """
-    with stored.opened(str(path)) as arrays:
+    with stored.open_arrays(str(path)) as arrays:
         calls = bind(arrays, specs)
         return [{name: array.copy() for name, array in call.items()} for call in islice(calls, CALLS_MAX)]
 

@@ -51,6 +51,7 @@ class ModelCache:
     """A folder of assembled models. The least recently used are removed when it exceeds `limit` bytes."""
 
     def __init__(self, root: Path, limit: int) -> None:
+        """Use the folder `root`, which is created when it is needed, for up to `limit` bytes."""
         self.root, self.limit = root, limit
 
     @contextlib.contextmanager

@@ -33,9 +33,9 @@ def bench(job: Job, terminal: Terminal) -> int:
         seed = stack.enter_context(open_seed(job))
         specs = seed.inputs()
         if job.input is not None:
-            calls = bind(stack.enter_context(stored.opened(job.input)), specs)
+            calls = bind(stack.enter_context(stored.open_arrays(job.input)), specs)
             shapes: Feeds | None = calls.shapes()
-            beside = calls.beside
+            beside = calls.extra_bytes
         else:
             shapes, beside = seed.golden_shapes(), 0
             if shapes is None:

@@ -24,16 +24,18 @@ def run(job: Job, terminal: Terminal) -> int:
         if job.input is None and specs:
             expected = ", ".join(map(str, specs))
             raise UsageError(f"give {seed.name} an input: --input x.npz with {expected}; or --inspect, or --verify")
-        arrays = stack.enter_context(stored.opened(job.input)) if job.input is not None else []
+        arrays = stack.enter_context(stored.open_arrays(job.input)) if job.input is not None else []
         calls = bind(arrays, specs)
         for line in calls.conversions():
             terminal.note(line)
         sink: Sink
-        sink = summary = Summary(calls.counted)
+        sink = summary = Summary(calls.is_counted)
         if job.output is not None:
-            sink = stack.enter_context(written(job.output, calls.counted))
+            sink = stack.enter_context(written(job.output, calls.is_counted))
         cache = stack.enter_context(open_cache(job))
-        session = stack.enter_context(open_session(job, seed, cache, terminal, calls.shapes(), beside=calls.beside))
+        session = stack.enter_context(
+            open_session(job, seed, cache, terminal, calls.shapes(), beside=calls.extra_bytes)
+        )
         progress = terminal.progress("running") if len(calls) > 1 else None
         seconds = 0.0
         for number, feeds in enumerate(calls, start=1):

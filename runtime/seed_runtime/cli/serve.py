@@ -12,20 +12,22 @@ from seed_runtime.cli.terminal import Terminal
 
 def serve(job: Job, terminal: Terminal) -> int:
     """Open the session, then answer requests. A signal's exception ends it, after the requests that run."""
-    wanted = serving.parse(job.address or "")
+    wanted = serving.parse_address(job.address or "")
     with contextlib.ExitStack() as stack:
         seed = stack.enter_context(open_seed(job))
-        plan = serving.plan(seed, job.max_memory, job.threads)
+        plan = serving.plan_server(seed, job.max_memory, job.threads)
         cache = stack.enter_context(open_cache(job))
-        session = stack.enter_context(open_session(job, seed, cache, terminal, plan.feeds, beside=plan.beside))
-        model = serving.Model(
+        session = stack.enter_context(open_session(job, seed, cache, terminal, plan.feeds, beside=plan.extra_bytes))
+        model = serving.ServedModel(
             seed.header.model.model_id, str(seed.header.model.version), session.inputs, session.outputs, session.run
         )
-        listener, address = stack.enter_context(serving.listening(wanted))
-        server = stack.enter_context(serving.Server(model, listener, body_max=plan.body_max, bodies=plan.bodies))
-        stack.callback(serving.notify, "STOPPING=1")
+        listener, address = stack.enter_context(serving.listen(wanted))
+        server = stack.enter_context(
+            serving.Server(model, listener, body_max=plan.body_max, bodies_max=plan.bodies_max)
+        )
+        stack.callback(serving.notify_manager, "STOPPING=1")
         terminal.clear()
         terminal.note(f"serving {model.name}, version {model.version}, on {address}")
-        serving.notify("READY=1")
+        serving.notify_manager("READY=1")
         server.run()
     return 0

@@ -1,1 +1,1 @@
-"""Data files (`.npz`, `.npy`): what `--input` and `--calib` read, a call at a time and never more than is planned."""
+"""Data files (`.npz`, `.npy`) for `--input` and `--calib`, read one call at a time and never more than is planned."""

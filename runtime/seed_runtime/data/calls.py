@@ -1,4 +1,4 @@
-"""Stored arrays as the calls of a model: which array goes to which input, and how many calls they make."""
+"""Bind stored arrays to the inputs of a model: which array goes to which input, and how many calls they make."""
 
 from __future__ import annotations
 
@@ -11,65 +11,70 @@ from typing import Any, Final
 import numpy as np
 
 from seed_runtime.backends import Array, Feeds, TensorSpec
-from seed_runtime.data.stored import Portions, Stored
+from seed_runtime.data.stored import ArrayReader, StoredArray
 from seed_runtime.errors import InputError
 
 LABELS: Final = "labels"
-"""May stand beside the inputs in any data file."""
+"""The name of an array that any data file may hold beside the inputs."""
 UNNAMED: Final = (None, "arr_0")
-"""Names of a single array that was given none."""
+"""Names of a single array that was saved without one."""
 
 
 @dataclass(frozen=True)
 class _Bound:
-    """An array and the input that it goes to; `calls` is None where it serves every call."""
+    """An array and the input that it goes to."""
 
     spec: TensorSpec
-    array: Stored
+    array: StoredArray
     calls: int | None
+    """Length of the first axis, which counts calls; None if every call gets the whole array."""
     wanted: np.dtype[Any]
+    """The input's type."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one call."""
+        """The shape of one call's input."""
         return self.array.shape if self.calls is None else self.array.shape[1:]
 
     @property
-    def converted(self) -> bool:
+    def is_converted(self) -> bool:
+        """Whether the array has another type than the input."""
         return self.array.dtype != self.wanted
 
     @property
-    def beside(self) -> int:
-        """Bytes held beyond the input itself."""
-        if self.array.fortran:
+    def extra_bytes(self) -> int:
+        """What is held beside the input itself, in bytes."""
+        if self.array.is_fortran:
             return self.array.nbytes + prod(self.shape) * self.array.dtype.itemsize
-        return prod(self.shape) * self.array.dtype.itemsize if self.converted else 0
+        return prod(self.shape) * self.array.dtype.itemsize if self.is_converted else 0
 
 
 class Calls:
-    """What a data file makes of a model: `len(calls)` feeds, one at a time.
+    """The calls that a data file makes of a model. Iterating yields their feeds, one call at a time.
 
-    The arrays of a call are overwritten by the next one; only one call's are held.
+    The arrays of a call are overwritten by the next one, as only one call's are held.
     """
 
     def __init__(self, bound: Sequence[_Bound]) -> None:
+        """Make the calls of these arrays, which agree on their number."""
         self._bound = bound
         counts = {item.calls for item in bound if item.calls is not None}
-        self.counted = bool(counts)
+        self.is_counted = bool(counts)
         """Whether outputs get a first axis that counts calls."""
         self._count = counts.pop() if counts else 1
-        self.beside = sum(item.beside for item in bound)
-        """Bytes held beyond one call's feeds."""
+        self.extra_bytes = sum(item.extra_bytes for item in bound)
+        """What is held beside one call's feeds, in bytes."""
 
     def __len__(self) -> int:
+        """Return the number of calls."""
         return self._count
 
     def shapes(self) -> Feeds:
-        """Stand-ins of the feeds, for plans: right in shape and dtype, and without memory."""
+        """Return stand-ins for the feeds, to plan with: right in shape and dtype, and without memory."""
         return {item.spec.name: np.broadcast_to(np.empty((), item.wanted), item.shape) for item in self._bound}
 
     def conversions(self) -> list[str]:
-        """A line for each input that isn't given in the model's dtype."""
+        """Return a line for each input that isn't given in the model's dtype."""
         return [
             f"input {item.spec.name!r} is given as {item.array.dtype} and converted to {item.spec.dtype}"
             for item in self._bound
@@ -77,6 +82,7 @@ class Calls:
         ]
 
     def __iter__(self) -> Iterator[Feeds]:
+        """Yield the feeds of one call after the other."""
         with contextlib.ExitStack() as stack:
             readers = {item.spec.name: stack.enter_context(_reader(item)) for item in self._bound}
             feeds = {item.spec.name: readers[item.spec.name]() for item in self._bound if item.calls is None}
@@ -87,8 +93,16 @@ class Calls:
                 yield feeds
 
 
-def bind(arrays: Sequence[Stored], specs: Sequence[TensorSpec]) -> Calls:
-    """Find the array of each input. InputError, with what was expected, where they don't fit."""
+def bind(arrays: Sequence[StoredArray], specs: Sequence[TensorSpec]) -> Calls:
+    """Find the array of each input.
+
+    Args:
+        arrays: what the data file holds.
+        specs: the model's inputs.
+
+    Raises:
+        InputError: they don't fit; the text says what is expected.
+    """
     expected = ", ".join(map(str, specs)) or "no input"
     if len(arrays) == 1 == len(specs) and arrays[0].name in UNNAMED:
         named = {specs[0].name: arrays[0]}
@@ -113,7 +127,7 @@ def bind(arrays: Sequence[Stored], specs: Sequence[TensorSpec]) -> Calls:
     return Calls(bound)
 
 
-def _bind_one(spec: TensorSpec, array: Stored) -> _Bound:
+def _bind_one(spec: TensorSpec, array: StoredArray) -> _Bound:
     extra = len(array.shape) - len(spec.shape)
     shape = array.shape[extra:] if extra in (0, 1) else ()
     fixed = zip(spec.shape, shape, strict=False)
@@ -133,11 +147,11 @@ def _bind_one(spec: TensorSpec, array: Stored) -> _Bound:
 
 
 def _keeps_values(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
-    """Whether `given` may become `wanted`.
+    """Return whether arrays of type `given` may be converted to `wanted`.
 
-    Integers may change their width, which is checked value by value: Python's become int64, and many models
-    take int32. Floats may only get wider. Between kinds nothing is guessed: pixels of 0 to 255 that become
-    floats are seldom what a model was trained on.
+    Integers may change their width, which is checked value by value: Python's integers are saved as int64, and many
+    models take int32. Floats may only get wider. Integers are never converted to floats: pixels of 0 to 255 as floats
+    are seldom what a model was trained on.
     """
     if given.kind in "iu":
         return wanted.kind in "iu"
@@ -146,40 +160,40 @@ def _keeps_values(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
 
 @contextlib.contextmanager
 def _reader(item: _Bound) -> Iterator[Callable[[], Array]]:
-    """Reads the feeds of one call after the other, always into the same memory."""
-    portions = Portions(item.array)
+    """Give a function that reads the feeds of one call after the other, always into the same memory."""
+    source = ArrayReader(item.array)
     try:
-        read = _read_fortran(item, portions) if item.array.fortran else _read_rows(item, portions)
-        if not item.converted:
+        read = _read_fortran(item, source) if item.array.is_fortran else _read_rows(item, source)
+        if not item.is_converted:
             yield read
             return
         out = np.empty(item.shape, item.wanted)
 
-        def converted() -> Array:
+        def read_converted() -> Array:
             values = read()
             _check_range(item, values)
             np.copyto(out, values, casting="unsafe")
             return out
 
-        yield converted
+        yield read_converted
     finally:
-        portions.close()
+        source.close()
 
 
-def _read_rows(item: _Bound, portions: Portions) -> Callable[[], Array]:
+def _read_rows(item: _Bound, source: ArrayReader) -> Callable[[], Array]:
     buffer = np.empty(item.shape, item.array.dtype)
 
     def read() -> Array:
-        portions.read_into(buffer)
+        source.read_into(buffer)
         return buffer
 
     return read
 
 
-def _read_fortran(item: _Bound, portions: Portions) -> Callable[[], Array]:
-    # Calls lie scattered over the file: all of it is read at once.
+def _read_fortran(item: _Bound, source: ArrayReader) -> Callable[[], Array]:
+    # The elements of a call are scattered over the file, so all of it is read at once.
     whole = np.empty(item.array.shape[::-1], item.array.dtype)
-    portions.read_into(whole)
+    source.read_into(whole)
     calls = iter(whole.T if item.calls is not None else [whole.T])
     return lambda: np.ascontiguousarray(next(calls)).reshape(item.shape)
 

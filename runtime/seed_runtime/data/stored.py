@@ -1,4 +1,4 @@
-"""Arrays in `.npz` and `.npy` files: headers first, then the data in portions. Nothing is ever unpickled."""
+"""Arrays in `.npz` and `.npy` files: all headers are read first, then the data in portions. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -23,49 +23,57 @@ from seed_runtime.backends import Array
 from seed_runtime.errors import InputError
 
 MEMBERS_MAX: Final = 4096
+"""Largest number of arrays in a file."""
 ARRAY_MAX: Final = 1 << 60
-"""Bytes of one array: what a header may ask for before the plan looks at it."""
+"""Largest size of an array that a header may claim, in bytes. What fits into memory is up to the plan."""
 _PORTION: Final = 1 << 20
+"""Bytes that are read at once."""
 _NPY, _ZIP = b"\x93NUMPY", (b"PK\x03\x04", b"PK\x05\x06")
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
 @dataclass(frozen=True)
-class Stored:
-    """One array of a file, of which only the header has been read.
-
-    `name` is None in a `.npy` file. `shape` and `dtype` are as stored; `fortran` says that the first axis
-    is the innermost one.
-    """
+class StoredArray:
+    """One array of a file, of which only the header has been read. `shape` and `dtype` are as stored."""
 
     where: str
+    """How messages name it."""
     name: str | None
+    """Its name; None in a `.npy` file."""
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    fortran: bool
-    data: Callable[[], IO[bytes]]
+    is_fortran: bool
+    """Whether the first axis is the innermost one."""
+    open_data: Callable[[], IO[bytes]]
     """Opens the file where the elements begin."""
 
     @property
     def nbytes(self) -> int:
+        """The size of all elements, in bytes."""
         return prod(self.shape) * self.dtype.itemsize
 
     def __str__(self) -> str:
+        """Return type and shape as messages show them."""
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
 
 
-class Portions:
-    """The elements of one array, in order. Close it."""
+class ArrayReader:
+    """Reads the elements of one array in order. Close it at the end."""
 
-    def __init__(self, array: Stored) -> None:
+    def __init__(self, array: StoredArray) -> None:
+        """Begin with the first element."""
         self._array = array
-        with _damage_named(array.where):
-            self._file = array.data()
+        with _damage_as_input_error(array.where):
+            self._file = array.open_data()
 
     def read_into(self, out: Array) -> None:
-        """The next elements. `out` is contiguous, of the stored dtype."""
+        """Fill `out`, which is contiguous and of the stored dtype, with the next elements.
+
+        Raises:
+            InputError: the file is cut or damaged.
+        """
         view = out.reshape(-1).view(np.uint8).data
-        with _damage_named(self._array.where):
+        with _damage_as_input_error(self._array.where):
             while view:
                 part = self._file.read(min(len(view), _PORTION))
                 if not part:
@@ -74,14 +82,19 @@ class Portions:
                 view = view[len(part) :]
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 
 @contextlib.contextmanager
-def opened(path: str) -> Iterator[list[Stored]]:
-    """The arrays of a file, or of stdin where `path` is `-`.
+def open_arrays(path: str) -> Iterator[list[StoredArray]]:
+    """Open a file of arrays for the block; stdin if `path` is `-`.
 
-    InputError where it can't be read, is neither `.npz` nor `.npy`, or holds objects.
+    Yields:
+        The arrays, of which only the headers have been read.
+
+    Raises:
+        InputError: the file can't be read, is neither `.npz` nor `.npy`, or holds objects.
     """
     where = "stdin" if path == "-" else path
     with contextlib.ExitStack() as stack:
@@ -92,56 +105,56 @@ def opened(path: str) -> Iterator[list[Stored]]:
                 file: BinaryIO = stack.enter_context(open(sys.stdin.fileno(), "rb", closefd=False))
             else:
                 file = stack.enter_context(open(path, "rb"))
-            # A pipe can't go back to its start; what has been peeked at is not lost.
+            # Peeked at and not read, since a pipe can't go back to its start.
             start = file.peek(len(_NPY))[: len(_NPY)] if isinstance(file, io.BufferedReader) else b""
         except OSError as error:
             raise InputError(f"{where}: {error.strerror}; give an .npz or .npy file") from None
         if start[:4] in _ZIP:
             if not file.seekable():
                 file = stack.enter_context(_spooled(file))
-            with _damage_named(where):
+            with _damage_as_input_error(where):
                 archive = stack.enter_context(zipfile.ZipFile(file))
             yield _members(archive, where)
         elif start == _NPY:
             yield [_single(file, where)]
         else:
-            raise InputError(f"{where} is no .npz or .npy file; write one with numpy.savez(file, input_name=array)")
+            raise InputError(f"{where} is not an .npz or .npy file; write one with numpy.savez(file, input_name=array)")
 
 
-def _members(archive: zipfile.ZipFile, where: str) -> list[Stored]:
+def _members(archive: zipfile.ZipFile, where: str) -> list[StoredArray]:
     members = archive.infolist()
     if len(members) > MEMBERS_MAX:
-        raise InputError(f"{where} holds {len(members):,} arrays, at most {MEMBERS_MAX:,} are read")
-    arrays: list[Stored] = []
+        raise InputError(f"{where} holds {len(members):,} arrays, at most {MEMBERS_MAX:,} are read; split the file")
+    arrays: list[StoredArray] = []
     for member in members:
         if not member.filename.endswith(".npy"):
-            raise InputError(f"{where} holds {member.filename!r}, which is no array; write it with numpy.savez")
+            raise InputError(f"{where} holds {member.filename!r}, which is not an array; write it with numpy.savez")
         name = member.filename.removesuffix(".npy")
         if any(array.name == name for array in arrays):
             raise InputError(f"{where} holds two arrays {name!r}; write it again with numpy.savez")
         inside = f"{where}: {name!r}"
-        with _damage_named(inside), archive.open(member) as file:
+        with _damage_as_input_error(inside), archive.open(member) as file:
             shape, fortran, dtype = _header(file, inside)
             start = file.tell()
         if member.file_size - start != prod(shape) * dtype.itemsize:
             raise InputError(f"{inside} has another size than its shape {list(shape)} says; write it again")
 
-        def data(member: zipfile.ZipInfo = member, start: int = start) -> IO[bytes]:
+        def open_data(member: zipfile.ZipInfo = member, start: int = start) -> IO[bytes]:
             file = archive.open(member)
             file.read(start)
             return file
 
-        arrays.append(Stored(inside, name, shape, dtype, fortran, data))
+        arrays.append(StoredArray(inside, name, shape, dtype, fortran, open_data))
     return arrays
 
 
-def _single(file: BinaryIO, where: str) -> Stored:
-    with _damage_named(where):
+def _single(file: BinaryIO, where: str) -> StoredArray:
+    with _damage_as_input_error(where):
         shape, fortran, dtype = _header(file, where)
     status = os.fstat(file.fileno())
     if stat.S_ISREG(status.st_mode) and status.st_size - file.tell() < prod(shape) * dtype.itemsize:
         raise InputError(f"{where} is cut: its shape is {list(shape)}; copy it again")
-    return Stored(where, None, shape, dtype, fortran, lambda: file)
+    return StoredArray(where, None, shape, dtype, fortran, lambda: file)
 
 
 def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -153,19 +166,19 @@ def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtyp
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(file)
     except (ValueError, TypeError) as error:
-        raise InputError(f"{where} is no array that can be read: {error}; write it with numpy.savez") from None
+        raise InputError(f"{where} is not an array that can be read: {error}; write it with numpy.savez") from None
     if any(type(size) is not int or size < 0 for size in shape) or prod(shape) * dtype.itemsize > ARRAY_MAX:
         raise InputError(f"{where} has a shape that no array has: {list(shape)}; write it with numpy.savez")
     if dtype.hasobject:
         raise InputError(f"{where} holds Python objects, which are never loaded; convert it to numbers")
     if dtype.kind not in "biuf":
-        raise InputError(f"{where} holds {dtype}, which is no number; convert it")
+        raise InputError(f"{where} holds {dtype}, which is not a type of numbers; convert it")
     return tuple(shape), fortran and len(shape) > 1, dtype
 
 
 @contextlib.contextmanager
 def _spooled(pipe: BinaryIO) -> Iterator[BinaryIO]:
-    """All of a pipe in a temporary file: an archive's index stands at its end."""
+    """Copy all of a pipe to a temporary file, since the index of an archive is at its end."""
     with tempfile.TemporaryFile() as file:
         shutil.copyfileobj(pipe, file, _PORTION)
         file.seek(0)
@@ -173,10 +186,11 @@ def _spooled(pipe: BinaryIO) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def _damage_named(where: str) -> Iterator[None]:
+def _damage_as_input_error(where: str) -> Iterator[None]:
+    """Raise InputError for a damaged file."""
     try:
         yield
     except _DAMAGE as error:
         if isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError):
-            raise InputError(f"{where} can't be read: {error}") from None  # an encrypted archive
+            raise InputError(f"{where} can't be read: {error}; save it again without encryption") from None
         raise InputError(f"{where} is damaged ({error}); copy it again, or write it with numpy.savez") from None

@@ -1,6 +1,6 @@
 """`python -m seed_runtime.serve model.seed BYTES`: the --max-memory that its server needs, of at most BYTES, as JSON.
 
-For who sets up a service: a plan depends on the process that makes it, and this one is as seed-run's would be.
+The agent runs it to set up a service: a plan depends on the process that makes it, and this one is like seed-run's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from seed_runtime.serve.plan import planned_bytes
 
 
 def main(path: str, most: str) -> int:
+    """Print the plan for the seed at `path` within `most` bytes, 0 for no limit. Return the exit code."""
     try:
         planned = planned_bytes(seed_runtime.open(path), int(most) or None)
     except SeedError as error:

@@ -1,7 +1,7 @@
 """HTTP/1.1 for the server: one connection's requests, each within its limits of size and time.
 
-Every fault of the client is a 4xx with a line of JSON; the connection ends after those that leave it unclear where
-the next request begins. Handlers run in the server's threads. What has no deadline of its own is bounded by it.
+Every fault of the client is answered with a 4xx and a line of JSON. The connection is closed after those that leave it
+unclear where the next request begins. Handlers run in the server's threads. Every wait for the client has a deadline.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from seed_runtime.serve.server import Server
 
 _TYPES: Final = ("application/json", "application/octet-stream")
+"""Content types of a request."""
 _DISCARD: Final = 64 << 10
+"""Bytes that are read and discarded at once."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers the requests of one connection until it ends."""
+    """Answers the requests of one connection until it is closed."""
 
     protocol_version = "HTTP/1.1"
     server_version = f"seed-run/{__version__}"
@@ -42,6 +44,7 @@ class Handler(BaseHTTPRequestHandler):
     connection: socket.socket
 
     def setup(self) -> None:
+        """Prepare to read from the connection."""
         self.connection = self.request
         self._reader = Reader(self.connection)
         self.rfile = self._reader
@@ -49,10 +52,11 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def finish(self) -> None:
+        """Release the reader; the server closes the connection."""
         self._reader.close()
 
     def handle_one_request(self) -> None:
-        """Read a request and answer it; `close_connection` says whether another one may follow."""
+        """Read a request and answer it. Afterwards `close_connection` says whether another one may follow."""
         self.close_connection = True
         self._begun = False
         self._unread = True
@@ -62,26 +66,30 @@ class Handler(BaseHTTPRequestHandler):
                 return
             self._answer_one()
             if self._unread:
-                self._linger()
+                self._drain()
         except RefusedError as refused:
             self._refuse(refused)
         except (TimeoutError, ConnectionError):
             self.close_connection = True
         except Exception as error:
-            self._internal(error)
+            self._report_internal_error(error)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> NoReturn:
-        """What http.server finds wrong with a head, as our kind of answer."""
-        # 505 for a version that it doesn't know: a fault of the client all the same.
+        """Refuse a head in which http.server finds a fault.
+
+        Raises:
+            RefusedError: always.
+        """
+        # http.server gives 505 for an unknown version of HTTP, which is a fault of the client as well.
         status = HTTPStatus(code) if code < 500 else HTTPStatus.BAD_REQUEST
-        raise RefusedError(status, f"this is no request that can be read: {message or status.phrase}", close=True)
+        raise RefusedError(status, f"this request can't be read: {message or status.phrase}", close=True)
 
     def handle_expect_100(self) -> bool:
-        """Only once the request is known to be taken, see `_body`."""
+        """Do nothing yet: `_read_body` answers "100 Continue" once the request is known to be acceptable."""
         return True
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  its name in http.server
-        """Nothing: the service manager's log would grow with every request."""
+        """Log nothing: the service manager's log would grow with every request."""
 
     # Reading
 
@@ -89,17 +97,17 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.waiting(self.connection) as stopping:
             if stopping or not self._reader.wait(limits.IDLE_S):
                 return False
-        self._reader.head(limits.HEAD_S)
+        self._reader.begin_head(limits.HEAD_S)
         try:
             self.raw_requestline = self._reader.readline()
             if not self.raw_requestline.strip():
                 return False
-            # False only after send_error, which raises here.
+            # It returns False only after send_error, which raises an error here.
             self.parse_request()
         except TimeoutError:
             raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, "the request took too long to come", close=True) from None
         if self.request_version == "HTTP/0.9":
-            raise RefusedError(HTTPStatus.BAD_REQUEST, "this is no request of HTTP/1.1 or 1.0", close=True)
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "this is not a request of HTTP/1.1 or 1.0", close=True)
         return True
 
     def _answer_one(self) -> None:
@@ -107,9 +115,10 @@ class Handler(BaseHTTPRequestHandler):
             raise RefusedError(
                 HTTPStatus.FORBIDDEN, "web pages may not ask this server; put a proxy in front that decides", close=True
             )
-        # A page's own name may be made to lead here, and then it asks without an Origin. No page reaches a socket.
+        # A web page's own name may be made to resolve to this machine; then it sends no Origin. A Unix socket can't be
+        # reached by web pages.
         if self.connection.family != socket.AF_UNIX and not all(map(is_local, self.headers.get_all("Host", []))):
-            line = "Host is no name of this machine's; ask localhost, and let a proxy in front set it so"
+            line = "Host is not a name of this machine; use localhost, and let a proxy in front set it so"
             raise RefusedError(HTTPStatus.MISDIRECTED_REQUEST, line, close=True)
         sizes = self.headers.get_all("Content-Length", [])
         if len(set(sizes)) > 1:
@@ -123,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
             case ["v2", "health", "live"]:
                 self._send_json(self._get({"live": True}))
             case ["v2", "health", "ready"]:
-                # Some texts of the protocol call the value of this call `live` as well.
+                # Some versions of the specification call this value `live` as well.
                 self._send_ready(self._get({"ready": self._ready, "live": True}))
             case ["v2", "models", name, "versions", version, *rest]:
                 self._model(name, version, rest)
@@ -163,18 +172,18 @@ class Handler(BaseHTTPRequestHandler):
         json_size = self._number("Inference-Header-Content-Length", size)
         if json_size is not None and json_size > size:
             raise RefusedError(HTTPStatus.BAD_REQUEST, "Inference-Header-Content-Length is more than Content-Length")
-        with self.server.bodies.holding(size) as held:
-            if not held:
+        with self.server.bodies.reserve(size) as is_reserved:
+            if not is_reserved:
                 raise RefusedError(
                     HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once; try again", header="Retry-After: 1"
                 )
-            body = self._body(size)
-            with contextlib.ExitStack() as turn:
-                turn.enter_context(self.server.turn)
-                self._run(body, size if json_size is None else json_size, turn)
+            body = self._read_body(size)
+            with contextlib.ExitStack() as running:
+                running.enter_context(self.server.run_lock)
+                self._run(body, size if json_size is None else json_size, running)
 
-    def _run(self, body: bytearray, json_size: int, turn: contextlib.ExitStack) -> None:
-        """Run the model and answer. The turn ends before a small answer is sent, and after a large one."""
+    def _run(self, body: bytearray, json_size: int, running: contextlib.ExitStack) -> None:
+        """Run the model and answer. `running` is closed before a small answer is sent, and by the caller otherwise."""
         model = self.server.model
         try:
             request = protocol.read_request(body, json_size, model)
@@ -184,10 +193,10 @@ class Handler(BaseHTTPRequestHandler):
         except MemoryBudgetError as error:
             raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)) from None
         head, parts = protocol.write_answer(model, request, values)
-        whole = _held(parts, limits.ANSWER_HELD)
+        whole = _join_up_to(parts, limits.ANSWER_HELD)
         if isinstance(whole, bytes):
             del request, values, body
-            turn.close()
+            running.close()
             self._send(HTTPStatus.OK, [whole], len(whole), head)
         elif head is None:
             self._send(HTTPStatus.OK, whole, None, None)
@@ -196,9 +205,9 @@ class Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, pieces, sum(memoryview(piece).nbytes for piece in pieces), head)
 
     def _size(self) -> int:
-        """Content-Length of a body that may come."""
+        """Return Content-Length, once the headers say that the body can be used."""
         kind = self.headers.get("Content-Type")
-        # Clients of this protocol may send none.
+        # The protocol lets clients send none.
         if kind is not None and kind.partition(";")[0].strip().lower() not in _TYPES:
             raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send {' or '.join(_TYPES)}", close=True)
         if self.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
@@ -216,17 +225,17 @@ class Handler(BaseHTTPRequestHandler):
             return None
         text = text.strip()
         if not (text.isascii() and text.isdigit()) or len(text) > 15:
-            raise RefusedError(HTTPStatus.BAD_REQUEST, f"{name} is no size", close=True)
+            raise RefusedError(HTTPStatus.BAD_REQUEST, f"{name} is not a size", close=True)
         if int(text) > most and name == "Content-Length":
-            line = f"the request has {int(text):,} bytes, and this model's inputs make at most {most:,}"
+            line = f"the request has {int(text):,} bytes, and this model's inputs have at most {most:,}"
             raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, line, close=True)
         return int(text)
 
-    def _body(self, size: int) -> bytearray:
+    def _read_body(self, size: int) -> bytearray:
         if self.headers.get("Expect", "").lower() == "100-continue":
             self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
-            body = self._reader.exactly(size, limits.BODY_S + size / limits.BODY_RATE)
+            body = self._reader.read_body(size, limits.BODY_S + size / limits.BODY_RATE)
         except TimeoutError:
             raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, "the body took too long to come", close=True) from None
         self._unread = False
@@ -244,7 +253,15 @@ class Handler(BaseHTTPRequestHandler):
     def _send(
         self, status: HTTPStatus, parts: Iterable[Any], size: int | None, json_size: int | None, header: str = ""
     ) -> None:
-        """Send an answer; without `size` in chunks, or up to the connection's end to a client of HTTP/1.0."""
+        """Send an answer.
+
+        Args:
+            status: its status.
+            parts: its body.
+            size: the body's size; None to send it in chunks, or to a client of HTTP/1.0 up to the connection's end.
+            json_size: the size of the JSON before binary data; None for a body of JSON only.
+            header: one more header line.
+        """
         if self._unread or self.server.stopping:
             self.close_connection = True
         chunked = size is None and self.request_version != "HTTP/1.0"
@@ -268,7 +285,7 @@ class Handler(BaseHTTPRequestHandler):
         for part in parts:
             piece = b"%x\r\n" % len(part) + part + b"\r\n" if chunked else part
             if head and len(part) <= limits.ANSWER_HELD:
-                # With the head in one packet: the client gets it at once.
+                # In one packet with the head, so that the client gets it at once.
                 self._write(head + bytes(piece), deadline)
             else:
                 self._write(head, deadline)
@@ -279,12 +296,12 @@ class Handler(BaseHTTPRequestHandler):
     def _write(self, data: bytes | memoryview, deadline: float) -> None:
         if not len(data):
             return
-        # For all of sendall, not for each of its parts.
+        # The timeout is for all of sendall, not for each of its parts.
         self.connection.settimeout(max(0.001, deadline - time.monotonic()))
         self.connection.sendall(data)
 
     def _refuse(self, refused: RefusedError) -> None:
-        # What the request held must not wait for the client to read this.
+        # The memory of the request must be free while the client reads this.
         refused.__traceback__ = refused.__context__ = None
         if self._begun:
             self.close_connection = True
@@ -293,20 +310,20 @@ class Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(TimeoutError, ConnectionError):
             self._send_json({"error": " ".join(refused.line.split())}, refused.status, refused.header)
             if self.close_connection:
-                self._linger()
+                self._drain()
             return
         self.close_connection = True
 
-    def _internal(self, error: Exception) -> None:
-        """Our own fault: told to the client, and to whoever reads the log."""
+    def _report_internal_error(self, error: Exception) -> None:
+        """Answer 500 for a fault of ours, and write it to the log."""
         if os.environ.get("SEED_DEBUG"):
             traceback.print_exc()
         print(f"seed-run: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
         line = f"{error}" if hasattr(error, "exit_code") else f"internal error: {type(error).__name__}"
         self._refuse(RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, line, close=True))
 
-    def _linger(self) -> None:
-        """Read on for a moment: what is closed with bytes unread takes the answer with it."""
+    def _drain(self) -> None:
+        """Read on for a moment: closing a connection with unread bytes would discard the answer."""
         with contextlib.suppress(OSError, TimeoutError):
             self.connection.shutdown(socket.SHUT_WR)
             deadline = time.monotonic() + limits.LINGER_S
@@ -316,8 +333,8 @@ class Handler(BaseHTTPRequestHandler):
                     return
 
 
-def _held(parts: Iterator[Any], most: int) -> bytes | Iterator[Any]:
-    """All of it if it is at most that many bytes, else the parts as they come."""
+def _join_up_to(parts: Iterator[Any], most: int) -> bytes | Iterator[Any]:
+    """Return all parts as one if they have at most `most` bytes, else the parts one after the other."""
     first: list[Any] = []
     size = 0
     for part in parts:

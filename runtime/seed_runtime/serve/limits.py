@@ -1,47 +1,50 @@
-"""Named limits on everything that a client can ask of the server. Sizes in bytes, times in seconds."""
+"""Limits on everything that a client can make the server do or hold. Sizes are in bytes, times in seconds."""
 
 from __future__ import annotations
 
 CONNECTIONS_MAX = 16
-"""Connections that are served at once; each has a thread. One more waits `ADMIT_S`, then it is answered 503."""
+"""Number of connections served at once; each has a thread. One more waits `ADMIT_S`, then it is answered 503."""
 CONNECTION_BYTES = 384 << 10
-"""What a connection takes in the process: its thread's stack and heap, its buffers, an answer that waits."""
+"""Memory of one connection: its thread's stack and heap, its buffers, an answer that waits to be sent."""
 
 HEAD_MAX = 16 << 10
-"""The request line and all headers together."""
+"""Largest size of the request line and all headers together."""
 ENVELOPE_MAX = 64 << 10
-"""The JSON of a request without the numbers in "data"."""
+"""Largest size of a request's JSON without the numbers in "data"."""
 STRINGS_MAX = 4096
-"""Strings in it: names, keys and values."""
+"""Largest number of strings in that JSON: names, keys and values."""
 ID_MAX = 256
-"""Characters of a request's id, which is sent back."""
+"""Longest id of a request, in characters; it is sent back."""
 BODY_MAX = 256 << 20
-"""What no request may exceed, whatever the model takes."""
+"""Largest body of a request, whatever the model takes."""
 BODY_FREE = 64 << 20
-"""What a request may have where neither the model nor a plan limits its inputs."""
+"""Largest body of a request where neither the model nor a plan limits the inputs."""
 BODIES_SPARE = 1 << 20
-"""All bodies that are held at once may have this much beyond the largest one: small requests pass a big one."""
+"""Size that all bodies held at once may have beyond the largest one, so that small requests pass a large one."""
 
 PORTION = 64 << 10
-"""Text that is converted to numbers, or back, at once."""
+"""Size of the text that is converted to numbers, or back, at once."""
 CONVERSION_BYTES = 4 << 20
-"""What the conversion of a portion takes at its highest: lists of Python's numbers."""
+"""Peak memory of converting a portion: lists of Python's numbers."""
 ANSWER_HELD = 64 << 10
-"""Answers up to this size are sent after the next run may begin. Larger ones keep their arrays, which the plan
-counts once: they are sent before it."""
+"""Largest answer that is sent after the next run may begin. The arrays of larger answers stay allocated while they are
+sent, and the plan counts them once, so these are sent before the next run."""
 
 ADMIT_S = 1.0
+"""Time that a connection waits for a free thread."""
 IDLE_S = 15.0
-"""How long a connection may stay open between two requests."""
+"""Time that a connection may stay open between two requests."""
 HEAD_S = 10.0
+"""Time within which the request line and all headers must arrive."""
 BODY_S = 10.0
+"""Time within which a body must arrive, beside its size divided by BODY_RATE."""
 BODY_RATE = 64 << 10
-"""A body must come within BODY_S and its size at this rate [B/s]."""
+"""Lowest rate at which a body must arrive, in bytes per second."""
 WAIT_S = 30.0
-"""How long a request waits for the memory of its body, then it is answered 503."""
+"""Time that a request waits for the memory of its body; then it is answered 503."""
 ANSWER_S = 30.0
-"""How long a client may take to read an answer."""
+"""Time within which a client must read an answer."""
 LINGER_S = 2.0
-"""How long the rest of a refused request is read and thrown away, so that the client sees the answer."""
+"""Time for which the rest of a refused request is read and discarded, so that the client sees the answer."""
 GRACE_S = 30.0
-"""How long the requests that run may still take once the server has been told to end."""
+"""Time that running requests may still take once the server is ending."""

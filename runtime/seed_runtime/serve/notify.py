@@ -1,4 +1,4 @@
-"""Tells the service manager that the server is ready, where one asked for it (Type=notify)."""
+"""Notify the service manager of the server's state, if it asks for that (Type=notify)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 import socket
 
 
-def notify(state: str) -> None:
-    """Send `state`, such as READY=1, to $NOTIFY_SOCKET; nothing without one. Source: sd_notify(3)."""
+def notify_manager(state: str) -> None:
+    """Send `state`, such as READY=1, to $NOTIFY_SOCKET, if it is set. Source: sd_notify(3)."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if path[:1] not in ("/", "@"):
         return
-    # A manager that is gone stops no server.
+    # The server goes on without its manager.
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as link:
         link.sendto(state.encode(), "\0" + path[1:] if path[0] == "@" else path)

@@ -1,9 +1,9 @@
 """Tensors in JSON: the numbers of "data" as arrays, a portion at a time, and arrays as JSON.
 
-A list of Python's numbers takes 32 bytes for each, and a hostile text such as `[[],[],...` twenty times its own
-size, so that no JSON parser ever sees a whole request: `split` takes the arrays called "data" out of the text first.
-What remains is small and bounded. The arrays are read in portions by Python's own parser, so exactly JSON's grammar
-of numbers is taken, straight into memory of the model's type.
+A list of Python's numbers takes 32 bytes for each of them, and a hostile text such as `[[],[],...` twenty times its own
+size. So no JSON parser ever gets a whole request: `extract_arrays` first takes the arrays called "data" out of it, and
+what remains is small and bounded. The arrays are read in portions by Python's own parser, so that exactly JSON's
+grammar of numbers is accepted, and written straight to memory of the model's type.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from seed_runtime.serve.limits import ENVELOPE_MAX, PORTION, STRINGS_MAX
 
 Text = bytes | bytearray | memoryview
 
-# Strings are stepped over one by one, so that nothing inside of one is taken for a key. After the key "data" an
-# array of numbers goes up to the last bracket before the next string or brace: JSON has one of those next.
-# A string that doesn't end, or not within the limit, is matched as far as that. If it weren't, the search would go on
-# from the next quote inside of it, and take time with the square of its length.
+# Matches one string after the other, so that nothing inside a string is taken for a key. After the key "data" an array
+# of numbers goes up to the last bracket before the next string or brace, which is what JSON has next.
+# A string that doesn't end, or not within the limit, is matched as far as the limit. Otherwise the search would go on
+# from the next quote inside it, and its time would grow with the square of the string's length.
 _STRING: Final = re.compile(
     rb'"((?:[^"\\]|\\.){0,%d}+)(?:"(?:[ \t\r\n]*:[ \t\r\n]*(\[[^"{}]*\]))?)?' % ENVELOPE_MAX, re.DOTALL
 )
 _MARK: Final = secrets.token_hex(8)
-"""What stands for an array that was taken out: nobody else knows it."""
+"""What replaces an array that was taken out: random, so that no client can send it."""
 _NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b"[],"))
 _SPACE: Final = rb"[ \t\r\n]*"
 _TOKEN: Final = rb"[0-9A-Za-z.+-]"
-# Neighbours that no JSON has; the commas before and after a portion are put back first.
+# Neighbours that are never in JSON. The commas before and after a portion are put back before the search.
 _TORN: Final = re.compile(
     b"|".join(
         [
@@ -54,10 +54,14 @@ _KINDS: Final[dict[str, tuple[frozenset[type], str]]] = {
 }
 
 
-def split(text: Text) -> tuple[dict[str, Any], list[memoryview]]:
-    """The request as an object, and the arrays that were taken out of it, see `taken`.
+def extract_arrays(text: Text) -> tuple[dict[str, Any], list[memoryview]]:
+    """Parse a request without the arrays of numbers in it.
 
-    InputError for what is no JSON, no object, or larger than the limits.
+    Returns:
+        The request as an object, and the arrays that were taken out of it, see `find_array`.
+
+    Raises:
+        InputError: it isn't a JSON object, or larger than the limits.
     """
     view, end, size = memoryview(text), 0, 0
     kept: list[bytes] = []
@@ -77,25 +81,33 @@ def split(text: Text) -> tuple[dict[str, Any], list[memoryview]]:
     try:
         found = json.loads(b"".join(kept).decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"the request is no JSON: {_plain(error)}") from None
+        raise InputError(f"the request is not JSON: {_describe(error)}") from None
     if not isinstance(found, dict):
-        raise InputError("the request is no JSON object; send one with inputs")
+        raise InputError("the request is not a JSON object; send one with inputs")
     return found, arrays
 
 
-def taken(value: Any, arrays: Sequence[memoryview]) -> memoryview | None:
-    """The text of the array that `value` stands for, None if it stands for none."""
+def find_array(value: Any, arrays: Sequence[memoryview]) -> memoryview | None:
+    """Return the text of the array that `value` replaces; None if it replaces none."""
     if isinstance(value, str) and value.startswith(_MARK):
         return arrays[int(value.removeprefix(_MARK))]
     return None
 
 
 def read_array(where: str, text: memoryview, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    """The numbers of `text`, flat or nested as `shape` says, row-major.
+    """Read numbers in row-major order, flat or nested as `shape` says.
 
-    Beside the array it takes a portion; before that, twice the brackets and commas. InputError, which begins with
-    `where`, for anything else: another count, a value that the type can't hold, NaN and infinities, of which JSON
-    knows none.
+    Beside the array this needs the memory of a portion; before that, twice the size of all brackets and commas.
+
+    Args:
+        where: how messages name the tensor.
+        text: a JSON array.
+        shape: the shape of the tensor, all sizes positive.
+        dtype: its type.
+
+    Raises:
+        InputError: there are more or fewer numbers, they are nested otherwise, or the type can't hold one. NaN and
+            infinities aren't JSON.
     """
     count = math.prod(shape)
     structure = bytearray()
@@ -113,13 +125,13 @@ def read_array(where: str, text: memoryview, shape: Sequence[int], dtype: np.dty
     for portion in _portions(text[1:-1]):
         if not flat:
             if _TORN.search(b"," + portion + b","):
-                raise InputError(f"{where}: data is no JSON: brackets and commas don't match")
+                raise InputError(f"{where}: data is not JSON: brackets and commas don't match")
             portion = portion.translate(None, b"[]")
         try:
             values = json.loads(b"[" + portion + b"]", parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: data is no JSON: {_plain(error)}") from None
-        out[done : done + len(values)] = _converted(where, values, dtype)
+            raise InputError(f"{where}: data is not JSON: {_describe(error)}") from None
+        out[done : done + len(values)] = _convert(where, values, dtype)
         done += len(values)
     if done != count:
         raise InputError(f"{where}: data has {done:,} numbers, the shape {list(shape)} asks for {count:,}")
@@ -127,7 +139,7 @@ def read_array(where: str, text: memoryview, shape: Sequence[int], dtype: np.dty
 
 
 def write_array(array: Array) -> Iterator[bytes]:
-    """The array as a flat JSON list, in portions. What JSON has no number for, NaN and infinities, is null."""
+    """Yield an array as a flat JSON list, in portions. NaN and infinities, which JSON doesn't have, become null."""
     flat = array.reshape(-1)
     step = PORTION // 16
     yield b"["
@@ -142,7 +154,7 @@ def write_array(array: Array) -> Iterator[bytes]:
 
 
 def _structure(shape: Sequence[int], size: int) -> bytes:
-    """Brackets and commas of nested lists of this shape; empty unless they have `size` bytes."""
+    """Return the brackets and commas of nested lists of this shape; nothing unless they have `size` bytes."""
     length, lists = 0, 1
     for dim in shape:
         length += lists * (dim + 1)  # two brackets and dim - 1 commas
@@ -156,7 +168,7 @@ def _structure(shape: Sequence[int], size: int) -> bytes:
 
 
 def _portions(text: memoryview) -> Iterator[bytes]:
-    """Pieces of about `PORTION` bytes without the commas between them."""
+    """Yield pieces of about `PORTION` bytes, without the commas between them."""
     start = 0
     while start < len(text):
         piece = bytes(text[start : start + PORTION])
@@ -169,7 +181,7 @@ def _portions(text: memoryview) -> Iterator[bytes]:
         start += end + 1
 
 
-def _converted(where: str, values: list[Any], dtype: np.dtype[Any]) -> Array:
+def _convert(where: str, values: list[Any], dtype: np.dtype[Any]) -> Array:
     allowed, name = _KINDS[dtype.kind]
     if not allowed.issuperset(map(type, values)):
         raise InputError(f"{where}: data must hold {name}, as the datatype says")
@@ -191,8 +203,8 @@ def _converted(where: str, values: list[Any], dtype: np.dtype[Any]) -> Array:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON; send such values as binary data")
+    raise ValueError(f"{name} is not a number in JSON; send such values as binary data")
 
 
-def _plain(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return "it is nested too deeply" if isinstance(error, RecursionError) else str(error).replace(_MARK, "...")

@@ -1,7 +1,7 @@
-"""What a server will hold, and the largest input that it plans for, before anything is allocated.
+"""Plan what a server will hold, and the largest input that it can take, before anything is allocated.
 
-Under --max-memory the largest input wins that fits, in the fastest mode that takes it. Inputs beyond it are refused
-when they come, with the memory that they would need.
+Under --max-memory that is the largest input that fits, in the fastest mode that can run it. Larger inputs are refused
+when they arrive, with the memory that they would need.
 """
 
 from __future__ import annotations
@@ -29,30 +29,40 @@ from seed_runtime.serve.limits import (
 )
 
 _DIGITS: Final = {"bool": 7, "int8": 6, "uint8": 5, "int16": 8, "uint16": 7, "int32": 13, "uint32": 12}
-"""Characters of a number in JSON with a comma and a space; 26 for those that aren't listed, which a float64 has."""
+"""Characters of a number in JSON with a comma and a space; 26, as a float64 has, for types that aren't listed."""
 
 
 @dataclass(frozen=True)
 class ServePlan:
-    """`feeds` is what the session is planned for, without memory; None where nothing was measured."""
+    """The largest input, and what follows from it."""
 
     feeds: dict[str, Array] | None
+    """The input that the session is planned for, as arrays without memory; None if nothing was measured."""
     body_max: int
-    """Bytes that a request's body may have."""
+    """Largest body of a request, in bytes."""
 
     @property
-    def bodies(self) -> int:
-        """Bytes of all bodies that may be held at once."""
+    def bodies_max(self) -> int:
+        """Largest size of all bodies held at once, in bytes."""
         return self.body_max + BODIES_SPARE
 
     @property
-    def beside(self) -> int:
-        """What the server holds beside the session, its feeds and its outputs [B]."""
-        return CONNECTIONS_MAX * CONNECTION_BYTES + self.bodies + CONVERSION_BYTES
+    def extra_bytes(self) -> int:
+        """What the server holds beside the session, its feeds and its outputs, in bytes."""
+        return CONNECTIONS_MAX * CONNECTION_BYTES + self.bodies_max + CONVERSION_BYTES
 
 
-def plan(seed: Seed, limit: int | None = None, threads: int | None = None) -> ServePlan:
-    """The plan for the largest input that fits into `limit` [B]. MemoryBudgetError where not even the smallest does."""
+def plan_server(seed: Seed, limit: int | None = None, threads: int | None = None) -> ServePlan:
+    """Return the plan for the largest input that fits into a memory limit.
+
+    Args:
+        seed: the model.
+        limit: --max-memory [B]; None for no limit.
+        threads: --threads; None for the default.
+
+    Raises:
+        MemoryBudgetError: not even the smallest input fits.
+    """
     specs, footprint = seed.inputs(), seed.footprint()
     if footprint is None:
         return ServePlan(None, _body_max(specs, None))
@@ -60,11 +70,11 @@ def plan(seed: Seed, limit: int | None = None, threads: int | None = None) -> Se
     for feeds in _candidates(specs, footprint):
         size = _body_max(specs, feeds)
         if limit is None:
-            # Inputs beyond what was measured are run as well.
-            return ServePlan(feeds, size if _fixed(specs) else min(BODY_MAX, max(size, BODY_FREE)))
+            # Inputs larger than those that were measured are run as well.
+            return ServePlan(feeds, size if _have_fixed_shapes(specs) else min(BODY_MAX, max(size, BODY_FREE)))
         found = ServePlan(feeds, size)
         try:
-            seed.plan_session(footprint.dims(feeds), limit, threads=threads, beside=found.beside)
+            seed.plan_session(footprint.dims(feeds), limit, threads=threads, beside=found.extra_bytes)
         except MemoryBudgetError as error:
             if refused is None or error.needed < refused.needed:
                 refused = error
@@ -74,25 +84,34 @@ def plan(seed: Seed, limit: int | None = None, threads: int | None = None) -> Se
 
 
 def planned_bytes(seed: Seed, most: int | None = None, threads: int | None = None) -> int | None:
-    """The --max-memory with which a server takes the largest input that was measured; `most` if that is less [B].
+    """Return the --max-memory with which a server can take the largest input that was measured, in bytes.
 
-    None where the seed holds no measurements. MemoryBudgetError where `most` isn't enough for any input.
+    Args:
+        seed: the model.
+        most: upper bound of the result [B]; None for none.
+        threads: --threads; None for the default.
+
+    Returns:
+        The limit; None if the seed holds no measurements.
+
+    Raises:
+        MemoryBudgetError: `most` isn't enough for any input.
     """
     footprint = seed.footprint()
     if footprint is None:
         return None
     feeds = next(iter(_candidates(seed.inputs(), footprint)))
     wanted = ServePlan(feeds, _body_max(seed.inputs(), feeds))
-    needed = seed.plan_session(footprint.dims(feeds), threads=threads, beside=wanted.beside).needed_bytes or 0
+    needed = seed.plan_session(footprint.dims(feeds), threads=threads, beside=wanted.extra_bytes).needed_bytes or 0
     needed = max(needed, seed.plan_assembly().needed_bytes or 0)
     if most is None or needed <= most:
         return needed
-    plan(seed, most, threads)
+    plan_server(seed, most, threads)  # raises MemoryBudgetError
     return most
 
 
 def _candidates(specs: Sequence[TensorSpec], footprint: Footprint) -> list[dict[str, Array]]:
-    """Inputs to plan for, the largest first: the sizes that were measured, and the largest of them halved again."""
+    """Return inputs to plan for, the largest first: all that were measured, and the largest halved again and again."""
     points = {tuple(point) for point in footprint.points}
     largest = max(points, key=lambda point: (math.prod(point), point))
     for power in count(1):
@@ -105,7 +124,7 @@ def _candidates(specs: Sequence[TensorSpec], footprint: Footprint) -> list[dict[
 
 
 def _feeds(specs: Sequence[TensorSpec], footprint: Footprint, point: Sequence[int]) -> dict[str, Array]:
-    """Arrays of these sizes that take no memory."""
+    """Return arrays of these sizes that take no memory."""
     sizes = dict(zip(footprint.axes, point, strict=True))
     named: dict[str, int] = {}
     feeds: dict[str, Array] = {}
@@ -120,19 +139,24 @@ def _feeds(specs: Sequence[TensorSpec], footprint: Footprint, point: Sequence[in
     return feeds
 
 
-def _fixed(specs: Sequence[TensorSpec]) -> bool:
+def _have_fixed_shapes(specs: Sequence[TensorSpec]) -> bool:
     return all(isinstance(size, int) for spec in specs for size in spec.shape)
 
 
 def _body_max(specs: Sequence[TensorSpec], feeds: Mapping[str, Array] | None) -> int:
-    """Bytes of a request with these inputs, or of any that the model takes, as JSON: binary data have fewer."""
-    if feeds is None and not _fixed(specs):
+    """Return the size of a request as JSON, which is larger than with binary data, in bytes.
+
+    Args:
+        specs: the model's inputs.
+        feeds: the request's inputs; None for any that the model can take.
+    """
+    if feeds is None and not _have_fixed_shapes(specs):
         return BODY_FREE
     size = ENVELOPE_MAX
     for spec in specs:
         shape = spec.shape if feeds is None else feeds[spec.name].shape
         elements = math.prod(length for length in shape if isinstance(length, int))
-        # Brackets of nested lists: at most two for each row and each list around rows.
+        # Brackets of nested lists: at most two for each row, and two for each list around rows.
         size += elements * _DIGITS.get(spec.dtype, 26) + 4 * elements // max(1, _last(shape))
     return min(BODY_MAX, size)
 

@@ -1,6 +1,6 @@
 """Messages of the Open Inference Protocol, version 2, over REST, with the extension for binary tensors.
 
-A request is JSON; behind it may stand the bytes of tensors that are sent as binary data, in the inputs' order.
+A request is JSON, followed by the bytes of the tensors that are sent as binary data, in the order of the inputs.
 Answers have the same form. `parameters` other than those of the extension are ignored, as are unknown keys.
 
 Source: github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md;
@@ -27,54 +27,69 @@ from seed_runtime.version import __version__
 DATATYPES: Final = {"bool": "BOOL", "float16": "FP16", "float32": "FP32", "float64": "FP64"} | {
     f"{kind}{bits}": f"{kind.upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
 }
-"""The protocol's names of our types. BYTES and BF16 have no tensors here."""
+"""The protocol's names of our types. There are no tensors of its types BYTES and BF16 here."""
 EXTENSIONS: Final = ("binary_tensor_data",)
+"""Extensions of the protocol that are supported."""
 _DIM_MAX: Final = 1 << 31
+"""Upper bound of a tensor's sizes."""
 
 
 @dataclass(frozen=True)
-class Model:
-    """What is served. `run` is called by one thread at a time."""
+class ServedModel:
+    """The model that is served."""
 
     name: str
     version: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     run: Callable[[Feeds], Mapping[str, Array]]
+    """Runs the model once. It is called by one thread at a time."""
 
     def metadata(self) -> dict[str, Any]:
+        """Return the answer to a request for the model's metadata."""
         return {
             "name": self.name,
             "versions": [self.version],
             "platform": "seed_onnxruntime",
-            "inputs": [_described(spec) for spec in self.inputs],
-            "outputs": [_described(spec) for spec in self.outputs],
+            "inputs": [_describe(spec) for spec in self.inputs],
+            "outputs": [_describe(spec) for spec in self.outputs],
         }
 
 
 @dataclass(frozen=True)
 class Request:
-    """One inference. `outputs` are those asked for, in order, and whether each is to come as binary data."""
+    """One inference."""
 
     id: str | None
+    """The client's name for it."""
     feeds: Feeds
     outputs: tuple[tuple[str, bool], ...]
+    """The outputs that are asked for, in order, and whether each is sent as binary data."""
 
 
 def server_metadata() -> dict[str, Any]:
+    """Return the answer to a request for the server's metadata."""
     return {"name": "seed-run", "version": __version__, "extensions": list(EXTENSIONS)}
 
 
-def read_request(body: bytearray, json_size: int, model: Model) -> Request:
-    """The request in `body`, of which the first `json_size` bytes are JSON. InputError for one that can't be used.
+def read_request(body: bytearray, json_size: int, model: ServedModel) -> Request:
+    """Parse a request.
 
-    Binary tensors are views of `body`. Names, types and sizes are checked before anything is converted; shapes as a
-    whole, and NaN, when the model is run.
+    Names, types and sizes are checked before anything is converted. Relations between shapes, and NaN, are checked
+    when the model is run.
+
+    Args:
+        body: the request. Binary tensors in the result are views of it.
+        json_size: the number of bytes at its beginning that are JSON.
+        model: the model that it is for.
+
+    Raises:
+        InputError: it can't be used.
     """
     view = memoryview(body)
     if json_size > ENVELOPE_MAX and json_size < len(body):
         raise InputError(f"the JSON before binary data has at most {ENVELOPE_MAX:,} bytes")
-    found, arrays = numbers.split(view[:json_size])
+    found, arrays = numbers.extract_arrays(view[:json_size])
     identifier = found.get("id")
     if not (identifier is None or (isinstance(identifier, str) and len(identifier) <= ID_MAX)):
         raise InputError(f"id must be a string of at most {ID_MAX} characters")
@@ -89,7 +104,7 @@ def read_request(body: bytearray, json_size: int, model: Model) -> Request:
         shape, dtype = _shape(entry, spec), np.dtype(spec.dtype)
         size = _parameters(entry, where).get("binary_data_size")
         if size is None:
-            text = numbers.taken(entry.get("data"), arrays)
+            text = numbers.find_array(entry.get("data"), arrays)
             if text is None:
                 raise InputError(f"{where} has no data; send a list of numbers, or binary_data_size and the bytes")
             feeds[spec.name] = numbers.read_array(where, text, shape, dtype)
@@ -111,8 +126,17 @@ def read_request(body: bytearray, json_size: int, model: Model) -> Request:
     return Request(identifier, feeds, _outputs(found, model))
 
 
-def write_answer(model: Model, request: Request, values: Mapping[str, Array]) -> tuple[int | None, Iterator[Any]]:
-    """The bytes of the answer in portions, and how many of them are JSON where binary data follow, else None."""
+def write_answer(model: ServedModel, request: Request, values: Mapping[str, Array]) -> tuple[int | None, Iterator[Any]]:
+    """Write an answer.
+
+    Args:
+        model: the model.
+        request: what was asked for.
+        values: the outputs.
+
+    Returns:
+        The size of the JSON at the beginning if binary data follow, else None; and the answer's bytes in portions.
+    """
     entries: list[dict[str, Any]] = []
     binary: list[memoryview] = []
     for name, as_bytes in request.outputs:
@@ -132,7 +156,7 @@ def write_answer(model: Model, request: Request, values: Mapping[str, Array]) ->
     parts = _json_parts(head, entries, [None if as_bytes else values[name] for name, as_bytes in request.outputs])
     if not binary:
         return None, parts
-    # The size of the JSON must be told first, so that it is made whole.
+    # A header gives the size of the JSON, so it is put together before it is sent.
     text = b"".join(parts)
     return len(text), iter([text, *binary])
 
@@ -151,13 +175,13 @@ def _json_parts(
     yield b"]}"
 
 
-def _described(spec: TensorSpec) -> dict[str, Any]:
+def _describe(spec: TensorSpec) -> dict[str, Any]:
     shape = [size if isinstance(size, int) else -1 for size in spec.shape]
     return {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": shape}
 
 
 def _text(spec: TensorSpec) -> str:
-    return "{name}: {datatype}{shape}".format_map(_described(spec))
+    return "{name}: {datatype}{shape}".format_map(_describe(spec))
 
 
 def _objects(found: Mapping[str, Any], key: str, *, required: bool) -> list[dict[str, Any]]:
@@ -170,7 +194,7 @@ def _objects(found: Mapping[str, Any], key: str, *, required: bool) -> list[dict
 
 
 def _spec_of(entry: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> TensorSpec:
-    """The input that an entry is for. Its name and datatype are the model's."""
+    """Return the input that an entry is for, its name and datatype checked."""
     name = entry.get("name")
     if not isinstance(name, str) or name not in specs:
         expected = ", ".join(map(_text, specs.values())) or "none"
@@ -214,7 +238,7 @@ def _from_bytes(where: str, data: memoryview, shape: tuple[int, ...], dtype: np.
     return np.require(array, requirements="A")
 
 
-def _outputs(found: Mapping[str, Any], model: Model) -> tuple[tuple[str, bool], ...]:
+def _outputs(found: Mapping[str, Any], model: ServedModel) -> tuple[tuple[str, bool], ...]:
     known = [spec.name for spec in model.outputs]
     default = _flag(_parameters(found, "the request"), "binary_data_output", False)
     entries = _objects(found, "outputs", required=False)

@@ -48,11 +48,13 @@ class FileLock:
         self.descriptor = os.open(path, kind | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def __enter__(self) -> FileLock:
+        """Take no lock yet."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close the file."""
         self.close()
 
     def acquire(self, *, shared: bool = False, on_wait: Callable[[], None] = lambda: None) -> None:

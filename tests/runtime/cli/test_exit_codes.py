@@ -95,7 +95,7 @@ def test_version_and_help_are_results() -> None:
         (("SEED", "--apply", "t.seed"), "--apply is not part"),
         (("SEED", "--text", "hello"), "--text is not part"),
         (("SEED", "--serve", ""), "--serve needs an address"),
-        (("SEED", "--serve", "nowhere"), "'nowhere' is no address"),
+        (("SEED", "--serve", "nowhere"), "'nowhere' is not an address"),
         (("SEED", "--serve", "0.0.0.0:8080"), "would let other machines in"),
         (("SEED", "--serve", ":0", "--json"), "--serve takes no --json"),
         (("SEED", "--serve", ":0", "--input", "x.npz"), "--serve takes no --input"),

@@ -102,8 +102,8 @@ def test_what_a_conversion_holds_beside_the_input_is_in_the_plan(tmp_path: Path)
         (np.ones((FEATURES, 64), np.float32).T, 2 * 4 * 64 * FEATURES),  # the whole file, and one call of it
     ):
         np.save(tmp_path / "x.npy", array)
-        with stored.opened(str(tmp_path / "x.npy")) as arrays:
-            assert bind(arrays, [spec]).beside == beside
+        with stored.open_arrays(str(tmp_path / "x.npy")) as arrays:
+            assert bind(arrays, [spec]).extra_bytes == beside
 
 
 def test_an_input_is_planned_by_its_header_before_it_is_read(seed: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import seed_runtime
 from seed_runtime.errors import MemoryBudgetError, UnsupportedError, UsageError
 from seed_runtime.seed import Seed
-from seed_runtime.serve import Address, limits, listening, parse, plan, planned_bytes
+from seed_runtime.serve import Address, limits, listen, parse_address, plan_server, planned_bytes
 from tests.support.model_seeds import FEATURES, classifier
 
 
@@ -31,11 +31,11 @@ from tests.support.model_seeds import FEATURES, classifier
     ],
 )
 def test_an_address_is_a_loopback_port_or_a_socket(text: str, address: Address) -> None:
-    assert parse(text) == address
+    assert parse_address(text) == address
     if address.path is None:
-        assert parse(str(address).removeprefix("http://")) == address
+        assert parse_address(str(address).removeprefix("http://")) == address
     else:
-        assert parse(str(address)) == address
+        assert parse_address(str(address)) == address
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,11 @@ def test_an_address_is_a_loopback_port_or_a_socket(text: str, address: Address) 
         ("0.0.0.0:8080", "would let other machines in"),
         ("[::]:8080", "would let other machines in"),
         ("192.0.2.1:8080", "would let other machines in"),
-        ("example.org:8080", "no address of this machine"),
-        (":65536", "is no address"),
-        ("127.0.0.1", "is no address"),
-        ("a:b:c", "is no address"),
-        (":-1", "is no address"),
+        ("example.org:8080", "not an address of this machine"),
+        (":65536", "is not an address"),
+        ("127.0.0.1", "is not an address"),
+        ("a:b:c", "is not an address"),
+        (":-1", "is not an address"),
         ("unix:", "needs the path"),
         ("/a/", "needs the path"),
         ("/" + "a" * 107, "at most 107 bytes"),
@@ -56,7 +56,7 @@ def test_an_address_is_a_loopback_port_or_a_socket(text: str, address: Address) 
 )
 def test_other_addresses_are_refused(text: str, told: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse(text)
+        parse_address(text)
     assert told in str(caught.value)
 
 
@@ -64,23 +64,23 @@ def test_a_socket_is_for_its_owner_alone_and_a_stale_one_is_replaced(tmp_path: P
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
-    with listening(Address(path=str(path))):
+    with listen(Address(path=str(path))):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        with pytest.raises(UsageError, match="another server listens"), listening(Address(path=str(path))):
+        with pytest.raises(UsageError, match="another server listens"), listen(Address(path=str(path))):
             pass
         path.unlink()
         path.write_text("somebody else's")
     assert path.read_text() == "somebody else's"
-    with pytest.raises(UsageError, match="something else stands there"), listening(Address(path=str(path))):
+    with pytest.raises(UsageError, match="something else is there"), listen(Address(path=str(path))):
         pass
-    with pytest.raises(UsageError, match="No such file"), listening(Address(path=str(tmp_path / "no" / "s"))):
+    with pytest.raises(UsageError, match="No such file"), listen(Address(path=str(tmp_path / "no" / "s"))):
         pass
 
 
 def test_a_port_that_is_taken_is_told() -> None:
-    with listening(parse(":0")) as (_, address):
+    with listen(parse_address(":0")) as (_, address):
         assert address.port > 0
-        with pytest.raises(UsageError, match="Address already in use; choose another port"), listening(address):
+        with pytest.raises(UsageError, match="Address already in use; choose another port"), listen(address):
             pass
 
 
@@ -91,7 +91,7 @@ def test_the_largest_input_that_fits_is_planned_for(tmp_path: Path) -> None:
     path = tmp_path / "model.seed"
     path.write_bytes(classifier())
     seed = seed_runtime.open(path)
-    free = plan(seed)
+    free = plan_server(seed)
     assert free.feeds is not None
     assert free.feeds["x"].shape == (64, FEATURES)
     assert free.body_max == limits.BODY_FREE
@@ -100,14 +100,14 @@ def test_the_largest_input_that_fits_is_planned_for(tmp_path: Path) -> None:
     least = _least(seed)
     rows = []
     for spare in (0, 1 << 19, 2 << 20):
-        found = plan(seed, least + spare)
+        found = plan_server(seed, least + spare)
         assert found.feeds is not None
         rows.append(len(found.feeds["x"]))
         assert limits.ENVELOPE_MAX < found.body_max < 1 << 20
     assert rows == sorted(rows)
     assert rows[-1] == 64
     with pytest.raises(MemoryBudgetError):
-        plan(seed, 10 << 20)
+        plan_server(seed, 10 << 20)
     with pytest.raises(MemoryBudgetError):
         planned_bytes(seed, 10 << 20)
 
@@ -115,7 +115,7 @@ def test_the_largest_input_that_fits_is_planned_for(tmp_path: Path) -> None:
 def test_without_measurements_nothing_is_promised(tmp_path: Path) -> None:
     path = tmp_path / "model.seed"
     path.write_bytes(classifier(footprint=False))
-    assert plan(seed_runtime.open(path)).feeds is None
+    assert plan_server(seed_runtime.open(path)).feeds is None
     assert planned_bytes(seed_runtime.open(path)) is None
     with pytest.raises(UnsupportedError):
         seed_runtime.open(path).session(max_memory=1 << 30)
@@ -127,7 +127,7 @@ def _least(seed: Seed) -> int:
     while high - low > 1 << 16:
         middle = (low + high) // 2
         try:
-            plan(seed, middle)
+            plan_server(seed, middle)
             high = middle
         except MemoryBudgetError:
             low = middle

@@ -100,7 +100,7 @@ def test_an_address_that_can_not_be_had_is_2(seed: Path, tmp_path: Path) -> None
         other.listen()
         assert "another server listens there" in refused(2, seed, "--serve", str(tmp_path / "s"))
     (tmp_path / "file").touch()
-    assert "something else stands there" in refused(2, seed, "--serve", str(tmp_path / "file"))
+    assert "something else is there" in refused(2, seed, "--serve", str(tmp_path / "file"))
 
 
 def test_a_server_that_is_killed_leaves_a_socket_that_the_next_one_takes(seed: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from seed_runtime.backends import Feeds, TensorSpec
 from seed_runtime.errors import MemoryBudgetError
-from seed_runtime.serve import Address, Model, Server, limits, listening, server
+from seed_runtime.serve import Address, ServedModel, Server, limits, listen, server
 from tests.runtime.serve.support.serving import Client, binary, doubler, in_process, tensor
 
 REQUEST = {
@@ -236,7 +236,7 @@ def test_no_bytes_at_all_are_a_server_fault(client: Client, rng: np.random.Gener
 def test_a_client_that_sends_more_than_is_taken_still_reads_why(client: Client) -> None:
     for _ in range(3):
         got = client.ask("POST", INFER, bytes(3 << 20))
-        assert (got.status, "make at most 1,048,576" in got.error) == (413, True)
+        assert (got.status, "have at most 1,048,576" in got.error) == (413, True)
 
 
 @pytest.mark.parametrize("sent", [b"GET /v2", HEAD, HEAD + b"Content-Length: 100\r\n\r\n{"])
@@ -282,7 +282,7 @@ def test_more_connections_than_threads_are_told_to_come_again(tmp_path: Path, mo
 def test_bodies_wait_for_room_and_are_told_to_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "WAIT_S", 0.2)
     with in_process(f"unix:{tmp_path}/s") as (client, found):
-        with found.bodies.holding(2 << 20):
+        with found.bodies.reserve(2 << 20):
             got = client.infer(REQUEST)
         assert (got.status, got.headers["retry-after"]) == (503, "1")
         assert client.infer(REQUEST).status == 200
@@ -300,7 +300,7 @@ def test_runs_take_turns(tmp_path: Path) -> None:
         return {"y": feeds["x"], "m": feeds["n"]}
 
     model = doubler()
-    model = Model(model.name, model.version, model.inputs, model.outputs, run)
+    model = ServedModel(model.name, model.version, model.inputs, model.outputs, run)
     with in_process(f"unix:{tmp_path}/s", model) as (client, _):
         threads = [threading.Thread(target=client.infer, args=(REQUEST,)) for _ in range(6)]
         for thread in threads:
@@ -318,7 +318,7 @@ def test_an_input_beyond_the_plan_is_413_and_a_fault_of_ours_500(
     def run(feeds: Feeds) -> dict[str, Any]:
         raise problem
 
-    model = Model("doubler", "7", (TensorSpec("x", "float32", ()),), (), run)
+    model = ServedModel("doubler", "7", (TensorSpec("x", "float32", ()),), (), run)
     request = {"inputs": [tensor("x", np.array(1.0), "FP32")]}
     with in_process(f"unix:{tmp_path}/s", model) as (client, _):
         got = client.infer(request)
@@ -338,7 +338,7 @@ def test_a_server_that_ends_lets_what_runs_finish(tmp_path: Path) -> None:
         return {"y": feeds["x"], "m": feeds["n"]}
 
     model = doubler()
-    model = Model(model.name, model.version, model.inputs, model.outputs, run)
+    model = ServedModel(model.name, model.version, model.inputs, model.outputs, run)
     answers = []
     with in_process(f"unix:{tmp_path}/s", model) as (client, _):
         idle = client.connection()
@@ -357,8 +357,8 @@ def test_a_server_that_ends_lets_what_runs_finish(tmp_path: Path) -> None:
 
 def test_nothing_waits_for_a_server_that_was_never_entered(tmp_path: Path) -> None:
     with (
-        listening(Address(path=str(tmp_path / "s"))) as (listener, _),
-        Server(doubler(), listener, body_max=1, bodies=1),
+        listen(Address(path=str(tmp_path / "s"))) as (listener, _),
+        Server(doubler(), listener, body_max=1, bodies_max=1),
     ):
         pass
 

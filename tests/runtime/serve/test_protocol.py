@@ -13,7 +13,7 @@ import pytest
 from seed_runtime.backends import TensorSpec
 from seed_runtime.errors import InputError
 from seed_runtime.serve import limits, numbers, protocol
-from seed_runtime.serve.protocol import Model, read_request, write_answer
+from seed_runtime.serve.protocol import ServedModel, read_request, write_answer
 from tests.support.project import run_checked
 
 TYPES = {
@@ -32,12 +32,14 @@ TYPES = {
 }
 
 
-def model(dtype: str = "float32", shape: tuple[Any, ...] = ("batch", 3)) -> Model:
+def model(dtype: str = "float32", shape: tuple[Any, ...] = ("batch", 3)) -> ServedModel:
     spec = TensorSpec("x", dtype, shape)
-    return Model("m", "1", (spec,), (TensorSpec("y", dtype, shape), TensorSpec("z", "int64", ())), lambda feeds: feeds)
+    return ServedModel(
+        "m", "1", (spec,), (TensorSpec("y", dtype, shape), TensorSpec("z", "int64", ())), lambda feeds: feeds
+    )
 
 
-def read(text: str | bytes, to: Model | None = None, json_size: int | None = None) -> protocol.Request:
+def read(text: str | bytes, to: ServedModel | None = None, json_size: int | None = None) -> protocol.Request:
     body = bytearray(text.encode() if isinstance(text, str) else text)
     return read_request(body, len(body) if json_size is None else json_size, to or model())
 
@@ -47,7 +49,7 @@ def one(data: str, shape: str = "[1, 3]", datatype: str = "FP32", **more: Any) -
     return f'{{"inputs": [{{"name": "x", "shape": {shape}, "datatype": "{datatype}", "data": {data}}}]{extra}}}'
 
 
-def answer(to: Model, request: protocol.Request, **values: np.ndarray) -> tuple[dict[str, Any], bytes]:
+def answer(to: ServedModel, request: protocol.Request, **values: np.ndarray) -> tuple[dict[str, Any], bytes]:
     size, parts = write_answer(to, request, values)
     body = b"".join(bytes(part) for part in parts)
     size = len(body) if size is None else size
@@ -94,7 +96,7 @@ def test_every_type_comes_and_goes_in_json_and_as_bytes(datatype: str, dtype: st
 def test_what_the_specification_shows_is_understood() -> None:
     # The example of inference_rest.md.
     specs = (TensorSpec("input0", "uint32", (2, 2)), TensorSpec("input1", "bool", (3,)))
-    to = Model("mymodel", "1", specs, (TensorSpec("output0", "float32", (3, 2)),), lambda feeds: {})
+    to = ServedModel("mymodel", "1", specs, (TensorSpec("output0", "float32", (3, 2)),), lambda feeds: {})
     text = """{ "id" : "42", "inputs" : [
       { "name" : "input0", "shape" : [ 2, 2 ], "datatype" : "UINT32", "data" : [ 1, 2, 3, 4 ] },
       { "name" : "input1", "shape" : [ 3 ], "datatype" : "BOOL", "data" : [ true, false, true ] } ],
@@ -160,12 +162,12 @@ def test_long_data_is_read_and_written_in_portions(rng: np.random.Generator) -> 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "is no JSON"),
-        ("nonsense", "is no JSON"),
-        ("[1]", "no JSON object"),
-        ("{", "is no JSON"),
-        ('{"inputs": NaN}', "NaN is no number"),
-        (b'{"id": "\xff"}', "is no JSON"),
+        ("", "is not JSON"),
+        ("nonsense", "is not JSON"),
+        ("[1]", "not a JSON object"),
+        ("{", "is not JSON"),
+        ('{"inputs": NaN}', "NaN is not a number"),
+        (b'{"id": "\xff"}', "is not JSON"),
         ("{}", "needs inputs"),
         ('{"inputs": {}}', "needs inputs"),
         ('{"inputs": [7]}', "needs inputs"),
@@ -189,23 +191,23 @@ def test_long_data_is_read_and_written_in_portions(rng: np.random.Generator) -> 
         (one("[1,2]"), "neither a flat list of 3 numbers"),
         (one("[1,2,3,4]"), "neither a flat list"),
         (one("[[1,2],[3]]"), "neither a flat list"),
-        (one("[1,2,3", "[1, 3]"), "is no JSON"),
+        (one("[1,2,3", "[1, 3]"), "is not JSON"),
         (one("[[1,2,3]"), "neither a flat list"),
-        (one("[1,,3]"), "no JSON"),
-        (one("[,1,2]"), "no JSON"),
-        (one("[1 2,3,4]"), "no JSON"),
-        (one("[1,2,NaN]"), "NaN is no number"),
-        (one("[1,2,Infinity]"), "Infinity is no number"),
+        (one("[1,,3]"), "not JSON"),
+        (one("[,1,2]"), "not JSON"),
+        (one("[1 2,3,4]"), "not JSON"),
+        (one("[1,2,NaN]"), "NaN is not a number"),
+        (one("[1,2,Infinity]"), "Infinity is not a number"),
         (one("[1,2,1e400]"), "too large for float32"),
         (one("[1,2,1e39]"), "too large for float32"),
         (one("[1,2,1" + "0" * 400 + "]"), "too large for float32"),
-        (one("[1,2,1" + "0" * 5000 + "]"), "no JSON"),
+        (one("[1,2,1" + "0" * 5000 + "]"), "not JSON"),
         (one("[1,2,1" + "0" * 100_000 + "]"), "more than 65,536 characters"),
         (one("[1,2,true]"), "must hold numbers"),
         (one("[1,2,null]"), "must hold numbers"),
-        (one("[1,2,0x10]"), "no JSON"),
-        (one("[1,2,01]"), "no JSON"),
-        (one("[1,2,+1]"), "no JSON"),
+        (one("[1,2,0x10]"), "not JSON"),
+        (one("[1,2,01]"), "not JSON"),
+        (one("[1,2,+1]"), "not JSON"),
         (one('["a","b","c"]'), "has no data"),
         (one("[[1,2,3],4[,5,6]]", "[2, 3]"), "don't match"),
         (one('{"a": 1}'), "has no data"),
@@ -217,7 +219,7 @@ def test_long_data_is_read_and_written_in_portions(rng: np.random.Generator) -> 
         (one("[1,2,3]", outputs=[{"name": "y", "parameters": 7}]), "parameters must be an object"),
         (one("[1,2,3]", parameters={"binary_data_output": "yes"}), "true or false"),
         ("[" * 60_000, "nested too deeply"),
-        ('{"inputs": ' + '{"a":' * 4000, "is no JSON"),
+        ('{"inputs": ' + '{"a":' * 4000, "is not JSON"),
         (f'{{"inputs": "{"a" * 70_000}"}}', "too long beside the numbers"),
         ('{"inputs": [' + '"",' * 5000, "too long beside the numbers"),
         (" " * 70_000 + "{}", "too long beside the numbers"),
@@ -322,9 +324,9 @@ def test_a_request_that_does_not_end_is_refused_in_one_pass(body: str) -> None:
                 "import resource\n"
                 "resource.setrlimit(resource.RLIMIT_CPU, (30, 30))\n"
                 "from seed_runtime.errors import InputError\n"
-                "from seed_runtime.serve.numbers import split\n"
+                "from seed_runtime.serve.numbers import extract_arrays\n"
                 f"n = 1 << 20\nbody = {body}\n"
-                "try: split(body)\n"
+                "try: extract_arrays(body)\n"
                 "except InputError: pass\n"
                 "else: raise SystemExit('it was taken')\n"
             ),

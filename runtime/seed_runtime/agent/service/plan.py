@@ -66,8 +66,8 @@ def parse_address(name: str, asked: str) -> serve.Address:
         UsageError: `asked` is neither "unix" nor a loopback address with a port.
     """
     if asked == "unix":
-        return serve.parse(f"unix:{systemd.runtime_folder()}/seed-{name}.sock")
-    address = serve.parse(asked)
+        return serve.parse_address(f"unix:{systemd.runtime_folder()}/seed-{name}.sock")
+    address = serve.parse_address(asked)
     if address.path is not None or address.port == 0:
         raise UsageError(f"a service can't listen on {asked!r}; give 'unix', or a loopback port such as 127.0.0.1:8080")
     return address

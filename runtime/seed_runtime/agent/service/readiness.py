@@ -28,7 +28,7 @@ def await_ready(service: Service) -> None:
     problem = "it does not answer"
     while time.monotonic() < deadline:
         try:
-            code = _get(serve.parse(service.address.removeprefix("http://")), "/v2/health/ready")
+            code = _get(serve.parse_address(service.address.removeprefix("http://")), "/v2/health/ready")
             if code == 200:
                 return
             problem = f"it answers {code}"

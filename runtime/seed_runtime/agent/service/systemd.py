@@ -61,10 +61,12 @@ class ServiceError(SeedError):
     exit_code = 12
 
     def __init__(self, message: str, exit_code: int = 12) -> None:
+        """Say what went wrong, with the server's exit code if it gave one."""
         super().__init__(message, exit_code)
         self.message, self.exit_code = message, exit_code
 
     def __str__(self) -> str:
+        """Return the message."""
         return self.message
 
 

@@ -54,6 +54,7 @@ class InstalledModel:
     """One model by its name. Methods that change it need its lock; those that read need none."""
 
     def __init__(self, store: Store, name: str) -> None:
+        """Name a model of a store, be it there or not. `Store.model` checks the name."""
         self.store, self.name = store, name
         self.folder = store.models / name
         self.versions = self.folder / "versions"

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from seed_runtime.backends import Feeds, TensorSpec, check_feeds
-from seed_runtime.serve import Address, Model, Server, listening, parse
+from seed_runtime.serve import Address, ServedModel, Server, listen, parse_address
 from tests.support.seed_run import COMMAND
 
 INPUTS = (TensorSpec("x", "float32", ("batch", 4)), TensorSpec("n", "int64", ()))
@@ -110,7 +110,7 @@ class Client:
         return int(sizes["VmRSS"]) << 10, int(sizes["VmHWM"]) << 10
 
 
-def doubler(inputs: tuple[TensorSpec, ...] = INPUTS) -> Model:
+def doubler(inputs: tuple[TensorSpec, ...] = INPUTS) -> ServedModel:
     """2 * x of float32[batch, 4], and n + 1; the feeds are checked as a session does it."""
 
     def run(feeds: Feeds) -> dict[str, Any]:
@@ -118,14 +118,16 @@ def doubler(inputs: tuple[TensorSpec, ...] = INPUTS) -> Model:
         return {"y": feeds["x"] * np.float32(2), "m": feeds["n"] + 1}
 
     outputs = (TensorSpec("y", "float32", ("batch", 4)), TensorSpec("m", "int64", ()))
-    return Model("doubler", "7", inputs, outputs, run)
+    return ServedModel("doubler", "7", inputs, outputs, run)
 
 
 @contextlib.contextmanager
-def in_process(where: str, model: Model | None = None, body_max: int = 1 << 20) -> Iterator[tuple[Client, Server]]:
+def in_process(
+    where: str, model: ServedModel | None = None, body_max: int = 1 << 20
+) -> Iterator[tuple[Client, Server]]:
     """A server in threads of this process."""
-    with listening(parse(where)) as (listener, address):
-        server = Server(model or doubler(), listener, body_max=body_max, bodies=2 * body_max)
+    with listen(parse_address(where)) as (listener, address):
+        server = Server(model or doubler(), listener, body_max=body_max, bodies_max=2 * body_max)
 
         def run() -> None:
             with contextlib.suppress(OSError):  # its listener is closed
@@ -156,7 +158,7 @@ def command(seed: Path, name: str, *arguments: str, env: Mapping[str, str] | Non
                 break
         else:
             raise AssertionError(f"the server ended with {process.wait()}: {said}")
-        yield Client(parse(match[1]), name, process, said)
+        yield Client(parse_address(match[1]), name, process, said)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

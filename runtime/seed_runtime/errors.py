@@ -1,6 +1,6 @@
 """Every error a user can meet, with the exit code that scripts rely on (docs/exit-codes.md).
 
-Each class keeps fields, not text: fields survive pickling on the way out of a worker process.
+Each class holds fields, not text: fields survive pickling on the way out of a worker process.
 `str(error)` is one line: what happened, why, and the next step.
 """
 
@@ -117,7 +117,7 @@ class CacheSpaceError(DiskSpaceError):
     def __str__(self) -> str:
         return (
             f"{self.folder}: {self.needed:,} bytes are needed and {self.free:,} are free; free some space there, "
-            f"or let XDG_CACHE_HOME name a folder on another disk"
+            f"or set XDG_CACHE_HOME to a folder on another disk"
         )
 
 

@@ -84,7 +84,7 @@ class Verdict:
         """Message for a sample that isn't `ok`."""
         return (
             f"all digests are right, but output {self.output!r} of the golden sample differs by {self.worst:.3g} times "
-            f"what is tolerated; update what runs it: pip install -U onnxruntime"
+            f"its tolerance; update the library that runs it: pip install -U onnxruntime"
         )
 
 

@@ -68,7 +68,7 @@ _MAPPED_WEIGHTS = (
 )
 
 _MODES = {
-    # All optimizations; weights are repacked into private memory and their mapped pages are let go.
+    # All optimizations; weights are repacked into private memory and their mapped pages are released.
     "fast": _Mode("ORT_ENABLE_ALL"),
     # Weights stay mapped from the file. The highest level is left out because it reorders the weights of
     # convolutions into copies.

@@ -1,4 +1,4 @@
-"""Inputs and outputs of a model as arrays: their description, and the check of what is fed to it."""
+"""Inputs and outputs of a model as arrays: their description, and the check of feeds."""
 
 from __future__ import annotations
 

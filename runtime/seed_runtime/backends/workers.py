@@ -1,6 +1,6 @@
 """Calls into a library, each in a thread of its own, so that its caller can still be interrupted.
 
-Python handles a signal between two instructions of the main thread. A call that stays in C++ keeps it waiting for as
+Python handles a signal between two instructions of the main thread. A call that stays in C++ delays it for as
 long as the call takes, which for a graph with a loop may be for ever.
 """
 

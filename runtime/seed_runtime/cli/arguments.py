@@ -80,9 +80,9 @@ def parse(argv: Sequence[str] | None) -> Job:
     options = _parser().parse_args(argv)
     for name, flag in _NOT_YET.items():
         if getattr(options, name) is not None:
-            raise UsageError(f"{flag} is not part of this version; `seed-run --help` lists what is")
+            raise UsageError(f"{flag} is not part of this version; see the options that are: seed-run --help")
     if options.seed is None:
-        raise UsageError("which seed? give its path, or - for a pipe: seed-run model.seed --inspect")
+        raise UsageError("no seed is named; give its path, or - for a pipe: seed-run model.seed --inspect")
     action = next((name for name in _ACTIONS if getattr(options, name)), "run")
     _check(options, action)
 
@@ -108,30 +108,30 @@ def parse(argv: Sequence[str] | None) -> Job:
 def _check(options: argparse.Namespace, action: str) -> None:
     """Raise UsageError for options that contradict each other."""
     if options.assemble == "":
-        raise UsageError("--assemble needs the name of a folder")
+        raise UsageError("--assemble needs a folder; give its name: --assemble model")
     if options.serve == "":
-        raise UsageError("--serve needs an address, such as :8080 or unix:/path/of/socket")
+        raise UsageError("--serve needs an address; give one such as :8080 or unix:/path/of/socket")
     if options.seed == "-" and options.input == "-":
         raise UsageError("the seed and the input can't both come from stdin; save one of them to a file")
     if options.input is not None and action not in ("run", "bench"):
-        raise UsageError(f"--{action} takes no --input")
+        raise UsageError(f"--{action} takes no --input; leave one of them out")
     if options.output is not None:
         if action != "run":
-            raise UsageError(f"--{action} takes no --output")
+            raise UsageError(f"--{action} takes no --output; leave one of them out")
         if options.output == "-" and options.json:
             raise UsageError("--json and --output - would both write to stdout; give --output a file")
         if options.output.endswith(".npy"):
-            raise UsageError("outputs are written by name into one .npz; give --output a name that ends so")
+            raise UsageError("outputs are written by name into one .npz; give --output a name that ends in .npz")
         for given, what in ((options.seed, "the seed"), (options.input, "the input")):
             source = "/dev/stdin" if given == "-" else given
             if source is not None and options.output != "-" and is_same_file(options.output, source):
                 raise UsageError(f"{options.output} is {what} itself, which would be lost; give --output another file")
     if options.runs is not None and action != "bench":
-        raise UsageError("--runs belongs to --bench")
+        raise UsageError("--runs is an option of --bench; give both, or leave it out")
     if options.json and action == "serve":
-        raise UsageError("--serve takes no --json; its answers are JSON")
+        raise UsageError("--serve takes no --json; leave it out, its answers are JSON")
     if options.runs is not None and options.runs < 1:
-        raise UsageError(f"--runs {options.runs}: at least one run is needed")
+        raise UsageError(f"--runs {options.runs} is too small; give at least 1")
 
 
 def _parser() -> argparse.ArgumentParser:

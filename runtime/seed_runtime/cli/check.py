@@ -37,9 +37,9 @@ def verify(job: Job, terminal: Terminal) -> int:
     if result["golden"]:
         print(f"the golden sample agrees ({_distance(result['golden_distance'])})")
     elif _runs_nothing():
-        print("ONNX Runtime has no build for 32-bit systems: its answers were not checked")
+        print("ONNX Runtime has no build for 32-bit systems: the model's outputs were not checked")
     else:
-        print("the seed holds no golden sample: its answers were not checked")
+        print("the seed holds no golden sample: the model's outputs were not checked")
     return 0
 
 

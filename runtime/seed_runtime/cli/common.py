@@ -30,7 +30,7 @@ def open_seed(job: Job) -> Iterator[Seed]:
         yield seed
         return
     if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError("stdin is a terminal; send a seed into it, or name one")
+        raise UsageError("stdin is a terminal; pipe a seed into it, or give the path of one")
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:
         yield seed_runtime.open(pipe, enforce=enforce)
 

@@ -104,7 +104,7 @@ class Summary:
                 yield f"  {label}: {shown}"
             if self._counted and name in self._top and self._shapes.calls > CALLS_SHOWN:
                 more_calls = self._shapes.calls - CALLS_SHOWN
-                yield f"  ... and {more_calls} calls more; --output y.npz keeps them all"
+                yield f"  ... and {more_calls} more calls; write them all to a file: --output y.npz"
 
 
 class Writer:
@@ -145,7 +145,7 @@ def written(path: str, counted: bool) -> Iterator[Writer]:
     """Give a writer whose file appears at `path`, or on stdout for `-`, when the block ends without an error."""
     if path == "-":
         if sys.stdout.isatty():
-            raise UsageError("stdout is a terminal; send it into a file or a pipe, or name a file")
+            raise UsageError("stdout is a terminal; redirect it into a file or a pipe, or give --output a file")
         with contextlib.closing(Writer(counted, None)) as writer:
             yield writer
             writer.write_into(sys.stdout.buffer)

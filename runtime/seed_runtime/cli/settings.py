@@ -35,7 +35,7 @@ def threads(flag: str | None) -> int | None:
         return None
     text = str(value)
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _THREADS_MAX):
-        raise UsageError(f"{where}: {text!r} is not a number of threads from 1 to {_THREADS_MAX}")
+        raise UsageError(f"{where}: {text!r} is not a number of threads; give 1 to {_THREADS_MAX}")
     return int(text)
 
 
@@ -62,7 +62,7 @@ def _size(key: str, flag: str | None) -> int | None:
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
     if size > _SIZE_MAX:
-        raise UsageError(f"{where}: {value} is more than any device has")
+        raise UsageError(f"{where}: {value} is more than any device has; give a smaller size, such as 64MB")
     return size
 
 

@@ -198,7 +198,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         need = f"{plan['needed_mib']:.1f} MiB to run at full speed, at least {plan['least_mib']:.1f}"
         rows.append(("", f"{need}: {sizes}"))
     if not memory["sessions"]:
-        rows.append(("", "not measured for running: --max-memory can't be kept"))
+        rows.append(("", "sessions were not measured: --max-memory can't be enforced for them"))
     rows.append(("golden", f"a sample of {golden['bytes']} bytes" if golden else "no sample"))
     for kind in ("inputs", "outputs"):
         for index, spec in enumerate(facts[kind]):

@@ -49,7 +49,7 @@ def _of(section: Section[Any]) -> Mapping[str, Section[Any]]:
 class Header:
     """All sections, checked. Each field below is the registration of its section: `parse` and `serialize` follow them.
 
-    GOLDEN, FOOTPRINT and SIGNATURE are bytes, to be parsed by who uses them; None where the seed has none.
+    GOLDEN, FOOTPRINT and SIGNATURE are bytes, parsed where they are used; None where the seed has none.
     """
 
     model: ModelInfo = field(metadata=_of(MODEL))
@@ -93,8 +93,8 @@ def parse(data: bytes | memoryview, body_size: int) -> Header:
         UnsupportedError: it is made for a newer runtime.
     """
     payloads = dict(_sections(Cursor(data, "header")))
-    # First what is new: a section that this runtime doesn't know may be the reason why another one is missing, and
-    # a limit that a seed exceeds may have been raised by the release that it needs.
+    # What is newer than this runtime is refused first: an unknown section may be the reason why another one is
+    # missing, and a limit that a seed exceeds may have been raised by the release that it needs.
     parsed: dict[int, Any] = {}
     if MODEL.id in payloads:
         parsed[MODEL.id] = _value(MODEL, payloads[MODEL.id], parsed)

@@ -1,6 +1,6 @@
 """The first 56 bytes of a seed (SPEC.md, "Preamble"), which stay the same in all later versions.
 
-Imports no NumPy: who only looks at a stored file, such as a device that serves a push, need not load it.
+Imports no NumPy: a process that only looks at a stored file, such as the agent on a device, need not load it.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def plan_session(
     Raises:
         MemoryBudgetError: nothing fits; it holds the least that would do.
         InputError: the input is beyond what was measured.
-        UnsupportedError: the seed holds no measurement, so a limit could not be kept.
+        UnsupportedError: the seed holds no measurement, so a limit could not be enforced.
     """
     usage = usage or baseline()
     count = threads if threads is not None else usable_cores()
@@ -115,6 +115,6 @@ def _unmeasured_plan(base: int, limit: int | None, backend: Backend, weights_siz
     if base + weights_size > limit:
         raise MemoryBudgetError("the session", base + weights_size + SLACK, limit)
     raise UnsupportedError(
-        "this seed holds no memory measurements, so --max-memory can't be kept for its session; "
+        "this seed holds no memory measurements, so --max-memory can't be enforced for its session; "
         "run it without --max-memory, or make it again with seed-export on Linux"
     )

@@ -1,7 +1,7 @@
 """Where decoded weights go: into a file of their own beside the model, or into ranges of the model file.
 
 A layout knows the files of an assembled model, compares a skeleton with the seed's table of holes, and makes the output
-that the decoded bytes are written to. All limits and digests are checked by who writes (assembly/assemble.py).
+that the decoded bytes are written to. All limits and digests are checked by the caller (assembly/assemble.py).
 """
 
 from __future__ import annotations

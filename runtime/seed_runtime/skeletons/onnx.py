@@ -52,7 +52,7 @@ def scan(data: bytes | memoryview | mmap.mmap) -> SkeletonInfo:
 
 Fields = dict[str, Any]
 """A message's fields: a number, a text, a count of bytes, what the handler made of a message; a list of
-these; or how many there are, where the schema keeps no list."""
+these; or how many there are, where the schema asks for no list."""
 
 
 class _Walker:

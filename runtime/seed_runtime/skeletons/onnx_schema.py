@@ -5,20 +5,29 @@ Source: onnx.proto of ONNX IR version 14.
 
 from __future__ import annotations
 
+from typing import Final
+
 from seed_runtime.limits import TENSORS_MAX
 
-DEPTH_MAX = 64  # messages in messages; protobuf itself gives up at 100
-FIELDS_MAX = 1 << 21  # seconds on a small device; a graph of 10,000 nodes has some 300,000
-TEXT_MAX = 4096  # [B], of a name; TensorFlow's reach some hundreds
-AXES_MAX = 64  # of tensors inside the model; those in the weights file have RANK_MAX
-ENTRIES_MAX = 3
-OPSETS_MAX = 16
-VALUES_MAX = 4096
+DEPTH_MAX: Final = 64
+"""Largest depth of messages in messages; protobuf itself stops at 100."""
+FIELDS_MAX: Final = 1 << 21
+"""Largest number of fields: seconds on a small device. A graph of 10,000 nodes has some 300,000."""
+TEXT_MAX: Final = 4096
+"""Largest name [B]; TensorFlow's reach some hundreds."""
+AXES_MAX: Final = 64
+"""Largest number of axes of tensors inside the model; those in the weights file have RANK_MAX."""
+ENTRIES_MAX: Final = 3
+"""Largest number of entries of external data."""
+OPSETS_MAX: Final = 16
+VALUES_MAX: Final = 4096
+"""Largest number of inputs, and of outputs."""
 
-DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-# They name files, or functions of another language, in their attributes.
-OPERATORS_REFUSED = frozenset({"EPContext", "PythonOp", "PythonOpGrad", "PyOp", "ATen", "TritonOp"})
-ATTRIBUTES_REFUSED = frozenset({"ep_cache_context", "func_name", "func_module", "onnx_model_filename"})
+DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+"""Domains of operators that a skeleton may use."""
+OPERATORS_REFUSED: Final = frozenset({"EPContext", "PythonOp", "PythonOpGrad", "PyOp", "ATen", "TritonOp"})
+"""Operators that name files, or functions of another language, in their attributes."""
+ATTRIBUTES_REFUSED: Final = frozenset({"ep_cache_context", "func_name", "func_module", "onnx_model_filename"})
 
 Message = dict[int, tuple[str, str, int]]
 """Field number: (name, kind, how many)."""
@@ -31,7 +40,7 @@ BYTES = "bytes"
 FLOAT = "fixed32"
 
 ONE = 1  # given twice is refused; any larger number is the length of a list
-MANY = 0  # any number, of which only the count is kept: a list of a million names would take 60 MiB
+MANY = 0  # any number, of which only the count is stored: a list of a million names would take 60 MiB
 
 WIRE = {INT: 0, INT32: 0, FLOAT: 5}  # all others are length-delimited
 

@@ -94,7 +94,7 @@ def write(tmp_path: Path, name: str) -> Path:
 
 @contextmanager
 def holding(root: Path, name: str, limit: int = PLENTY, verify: bool = False) -> Iterator[Path]:
-    """Use a model within the block; `verify`: one that was altered is made anew."""
+    """Use a model within the block; `verify`: one that was altered is assembled again."""
     seed = seed_runtime.open(io.BytesIO(SEEDS[name]))
 
     def make(part: Path) -> None:
@@ -331,7 +331,7 @@ def test_models_that_could_not_make_room_enough_stay(root: Path, disk: Callable[
 def test_a_disk_that_is_full_of_models_in_use_is_told_with_what_helps(root: Path, disk: Callable[[int], None]) -> None:
     with holding(root, "b") as b:
         disk(10)
-        with pytest.raises(CacheSpaceError, match="let XDG_CACHE_HOME name a folder on another disk") as caught:
+        with pytest.raises(CacheSpaceError, match="set XDG_CACHE_HOME to a folder on another disk") as caught:
             hold(root, "a")
         assert models(root) == {b.name}
     assert (caught.value.exit_code, caught.value.free, caught.value.folder) == (13, 10, str(root))

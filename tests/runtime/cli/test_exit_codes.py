@@ -77,7 +77,7 @@ def test_version_and_help_are_results() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((), "which seed?"),
+        ((), "no seed is named"),
         (("SEED",), "x: float32[batch, 32]"),
         (("absent.seed", "--inspect"), "absent.seed: No such file"),
         ((".", "--inspect"), "Is a directory"),
@@ -88,8 +88,8 @@ def test_version_and_help_are_results() -> None:
         (("SEED", "--inspect", "--output", "y.npz"), "--inspect takes no --output"),
         (("SEED", "--input", "x.npz", "--output", "-", "--json"), "both write to stdout"),
         (("SEED", "--input", "x.npz", "--output", "y.npy"), ".npz"),
-        (("SEED", "--input", "x.npz", "--runs", "3"), "belongs to --bench"),
-        (("SEED", "--bench", "--runs", "0"), "at least one"),
+        (("SEED", "--input", "x.npz", "--runs", "3"), "is an option of --bench"),
+        (("SEED", "--bench", "--runs", "0"), "give at least 1"),
         (("SEED", "--assemble", ""), "--assemble needs"),
         (("SEED", "--fine-tune", "x.npz", "--mode", "auto", "-o", "t.seed"), "--fine-tune is not part"),
         (("SEED", "--apply", "t.seed"), "--apply is not part"),
@@ -198,7 +198,7 @@ def test_a_golden_sample_that_differs_is_12_and_says_how_far(tmp_path: Path) -> 
     path = tmp_path / "wrong.seed"
     path.write_bytes(classifier(golden="wrong"))
     line = refused(12, path, "--verify")
-    assert re.search(r"output 'scores' .* by [\d.e+]+ times what is tolerated", line)
+    assert re.search(r"output 'scores' .* by [\d.e+]+ times its tolerance", line)
     done = seed_run(path, "--verify", "--json")
     assert done.returncode == 12
     found = one_object(done.stdout)

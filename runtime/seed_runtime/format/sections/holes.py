@@ -52,7 +52,7 @@ def _parse(cursor: Cursor, parsed: Parsed) -> tuple[Hole, ...]:
         if offset > weights_size:
             raise FormatError(cursor.where, f"a hole ends {offset - weights_size:,} bytes past the weights file")
         holes.append(hole)
-    cursor.end()  # before the sum: bytes that are left over are what is wrong
+    cursor.end()  # before the sum: where bytes are left over, they are the cause
     if offset != weights_size:
         raise FormatError(cursor.where, f"the holes end at {offset:,}, the weights file at {weights_size:,}")
     return tuple(holes)

@@ -36,7 +36,7 @@ class Section(Generic[T]):
 
 
 def opaque(section_id: int, name: str, size_max: int) -> Section[bytes]:
-    """Return a section whose payload is handed on as bytes, to be parsed only by who uses it."""
+    """Return a section whose payload is handed on as bytes, to be parsed where it is used."""
     return Section(
         section_id, name, lambda cursor, _: bytes(cursor.take(cursor.remaining, name)), bytes, size_max=size_max
     )

@@ -15,7 +15,7 @@ from seed_runtime.format.sections.section import Parsed, Section
 from seed_runtime.limits import CHUNK_CODED_MAX, CHUNKS_MAX, STREAMS_MAX, TENSORS_MAX
 
 CHUNK_DIGEST_BYTES: Final = 16
-"""Bytes of SHA-256 kept for a chunk: an attacker needs a second preimage, and 32 would cost a small seed 1 %."""
+"""Bytes of SHA-256 that stand for a chunk: an attack needs a second preimage, and 32 would cost a small seed 1 %."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def _parse(cursor: Cursor, parsed: Parsed) -> tuple[Stream, ...]:
         digests = bytes(cursor.take(count * CHUNK_DIGEST_BYTES, "chunk digests"))
         streams.append(Stream(codec, first, taken, sizes, digests))
         first, chunks = first + taken, chunks + count
-    cursor.end()  # before the sum: bytes that are left over are what is wrong
+    cursor.end()  # before the sum: where bytes are left over, they are the cause
     if first != holes:
         raise FormatError(cursor.where, f"the streams fill {first} holes, there are {holes}")
     return tuple(streams)

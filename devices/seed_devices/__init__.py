@@ -1,0 +1,1 @@
+"""`seed-deploy`: seeds on devices, over SSH."""

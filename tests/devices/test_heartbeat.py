@@ -12,6 +12,7 @@ import pytest
 
 from seed_devices.errors import UnreachableError
 from seed_devices.push import runtime, wheels
+from seed_devices.push.wheel_cache import Wheel
 from seed_devices.remote import installer_client
 from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.connection import Connection
@@ -72,7 +73,7 @@ def test_an_installer_that_hangs_is_given_up(sshd: Sshd, tmp_path: Path, monkeyp
     python.chmod(0o755)
     device = sshd.device(f"hangs{next(_numbers)}", runtime=False, environment={"PATH": f"{tmp_path}:/usr/bin:/bin"})
     monkeypatch.setattr("seed_devices.ssh.connection.SILENCE_S", 0.5)
-    house = wheels.Wheelhouse("0.1.0", *(2 * [wheels.Wheel(Path("w.whl"), "0" * 64, 1, 1)]), ())
+    house = wheels.Wheelhouse("0.1.0", *(2 * [Wheel(Path("w.whl"), "0" * 64, 1, 1)]), ())
     monkeypatch.setattr(wheels, "collect", lambda *given, **named: house)
     with (
         Connection(device.alias, config=device.config) as connection,

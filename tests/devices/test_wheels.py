@@ -16,7 +16,7 @@ import seed_runtime
 from seed_devices import profiles
 from seed_devices.errors import WheelsError
 from seed_devices.profiles import Profile
-from seed_devices.push import wheels
+from seed_devices.push import wheel_cache, wheels
 from seed_devices.push.installed_wheel import write_wheel
 from seed_runtime.errors import UnsupportedError, UsageError
 from tests.support.project import run_checked
@@ -103,7 +103,7 @@ def test_without_an_index_and_a_cache_the_error_says_what_to_do(no_index: None) 
     with pytest.raises(WheelsError, match=r"can't be downloaded .*once this machine reaches a package index") as caught:
         wheels.collect(profile(), (3, 11), "2.36")
     assert caught.value.exit_code == 20
-    assert not list(wheels.cache_root().glob("*.part"))
+    assert not list(wheel_cache.cache_root().glob("*.part"))
 
 
 class Index:
@@ -121,7 +121,7 @@ class Index:
             archive.writestr(zipfile.ZipInfo("a.py"), self.version)
 
     def wheel(self, notes: list[str] | None = None) -> Path:
-        (wheel,), said = wheels.cached("a", self.download, "wheels of a", wheels.ASK_S)
+        (wheel,), said = wheel_cache.cached("a", self.download, "wheels of a", wheels.ASK_S)
         if notes is not None:
             notes += said
         return wheel.path
@@ -134,7 +134,7 @@ def index() -> Index:
 
 def age(seconds: float) -> None:
     """Make all that is in the cache look as if it had been asked for so long ago."""
-    for path in wheels.cache_root().glob("*-*"):
+    for path in wheel_cache.cache_root().glob("*-*"):
         os.utime(path, (path.stat().st_atime, path.stat().st_mtime - seconds))
 
 
@@ -164,7 +164,7 @@ def test_without_an_index_what_it_had_before_is_used_and_named(index: Index) -> 
         r"wheels of a: those of 20\d\d-.* the index could not be asked \(it does not answer\)", notes[0]
     )
     assert (index.wheel(notes), len(notes), index.asked) == (first, 1, 2), "nor is its silence asked for again at once"
-    assert not list(wheels.cache_root().glob("*.part"))
+    assert not list(wheel_cache.cache_root().glob("*.part"))
 
 
 def test_a_clock_that_was_set_back_does_not_keep_old_wheels(index: Index) -> None:

@@ -15,6 +15,7 @@ from seed_devices.errors import RemoteError
 from seed_devices.profiles import Profile
 from seed_devices.push import requirements, wheels
 from seed_devices.push.requirements import DISK_MARGIN, NoRoomError, version
+from seed_devices.push.wheel_cache import Wheel
 from seed_devices.remote.agent_client import Progress
 from seed_devices.remote.installer_client import InstallerClient
 from seed_devices.ssh.connection import Connection
@@ -119,9 +120,7 @@ def _install(
     return Installed(answer["version"], answer["path"], True, notes)
 
 
-def _send(
-    connection: Connection, client: InstallerClient, wheel: wheels.Wheel, path: str, before: int, total: int
-) -> None:
+def _send(connection: Connection, client: InstallerClient, wheel: Wheel, path: str, before: int, total: int) -> None:
     """Send one wheel, from where it stopped last; from its beginning if it arrives with another digest."""
     for _ in range(_SENDS):
         try:

@@ -1,13 +1,8 @@
 """Collect what a device installs: the wheel of seed-runtime, the wheels that it needs, and pip.
 
-    <user cache>/seed/wheels/<16 hex>-<16 hex>/*.whl   appears by one rename and never changes
-    <user cache>/seed/wheels/<16 hex>.lock             held while such a folder is made: two processes make it once
-
 pip does the work: it builds the wheel of a checkout, chooses among an index's wheels by the platform tags of the
-device, and checks their digests. What it can't do is answer without an index, so what it made is stored: the first
-half of a folder's name stands for what was asked for (sources; or machine, Python, glibc and requirements), the second
-for the digests of the wheels, so that damage shows. An index is asked again after ASK_S; where it can't be, what it had
-before is used. The folder before the newest one stays, as its wheels may still be on their way to a device.
+device, and checks their digests. What it can't do is answer without an index, so what it made is stored (wheel_cache).
+An index is asked again after ASK_S; where it can't be, what it had before is used.
 
 pip evaluates the markers of a dependency ("only on Windows") for the host's Python; that the result works is tested on
 the device before it is used.
@@ -15,33 +10,26 @@ the device before it is used.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
-import hashlib
 import importlib.util
 import json
-import math
 import os
 import re
-import shutil
 import subprocess
 import sys
-import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-import platformdirs
-
 from seed_devices.errors import WheelsError
 from seed_devices.profiles import Profile, parse_glibc
 from seed_devices.push.installed_wheel import write_wheel
+from seed_devices.push.wheel_cache import Wheel, cached, key_of, sha256
 from seed_devices.remote.installer import last_line
-from seed_runtime.errors import SeedError, UnsupportedError, UsageError
+from seed_runtime.errors import UnsupportedError, UsageError
 
 DISTRIBUTION: Final = "seed-runtime"
 ASK_S: Final = 3600
@@ -53,16 +41,6 @@ _NO_INDEX: Final = re.compile(
     r"Temporary failure in name resolution|Connection refused|Connection reset|Retrying \("
 )
 _NO_WHEEL: Final = re.compile("No matching distribution found|ResolutionImpossible|conflicting dependencies")
-
-
-@dataclasses.dataclass(frozen=True)
-class Wheel:
-    """One wheel. `size` and `unpacked` (what it takes when installed) are in bytes."""
-
-    path: Path
-    sha256: str
-    size: int
-    unpacked: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +97,7 @@ def collect(
         title = f"wheels for Python {version} on {profile.title} with glibc {glibc}"
         wanted += requirements(own)
         target += ["--implementation=cp", *(f"--platform={tag}" for tag in profile.wheels.tags(parse_glibc(glibc)))]
-    key = _key(*target, *wanted)
+    key = key_of(*target, *wanted)
     wheels, notes = cached(key, lambda folder: _download(title, wanted, target, folder), title, valid_s=ASK_S)
     (pip,) = (wheel for wheel in wheels if wheel.path.name.startswith("pip-"))
     needed = tuple(wheel for wheel in wheels if wheel is not pip)
@@ -142,12 +120,12 @@ def own_wheel() -> Wheel:
         step = f"install it: pip install {DISTRIBUTION}[deploy]"
         raise UsageError(f"{DISTRIBUTION} is not installed here, so no device can get it; {step}") from None
     origin = json.loads(distribution.read_text("direct_url.json") or "{}")
-    if not origin.get("dir_info", {}).get("editable"):
-        record = distribution.read_text("RECORD") or ""
-        (wheel,), _ = cached(_key("installed", record), lambda folder: write_wheel(distribution, folder))
-        return wheel
-    checkout = Path(unquote(urlsplit(origin["url"]).path))
-    (wheel,), _ = cached(_sources_key(checkout), lambda folder: _build(checkout, folder))
+    if origin.get("dir_info", {}).get("editable"):
+        checkout = Path(unquote(urlsplit(origin["url"]).path))
+        (wheel,), _ = cached(_sources_key(checkout), lambda folder: _build(checkout, folder))
+    else:
+        key = key_of("installed", distribution.read_text("RECORD") or "")
+        (wheel,), _ = cached(key, lambda folder: write_wheel(distribution, folder))
     return wheel
 
 
@@ -156,86 +134,6 @@ def requirements(own: Wheel) -> list[str]:
     name, version = own.path.name.split("-")[:2]
     info = zipfile.Path(own.path, f"{name}-{version}.dist-info/")
     return [line for line in metadata.PathDistribution(info).requires or [] if "extra ==" not in line]
-
-
-def cache_root() -> Path:
-    """Return the folder in which wheels are stored."""
-    return Path(platformdirs.user_cache_path("seed", appauthor=False)) / "wheels"
-
-
-def describe(path: Path) -> Wheel:
-    """Return the record of the wheel at `path`."""
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    return Wheel(path, _sha256(path), path.stat().st_size, unpacked)
-
-
-def cached(
-    key: str, make: Callable[[Path], object], title: str = DISTRIBUTION, valid_s: float = math.inf
-) -> tuple[tuple[Wheel, ...], list[str]]:
-    """Return the stored wheels for `key`, made by `make(empty folder)` where none are or they are older than `valid_s`.
-
-    Where `make` fails, older wheels are returned, and are valid again for as long.
-
-    Returns:
-        The wheels, and notes for the user: when the wheels were made, if `make` failed.
-
-    Raises:
-        SeedError: of `make`, where no wheels are stored.
-    """
-    with _locked(key) as root:
-        folders = sorted(root.glob(f"{key}-*"), key=_asked, reverse=True)
-        wheels = next(filter(None, map(_stored, folders)), ())
-        folder = wheels[0].path.parent if wheels else root
-        asked = _asked(folder)
-        notes: list[str] = []
-        if wheels and 0 <= time.time() - asked < valid_s:
-            return wheels, notes
-        part = root / f"{key}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        try:
-            make(part)
-            folder = root / _folder_name(key, part)
-            if not _stored(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-                part.rename(folder)
-        except SeedError as error:
-            if not wheels:
-                raise
-            day = time.strftime("%Y-%m-%d", time.gmtime(asked))
-            reason = error.reason if isinstance(error, WheelsError) else str(error)
-            notes.append(f"{title}: those of {day} were used, the index could not be asked ({reason})")
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-        os.utime(folder)
-        for old in [old for old in folders if old != folder][1:]:
-            shutil.rmtree(old, ignore_errors=True)
-        return _stored(folder), notes
-
-
-def _asked(folder: Path) -> float:
-    return folder.stat().st_mtime
-
-
-def _folder_name(key: str, folder: Path) -> str:
-    return f"{key}-{_key(*(_sha256(path) for path in sorted(folder.glob('*.whl'))))}"
-
-
-def _stored(folder: Path) -> tuple[Wheel, ...]:
-    """Return the wheels of a stored folder; none where it is missing or a wheel is damaged."""
-    key = folder.name.partition("-")[0]
-    return tuple(map(describe, sorted(folder.glob("*.whl")))) if folder.name == _folder_name(key, folder) else ()
-
-
-@contextlib.contextmanager
-def _locked(key: str) -> Iterator[Path]:
-    """Hold the lock for `key` within the block, and return the folder of the cache."""
-    root = cache_root()
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / f"{key}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield root
 
 
 def _download(title: str, wanted: Sequence[str], target: Sequence[str], folder: Path) -> None:
@@ -277,13 +175,4 @@ def _sources_key(checkout: Path) -> str:
     """Return the key of a wheel of these sources: their names and contents."""
     found = (path for name in _SOURCES for path in (checkout / name, *sorted((checkout / name).rglob("*"))))
     files = [path for path in found if path.is_file() and "__pycache__" not in path.parts]
-    return _key(*(f"{path.relative_to(checkout)} {_sha256(path)}" for path in files))
-
-
-def _key(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return key_of(*(f"{path.relative_to(checkout)} {sha256(path)}" for path in files))

@@ -15,6 +15,7 @@ import pytest
 
 from seed_devices.push import requirements, runtime, wheels
 from seed_devices.push.installed_wheel import write_wheel
+from seed_devices.push.wheel_cache import Wheel, describe
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import UsageError
 from tests.devices.support.sshd import Device
@@ -77,16 +78,14 @@ def python_folder(folder: Path) -> Path:
     return folder
 
 
-def _pip(folder: Path) -> wheels.Wheel:
+def _pip(folder: Path) -> Wheel:
     try:
-        return _described(write_wheel(metadata.distribution("pip"), folder))
+        return describe(write_wheel(metadata.distribution("pip"), folder))
     except (UsageError, metadata.PackageNotFoundError) as error:
         pytest.skip(f"no pip can be made a wheel of here: {error}")
 
 
-def _wheel(
-    folder: Path, name: str, version: str, files: dict[str, bytes], requires: tuple[str, ...] = ()
-) -> wheels.Wheel:
+def _wheel(folder: Path, name: str, version: str, files: dict[str, bytes], requires: tuple[str, ...] = ()) -> Wheel:
     info = f"{name}-{version}.dist-info"
     lines = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}", *(f"Requires-Dist: {one}" for one in requires)]
     held = {
@@ -106,10 +105,4 @@ def _wheel(
             for inside, content in held.items()
         ]
         archive.writestr(f"{info}/RECORD", "\n".join([*rows, f"{info}/RECORD,,"]) + "\n")
-    return _described(path)
-
-
-def _described(path: Path) -> wheels.Wheel:
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    return wheels.Wheel(path, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size, unpacked)
+    return describe(path)

@@ -27,7 +27,7 @@ DEMO_MODEL := magika==1.0.3
 DEMO_CACHE := .cache/demo
 
 # Cores that a run of the tests may use; modules of tests run side by side on them. JOBS=1 for --pdb.
-JOBS ?= $(shell nproc 2>/dev/null || echo 1)
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 SIDE_BY_SIDE = $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --dist loadfile --no-loadscope-reorder)
 
 # Say what is done, do it, and show its output only if it fails.

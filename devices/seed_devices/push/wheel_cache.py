@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import math
 import os
@@ -26,6 +25,8 @@ import platformdirs
 
 from seed_devices.errors import WheelsError
 from seed_runtime.errors import SeedError
+from seed_runtime.system.folders import temporary_folder
+from seed_runtime.system.locks import FileLock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,23 +78,19 @@ def cached(
         notes: list[str] = []
         if wheels and 0 <= time.time() - asked < valid_s:
             return wheels, notes
-        part = root / f"{key}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
         try:
-            make(part)
-            folder = root / _folder_name(key, part)
-            if not _stored(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-                part.rename(folder)
+            with temporary_folder(root / f"{key}.part") as part:
+                make(part)
+                folder = root / _folder_name(key, part)
+                if not _stored(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    part.rename(folder)
         except SeedError as error:
             if not wheels:
                 raise
             day = time.strftime("%Y-%m-%d", time.gmtime(asked))
             reason = error.reason if isinstance(error, WheelsError) else str(error)
             notes.append(f"{title}: those of {day} were used, the index could not be asked ({reason})")
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
         os.utime(folder)
         for old in [old for old in folders if old != folder][1:]:
             shutil.rmtree(old, ignore_errors=True)
@@ -119,8 +116,8 @@ def _locked(key: str) -> Iterator[Path]:
     """Hold the lock for `key` within the block, and return the folder of the cache."""
     root = cache_root()
     root.mkdir(parents=True, exist_ok=True)
-    with (root / f"{key}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(root / f"{key}.lock") as lock:
+        lock.acquire()
         yield root
 
 

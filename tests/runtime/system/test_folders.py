@@ -12,7 +12,7 @@ import pytest
 
 from seed_runtime.assembly.folder import folder_kind, model_folder
 from seed_runtime.errors import InputError
-from seed_runtime.system.folders import recover
+from seed_runtime.system.folders import recover, temporary_folder
 from tests.support import onnx_bytes
 
 
@@ -277,3 +277,16 @@ def test_names_that_mean_something_in_a_pattern_are_only_names(tmp_path: Path) -
     put(tmp_path / "m[o]d.l*?")
     put(tmp_path / "mode.")
     assert sorted(os.listdir(tmp_path)) == [".model.0123abcd.part", "m[o]d.l*?", "mode."]
+
+
+def test_a_temporary_folder_begins_empty_and_is_gone_unless_it_was_renamed(tmp_path: Path) -> None:
+    left = tmp_path / "x.part"
+    left.mkdir()
+    (left / "left").touch()
+    with temporary_folder(left, 0o700) as part:
+        assert os.listdir(part) == []
+        assert part.stat().st_mode & 0o777 == 0o700
+    assert os.listdir(tmp_path) == []
+    with temporary_folder(left) as part:
+        part.rename(tmp_path / "x")
+    assert os.listdir(tmp_path) == ["x"]

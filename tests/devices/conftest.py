@@ -1,13 +1,17 @@
-"""What the tests of devices share: one sshd for the whole session, and a new device behind it for each test."""
+"""What the tests of devices share: one sshd for the whole session, and new devices behind it for each test."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.devices.support.sshd import Device, Sshd
+from seed_devices.push.wheels import Wheelhouse
+from tests.devices.support import fake_wheels
+from tests.devices.support.sshd import Device, MakeDevice, Sshd
 
 _numbers = itertools.count(1)
 
@@ -21,6 +25,35 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def device(sshd: Sshd) -> Device:
-    """Return a device of the test's own, with a runtime and no models."""
-    return sshd.device(f"device{next(_numbers)}")
+def make_device(sshd: Sshd) -> MakeDevice:
+    """Return a function that makes devices, see Sshd.device; each has an alias of its own."""
+
+    def make(**options: Any) -> Device:
+        return sshd.device(f"device{next(_numbers)}", **options)
+
+    return make
+
+
+@pytest.fixture
+def device(make_device: MakeDevice) -> Device:
+    """Return a device with a runtime and no models."""
+    return make_device()
+
+
+@pytest.fixture
+def bare(make_device: MakeDevice, tmp_path: Path) -> Device:
+    """Return a device that has a python3 and nothing else."""
+    folder = fake_wheels.python_folder(tmp_path / "bin")
+    return make_device(runtime=False, environment={"PATH": f"{folder}:/usr/bin:/bin"})
+
+
+@pytest.fixture(scope="session")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Wheelhouse:
+    """Return the fake wheels of an older runtime."""
+    return fake_wheels.house(tmp_path_factory.mktemp("old"), "8.1.2")
+
+
+@pytest.fixture(scope="session")
+def new(tmp_path_factory: pytest.TempPathFactory) -> Wheelhouse:
+    """Return the fake wheels of a newer runtime."""
+    return fake_wheels.house(tmp_path_factory.mktemp("new"), "9.0.0")

@@ -17,9 +17,9 @@ from seed_devices.remote import device_schema
 from seed_devices.ssh import ssh_errors
 from seed_devices.terminal_text import plain, plain_lines
 from seed_runtime.agent.protocol.schema import OPERATIONS
+from tests.devices.support.board import BOARD, HEALTHY, judged, model
 from tests.devices.support.commands import COMMAND, deploy, environment, said
 from tests.devices.support.sshd import RUNTIME, Device, Sshd
-from tests.devices.test_doctor import BOARD, WELL, judged, model
 
 ESCAPES = "\x1b[2J\x1b]52;c;ZXZpbA==\x07\x9b2J\u202e\ud800"
 DIGEST = "a" * 64
@@ -137,7 +137,7 @@ def test_a_checkup_that_tells_nonsense_is_a_fault_and_no_crash() -> None:
         target = "h"
 
         def python(self, source: str, *arguments: str) -> Any:
-            told = {**WELL, "status": model(name="x;sh")}
+            told = {**HEALTHY, "status": model(name="x;sh")}
             return type("Done", (), {"code": 0, "stdout": json.dumps(told).encode(), "stderr": ""})
 
     connection: Any = Telling()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,68 +13,8 @@ from seed_devices.doctor import Fault
 from seed_devices.ssh.connection import Connection
 from seed_runtime.version import __version__
 from tests.devices.support import fake_wheels
-from tests.devices.support.sshd import Device, Sshd
-
-NOW = 1_800_000_000.0
-_numbers = itertools.count(1)
-
-# As a Raspberry Pi 4 with a runtime tells it.
-BOARD: dict[str, Any] = {
-    "machine": "aarch64",
-    "bits": 64,
-    "os": "Debian GNU/Linux 12",
-    "os_id": "debian",
-    "libc": ["glibc", "2.36"],
-    "python": "3.11.2",
-    "python_path": "/usr/bin/python3",
-    "numpy": None,
-    "venv": True,
-    "ram": 4 << 30,
-    "ram_available": 3 << 30,
-    "cores": 4,
-    "disk_free": 20 << 30,
-    "store": "/srv/seed",
-    "store_writable": True,
-    "home_writable": True,
-    "clock": int(NOW) - 3,
-    "systemd_user": True,
-    "ssh_keygen": True,
-    "model": "Raspberry Pi 4 Model B Rev 1.4",
-    "termux": False,
-    "runtime": {"path": f"/srv/seed/runtime/{__version__}-0123abcd", "version": __version__},
-}
-DIGESTS = ("a" * 64, "b" * 64)
-WELL: dict[str, Any] = {
-    "user": "pi",
-    "linked": True,
-    "starts": "",
-    "status": {
-        "models": [
-            {
-                "name": "magika",
-                "current": DIGESTS[0],
-                "previous": DIGESTS[1],
-                "service": None,
-                "versions": [{"digest": digest, "intact": True} for digest in DIGESTS],
-                "partial": None,
-                "partial_digest": None,
-            }
-        ]
-    },
-    "status_error": None,
-    "leftovers": [],
-    "signers": False,
-    "linger": True,
-    "services": {},
-}
-
-
-def judged(facts: dict[str, Any] | None = None, **found: Any) -> list[Fault]:
-    return doctor.judge("pi@porch", {**BOARD, **(facts or {})}, {**WELL, **found}, now=NOW)
-
-
-def model(**changed: Any) -> dict[str, Any]:
-    return {"models": [{**WELL["status"]["models"][0], **changed}]}
+from tests.devices.support.board import DIGESTS, NOW, judged, model
+from tests.devices.support.sshd import Device, MakeDevice
 
 
 def test_nothing_is_found_where_all_is_well() -> None:
@@ -256,17 +195,17 @@ def test_a_damaged_model_is_found(device: Device) -> None:
 
 
 @pytest.mark.slow
-def test_a_device_without_a_runtime_is_advised_to_take_a_push(sshd: Sshd) -> None:
-    device = sshd.device(f"empty{next(_numbers)}", runtime=False)
+def test_a_device_without_a_runtime_is_advised_to_take_a_push(make_device: MakeDevice) -> None:
+    device = make_device(runtime=False)
     (advice,) = examined(device)
     assert (advice.severity, advice.what) == ("advice", "there is no runtime yet")
 
 
 @pytest.mark.slow
-def test_a_device_without_python_is_told_the_package(sshd: Sshd, tmp_path: Path) -> None:
+def test_a_device_without_python_is_told_the_package(make_device: MakeDevice, tmp_path: Path) -> None:
     for name in ("sh", "cat"):
         (tmp_path / name).symlink_to(f"/bin/{name}")
-    device = sshd.device(f"empty{next(_numbers)}", runtime=False, environment={"PATH": str(tmp_path)})
+    device = make_device(runtime=False, environment={"PATH": str(tmp_path)})
     with Connection(device.alias, config=device.config) as connection:
         (fault,) = doctor.examine(connection, None)
     assert fault.what == "python3 is missing"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import signal
 from pathlib import Path
@@ -17,16 +16,13 @@ from seed_devices.remote import installer_client
 from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.connection import Connection
 from tests.devices.support import fake_wheels
-from tests.devices.support.sshd import RUNTIME, Device, Sshd, _descendants
-from tests.devices.test_runtime_install import BOARD
-
-_numbers = itertools.count(1)
+from tests.devices.support.board import BOARD
+from tests.devices.support.sshd import RUNTIME, Device, MakeDevice, Sshd
 
 
 def agent_of(sshd: Sshd, device: Device) -> int:
     """The process of the agent that runs on this device."""
-    assert sshd._process is not None
-    for pid in _descendants(sshd._process.pid):
+    for pid in sshd.processes():
         with contextlib.suppress(OSError):
             its = Path(f"/proc/{pid}/environ").read_bytes()
             if b"seed_runtime.agent\0agent" in Path(f"/proc/{pid}/cmdline").read_bytes() and bytes(device.store) in its:
@@ -67,11 +63,13 @@ def test_an_agent_that_is_heard_of_may_take_longer_than_the_limit(
         assert agent.call("status") == {"ok": True}
 
 
-def test_an_installer_that_hangs_is_given_up(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installer_that_hangs_is_given_up(
+    make_device: MakeDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     python = tmp_path / "python3"
     python.write_text('#!/bin/sh\necho \'{"installer": 1, "python": "3.11.2"}\'\nexec cat >/dev/null\n')
     python.chmod(0o755)
-    device = sshd.device(f"hangs{next(_numbers)}", runtime=False, environment={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    device = make_device(runtime=False, environment={"PATH": f"{tmp_path}:/usr/bin:/bin"})
     monkeypatch.setattr("seed_devices.ssh.connection.SILENCE_S", 0.5)
     house = wheels.Wheelhouse("0.1.0", *(2 * [Wheel(Path("w.whl"), "0" * 64, 1, 1)]), ())
     monkeypatch.setattr(wheels, "collect", lambda *given, **named: house)
@@ -84,13 +82,10 @@ def test_an_installer_that_hangs_is_given_up(sshd: Sshd, tmp_path: Path, monkeyp
 
 @pytest.mark.slow
 def test_an_installation_is_heard_of_while_pip_works(
-    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bare: Device, new: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = fake_wheels.python_folder(tmp_path / "bin")
-    device = sshd.device(f"hangs{next(_numbers)}", runtime=False, environment={"PATH": f"{folder}:/usr/bin:/bin"})
     source = installer_client.installer().replace(b"BEAT_S, BEATS = 10, 360", b"BEAT_S, BEATS = 0.05, 9999")
     monkeypatch.setattr(installer_client, "installer", lambda: source)
     steps: list[str] = []
-    house = fake_wheels.house(tmp_path / "wheels")
-    fake_wheels.install(device, monkeypatch, house, progress=lambda step, done, total: steps.append(step))
+    fake_wheels.install(bare, monkeypatch, new, progress=lambda step, done, total: steps.append(step))
     assert steps.count("install") > 3

@@ -1,7 +1,8 @@
-"""What is found out about a device before anything is sent to it."""
+"""What is found out about a seed and a device before anything is sent."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from seed_devices import profiles
 from seed_devices.errors import RemoteError
 from seed_devices.push import preflight
+from seed_runtime.errors import UsageError
 from tests.devices.support.seeds import EXAMPLE, make_seed
 
 GOOD: dict[str, Any] = {
@@ -82,3 +84,25 @@ def test_a_good_device_needs_no_note() -> None:
     assert check() == []
     assert check(disk_free=1_000_000, disk_cached=64 << 20) == []  # which makes way there
     assert check(disk_free=None, ram=None, ram_available="?", clock=None) == []
+
+
+def test_a_model_id_that_is_no_name_gives_way_to_the_files(tmp_path: Path) -> None:
+    odd = make_seed(tmp_path / "fine.seed", model_id="acme/net")
+    assert preflight.load(odd).default_name == "fine"
+    with pytest.raises(UsageError, match="give another one, HOST:NAME"):
+        _ = preflight.load(odd.rename(tmp_path / "not fine.seed")).default_name
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-1], lambda data: data[:-1] + bytes([data[-1] ^ 1]), lambda data: b""]
+)
+def test_a_damaged_seed_is_refused_here(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    (tmp_path / "bad.seed").write_bytes(damage(EXAMPLE.read_bytes()))
+    with pytest.raises(RemoteError, match="this seed is damaged, export it again") as caught:
+        preflight.load(tmp_path / "bad.seed")
+    assert caught.value.exit_code == 10
+
+
+def test_a_file_that_isnt_there_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="give the path of a seed"):
+        preflight.load(tmp_path / "none.seed")

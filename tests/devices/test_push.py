@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,11 @@ from seed_devices.push.job import Options, PushResult
 from seed_devices.push.one_device import push
 from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.connection import Connection
-from seed_runtime.errors import SeedError, UnsupportedError, UsageError
+from seed_runtime.errors import SeedError, UnsupportedError
 from tests.devices.support.proxy import Proxy
+from tests.devices.support.pushing import running_seed, send
 from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME, make_seed
 from tests.devices.support.sshd import RUNTIME, Device, Sshd
-
-
-def send(device: Device, seed: Path, name: str | None = None, **options: Any) -> PushResult:
-    with Connection(device.alias, config=device.config) as connection:
-        return push(connection, preflight.load(seed), name, Options(**options))
-
-
-def running(device: Device, name: str) -> bytes:
-    return (device.model(name) / "current" / "model.seed").read_bytes()
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
@@ -44,7 +35,7 @@ def test_a_pushed_seed_is_checked_there_and_runs(device: Device) -> None:
     assert (done.name, done.state, done.sent, done.previous) == (EXAMPLE_NAME, "pushed", EXAMPLE.stat().st_size, None)
     assert done.record is not None
     assert done.record["golden"] is True
-    assert running(device, EXAMPLE_NAME) == EXAMPLE.read_bytes()
+    assert running_seed(device, EXAMPLE_NAME) == EXAMPLE.read_bytes()
     assert set(done.seconds) == {"connect", "probe", "check", "transfer", "install", "switch"}
 
 
@@ -56,24 +47,17 @@ def test_an_update_can_be_rolled_back_and_switched_to_again_without_sending(devi
     assert (updated.state, updated.previous) == ("pushed", preflight.load(first).digest)
     with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
         assert agent.call("rollback", name="product")["current"] == preflight.load(first).digest
-    assert running(device, "product") == first.read_bytes()
+    assert running_seed(device, "product") == first.read_bytes()
     again = send(device, second)
     assert (again.state, again.sent) == ("switched", 0)
-    assert running(device, "product") == second.read_bytes()
+    assert running_seed(device, "product") == second.read_bytes()
 
 
 @pytest.mark.slow
 def test_one_seed_can_have_several_names(device: Device) -> None:
     send(device, EXAMPLE, "front")
     send(device, EXAMPLE, "back")
-    assert running(device, "front") == running(device, "back") == EXAMPLE.read_bytes()
-
-
-def test_a_model_id_that_is_no_name_gives_way_to_the_files(tmp_path: Path) -> None:
-    odd = make_seed(tmp_path / "fine.seed", model_id="acme/net")
-    assert preflight.load(odd).default_name == "fine"
-    with pytest.raises(UsageError, match="give another one, HOST:NAME"):
-        _ = preflight.load(odd.rename(tmp_path / "not fine.seed")).default_name
+    assert running_seed(device, "front") == running_seed(device, "back") == EXAMPLE.read_bytes()
 
 
 @pytest.mark.slow
@@ -116,7 +100,7 @@ def test_a_push_that_was_cut_goes_on_where_it_stopped(sshd: Sshd, tmp_path: Path
     assert 0 < missing < size
     assert proxy.sent - missing <= max(1 << 20, missing // 20)
     assert done.state == "pushed"
-    assert running(device, "large") == seed.read_bytes()
+    assert running_seed(device, "large") == seed.read_bytes()
 
 
 @pytest.mark.slow
@@ -131,10 +115,10 @@ def test_what_runs_survives_a_cut_at_any_point(sshd: Sshd, tmp_path: Path) -> No
             with pytest.raises(SeedError) as caught:
                 send(device, new)
             assert caught.value.exit_code == 20
-            assert running(device, "product") == old.read_bytes()
+            assert running_seed(device, "product") == old.read_bytes()
         proxy.reset()
         send(device, new)
-    assert running(device, "product") == new.read_bytes()
+    assert running_seed(device, "product") == new.read_bytes()
 
 
 @pytest.mark.slow
@@ -144,7 +128,7 @@ def test_zeros_that_a_power_cut_left_are_sent_again(device: Device, tmp_path: Pa
     incoming.mkdir()
     (incoming / f"{preflight.load(seed).digest}.part").write_bytes(data[:100_000] + bytes(120_000))
     send(device, seed)
-    assert running(device, "product") == data
+    assert running_seed(device, "product") == data
 
 
 @pytest.mark.slow
@@ -164,7 +148,7 @@ def test_two_pushes_at_once_come_one_after_the_other(device: Device, tmp_path: P
     for thread in threads:
         thread.join()
     assert all(isinstance(one, PushResult) for one in done), done
-    assert running(device, "product") in [seed.read_bytes() for seed in seeds]
+    assert running_seed(device, "product") in [seed.read_bytes() for seed in seeds]
     with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
         (model,) = agent.call("status", name="product")["models"]
     assert len(model["versions"]) == 2
@@ -192,6 +176,7 @@ def test_a_dry_run_writes_nothing_there(device: Device) -> None:
     assert not (device.store / "models").exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_counts_what_has_arrived_of_this_seed_and_of_no_other(device: Device, tmp_path: Path) -> None:
     seeds = [preflight.load(make_seed(tmp_path / f"{number}.seed", version=number)) for number in (1, 2)]
     with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
@@ -228,21 +213,6 @@ def test_a_device_without_a_runtime_gets_one_on_the_same_connection(
         assert (done.state, done.runtime_installed) == ("pushed", True)
         assert connection._master is lead[0]
         assert connection.run("echo still open").text == "still open\n"
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda data: data[:-1], lambda data: data[:-1] + bytes([data[-1] ^ 1]), lambda data: b""]
-)
-def test_a_damaged_seed_is_refused_here(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    (tmp_path / "bad.seed").write_bytes(damage(EXAMPLE.read_bytes()))
-    with pytest.raises(RemoteError, match="this seed is damaged, export it again") as caught:
-        preflight.load(tmp_path / "bad.seed")
-    assert caught.value.exit_code == 10
-
-
-def test_a_file_that_isnt_there_is_the_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="give the path of a seed"):
-        preflight.load(tmp_path / "none.seed")
 
 
 def test_a_seed_that_claims_to_need_more_memory_than_there_is_is_refused(device: Device, tmp_path: Path) -> None:
@@ -345,6 +315,6 @@ def test_a_full_disk_leaves_what_runs_and_names_the_step(device: Device, tmp_pat
         with pytest.raises(RemoteError, match="bytes are needed") as caught:
             send(device, new)
         assert caught.value.exit_code == 13
-        assert running(device, "product") == old.read_bytes()
+        assert running_seed(device, "product") == old.read_bytes()
     finally:
         subprocess.run(["umount", "-l", str(device.store)], check=True)

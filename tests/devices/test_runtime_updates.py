@@ -23,9 +23,10 @@ from seed_devices.remote.agent_client import AgentClient
 from seed_devices.remote.facts import read_facts
 from seed_devices.ssh.connection import Connection
 from seed_runtime.agent import status
+from tests.devices.support.board import judged, model
+from tests.devices.support.pushing import send
 from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME
 from tests.devices.support.sshd import Device, put_runtime
-from tests.devices.test_doctor import judged, model
 
 BROKEN = "raise ImportError('libopenblas.so.0: cannot open shared object file')\n"
 
@@ -43,11 +44,6 @@ def installs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(runtime, "install", install)
     return done
-
-
-def send(device: Device, **options: Any) -> PushResult:
-    with Connection(device.alias, config=device.config) as connection:
-        return push(connection, preflight.load(EXAMPLE), None, Options(**options))
 
 
 def break_numpy(device: Device) -> None:

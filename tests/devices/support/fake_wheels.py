@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import random
+import subprocess
 import sys
 import zipfile
 from importlib import metadata
@@ -69,6 +70,24 @@ def facts(connection: Connection) -> dict[str, object]:
     done = connection.python(Path(module.__file__).read_text())
     told: dict[str, object] = json.loads(done.text.strip().splitlines()[-1])
     return told
+
+
+def runtime_output(device: Device) -> str:
+    """Run `seed-run` of the current runtime by its own script, and return what it prints: its version."""
+    script = device.store / "runtime" / "current" / "bin" / "seed-run"
+    return subprocess.run([str(script)], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def runtimes(device: Device) -> set[str]:
+    """Return all that the runtime folder holds, but for the lock."""
+    return {entry.name for entry in (device.store / "runtime").iterdir()} - {".lock"}
+
+
+def assert_whole(device: Device, *versions: str) -> None:
+    """Check that nothing is there but whole runtimes, one of each of these versions, and the link."""
+    names = runtimes(device)
+    assert "current" in names
+    assert sorted(name.rpartition("-")[0] for name in names - {"current"}) == sorted(versions)
 
 
 def python_folder(folder: Path) -> Path:

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from tests.support.ports import free_port
 from tests.support.project import ROOT, skip_or_fail
 
 RUNTIME = f"{__version__}-00000000"
+MakeDevice = Callable[..., "Device"]
+"""The fixture `make_device`: takes the arguments of Sshd.device but for the alias."""
 _START_S = 10
 
 
@@ -95,12 +97,16 @@ class Sshd:
     def stop(self) -> None:
         """End the server and the sessions that it serves."""
         if self._process is not None:
-            for child in _descendants(self._process.pid):
+            for child in self.processes():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
             self._process.terminate()
             self._process.wait()
             self._process = None
+
+    def processes(self) -> list[int]:
+        """Return all processes behind the server: sessions, and what runs in them."""
+        return _descendants(self._process.pid) if self._process is not None else []
 
     def device(
         self,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from seed_runtime import generator
 from seed_runtime.backends import Array, Runner, TensorSpec
-from seed_runtime.backends.workers import Watch, until
+from seed_runtime.backends.workers import Watch, time_limit
 from seed_runtime.errors import FormatError, InputError, LimitError
 from seed_runtime.format import primitives
 from seed_runtime.format.dtypes import BY_CODE, DType
@@ -184,7 +184,7 @@ def verify(section: bytes | None, runner: Runner, watch: Watch | None = None) ->
         return Verdict(present=False, ok=True)
     golden = Golden.unpack(section)
     try:
-        outputs = runner.run(golden.feeds(runner.inputs), watch=until(RUN_S, "its golden sample runs", watch))
+        outputs = runner.run(golden.feeds(runner.inputs), watch=time_limit(RUN_S, "its golden sample runs", watch))
     except InputError:
         raise FormatError("header, GOLDEN", "its inputs are not the model's") from None
     if len(outputs) != len(golden.outputs):

@@ -16,7 +16,7 @@ from seed_runtime import backends, golden, skeletons, trust
 from seed_runtime.assembly.assemble import Progress, assemble_into, check_only, is_assembled, working_bytes
 from seed_runtime.assembly.cache import ModelCache, default_cache
 from seed_runtime.assembly.folder import model_folder
-from seed_runtime.backends import Feeds, TensorSpec, spec_of
+from seed_runtime.backends import Dims, Feeds, TensorSpec, spec_of
 from seed_runtime.backends.workers import Watch
 from seed_runtime.errors import InputError, MemoryBudgetError
 from seed_runtime.format.header import Header
@@ -221,8 +221,7 @@ class Seed:
             watch: called about once a second while the backend opens the model, and while `Session.verify` runs;
                 what it raises ends them.
         """
-        footprint = self.footprint()
-        dims = {} if footprint is None else footprint.smallest() if feeds is None else footprint.dims(feeds)
+        dims = self._planned_dims(feeds)
         try:
             assembly = self.plan_assembly(max_memory)
         except MemoryBudgetError as error:
@@ -262,6 +261,12 @@ class Seed:
             threads=threads,
             held=HELD_AFTER_ASSEMBLY + beside,
         )
+
+    def _planned_dims(self, feeds: Feeds | None) -> Dims:
+        footprint = self.footprint()
+        if footprint is None:
+            return {}
+        return footprint.smallest() if feeds is None else footprint.dims(feeds)
 
     def _backend(self, name: str | None) -> backends.Backend:
         return backends.get(name or self.kind.backend)

@@ -10,7 +10,7 @@ from typing import Final
 
 from seed_runtime import backends, golden
 from seed_runtime.backends import Array, Feeds, TensorSpec
-from seed_runtime.backends.workers import Watch, until
+from seed_runtime.backends.workers import Watch, time_limit
 from seed_runtime.memory.plan import Plan, SessionPlan
 from seed_runtime.memory.process import peak_rss
 
@@ -56,7 +56,7 @@ class Session:
             """Of the process, before the backend was loaded [B]."""
             start = time.perf_counter()
             self._runner = engine.open(
-                self.folder, plan.mode, plan.threads, watch=until(OPENING_S, "the backend opens it", watch)
+                self.folder, plan.mode, plan.threads, watch=time_limit(OPENING_S, "the backend opens it", watch)
             )
             self.opening_seconds = time.perf_counter() - start
             self._stack.callback(self._runner.close)

@@ -94,7 +94,7 @@ class Workers:
         return worker
 
 
-def until(limit_s: float, what: str, watch: Watch | None) -> Watch:
+def time_limit(limit_s: float, what: str, watch: Watch | None) -> Watch:
     """Return a watch that calls `watch`, and raises UnsupportedError once `limit_s` seconds have passed from now.
 
     Args:

@@ -8,9 +8,6 @@ from collections.abc import Sequence
 
 from seed_runtime.cli import entrypoint
 
-_MODULES = {"inspect": "view", "verify": "check", "assemble": "check", "bench": "bench", "serve": "serve", "run": "run"}
-"""The module of each action's function: only what an action needs is imported."""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; argparse raises SystemExit (0 and 2)."""
@@ -21,7 +18,8 @@ def _dispatch(argv: Sequence[str] | None) -> int:
     from seed_runtime.cli.arguments import parse
 
     job = parse(argv)
-    command = getattr(importlib.import_module(f"seed_runtime.cli.{_MODULES[job.action]}"), job.action)
+    # Each action is a module of its name with a function of its name, so that only what it needs is imported.
+    command = getattr(importlib.import_module(f"seed_runtime.cli.{job.action}"), job.action)
 
     from seed_runtime.cli.terminal import Terminal
 

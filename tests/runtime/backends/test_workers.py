@@ -18,7 +18,7 @@ import pytest
 import seed_runtime
 from seed_runtime import backends, golden
 from seed_runtime.backends import workers
-from seed_runtime.backends.workers import Workers, until
+from seed_runtime.backends.workers import Workers, time_limit
 from seed_runtime.errors import UnsupportedError
 from tests.support.assembled_models import save_layers
 from tests.support.unbounded_loop import unbounded_loop_seed
@@ -143,10 +143,10 @@ def test_a_child_process_makes_threads_of_its_own() -> None:
 
 def test_a_limit_lets_another_watch_have_its_say_until_it_has_passed() -> None:
     with pytest.raises(EnoughError):
-        until(60, "it runs", enough)()
-    until(60, "it runs", None)()
+        time_limit(60, "it runs", enough)()
+    time_limit(60, "it runs", None)()
     with pytest.raises(UnsupportedError, match="can't be used here: it runs for more than"):
-        until(-0.1, "it runs", enough)()
+        time_limit(-0.1, "it runs", enough)()
 
 
 @pytest.mark.usefixtures("impatient")

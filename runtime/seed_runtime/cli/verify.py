@@ -1,18 +1,15 @@
-"""`--verify` and `--assemble`."""
+"""`--verify`: check a seed, its copy in the cache, and what it computes."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-import time
 from typing import Any
 
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import open_cache, open_seed, open_session
 from seed_runtime.cli.terminal import Terminal, print_json
 from seed_runtime.errors import SeedError, UnsupportedError
-from seed_runtime.memory.process import peak_rss
-from seed_runtime.units import mib, size_text
 
 
 def verify(job: Job, terminal: Terminal) -> int:
@@ -69,32 +66,6 @@ def _verify(job: Job, terminal: Terminal, result: dict[str, Any]) -> None:
 def _runs_nothing() -> bool:
     """Return whether this is a system for which no ONNX Runtime is built, and none is installed."""
     return sys.maxsize < 1 << 32 and importlib.util.find_spec("onnxruntime") is None
-
-
-def assemble(job: Job, terminal: Terminal) -> int:
-    """Write the model as a folder that any ONNX Runtime program can open; return the exit code."""
-    with open_seed(job) as seed:
-        start = time.perf_counter()
-        progress = terminal.progress("assembling")
-        folder = seed.assemble(job.folder or "", max_memory=job.max_memory, progress=progress)
-        seconds = time.perf_counter() - start
-    terminal.clear()
-    if job.json:
-        print_json(
-            {
-                "model": str(folder / seed.kind.layout.model_file),
-                "weights": str(folder / seed.kind.layout.weights_file),
-                "weights_bytes": seed.header.weights.size,
-                "digest": seed.digest.hex(),
-                "weights_digest": seed.header.weights.digest.hex(),
-                "assemble_s": round(seconds, 4),
-                "peak_rss_mib": mib(peak_rss()),
-            }
-        )
-    else:
-        print(folder / seed.kind.layout.model_file)
-        terminal.note(f"{size_text(seed.header.weights.size)} of weights in {seconds:.2f} s")
-    return 0
 
 
 def _distance(worst: float) -> str:

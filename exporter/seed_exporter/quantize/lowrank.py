@@ -51,7 +51,8 @@ def lowrank_if_cheaper(weight: Weight, plan: GridPlan) -> GridPlan | LowRankPlan
     """Return factors with the distortion of a grid if they take at most GAIN of its bits, else the grid."""
     weights = as_float32(weight)
     quantized = plan.rounding(weight, plan.step)
-    error = float(np.square(weights - quantized.values(), dtype=np.float64).mean())
+    # In float64: rounded to float32, products would move the error, and with it the factors' steps.
+    error = float(np.square(weights - quantized.values(np.float64)).mean())
     if error <= 0:
         return plan
     factors = factorize(weights, error, GAIN * rate_bits([matrix_of(quantized)]))

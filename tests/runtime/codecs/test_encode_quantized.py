@@ -42,6 +42,14 @@ def test_steps_of_rows_are_decoded_as_the_matrix_says(integers: np.ndarray, rng:
     assert decoded(steps)[0].ravel().tolist() == [0.5, 1.0, 1.5]
 
 
+def test_float64_values_are_the_products_before_a_decoder_rounds_them() -> None:
+    matrix = QuantizedMatrix(np.array([[8_388_607, 3]], np.int32), float(np.float32(0.1)))
+    exact = [8_388_607 * float(np.float32(0.1)), 3 * float(np.float32(0.1))]
+    assert matrix.values(np.float64).tolist() == [exact]
+    assert matrix.values().tolist() == [[float(np.float32(value)) for value in exact]]
+    assert matrix.values().dtype == np.float32
+
+
 def test_classes_that_were_learned_are_the_ones_that_are_coded(integers: np.ndarray) -> None:
     derived = magnitude_classes(np.abs(integers))
     rows, cols = derived.rows.copy(), derived.cols.copy()

@@ -27,9 +27,9 @@ ORIGIN: Final = -14
 """Index of table 0 before clipping: the class of a mean magnitude of exp(-14 * .35) = 0.007 steps."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Classes:
-    """Classes of a matrix, per row and per column: 0 where all is zero, else 1 + class."""
+    """Classes of a matrix, per row and per column: 0 where all is zero, else 1 + class. Equal only to itself."""
 
     rows: U8
     cols: U8

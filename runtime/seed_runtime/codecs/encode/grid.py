@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,9 @@ _ALPHABET_MEAN: Final = 12.0
 """Mean magnitude of the symbols, in their own units, above which low bits go uncoded: flat to 0.01 bits there."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class QuantizedMatrix:
-    """A matrix on a uniform grid, as every kind of rounding hands it to the coder.
+    """A matrix on a uniform grid, as every kind of rounding hands it to the coder. Equal only to itself.
 
     A weight is `step * (1 + code % 8 / 8) * 2 ** (code // 8)` times its integer, where `code` is its row's entry of
     `row_steps`, 0 without.
@@ -45,14 +45,18 @@ class QuantizedMatrix:
     row_classes: U8 | None = None
     col_classes: U8 | None = None
 
-    def values(self) -> F32:
-        """Compute the weights that a decoder makes of it, `(rows, cols)`, infinite where they are too large."""
+    def values(self, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
+        """Compute the weights that a decoder makes of it, `(rows, cols)`, infinite where they are too large.
+
+        Args:
+            dtype: float64 gives the products before a decoder rounds them.
+        """
         steps = np.full((1, 1), self.step, np.float32)
         with np.errstate(over="ignore"):
             if self.row_steps is not None:
                 codes = self.row_steps[:, None]
                 steps = steps * np.ldexp((8 + (codes & 7)).astype(np.float32), (codes >> 3).astype(np.int32) - 3)
-            weights: F32 = np.multiply(self.integers, steps, dtype=np.float32, casting="same_kind")
+            weights: npt.NDArray[Any] = np.multiply(self.integers, steps, dtype=dtype, casting="same_kind")
         return weights
 
 

@@ -49,9 +49,9 @@ _TABLE_BITS = 24
 """Size of a table in a packed head without its frequencies [bit]."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CodedMatrix:
-    """A matrix ready for the lanes: its live symbols, the bits below them, and its classes."""
+    """A matrix ready for the lanes: its live symbols, the bits below them, and its classes. Equal only to itself."""
 
     symbols: U8
     """`(live rows * live columns,)`."""

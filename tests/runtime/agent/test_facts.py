@@ -1,4 +1,4 @@
-"""What a device tells about itself, with nothing of ours installed."""
+"""Facts about a device, with nothing of ours installed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KEYS = {
 }
 
 
-def test_all_facts_are_told_of_this_machine() -> None:
+def test_all_facts_of_this_machine_are_found() -> None:
     found = facts.collect()
     assert set(found) == KEYS
     assert (found["machine"], found["python"]) == (platform.machine(), platform.python_version())
@@ -66,7 +66,7 @@ def test_its_language_is_that_of_python_3_6() -> None:
     assert "from __future__ import annotations" not in SOURCE
 
 
-def test_it_imports_the_standard_library_alone_and_no_library_to_learn_its_version() -> None:
+def test_it_imports_only_the_standard_library() -> None:
     script = "import sys\nfrom seed_runtime.agent import facts\nfacts.collect()\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
@@ -75,7 +75,7 @@ def test_it_imports_the_standard_library_alone_and_no_library_to_learn_its_versi
 
 @pytest.mark.parametrize("own", ["", "relative", "absolute"])
 @pytest.mark.parametrize("data", ["", "relative", "absolute"])
-def test_the_store_is_where_the_runtime_keeps_it(
+def test_the_store_is_the_one_that_the_runtime_uses(
     own: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable, value in (("SEED_HOME", own), ("XDG_DATA_HOME", data)):
@@ -83,7 +83,9 @@ def test_the_store_is_where_the_runtime_keeps_it(
     assert facts.store_home() == str(paths.store_home())
 
 
-def test_an_installed_runtime_is_told_only_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installed_runtime_is_reported_only_when_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SEED_HOME", str(tmp_path))
     folder = tmp_path / "runtime" / "0.1.0-0123abcd"
     (folder / "bin").mkdir(parents=True)
@@ -97,7 +99,7 @@ def test_an_installed_runtime_is_told_only_when_it_is_whole(tmp_path: Path, monk
     assert facts.collect()["runtime"] is None
 
 
-def test_a_store_that_is_a_file_or_not_there_is_measured_at_what_is_above_it(
+def test_the_disk_of_a_missing_store_is_that_of_its_nearest_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEED_HOME", str(tmp_path / "a" / "b"))
@@ -107,7 +109,7 @@ def test_a_store_that_is_a_file_or_not_there_is_measured_at_what_is_above_it(
     assert not (tmp_path / "a").exists()
 
 
-def test_cached_models_count_where_they_share_the_stores_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_models_count_if_they_share_the_stores_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEED_HOME", str(tmp_path / "store"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert facts.collect()["disk_cached"] == 0
@@ -120,7 +122,7 @@ def test_cached_models_count_where_they_share_the_stores_disk(tmp_path: Path, mo
         assert facts.collect()["disk_cached"] == 0
 
 
-def test_what_cannot_be_read_is_none_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fact_that_cannot_be_read_is_none_and_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(facts, "_text", lambda path: "")
     monkeypatch.setattr(os, "statvfs", lambda path: (_ for _ in ()).throw(OSError()))
     found = facts.collect()

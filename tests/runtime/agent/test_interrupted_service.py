@@ -1,4 +1,4 @@
-"""What a kill or a power cut leaves of a service, and what puts it right."""
+"""Services that a kill or a power cut interrupted, and their repair."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def board(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[str, int | None]:
-    """What the server of each version needs, None where that can't be told; OLD runs, and no systemd is asked."""
+    """Return the memory that each version's server needs, None if unknown. OLD runs, and no systemd is called."""
     for digest in (NEW, OLD):
         make_current(store, digest, classifier(footprint=False))
     needs: dict[str, int | None] = {OLD: 90 * MIB}
@@ -40,7 +40,7 @@ def board(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[str, int | None
 
 
 def limits(text: str) -> tuple[int | None, int | None]:
-    """--max-memory and MemoryMax= of a unit."""
+    """Return --max-memory and MemoryMax= of a unit."""
     limit, wall = (re.search(pattern, text) for pattern in (r'"--max-memory" "(\d+)"', r"MemoryMax=(\d+)"))
     return int(limit[1]) if limit else None, int(wall[1]) if wall else None
 
@@ -48,7 +48,7 @@ def limits(text: str) -> tuple[int | None, int | None]:
 @pytest.mark.parametrize("asked", [None, 300 * MIB])
 @pytest.mark.parametrize("needed", [50 * MIB, 200 * MIB, None])
 @pytest.mark.parametrize("ready", [True, False])
-def test_whatever_a_power_cut_leaves_of_a_switch_has_the_memory_to_start(
+def test_after_a_power_cut_within_a_switch_either_version_has_the_memory_to_start(
     store: Store,
     board: dict[str, int | None],
     monkeypatch: pytest.MonkeyPatch,
@@ -69,10 +69,10 @@ def test_whatever_a_power_cut_leaves_of_a_switch_has_the_memory_to_start(
     def replace(source: Any, target: Any) -> None:
         rename(source, target)
         states.append(model.running)
-        need, told = board[str(model.running)], settings.read(store, "m")
-        assert told is not None
+        need, reported = board[str(model.running)], settings.read(store, "m")
+        assert reported is not None
         # The unit starts what is current; service.json is what the next switch goes by.
-        for limit, wall in (limits(unit_file().read_text()), (told.max_memory, told.memory_max)):
+        for limit, wall in (limits(unit_file().read_text()), (reported.max_memory, reported.memory_max)):
             if need is None:
                 assert limit is None
             elif limit is None:
@@ -83,7 +83,7 @@ def test_whatever_a_power_cut_leaves_of_a_switch_has_the_memory_to_start(
 
     def change(digest: str, what: str) -> None:
         with model.locked(0):
-            activation.activate(model, digest, what, {OLD, NEW}, lambda *step: None)
+            activation.activate(model, digest, what, {OLD, NEW}, lambda *phase: None)
 
     monkeypatch.setattr(systemd, "systemctl", systemctl)
     service.install(store, "m", "unix", asked)
@@ -101,7 +101,7 @@ def test_whatever_a_power_cut_leaves_of_a_switch_has_the_memory_to_start(
     assert unit_file().read_text() == installed
 
 
-def test_a_version_for_which_the_service_has_no_memory_is_refused_while_the_other_one_serves(
+def test_a_version_that_needs_too_much_memory_is_refused_and_the_other_one_serves(
     store: Store, board: dict[str, int | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[str, ...]] = []
@@ -114,7 +114,7 @@ def test_a_version_for_which_the_service_has_no_memory_is_refused_while_the_othe
     monkeypatch.setattr(plan, "planned_bytes", refuse)
     installed, calls[:] = unit_file().read_text(), []
     with store.model("m").locked(0), pytest.raises(systemd.ServiceError, match=f"{NEW} needs more") as caught:
-        activation.activate(store.model("m"), NEW, "switch", {NEW}, lambda *step: None)
+        activation.activate(store.model("m"), NEW, "switch", {NEW}, lambda *phase: None)
     assert (caught.value.exit_code, calls) == (14, [])
     assert (store.model("m").running, unit_file().read_text()) == (OLD, installed)
 
@@ -123,7 +123,7 @@ def test_a_version_for_which_the_service_has_no_memory_is_refused_while_the_othe
 def interrupted(
     store: Store, board: dict[str, int | None], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[InstalledModel, list[tuple[str, ...]]]:
-    """A switch from OLD to NEW whose process was killed before the service answered, and what systemctl is asked."""
+    """Return the model after a switch to NEW that was killed before the service answered, and calls of systemctl."""
     calls: list[tuple[str, ...]] = []
     monkeypatch.setattr(systemd, "systemctl", lambda *words, **options: calls.append(words))
     model = store.model("m")
@@ -144,7 +144,7 @@ def ask(op: str, **fields: Any) -> dict[str, Any]:
     return answer
 
 
-def test_a_switch_that_was_killed_before_the_service_answered_is_taken_back_by_the_next_push(
+def test_a_switch_that_was_killed_before_the_service_answered_is_undone_by_the_next_push(
     interrupted: tuple[InstalledModel, list[tuple[str, ...]]],
 ) -> None:
     model, calls = interrupted
@@ -159,7 +159,7 @@ def test_a_switch_that_was_killed_before_the_service_answered_is_taken_back_by_t
     assert (model.running, calls) == (OLD, [])
 
 
-def test_a_switch_that_a_power_cut_ended_is_taken_back_by_the_services_own_start(
+def test_a_switch_that_a_power_cut_ended_is_undone_when_the_service_starts(
     interrupted: tuple[InstalledModel, list[tuple[str, ...]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, calls = interrupted
@@ -170,7 +170,7 @@ def test_a_switch_that_a_power_cut_ended_is_taken_back_by_the_services_own_start
     assert (model.running, calls) == (OLD, [])
     assert "m: the last switch was interrupted" in capsys.readouterr().out
     with model.locked(0):
-        activation.activate(model, NEW, "switch", {OLD, NEW}, lambda *step: None)
+        activation.activate(model, NEW, "switch", {OLD, NEW}, lambda *phase: None)
     assert main(["settle", "m"]) == 0
     assert (model.running, capsys.readouterr().out) == (NEW, "")
 
@@ -189,7 +189,7 @@ def test_an_interrupted_switch_without_a_service_stays(
     assert model.running == NEW
 
 
-def test_an_installation_that_was_killed_is_known_as_a_service_and_completed_by_the_next_switch(
+def test_an_installation_that_was_killed_is_completed_by_the_next_switch(
     store: Store, board: dict[str, int | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[str, ...]] = []
@@ -209,22 +209,22 @@ def test_an_installation_that_was_killed_is_known_as_a_service_and_completed_by_
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert (model.has_service, unit_file().exists()) == (True, True)
-    told = service.status(store, "m")
-    assert told is not None
-    assert told["installing"]
+    reported = service.status(store, "m")
+    assert reported is not None
+    assert reported["installing"]
     board[NEW] = 90 * MIB
     with model.locked(0):
-        activation.activate(model, NEW, "switch", {OLD, NEW}, lambda *step: None)
+        activation.activate(model, NEW, "switch", {OLD, NEW}, lambda *phase: None)
     assert ("enable", "seed-m.service") in calls
-    told = service.status(store, "m")
-    assert told is not None
-    assert not told["installing"]
+    reported = service.status(store, "m")
+    assert reported is not None
+    assert not reported["installing"]
     ask("remove", name="m", all=True)
     assert not unit_file().exists()
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_service_that_cannot_be_written_down_leaves_no_unit(
+def test_a_service_whose_settings_cannot_be_written_leaves_no_unit(
     store: Store, board: dict[str, int | None], monkeypatch: pytest.MonkeyPatch, first: bool
 ) -> None:
     write = settings.write

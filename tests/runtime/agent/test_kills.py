@@ -38,7 +38,7 @@ from tests.support.project import ROOT
 # Read before the tests' own environment begins, which holds no SEED_ variables.
 KILLS = int(os.environ.get("SEED_SOAK_KILLS", "10"))
 DELAY_S = 0.03
-"""Up to this long after a step's first line: most steps of a small seed take less."""
+"""Longest time in seconds between a phase's first line and the kill: most phases of a small seed take less."""
 
 
 @pytest.mark.slow
@@ -61,28 +61,30 @@ def test_a_process_that_is_killed_at_random_leaves_a_whole_version(capsys: pytes
     rng, came_up, old_ran = random.Random(3), Counter[str](), 0
     versions = [seed(version) for version in range(1, 6)]
     push(versions[0])
-    order = [step for _ in range(-(-KILLS // len(PHASES))) for step in rng.sample(PHASES, len(PHASES))]
-    for number, step in enumerate(order[:KILLS]):
+    order = [phase for _ in range(-(-KILLS // len(PHASES))) for phase in rng.sample(PHASES, len(PHASES))]
+    for number, phase in enumerate(order[:KILLS]):
         before, data = running(), versions[(number + 1) % len(versions)]
-        killed_push(data, step, rng.choice((0.0, rng.uniform(0, DELAY_S))))
-        came_up[step] += 1
+        killed_push(data, phase, rng.choice((0.0, rng.uniform(0, DELAY_S))))
+        came_up[phase] += 1
         found = running()
-        assert found in (before, digest_of(data)), (number, step)
+        assert found in (before, digest_of(data)), (number, phase)
         old_ran += found == before
-        assert answers(Store().model(NAME).link / "model.seed"), (number, step)
+        assert answers(Store().model(NAME).link / "model.seed"), (number, phase)
         push(data, keep=1)
-        assert running() == digest_of(data), (number, step)
+        assert running() == digest_of(data), (number, phase)
     with capsys.disabled():
-        told = ", ".join(f"{step} {came_up[step]}" for step in PHASES)
-        print(f"\n{KILLS} kills: the old version ran after {old_ran}, the new one after the others; by step: {told}")
+        reported = ", ".join(f"{phase} {came_up[phase]}" for phase in PHASES)
+        print(
+            f"\n{KILLS} kills: the old version ran after {old_ran}, the new one after the others; by phase: {reported}"
+        )
 
 
-def killed_push(data: bytes, step: str, delay_s: float) -> None:
-    """Push until `step` begins and a little longer."""
+def killed_push(data: bytes, phase: str, delay_s: float) -> None:
+    """Push until the phase `phase` begins and a little longer, then kill the agent."""
     with agent() as client:
 
         def kill(now: str, done: int, total: int) -> None:
-            if now == step and client.process.returncode is None:
+            if now == phase and client.process.returncode is None:
                 time.sleep(delay_s)
                 client.process.kill()
                 client.process.wait()
@@ -91,11 +93,11 @@ def killed_push(data: bytes, step: str, delay_s: float) -> None:
         # A kill behind the last answer is not seen here.
         with contextlib.suppress(EOFError):
             slow_push(client, data)
-        assert step in client.steps
+        assert phase in client.phases
 
 
 def slow_push(client: AgentProcess, data: bytes) -> None:
-    """A transfer in pieces, so that a kill can meet it half done."""
+    """Push with a transfer in pieces, so that a kill can interrupt it."""
     begun = client.begin(data)
     if begun["state"] == "partial":
         with open(begun["path"], "r+b", buffering=0) as file:
@@ -108,7 +110,7 @@ def slow_push(client: AgentProcess, data: bytes) -> None:
 
 
 def answers(path: Path) -> bool:
-    """Whether the seed runs here, with the golden sample's answer."""
+    """Return whether the seed runs here with the results of its golden sample."""
     with seed_runtime.open(path).session(verify=True) as session:
         verdict = session.verify()
     return verdict.present and verdict.ok
@@ -119,7 +121,7 @@ def answers(path: Path) -> bool:
 
 @pytest.fixture
 def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file system of its own with 3 MiB, for the store and the cache."""
+    """Return a file system of 3 MiB with the store and the cache."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
@@ -132,7 +134,7 @@ def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_up_within_a_push_leaves_what_ran(small_disk: Path) -> None:
+def test_a_disk_that_fills_up_during_a_push_leaves_the_version_that_ran(small_disk: Path) -> None:
     push(seed(1))
     page, filler, refusals = 4096, small_disk / "filler", 0
     # Its copy in the cache is in use, and makes no way.
@@ -181,7 +183,7 @@ def test_a_push_to_a_full_disk_is_refused_before_anything_is_sent(small_disk: Pa
 
 
 @pytest.mark.slow
-def test_cached_models_that_nobody_uses_make_way_for_a_push(small_disk: Path) -> None:
+def test_unused_cached_models_are_removed_for_a_push(small_disk: Path) -> None:
     push(seed(1))
     cached = small_disk / "cache" / "seed" / "models" / ("0" * 64)
     cached.mkdir()
@@ -194,7 +196,7 @@ def test_cached_models_that_nobody_uses_make_way_for_a_push(small_disk: Path) ->
 
 
 @pytest.mark.slow
-def test_a_home_that_is_read_only_is_refused_with_what_helps(small_disk: Path) -> None:
+def test_a_read_only_home_is_refused_with_the_next_step(small_disk: Path) -> None:
     push(seed(1))
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     before = tree(Store().home)

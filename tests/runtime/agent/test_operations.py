@@ -1,4 +1,4 @@
-"""A push, a rollback, a removal: what the agent answers, and what is on the device then."""
+"""Pushes, rollbacks and removals: the agent's answers, and the state of the device afterwards."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_push_checks_assembles_runs_the_golden_sample_and_switches(local: Loca
     assert os.listdir(Store().incoming) == []
 
 
-def test_an_unchanged_push_finds_it_running_and_a_kept_one_needs_a_switch(local: LocalAgent) -> None:
+def test_a_push_of_the_running_version_does_nothing_and_of_a_stored_one_only_switches(local: LocalAgent) -> None:
     push(seed(1), seed(2))
     assert local.begin(seed(2))["state"] == "current"
     begun = local.begin(seed(1))
@@ -70,7 +70,7 @@ def test_an_unchanged_push_finds_it_running_and_a_kept_one_needs_a_switch(local:
     assert running() == ONE
 
 
-def test_a_switch_that_was_killed_before_its_line_is_done_once_more(local: LocalAgent) -> None:
+def test_a_switch_that_was_killed_before_its_line_in_the_history_is_repeated(local: LocalAgent) -> None:
     push(seed(1), seed(2))
     path = Store().model(NAME).folder / history.FILE
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
@@ -79,7 +79,7 @@ def test_a_switch_that_was_killed_before_its_line_is_done_once_more(local: Local
     assert local.begin(seed(2))["state"] == "current"
 
 
-def test_a_cut_transfer_goes_on_where_it_was_cut(local: LocalAgent) -> None:
+def test_a_cut_transfer_resumes_where_it_was_cut(local: LocalAgent) -> None:
     begun = local.begin(seed())
     Path(begun["path"]).write_bytes(seed()[:-10])
     local.end()
@@ -95,7 +95,7 @@ def test_a_cut_transfer_goes_on_where_it_was_cut(local: LocalAgent) -> None:
     assert (model["partial"], model["partial_digest"]) == (None, None)
 
 
-def test_a_version_that_was_damaged_on_the_disk_is_sent_again_and_replaced(local: LocalAgent) -> None:
+def test_a_version_that_was_damaged_on_the_disk_is_transferred_again(local: LocalAgent) -> None:
     push(seed(1), seed(2))
     path = Store().model(NAME).seed_path(TWO)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
@@ -105,7 +105,7 @@ def test_a_version_that_was_damaged_on_the_disk_is_sent_again_and_replaced(local
     assert Store().model(NAME).digests() == sorted([ONE, TWO])
 
 
-def test_old_versions_go_and_what_runs_and_where_a_rollback_leads_stay(local: LocalAgent) -> None:
+def test_old_versions_are_removed_but_not_the_running_one_and_the_rollback_target(local: LocalAgent) -> None:
     for version in range(1, 5):
         local.push(seed(version), keep=10)
     local.call("rollback", name=NAME, to=ONE[:8])
@@ -115,7 +115,7 @@ def test_old_versions_go_and_what_runs_and_where_a_rollback_leads_stay(local: Lo
     assert (cache.default_root() / FIVE).exists()
 
 
-def test_one_seed_under_two_names_is_kept_twice(local: LocalAgent) -> None:
+def test_one_seed_under_two_names_is_stored_twice(local: LocalAgent) -> None:
     local.push(seed(), "a")
     local.push(seed(), "b")
     assert [model["name"] for model in local.call("status")["models"]] == ["a", "b"]
@@ -124,7 +124,7 @@ def test_one_seed_under_two_names_is_kept_twice(local: LocalAgent) -> None:
     assert (cache.default_root() / ONE).exists()
 
 
-def test_a_device_without_onnx_runtime_assembles_and_says_that_nothing_ran(
+def test_a_device_without_onnx_runtime_assembles_and_reports_that_nothing_ran(
     local: LocalAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(backends.get("onnxruntime")), "available", lambda self: False)
@@ -136,20 +136,20 @@ def test_a_device_without_onnx_runtime_assembles_and_says_that_nothing_ran(
     assert running() == ONE
 
 
-def test_steps_are_told_in_their_order() -> None:
+def test_phases_are_reported_in_order() -> None:
     with agent() as client:
         assert client.hello == {
             "agent": 1, "runtime": seed_runtime.__version__, "python": ".".join(map(str, sys.version_info[:3]))
         }  # fmt: skip
         client.push(seed())
-        assert client.steps == list(schema.PHASES)
+        assert client.phases == list(schema.PHASES)
         assert client.end() == 0
 
 
 # Looking and changing
 
 
-def test_status_tells_of_each_version_whether_it_runs_and_is_whole(local: LocalAgent) -> None:
+def test_status_says_of_each_version_whether_it_runs_and_is_intact(local: LocalAgent) -> None:
     push(seed(1), seed(2))
     path = Store().model(NAME).seed_path(ONE)
     path.write_bytes(path.read_bytes()[:-1])
@@ -158,12 +158,12 @@ def test_status_tells_of_each_version_whether_it_runs_and_is_whole(local: LocalA
     (model,) = answer["models"]
     assert (model["name"], model["current"], model["previous"]) == (NAME, TWO, ONE)
     assert (model["service"], model["partial"], model["last"]["what"]) == (None, None, "switch")
-    told = [(each["digest"], each["running"], each["intact"], each["model_version"]) for each in model["versions"]]
-    assert told == [(TWO, True, True, 2), (ONE, False, False, 1)]
+    reported = [(each["digest"], each["running"], each["intact"], each["model_version"]) for each in model["versions"]]
+    assert reported == [(TWO, True, True, 2), (ONE, False, False, 1)]
     assert local.call("status", name=NAME)["models"] == [model]
 
 
-def test_answers_fit_into_a_line_however_much_there_is(local: LocalAgent) -> None:
+def test_answers_fit_into_a_line_however_many_versions_there_are(local: LocalAgent) -> None:
     push(seed(1))
     model = Store().model(NAME)
     record = json.dumps({**model.record(ONE), "model_id": "\N{GREEK SMALL LETTER PI}" * 120, "other": "x" * 10_000})
@@ -173,17 +173,17 @@ def test_answers_fit_into_a_line_however_much_there_is(local: LocalAgent) -> Non
     line = json.dumps({"what": "switch", "digest": ONE, "result": "\N{GREEK SMALL LETTER PI}" * 500})
     (model.folder / history.FILE).write_text(f"{line}\n" * 400)
     answer = local.call("status")
-    (told,) = answer["models"]
+    (reported,) = answer["models"]
     assert len(json.dumps(answer)) < transport.LINE_MAX // 2
-    assert told["versions"][0]["running"]
-    assert len(told["versions"]) + told["left_out"] == 401
-    assert len(told["versions"]) > 100
+    assert reported["versions"][0]["running"]
+    assert len(reported["versions"]) + reported["left_out"] == 401
+    assert len(reported["versions"]) > 100
     answer = local.call("log", name=NAME, lines=1000)
     assert len(json.dumps(answer)) < transport.LINE_MAX // 2
     assert answer["lines"][-1] == history.read(model.folder)[-1]
 
 
-def test_a_rollback_runs_what_ran_before_and_the_next_one_goes_further_back(local: LocalAgent) -> None:
+def test_a_rollback_activates_the_version_before_and_a_second_one_goes_further_back(local: LocalAgent) -> None:
     push(seed(1), seed(2), seed(3))
     assert local.call("rollback", name=NAME) == {"ok": True, "current": TWO, "previous": ONE}
     assert running() == TWO
@@ -192,7 +192,7 @@ def test_a_rollback_runs_what_ran_before_and_the_next_one_goes_further_back(loca
     assert running() == THREE
 
 
-def test_a_rollback_with_nothing_to_go_back_to_says_so(local: LocalAgent) -> None:
+def test_a_rollback_without_an_older_version_is_refused(local: LocalAgent) -> None:
     push(seed())
     assert "no other version ran before" in refused(lambda: local.call("rollback", name=NAME), 2)
     assert running() == ONE
@@ -206,7 +206,7 @@ def test_a_rollback_to_a_damaged_version_is_refused(local: LocalAgent) -> None:
     assert running() == TWO
 
 
-def test_what_runs_is_removed_only_with_all_of_it(local: LocalAgent, home: Path) -> None:
+def test_the_running_version_is_removed_only_with_the_whole_model(local: LocalAgent, home: Path) -> None:
     push(seed(1), seed(2), seed(3))
     assert "is running" in refused(lambda: local.call("remove", name=NAME, digest=THREE[:12]), 2)
     assert local.call("remove", name=NAME, digest=ONE[:12])["removed"] == [ONE]
@@ -224,7 +224,7 @@ def test_the_log_gives_the_newest_lines(local: LocalAgent) -> None:
     assert answer["service"] == []
 
 
-def test_facts_come_through_the_agent(local: LocalAgent) -> None:
+def test_the_agent_reports_facts(local: LocalAgent) -> None:
     assert local.call("facts")["facts"]["seed_runtime"] == seed_runtime.__version__
 
 
@@ -233,7 +233,7 @@ def test_facts_come_through_the_agent(local: LocalAgent) -> None:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
-    """What ran at each restart of the service; one that begins with TWO fails."""
+    """Return a list of the version at each restart of the service; a restart with TWO fails."""
     push(seed(1))
     (Store().model(NAME).folder / "service.json").write_text("{}")
     restarts: list[str | None] = []
@@ -254,7 +254,7 @@ def test_a_switch_restarts_the_service(local: LocalAgent, served: list[str | Non
     assert served == [THREE, ONE]
 
 
-def test_a_service_that_does_not_become_ready_leads_back(local: LocalAgent, served: list[str | None]) -> None:
+def test_a_service_that_does_not_become_ready_undoes_the_switch(local: LocalAgent, served: list[str | None]) -> None:
     line = refused(lambda: local.push(seed(2)), 2)
     assert "did not become ready" in line
     assert "(it does not answer)" in line

@@ -1,4 +1,4 @@
-"""How much of a cut or damaged transfer still counts."""
+"""How much of a cut or damaged transfer is confirmed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEED = build_seed()
 
 
 def ends(data: bytes, tmp_path: Path) -> list[int]:
-    """Where the header, each part and each chunk end."""
+    """Return the offsets at which the header, each part and each chunk end."""
     (tmp_path / "ends.seed").write_bytes(data)
     opened = seed_runtime.open(tmp_path / "ends.seed")
     sizes = [part.size for part in opened.header.parts]
@@ -44,7 +44,7 @@ def test_a_whole_seed_is_whole(part: Path) -> None:
     assert partial.looks_whole(part, digest_of(SEED))
 
 
-def test_a_cut_seed_keeps_what_stands_before_the_last_end(part: Path, tmp_path: Path) -> None:
+def test_of_a_cut_seed_everything_up_to_the_last_whole_chunk_counts(part: Path, tmp_path: Path) -> None:
     for data in (SEED, seed()):
         known = ends(data, tmp_path)
         assert len(known) > 3
@@ -60,7 +60,7 @@ def test_a_cut_seed_keeps_what_stands_before_the_last_end(part: Path, tmp_path: 
             assert part.read_bytes() == data[:kept]
 
 
-def test_what_a_power_cut_left_behind_the_good_part_is_cut_off(part: Path, tmp_path: Path) -> None:
+def test_garbage_that_a_power_cut_left_at_the_end_is_cut_off(part: Path, tmp_path: Path) -> None:
     known, rng = ends(SEED, tmp_path), random.Random(0)
     for _ in range(50):
         place = rng.randrange(len(SEED))
@@ -72,7 +72,7 @@ def test_what_a_power_cut_left_behind_the_good_part_is_cut_off(part: Path, tmp_p
         assert SEED.startswith(part.read_bytes())
 
 
-def test_bytes_behind_the_end_are_cut_off(part: Path) -> None:
+def test_bytes_after_the_end_are_cut_off(part: Path) -> None:
     part.write_bytes(SEED + b"more")
     assert not partial.is_whole(part, digest_of(SEED))
     assert not partial.looks_whole(part, digest_of(SEED))
@@ -87,7 +87,7 @@ def test_another_seed_counts_for_nothing(part: Path) -> None:
     assert part.read_bytes() == b""
 
 
-def test_a_quick_look_sees_a_changed_header_and_not_a_changed_chunk(part: Path) -> None:
+def test_the_quick_check_finds_a_changed_header_and_not_a_changed_chunk(part: Path) -> None:
     changed = bytearray(SEED)
     changed[PREAMBLE_BYTES + 3] ^= 1
     part.write_bytes(changed)
@@ -102,7 +102,7 @@ def test_a_file_that_is_not_there_is_not_whole(look: object, part: Path) -> None
     assert not look(part, digest_of(SEED))  # type: ignore[operator]
 
 
-def test_what_is_no_file_is_refused(part: Path, tmp_path: Path) -> None:
+def test_anything_but_a_regular_file_is_refused(part: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(SEED)
     part.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(FormatError, match="link"):
@@ -116,13 +116,13 @@ def test_what_is_no_file_is_refused(part: Path, tmp_path: Path) -> None:
 
 def test_progress_ends_with_the_whole_size(part: Path) -> None:
     part.write_bytes(SEED)
-    told: list[tuple[int, int]] = []
-    partial.check(part, digest_of(SEED), lambda done, total: told.append((done, total)))
-    assert told == sorted(told)
-    assert told[-1] == (len(SEED), len(SEED))
+    reported: list[tuple[int, int]] = []
+    partial.check(part, digest_of(SEED), lambda done, total: reported.append((done, total)))
+    assert reported == sorted(reported)
+    assert reported[-1] == (len(SEED), len(SEED))
 
 
-def test_what_no_digest_confirms_yet_is_told_in_blocks(tmp_path: Path) -> None:
+def test_digests_of_blocks_are_given_for_bytes_that_no_digest_of_the_seed_confirms(tmp_path: Path) -> None:
     part = tmp_path / f"{'0' * 64}.part"
     data = bytes(range(256)) * 2048
     part.write_bytes(data + b"rest")

@@ -1,4 +1,4 @@
-"""The agent as a process: its line to the client, its locks, its ends, and operations by hand."""
+"""The agent as a process: its connection, its locks, how it ends, and operations by hand."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_two_pushes_to_one_model_take_turns() -> None:
 
 
 @pytest.mark.parametrize("end", ["eof", "SIGTERM", "SIGHUP", "SIGKILL"])
-def test_however_it_ends_the_lock_is_free(local: LocalAgent, end: str) -> None:
+def test_the_lock_is_free_however_the_agent_ends(local: LocalAgent, end: str) -> None:
     with agent() as client:
         client.begin(seed())
         if end == "eof":
@@ -79,7 +79,7 @@ def test_however_it_ends_the_lock_is_free(local: LocalAgent, end: str) -> None:
     assert local.begin(seed())["state"] == "partial"
 
 
-def test_a_client_that_stops_reading_ends_it(local: LocalAgent) -> None:
+def test_a_client_that_stops_reading_ends_the_agent(local: LocalAgent) -> None:
     with agent() as client:
         client.begin(seed())
         assert client.process.stdout is not None
@@ -91,7 +91,7 @@ def test_a_client_that_stops_reading_ends_it(local: LocalAgent) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["the client leaves", "SIGTERM"])
-def test_a_model_that_never_ends_does_not_keep_the_device(local: LocalAgent, end: str) -> None:
+def test_a_model_that_never_ends_does_not_block_the_device(local: LocalAgent, end: str) -> None:
     data = unbounded_loop_seed()
     with agent() as client:
         client.send(data)
@@ -109,9 +109,7 @@ def test_a_model_that_never_ends_does_not_keep_the_device(local: LocalAgent, end
     assert local.begin(data)["state"] == "partial"
 
 
-def test_a_push_that_stands_still_makes_way_for_one_that_waits(
-    local: LocalAgent, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stalled_push_ends_for_one_that_waits(local: LocalAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = local.begin(seed())
     model = Store().model(NAME)
     local.agent._leave_if_stalled()
@@ -125,7 +123,7 @@ def test_a_push_that_stands_still_makes_way_for_one_that_waits(
     local.agent._leave_if_stalled()  # it moves
 
 
-def test_lines_that_are_no_requests_are_answered_and_a_long_one_ends_it() -> None:
+def test_lines_that_are_not_requests_are_answered_and_a_long_one_ends_the_agent() -> None:
     with agent() as client:
         for line in (b"\n", b"[]\n", b"nonsense\n", b"\xff\xfe\n", b"[" * 100_000 + b"\n"):
             client.write(line)
@@ -137,7 +135,7 @@ def test_lines_that_are_no_requests_are_answered_and_a_long_one_ends_it() -> Non
         assert client.process.wait(10) == 0
 
 
-def test_half_a_request_is_not_carried_out(local: LocalAgent) -> None:
+def test_a_cut_request_is_not_carried_out(local: LocalAgent) -> None:
     push(seed(1), seed(2))
     with agent() as client:
         client.write(json.dumps({"op": "rollback", "name": NAME}).encode())
@@ -186,6 +184,6 @@ def test_help_lists_the_operations_with_an_example(flag: str) -> None:
     assert by_hand().returncode == 2
 
 
-def test_a_stored_seed_is_recognised_without_numpy() -> None:
+def test_a_stored_seed_is_recognized_without_numpy() -> None:
     script = "import sys; from seed_runtime.agent.store import partial; print('numpy' in sys.modules)"
     assert run_checked([sys.executable, "-I", "-c", script]).strip() == "False"

@@ -1,4 +1,4 @@
-"""What the agent refuses, and that the device is then as it was."""
+"""Requests that the agent refuses, after which the device is as it was."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from tests.support.signing import (
 ONE, TWO = (digest_of(seed(version)) for version in (1, 2))
 
 
-def test_a_seed_that_ends_early_is_refused_and_its_front_is_kept(local: LocalAgent) -> None:
+def test_a_seed_that_ends_early_is_refused_and_what_arrived_stays(local: LocalAgent) -> None:
     begun = local.begin(seed())
     Path(begun["path"]).write_bytes(seed()[:-1])
     assert "it has" in refused(lambda: local.install(seed()), 10)
@@ -58,7 +58,7 @@ def test_another_seed_than_the_one_that_was_begun_is_refused(local: LocalAgent) 
     assert local.begin(seed())["have"] == 0
 
 
-def test_a_seed_that_lies_is_refused_and_leaves_nothing(local: LocalAgent, home: Path) -> None:
+def test_a_seed_with_a_wrong_header_is_refused_and_leaves_nothing(local: LocalAgent, home: Path) -> None:
     # All digests are right; its weights are not what they decode to.
     data = build_seed({"weights.digest": bytes(32)})
     local.send(data)
@@ -67,7 +67,7 @@ def test_a_seed_that_lies_is_refused_and_leaves_nothing(local: LocalAgent, home:
     assert tree(home) == {"incoming": None, "models": None}
 
 
-def test_a_failed_golden_sample_is_refused_and_what_ran_runs(
+def test_a_failed_golden_sample_is_refused_and_the_version_before_runs(
     local: LocalAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push(seed(1))
@@ -82,7 +82,7 @@ def test_a_failed_golden_sample_is_refused_and_what_ran_runs(
     assert (last["what"], last["digest"], last["result"]) == ("install", TWO, line)
 
 
-def test_a_memory_limit_that_is_too_small_is_refused_with_the_one_that_does(local: LocalAgent) -> None:
+def test_a_memory_limit_that_is_too_small_is_refused_with_one_that_suffices(local: LocalAgent) -> None:
     local.send(seed())
     assert "--max-memory" in refused(lambda: local.install(seed(), max_memory=1 << 20), 14)
     assert local.begin(seed())["have"] == len(seed())
@@ -100,21 +100,23 @@ def test_an_untrusted_seed_is_refused_and_leaves_nothing(local: LocalAgent, home
 def test_what_is_installed_is_accepted_and_what_is_removed_is_forgotten(
     local: LocalAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Any] = []
+    reported: list[Any] = []
 
     def accept(header: Any, digest: str, *, stored: bool) -> None:
-        told.append((header.model.version, digest, stored))
+        reported.append((header.model.version, digest, stored))
 
     monkeypatch.setattr(trust, "accept", accept)
-    monkeypatch.setattr(trust, "forget", lambda digests: told.append(list(digests)))
+    monkeypatch.setattr(trust, "forget", lambda digests: reported.append(list(digests)))
     local.push(seed(1))
-    assert set(told) == {(1, ONE, True)}
+    assert set(reported) == {(1, ONE, True)}
     local.push(seed(2))
     local.call("remove", name=NAME, digest=ONE)
-    assert told[-1] == [ONE]
+    assert reported[-1] == [ONE]
 
 
-def test_a_rollback_to_what_is_no_longer_trusted_is_refused(local: LocalAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollback_to_a_version_that_is_no_longer_trusted_is_refused(
+    local: LocalAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
     push(seed(1), seed(2))
 
     def refuse(*_: Any) -> None:
@@ -126,7 +128,7 @@ def test_a_rollback_to_what_is_no_longer_trusted_is_refused(local: LocalAgent, m
     assert Store().model(NAME).running == TWO
 
 
-def test_too_little_disk_is_told_before_anything_is_sent(
+def test_too_little_disk_space_is_reported_before_the_transfer(
     local: LocalAgent, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: os.terminal_size((0, 0)) and Disk)
@@ -140,7 +142,7 @@ class Disk:
     free = 2 << 20
 
 
-def test_what_has_arrived_of_a_seed_needs_no_room_again(local: LocalAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_that_have_arrived_need_no_disk_space_again(local: LocalAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     arrived, missing = 2 * partial.BLOCK, 10
     make_folder(Store().incoming)
     Store().partial_path(ONE).write_bytes(bytes(arrived))
@@ -160,7 +162,7 @@ def test_what_has_arrived_of_a_seed_needs_no_room_again(local: LocalAgent, monke
         (errno.EACCES, 2, "SEED_HOME"),
     ],
 )
-def test_a_disk_that_does_not_take_it_is_no_internal_error(
+def test_an_error_of_the_disk_is_not_an_internal_error(
     local: LocalAgent, monkeypatch: pytest.MonkeyPatch, number: int, code: int, help_text: str
 ) -> None:
     def fail(self: Path, *_: Any, **__: Any) -> None:
@@ -212,23 +214,23 @@ def test_links_in_the_store_are_not_followed(local: LocalAgent, home: Path, tmp_
         {"op": "status", "name": {"a": 1}},
     ],
 )
-def test_a_request_that_is_not_what_it_should_be_is_refused(request_: dict[str, Any], home: Path) -> None:
+def test_a_malformed_request_is_refused(request_: dict[str, Any], home: Path) -> None:
     answer = LocalAgent().agent.answer(request_)
     assert (answer["ok"], answer["exit"], answer["kind"]) == (False, 2, "UsageError")
     assert not home.exists()
 
 
-def test_fields_of_a_later_version_are_passed_over(local: LocalAgent) -> None:
+def test_unknown_fields_of_a_request_are_ignored(local: LocalAgent) -> None:
     assert local.call("status", colour="blue")["models"] == []
 
 
-def test_an_install_of_what_was_not_begun_is_refused(local: LocalAgent) -> None:
+def test_an_install_without_begin_is_refused(local: LocalAgent) -> None:
     refused(lambda: local.install(seed()), 2)
     local.begin(seed(1))
     refused(lambda: local.install(seed(2)), 2)
 
 
-def test_a_model_that_is_not_there_is_told_with_those_that_are(local: LocalAgent) -> None:
+def test_a_missing_model_is_reported_with_the_names_of_those_that_exist(local: LocalAgent) -> None:
     push(seed())
     for op in ("rollback", "remove", "log"):
         assert "there are: tiny" in refused(lambda op=op: local.call(op, name="other"), 2)  # type: ignore[misc]
@@ -237,7 +239,7 @@ def test_a_model_that_is_not_there_is_told_with_those_that_are(local: LocalAgent
 
 
 @needs_ssh_keygen
-def test_a_seed_that_fails_here_makes_no_older_one_unwelcome(
+def test_a_seed_that_fails_does_not_make_older_versions_unacceptable(
     local: LocalAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = new_key(tmp_path / "key")
@@ -250,7 +252,7 @@ def test_a_seed_that_fails_here_makes_no_older_one_unwelcome(
 
 
 @needs_ssh_keygen
-def test_a_signed_seed_may_be_rolled_back_to_for_as_long_as_it_is_kept(local: LocalAgent, tmp_path: Path) -> None:
+def test_a_signed_seed_can_be_rolled_back_to_for_as_long_as_it_is_stored(local: LocalAgent, tmp_path: Path) -> None:
     key = new_key(tmp_path / "key")
     write_allowed_signers(f'me namespaces="seed" {public_key(key)}')
     old, new = sign_seed(seed(1), key), sign_seed(seed(2), key)
@@ -267,7 +269,7 @@ def test_a_signed_seed_may_be_rolled_back_to_for_as_long_as_it_is_kept(local: Lo
 
 
 @needs_ssh_keygen
-def test_of_a_seed_that_is_not_taken_nothing_stays(local: LocalAgent, tmp_path: Path) -> None:
+def test_a_seed_that_is_not_accepted_leaves_nothing(local: LocalAgent, tmp_path: Path) -> None:
     key = new_key(tmp_path / "key")
     write_allowed_signers(f'me namespaces="seed" {public_key(key)}')
     for data in (seed(1), add_signature(seed(2), make_signature(b"something else", key))):
@@ -277,7 +279,7 @@ def test_of_a_seed_that_is_not_taken_nothing_stays(local: LocalAgent, tmp_path: 
 
 
 @needs_ssh_keygen
-def test_a_seed_that_may_be_taken_once_the_device_is_put_right_is_not_sent_again(
+def test_a_seed_that_may_be_accepted_after_a_repair_is_not_transferred_again(
     local: LocalAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, other = new_key(tmp_path / "key"), new_key(tmp_path / "other")
@@ -297,7 +299,7 @@ def test_a_seed_that_may_be_taken_once_the_device_is_put_right_is_not_sent_again
 
 
 @needs_ssh_keygen
-def test_a_version_that_is_kept_is_taken_after_many_newer_ones_by_hand(
+def test_a_stored_version_is_accepted_after_many_newer_ones_by_hand(
     local: LocalAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state, "LISTED_MAX", 2)

@@ -66,7 +66,7 @@ def test_the_unit_starts_the_version_that_is_current_within_its_plan(store: Stor
     assert f'"-{os.environ["XDG_CACHE_HOME"]}/seed"' in text
 
 
-def test_a_model_without_measurements_has_no_limit_but_the_one_asked_for(store: Store) -> None:
+def test_a_model_without_measurements_has_only_the_limit_that_was_asked_for(store: Store) -> None:
     unmeasured = settings.Service("seed-m.service", "unix", "http://127.0.0.1:80", None, None, None, True)
     text = service.unit_text(store, "m", unmeasured)
     assert "max-memory" not in text
@@ -93,7 +93,7 @@ def test_systemd_understands_the_unit(store: Store, tmp_path: Path, monkeypatch:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_place_that_no_unit_can_name_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_no_unit_can_contain_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.home = Path("/a\nExecStartPre=/bin/evil")
     with pytest.raises(UsageError, match="control characters"):
         service.unit_text(store, "m", PLAIN)
@@ -171,7 +171,7 @@ def test_a_first_service_that_does_not_start_leaves_nothing(store: Store, manage
 
 
 @pytest.mark.slow
-def test_a_limit_that_is_too_small_is_told_before_anything_is_written(store: Store, manager: Path) -> None:
+def test_a_limit_that_is_too_small_is_reported_before_anything_is_written(store: Store, manager: Path) -> None:
     make_current(store, "a" * 64, classifier())
     with pytest.raises(systemd.ServiceError, match="allow at least --max-memory") as caught:
         service.install(store, "m", "unix", memory_max=50 << 20)
@@ -182,7 +182,7 @@ def test_a_limit_that_is_too_small_is_told_before_anything_is_written(store: Sto
     assert (found["max_memory"], found["memory_max"]) == (None, 300 << 20)
 
 
-def test_no_manager_and_no_model_are_told(store: Store, manager: Path) -> None:
+def test_a_missing_manager_and_a_missing_model_are_reported(store: Store, manager: Path) -> None:
     with pytest.raises(UsageError, match="push a model first"):
         service.install(store, "m", "unix")
     (manager / "no-manager").touch()
@@ -191,7 +191,7 @@ def test_no_manager_and_no_model_are_told(store: Store, manager: Path) -> None:
     assert not unit_file().exists()
 
 
-def test_a_device_without_systemd_is_told(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_device_without_systemd_is_reported(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(systemd.ServiceError, match="has no systemd") as caught:
         service.install(store, "m", "unix")

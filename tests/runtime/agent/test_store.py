@@ -1,4 +1,4 @@
-"""The folders of a device: links, histories, locks, and what killed processes leave."""
+"""The folders of a store: links, histories, locks, and leftovers of killed processes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run(model: InstalledModel, digest: str, what: str = "switch") -> None:
 # Versions and the link
 
 
-def test_a_version_is_placed_whole_and_its_part_is_gone(model: InstalledModel) -> None:
+def test_a_version_appears_whole_and_its_partial_file_is_gone(model: InstalledModel) -> None:
     place(model, A)
     assert model.digests() == [A]
     assert model.record(A) == {"digest": A, "bytes": 4}
@@ -85,7 +85,7 @@ def test_a_link_of_any_other_form_runs_nothing(model: InstalledModel, target: st
     assert model.running is None
 
 
-def test_a_version_that_is_a_link_is_none(model: InstalledModel, tmp_path: Path) -> None:
+def test_a_version_that_is_a_link_does_not_count(model: InstalledModel, tmp_path: Path) -> None:
     place(model, A)
     (model.versions / B).symlink_to(model.versions / A)
     model.link.symlink_to(f"versions/{B}")
@@ -112,7 +112,7 @@ def test_the_store_itself_may_be_a_link(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", ".hidden", "-", "a" * 65, "a\n", "ä", "a b"])
-def test_a_name_that_could_mean_something_else_is_refused(store: Store, name: str) -> None:
+def test_a_name_that_is_not_a_plain_file_name_is_refused(store: Store, name: str) -> None:
     with pytest.raises(UsageError, match="can't name a model"):
         store.model(name)
 
@@ -142,7 +142,7 @@ def test_a_version_is_found_by_the_beginning_of_its_digest(model: InstalledModel
         model.find("cccccc")
 
 
-def test_dropping_versions_leaves_the_others_and_tells_what_it_freed(model: InstalledModel) -> None:
+def test_removing_versions_leaves_the_others_and_returns_their_size(model: InstalledModel) -> None:
     for digest in (A, B, C):
         place(model, digest)
     size = sum(path.stat().st_size for digest in (A, C) for path in (model.versions / digest).iterdir())
@@ -154,7 +154,7 @@ def test_dropping_versions_leaves_the_others_and_tells_what_it_freed(model: Inst
 # What killed processes leave
 
 
-def test_what_was_left_is_cleared_away_by_the_next_lock(model: InstalledModel) -> None:
+def test_leftovers_are_removed_by_the_next_lock(model: InstalledModel) -> None:
     place(model, A)
     run(model, A)
     before = tree(model.store.home)
@@ -170,7 +170,7 @@ def test_what_was_left_is_cleared_away_by_the_next_lock(model: InstalledModel) -
     assert tree(model.store.home) == before
 
 
-def test_a_seed_that_was_checked_and_not_placed_is_not_sent_again(model: InstalledModel) -> None:
+def test_a_seed_that_was_checked_and_not_installed_is_not_transferred_again(model: InstalledModel) -> None:
     make_folder(model.store.incoming)
     new = model.versions / f".{A}.new"
     new.mkdir(parents=True)
@@ -180,7 +180,7 @@ def test_a_seed_that_was_checked_and_not_placed_is_not_sent_again(model: Install
     assert not new.exists()
 
 
-def test_a_version_that_was_set_aside_while_it_ran_comes_back(model: InstalledModel) -> None:
+def test_a_running_version_that_was_hidden_is_restored(model: InstalledModel) -> None:
     place(model, A)
     run(model, A)
     (model.versions / A).rename(model.versions / f".{A}.old")
@@ -200,7 +200,7 @@ def test_other_peoples_files_are_left_alone(model: InstalledModel) -> None:
     assert model.digests() == [A]
 
 
-def test_what_is_left_of_other_models_goes_as_well(store: Store, model: InstalledModel) -> None:
+def test_leftovers_of_other_models_are_removed_as_well(store: Store, model: InstalledModel) -> None:
     place(model, A)
     before = tree(store.home)
     (store.models / ".other.0123abcd.old" / "versions").mkdir(parents=True)
@@ -211,7 +211,7 @@ def test_what_is_left_of_other_models_goes_as_well(store: Store, model: Installe
     assert tree(store.home) == {**before, "models/.notes.old": None}
 
 
-def test_a_model_that_nothing_came_of_leaves_nothing(model: InstalledModel) -> None:
+def test_a_model_without_a_version_leaves_nothing(model: InstalledModel) -> None:
     with model.locked(0):
         assert model.folder.is_dir()
     assert tree(model.store.home) == {"models": None}
@@ -220,7 +220,7 @@ def test_a_model_that_nothing_came_of_leaves_nothing(model: InstalledModel) -> N
 # Partial transfers
 
 
-def test_partial_transfers_are_kept_up_to_a_number_unless_installed_or_locked(model: InstalledModel) -> None:
+def test_only_the_newest_partial_transfers_stay_and_those_that_are_locked(model: InstalledModel) -> None:
     place(model, A)
     names = [f"{number:064x}" for number in range(PARTS_KEPT + 3)]
     for age, digest in enumerate(names):
@@ -238,7 +238,7 @@ def test_partial_transfers_are_kept_up_to_a_number_unless_installed_or_locked(mo
 # History
 
 
-def test_lines_come_back_in_order(model: InstalledModel) -> None:
+def test_lines_are_read_in_the_order_of_events(model: InstalledModel) -> None:
     make_folder(model.folder)
     for digest in (A, B):
         history.append(model.folder, "switch", digest)
@@ -250,7 +250,7 @@ def test_lines_come_back_in_order(model: InstalledModel) -> None:
 
 
 @pytest.mark.parametrize("tail", [b'{"what": "swi', b"\0" * 300, b"\xff\xfe", b"[" * 50_000, b'{"what": 1}', b"5\n"])
-def test_a_torn_line_is_passed_over_and_spoils_nothing_that_follows(model: InstalledModel, tail: bytes) -> None:
+def test_a_torn_line_is_skipped_and_the_next_ones_are_read(model: InstalledModel, tail: bytes) -> None:
     make_folder(model.folder)
     history.append(model.folder, "switch", A)
     with (model.folder / history.FILE).open("ab") as file:
@@ -306,13 +306,15 @@ def lines(*events: str) -> list[history.Line]:
         ("B <A", A, B),
     ],
 )
-def test_a_rollback_leads_to_what_ran_before(events: str, running: str | None, expected: str | None) -> None:
+def test_a_rollback_leads_to_the_version_that_ran_before(
+    events: str, running: str | None, expected: str | None
+) -> None:
     assert history.previous(lines(*events.split()), running, {A, B, C}) == expected
 
 
-def test_the_newest_versions_are_those_that_came_or_ran_last() -> None:
-    told = lines("+A", "A", "+B", "B", "+C", "!C", "<A")
-    assert history.newest_first(told, {A, B, C, D}) == [A, C, B, D]
+def test_the_newest_versions_are_those_that_were_installed_or_ran_last() -> None:
+    reported = lines("+A", "A", "+B", "B", "+C", "!C", "<A")
+    assert history.newest_first(reported, {A, B, C, D}) == [A, C, B, D]
 
 
 # Locks
@@ -348,7 +350,7 @@ def test_a_model_that_another_process_changes_is_busy_until_that_one_ends(model:
         locked(model, 0)
 
 
-def test_who_waits_gets_the_lock_and_shows_that_it_waits(model: InstalledModel) -> None:
+def test_a_waiting_process_shows_that_it_waits_and_gets_the_lock(model: InstalledModel) -> None:
     with holder() as process:
         before = model.waiting_mark()
         with pytest.raises(BusyError):
@@ -362,7 +364,7 @@ def test_who_waits_gets_the_lock_and_shows_that_it_waits(model: InstalledModel) 
         assert process.wait() == 0
 
 
-def test_a_lock_on_a_model_that_was_removed_is_no_lock(model: InstalledModel) -> None:
+def test_a_lock_on_a_removed_model_does_not_count(model: InstalledModel) -> None:
     place(model, A)
     with model.locked(0):
         model.remove()
@@ -373,7 +375,7 @@ def test_a_lock_on_a_model_that_was_removed_is_no_lock(model: InstalledModel) ->
     lock.close()
 
 
-def test_waiting_ends_when_it_was_to_end(model: InstalledModel) -> None:
+def test_waiting_ends_in_time(model: InstalledModel) -> None:
     with holder() as process:
         start = time.monotonic()
         with pytest.raises(BusyError):

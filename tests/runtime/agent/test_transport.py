@@ -15,7 +15,7 @@ from seed_runtime.agent.protocol import transport
 
 
 class Listener(io.BytesIO):
-    """Hears an agent's lines; `heard` is set by the third one that tells of progress."""
+    """Collects an agent's lines. The third line with progress sets `heard`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,9 @@ def serve(listener: Listener) -> None:
     os.close(source)
 
 
-def test_an_operation_that_has_nothing_to_tell_is_heard_of_until_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_is_repeated_until_the_answer_while_an_operation_has_no_progress(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     listener = Listener()
     monkeypatch.setattr(transport, "BEAT_S", 0.01)
     monkeypatch.setattr(agents.Agent, "status", lambda self, name: {"heard": listener.heard.wait(30)})
@@ -51,7 +53,7 @@ def test_an_operation_that_has_nothing_to_tell_is_heard_of_until_its_answer(monk
     assert all(beat == {"progress": ["status", 0, 0]} for beat in beats)
 
 
-def test_an_operation_that_hangs_itself_is_heard_of_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_repeated_for_an_operation_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     listener = Listener()
     monkeypatch.setattr(transport, "BEAT_S", 0.01)
     monkeypatch.setattr(transport, "STUCK_S", 0.0)

@@ -1,4 +1,4 @@
-"""Where a server listens: its socket is its owner's, its port this machine's. And what it plans for."""
+"""Addresses: a socket is for its owner, a port for this machine. And the plan of a server."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_an_address_is_a_loopback_port_or_a_socket(text: str, address: Address) 
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("0.0.0.0:8080", "would let other machines in"),
         ("[::]:8080", "would let other machines in"),
@@ -54,10 +54,10 @@ def test_an_address_is_a_loopback_port_or_a_socket(text: str, address: Address) 
         ("/" + "a" * 107, "at most 107 bytes"),
     ],
 )
-def test_other_addresses_are_refused(text: str, told: str) -> None:
+def test_other_addresses_are_refused(text: str, reported: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_address(text)
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
 
 
 def test_a_socket_is_for_its_owner_alone_and_a_stale_one_is_replaced(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_socket_is_for_its_owner_alone_and_a_stale_one_is_replaced(tmp_path: P
         pass
 
 
-def test_a_port_that_is_taken_is_told() -> None:
+def test_a_port_in_use_is_reported() -> None:
     with listen(parse_address(":0")) as (_, address):
         assert address.port > 0
         with pytest.raises(UsageError, match="Address already in use; choose another port"), listen(address):
@@ -112,7 +112,7 @@ def test_the_largest_input_that_fits_is_planned_for(tmp_path: Path) -> None:
         planned_bytes(seed, 10 << 20)
 
 
-def test_without_measurements_nothing_is_promised(tmp_path: Path) -> None:
+def test_without_measurements_no_limit_is_planned(tmp_path: Path) -> None:
     path = tmp_path / "model.seed"
     path.write_bytes(classifier(footprint=False))
     assert plan_server(seed_runtime.open(path)).feeds is None
@@ -122,7 +122,7 @@ def test_without_measurements_nothing_is_promised(tmp_path: Path) -> None:
 
 
 def _least(seed: Seed) -> int:
-    """The smallest limit that any input is planned for, to 64 KiB."""
+    """Return the smallest limit with which any input can be planned, to 64 KiB."""
     low, high = 10 << 20, 1 << 30
     while high - low > 1 << 16:
         middle = (low + high) // 2

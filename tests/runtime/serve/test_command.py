@@ -93,7 +93,7 @@ def test_the_service_manager_hears_when_it_is_ready_and_when_it_ends(seed: Path,
         assert manager.recv(100) == b"STOPPING=1"
 
 
-def test_an_address_that_can_not_be_had_is_2(seed: Path, tmp_path: Path) -> None:
+def test_an_address_that_cannot_be_used_is_2(seed: Path, tmp_path: Path) -> None:
     assert "other machines" in refused(2, seed, "--serve", "0.0.0.0:8080")
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(tmp_path / "s"))
@@ -103,7 +103,7 @@ def test_an_address_that_can_not_be_had_is_2(seed: Path, tmp_path: Path) -> None
     assert "something else is there" in refused(2, seed, "--serve", str(tmp_path / "file"))
 
 
-def test_a_server_that_is_killed_leaves_a_socket_that_the_next_one_takes(seed: Path, tmp_path: Path) -> None:
+def test_a_killed_server_leaves_a_socket_that_the_next_one_replaces(seed: Path, tmp_path: Path) -> None:
     where = f"unix:{tmp_path}/s"
     with command(seed, "classifier", "--serve", where) as client:
         assert client.process is not None
@@ -137,7 +137,7 @@ def test_a_seed_from_a_pipe_is_served(seed: Path) -> None:
 
 
 def good(rng: random.Random, files: list[Path]) -> tuple[bytes, dict[str, str]]:
-    """A request of one row or two, half of them in JSON."""
+    """Return a request of one row or two, half of them in JSON."""
     rows = rng.choice((1, 1, 1, 2))
     if MODEL:
         from bench.public.magika import features
@@ -152,7 +152,7 @@ def good(rng: random.Random, files: list[Path]) -> tuple[bytes, dict[str, str]]:
 
 
 def bad(rng: random.Random, body: bytes) -> tuple[bytes, dict[str, str]]:
-    """A request that something is wrong with."""
+    """Return a malformed request."""
     damaged = bytearray(body[:60_000])
     for _ in range(40):
         damaged[rng.randrange(len(damaged))] = rng.randrange(256)

@@ -1,4 +1,4 @@
-"""What the server says to whom: calls, faults of clients, limits of size and time."""
+"""HTTP: calls, faults of clients, limits of size and time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Client]:
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:80", "localhost.evil.example", "10.0.0.1", "[::2]:80", ""]
 )
-def test_a_page_whose_name_was_made_to_lead_here_gets_nothing_from_a_port(host: str, tmp_path: Path) -> None:
+def test_a_web_page_whose_name_resolves_to_this_machine_gets_nothing_from_a_port(host: str, tmp_path: Path) -> None:
     with in_process(":0") as (client, _):
         answer = client.ask("GET", "/v2/models/doubler", headers={"Host": host})
         assert (answer.status, "localhost" in answer.error) == (421, True)
@@ -144,14 +144,14 @@ def test_requests_that_come_in_one_packet_are_answered_in_turn(client: Client) -
     assert text.count(b"HTTP/1.1 200 OK") == 3
 
 
-def test_a_body_that_nobody_asked_for_ends_the_connection_after_the_answer(client: Client) -> None:
+def test_an_unexpected_body_ends_the_connection_after_the_answer(client: Client) -> None:
     text = client.raw(b"GET /v2/health/live HTTP/1.1\r\nContent-Length: 30\r\n\r\nGET /v2 HTTP/1.1\r\n\r\n", end=True)
     assert text.count(b"HTTP/1.1") == 1
     assert b"Connection: close" in text
     assert text.endswith(b'{"live": true}')
 
 
-def test_a_client_that_waits_for_a_word_to_send_its_body_gets_it(client: Client) -> None:
+def test_a_client_that_expects_100_continue_gets_it(client: Client) -> None:
     body = json.dumps(REQUEST).encode()
     with client.socket() as link:
         link.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body))
@@ -163,7 +163,7 @@ def test_a_client_that_waits_for_a_word_to_send_its_body_gets_it(client: Client)
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status", "told"),
+    ("method", "path", "status", "reported"),
     [
         ("GET", "/", 404, "see GET /v2"),
         ("GET", "/v1/models/doubler", 404, "see GET /v2"),
@@ -180,9 +180,11 @@ def test_a_client_that_waits_for_a_word_to_send_its_body_gets_it(client: Client)
         ("BREW", "/v2/health/live", 405, "use GET"),
     ],
 )
-def test_a_path_or_a_method_that_is_not_there(client: Client, method: str, path: str, status: int, told: str) -> None:
+def test_an_unknown_path_or_method_is_refused(
+    client: Client, method: str, path: str, status: int, reported: str
+) -> None:
     got = client.ask(method, path)
-    assert (got.status, told in got.error) == (status, True), got.body
+    assert (got.status, reported in got.error) == (status, True), got.body
     assert ("allow" in got.headers) == (status == 405)
 
 
@@ -215,7 +217,7 @@ def test_a_path_or_a_method_that_is_not_there(client: Client, method: str, path:
         (HEAD + b"Content-Length: 0\r\n\r\n", 400),
     ],
 )
-def test_a_head_that_can_not_be_taken_is_told_and_serving_goes_on(client: Client, head: bytes, status: int) -> None:
+def test_a_malformed_head_is_refused_and_serving_goes_on(client: Client, head: bytes, status: int) -> None:
     text = client.raw(head, end=True)
     assert text.startswith(b"HTTP/1.1 %d " % status), text
     assert list(json.loads(text.partition(b"\r\n\r\n")[2])) == ["error"]
@@ -233,7 +235,7 @@ def test_no_bytes_at_all_are_a_server_fault(client: Client, rng: np.random.Gener
     assert client.infer(REQUEST).status == 200
 
 
-def test_a_client_that_sends_more_than_is_taken_still_reads_why(client: Client) -> None:
+def test_a_client_that_sends_too_much_still_reads_why(client: Client) -> None:
     for _ in range(3):
         got = client.ask("POST", INFER, bytes(3 << 20))
         assert (got.status, "have at most 1,048,576" in got.error) == (413, True)
@@ -254,7 +256,7 @@ def test_a_slow_client_is_dropped(client: Client, sent: bytes, monkeypatch: pyte
         assert link.recv(100).startswith(b"HTTP/1.1 408 ")
 
 
-def test_an_idle_connection_is_closed_without_a_word(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_connection_is_closed_without_an_answer(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "IDLE_S", 0.2)
     assert client.raw(b"") == b""
 
@@ -269,7 +271,7 @@ def test_a_client_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch,
         assert client.infer(REQUEST).status == 200
 
 
-def test_more_connections_than_threads_are_told_to_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_connections_than_threads_get_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CONNECTIONS_MAX", 2)
     monkeypatch.setattr(limits, "ADMIT_S", 0.1)
     with in_process(f"unix:{tmp_path}/s") as (client, _):
@@ -279,7 +281,7 @@ def test_more_connections_than_threads_are_told_to_come_again(tmp_path: Path, mo
         assert client.get("/v2/health/live").status == 200
 
 
-def test_bodies_wait_for_room_and_are_told_to_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bodies_wait_for_memory_and_then_get_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "WAIT_S", 0.2)
     with in_process(f"unix:{tmp_path}/s") as (client, found):
         with found.bodies.reserve(2 << 20):
@@ -288,7 +290,7 @@ def test_bodies_wait_for_room_and_are_told_to_come_again(tmp_path: Path, monkeyp
         assert client.infer(REQUEST).status == 200
 
 
-def test_runs_take_turns(tmp_path: Path) -> None:
+def test_the_model_runs_for_one_request_at_a_time(tmp_path: Path) -> None:
     running, most = 0, 0
 
     def run(feeds: Feeds) -> dict[str, Any]:
@@ -329,7 +331,7 @@ def test_an_input_beyond_the_plan_is_413_and_a_fault_of_ours_500(
     assert capfd.readouterr().err == "seed-run: RuntimeError: secret place\n"
 
 
-def test_a_server_that_ends_lets_what_runs_finish(tmp_path: Path) -> None:
+def test_a_server_that_ends_lets_running_requests_finish(tmp_path: Path) -> None:
     begun = threading.Event()
 
     def run(feeds: Feeds) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Messages of the Open Inference Protocol: what is taken, what is answered, what is refused."""
+"""Messages of the Open Inference Protocol: requests, answers, refusals."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def answer(to: ServedModel, request: protocol.Request, **values: np.ndarray) -> 
 
 
 @pytest.mark.parametrize(("datatype", "dtype"), TYPES.items())
-def test_every_type_comes_and_goes_in_json_and_as_bytes(datatype: str, dtype: str) -> None:
+def test_every_type_is_read_and_written_in_json_and_as_bytes(datatype: str, dtype: str) -> None:
     if dtype == "bool":
         values = np.array([[True, False, True]])
     elif dtype.startswith("float"):
@@ -93,7 +93,7 @@ def test_every_type_comes_and_goes_in_json_and_as_bytes(datatype: str, dtype: st
     assert rest == values.tobytes() + np.array(5).tobytes()
 
 
-def test_what_the_specification_shows_is_understood() -> None:
+def test_the_examples_of_the_specification_are_understood() -> None:
     # The example of inference_rest.md.
     specs = (TensorSpec("input0", "uint32", (2, 2)), TensorSpec("input1", "bool", (3,)))
     to = ServedModel("mymodel", "1", specs, (TensorSpec("output0", "float32", (3, 2)),), lambda feeds: {})
@@ -123,18 +123,18 @@ def test_a_scalar_and_axes_of_one_are_data_too() -> None:
     assert read(one("[[[[5]]]]", "[1,1,1,1]"), model(shape=(1, 1, 1, 1))).feeds["x"].shape == (1, 1, 1, 1)
 
 
-def test_a_text_that_looks_like_data_inside_a_string_is_none() -> None:
+def test_text_inside_a_string_that_looks_like_data_is_not_data() -> None:
     text = one("[1,2,3]", id='"data": [9,9,9], "data":[')
     assert read(text).id == '"data": [9,9,9], "data":['
 
 
-def test_unknown_keys_and_parameters_are_passed_over() -> None:
+def test_unknown_keys_and_parameters_are_ignored() -> None:
     text = one("[1,2,3]", model_name="m", parameters={"priority": 3, "x": [1]}, more={"data": [4]})
     text = text[:-1] + ', "data": [1, 2]}'
     assert read(text).feeds["x"].tolist() == [[1, 2, 3]]
 
 
-def test_output_files_come_in_the_order_in_which_they_are_asked_for() -> None:
+def test_outputs_come_in_the_order_in_which_they_are_asked_for() -> None:
     wanted = [{"name": "z", "parameters": {"binary_data": True}}, {"name": "y"}]
     request = read(one("[1,2,3]", outputs=wanted))
     assert request.outputs == (("z", True), ("y", False))
@@ -144,7 +144,7 @@ def test_output_files_come_in_the_order_in_which_they_are_asked_for() -> None:
     assert rest == np.array(5).tobytes()
 
 
-def test_what_json_has_no_number_for_is_null() -> None:
+def test_nan_and_infinities_are_null() -> None:
     values = np.array([[np.nan, np.inf, -np.inf]], np.float32)
     assert answer(model(), read(one("[1,2,3]")), y=values, z=np.array(1))[0]["outputs"][0]["data"] == [None] * 3
 
@@ -160,7 +160,7 @@ def test_long_data_is_read_and_written_in_portions(rng: np.random.Generator) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("", "is not JSON"),
         ("nonsense", "is not JSON"),
@@ -225,10 +225,10 @@ def test_long_data_is_read_and_written_in_portions(rng: np.random.Generator) -> 
         (" " * 70_000 + "{}", "too long beside the numbers"),
     ],
 )
-def test_what_can_not_be_used_is_told(text: str | bytes, told: str) -> None:
+def test_a_request_that_cannot_be_used_is_refused_with_the_reason(text: str | bytes, reported: str) -> None:
     with pytest.raises(InputError) as caught:
         read(text)
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
     assert len(str(caught.value)) < 600
     assert numbers._MARK not in str(caught.value)
 
@@ -247,14 +247,14 @@ def test_what_can_not_be_used_is_told(text: str | bytes, told: str) -> None:
         "[[],[]]",
     ],
 )
-def test_brackets_in_wrong_places_are_no_json(data: str) -> None:
+def test_brackets_in_wrong_places_are_not_json(data: str) -> None:
     for shape in ("[2, 2]", "[2, 1]"):
         with pytest.raises(InputError):
             read(one(data, shape), model(shape=(None, None)))
 
 
 @pytest.mark.parametrize(
-    ("datatype", "data", "told"),
+    ("datatype", "data", "reported"),
     [
         ("UINT8", "[1,2,256]", "outside of 0 to 255"),
         ("INT8", "[1,2,-129]", "outside of -128"),
@@ -265,14 +265,14 @@ def test_brackets_in_wrong_places_are_no_json(data: str) -> None:
         ("FP16", "[1,2,65536]", "too large for float16"),
     ],
 )
-def test_values_that_the_type_can_not_hold_are_refused(datatype: str, data: str, told: str) -> None:
+def test_values_that_the_type_cannot_hold_are_refused(datatype: str, data: str, reported: str) -> None:
     with pytest.raises(InputError, match="input 'x'") as caught:
         read(one(data, datatype=datatype), model(TYPES[datatype]))
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("size", "sent", "told"),
+    ("size", "sent", "reported"),
     [
         (12, 11, "11 came"),
         (12, 13, "1 bytes stand behind"),
@@ -283,15 +283,15 @@ def test_values_that_the_type_can_not_hold_are_refused(datatype: str, data: str,
         (True, 12, "make 12"),
     ],
 )
-def test_binary_data_of_another_size_are_refused(size: Any, sent: int, told: str) -> None:
+def test_binary_data_of_another_size_are_refused(size: Any, sent: int, reported: str) -> None:
     entry = {"name": "x", "shape": [1, 3], "datatype": "FP32", "parameters": {"binary_data_size": size}}
     head = json.dumps({"inputs": [entry]}).encode()
     with pytest.raises(InputError) as caught:
         read(head + bytes(sent), json_size=len(head))
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
 
 
-def test_a_byte_that_is_no_bool_and_data_given_twice_are_refused() -> None:
+def test_a_byte_that_is_not_a_bool_and_data_given_twice_are_refused() -> None:
     entry = {"name": "x", "shape": [1, 3], "datatype": "BOOL", "parameters": {"binary_data_size": 3}}
     head = json.dumps({"inputs": [entry]}).encode()
     with pytest.raises(InputError, match="a byte of 0 or 1"):
@@ -335,14 +335,14 @@ def test_a_request_that_does_not_end_is_refused_in_one_pass(body: str) -> None:
 
 
 @pytest.mark.parametrize("size", [limits.ENVELOPE_MAX - 100, 10 * limits.ENVELOPE_MAX])
-def test_a_string_is_taken_for_what_it_is_up_to_the_limit_and_no_further(size: int) -> None:
+def test_a_string_is_matched_up_to_the_limit_and_no_further(size: int) -> None:
     text = one("[1,2,3]", id="\\" * (size // 4) + '"data":[' + '"' * (size // 4))
     with pytest.raises(InputError, match="too long beside" if size > limits.ENVELOPE_MAX else "id must be"):
         read(text)
 
 
 @pytest.mark.parametrize("unit", ["[[],[]],", "[0],", "1,", '"a",', '{"a":0},', "0.1,"])
-def test_no_request_takes_a_multiple_of_its_size(unit: str) -> None:
+def test_parsing_a_request_takes_no_multiple_of_its_size(unit: str) -> None:
     size = 4 << 20
     data = "[" + unit * (size // len(unit)) + "0]"
     text = one(data, f"[{size // len(unit) + 1}, 3]").encode()
@@ -356,7 +356,7 @@ def test_no_request_takes_a_multiple_of_its_size(unit: str) -> None:
     assert peak < size + limits.CONVERSION_BYTES
 
 
-def test_reading_data_takes_the_array_and_a_bit() -> None:
+def test_reading_data_takes_little_more_memory_than_the_array() -> None:
     count = 1 << 17
     body = bytearray(one("[" + "1.25," * (count - 1) + "1.25]", f"[{count}]").encode())
     tracemalloc.start()

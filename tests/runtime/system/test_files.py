@@ -1,4 +1,4 @@
-"""A finished file takes its place whole, under its own name, and never that of what is no file."""
+"""A finished file replaces the old one in one step; anything that isn't a file is never replaced."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, stop: typ
     assert os.listdir(tmp_path) == ["y"]
 
 
-def test_the_file_and_its_folder_are_on_the_disk_before_anyone_is_told(
+def test_the_file_and_its_folder_are_on_the_disk_when_the_block_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced = []
@@ -107,13 +107,13 @@ def test_the_longest_name_works_and_a_longer_one_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("name", "problem"), [(".", "is a folder; name a file in it"), ("none/y", "make it: mkdir")])
-def test_what_can_not_be_a_file_is_refused_before_any_work(tmp_path: Path, name: str, problem: str) -> None:
+def test_a_path_that_cannot_be_a_file_is_refused_before_any_work(tmp_path: Path, name: str, problem: str) -> None:
     with pytest.raises(UsageError, match=problem), files.atomic_write(tmp_path / name):
         pytest.fail("the work began")
     assert os.listdir(tmp_path) == []
 
 
-def test_one_file_is_known_by_all_its_names(tmp_path: Path) -> None:
+def test_one_file_is_the_same_by_all_its_names(tmp_path: Path) -> None:
     one = tmp_path / "one"
     assert files.is_same_file(one, tmp_path / "none" / ".." / "one")  # not there yet
     one.touch()

@@ -1,4 +1,4 @@
-"""A finished folder takes its place whole, and only the place of an assembled model."""
+"""A finished folder replaces the old one in one step, and only if that is an assembled model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def fail(target: Path, error: type[BaseException]) -> None:
 
 
 def text_of(target: Path) -> str:
-    """What the weights are; the folder holds a model and nothing else."""
+    """Return the weights of a folder that holds a model and nothing else."""
     assert {entry.name for entry in target.iterdir()} == {"model.onnx", "model.weights"}
     return (target / "model.weights").read_text()
 
@@ -83,7 +83,9 @@ def test_an_assembled_model_and_an_empty_folder_are_replaced(tmp_path: Path) -> 
     assert os.listdir(tmp_path) == ["model"]
 
 
-def test_without_an_exchange_in_the_kernel_two_renames_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_exchange_in_the_kernel_two_renames_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(tmp_path / "model", "old")
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
     put(tmp_path / "model", "new")
@@ -123,7 +125,7 @@ def test_a_folder_with_a_model_that_is_not_ours_is_refused(tmp_path: Path, files
     assert {entry.name: entry.read_bytes() for entry in target.iterdir()} == files
 
 
-def test_what_comes_into_the_folder_meanwhile_is_not_lost(tmp_path: Path) -> None:
+def test_a_file_that_is_put_into_the_folder_meanwhile_is_not_lost(tmp_path: Path) -> None:
     target = tmp_path / "model"
     put(target, "old")
 
@@ -166,7 +168,7 @@ def test_a_relative_target_lies_in_the_working_folder(tmp_path: Path, monkeypatc
     assert text_of(tmp_path / "model") == "new"
 
 
-def test_what_a_killed_process_left_is_removed_and_what_another_one_uses_is_not(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed_and_folders_in_use_are_not(tmp_path: Path) -> None:
     left, used, other = (tmp_path / f".{name}.part" for name in ("model.0123abcd", "model.4567abcd", "other.0123abcd"))
     for folder in (left, used, other):
         folder.mkdir()
@@ -181,7 +183,7 @@ def test_what_a_killed_process_left_is_removed_and_what_another_one_uses_is_not(
 
 
 @pytest.mark.parametrize("name", ["backup.part", "0123abc.part", "0123abcde.part", "0123ABCD.part", "0123abcd.bak"])
-def test_folders_that_are_only_named_like_ours_are_left_alone(tmp_path: Path, name: str) -> None:
+def test_folders_with_similar_names_are_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / f".model.{name}").mkdir()
     theirs = tmp_path / ".model.0123abcd.part"
     theirs.mkdir()
@@ -235,7 +237,7 @@ def test_an_old_model_that_was_replaced_is_removed(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["model"]
 
 
-def test_a_rename_that_fails_halfway_puts_the_old_model_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rename_that_fails_restores_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "model"
     put(target, "old")
     without_exchange(monkeypatch)
@@ -272,7 +274,7 @@ def test_a_new_folder_that_another_process_removes_at_once_is_made_again(
     assert os.listdir(tmp_path) == ["model"]
 
 
-def test_names_that_mean_something_in_a_pattern_are_only_names(tmp_path: Path) -> None:
+def test_special_characters_of_patterns_in_names_are_only_characters(tmp_path: Path) -> None:
     (tmp_path / ".model.0123abcd.part").mkdir()
     put(tmp_path / "m[o]d.l*?")
     put(tmp_path / "mode.")

@@ -45,7 +45,7 @@ def test_a_lock_of_another_process_is_respected(tmp_path: Path, held: str, share
         assert lock.try_acquire(shared=True) is shared
 
 
-def test_who_waits_says_so_and_gets_the_lock_when_its_holder_is_killed(tmp_path: Path) -> None:
+def test_a_waiting_process_gets_the_lock_when_its_holder_is_killed(tmp_path: Path) -> None:
     with holder(tmp_path / "lock", "exclusive") as process, FileLock(tmp_path / "lock") as lock:
         waits: list[bool] = []
 

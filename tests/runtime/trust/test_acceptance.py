@@ -1,4 +1,4 @@
-"""Signatures and versions as a device asks for them: real keys, the real ssh-keygen."""
+"""Which signatures and versions a device accepts, with real keys and the real ssh-keygen."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ pytestmark = needs_ssh_keygen
 # Where nobody asks
 
 
-def test_without_allowed_signers_any_seed_is_taken_and_nothing_is_noted(tmp_path: Path) -> None:
+def test_without_allowed_signers_any_seed_is_accepted_and_nothing_is_noted(tmp_path: Path) -> None:
     key = new_key(tmp_path / "key")
     for data in (
         unsigned_seed("bell", 1),
@@ -61,7 +61,7 @@ def test_without_allowed_signers_no_process_is_started(monkeypatch: pytest.Monke
 # Who signed it
 
 
-def test_a_seed_of_an_allowed_signer_is_taken(key: Path, tmp_path: Path) -> None:
+def test_a_seed_of_an_allowed_signer_is_accepted(key: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.seed"
     path.write_bytes(sign_seed(unsigned_seed("bell", 3), key))
     for source in (path, io.BytesIO(path.read_bytes())):
@@ -77,7 +77,7 @@ def test_every_type_of_key_is_known(kind: str, tmp_path: Path) -> None:
     assert kind in str(open_and_check(sign_seed(unsigned_seed("bell", 1), path)).signature().key)
 
 
-def test_a_certificate_of_an_allowed_authority_is_taken(tmp_path: Path) -> None:
+def test_a_certificate_of_an_allowed_authority_is_accepted(tmp_path: Path) -> None:
     authority, key = new_key(tmp_path / "authority"), new_key(tmp_path / "key")
     certify = ["ssh-keygen", "-q", "-s", str(authority), "-I", "a test", "-n", "bob@example.org", f"{key}.pub"]
     subprocess.run(certify, check=True)
@@ -120,7 +120,7 @@ def test_a_signature_for_something_else_than_seeds_is_refused(key: Path) -> None
 
 
 @pytest.mark.parametrize("what", [b"", b"SSHSIG", b"SSHSIG\0\0\0\1", b"SSHSIG\0\0\0\1" + b"\xff" * 40, bytes(8192)])
-def test_a_blob_that_is_no_signature_is_refused(key: Path, what: bytes) -> None:
+def test_a_blob_that_is_not_a_signature_is_refused(key: Path, what: bytes) -> None:
     assert "its signature is" in refusal_line(add_signature(unsigned_seed("bell", 1), what))
 
 
@@ -141,7 +141,7 @@ def test_a_signer_who_was_removed_is_refused_even_for_what_was_accepted(key: Pat
     assert "which" in refusal_line(data)
 
 
-def test_a_key_that_ran_out_signs_nothing_new_and_takes_nothing_away(key: Path) -> None:
+def test_an_expired_key_signs_nothing_new_and_disables_nothing(key: Path) -> None:
     old, new = sign_seed(unsigned_seed("bell", 1), key), sign_seed(unsigned_seed("bell", 2), key)
     open_and_check(old)
     ran_out = time.strftime("%Y%m%d%H%M%S", time.localtime(time.time() - 3600))
@@ -158,7 +158,7 @@ def test_a_key_that_ran_out_signs_nothing_new_and_takes_nothing_away(key: Path) 
 # How old it is
 
 
-def test_an_older_version_is_refused_and_a_newer_one_taken(key: Path) -> None:
+def test_an_older_version_is_refused_and_a_newer_one_accepted(key: Path) -> None:
     one, two, three = (sign_seed(unsigned_seed("bell", version), key) for version in (1, 2, 3))
     open_and_check(two)
     line = refusal_line(one)
@@ -172,7 +172,7 @@ def test_an_older_version_is_refused_and_a_newer_one_taken(key: Path) -> None:
     open_and_check(sign_seed(unsigned_seed("other", 1), key))
 
 
-def test_forgetting_keeps_the_newest_version_in_mind(key: Path) -> None:
+def test_the_newest_version_stays_known_after_forget(key: Path) -> None:
     one, two = (sign_seed(unsigned_seed("bell", version), key) for version in (1, 2))
     open_and_check(one)
     open_and_check(two)
@@ -182,7 +182,7 @@ def test_forgetting_keeps_the_newest_version_in_mind(key: Path) -> None:
     open_and_check(two)
 
 
-def test_another_build_of_the_same_version_is_taken(key: Path) -> None:
+def test_another_build_of_the_same_version_is_accepted(key: Path) -> None:
     open_and_check(sign_seed(unsigned_seed("bell", 2), key))
     open_and_check(sign_seed(unsigned_seed("bell", 2, replaced={"model.parameters": varint(17)}), key))
 
@@ -213,7 +213,7 @@ def test_a_damaged_seed_is_not_accepted(key: Path) -> None:
     assert not accepted_file().exists()
 
 
-def test_a_version_that_was_overtaken_meanwhile_is_not_accepted(key: Path) -> None:
+def test_a_version_is_not_accepted_once_a_newer_one_is(key: Path) -> None:
     slow = seed_runtime.open(io.BytesIO(sign_seed(unsigned_seed("bell", 1), key)))
     open_and_check(sign_seed(unsigned_seed("bell", 2), key))
     with pytest.raises(TrustError, match="accepted version 2"):
@@ -239,7 +239,7 @@ def test_only_so_many_digests_stay_listed(key: Path, monkeypatch: pytest.MonkeyP
     refusal_line(seeds[0])
 
 
-def test_what_a_store_keeps_stays_listed_until_it_is_forgotten(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stored_seed_stays_listed_until_it_is_forgotten(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "LISTED_MAX", 2)
     seeds = [sign_seed(unsigned_seed("bell", version, ("raw",)), key) for version in (1, 2, 3, 4, 5)]
     first = seed_runtime.open(io.BytesIO(seeds[0]))

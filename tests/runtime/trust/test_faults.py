@@ -1,4 +1,4 @@
-"""What a device does where signatures can't be checked, and what `--inspect` says of them."""
+"""Signatures that can't be checked, and what `--inspect` says about them."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ pytestmark = needs_ssh_keygen
 # What can't be asked
 
 
-def test_without_ssh_keygen_no_seed_is_taken(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ssh_keygen_no_seed_is_accepted(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = sign_seed(unsigned_seed("bell", 1), key)
     monkeypatch.setenv("PATH", "")
     assert "apt install openssh-client" in refusal_line(data)
 
 
-def test_an_ssh_keygen_that_fails_or_hangs_is_no_agreement(
+def test_an_ssh_keygen_that_fails_or_hangs_does_not_accept(
     key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, tool = sign_seed(unsigned_seed("bell", 1), key), tmp_path / "bin" / "ssh-keygen"
@@ -117,7 +117,7 @@ def test_a_list_that_is_too_long_or_a_link_to_nowhere_refuses_every_seed(
     assert "accepted versions are stored there" in refusal_line(data)
 
 
-def test_a_list_that_cannot_be_written_stops_what_is_new_and_not_what_is_listed(key: Path, tmp_path: Path) -> None:
+def test_a_list_that_cannot_be_written_refuses_new_seeds_and_not_listed_ones(key: Path, tmp_path: Path) -> None:
     old, new = sign_seed(unsigned_seed("bell", 1), key), sign_seed(unsigned_seed("bell", 2), key)
     open_and_check(old)
     accepted_file().with_suffix(".lock").unlink()
@@ -140,7 +140,7 @@ def test_no_home_means_no_allowed_signers(monkeypatch: pytest.MonkeyPatch) -> No
 # --inspect
 
 
-def test_a_look_names_the_signer_and_refuses_nothing(
+def test_inspecting_names_the_signer_and_refuses_nothing(
     key: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path, stranger = tmp_path / "model.seed", new_key(tmp_path / "stranger")
@@ -177,13 +177,13 @@ def test_a_look_names_the_signer_and_refuses_nothing(
     assert not accepted_file().exists()
 
 
-def test_who_made_the_file_may_look_at_it_without_being_asked(key: Path) -> None:
+def test_the_exporter_can_open_its_seed_without_a_check(key: Path) -> None:
     seed = seed_runtime.open(io.BytesIO(unsigned_seed("bell", 1)), enforce=False)
     seed.check()
     assert not accepted_file().exists()
 
 
-def test_reading_an_unsigned_seed_costs_no_module_more() -> None:
+def test_reading_an_unsigned_seed_imports_nothing_more() -> None:
     script = (
         "import io, sys, seed_runtime; seed_runtime.open(io.BytesIO(sys.stdin.buffer.read()));"
         "assert not {'subprocess', 'shutil'} & set(sys.modules) - before"

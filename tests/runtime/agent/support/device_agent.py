@@ -1,4 +1,4 @@
-"""What the tests of the device's agent share: small seeds, and the agent as a process. Holds no tests."""
+"""Small seeds, and the agent in this process or in one of its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OnProgress = Callable[[str, int, int], object]
 
 
 class RefusedError(Exception):
-    """What the agent answered with `ok` false."""
+    """The agent answered with `ok` false."""
 
     def __init__(self, answer: Mapping[str, Any]) -> None:
         super().__init__(answer["error"])
@@ -63,7 +63,7 @@ def digest_of(data: bytes) -> str:
 
 
 class PushRequests:
-    """A push as seed-deploy makes it, in terms of `call`."""
+    """The requests of a push, as seed-deploy sends them by `call`."""
 
     def call(self, op: str, **fields: Any) -> dict[str, Any]:
         """The answer; RefusedError for a failure."""
@@ -96,7 +96,7 @@ class PushRequests:
 
 
 class LocalAgent(PushRequests):
-    """The agent in this process: quick, and it ends when it is told to."""
+    """The agent in this process, which is quick."""
 
     def __init__(self) -> None:
         self.agent = Agent(Transport(0, io.BytesIO()))
@@ -122,7 +122,7 @@ class AgentProcess(PushRequests):
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **(environment or {})},
         )
         self.hello = self._line()
-        self.steps: list[str] = []
+        self.phases: list[str] = []
         self.on_progress: OnProgress = lambda *_: None
 
     def call(self, op: str, **fields: Any) -> dict[str, Any]:
@@ -142,10 +142,10 @@ class AgentProcess(PushRequests):
         while True:
             line = self._line()
             if "progress" in line:
-                step, done, total = line["progress"]
-                if step not in self.steps:
-                    self.steps.append(step)
-                self.on_progress(step, done, total)
+                phase, done, total = line["progress"]
+                if phase not in self.phases:
+                    self.phases.append(phase)
+                self.on_progress(phase, done, total)
             elif line["ok"]:
                 return line
             else:
@@ -180,7 +180,7 @@ def agent(environment: Mapping[str, str] | None = None) -> Iterator[AgentProcess
 
 
 def push(*seeds: bytes, name: str = NAME, keep: int = 3) -> None:
-    """Push these, one after the other."""
+    """Push these seeds, one after the other."""
     local = LocalAgent()
     for data in seeds:
         local.push(data, name, keep)
@@ -188,7 +188,7 @@ def push(*seeds: bytes, name: str = NAME, keep: int = 3) -> None:
 
 
 def running(name: str = NAME) -> str | None:
-    """The digest that runs, once its seed has been checked to the last byte."""
+    """Return the running version, after checking all bytes of its seed."""
     model = Store().model(name)
     digest = model.running
     if digest is not None:
@@ -199,7 +199,7 @@ def running(name: str = NAME) -> str | None:
 
 
 def refused(call: Any, code: int) -> str:
-    """The one line that a refusal with this exit code gives."""
+    """Return the one line with which a call is refused, with this exit code."""
     with pytest.raises(RefusedError) as caught:
         call()
     assert caught.value.exit == code, caught.value
@@ -208,7 +208,7 @@ def refused(call: Any, code: int) -> str:
 
 
 def tree(folder: Path) -> dict[str, bytes | str | None]:
-    """Everything in a folder, by path: what files hold, where links lead, None for folders."""
+    """Return everything in a folder by path: the contents of files, the targets of links, None for folders."""
     found: dict[str, bytes | str | None] = {}
     for path in sorted(folder.rglob("*")):
         key = path.relative_to(folder).as_posix()

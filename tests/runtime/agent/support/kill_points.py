@@ -1,4 +1,4 @@
-"""Breaks a push at every moment at which it touches the disk, and looks at what is left. Run by tests; holds none.
+"""Interrupt a push at every moment at which it touches the disk, and check what is left. A program for tests.
 
     python kill_points.py kill|full FOLDER
 
@@ -58,7 +58,7 @@ def move_to(folder: Path) -> None:
 
 
 def push(data: bytes) -> int:
-    """A push of this seed, with a rollback's target beside it and one version to prune; returns the exit code."""
+    """Push this seed, with a rollback target beside it and one version to prune. Return the exit code."""
     with open(os.devnull, "r+b") as nobody:
         agent = Agent(Transport(nobody.fileno(), nobody))
         fields: dict[str, Any] = {"name": NAME, "digest": digest_of(data)}
@@ -80,7 +80,7 @@ def push(data: bytes) -> int:
 
 
 def broken_push(kind: str, moment: int) -> int:
-    """The exit code of a push that breaks at this moment; -9 for one that was killed."""
+    """Interrupt a push at this moment. Return its exit code, -9 if it was killed."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -108,7 +108,7 @@ def broken_push(kind: str, moment: int) -> int:
 
 
 def after_it(kind: str, moment: int, code: int) -> None:
-    """Whole and running: the old version, or the new one; a second push ends what was left."""
+    """Check that the old or the new version is whole and runs, and that a second push completes the first."""
     assert code in (0, -9 if kind == "kill" else FULL), (moment, code)
     found = running()
     allowed = [digest_of(OTHER)] if kind == "full" and code else [digest_of(OTHER), digest_of(NEW)]

@@ -1,4 +1,4 @@
-"""Servers for tests: one in this process whose model is a function, and `seed-run --serve`. Holds no tests."""
+"""Servers for tests: one in this process whose model is a function, and `seed-run --serve`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Answer:
 
 @dataclass
 class Client:
-    """Asks one server; each request on a connection of its own, unless one is given."""
+    """A client of one server. Each request has a connection of its own, unless one is given."""
 
     address: Address
     name: str = "doubler"
@@ -125,7 +125,7 @@ def doubler(inputs: tuple[TensorSpec, ...] = INPUTS) -> ServedModel:
 def in_process(
     where: str, model: ServedModel | None = None, body_max: int = 1 << 20
 ) -> Iterator[tuple[Client, Server]]:
-    """A server in threads of this process."""
+    """Serve in threads of this process within the block."""
     with listen(parse_address(where)) as (listener, address):
         server = Server(model or doubler(), listener, body_max=body_max, bodies_max=2 * body_max)
 
@@ -142,7 +142,7 @@ def in_process(
 
 @contextlib.contextmanager
 def command(seed: Path, name: str, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Client]:
-    """`seed-run SEED --serve ...` as a process that is ready; ended by SIGTERM."""
+    """Run `seed-run SEED --serve ...` within the block, which begins once it is ready; SIGTERM ends it."""
     process = subprocess.Popen(
         [*COMMAND, str(seed), *arguments],
         stderr=subprocess.PIPE,
@@ -172,7 +172,7 @@ def command(seed: Path, name: str, *arguments: str, env: Mapping[str, str] | Non
 
 
 def tensor(name: str, array: np.ndarray, datatype: str, *, nested: bool = False) -> dict[str, Any]:
-    """An input of a request, its data in JSON."""
+    """Return an input of a request with its data in JSON."""
     return {
         "name": name,
         "shape": list(array.shape),
@@ -182,7 +182,7 @@ def tensor(name: str, array: np.ndarray, datatype: str, *, nested: bool = False)
 
 
 def binary(inputs: list[tuple[str, np.ndarray, str]], **more: Any) -> tuple[bytes, dict[str, str]]:
-    """A body with all tensors as binary data, and its headers."""
+    """Return a body with all tensors as binary data, and its headers."""
     entries = [
         {"name": name, "shape": list(array.shape), "datatype": kind, "parameters": {"binary_data_size": array.nbytes}}
         for name, array, kind in inputs

@@ -1,6 +1,6 @@
-"""Kills a process at every moment at which it touches the disk, and looks at what it left. Run by tests; holds none.
+"""Kill a process at every moment at which it touches the disk, and check what it left. A program for tests.
 
-    python killed.py cache|place FOLDER
+    python killed_process.py cache|place FOLDER
 
 Prints how many times it killed. A moment is an audit event of Python: opening, renaming, removing, locking and so on,
 just before it happens. The process is a fork of this one, which has a single thread.
@@ -31,7 +31,7 @@ def seed(streams: tuple[str, ...]) -> seed_runtime.Seed:
 
 
 def dies_at(moment: int, work: Callable[[], None]) -> bool:
-    """Whether the work was cut short, just before its event number `moment`."""
+    """Do the work in a process that is killed just before its event number `moment`. Return whether it was."""
     child = os.fork()
     if not child:
         left = moment
@@ -52,7 +52,7 @@ def dies_at(moment: int, work: Callable[[], None]) -> bool:
 
 
 def held(folder: Path) -> tuple[str, ...] | None:
-    """Which model a folder holds whole; None where there is none."""
+    """Return which model a folder holds whole; None if there is no folder."""
     if not folder.exists():
         return None
     weights = (folder / "model.weights").read_bytes()
@@ -63,7 +63,7 @@ def held(folder: Path) -> tuple[str, ...] | None:
 
 
 def kill_assembly(root: Path, before: tuple[str, ...] | None) -> int:
-    """`--assemble`, with a model in the folder before or none."""
+    """Kill `--assemble`, with a model in the folder before or none. Return the number of kills."""
     moment = 0
     while True:
         moment += 1
@@ -81,7 +81,7 @@ def kill_assembly(root: Path, before: tuple[str, ...] | None) -> int:
 
 
 def kill_cache(root: Path) -> int:
-    """A model that is made in a cache that another one must leave."""
+    """Kill the making of a model in a cache that another one must leave. Return the number of kills."""
     limit = len(decoded_weights(NEW)) + 600
 
     def make(folder: Path, streams: tuple[str, ...]) -> None:
@@ -113,7 +113,7 @@ def kill_cache(root: Path) -> int:
 
 
 def kill_repair(root: Path) -> int:
-    """A model that was altered, made anew while another session uses it."""
+    """Kill the repair of an altered model that another session uses. Return the number of kills."""
     moment = 0
 
     def hold(folder: Path, verify: bool) -> contextlib.AbstractContextManager[Path]:

@@ -35,6 +35,8 @@ LONGEST = (
     "tests/devices/test_armv7.py",
 )
 """Prefixes of the modules that take minutes, the longest first."""
+_LISTED = 20
+"""Tests that `--slow-limit` lists at most: on a busy machine many take over a second."""
 
 # The same examples on every run, nothing remembered, and no deadline that a busy machine misses.
 hypothesis.settings.register_profile("house", derandomize=True, database=None, deadline=None)
@@ -77,8 +79,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     over = sorted(((time, name) for name, time in seconds.items() if time > limit and name not in slow), reverse=True)
     if over:
         terminalreporter.section(f"not marked slow, and took over {limit:g} s")
-        for time, name in over:
+        for time, name in over[:_LISTED]:
             terminalreporter.line(f"{time:.2f}s {name}")
+        if len(over) > _LISTED:
+            terminalreporter.line(f"and {len(over) - _LISTED} others")
 
 
 @pytest.fixture(autouse=True)

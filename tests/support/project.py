@@ -36,3 +36,20 @@ def skip_or_fail(reason: str) -> NoReturn:
     if os.environ.get("TESTS_COMPLETE"):
         pytest.fail(f"this must run here, and can't: {reason}")
     pytest.skip(reason)
+
+
+def relative(path: Path) -> str:
+    """Return a path of the checkout as documents write it."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def own_files() -> list[Path]:
+    """Return all files that are, or would be, under version control."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
+    return [ROOT / name for name in listed if name and (ROOT / name).is_file()]

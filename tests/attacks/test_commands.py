@@ -27,7 +27,7 @@ CASES: dict[str, tuple[bytes, int]] = {
     "text": (b"not a seed\n" * 100, 10),
     "newer": (build_seed({"preamble.version": u16(2)}), 12),
     "newer section": (build_seed({"section.id#4": u16(9)}), 12),
-    "evil path": (build_seed({"skeleton.location": b"../../etc/passwd"}), 10),
+    "hostile path": (build_seed({"skeleton.location": b"../../etc/passwd"}), 10),
     "terminal": (build_seed({"model.id": b"\x05\x1b[2J!"}), 10),
 }
 ACTIONS = ("--inspect", "--verify", "--assemble", "run")
@@ -61,11 +61,11 @@ def test_a_bad_seed_is_refused_by_each_action(
     name: str, action: str, tmp_path: Path, own_folders: Path, x: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, code = CASES[name]
-    path = tmp_path / "evil.seed"
+    path = tmp_path / "hostile.seed"
     path.write_bytes(data)
     actions = {"--assemble": ["--assemble", str(tmp_path / "model")], "run": ["--input", str(x)]}
     refused([str(path), *actions.get(action, [action])], code, capsys)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["evil.seed"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["hostile.seed"]
     left = [path for path in own_folders.rglob("*") if path.is_file() and path.suffix != ".lock"]
     assert left == []
 
@@ -74,7 +74,7 @@ def test_a_bad_seed_is_refused_by_each_action(
 def test_a_wrong_field_of_each_table_is_refused_by_verify(
     attack: Attack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "evil.seed"
+    path = tmp_path / "hostile.seed"
     path.write_bytes(build_seed(attack.replaced))
     assert main([str(path), "--verify", "--json"]) in (10, 12)
     assert capsys.readouterr().err.count("\n") == 1
@@ -82,7 +82,7 @@ def test_a_wrong_field_of_each_table_is_refused_by_verify(
 
 @pytest.mark.parametrize("index", range(0, len(RULES), 9))
 def test_a_hostile_skeleton_is_never_opened(index: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "evil.seed"
+    path = tmp_path / "hostile.seed"
     path.write_bytes(build_seed(RULES[index][1]))
     assert main([str(path), "--verify"]) in (10, 12)
     assert capsys.readouterr().err.count("\n") == 1

@@ -160,10 +160,10 @@ def test_a_pipe_is_read_once() -> None:
 
 
 def test_unknown_optional_sections_and_parts_are_ignored(tmp_path: Path) -> None:
-    def more_parts(truth: bytes) -> bytes:
+    def more_parts(original: bytes) -> bytes:
         import hashlib
 
-        return truth + u16(0x8123) + b"\x09" + varint(1000) + varint(0) + hashlib.sha256(b"").digest()
+        return original + u16(0x8123) + b"\x09" + varint(1000) + varint(0) + hashlib.sha256(b"").digest()
 
     data = build_seed(
         {"parts.count": varint(2), "parts.digest": more_parts, "header.end": u16(0x9ABC) + u32(3) + b"abc"}

@@ -30,7 +30,7 @@ def read_everything(seed: seed_runtime.Seed) -> None:
 
 
 def assert_refused(data: bytes, folder: Path, error: type[SeedError], text: str) -> None:
-    path, target = folder / "evil.seed", folder / "target"
+    path, target = folder / "hostile.seed", folder / "target"
     path.write_bytes(data)
     tracemalloc.start()
     try:
@@ -50,7 +50,7 @@ def assert_refused(data: bytes, folder: Path, error: type[SeedError], text: str)
     try:
         seed_runtime.open(path).assemble(target)
     except SeedError:
-        assert {entry.name for entry in folder.iterdir()} == {"evil.seed"}
+        assert {entry.name for entry in folder.iterdir()} == {"hostile.seed"}
     else:
         # What isn't needed to assemble isn't looked at then: the samples and measurements.
         assert "GOLDEN" in line or "FOOTPRINT" in line

@@ -68,7 +68,7 @@ def test_a_bit_flipped_in_any_byte_is_refused_if_the_attacker_makes_the_digest_r
     data = sign_seed(unsigned_seed("bell", 1), key)
     header, body = split_header(data)
     codes = {code_of(join_header(flipped(header, place, place % 8), body)) for place in range(0, len(header), step)}
-    # 12: the flip makes the seed look newer than this runtime; it isn't taken either.
+    # 12: the flip makes the seed look newer than this runtime; it isn't accepted either.
     assert codes <= {10, 11, 12}
     assert {10, 11} <= codes
     assert not accepted_file().exists()

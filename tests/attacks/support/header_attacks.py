@@ -49,7 +49,7 @@ attack(
 
 ATTACKS.append(Attack("section.payload", {"streams.end": b"\0"}, FormatError, "1 bytes too many"))
 
-# SIGNATURE, which the honest seed hasn't; what is forged in it stands in test_signatures.py.
+# SIGNATURE, which the valid seed lacks; attacks on it are in test_signatures.py.
 ATTACKS.append(
     Attack("signature.blob", {"header.end": u16(0xFFFF) + u32(8193) + bytes(8193)}, LimitError, "section 0xffff")
 )

@@ -2,7 +2,7 @@
 
     python -m tests.interop.support.disk BASE STATE SOCKET [--torn SEED]
 
-What the guest has flushed goes into STATE, a folder; BASE, an image, is only read. What it has written since lies in
+What the guest has flushed goes into STATE, a folder; BASE, an image, is only read. What it has written since is in
 this process's memory alone: SIGKILL loses all of it, as a drive's write cache loses it. A drive may also have written
 some of it already, in any order: on SIGUSR1 half of those blocks, drawn by SEED, go into STATE before the process ends.
 

@@ -151,13 +151,13 @@ def test_values_stand_at_even_places() -> None:
         ([float("inf"), 4], False),
     ],
 )
-def test_an_answer_is_near_enough_or_not(answer: list[float], ok: bool) -> None:
+def test_an_output_is_compared_within_its_tolerance(answer: list[float], ok: bool) -> None:
     verdict = verify(golden([3, 4]), Model({"y": np.array(answer, np.float32)}))
     assert (verdict.present, verdict.ok) == (True, ok)
     assert verdict.output == ("" if verdict.worst == 0 else "y")
 
 
-def test_the_norm_covers_the_values_that_are_not_kept() -> None:
+def test_the_norm_covers_the_values_that_are_not_stored() -> None:
     section = golden([3], norm=5.0, size=4)
     assert verify(section, Model({"y": np.array([3, 4, 0, 0], np.float32)})).ok
     assert verify(section, Model({"y": np.array([3, 4.1, 0, 0], np.float32)})).ok

@@ -33,7 +33,7 @@ def portions(data: bytes, size: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 16, 100])
-def test_values_go_into_their_holes_in_whatever_portions_they_come(size: int) -> None:
+def test_values_in_portions_of_any_size_go_into_their_holes(size: int) -> None:
     out = bytearray()
     writer = WeightsWriter(HOLES, out.extend)
     for portion in portions(b"abcdefgh" + WHOLE[128:], size):
@@ -75,7 +75,7 @@ def test_the_assembled_model_is_opened_by_plain_onnx_runtime(tmp_path: Path) -> 
     assert y[0, 2].tolist() == [2.0, -7.0, 902.0, 3.0]
 
 
-def test_a_disk_without_room_is_told_before_anything_is_written(
+def test_a_disk_without_room_is_reported_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")

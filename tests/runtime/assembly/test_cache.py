@@ -241,7 +241,7 @@ def flip(path: Path) -> bytes:
 
 
 @pytest.mark.slow
-def test_an_altered_model_is_made_anew_while_another_process_uses_it(root: Path, tmp_path: Path) -> None:
+def test_an_altered_model_is_assembled_again_while_another_process_uses_it(root: Path, tmp_path: Path) -> None:
     weights = hold(root, "a") / "model.weights"
     altered = flip(weights)
     with process_that_is("holding", root, write(tmp_path, "a")), weights.open("rb") as opened:
@@ -293,15 +293,15 @@ def disk(monkeypatch: pytest.MonkeyPatch, root: Path) -> Callable[[int], None]:
     usage = namedtuple("usage", "total used free")
     taken = 0
 
-    def told(path: object) -> usage:
+    def disk_usage(path: object) -> usage:
         held = sum(entry.stat().st_size for entry in root.glob("*/*"))
         return usage(1_000_000, taken + held, 1_000_000 - taken - held)
 
     def leave(free: int) -> None:
         nonlocal taken
-        taken = told(root).free - free + taken
+        taken = disk_usage(root).free - free + taken
 
-    monkeypatch.setattr("shutil.disk_usage", told)
+    monkeypatch.setattr("shutil.disk_usage", disk_usage)
     return leave
 
 
@@ -328,7 +328,7 @@ def test_models_that_could_not_make_room_enough_stay(root: Path, disk: Callable[
     assert models(root) == {a.name, b.name}
 
 
-def test_a_disk_that_is_full_of_models_in_use_is_told_with_what_helps(root: Path, disk: Callable[[int], None]) -> None:
+def test_a_disk_full_of_models_in_use_is_reported_with_advice(root: Path, disk: Callable[[int], None]) -> None:
     with holding(root, "b") as b:
         disk(10)
         with pytest.raises(CacheSpaceError, match="set XDG_CACHE_HOME to a folder on another disk") as caught:
@@ -365,7 +365,7 @@ def test_a_model_that_another_process_removes_meanwhile_is_no_fault(
     assert models(root) == set()
 
 
-def test_a_model_made_anew_is_complete_before_it_is_seen(root: Path) -> None:
+def test_a_model_that_is_assembled_again_is_complete_before_it_appears(root: Path) -> None:
     seed = seed_runtime.open(io.BytesIO(SEEDS["a"]))
 
     def make(part: Path) -> None:

@@ -48,7 +48,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "WATCH_S", 0.01)
 
 
-def test_a_call_gives_what_the_work_gives_in_one_thread_that_is_kept() -> None:
+def test_calls_return_what_the_work_returns_and_share_one_thread() -> None:
     calls = Workers()
     assert calls.call(lambda: 5, never) == 5
     first = calls.call(threading.get_ident, never)
@@ -141,7 +141,7 @@ def test_a_child_process_makes_threads_of_its_own() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
-def test_a_limit_lets_another_watch_have_its_say_until_it_has_passed() -> None:
+def test_a_time_limit_calls_the_other_watch_until_it_has_passed() -> None:
     with pytest.raises(EnoughError):
         time_limit(60, "it runs", enough)()
     time_limit(60, "it runs", None)()

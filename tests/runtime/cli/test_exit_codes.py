@@ -75,7 +75,7 @@ def test_version_and_help_are_results() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ((), "no seed is named"),
         (("SEED",), "x: float32[batch, 32]"),
@@ -102,9 +102,9 @@ def test_version_and_help_are_results() -> None:
     ],
 )
 def test_what_can_not_be_asked_for_is_2(
-    seed: Path, arguments: tuple[str, ...], told: str, capfd: pytest.CaptureFixture[str]
+    seed: Path, arguments: tuple[str, ...], message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert told in refused_here(2, capfd, *(str(seed) if each == "SEED" else each for each in arguments))
+    assert message in refused_here(2, capfd, *(str(seed) if each == "SEED" else each for each in arguments))
 
 
 @pytest.mark.parametrize("name", ["model.seed", "x.npz", "link", "hard"])
@@ -129,7 +129,7 @@ def test_an_unknown_flag_is_2_and_not_guessed(seed: Path) -> None:
         assert done.stderr.splitlines()[-1] == f"seed-run: error: unrecognized arguments: {flag}".encode()
 
 
-def test_an_output_that_can_not_be_made_is_told_before_the_model_runs(
+def test_an_output_that_can_not_be_made_is_refused_before_the_model_runs(
     seed: Path, data: Path, own_folders: Path
 ) -> None:
     assert "/nowhere/y.npz" in refused(2, seed, "--input", data, "--output", "/nowhere/y.npz")
@@ -206,7 +206,7 @@ def test_a_golden_sample_that_differs_is_12_and_says_how_far(tmp_path: Path) -> 
     assert found["golden_distance"] > 1
 
 
-def test_without_onnx_runtime_a_run_is_12_and_a_look_works(seed: Path, data: Path, tmp_path: Path) -> None:
+def test_without_onnx_runtime_a_run_is_12_and_inspect_works(seed: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "onnxruntime.py").write_text("raise ImportError('not installed')")
     environment = {"PYTHONPATH": f"{tmp_path / 'hidden'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
@@ -277,7 +277,7 @@ def test_a_file_in_the_place_of_the_cache_is_no_obstacle(seed: Path, data: Path,
 
 
 @pytest.mark.parametrize("variable", ["XDG_CONFIG_HOME", "XDG_CACHE_HOME"])
-def test_an_account_without_a_home_is_told_what_to_set(
+def test_an_account_without_a_home_gets_advice(
     seed: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], variable: str
 ) -> None:
     def no_home() -> Path:

@@ -121,7 +121,7 @@ def test_the_seed_may_be_a_pipe(seed: Path, tmp_path: Path, own_folders: Path) -
 
 
 @pytest.mark.parametrize(
-    ("arrays", "told"),
+    ("arrays", "message"),
     [
         ({"y": features(1)}, "no input 'y'"),
         ({"x": features(1), "mask": features(1)}, "no input 'mask'"),
@@ -139,12 +139,12 @@ def test_the_seed_may_be_a_pipe(seed: Path, tmp_path: Path, own_folders: Path) -
     ],
 )
 def test_an_array_that_does_not_fit_is_refused_with_what_was_expected(
-    seed: Path, tmp_path: Path, arrays: dict[str, np.ndarray], told: str, capfd: pytest.CaptureFixture[str]
+    seed: Path, tmp_path: Path, arrays: dict[str, np.ndarray], message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "out" / "y.npz"
     target.parent.mkdir()
     data = npz(tmp_path / "x.npz", **arrays)
-    assert told in refused_here(3, capfd, seed, "--input", data, "--output", target)
+    assert message in refused_here(3, capfd, seed, "--input", data, "--output", target)
     assert not files_under(target.parent)
 
 
@@ -158,7 +158,7 @@ def test_one_array_is_not_enough_for_two_inputs(two: Path, tmp_path: Path) -> No
     assert "shift: float32[8]" in refused(3, two, "--input", tmp_path / "x.npy")
 
 
-def test_a_bad_index_is_told_as_the_inputs_fault(two: Path, tmp_path: Path) -> None:
+def test_a_bad_index_is_reported_as_a_fault_of_the_input(two: Path, tmp_path: Path) -> None:
     data = npz(tmp_path / "x.npz", ids=np.full((1, 1), 999, np.int32), shift=np.zeros(8, np.float32))
     assert "ids: int32[1, 1]" in refused(3, two, "--input", data)
 

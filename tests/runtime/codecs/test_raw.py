@@ -27,7 +27,7 @@ def test_deflate_written_by_hand_is_unpacked() -> None:
     assert decode("raw", [hole(4, dtype="int8")], [b"\x01\x01" + STORED_BLOCK + b"seed"]) == b"seed"
 
 
-def test_tensors_share_a_chunk_whatever_their_types() -> None:
+def test_tensors_of_all_types_share_a_chunk() -> None:
     holes = [hole(3, dtype="int8"), hole(1, dtype="float16"), hole(3, dtype="int4")]
     assert decode("raw", holes, [b"\x00\x01" + b"abcdefg"]) == b"abcdefg"
 

@@ -149,7 +149,7 @@ def test_sizes_are_checked_before_anything_is_read() -> None:
         assert source.taken == PREAMBLE_BYTES
 
 
-def test_a_newer_version_is_told_from_damage() -> None:
+def test_a_newer_version_is_not_taken_for_damage() -> None:
     with pytest.raises(UnsupportedError, match=r"version 2 \(flags 0x0\) is newer"):
         reader(build_seed({"preamble.version": b"\2\0"}))
     with pytest.raises(DigestError):

@@ -21,7 +21,7 @@ def test_the_peak_is_this_process_own() -> None:
 
 
 @linux
-def test_the_peak_can_be_counted_anew() -> None:
+def test_the_peak_can_be_reset() -> None:
     # In a process of its own: the test runner's heap may take 64 MiB without growing.
     program = (
         "from seed_runtime.memory import process\n"

@@ -70,7 +70,7 @@ def test_a_skeleton_cut_at_any_byte_is_refused():
             onnx.scan(whole[:end])
 
 
-def test_maps_and_views_are_read_and_let_go(tmp_path: Path):
+def test_maps_and_views_are_read_and_released(tmp_path: Path):
     path = tmp_path / "model.onnx"
     path.write_bytes(model())
     with path.open("rb") as file:
@@ -111,7 +111,7 @@ WEIGHT_ATTACKS = {
     "superscript": weight(PLACE | {"offset": "6²"}),
     "empty offset": weight(PLACE | {"offset": ""}),
     "huge offset": weight(PLACE | {"offset": "9" * 13}),
-    "endless offset": weight(PLACE | {"offset": "1" * 4000}),
+    "a very long offset": weight(PLACE | {"offset": "1" * 4000}),
     "unaligned": weight(PLACE | {"offset": "68"}),
     "short": weight(PLACE | {"length": "20"}),
     "long": weight(PLACE | {"length": "28"}),

@@ -26,7 +26,7 @@ def seed(tmp_path: Path) -> Path:
 # --inspect
 
 
-def test_a_look_tells_what_the_seed_holds(seed: Path) -> None:
+def test_inspect_shows_what_the_seed_holds(seed: Path) -> None:
     found = result(seed, "--inspect")
     assert (found["model_id"], found["model_version"], found["format_version"]) == ("classifier", 3, 1)
     assert found["bytes"] == seed.stat().st_size == sum(found["parts_bytes"].values())
@@ -46,7 +46,7 @@ def test_a_look_tells_what_the_seed_holds(seed: Path) -> None:
     assert found["golden"]["inputs"][0]["shape"] == [1, FEATURES]
 
 
-def test_a_look_tells_the_memory_that_is_needed(seed: Path) -> None:
+def test_inspect_shows_the_memory_that_is_needed(seed: Path) -> None:
     memory = result(seed, "--inspect")["memory"]
     assert memory["assembly_bytes"] > 1 << 24
     smallest, largest = memory["sessions"]
@@ -55,7 +55,7 @@ def test_a_look_tells_the_memory_that_is_needed(seed: Path) -> None:
     assert set(memory["modes"]) == {"fast", "lean"}
 
 
-def test_a_look_for_people_has_the_same_and_no_colour_where_it_is_not_wanted(seed: Path) -> None:
+def test_inspect_as_text_has_the_same_and_no_colour_where_it_is_not_wanted(seed: Path) -> None:
     text = seed_run(seed, "--inspect").stdout.decode()
     assert "classifier version 3" in text
     assert "x: float32[batch, 32]" in text
@@ -77,7 +77,7 @@ def test_a_look_for_people_has_the_same_and_no_colour_where_it_is_not_wanted(see
     assert "\x1b" not in on_a_terminal(NO_COLOR="1")
 
 
-def test_a_look_decodes_nothing_and_imports_no_backend(seed: Path) -> None:
+def test_inspect_decodes_nothing_and_imports_no_backend(seed: Path) -> None:
     script = (
         "import sys; from seed_runtime.cli import main; from seed_runtime.codecs import symbols;"
         "symbols.SymbolReader = None;"
@@ -116,7 +116,7 @@ def test_a_seed_without_a_golden_sample_says_so(tmp_path: Path, own_folders: Pat
 
 @pytest.mark.parametrize("file", ["model.weights", "model.onnx"])
 @pytest.mark.parametrize("through_a_pipe", [False, True])
-def test_verify_makes_an_altered_copy_in_the_cache_anew(
+def test_verify_assembles_an_altered_copy_in_the_cache_again(
     seed: Path, own_folders: Path, file: str, through_a_pipe: bool
 ) -> None:
     assert result(seed, "--verify")["ok"]
@@ -194,7 +194,7 @@ def test_bench_runs_on_an_input_where_there_is_no_golden_sample(tmp_path: Path) 
     assert b"p50 " in done.stdout
 
 
-def test_without_the_cache_nothing_is_kept(seed: Path, tmp_path: Path, own_folders: Path) -> None:
+def test_without_the_cache_nothing_stays_on_the_disk(seed: Path, tmp_path: Path, own_folders: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.ones((1, FEATURES), np.float32))
     assert seed_run(seed, "--input", tmp_path / "x.npz", "--no-cache").returncode == 0
     assert not files_under(own_folders)

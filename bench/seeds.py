@@ -16,7 +16,7 @@ from seed_exporter.calibrate.weight_scales import root_mean_square
 from seed_exporter.codecs.base import Plan
 from seed_exporter.codecs.grid import GridCodec, GridPlan
 from seed_exporter.graph.kinds import Kind, kind_of
-from seed_exporter.graph.matrix import as_float32, matrix_view
+from seed_exporter.graph.matrix import matrix_view
 from seed_exporter.graph.model import Graph
 from seed_exporter.quantize import allocate
 from seed_runtime.assembly.assemble import decode_streams
@@ -76,10 +76,7 @@ def dequantized(graph: Graph, plans: Plans) -> dict[str, np.ndarray]:
     for name, weight in graph.weights.items():
         plan = plans[name]
         if isinstance(plan, GridPlan):
-            step = np.float32(plan.step)
-            values = np.rint(as_float32(weight) * np.float32(1 / step))
-            values *= step
-            found[name] = values.reshape(matrix_view(weight))
+            found[name] = plan.quantize(weight).values().reshape(matrix_view(weight))
     return found
 
 

@@ -207,7 +207,7 @@ def build(planned: Planned, source: Source, work: Work) -> Built:
         work.progress("encode", done, planned.graph.parameters)
 
     with work.timed("encode"):
-        streams = planned.encoder.encode(planned.plans, progress=advance)
+        streams = planned.encoder.encode(planned.plans, advance)
         made = draft.build(planned.graph, streams, _model(source, work.options), planned.skeletons)
     return Built(planned.graph, planned.plans, made, planned.met)
 
@@ -323,7 +323,7 @@ def _front_bytes(reference: Reference, work: Work) -> int:
 
 def _can_grow(built: Built) -> bool:
     """Return whether finer steps could make the seed larger."""
-    return any(plan.quantizes for plan in built.plans.values())
+    return any(plan.adjustable for plan in built.plans.values())
 
 
 def _model(source: Source, options: Options) -> ModelInfo:

@@ -10,12 +10,15 @@ from onnx import TensorProto
 
 from seed_exporter.build import streams
 from seed_exporter.build.streams import Plans
+from seed_exporter.codecs import raw
 from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.codecs.raw import RawPlan
+from seed_exporter.codecs.split import SplitPlan
 from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import load
 from seed_exporter.quantize import allocate, lowrank
 from seed_exporter.quantize.methods import published
+from seed_runtime.codecs.encode.grid import QuantizedMatrix
 from seed_runtime.format.dtypes import BY_NAME
 from tests.exporter.support.exporting import codecs_of, decoded, graph_of, holding, tensor, uniform, units_of
 
@@ -70,7 +73,7 @@ def test_zero_and_constant_tensors_take_next_to_nothing(dtype: str, fill: int, t
     data = np.full((256, 256), fill, BY_NAME[dtype].storage)
     graph = load(holding(tensor("w", BY_NAME[dtype].code, (256, 256), data)))
     plans = uniform(graph, 0.1, 10)
-    if not plans["w"].quantizes:  # a constant matrix is quantized as any other
+    if not plans["w"].adjustable:  # a constant matrix is quantized as any other
         check_exact(graph, plans, tmp_path)
     check_exact(graph, allocate.lossless(graph), tmp_path)
     for chosen in (plans, allocate.lossless(graph)):
@@ -199,7 +202,62 @@ def test_an_encoder_gives_the_same_streams_whatever_it_coded_before(rng: np.rand
         encoder.encode(fine, progress=seen.append)
         assert sum(seen) == graph.parameters
         seen.clear()
-    assert [stream.names for stream in encoder.encode(fine, names=["w2", "b"])] == [["b"], ["w2"]]
+    assert [stream.names for stream in encoder.estimate(fine, names=["w2", "b"])] == [["b"], ["w2"]]
+
+
+def test_what_had_to_be_coded_to_learn_its_size_is_not_coded_again(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = graph_of(i=rng.integers(0, 9, 4000), w=rng.standard_normal((64, 48)).astype(np.float32))
+    plans = uniform(graph, 0.1, 10)
+    expected = streams.encode(graph, plans, jobs=1)
+    encoder = streams.StreamEncoder(graph, jobs=1)
+    encoder.estimate(plans)
+    monkeypatch.setattr(type(raw.CODEC), "encode", None)
+    assert encoder.encode(plans) == expected
+
+
+def test_other_plans_of_a_weight_are_sized_under_the_tables_of_the_others(rng: np.random.Generator) -> None:
+    # Rows of all scales, so that there is a table for each.
+    scales = np.exp(rng.normal(0, 0.7, (200, 1)))
+    arrays = {f"w{index}": (scales * rng.standard_normal((200, 100))).astype(np.float32) for index in range(4)}
+    graph = graph_of(b=rng.standard_normal(300).astype(np.float32), i=np.arange(500), **arrays)
+    plans = uniform(graph, 0.3, 10)
+    encoder = streams.StreamEncoder(graph, jobs=2)
+    step = plans["w1"].step
+    wanted = [GridPlan(step * factor) for factor in (0.7, 1.0, 1.4)]
+    found = encoder.estimate_candidates(plans, {"w1": wanted, "b": [plans["b"]], "i": [RawPlan()]})
+    assert [len(found[name]) for name in ("w1", "b", "i")] == [3, 1, 1]
+    # 20,000 weights: half a bit for a factor of 1.4.
+    fine, same, coarse = found["w1"]
+    assert (fine - same, same - coarse) == pytest.approx((1250, 1250), rel=0.1)
+    # What it really takes more, with tables made anew.
+    before = encoder.estimate(plans)[-1].sizes.size
+    for plan, size in zip(wanted, found["w1"], strict=True):
+        after = encoder.estimate({**plans, "w1": plan})[-1].sizes.size
+        assert after - before == pytest.approx(size - same, abs=0.02 * same)
+    sizes = encoder.estimate_bytes(plans)
+    assert same == pytest.approx(sizes["w1"], rel=0.05)
+    assert found["i"][0] == pytest.approx(sizes["i"], rel=0.05)
+    # A codec without a stream so far.
+    (alone,) = encoder.estimate_candidates(plans, {"w2": [SplitPlan()]})["w2"]
+    assert alone > 3 * same
+
+
+def test_integers_that_were_found_elsewhere_are_coded_as_they_are(rng: np.random.Generator, tmp_path: Path) -> None:
+    graph = graph_of(w=rng.standard_normal((60, 50)).astype(np.float32))
+    integers = rng.integers(-9, 9, (60, 50)).astype(np.int32)
+    matrix = QuantizedMatrix(integers, 0.25, row_steps=rng.integers(0, 20, 60).astype(np.uint8))
+    plan = GridPlan.of(matrix)
+    assert plan == GridPlan.of(matrix)
+    assert plan != GridPlan.of(QuantizedMatrix(integers, 0.25))
+    assert plan.describe() == "step 0.25, scaled by row"
+    back = decoded(graph, {"w": plan}, tmp_path)["w"]
+    assert back.tobytes() == matrix.values().tobytes() == streams.restored(graph.weights["w"], plan).tobytes()
+    # A plan that is compared with others and kept is found again, whatever it holds.
+    encoder = streams.StreamEncoder(graph)
+    assert encoder.estimate({"w": plan}) == encoder.estimate({"w": plan})
+    assert encoder.encode({"w": plan}) == streams.encode(graph, {"w": plan})
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])

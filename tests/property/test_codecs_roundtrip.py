@@ -14,7 +14,7 @@ from seed_exporter.codecs import lowrank, moments
 from seed_exporter.quantize.factorize import factorize
 from seed_runtime import generator
 from seed_runtime.codecs.encode import grid, raw, split, symbols
-from seed_runtime.codecs.encode.symbols import CodedMatrix
+from seed_runtime.codecs.encode.matrix import CodedMatrix
 from seed_runtime.errors import FormatError, UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.header import Hole

@@ -30,11 +30,22 @@ class Group:
 
     codec: Codec[Any, Any]
     weights: tuple[Weight, ...]
+    part: int
+    """How many streams of the same codec and key come before it."""
 
     @property
     def names(self) -> list[str]:
         """Names of the weights."""
         return [weight.name for weight in self.weights]
+
+    @property
+    def place(self) -> _Place:
+        """Codec, key and part: equal for the groups of several plannings that correspond to each other."""
+        return self.codec.name, self.codec.stream_key(self.weights[0]), self.part
+
+    def planned(self, plans: Plans) -> list[tuple[str, Plan]]:
+        """List the names of the weights with their plans: groups that are equal in this have equal bytes."""
+        return [(name, plans[name]) for name in self.names]
 
 
 @dataclass(frozen=True)
@@ -63,9 +74,10 @@ class EstimatedStream:
 
 
 class StreamEncoder:
-    """Codes one graph's weights many times, as a search does, and nothing twice in a row.
+    """Sizes one graph's weights under many plans, as a search does, and codes them; nothing is computed twice in a row.
 
-    Memory: what it keeps takes as much as a seed, and a byte for each weight on a grid.
+    Memory: what it keeps takes a byte for each weight on a grid, and what weights take that had to be coded to learn
+    their size. The plans that belong to it are kept as well, with the integers that they may hold.
     """
 
     def __init__(self, graph: Graph, jobs: int = 2, *, keep: bool = True) -> None:
@@ -74,31 +86,22 @@ class StreamEncoder:
         Args:
             graph: stays as it is.
             jobs: threads that prepare weights.
-            keep: keep streams and prepared weights for the next call; never done where a graph is too large for it.
+            keep: keep sizes and prepared weights for the next call; never done where a graph is too large for it.
         """
         self.graph, self.jobs = graph, jobs
         self._keeps = keep and graph.parameters <= STREAM_SYMBOLS_MAX
-        self._coded: dict[_Place, tuple[list[Plan], CodedStream]] = {}
-        self._estimated: dict[_Place, tuple[list[Plan], EstimatedStream]] = {}
+        self._sizes: dict[_Place, tuple[list[tuple[str, Plan]], StreamEstimate]] = {}
         self._prepared: dict[str, tuple[Plan, Any]] = {}
 
-    def encode(
-        self, plans: Plans, *, names: Iterable[str] | None = None, progress: Progress | None = None
-    ) -> list[CodedStream]:
+    def encode(self, plans: Plans, progress: Progress | None = None) -> list[CodedStream]:
         """Code all streams, in the order in which their weights stand in the weights file.
 
         Args:
             plans: of all weights.
-            names: the weights to code, in the graph's order; all by default.
             progress: called with the number of elements done since its last call.
         """
-
-        def code(group: Group) -> CodedStream:
-            stream = group.codec.encode(self._prepare(group, plans), report)
-            return CodedStream(group.codec, group.names, stream.chunks, stream.entropy_bits)
-
         streams = []
-        for place, group in self._groups(plans, names):
+        for group in groups(self.graph.weights.values(), plans):
             done, report = 0, None
             if progress is not None:
 
@@ -107,19 +110,33 @@ class StreamEncoder:
                     done += count
                     progress(count)
 
-            streams.append(self._cached(self._coded, place, group, plans, code))
+            known = self._known_size(group, plans)
+            stream = None if known is None else known.coded
+            if stream is None:
+                stream = group.codec.encode(self._prepare(group, plans), report)
+            streams.append(CodedStream(group.codec, group.names, stream.chunks, stream.entropy_bits))
             if progress is not None:
-                # What no symbols stand for: zeros, bytes, and streams that were kept.
+                # What no symbols stand for: zeros, bytes, and streams that were coded before.
                 progress(sum(weight.count for weight in group.weights) - done)
         return streams
 
     def estimate(self, plans: Plans, *, names: Iterable[str] | None = None) -> list[EstimatedStream]:
-        """Compute the sizes of all streams within 0.1 %, by the tables that coding would use."""
+        """Compute the sizes of all streams within 0.1 %, by the tables that coding would use.
 
-        def size(group: Group) -> EstimatedStream:
-            return EstimatedStream(group.codec, group.names, group.codec.estimate(self._prepare(group, plans)))
-
-        return [self._cached(self._estimated, place, group, plans, size) for place, group in self._groups(plans, names)]
+        Args:
+            plans: of all weights.
+            names: the weights to size, in the graph's order; all by default.
+        """
+        weights = self.graph.weights.values() if names is None else [self.graph.weights[name] for name in names]
+        found = []
+        for group in groups(weights, plans):
+            sizes = self._known_size(group, plans)
+            if sizes is None:
+                sizes = group.codec.estimate(self._prepare(group, plans))
+                if self._keeps:
+                    self._sizes[group.place] = group.planned(plans), sizes
+            found.append(EstimatedStream(group.codec, group.names, sizes))
+        return found
 
     def estimate_bytes(self, plans: Plans) -> dict[str, float]:
         """Estimate the size of each weight, with its share of what its stream's weights share [B]."""
@@ -129,22 +146,38 @@ class StreamEncoder:
             for name, size in zip(stream.names, stream.sizes.tensors, strict=True)
         }
 
-    def _groups(self, plans: Plans, names: Iterable[str] | None) -> Iterator[tuple[_Place, Group]]:
-        chosen = self.graph.weights.values() if names is None else [self.graph.weights[name] for name in names]
-        for number, group in enumerate(groups(chosen, plans)):
-            yield (group.codec.name, number), group
+    def estimate_candidates(self, plans: Plans, candidates: Mapping[str, Sequence[Plan]]) -> dict[str, list[float]]:
+        """Estimate what weights would take by other plans, while tables and all other weights stay as planned [B].
 
-    def _cached(
-        self, cache: dict[Any, Any], place: _Place, group: Group, plans: Plans, make: Callable[[Group], Any]
-    ) -> Any:
-        asked = [(name, plans[name]) for name in group.names]
-        known = cache.get(place)
-        if known is not None and known[0] == asked:
-            return known[1]
-        made = make(group)
-        if self._keeps:
-            cache[place] = asked, made
-        return made
+        This is the rate for an allocation by slopes, near the truth where steps change by some tens of percent. Plans
+        of a codec that has no stream yet count as alone in one.
+
+        Args:
+            plans: of all weights.
+            candidates: other plans of some weights, by the weights' names.
+        """
+        sizes: dict[tuple[str, str], Callable[[Any], float]] = {}
+        for group in groups(self.graph.weights.values(), plans):
+            key = group.codec.name, group.codec.stream_key(group.weights[0])
+            if key not in sizes:
+                sizes[key] = group.codec.size_among(self._prepare(group, plans))
+
+        def size(weight: Weight, plan: Plan) -> float:
+            codec = codec_of(plan)
+            prepared = codec.prepare(weight, plan, 0)
+            among = sizes.get((codec.name, codec.stream_key(weight))) or codec.size_among([prepared])
+            return among(prepared)
+
+        return {
+            name: Parallel(n_jobs=self.jobs, prefer="threads")(
+                delayed(size)(self.graph.weights[name], plan) for plan in asked
+            )
+            for name, asked in candidates.items()
+        }
+
+    def _known_size(self, group: Group, plans: Plans) -> StreamEstimate | None:
+        planned, sizes = self._sizes.get(group.place, (None, None))
+        return sizes if planned == group.planned(plans) else None
 
     def _prepare(self, group: Group, plans: Plans) -> list[Any]:
         def prepare(index: int, weight: Weight) -> Any:
@@ -163,13 +196,13 @@ class StreamEncoder:
         return found
 
 
-_Place = tuple[str, int]
-"""Name of a codec and number of the stream: what a kept stream is found by."""
+_Place = tuple[str, str, int]
+"""What the sizes of a stream are kept under, see `Group.place`."""
 
 
 def encode(graph: Graph, plans: Plans, *, jobs: int = 2, progress: Progress | None = None) -> list[CodedStream]:
     """Code a graph's weights once, and keep nothing."""
-    return StreamEncoder(graph, jobs, keep=False).encode(plans, progress=progress)
+    return StreamEncoder(graph, jobs, keep=False).encode(plans, progress)
 
 
 def restored(weight: Weight, plan: Plan) -> Any:
@@ -192,12 +225,12 @@ def groups(weights: Iterable[Weight], plans: Plans) -> Iterator[Group]:
     for (number, _), members in sorted(kinds.items(), key=lambda item: item[0]):
         codec = order[number]
         group: list[Weight] = []
-        sides = count = 0
+        sides = count = part = 0
         for weight in members:
             own = codec.sides(weight)
             if group and (sides + own > codec.sides_max or count + weight.count > STREAM_SYMBOLS_MAX):
-                yield Group(codec, tuple(group))
-                group, sides, count = [], 0, 0
+                yield Group(codec, tuple(group), part)
+                group, sides, count, part = [], 0, 0, part + 1
             group.append(weight)
             sides, count = sides + own, count + weight.count
-        yield Group(codec, tuple(group))
+        yield Group(codec, tuple(group), part)

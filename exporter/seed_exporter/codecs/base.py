@@ -26,8 +26,8 @@ Progress = Callable[[int], None]
 class Plan(ABC):
     """How one weight is coded. Each codec has a frozen dataclass of its own; equal plans give equal bytes."""
 
-    quantizes: ClassVar[bool] = False
-    """Whether a quantization step decides the size, so that a search for a size may choose it."""
+    adjustable: ClassVar[bool] = False
+    """Whether a search for a size may choose another plan of this kind, of less or more error."""
 
     @abstractmethod
     def describe(self) -> str:
@@ -88,13 +88,24 @@ class Codec(ABC, Generic[P, T]):
     def estimate(self, prepared: Sequence[T]) -> StreamEstimate:
         """Compute the sizes that `encode` gives within 1 %, per chunk and per weight."""
 
+    def size_among(self, prepared: Sequence[T]) -> Callable[[T], float]:
+        """Return a function that computes a weight's bytes in the stream of these, whose tables stay as they are.
+
+        An allocator asks it for many plans of a weight, among the plans of all others. By default, for codecs without
+        tables, a weight takes what it takes alone.
+        """
+        return lambda one: float(self.estimate([one]).size)
+
     @abstractmethod
     def restore(self, weight: Weight, plan: P) -> npt.NDArray[Any]:
         """Compute the weight as a device will have it, in the layout of `Weight.data`, without coding it."""
 
 
 def measured(stream: SymbolStream, sizes: Sequence[int]) -> StreamEstimate:
-    """Describe a stream that was coded to learn its size, its bytes divided in proportion to the weights' `sizes`."""
+    """Describe a stream that was coded to learn its size, its bytes divided in proportion to the weights' `sizes`.
+
+    The stream is handed on with the sizes, so that it isn't coded twice.
+    """
     chunks = tuple(map(len, stream.chunks))
     scale = sum(chunks) / max(1, sum(sizes))
-    return StreamEstimate(chunks, tuple(scale * size for size in sizes))
+    return StreamEstimate(chunks, tuple(scale * size for size in sizes), stream)

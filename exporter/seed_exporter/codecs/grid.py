@@ -1,13 +1,13 @@
 """`grid`: matrices on a uniform grid, entropy-coded under contexts.
 
-Every kind of rounding comes in by one door: a function from a weight and a step to a `QuantizedMatrix`, which may bring
-steps of its rows and classes of its own.
+Every kind of rounding comes in by one door: the plan holds the `QuantizedMatrix` that it made of the weight, which may
+bring steps of its rows and classes of its own. A plan without one stands for rounding to nearest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy.typing as npt
@@ -17,16 +17,10 @@ from seed_exporter.graph.matrix import as_float32
 from seed_exporter.graph.model import Weight
 from seed_runtime.codecs.encode import grid, symbols
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
-from seed_runtime.codecs.encode.symbols import CodedMatrix, StreamEstimate, SymbolStream
+from seed_runtime.codecs.encode.matrix import CodedMatrix
+from seed_runtime.codecs.encode.symbols import StreamEstimate, SymbolStream
+from seed_runtime.codecs.encode.tables import Tables
 from seed_runtime.codecs.floats import to_storage
-
-Rounding = Callable[[Weight, float], QuantizedMatrix]
-"""Rounds a weight to a grid of a step, `(rows, cols)` as `coded_view` lays it out."""
-
-
-def nearest(weight: Weight, step: float) -> QuantizedMatrix:
-    """Round each element to the nearest multiple of `step`."""
-    return grid.round_to_nearest(as_float32(weight), step)
 
 
 @dataclass(frozen=True)
@@ -35,16 +29,27 @@ class GridPlan(Plan):
 
     Attributes:
         step: quantization step, in weight units.
-        rounding: what rounds the weight to the grid.
+        matrix: integers that calibration or training found, `(rows, cols)` as `coded_view` lays the weight out; None to
+            round each element to nearest when it is coded, which takes no memory until then.
     """
 
-    quantizes: ClassVar[bool] = True
+    adjustable: ClassVar[bool] = True
     step: float
-    rounding: Rounding = nearest
+    matrix: QuantizedMatrix | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, matrix: QuantizedMatrix) -> GridPlan:
+        """Plan to code integers as they are."""
+        return cls(matrix.step, matrix)
+
+    def quantize(self, weight: Weight) -> QuantizedMatrix:
+        """Return the integers of the plan, or round the weight to nearest."""
+        return grid.round_to_nearest(as_float32(weight), self.step) if self.matrix is None else self.matrix
 
     def describe(self) -> str:
         """Give the quantization step."""
-        return f"step {self.step:.3g}"
+        rows = ", scaled by row" if self.matrix is not None and self.matrix.row_steps is not None else ""
+        return f"step {self.step:.3g}{rows}"
 
 
 class GridCodec(Codec[GridPlan, CodedMatrix]):
@@ -60,7 +65,7 @@ class GridCodec(Codec[GridPlan, CodedMatrix]):
 
     def prepare(self, weight: Weight, plan: GridPlan, index: int) -> CodedMatrix:
         """Round the weight and class its symbols."""
-        return grid.matrix_of(plan.rounding(weight, plan.step))
+        return grid.matrix_of(plan.quantize(weight))
 
     def encode(self, prepared: Sequence[CodedMatrix], progress: Progress | None = None) -> SymbolStream:
         """Code the symbols of all weights."""
@@ -70,9 +75,13 @@ class GridCodec(Codec[GridPlan, CodedMatrix]):
         """Compute the sizes from the tables."""
         return symbols.estimate(prepared)
 
+    def size_among(self, prepared: Sequence[CodedMatrix]) -> Callable[[CodedMatrix], float]:
+        """Return a function that computes sizes from the stream's tables."""
+        return Tables.of(prepared).bytes_of
+
     def restore(self, weight: Weight, plan: GridPlan) -> npt.NDArray[Any]:
         """Round the weight and multiply by its steps, as the decoder does."""
-        values = plan.rounding(weight, plan.step).values()
+        values = plan.quantize(weight).values()
         return to_storage(values, weight.dtype).reshape(weight.data.shape)
 
 

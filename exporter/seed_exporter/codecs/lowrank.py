@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -12,7 +12,9 @@ import numpy.typing as npt
 from seed_exporter.codecs.base import Codec, Plan, Progress
 from seed_exporter.graph.model import Weight
 from seed_runtime.codecs.encode import symbols
-from seed_runtime.codecs.encode.symbols import CodedMatrix, StreamEstimate, SymbolStream
+from seed_runtime.codecs.encode.matrix import CodedMatrix, entropy_bits, histogram
+from seed_runtime.codecs.encode.symbols import StreamEstimate, SymbolStream
+from seed_runtime.codecs.encode.tables import Tables
 from seed_runtime.codecs.floats import to_storage
 from seed_runtime.codecs.lowrank import factor_of, multiply
 from seed_runtime.format import primitives
@@ -56,7 +58,7 @@ def rate_bits(matrices: Sequence[CodedMatrix]) -> float:
     side = 0.0
     for matrix in matrices:
         side += matrix.symbols.size * matrix.low_bits + 32.0 * matrix.escaped.size + matrix.side_bits
-    return side + symbols.entropy_bits(symbols.histogram(matrices))
+    return side + entropy_bits(histogram(matrices))
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class LowRankPlan(Plan):
         factors: found when they were compared with that grid, too expensive to find again.
     """
 
-    quantizes: ClassVar[bool] = True
+    adjustable: ClassVar[bool] = True
     step: float
     factors: Factors = field(repr=False)
 
@@ -102,6 +104,11 @@ class LowRankCodec(Codec[LowRankPlan, Factors]):
         found = symbols.estimate(_matrices(prepared), prefix=_prefix(prepared))
         pairs = zip(found.tensors[::2], found.tensors[1::2], strict=True)
         return StreamEstimate(found.chunks, tuple(v + u for v, u in pairs))
+
+    def size_among(self, prepared: Sequence[Factors]) -> Callable[[Factors], float]:
+        """Return a function that computes sizes from the stream's tables."""
+        tables = Tables.of(_matrices(prepared))
+        return lambda factors: len(factors.shifts) + sum(map(tables.bytes_of, factors.matrices))
 
     def restore(self, weight: Weight, plan: LowRankPlan) -> npt.NDArray[Any]:
         """Multiply the factors, as the decoder does."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -124,6 +124,7 @@ class MomentsPlan(Plan):
         spectrum: the matrix's `centred_spectrum`, where several plans are tried.
     """
 
+    adjustable: ClassVar[bool] = True
     components: int
     spectrum: Spectrum | None = field(default=None, compare=False, repr=False)
 

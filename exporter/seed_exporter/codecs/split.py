@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,9 @@ from seed_exporter.codecs.exact import ExactPlan, kept
 from seed_exporter.graph.matrix import coded_view
 from seed_exporter.graph.model import Weight
 from seed_runtime.codecs.encode import split, symbols
-from seed_runtime.codecs.encode.symbols import CodedMatrix, StreamEstimate, SymbolStream
+from seed_runtime.codecs.encode.matrix import CodedMatrix
+from seed_runtime.codecs.encode.symbols import StreamEstimate, SymbolStream
+from seed_runtime.codecs.encode.tables import Tables
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class SplitCodec(Codec[SplitPlan, CodedMatrix]):
     def estimate(self, prepared: Sequence[CodedMatrix]) -> StreamEstimate:
         """Compute the sizes from the tables."""
         return symbols.estimate(prepared)
+
+    def size_among(self, prepared: Sequence[CodedMatrix]) -> Callable[[CodedMatrix], float]:
+        """Return a function that computes sizes from the stream's tables."""
+        return Tables.of(prepared).bytes_of
 
     def restore(self, weight: Weight, plan: SplitPlan) -> npt.NDArray[Any]:
         """Return the elements that are kept."""

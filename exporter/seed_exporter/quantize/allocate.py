@@ -9,7 +9,7 @@ import numpy as np
 
 from seed_exporter.codecs.base import Plan
 from seed_exporter.codecs.exact import MANTISSA_BITS, ExactPlan
-from seed_exporter.codecs.grid import GridPlan, Rounding, nearest
+from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.codecs.raw import RawPlan
 from seed_exporter.codecs.split import SplitPlan
 from seed_exporter.graph.kinds import Kind, kind_of
@@ -35,9 +35,7 @@ def exact(weight: Weight, mantissa_bits: int | None = None) -> ExactPlan:
     return RawPlan(mantissa_bits)
 
 
-def uniform(
-    graph: Graph, units: Mapping[str, float], coarseness: float, mantissa_bits: int, rounding: Rounding = nearest
-) -> dict[str, Plan]:
+def uniform(graph: Graph, units: Mapping[str, float], coarseness: float, mantissa_bits: int) -> dict[str, Plan]:
     """Plan every matrix at `coarseness` times its unit step, and vectors at `mantissa_bits`.
 
     Matrices without a unit step (zeros, an infinity, scales of a quantized model) are kept as they are.
@@ -47,19 +45,13 @@ def uniform(
         units: unit steps by name, in weight units, see `steps.unit_steps`.
         coarseness: quantization step, in unit steps.
         mantissa_bits: mantissa bits that are kept of vectors.
-        rounding: rounds matrices to their grids.
     """
     plans: dict[str, Plan] = {}
     for name, weight in graph.weights.items():
         if name in units:
-            plans[name] = GridPlan(float(np.float32(coarseness * units[name])), rounding)
+            plans[name] = GridPlan(float(np.float32(coarseness * units[name])))
         elif kind_of(weight) is Kind.VECTOR and mantissa_bits < MANTISSA_BITS[weight.dtype.name]:
             plans[name] = exact(weight, mantissa_bits)
         else:
             plans[name] = exact(weight)
     return plans
-
-
-def quantized_names(plans: Mapping[str, Plan]) -> list[str]:
-    """List the weights whose size a quantization step decides."""
-    return [name for name, plan in plans.items() if plan.quantizes]

@@ -50,7 +50,7 @@ def replace_where_cheaper(graph: Graph, plans: Mapping[str, Plan], names: Sequen
 def lowrank_if_cheaper(weight: Weight, plan: GridPlan) -> GridPlan | LowRankPlan:
     """Return factors with the distortion of a grid if they take at most GAIN of its bits, else the grid."""
     weights = as_float32(weight)
-    quantized = plan.rounding(weight, plan.step)
+    quantized = plan.quantize(weight)
     # In float64: rounded to float32, products would move the error, and with it the factors' steps.
     error = float(np.square(weights - quantized.values(np.float64)).mean())
     if error <= 0:

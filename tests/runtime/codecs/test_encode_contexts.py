@@ -6,6 +6,7 @@ import pytest
 from seed_runtime.codecs.encode import grid, symbols
 from seed_runtime.codecs.encode.contexts import CLASS_STEP, CLASSES, Classes, from_levels, magnitude_classes
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
+from seed_runtime.codecs.encode.matrix import entropy_bits, histogram
 
 
 def _scaled(rng: np.random.Generator, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
@@ -71,9 +72,9 @@ def test_classes_that_gain_nothing_are_not_sent(rng: np.random.Generator) -> Non
 def test_contexts_save_bits_where_scales_differ(rng: np.random.Generator) -> None:
     integers = _scaled(rng, _sizes(rng, 300), _sizes(rng, 300))
     coded = grid.matrix_of(QuantizedMatrix(integers, 1.0))
-    counts = symbols.histogram([coded])
-    alone = symbols.entropy_bits(counts.sum(axis=0, keepdims=True))
-    assert symbols.entropy_bits(counts) < 0.85 * alone
+    counts = histogram([coded])
+    alone = entropy_bits(counts.sum(axis=0, keepdims=True))
+    assert entropy_bits(counts) < 0.85 * alone
 
 
 def test_a_stream_stays_close_to_the_entropy_under_its_contexts(rng: np.random.Generator) -> None:

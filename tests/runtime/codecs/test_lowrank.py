@@ -10,6 +10,7 @@ from seed_runtime.codecs import lowrank
 from seed_runtime.codecs.encode import grid as grid_encoder
 from seed_runtime.codecs.encode import symbols
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
+from seed_runtime.codecs.encode.matrix import CodedMatrix
 from seed_runtime.errors import FormatError, LimitError
 from tests.support.streams import cuts, data, decode, floats, head, hole, shape, table, varint
 
@@ -110,7 +111,7 @@ def test_chunks_missing_and_chunks_too_many_are_refused(chunks: list[bytes]) -> 
         decode("lowrank", [hole(2, 2)], chunks)
 
 
-def _coded(u: np.ndarray, v: np.ndarray, shifts: list[int], step: float) -> tuple[list[symbols.CodedMatrix], bytes]:
+def _coded(u: np.ndarray, v: np.ndarray, shifts: list[int], step: float) -> tuple[list[CodedMatrix], bytes]:
     prefix = varint(v.shape[1]) + varint(len(shifts)) + bytes(shifts)
     return [grid_encoder.matrix_of(QuantizedMatrix(v, 1.0)), grid_encoder.matrix_of(QuantizedMatrix(u, step))], prefix
 

@@ -76,7 +76,7 @@ class Evaluator:
 
     def kept_bytes(self, plans: Plans) -> int:
         """Estimate what all but the quantized matrices takes: vectors, integers, graph and header [B]."""
-        rest = [name for name in self.graph.weights if not plans[name].quantizes]
+        rest = [name for name in self.graph.weights if not plans[name].adjustable]
         streams = self.encoder.estimate(plans, names=rest)
         return sum(stream.sizes.size for stream in streams) + _HOLE_BYTES * len(self.graph.weights) + _GRAPH_BYTES
 

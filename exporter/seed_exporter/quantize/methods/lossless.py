@@ -5,11 +5,11 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
-from seed_exporter.build.streams import StreamEncoder
+from seed_exporter.codecs import codec_of
 from seed_exporter.codecs.base import Plan
 from seed_exporter.codecs.raw import RawPlan
 from seed_exporter.codecs.split import SplitPlan
-from seed_exporter.graph.model import Graph, Weight
+from seed_exporter.graph.model import Weight
 from seed_exporter.quantize import allocate
 from seed_exporter.quantize.methods.base import Alive, Choice, Method
 from seed_exporter.quantize.methods.evaluator import Evaluator
@@ -27,7 +27,7 @@ def choose(evaluator: Evaluator, alive: Alive) -> Choice:
     repeated: dict[str, Plan] = {}
     for name, weight in evaluator.graph.weights.items():
         alive()
-        if isinstance(plans[name], SplitPlan) and _repeats(evaluator.graph, weight, plans[name]):
+        if isinstance(plans[name], SplitPlan) and _repeats(weight, plans[name]):
             repeated[name] = RawPlan()
     # Alone, each of them was smaller; together they share the tables of `split` no longer.
     if repeated and evaluator.size_of({**plans, **repeated}) < evaluator.size_of(plans):
@@ -38,7 +38,7 @@ def choose(evaluator: Evaluator, alive: Alive) -> Choice:
 METHOD: Final = Method(choose, has_sizes=False)
 
 
-def _repeats(graph: Graph, weight: Weight, plan: Plan) -> bool:
+def _repeats(weight: Weight, plan: Plan) -> bool:
     """Return whether packing finds more in a weight's bytes than its own tables would."""
     if weight.size > _TRIED_MAX:
         return False
@@ -46,6 +46,5 @@ def _repeats(graph: Graph, weight: Weight, plan: Plan) -> bool:
     if len(zlib.compress(data, 1)) > _REPETITIONS_SHARE * len(data):
         return False
     packed = sum(map(len, raw.encode(data, max(1, weight.dtype.bits // 8), thorough=True)))
-    alone = StreamEncoder(Graph(graph.model, {weight.name: weight}), keep=False)
-    (estimated,) = alone.estimate({weight.name: plan})
-    return packed < estimated.sizes.size
+    codec = codec_of(plan)
+    return packed < codec.estimate([codec.prepare(weight, plan, 0)]).size

@@ -93,9 +93,8 @@ def plans_of(
         spectra: spectra of the matrices, where they are known.
     """
     plans = allocate.uniform(graph, units, 1.0, mantissa_bits)
-    names = allocate.quantized_names(plans)
-    total = sum(graph.weights[name].count for name in names)
-    for name in names:
+    total = sum(graph.weights[name].count for name in units)
+    for name in units:
         rows, cols = coded_view(graph.weights[name])
         count = moments.components_for(rows, cols, size * rows * cols // total)
         plans[name] = MomentsPlan(count, spectra[name] if spectra else None)

@@ -119,7 +119,7 @@ def _vector_bits(evaluator: Evaluator, plans: dict[str, Plan]) -> int:
     allowed = VECTOR_SHARE * evaluator.error_with(lambda weight: restored(weight, plans[weight.name]))
 
     def rounded(weight: Weight, bits: int) -> np.ndarray:
-        if plans[weight.name].quantizes or kind_of(weight) is Kind.EXACT:
+        if plans[weight.name].adjustable or kind_of(weight) is Kind.EXACT:
             return weight.data
         return with_mantissa(weight.data, MANTISSA_BITS[weight.dtype.name], bits)
 

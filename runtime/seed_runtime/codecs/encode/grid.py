@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seed_runtime.codecs.encode.contexts import Classes, magnitude_classes
-from seed_runtime.codecs.encode.symbols import CodedMatrix
+from seed_runtime.codecs.encode.matrix import CodedMatrix
 from seed_runtime.codecs.planes import ESCAPE
 
 U8 = npt.NDArray[np.uint8]

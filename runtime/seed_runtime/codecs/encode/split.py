@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seed_runtime.codecs.encode.contexts import CLASS_STEP, F64, ORIGIN, Classes, from_levels
-from seed_runtime.codecs.encode.symbols import CodedMatrix
+from seed_runtime.codecs.encode.matrix import CodedMatrix
 from seed_runtime.codecs.split import LOW_BITS
 from seed_runtime.format.dtypes import DType
 

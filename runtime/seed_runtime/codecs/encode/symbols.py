@@ -8,24 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from seed_runtime.codecs.encode import lanes as lane_coder
-from seed_runtime.codecs.encode.contexts import CLASSES, Classes
+from seed_runtime.codecs.encode.matrix import I64, CodedMatrix, entropy_bits, histogram
 from seed_runtime.codecs.encode.packing import pack
-from seed_runtime.codecs.lanes import SLOTS
+from seed_runtime.codecs.encode.tables import Tables
 from seed_runtime.codecs.planes import ESCAPE
 from seed_runtime.format import primitives
 from seed_runtime.limits import CHUNK_DECODED_MAX, LANES_LOG2_MAX, STEPS_MAX
-
-U8 = npt.NDArray[np.uint8]
-I64 = npt.NDArray[np.int64]
-F64 = npt.NDArray[np.float64]
 
 WORKING_BYTES_PER_SYMBOL: Final = 12
 """Most memory that encoding takes for each symbol of a stream, low bits included [B]."""
@@ -41,56 +35,6 @@ _STATES_SHARE_SMALL = 0.003
 _LANES_SMALL = 2048
 """Number of lanes below which a step's fixed cost is most of its time: 13 us of 17 at 1,024 lanes, of 27 at 4,096 (one
 core)."""
-_COUNTS_CACHED = 1 << 14
-"""Number of symbols from which a matrix keeps its histogram, which takes 40 KB, for the next size that is asked for."""
-_TABLE_ENTRY_BITS = 9.0
-"""Average size of a frequency in a packed head, for deciding whether two classes share a table [bit]."""
-_TABLE_BITS = 24
-"""Size of a table in a packed head without its frequencies [bit]."""
-
-
-@dataclass(frozen=True, eq=False)
-class CodedMatrix:
-    """A matrix ready for the lanes: its live symbols, the bits below them, and its classes. Equal only to itself."""
-
-    symbols: U8
-    """`(live rows * live columns,)`."""
-    classes: Classes
-    low_bits: int = 0
-    low: npt.NDArray[np.uint32] | None = None
-    """As `symbols`, each below 2**low_bits."""
-    escaped: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
-    """Values of the symbols that are ESCAPE, in order."""
-    step: float | None = None
-    row_steps: U8 | None = None
-    """`(rows,)`, eighths of an octave above `step`."""
-
-    @property
-    def counts(self) -> I64:
-        """Number of symbols under each class, `(CLASSES, 256)`."""
-        return self._counts.astype(np.int64) if self.symbols.size >= _COUNTS_CACHED else self._count()
-
-    @property
-    def low_bytes(self) -> int:
-        """Size of the low planes before they are packed [B]."""
-        return -(-self.symbols.size * self.low_bits // 8)
-
-    @property
-    def side_bits(self) -> float:
-        """Size of row classes, column classes and row steps under their own entropy [bit]."""
-        arrays = [self.classes.rows, self.classes.cols]
-        arrays += [] if self.row_steps is None else [self.row_steps]
-        return sum(entropy_bits(np.bincount(array)[None]) for array in arrays)
-
-    @cached_property
-    def _counts(self) -> npt.NDArray[np.uint32]:
-        return self._count().astype(np.uint32)
-
-    def _count(self) -> I64:
-        key = self.classes.of_symbols().reshape(-1).astype(np.uint16)
-        key <<= np.uint16(8)
-        key |= self.symbols
-        return np.bincount(key, minlength=CLASSES * 256).reshape(CLASSES, 256)
 
 
 @dataclass(frozen=True)
@@ -110,26 +54,13 @@ class StreamEstimate:
     """Size of each chunk, within 0.1 % and not below what coding gives [B]."""
     tensors: tuple[float, ...]
     """Size of each matrix under the stream's tables, and its share of what all of them share [B]."""
+    coded: SymbolStream | None = field(default=None, compare=False, repr=False)
+    """The stream itself, where only coding it told its size."""
 
     @property
     def size(self) -> int:
         """Size of the whole stream [B]."""
         return sum(self.chunks)
-
-
-def histogram(matrices: Sequence[CodedMatrix]) -> I64:
-    """Count the symbols under each class over all matrices, `(CLASSES, 256)`."""
-    counts = np.zeros((CLASSES, 256), np.int64)
-    for matrix in matrices:
-        counts += matrix.counts
-    return counts
-
-
-def entropy_bits(counts: I64) -> float:
-    """Compute the entropy of symbols under their classes, from `(classes, symbols)` counts."""
-    total = counts.sum(axis=1, keepdims=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(-np.where(counts > 0, counts * np.log2(counts / total), 0).sum())
 
 
 def encode(
@@ -167,29 +98,26 @@ def estimate(matrices: Sequence[CodedMatrix], *, prefix: bytes = b"") -> StreamE
         if layout.total <= _QUICKLY_CODED:
             bounds = _coded(matrices, layout, None).bounds
         else:
-            bounds = lane_coder.estimated_bounds(layout.merged, layout.frequencies, 1 << layout.lanes_log2)
+            tables = layout.tables
+            bounds = lane_coder.estimated_bounds(tables.counts, tables.frequencies, 1 << layout.lanes_log2)
         for number, (first, last) in enumerate(layout.spans(bounds)):
             states = 4 << layout.lanes_log2 if number == 0 else 0
             count = len(primitives.varint(last - first))
             chunks.append(states + count + 2 * (last - first) + len(layout.below[number]))
-    own = [_matrix_bytes(matrix, layout) for matrix in matrices]
+    own = [layout.tables.bytes_of(matrix) for matrix in matrices]
     shared = sum(chunks) - sum(own)
     total = sum(own)
     shares = [size / total if total else 1 / len(own) for size in own]
     return StreamEstimate(tuple(chunks), tuple(size + shared * share for size, share in zip(own, shares, strict=True)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Layout:
     """What the symbols of a stream are coded with, and everything in its chunks but the lanes' words."""
 
     head: bytes
     lanes_log2: int
-    of_class: U8
-    """Number of the table of each class."""
-    merged: I64
-    """Number of symbols under each table, `(tables, 256)`."""
-    frequencies: I64
+    tables: Tables
     below: list[bytes]
     """Low planes and escapes of each chunk."""
     total: int
@@ -209,15 +137,13 @@ class _Layout:
 def _layout(matrices: Sequence[CodedMatrix], prefix: bytes) -> _Layout:
     quantized = matrices[0].step is not None
     counts = histogram(matrices)
-    tables = _shared_tables(counts)
+    tables = Tables.of_counts(counts)
     bits = entropy_bits(counts)
     total = sum(matrix.symbols.size for matrix in matrices)
     below = _below(matrices)
     lanes_log2 = _lanes_log2(bits / 8, sum(map(len, below)), total)
-    merged = np.stack([counts[group].sum(axis=0) for group in tables.groups])
-    frequencies = np.stack([lane_coder.normalized(row) for row in merged])
-    head = prefix + _head(matrices, lanes_log2, tables, frequencies, quantized)
-    return _Layout(head, lanes_log2, tables.of_class, merged, frequencies, below, total, bits)
+    head = prefix + _head(matrices, lanes_log2, tables, quantized)
+    return _Layout(head, lanes_log2, tables, below, total, bits)
 
 
 def _packed_head(head: bytes) -> bytes:
@@ -229,17 +155,9 @@ def _coded(
     matrices: Sequence[CodedMatrix], layout: _Layout, progress: Callable[[int], None] | None
 ) -> lane_coder.Coded:
     symbols = np.concatenate([matrix.symbols for matrix in matrices])
-    classes = np.concatenate([layout.of_class[matrix.classes.of_symbols()].reshape(-1) for matrix in matrices])
-    return lane_coder.encode(symbols, classes, layout.frequencies, 1 << layout.lanes_log2, progress)
-
-
-def _matrix_bytes(matrix: CodedMatrix, layout: _Layout) -> float:
-    """Size of one matrix under the stream's tables: symbols, low bits, escapes, classes and steps."""
-    counts = matrix.counts
-    used = counts > 0
-    frequencies = layout.frequencies[layout.of_class][used]
-    bits = float((counts[used] * np.log2(SLOTS / frequencies)).sum())
-    return (bits + matrix.side_bits) / 8 + matrix.low_bytes + 4 * matrix.escaped.size
+    of_class = layout.tables.of_class
+    classes = np.concatenate([of_class[matrix.classes.of_symbols()].reshape(-1) for matrix in matrices])
+    return lane_coder.encode(symbols, classes, layout.tables.frequencies, 1 << layout.lanes_log2, progress)
 
 
 def _below(matrices: Sequence[CodedMatrix]) -> list[bytes]:
@@ -261,47 +179,6 @@ def _below(matrices: Sequence[CodedMatrix]) -> list[bytes]:
     return found
 
 
-@dataclass(frozen=True)
-class _Tables:
-    groups: list[slice]
-    """Neighbouring classes that share a table."""
-    of_class: U8
-    """Table of each class."""
-
-
-def _shared_tables(counts: I64) -> _Tables:
-    """Merge neighbouring classes while a table costs more than it saves."""
-    used = np.flatnonzero(counts.sum(axis=1))
-    last = int(used[-1]) + 1 if used.size else 1
-    groups = [slice(number, number + 1) for number in range(last)]
-    costs = [_cost(counts[group].sum(axis=0)) for group in groups]
-    merged = [_cost(counts[a.start : b.stop].sum(axis=0)) for a, b in pairwise(groups)]
-    while len(groups) > 1:
-        gains = [costs[i] + costs[i + 1] - merged[i] for i in range(len(merged))]
-        best = int(np.argmax(gains))
-        if gains[best] < 0:
-            break
-        groups[best : best + 2] = [slice(groups[best].start, groups[best + 1].stop)]
-        costs[best : best + 2] = [merged[best]]
-        # Only the pairs with the new group have another cost.
-        first = max(best - 1, 0)
-        pairs = pairwise(groups[first : best + 2])
-        merged[first : best + 2] = [_cost(counts[a.start : b.stop].sum(axis=0)) for a, b in pairs]
-    of_class = np.zeros(CLASSES, np.uint8)
-    for number, group in enumerate(groups):
-        of_class[group] = number
-    of_class[last:] = len(groups) - 1
-    return _Tables(groups, of_class)
-
-
-def _cost(counts: I64) -> float:
-    """Compute the bits of symbols and of their table."""
-    present = counts[counts > 0]
-    if not present.size:
-        return 0.0
-    return float(-(present * np.log2(present / present.sum())).sum()) + _TABLE_ENTRY_BITS * present.size + _TABLE_BITS
-
-
 def _lanes_log2(coded_bytes: float, other_bytes: int, symbols: int) -> int:
     """Choose the number of lanes for symbols that take `coded_bytes`, with `other_bytes` beside them in the stream."""
     states = min((coded_bytes + other_bytes) * _STATES_SHARE_SMALL, 4 * _LANES_SMALL)
@@ -315,14 +192,10 @@ def _lanes_log2(coded_bytes: float, other_bytes: int, symbols: int) -> int:
 def _head(
     matrices: Sequence[CodedMatrix],
     lanes_log2: int,
-    tables: _Tables,
-    frequencies: I64,
+    tables: Tables,
     quantized: bool,
 ) -> bytes:
-    out = [primitives.uint(lanes_log2, 1), primitives.varint(tables.groups[-1].stop)]
-    for group, row in zip(tables.groups, frequencies, strict=True):
-        out.append(_table(row, quantized))
-        out += [primitives.varint(0)] * (group.stop - group.start - 1)
+    out = [primitives.uint(lanes_log2, 1), tables.pack(with_escape=quantized)]
     flagged = []
     for matrix in matrices:
         rows, cols, steps = matrix.classes.rows, matrix.classes.cols, matrix.row_steps
@@ -335,23 +208,6 @@ def _head(
             out.append(primitives.f32(matrix.step))
     for flag in (4, 1, 2):
         out += [array.tobytes() for arrays in flagged if (array := arrays[flag]) is not None]
-    return b"".join(out)
-
-
-def _table(frequencies: I64, quantized: bool) -> bytes:
-    """Write a table as the shortest run of symbols, modulo 256, that holds all but the escape."""
-    counts = frequencies.copy()
-    out = []
-    escape = 0
-    if quantized:
-        escape, counts[ESCAPE] = int(counts[ESCAPE]), 0
-    present = np.flatnonzero(counts)
-    gaps = np.diff(np.concatenate([present, present[:1] + 256]))
-    widest = int(np.argmax(gaps))
-    first = int(present[(widest + 1) % present.size])
-    count = 256 - int(gaps[widest]) + 1
-    out = [primitives.varint(count)] + ([primitives.varint(escape)] if quantized else []) + [primitives.uint(first, 1)]
-    out += [primitives.varint(int(counts[(first + place) % 256])) for place in range(count)]
     return b"".join(out)
 
 

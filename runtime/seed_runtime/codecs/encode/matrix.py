@@ -1,0 +1,77 @@
+"""A matrix ready for the lanes, and what its symbols are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from seed_runtime.codecs.encode.contexts import CLASSES, Classes
+
+U8 = npt.NDArray[np.uint8]
+I64 = npt.NDArray[np.int64]
+
+_COUNTS_CACHED = 1 << 14
+"""Number of symbols from which a matrix keeps its histogram, which takes 40 KB, for the next size that is asked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class CodedMatrix:
+    """A matrix ready for the lanes: its live symbols, the bits below them, and its classes. Equal only to itself."""
+
+    symbols: U8
+    """`(live rows * live columns,)`."""
+    classes: Classes
+    low_bits: int = 0
+    low: npt.NDArray[np.uint32] | None = None
+    """As `symbols`, each below 2**low_bits."""
+    escaped: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    """Values of the symbols that are ESCAPE, in order."""
+    step: float | None = None
+    row_steps: U8 | None = None
+    """`(rows,)`, eighths of an octave above `step`."""
+
+    @property
+    def counts(self) -> I64:
+        """Number of symbols under each class, `(CLASSES, 256)`."""
+        return self._counts.astype(np.int64) if self.symbols.size >= _COUNTS_CACHED else self._count()
+
+    @property
+    def low_bytes(self) -> int:
+        """Size of the low planes before they are packed [B]."""
+        return -(-self.symbols.size * self.low_bits // 8)
+
+    @property
+    def side_bits(self) -> float:
+        """Size of row classes, column classes and row steps under their own entropy [bit]."""
+        arrays = [self.classes.rows, self.classes.cols]
+        arrays += [] if self.row_steps is None else [self.row_steps]
+        return sum(entropy_bits(np.bincount(array)[None]) for array in arrays)
+
+    @cached_property
+    def _counts(self) -> npt.NDArray[np.uint32]:
+        return self._count().astype(np.uint32)
+
+    def _count(self) -> I64:
+        key = self.classes.of_symbols().reshape(-1).astype(np.uint16)
+        key <<= np.uint16(8)
+        key |= self.symbols
+        return np.bincount(key, minlength=CLASSES * 256).reshape(CLASSES, 256)
+
+
+def histogram(matrices: Sequence[CodedMatrix]) -> I64:
+    """Count the symbols under each class over all matrices, `(CLASSES, 256)`."""
+    counts = np.zeros((CLASSES, 256), np.int64)
+    for matrix in matrices:
+        counts += matrix.counts
+    return counts
+
+
+def entropy_bits(counts: I64) -> float:
+    """Compute the entropy of symbols under their classes, from `(classes, symbols)` counts."""
+    total = counts.sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(-np.where(counts > 0, counts * np.log2(counts / total), 0).sum())

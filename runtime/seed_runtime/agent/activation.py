@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
 
+from seed_runtime.agent.protocol.transport import Report
 from seed_runtime.agent.store import history, partial
 from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.errors import FormatError, SeedError
-
-Report = Callable[[str, int, int], None]
-"""Called with the name of a phase, how much of it is done, and all of it."""
 
 
 def activate(model: InstalledModel, digest: str, event: str, verified: set[str], report: Report) -> None:

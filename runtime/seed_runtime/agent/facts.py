@@ -25,7 +25,7 @@ TEXT_MAX = 1 << 16
 def collect() -> Dict[str, Any]:
     """Return all facts. Sizes are in bytes, the clock in seconds since 1970 UTC."""
     store = store_home()
-    memory = _memory()
+    memory = read_memory()
     system = _os_release()
     return {
         "machine": platform.machine(),
@@ -79,7 +79,7 @@ def _text(path: str) -> str:
         return ""
 
 
-def _memory() -> Dict[str, int]:
+def read_memory() -> Dict[str, int]:
     """Return the rows of /proc/meminfo in bytes. In a container with a limit of its own they are the machine's."""
     rows = re.findall(r"^(\w+):\s+(\d+) kB$", _text("/proc/meminfo"), re.MULTILINE)
     return {key: int(size) << 10 for key, size in rows}

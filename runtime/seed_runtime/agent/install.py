@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seed_runtime.agent.protocol.transport import Report
 from seed_runtime.agent.store import history, partial
 from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.errors import FormatError, UnsupportedError, UntrustedError
@@ -19,9 +19,6 @@ from seed_runtime.errors import FormatError, UnsupportedError, UntrustedError
 if TYPE_CHECKING:
     from seed_runtime.format.header import Header
     from seed_runtime.seed import Seed
-
-Report = Callable[[str, int, int], None]
-"""Called with the name of a phase, how much of it is done, and all of it."""
 
 
 def install(model: InstalledModel, part: Path, digest: str, max_memory: int | None, report: Report) -> dict[str, Any]:

@@ -31,6 +31,9 @@ STUCK_S: Final = 3600.0
 _PAUSE_S: Final = 0.1
 """Shortest time between two progress lines of a phase, in seconds; its first and its last are always sent."""
 
+Report = Callable[[str, int, int], None]
+"""Reports progress: called with the name of a phase, how much of it is done, and all of it."""
+
 
 class ClientGone(BaseException):
     """The client has left or doesn't speak the protocol: nobody is there to answer."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from seed_runtime import serve
+from seed_runtime.agent import facts
 from seed_runtime.agent.service import systemd
 from seed_runtime.agent.service.settings import Service, unit_name
 from seed_runtime.errors import UsageError
@@ -38,7 +37,7 @@ def plan_service(seed: Path, name: str, asked: str, memory_asked: int | None, li
     """
     address = parse_address(name, asked)
     memory_max = memory_asked
-    most = max(1, memory_max - MARGIN) if memory_max is not None else 3 * _total_memory() // 4
+    most = max(1, memory_max - MARGIN) if memory_max is not None else 3 * facts.read_memory().get("MemTotal", 0) // 4
     planned = planned_bytes(seed, most)
     if planned is not None:
         planned, memory_max = (planned, planned + MARGIN) if memory_max is None else (most, memory_max)
@@ -93,12 +92,3 @@ def planned_bytes(seed: Path, most: int) -> int | None:
 def _larger(one: int | None, other: int | None) -> int | None:
     """Return the larger limit; None, which is no limit, if one of them is."""
     return None if one is None or other is None else max(one, other)
-
-
-def _total_memory() -> int:
-    """Return the memory of the device in bytes; 0 if that can't be found out."""
-    with contextlib.suppress(OSError):
-        match = re.search(r"^MemTotal:\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
-        if match:
-            return int(match[1]) << 10
-    return 0

@@ -1,4 +1,4 @@
-"""A finished folder replaces the old one in one step, and only if that is an assembled model."""
+"""A finished folder replaces the old one in one step, and only if its kind may be replaced."""
 
 from __future__ import annotations
 
@@ -10,26 +10,34 @@ from typing import Any
 
 import pytest
 
-from seed_runtime.assembly.folder import folder_kind, model_folder
 from seed_runtime.errors import InputError
-from seed_runtime.system.folders import recover, temporary_folder
-from tests.support import onnx_bytes
+from seed_runtime.system.folders import FolderKind, atomic_folder, recover, temporary_folder
+
+FILES = frozenset({"model.onnx", "model.weights"})
+
+
+def is_replaceable(folder: Path) -> bool:
+    """Whether a folder is empty or holds exactly the files of a model."""
+    return folder.is_dir() and set(os.listdir(folder)) in (set(), FILES)
+
+
+KIND = FolderKind("a model", FILES, is_replaceable)
 
 
 def fill(part: Path, text: str = "new") -> None:
-    (part / "model.onnx").write_bytes(onnx_bytes.model())
+    (part / "model.onnx").write_bytes(b"graph")
     (part / "model.weights").write_text(text)
 
 
 def put(target: Path, text: str = "new") -> None:
-    with model_folder(target) as part:
+    with atomic_folder(target, KIND) as part:
         assert part.parent == target.resolve().parent
         assert os.listdir(part) == []
         fill(part, text)
 
 
 def fail(target: Path, error: type[BaseException]) -> None:
-    with model_folder(target) as part:
+    with atomic_folder(target, KIND) as part:
         (part / "model.weights").write_text("half")
         raise error
 
@@ -45,7 +53,7 @@ def test_a_new_folder_appears_whole_with_the_permissions_that_the_user_wants(tmp
     target = tmp_path / "model"
     before = os.umask(umask)
     try:
-        with model_folder(target) as part:
+        with atomic_folder(target, KIND) as part:
             fill(part, "new")
             assert not target.exists()
     finally:
@@ -75,14 +83,6 @@ def test_an_error_leaves_the_old_model(tmp_path: Path, stop: type[BaseException]
     assert os.listdir(tmp_path) == ["model"]
 
 
-def test_an_assembled_model_and_an_empty_folder_are_replaced(tmp_path: Path) -> None:
-    (tmp_path / "model").mkdir()
-    put(tmp_path / "model", "old")
-    put(tmp_path / "model", "new")
-    assert text_of(tmp_path / "model") == "new"
-    assert os.listdir(tmp_path) == ["model"]
-
-
 def test_without_an_exchange_in_the_kernel_two_renames_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,44 +93,12 @@ def test_without_an_exchange_in_the_kernel_two_renames_are_used(
     assert os.listdir(tmp_path) == ["model"]
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "model.onnx.bak", ".hidden", "sub"])
-def test_a_folder_that_holds_anything_else_is_refused(tmp_path: Path, name: str) -> None:
-    target = tmp_path / "home"
-    target.mkdir()
-    (target / name).mkdir()
-    with pytest.raises(InputError, match=r"holds something else .* give a new folder") as caught:
-        put(target)
-    assert caught.value.exit_code == 3
-    assert os.listdir(target) == [name]
-
-
-@pytest.mark.parametrize(
-    "files",
-    [
-        {"model.onnx": onnx_bytes.model()},
-        {"model.weights": b"w"},
-        {"model.onnx": b"a user's own", "model.weights": b"w"},
-        {"model.onnx": b"", "model.weights": b"w"},
-        {"model.onnx": onnx_bytes.model(), "model.weights": b"w", "labels.txt": b"cat"},
-    ],
-    ids=["graph alone", "weights alone", "no skeleton", "empty", "one more"],
-)
-def test_a_folder_with_a_model_that_is_not_ours_is_refused(tmp_path: Path, files: dict[str, bytes]) -> None:
-    target = tmp_path / "model"
-    target.mkdir()
-    for name, content in files.items():
-        (target / name).write_bytes(content)
-    with pytest.raises(InputError, match="give a new folder, or move what is there"):
-        put(target)
-    assert {entry.name: entry.read_bytes() for entry in target.iterdir()} == files
-
-
 def test_a_file_that_is_put_into_the_folder_meanwhile_is_not_lost(tmp_path: Path) -> None:
     target = tmp_path / "model"
     put(target, "old")
 
     def disturbed() -> None:
-        with model_folder(target) as part:
+        with atomic_folder(target, KIND) as part:
             fill(part, "new")
             (target / "notes.txt").write_text("mine")
 
@@ -265,7 +233,7 @@ def test_a_new_folder_that_another_process_removes_at_once_is_made_again(
         if path.suffix == ".part":
             made.append(path)
             if len(made) == 1:
-                recover(tmp_path / "model", folder_kind())
+                recover(tmp_path / "model", KIND)
 
     monkeypatch.setattr(Path, "mkdir", swept)
     put(tmp_path / "model")

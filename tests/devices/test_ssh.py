@@ -371,3 +371,17 @@ def test_what_ssh_says_decides_the_error(stderr: str, error: type[Exception], te
     assert type(found) is error
     assert text in str(found)
     assert "\n" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "text"),
+    [
+        (["subsystem request failed on channel 0", "Connection closed"], 12, "Subsystem sftp internal-sftp"),
+        (["remote open: Failure"], 1, "sftp: remote open: Failure; see: seed-deploy doctor a@h"),
+        ([], 1, "exit status 1"),
+    ],
+)
+def test_what_sftp_says_decides_the_error(lines: list[str], code: int, text: str) -> None:
+    found = ssh_errors.sftp_error("a@h", lines, 1)
+    assert found.exit_code == code
+    assert text in str(found)

@@ -130,11 +130,12 @@ def _result_text(outcome: Outcome[PushResult]) -> str:
         what = f"runtime {value.runtime} installed" if value.runtime_installed else "nothing was sent"
         return f"{value.name} {short} runs already, {what} ({outcome.seconds:.1f} s)"
     if value.state.startswith("would"):
-        steps = ["install the runtime"] if value.runtime_installed else []
-        steps += {"would push": [f"send {size_text(value.sent)} and switch"], "would switch": ["switch"]}.get(
-            value.state, []
-        )
-        return f"{value.name} {short}: it would {', '.join(steps)}; nothing was written"
+        actions = ["install the runtime"] if value.runtime_installed else []
+        if value.state == "would push":
+            actions.append(f"send {size_text(value.sent)} and switch")
+        elif value.state == "would switch":
+            actions.append("switch")
+        return f"{value.name} {short}: it would {', '.join(actions)}; nothing was written"
     parts = [f"{size_text(value.sent)} sent"] if value.state == "pushed" else ["it was kept there"]
     if value.runtime_installed:
         parts.insert(0, f"runtime {value.runtime} installed")

@@ -20,7 +20,7 @@ import click
 from seed_devices.cli import options
 from seed_devices.cli.fleet_request import model_name
 from seed_devices.fleet.target import parse
-from seed_devices.remote.agent_client import STORE, AgentClient
+from seed_devices.remote.agent_client import FIND_STORE, AgentClient
 from seed_devices.ssh import processes
 from seed_devices.ssh.connection import Connection
 from seed_devices.terminal_text import plain
@@ -42,7 +42,7 @@ _LINE_MAX = 1 << 16
 
 # No backslash and no quote within: the login shell may be fish, which reads them otherwise.
 _SCRIPT = (
-    f"exec sh -c '{STORE}m=$s/models/$1/current/model.seed; r=$s/runtime/current/bin/seed-run; "
+    f"exec sh -c '{FIND_STORE}m=$s/models/$1/current/model.seed; r=$s/runtime/current/bin/seed-run; "
     f'[ -x "$r" ] || {{ echo "seed-run: no runtime here; push a seed first" >&2; exit 12; }}; '
     f'[ -e "$m" ] || {{ echo "seed-run: no model $1 here; push it first" >&2; exit 2; }}; '
     f'shift; exec "$r" "$m" "$@"\' sh'

@@ -75,7 +75,8 @@ def push(
         result = _result(job, prepared, delivery, service)
     finally:
         agent.close()
-    for failed, error in prepared.failed_services.items():
+    if prepared.failed_services:
+        failed, error = next(iter(prepared.failed_services.items()))
         raise RemoteError(
             error.exit_code,
             f"{job.host}: {job.name} runs with runtime {result.runtime}, but the service of {failed} did not restart "

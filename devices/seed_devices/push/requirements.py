@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from seed_devices import profiles
 from seed_devices.profiles import Profile
-from seed_devices.remote.agent_client import STORE
+from seed_devices.remote.agent_client import FIND_STORE
 from seed_devices.ssh.connection import START_S, Connection
 from seed_runtime.errors import DiskSpaceError, UnsupportedError, UsageError
 from seed_runtime.version import __version__
@@ -26,7 +26,7 @@ _SIGKILL: Final = 137
 # reports how Python ended, and ssh by itself only that the session did. Nothing is written: no compiled modules, and
 # not what ONNX Runtime keeps for its telemetry.
 _IMPORT: Final = (
-    f'exec sh -c \'{STORE}ORT_DISABLE_TELEMETRY=1 "$s/runtime/current/bin/python" -B -P -c "$1"; exit $?\' sh'
+    f'exec sh -c \'{FIND_STORE}ORT_DISABLE_TELEMETRY=1 "$s/runtime/current/bin/python" -B -P -c "$1"; exit $?\' sh'
 )
 
 

@@ -23,7 +23,7 @@ from seed_runtime.errors import SeedError, UnsupportedError
 Progress = Callable[[str, int, int], None]
 """Called with the name of a phase, what is done of it, and all of it."""
 
-STORE: Final = (
+FIND_STORE: Final = (
     "case $SEED_HOME in /*) s=$SEED_HOME;; *) "
     "case $XDG_DATA_HOME in /*) s=$XDG_DATA_HOME/seed;; *) s=$HOME/.local/share/seed;; esac;; esac; "
 )
@@ -35,7 +35,7 @@ _HELLO: Final = b'{"agent"'
 # reports when the agent was killed, and ssh by itself would only say that the session ended. Runtimes from before the
 # agent was renamed know it as seed_runtime.device only; newer ones know that name as well.
 _COMMAND: Final = (
-    f"exec sh -c '{STORE}p=$s/runtime/current/bin/python; "
+    f"exec sh -c '{FIND_STORE}p=$s/runtime/current/bin/python; "
     'if [ -x "$p" ]; then m=seed_runtime.device; '
     'for f in "$s"/runtime/current/lib/python3*/site-packages/seed_runtime/agent/__main__.py; do '
     '[ -e "$f" ] && m=seed_runtime.agent; done; "$p" -P -m $m agent; exit $?; fi; '

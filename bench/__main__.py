@@ -1,4 +1,4 @@
-"""`python -m bench`: measure against goals and peers. Results go to bench/results, with --publish to docs/ too."""
+"""`python -m bench`: measure against goals and peers. Results go to bench/results, with --publish to docs/ as well."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import time
 from bench import measure, publish
 
 NAMES = ("decode", "memory", "export_time", "lossless", "quality", "deploy", "identity")
-DATA_ERROR = 3  # exit code: the models can't be had
+DATA_ERROR = 3  # exit code: the models or a module are missing
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what was asked for. Goals that aren't met are shown, and change no exit code."""
+    """Run the benchmarks that are named. Goals that aren't met are printed and don't change the exit code."""
     options = _parser().parse_args(arguments)
     names = NAMES if "all" in options.names or not options.names else tuple(dict.fromkeys(options.names))
     if options.publish and options.quick:

@@ -1,4 +1,4 @@
-"""Charts as small SVG files that read in light and in dark: bars in groups, and lines."""
+"""Draw charts as small SVG files that are readable on light and on dark pages: groups of bars, and lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ text { font: 12px system-ui, sans-serif; fill: #24292f } .title { font-size: 14p
 
 
 def bars(title: str, groups: Mapping[str, Mapping[str, float]], unit: str, logarithmic: bool = False) -> str:
-    """Horizontal bars, a group per key, the same series in each, figures at their ends."""
+    """Draw horizontal bars, one group for each key, with the same series in each and figures at their ends."""
     names = list(next(iter(groups.values())))
     largest = max(value for group in groups.values() for value in group.values())
     room = WIDTH - LABELS - 90
@@ -44,7 +44,7 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]], unit: str, logar
 
 
 def lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str) -> str:
-    """Points joined by lines; both axes linear, from the least to the largest value."""
+    """Draw points joined by lines; both axes are linear, from the least to the largest value."""
     left, right, top, bottom = 70, WIDTH - 30, TOP, TOP + 280
     xs = [x for points in series.values() for x, _ in points]
     ys = [y for points in series.values() for _, y in points]

@@ -1,9 +1,9 @@
-"""Decoding speed on one core, from the seed file to float weights in their file, beside NNCodec and plain int8.
+"""Measure decoding on one core, from the seed file to float weights in their file, beside NNCodec and plain int8.
 
-All three get the same matrices. `seed` reads the seed, checks every digest, decodes, writes `model.weights` and
-syncs it. `nncodec` decodes a bitstream of the very same integers to arrays in memory, nothing written. `int8` reads
-plain codes and writes floats with one scale per row; it loses more than either, and is the floor for any decoder.
-They run in turn, on one core, in one process; figures are processor seconds, kernel work included.
+All three decode the same matrices. `seed` reads the seed, checks every digest, decodes, writes `model.weights` and
+syncs it. `nncodec` decodes a bitstream of the same integers to arrays in memory and writes nothing. `int8` reads plain
+codes and writes floats with one scale per row; it loses more precision than the others, and its time is a lower bound
+for any decoder. They run in turn, on one core, in one process; figures are processor seconds, kernel work included.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.graph.model import Graph
 
 BITS = 3.0
-"""Per weight, contexts used."""
+"""Bits per weight that the quantization steps are chosen for, as entropy under the contexts [bit]."""
 SLACK = 2 << 10
-"""Bytes that a stream may be larger than its entropy, beyond one percent."""
+"""Size by which a stream may exceed its entropy, beyond one percent [B]."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A set of tensors, and how many times NNCodec's speed is the goal."""
+    """A set of tensors, and the goal for the speed as a multiple of NNCodec's."""
 
     title: str
     graph: Callable[[bool], Graph]
@@ -119,7 +119,7 @@ def _prepare(case: Case, folder: Path, quick: bool) -> Figures:
 
 
 def _at_three_bits(graph: Graph, path: Path) -> tuple[Plans, seeds.Made]:
-    """One relative step for all matrices: a guess, and a second try an entropy's distance from it."""
+    """Choose one relative step for all matrices: a guess, corrected once by the difference of its entropy to BITS."""
     coarseness = 0.45
     for _ in range(2):
         plans = seeds.plans_at(graph, coarseness)
@@ -133,7 +133,7 @@ def _at_three_bits(graph: Graph, path: Path) -> tuple[Plans, seeds.Made]:
 
 
 def _measured(folder: Path, count: int) -> Figures:
-    """In a process of its own, on one core."""
+    """Measure a case in a process of its own, on one core."""
     import seed_runtime
 
     nnc = peers.nncodec()
@@ -154,13 +154,13 @@ def _measured(folder: Path, count: int) -> Figures:
     def int8() -> None:
         peers.dequantize_int8(shapes, scales, folder / "model.int8", folder / "model.floats")
 
-    # The first calls load code and are not counted; they show that both decode the same.
+    # The first calls load code and are not counted; they check that both decode the same floats.
     seed()
     _same(folder, target, nncodec())
     int8()
 
     def fresh(call: Callable[[], object]) -> Callable[[], measure.Spent]:
-        # Removing the last round's files is no one's work.
+        # Removing the last round's files is counted for none of them.
         def cleared() -> measure.Spent:
             shutil.rmtree(target, ignore_errors=True)
             (folder / "model.floats").unlink(missing_ok=True)
@@ -188,7 +188,7 @@ def _measured(folder: Path, count: int) -> Figures:
 
 
 def _same(folder: Path, target: Path, decoded: dict[str, np.ndarray]) -> None:
-    """RuntimeError unless both decoders gave the same floats."""
+    """Raise RuntimeError unless both decoders gave the same floats."""
     import onnx
 
     weights = np.memmap(target / "model.weights", np.uint8, "r")

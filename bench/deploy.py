@@ -1,12 +1,12 @@
-"""What `seed-deploy push` costs beside the tools that it is made of, over a real sshd on a loopback port.
+"""Measure `seed-deploy push` beside the tools that it uses, over a real sshd on a loopback port.
 
 A push of a 1 MB seed and the switch to it, from a warm connection, is timed beside `scp` plus `seed-run --verify` on
-the same connection, in turn. Every push is a first one: the version, its assembled copy and what scp brought are
+the same connection, in turn. Every push is a first one: the version, its assembled copy and the file from scp are
 removed before each round. An unchanged push is counted in bytes by a proxy between ssh and sshd, both directions and
-the login included. Fifty devices share one installed runtime, and each has a store of its own; they are pushed to at
-once by one process, whose peak is read by itself.
+the login included. Fifty devices share one installed runtime, and each has a store of its own; one process
+pushes to all of them at once and reads its own peak memory.
 
-Clocks, not processor seconds: most of the work is other processes'.
+Times are those of the clock instead of processor seconds, because other processes do most of the work.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PEAK_MAX_MB = 100.0
 HOSTS = 50
 ROUNDS = 9
 WIDTH = 550
-"""Of the matrix in the seed: some 1 MB, stored bit by bit."""
+"""Width of the matrix in the seed, which takes about 1 MB without loss [columns]."""
 
 _FLEET = """
 import sys
@@ -117,7 +117,7 @@ def _speed(server: Sshd, folder: Path, rounds: int) -> Figures:
             program = device.store / "runtime" / "current" / "bin" / "seed-run"
             return _timed(["ssh", *control, device.alias, str(program), str(copy), "--verify"])
 
-        pushed()  # what the file system and Python keep of their files, they keep for all from here on
+        pushed()  # fills the caches of the file system and of Python for all following rounds
         steps.clear()
         spent = measure.rounds({"push": pushed, "scp": copied, "verify": verified}, rounds)
     walls = {name: [one.wall for one in values] for name, values in spent.items()}

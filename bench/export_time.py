@@ -1,7 +1,8 @@
-"""How long an export without calibration takes on two cores: encoding at fixed steps, and search and self-check apart.
+"""Measure an export without calibration on two cores: encoding at fixed steps, and search with self-check.
 
-Encoding is what `seed-export` does once it knows every step: quantize, class, code, build and write the file.
-The least of three enplans counts, on the clock: anything else that ran meanwhile only adds. The rest is timed once.
+Encoding is the work of `seed-export` once it knows every step: quantize, class, code, build and write the file.
+Its figure is the shortest of three times on the clock, because other processes can only add to it. The rest is timed
+once.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def run(quick: bool = False) -> Figures:
 
 def _goals(rows: list[Figures]) -> list[Goal]:
     fixed = [row for row in rows if not row.get("searched")]
-    # The published method was given fewer bytes than it may use; that was a fault, and is mended.
+    # The published method used fewer bytes than it may; that was a fault and has been fixed.
     searched = [row for row in rows if row.get("searched") and not row["setting"].startswith("moments")]
     sized = [row for row in searched if row["used_before"] >= USED_LEAST]
     return [

@@ -1,9 +1,9 @@
-"""`--method lossless` beside xz, zstd and ZipNN on the weights of every public model, bit by bit the same.
+"""Compare `--method lossless` with xz, zstd and ZipNN on the weights of every public model, bit by bit the same.
 
-The peers get the same distinct weights as plain bytes. xz (-9e) and zstd (-19, window 128 MiB) are each tried on
-the bytes as they lie and on their planes (all first bytes, then all second ones, ...), and the smaller counts; casts
-on planes alone. ZipNN is told the element type and gets the types one by one. The seed's figure is the whole file
-less its graph.
+The peers get the same distinct weights as plain bytes. xz (-9e) and zstd (-19, window 128 MiB) each compress the bytes
+as they are stored and as planes (all first bytes, then all second ones, ...), and the smaller result counts; casts are
+compressed as planes only. ZipNN gets the element type, and the types one by one. The seed's figure is the whole file
+without its graph.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _measured(graph: Graph, thorough: bool) -> Figures:
 
 
 def _plans(graph: Graph, folder: Path) -> dict[str, Plan]:
-    """What `--method lossless` chooses, which asks for sizes and runs nothing."""
+    """Return the plans of `--method lossless`, which needs sizes and runs no model."""
     evaluator = Evaluator(
         encoder=StreamEncoder(graph),
         skeletons=builder_for(graph),
@@ -118,7 +118,7 @@ def _plans(graph: Graph, folder: Path) -> dict[str, Plan]:
 
 
 def _seed(path: Path, out: Path) -> Callable[[], measure.Spent]:
-    """Header and streams to the weights file, digests included, the graph left alone: xz has none to look at."""
+    """Decode header and streams to the weights file, digests included, but not the graph, which xz doesn't have."""
 
     def decode() -> None:
         with path.open("rb", buffering=0) as source, out.open("wb", buffering=0) as target:
@@ -131,7 +131,10 @@ def _seed(path: Path, out: Path) -> Callable[[], measure.Spent]:
 
 
 def _xz(path: Path, out: Path) -> Callable[[], measure.Spent]:
-    """Preset 6 decodes a little faster than 9e, whose dictionary exceeds the cache; files are as large within 1 %."""
+    """Return a function that times xz's decoder, on a file of preset 6.
+
+    It decodes a little faster than one of 9e, whose dictionary exceeds the cache, and is as small within 1 %.
+    """
 
     def decode() -> None:
         with lzma.open(path) as source, out.open("wb", buffering=0) as target:
@@ -141,7 +144,7 @@ def _xz(path: Path, out: Path) -> Callable[[], measure.Spent]:
 
 
 def _assembles_to(graph: Graph, path: Path, folder: Path, order: list[str]) -> bool:
-    """Whether the assembled file holds every byte of every weight."""
+    """Return whether the assembled file has every byte of every weight."""
     seed_runtime.open(path).assemble(folder)
     weights = np.memmap(folder / "model.weights", np.uint8, "r")
     holes = seed_runtime.open(path).header.holes
@@ -164,7 +167,7 @@ def _by_type(weights: Iterable[Weight]) -> dict[str, list[bytes]]:
 
 
 def _peers(data: dict[str, bytes], thorough: bool) -> dict[str, int]:
-    """Bytes of each peer, the best of what is tried, summed over element types."""
+    """Compute the size of each peer's best result, summed over element types [B]."""
     candidates = [b"".join(planes(part, BY_NAME[dtype].bits // 8) for dtype, part in data.items())]
     if thorough:
         candidates.append(b"".join(data.values()))
@@ -180,7 +183,7 @@ def _peers(data: dict[str, bytes], thorough: bool) -> dict[str, int]:
 
 
 def planes(data: bytes, width: int) -> bytes:
-    """All first bytes of the elements, then all second ones, and so on."""
+    """Return all first bytes of the elements, then all second ones, and so on."""
     return np.frombuffer(data, np.uint8).reshape(-1, width).T.tobytes() if width > 1 else data
 
 
@@ -198,7 +201,7 @@ def _zstd_size(data: bytes) -> int:
 
 
 def _zipnn_size(data: bytes, dtype: str) -> int:
-    """Types that ZipNN has no name for are given to it as bytes of bfloat16, or left alone, whichever is smaller."""
+    """Compute ZipNN's size [B]; types that it doesn't know count as bfloat16 or uncompressed, whichever is smaller."""
     from zipnn import ZipNN
 
     known = ZIPNN_TYPES.get(dtype)
@@ -212,7 +215,7 @@ def _zipnn_size(data: bytes, dtype: str) -> int:
 
 
 def cast(graph: Graph, dtype: str) -> Graph:
-    """The same weights with their fp32 tensors rounded to `dtype`."""
+    """Return the same weights with their fp32 tensors rounded to `dtype`."""
     return Graph(graph.model, {name: _cast(weight, dtype) for name, weight in graph.weights.items()})
 
 
@@ -228,7 +231,7 @@ def _cast(weight: Weight, name: str) -> Weight:
 
 
 def to_int8(graph: Graph) -> Graph:
-    """The same weights with every matrix rounded to int8, scaled by its rows' largest value."""
+    """Return the same weights with every matrix rounded to int8, scaled by its rows' largest value."""
     weights = {}
     for name, weight in graph.weights.items():
         if kind_of(weight) is Kind.MATRIX:

@@ -1,4 +1,4 @@
-"""What all benchmarks share: goals, the machine's class, one core, paired rounds, progress."""
+"""Share between benchmarks: goals, the machine's class, one core, paired rounds, progress."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def spent(call: Callable[[], object]) -> Spent:
 
 
 def rounds(contestants: Mapping[str, Callable[[], Spent]], count: int) -> dict[str, list[Spent]]:
-    """Each contestant `count` times, in turn, so that whatever disturbs the machine disturbs all of them."""
+    """Call each contestant `count` times, in turn, so that a disturbance of the machine affects all of them."""
     times: dict[str, list[Spent]] = {name: [] for name in contestants}
     for number in range(count):
         for name, call in contestants.items():
@@ -75,7 +75,7 @@ def median(values: list[float]) -> float:
 
 
 def median_ratio(slower: list[Spent], faster: list[Spent], clock: str = "cpu") -> float:
-    """Of seconds, pair by pair: what one round shares, it shares for both."""
+    """Compute the median ratio of seconds, pair by pair: both contestants of a round run under the same conditions."""
     return median([getattr(a, clock) / getattr(b, clock) for a, b in zip(slower, faster, strict=True)])
 
 
@@ -87,7 +87,7 @@ def one_core() -> None:
 
 
 def machine() -> Figures:
-    """The class of this machine and the versions that matter; nothing that tells whose it is."""
+    """Return the class of this machine and the relevant versions, without anything that identifies the machine."""
     versions = {}
     for package in ("numpy", "onnxruntime", "onnx", "nncodec", "zipnn", "zstandard"):
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -102,30 +102,30 @@ def machine() -> Figures:
 
 
 def load() -> float:
-    """Processes that ran or waited to run, over the last minute: 1 and less is a quiet machine for one core."""
+    """Return the average number of running or waiting processes over the last minute; up to 1 is quiet for one core."""
     return round(os.getloadavg()[0], 2)
 
 
 def note(text: str) -> None:
-    """Progress, to people only: one line that is overwritten."""
+    """Print progress on one line of the terminal, which the next call overwrites."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:
-    """A line that stays."""
+    """Print a line that isn't overwritten."""
     note("")
     print(text, file=sys.stderr, flush=True)
 
 
 def rounded(value: Any) -> Any:
-    """Four digits: what a timing is worth."""
+    """Round to four digits, which is more than the precision of a timing."""
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 @contextlib.contextmanager
 def scratch(memory: bool = False) -> Iterator[Path]:
-    """A folder that vanishes; with `memory` in RAM where the system has such a place, so that no disk is measured."""
+    """Make a folder that is removed at the end; with `memory` in RAM where possible, so that no disk is measured."""
     import tempfile
 
     place = "/dev/shm" if memory and os.access("/dev/shm", os.W_OK) else None

@@ -1,6 +1,6 @@
-"""Memory of assembling on the lean install, and whether a plan's own figure is enough.
+"""Measure the memory of assembly with the base install, and check that the plan's own figure is enough.
 
-A process of `seed-run --assemble` per seed, in an environment of nothing but NumPy, ONNX Runtime and the runtime;
+One process of `seed-run --assemble` runs for each seed, in an environment of only NumPy, ONNX Runtime and the runtime;
 its VmHWM is read when it ends. Then the same with `--max-memory` set to the plan's figure, inside a memory cgroup
 of that size, and with half of it, which must be refused with exit code 14.
 """
@@ -43,7 +43,7 @@ atexit.register(note)
 from seed_runtime.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-"""Not ru_maxrss, which a child inherits from the process that started it."""
+"""Program that runs `seed-run` and notes its VmHWM; ru_maxrss would be inherited from the process that started it."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def run(quick: bool = False) -> Figures:
 
 
 def _cases(quick: bool) -> dict[str, Callable[[Path], bool]]:
-    """Title, and what writes the seed; it returns whether sessions can be planned for it."""
+    """Return titles, each with a function that writes the seed and returns whether sessions can be planned for it."""
     cases: dict[str, Callable[[Path], bool]] = {"MiniLM-L6, 22.6 M parameters": _minilm}
     if quick:
         return cases | {"GPT-2's shapes, one block": lambda path: _drawn(synthetic.gpt2(layers=1), path)}
@@ -107,7 +107,7 @@ def _drawn(graph: Graph, path: Path) -> bool:
 
 
 def _billion(path: Path) -> bool:
-    """Two distinct blocks are encoded, each as a stream of its own, and stand fifteen times each in the seed."""
+    """Write a seed in which two distinct blocks, each coded as a stream of its own, are repeated fifteen times."""
     graph = synthetic.billion()
     plans = seeds.plans_at(graph, 0.45)
     groups: dict[str, list[str]] = {}
@@ -120,7 +120,7 @@ def _billion(path: Path) -> bool:
         if key not in coded:
             part = Graph(graph.model, {name: graph.weights[name] for name in names})
             coded[key] = encoder.encode(part, plans)
-        # The same streams again, under the names of this block.
+        # The same streams are used again, under the names of this block.
         own = iter(names if len(coded[key]) == 1 else encoder.order_of(coded[key]))
         streams += [replace(stream, names=[next(own) for _ in stream.names]) for stream in coded[key]]
     seeds.write(graph, streams, plans, path)
@@ -159,7 +159,7 @@ def _measured(python: Path, path: Path, folder: Path, cgroup: Cgroups, session: 
 
 
 def planned(python: Path, arguments: Sequence[object], folder: Path) -> int:
-    """The figure that a plan asks for [B]: what the refusal of a tiny limit says to allow."""
+    """Return the memory that a plan needs, as the refusal of a tiny limit names it [B]."""
     refused = launch(python, [*arguments, "--max-memory", "1MB"], folder)
     _expect(refused, BUDGET_EXIT)
     found = refused.complaint.rpartition("--max-memory ")[2].split()[0].rstrip(".;,")
@@ -171,7 +171,7 @@ def planned(python: Path, arguments: Sequence[object], folder: Path) -> int:
 def launch(
     python: Path, arguments: Sequence[object], folder: Path, cgroup: Cgroups | None = None, limit: int | None = None
 ) -> Outcome:
-    """`seed-run` in the lean environment; with `limit` [B] inside a memory cgroup of that size."""
+    """Run `seed-run` in the lean environment; with `limit` [B] inside a memory cgroup of that size."""
     peak = folder / "peak"
     peak.unlink(missing_ok=True)
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "SEED_BENCH_PEAK": str(peak)}
@@ -179,17 +179,17 @@ def launch(
     with contextlib.ExitStack() as stack:
         if cgroup and limit is not None:
             procs = stack.enter_context(cgroup.limited(limit))
-            # The shell enters the group and becomes the program, so that all of the program counts.
+            # The shell enters the group and then executes the program, so that all memory of the program counts.
             command = ["sh", "-c", f'echo $$ > {procs}; exec "$@"', "sh", *command]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    # Gigabytes, and the next one is to start as this one did.
+    # It has gigabytes, and the next case must start with the same free space.
     shutil.rmtree(folder / "model", ignore_errors=True)
     size = int(peak.read_text()) << 10 if peak.exists() else 0
     return Outcome(done.returncode, size, done.stdout, done.stderr)
 
 
 def lean_environment(folder: Path) -> Path:
-    """The interpreter of a fresh environment that holds the base install and nothing else, by links: no network."""
+    """Make an environment with only the base install, by links and without network, and return its interpreter."""
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
     target = Path(subprocess.run(
@@ -216,14 +216,14 @@ def lean_environment(folder: Path) -> Path:
 
 
 class Cgroups:
-    """Memory cgroups, version 1 or 2, where they can be made."""
+    """Memory cgroups of version 1 or 2, where this process may create them."""
 
     def __init__(self, root: Path, limit_file: str) -> None:
         self._root, self._limit_file = root, limit_file
 
     @contextlib.contextmanager
     def limited(self, limit: int) -> Iterator[Path]:
-        """The file that takes a process into a fresh group of `limit` bytes."""
+        """Create a group of `limit` bytes, and yield the file that moves a process into it."""
         group = self._root / f"seed-bench-{os.getpid()}"
         group.mkdir()
         try:

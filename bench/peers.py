@@ -1,4 +1,4 @@
-"""The peers, called as their own documentation says, with whatever makes them fastest or smallest.
+"""Call the peers as their own documentation describes, with the options that make them fastest or smallest.
 
 Source: nncodec 2.1.3 (Fraunhofer HHI), `nncodec.nnc`; zipnn 0.5.4, `zipnn.ZipNN`. Both are installed without their
 dependencies: see PEERS in the Makefile.
@@ -17,13 +17,13 @@ import numpy as np
 
 WINDOW = 1 << 16
 DENSITY = 4
-"""NNCodec's qp_density: 16 steps to an octave. Its default of 4 changes nothing but how near a step can be chosen."""
+"""NNCodec's qp_density: 16 steps per octave. Compared with its default of 4, only the choice of steps is finer."""
 
 
 def nncodec() -> Any:
-    """The module `nncodec.nnc`, without torch and TensorFlow.
+    """Import the module `nncodec.nnc` without torch and TensorFlow.
 
-    nncodec imports its bridges to both on the way in, though neither takes part in coding arrays; three empty
+    nncodec imports its bridges to both, though neither takes part in coding arrays; three empty
     modules in their places leave the C++ coder (extensions/deepCABAC) and all that calls it as they are.
     """
     bridges = types.ModuleType("nncodec.framework")
@@ -38,22 +38,22 @@ def nncodec() -> Any:
 
 
 def nncodec_step(qp: int) -> float:
-    """Quantization step of a quantization parameter, 2**DENSITY of them to an octave."""
+    """Compute the quantization step of a quantization parameter; an octave has 2**DENSITY of them."""
     octave, part = divmod(qp, 1 << DENSITY)
     return (1 + part / (1 << DENSITY)) * 2.0**octave
 
 
 def nncodec_qp(step: float) -> int:
-    """The parameter whose step is nearest, by ratio."""
+    """Return the quantization parameter whose step is nearest, by ratio."""
     first = math.floor(math.log2(step)) << DENSITY
     return min(range(first, first + (1 << DENSITY) + 1), key=lambda qp: abs(math.log(nncodec_step(qp) / step)))
 
 
 def nncodec_encode(weights: Mapping[str, np.ndarray], qps: Mapping[str, int]) -> bytearray:
-    """A bitstream of the integers that `grid` codes: its uniform quantization at these steps, and no trellis.
+    """Encode the integers that `grid` codes: uniform quantization at these steps, without a trellis.
 
-    Its defaults are other integers in fewer bits. `param_opt` is off: it makes files 0.5 % smaller (2.81 bits for
-    2.82) and decoding no faster.
+    NNCodec's defaults choose other integers that take fewer bits. `param_opt` is off: it makes files 0.5 % smaller
+    (2.81 bits for 2.82) and decoding no faster.
     """
     stream: bytearray = nncodec().compress(
         dict(weights), bitstream_path=None, return_bitstream=True, use_dq=False, param_opt=False,
@@ -63,7 +63,7 @@ def nncodec_encode(weights: Mapping[str, np.ndarray], qps: Mapping[str, int]) ->
 
 
 def write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
-    """All arrays, one after the other, on the disk."""
+    """Write all arrays, one after the other, and sync the file."""
     with open(path, "wb", buffering=0) as file:
         for array in arrays.values():
             _write_all(file, memoryview(np.ascontiguousarray(array)).cast("B"))
@@ -71,16 +71,16 @@ def write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
 
 
 def write_int8(codes: Mapping[str, np.ndarray], path: Path) -> None:
-    """Codes as plain bytes: what `dequantize_int8` starts from."""
+    """Write codes as plain bytes, the input of `dequantize_int8`."""
     path.write_bytes(b"".join(array.tobytes() for array in codes.values()))
 
 
 def dequantize_int8(
     shapes: Mapping[str, tuple[int, int]], scales: Mapping[str, np.ndarray], source: Path, target: Path
 ) -> None:
-    """Plain int8 codes to float32 weights in a file, a scale per row, as fast as NumPy does it.
+    """Dequantize int8 codes to float32 weights in a file, with one scale per row, as fast as NumPy can.
 
-    In windows of about 64 Ki, which stay in the cache between the product and the write: whole tensors take twice
+    It works in windows of about 64 Ki, which stay in the cache between product and write: whole tensors take twice
     as long. No digest is taken.
     """
     out = np.empty(2 * WINDOW, np.float32)

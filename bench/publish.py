@@ -1,4 +1,4 @@
-"""Results as files: JSON beside the benchmarks, and for docs/ the same, charts, and tables between their markers."""
+"""Write results as files: JSON beside the benchmarks, and in docs/ the same JSON, charts, and tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGE = DOCS / "benchmarks.md"
 
 
 def keep(name: str, result: Figures) -> Path:
-    """Write one benchmark's result; the newest one stays."""
+    """Write one benchmark's result in place of its last one."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
@@ -23,7 +23,7 @@ def keep(name: str, result: Figures) -> Path:
 
 
 def publish(name: str, module: ModuleType, result: Figures) -> None:
-    """Put a result into docs/: its JSON, its charts, and its part of benchmarks.md."""
+    """Write a result to docs/: its JSON, its charts, and its part of benchmarks.md."""
     folder = DOCS / "benchmarks"
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -62,7 +62,7 @@ def goal_table(result: Figures) -> list[str]:
 
 
 def goal_lines(result: Figures) -> list[str]:
-    """For a terminal."""
+    """Format the goals of a result for a terminal."""
     return [
         f"  {'met    ' if goal['met'] else 'NOT MET'}  {goal['text']}: {goal['value']:g} {goal['unit']} "
         f"(goal {goal['goal']})"

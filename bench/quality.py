@@ -1,8 +1,8 @@
-"""What the default setting does to every public model's task, and what other sizes do to two of them.
+"""Measure how the default setting changes every public model's task score, and how other sizes change two of them.
 
 Each model is exported without calibration data, assembled again, and scored by its own harness (bench/public)
-beside the original. Scores of a few hundred samples move by a percent on their own, so agreement, KL and cosine
-stand beside them. `--method lossless` must give outputs that are the same bit by bit on real inputs.
+beside the original. Scores of a few hundred samples vary by a percent by chance, so agreement, KL and cosine are
+shown beside them. `--method lossless` must give outputs that are the same bit by bit on real inputs.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from seed_exporter.quantize import allocate
 from seed_exporter.results import Options
 
 TARGETS = {"minilm6": (6, 8, 12), "efflite0": (6, 8, 10)}
-"""Ratios of the curve, beside the default."""
+"""Ratios that are measured beside the default."""
 LOSS = 0.01
-"""Of the original's score."""
+"""Largest share of the original's score that a seed may lose."""
 SAMPLES = {"magika": 400, "minilm6": 400, "pprec": 200, "smollm2": 12}
-"""Fewer than the harness's own where a whole score takes minutes."""
+"""Number of samples, less than the harness's own where a whole score takes minutes."""
 QUICK_SAMPLES = 24
 REAL_INPUTS = 4
 
@@ -58,7 +58,7 @@ def _goals(row: Figures) -> list[Goal]:
 
 
 class _Subject:
-    """One model, its original scored once."""
+    """One model, whose original is scored once."""
 
     def __init__(self, name: str, folder: Path, limit: int | None) -> None:
         from bench.public import MODELS, cache_folder, onnx_run
@@ -70,7 +70,7 @@ class _Subject:
         self._original = self._model.score(self._cache, onnx_run(self._source), limit)
 
     def point(self, options: Options) -> Figures:
-        """Size and score of the seed that these options make."""
+        """Export a seed with these options, and return its size and score."""
         from bench.public import onnx_run
 
         wanted = f"{options.target:g}x" if options.target else "the default"
@@ -89,9 +89,9 @@ class _Subject:
         }
 
     def lossless_is_identical(self) -> bool:
-        """Whether outputs on real inputs are, byte by byte, those of the original.
+        """Return whether outputs on real inputs are, byte by byte, those of the original.
 
-        One thread: with more, ONNX Runtime may add in another order from run to run.
+        It runs on one thread: with more, ONNX Runtime may add in another order from run to run.
         """
         from bench.public import onnx_run
 
@@ -112,7 +112,7 @@ class _Subject:
 
 
 def distance(compared: Figures) -> str:
-    """Agreement, KL and the like, whatever the model's harness gives."""
+    """Return agreement, KL and the other measures of distance that the model's harness gives."""
     known = {"metric", "better", "original", "candidate", "n"}
     return ", ".join(f"{key} {value:.4g}" for key, value in compared.items() if key not in known)
 
@@ -144,7 +144,7 @@ def table(figures: Figures) -> list[str]:
 
 
 def charts(figures: Figures) -> dict[str, str]:
-    """How far from the original, over the ratio: what the scores are too coarse to show."""
+    """Draw the distance from the original over the ratio, for which the scores are too coarse."""
     series: dict[str, list[tuple[float, float]]] = {}
     for curve in figures["curves"]:
         measured = "cosine" if "cosine" in curve["points"][0]["compare"] else "agreement"

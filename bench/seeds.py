@@ -1,4 +1,4 @@
-"""Seeds for benchmarks, made with the exporter's own parts: fixed steps, no search, no check."""
+"""Make seeds for benchmarks with the exporter's own parts: fixed steps, no search, no check."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Made:
 
 
 def plans_at(graph: Graph, coarseness: float) -> dict[str, Plan]:
-    """Every matrix at a step of about `coarseness` times its root mean square, everything else bit by bit.
+    """Plan every matrix at a step of about `coarseness` times its root mean square, everything else without loss.
 
     The step is the nearest that NNCodec has, so that both code the same integers.
     """
@@ -51,7 +51,7 @@ def plans_at(graph: Graph, coarseness: float) -> dict[str, Plan]:
 
 
 def make(graph: Graph, plans: Plans, path: Path, jobs: int = 2) -> Made:
-    """A whole seed, its digests right, without golden sample and footprint."""
+    """Write a whole seed with correct digests, without golden sample and footprint."""
     streams = encode(graph, plans, jobs=jobs)
     return write(graph, streams, plans, path)
 
@@ -71,7 +71,7 @@ def model_of(name: str, graph: Graph) -> ModelInfo:
 
 
 def dequantized(graph: Graph, plans: Plans) -> dict[str, np.ndarray]:
-    """The matrices as a decoder gives them, `(rows, cols)` float32: exact multiples of their steps."""
+    """Return the matrices as a decoder gives them, `(rows, cols)` float32: exact multiples of their steps."""
     found = {}
     for name, weight in graph.weights.items():
         plan = plans[name]

@@ -1,11 +1,11 @@
-"""Models of known shapes with drawn weights: GPT-2, ResNet-50, and a billion parameters.
+"""Build models of known shapes with drawn weights: GPT-2, ResNet-50, and a billion parameters.
 
-No public file is needed for them, so anyone can repeat the figures. The graphs compute something of the right
-cost, not something of use.
+They need no public file, so anyone can repeat the figures. The graphs have the cost of such models, but compute
+nothing useful.
 
 How a weight is drawn: entry = row scale * column scale * v / sqrt(rows), with v half of the time normal and half
 of the time Laplace, both of variance 1, and scales exp(0.3 * normal), as trained matrices show them. Blocks that
-repeat may share their numbers (`distinct`): a decoder gains nothing by that, and drawing a billion takes a minute.
+repeat may share their numbers (`distinct`): this doesn't help a decoder, and drawing a billion takes a minute.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _SCALE_SPREAD = 0.3
 
 
 def gpt2(layers: int = 12, width: int = 768, tokens: int = 50257, distinct: int | None = None) -> Graph:
-    """The matrices of GPT-2 small, 124 M parameters: embeddings (tied), and four to a block.
+    """Build the matrices of GPT-2 small, 124 M parameters: tied embeddings, and four matrices per block.
 
-    Attention is left out of the graph: a gate stands in its place, so that sessions stay cheap.
+    The graph has a gate in place of attention, so that sessions stay cheap.
     """
     build = _Builder(seed=2)
     hidden = build.node("Add", build.node("Gather", build.weight("wte", tokens, width), "ids"),
@@ -48,12 +48,12 @@ def gpt2(layers: int = 12, width: int = 768, tokens: int = 50257, distinct: int 
 
 
 def billion() -> Graph:
-    """GPT-2's shapes at 1,600 wide and 30 blocks: 1.0 G parameters, two distinct blocks in turn."""
+    """Build GPT-2's shapes at 1,600 wide and 30 blocks: 1.0 G parameters, two distinct blocks in turn."""
     return gpt2(layers=30, width=1600, distinct=2)
 
 
 def resnet50(classes: int = 1000) -> Graph:
-    """ResNet-50's convolutions and its classifier, batch norms folded away, 25.5 M parameters."""
+    """Build ResNet-50's convolutions and classifier with batch norms folded, 25.5 M parameters."""
     build = _Builder(seed=50)
     hidden = build.convolution("input", "stem", 64, 3, 7, stride=2)
     hidden = build.node("MaxPool", hidden, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
@@ -90,7 +90,7 @@ class _Builder:
         return outputs
 
     def weight(self, name: str, *shape: int, like: str | None = None, rows: slice | None = None) -> str:
-        """A weight's name in the graph; with `rows`, of its first row, which is all that the graph reads."""
+        """Add a weight and return its name in the graph; with `rows`, of its first row, which alone is read."""
         if (like or name) not in self._drawn:
             self._drawn[like or name] = drawn(shape, self._random)
         self._weights[name] = Weight(name, FLOAT32, shape, self._drawn[like or name])
@@ -115,9 +115,9 @@ class _Builder:
 
 
 def drawn(shape: Sequence[int], random: np.random.Generator) -> np.ndarray:
-    """Weights of `shape`, float32; rows are the first axis."""
+    """Draw weights of `shape`, float32; rows are the first axis."""
     rows, cols = shape[0], math.prod(shape[1:])
-    # A million normal and a million Laplace numbers, drawn from again and again in another order.
+    # A pool of a million normal and a million Laplace numbers, from which weights are drawn in changing order.
     pool = np.concatenate([random.standard_normal(1 << 20), random.laplace(scale=math.sqrt(0.5), size=1 << 20)])
     pool = pool.astype(np.float32)
     values = pool.take(random.integers(0, pool.size, rows * cols, dtype=np.uint32)).reshape(rows, cols)

@@ -111,7 +111,7 @@ def test_the_documents_tell_what_the_profiles_hold(profile: profiles.Profile) ->
     (row,) = (row for row in rows if row and row[0].strip() == profile.title)
     sizes = sorted({min(profile.ram), max(profile.ram)} - {0})
     ram = " to ".join(f"{size >> 20:,}" for size in sizes) + " MiB"
-    installed = ", ".join(profile.installed) or "none of it"
+    installed = ", ".join(profile.installed) or "none of these"
     assert [cell.strip() for cell in row[1:6]] == [ram, str(profile.cores), profile.cpu, profile.system, installed]
 
 

@@ -5,7 +5,7 @@ list. Where a size is searched for, a seed may have other steps: then it is show
 differ, and it may be at most 0.3 % larger. Factors and components come from the linear algebra of NumPy's build, so
 another processor or version may round them otherwise; the list says on which it was made.
 
-    python -m bench.identity --record [MODEL ...]     make the list anew, after a change of bytes that is wanted
+    python -m bench.identity --record [MODEL ...]     make a new list, after an intended change of bytes
 """
 
 from __future__ import annotations

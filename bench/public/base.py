@@ -1,4 +1,4 @@
-"""What a public model is: a file to prepare, inputs to calibrate with, a task to score.
+"""Define public models: a file to prepare, inputs to calibrate with, a task to score.
 
 A module per model makes one `PublicModel` of four functions; `bench.public.MODELS` lists them.
 The original and any candidate are scored through the same `Run`, so only their weights differ.
@@ -23,7 +23,7 @@ SPLITS = ("calib", "test")
 
 @dataclass(frozen=True)
 class PublicModel:
-    """A model that anyone can have, with its task.
+    """A model that anyone can download, with its task.
 
     Attributes:
         name: the key in `MODELS`, also the folder in the cache.
@@ -48,7 +48,7 @@ class PublicModel:
 
 def onnx_run(path: Path, threads: int = 2) -> Run:
     """Return a `Run` of an ONNX file in ONNX Runtime on the CPU; ValueError where it can't be loaded."""
-    # Imported here: the tests that feed a seed's session need no second runtime.
+    # Imported here, because the tests that feed a seed's session need no second runtime.
     import onnxruntime as ort
 
     options = ort.SessionOptions()

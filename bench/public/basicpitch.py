@@ -16,7 +16,7 @@ PACKAGE = ("basic-pitch", "0.4.0")
 INPUT = "serving_default_input_2:0"
 SAMPLES = 150  # windows
 
-# What the model was built for: 22,050 samples per second, one frame per 256, keys from A0 up.
+# The model's own numbers: 22,050 samples per second, one frame per 256 samples, keys from A0 up.
 RATE, HOP, LENGTH, FRAMES, KEYS, LOWEST = 22050, 256, 43844, 172, 88, 21
 THRESHOLD = 0.3  # the package's own, for a frame
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from .base import check_split, shuffled
 from .fetch import FetchError, apt_lists, read_list, whole_file
 
-# Shorter ones say too little to be told apart from other packages of their kind.
+# Shorter texts don't distinguish a package from others of its kind.
 SHORT_LEAST, LONG_LEAST = 35, 200  # [characters]
 
 
@@ -56,7 +56,7 @@ def _parse(text: str) -> dict[str, list[str]]:
         if not match:
             continue
         name, short, body = match.groups()
-        # A line of a single dot parts paragraphs.
+        # A line with a single dot separates paragraphs.
         long = " ".join(line.strip() for line in body.splitlines() if line.strip() != ".")
         if len(short) < SHORT_LEAST or len(long) < LONG_LEAST:
             continue

@@ -1,4 +1,4 @@
-"""Write a torch module as an ONNX file that names nothing of the machine it was made on."""
+"""Write a torch module as an ONNX file that has no paths or names of this machine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def export_onnx(
     names = sorted({name for axis in axes.values() for name in axis if name})
     free = {name: torch.export.Dim(name, min=1, max=4096) for name in names}
     shapes = tuple({at: free[name] for at, name in enumerate(axes[key]) if name} for key in example)
-    # It warns of its own deprecations and of torchvision, which no model here needs.
+    # The exporter warns of its own deprecations and of torchvision, which no model here needs.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -75,7 +75,7 @@ def _drop_zero_biases(graph: onnx.GraphProto) -> None:
 
 
 def _strip(proto: onnx.ModelProto) -> None:
-    # The exporter writes stack traces with paths of this machine; same input, same file.
+    # The exporter writes stack traces with paths of this machine; without them, equal inputs give equal files.
     del proto.metadata_props[:]
     del proto.graph.metadata_props[:]
     proto.doc_string = proto.graph.doc_string = ""

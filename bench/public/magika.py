@@ -18,7 +18,7 @@ FOLDER = "magika/models/standard_v3_3"
 BATCH = 32
 SAMPLES = 1000
 
-# The wheel's configuration, fixed with its version: what of a file the model sees.
+# From the configuration in the wheel, whose version is pinned: the parts of a file that the model reads.
 BLOCK, HALF, PADDING = 4096, 1024, 256
 
 

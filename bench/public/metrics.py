@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-# Below this a probability is rounding noise of fp32 softmax; it would rule the mean.
+# Smaller probabilities are rounding noise of fp32 softmax, which would dominate the mean.
 FLOOR = 1e-7
 
 

@@ -20,8 +20,8 @@ WALLPAPER_PACKAGES = (
     ("plasma-workspace-wallpapers", "4:5.27.5-2"),
 )
 SIZE = 224  # [pixel]
-WALLPAPER_HEIGHT = 480  # [pixel]; room for crops, small enough to keep them all decoded
-# Background, share of the frame, mirrored: several views smooth what one picture decides by luck.
+WALLPAPER_HEIGHT = 480  # [pixel]; large enough for crops, small enough to hold all of them decoded
+# Background, share of the frame, mirrored: with several views, the score depends less on chance in one picture.
 VIEWS = ((255, 0.95, False), (255, 0.8, True), (208, 0.95, True), (255, 0.65, False))
 
 
@@ -34,7 +34,7 @@ class View:
 
 
 def fetch_all(cache: Path) -> None:
-    """Fetch the stamps and the wallpapers, and keep the wallpapers in small."""
+    """Fetch the stamps and the wallpapers, and store the wallpapers at a smaller size."""
     debian(cache, *STAMP_PACKAGE)
     _wallpapers(cache)
 

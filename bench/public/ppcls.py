@@ -1,4 +1,4 @@
-"""PP-OCR direction: whether a line of text stands on its head. ONNX as shipped."""
+"""PP-OCR direction: whether a line of text is upside down. ONNX as shipped."""
 
 from __future__ import annotations
 

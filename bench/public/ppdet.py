@@ -14,7 +14,7 @@ from .base import Feeds, PublicModel, Run, Score
 
 SIDE = 640  # [pixel]
 SAMPLES = 60  # pages, of some 12 lines each
-STRIDE = 4  # outputs are kept as means of 4 x 4 pixels
+STRIDE = 4  # outputs are stored as means of 4 x 4 pixels
 THRESHOLD = 0.3  # the package's own
 # A line counts as found where this much of its middle band is marked and at most so much of the
 # gap above and below it: marking the whole page finds nothing.

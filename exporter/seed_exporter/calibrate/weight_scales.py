@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
+from seed_exporter.calibrate.statistic import Statistic, Subject
 from seed_exporter.graph.kinds import FLOATS
 from seed_exporter.graph.matrix import as_float32
 from seed_exporter.graph.model import Weight
@@ -20,3 +23,11 @@ def root_mean_square(weight: Weight) -> float:
     with np.errstate(over="ignore", invalid="ignore"):
         value = float(np.sqrt(np.square(values, dtype=np.float32).mean(dtype=np.float64))) if values.size else 0.0
     return value if np.isfinite(value) and np.float32(1 / value if value else 0) < np.inf else 0.0
+
+
+def _measure(subject: Subject) -> dict[str, float]:
+    return {name: root_mean_square(weight) for name, weight in subject.graph.weights.items()}
+
+
+WEIGHT_SCALES: Final = Statistic("the scales of weights", _measure)
+"""Root mean square of each weight, in weight units; 0 where it has none (see `root_mean_square`)."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from seed_exporter.calibrate import Statistic
 from seed_exporter.codecs.base import Plan
 from seed_exporter.quantize.methods.evaluator import Evaluator
 
@@ -18,7 +20,7 @@ class Choice:
 
     Attributes:
         plans: of all weights.
-        met: whether they keep the goal, or there was none.
+        met: whether they keep the goal, or there was none. Where they don't, no plans of the method are smaller.
     """
 
     plans: Mapping[str, Plan]
@@ -31,12 +33,12 @@ class Method:
 
     Attributes:
         choose: plans the evaluator's graph for its goal.
-        needs: names of the statistics that it reads, see `calibrate`.
+        needs: the statistics that it reads, see `calibrate`.
         has_sizes: whether it can make seeds of different sizes, so that a goal makes sense.
         has_default: whether users expect DEFAULT_RATIO of it where they give no goal.
     """
 
     choose: Callable[[Evaluator, Alive], Choice]
-    needs: frozenset[str] = frozenset()
+    needs: frozenset[Statistic[Any]] = frozenset()
     has_sizes: bool = True
     has_default: bool = False

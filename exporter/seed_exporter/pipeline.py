@@ -22,7 +22,7 @@ from seed_exporter import calibrate as statistics
 from seed_exporter import loaders, sign
 from seed_exporter.build import draft
 from seed_exporter.build.draft import SeedDraft
-from seed_exporter.build.streams import StreamEncoder
+from seed_exporter.build.streams import Plans, StreamEncoder
 from seed_exporter.evaluate import compare, footprint, inputs, run
 from seed_exporter.evaluate import golden as golden_sample
 from seed_exporter.evaluate.compare import OutputError
@@ -85,7 +85,9 @@ def export(
     if options.method not in METHODS:
         raise UsageError(f"no method is called {options.method!r}; use one of {', '.join(METHODS)}")
     if options.target is not None and options.size is not None:
-        raise UsageError("a target and a size say the same thing twice; give one of them")
+        raise UsageError("--target and --size say the same thing twice; give one of them")
+    if not METHODS[options.method].has_sizes and (options.target is not None or options.size is not None):
+        raise UsageError(f"--method {options.method} has the size it has; leave out --target and --size")
     check_output(output)
     # What is wrong with a key is said now, not after minutes.
     signature_bytes = 0 if options.sign is None else _SECTION_BYTES + sign.size_of_signatures(options.sign)
@@ -115,15 +117,16 @@ def load(source: Any, work: Work, **loader_options: Any) -> Loaded:
 def calibrate(loaded: Loaded, work: Work) -> Calibrated:
     """Measure the statistics that the method needs."""
     with work.timed("search"):
-        measured = statistics.collect(loaded.graph, work.method.needs)
+        feeds, folder = loaded.source.reference.feeds, work.subfolder("calibration")
+        measured = statistics.collect(loaded.graph, work.method.needs, feeds, folder)
     return Calibrated(loaded.source, loaded.graph, loaded.skeletons, measured)
 
 
 def build_and_prove(calibrated: Calibrated, work: Work) -> Proven:
     """Build the seed, assemble it as a device does, compare its outputs, measure its memory, sign it.
 
-    Room is kept for the sections that are added at the end. Where they took less, and that is more than a goal may
-    leave unused, the seed is built once more.
+    Room is kept for the sections that are added at the end. Where they took another size, so that the seed misses the
+    goal or leaves more of it unused than it may, it is built once more.
     """
     source, goal = calibrated.source, calibrated.source.goal(work.options)
     reserved = _front_bytes(source.reference, work)
@@ -131,12 +134,16 @@ def build_and_prove(calibrated: Calibrated, work: Work) -> Proven:
     assembled, errors = prove(built, source, work)
     memory = measure_memory(source.reference, work)
     proven = Proven(built, seal(assembled, memory, work), errors)
-    if goal is None or proven.draft.size >= _USED_LEAST * goal or not _can_grow(built):
+    needed = proven.front_bytes + _FRONT_SLACK
+    if goal is None or _fits(proven.draft.size, goal):
         return proven
-    again = plan_and_build(calibrated, min(reserved, proven.front_bytes + _FRONT_SLACK), work)
+    if proven.draft.size <= goal and (needed >= reserved or not _can_grow(built)):
+        return proven
+    again = plan_and_build(calibrated, needed, work)
     assembled, errors = prove(again, source, work)
-    finer = Proven(again, seal(assembled, memory, work), errors)
-    return finer if proven.draft.size < finer.draft.size <= goal else proven
+    return max(
+        (proven, Proven(again, seal(assembled, memory, work), errors)), key=lambda one: _rank(one.draft.size, goal)
+    )
 
 
 def plan_and_build(calibrated: Calibrated, front_bytes: int, work: Work) -> Built:
@@ -152,16 +159,19 @@ def plan_and_build(calibrated: Calibrated, front_bytes: int, work: Work) -> Buil
     goal = wanted = calibrated.source.goal(work.options)
     encoder = StreamEncoder(calibrated.graph, work.options.jobs)
     best: Built | None = None
+    before: Plans | None = None
     for _ in range(_BUILDS_MAX):
-        built = build(plan(calibrated, wanted, front_bytes, encoder, work), calibrated.source, work)
+        planned = plan(calibrated, wanted, front_bytes, encoder, work)
+        if best is not None and planned.plans == before:
+            break
+        before = planned.plans
+        built = build(planned, calibrated.source, work)
         if goal is None or wanted is None:
             return built
         size = built.draft.size + front_bytes
-        built = replace(built, met=built.met and size <= goal)
-        if best is None or (built.met, size) > (best.met, best.draft.size + front_bytes):
+        if best is None or _rank(size, goal) > _rank(best.draft.size + front_bytes, goal):
             best = built
-        fits = _USED_LEAST * goal <= size <= goal
-        if fits or (size <= goal and not (built.met and _can_grow(built))):
+        if _fits(size, goal) or (not _can_grow(built) if size <= goal else not planned.met):
             break
         wanted += int(goal * (1 + _USED_LEAST) / 2) - size
         if wanted < front_bytes:
@@ -209,7 +219,7 @@ def build(planned: Planned, source: Source, work: Work) -> Built:
     with work.timed("encode"):
         streams = planned.encoder.encode(planned.plans, advance)
         made = draft.build(planned.graph, streams, _model(source, work.options), planned.skeletons)
-    return Built(planned.graph, planned.plans, made, planned.met)
+    return Built(planned.graph, planned.plans, made)
 
 
 def prove(built: Built, source: Source, work: Work) -> tuple[SeedDraft, dict[str, OutputError]]:
@@ -276,7 +286,7 @@ def write(proven: Proven, source: Source, output: Path, work: Work) -> Result:
         parameters=source.parameters,
         bits_per_weight=8 * size / max(1, source.parameters),
         outputs=proven.errors,
-        goal_met=built.met and (goal is None or size <= goal),
+        goal_met=goal is None or size <= goal,
         seconds=work.seconds,
         inputs=source.reference.kind,
         graph=built.graph,
@@ -322,8 +332,18 @@ def _front_bytes(reference: Reference, work: Work) -> int:
 
 
 def _can_grow(built: Built) -> bool:
-    """Return whether finer steps could make the seed larger."""
+    """Return whether other plans could make the seed larger, and its error smaller."""
     return any(plan.adjustable for plan in built.plans.values())
+
+
+def _fits(size: int, goal: int) -> bool:
+    """Return whether a seed keeps its goal and leaves no more of it unused than it may."""
+    return _USED_LEAST * goal <= size <= goal
+
+
+def _rank(size: int, goal: int) -> tuple[bool, int]:
+    """Order sizes from worst to best: those that keep the goal are better, and of these the largest, else the least."""
+    return (True, size) if size <= goal else (False, -size)
 
 
 def _model(source: Source, options: Options) -> ModelInfo:

@@ -47,7 +47,7 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Planned:
-    """Plans of all weights, and whether they keep the goal; `encoder` has prepared them."""
+    """Plans of all weights, and whether the method kept the goal by its estimate; `encoder` has prepared them."""
 
     graph: Graph
     skeletons: SkeletonBuilder
@@ -63,7 +63,6 @@ class Built:
     graph: Graph
     plans: Plans
     draft: SeedDraft
-    met: bool
 
 
 @dataclass(frozen=True)

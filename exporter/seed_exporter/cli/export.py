@@ -113,18 +113,12 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
         raise UsageError(f"'{model}' is reserved for a command that is not there yet; a file of that name is ./{model}")
     if not Path(model).name:
         raise UsageError(f"{model!r} is no file; give a .onnx or .pt2 file")
-    if chosen["target"] and chosen["size"]:
-        raise UsageError("--target and --size say the same thing twice; give one of them")
     # Later than the command line: its faults and its help need no ONNX.
     from seed_exporter.output_files import check_report
     from seed_exporter.pipeline import export
     from seed_exporter.progress import ProgressBar
-    from seed_exporter.quantize.methods import METHODS
     from seed_exporter.report import page, text
     from seed_exporter.results import Options
-
-    if not METHODS[chosen["method"]].has_sizes and (chosen["target"] or chosen["size"]):
-        raise UsageError(f"--method {chosen['method']} has the size it has; leave out --target and --size")
 
     chosen["jobs"] = chosen["jobs"] or Options().jobs
     path = output or Path(Path(model).name).with_suffix(".seed")

@@ -18,7 +18,7 @@ from seed_devices.ssh import ssh_errors
 from seed_devices.terminal_text import plain, plain_lines
 from seed_runtime.agent.protocol.schema import OPERATIONS
 from tests.devices.support.board import BOARD, HEALTHY, judged, model
-from tests.devices.support.commands import COMMAND, deploy, environment, said
+from tests.devices.support.commands import COMMAND, deploy, environment, stderr_of
 from tests.devices.support.sshd import RUNTIME, Device, Sshd
 
 ESCAPES = "\x1b[2J\x1b]52;c;ZXZpbA==\x07\x9b2J\u202e\ud800"
@@ -66,15 +66,15 @@ def test_the_error_of_a_device_reaches_no_terminal_as_it_is(device: Device) -> N
     answering(device, {"ok": False, "exit": 3, "error": f"no{ESCAPES}"})
     done = deploy(device.config, "status", device.alias)
     assert done.returncode == 3
-    assert said(done) == f"seed-deploy: {device.alias}: no{plain(ESCAPES)}\n"
+    assert stderr_of(done) == f"seed-deploy: {device.alias}: no{plain(ESCAPES)}\n"
 
 
 def test_what_a_device_writes_to_stderr_reaches_no_terminal_as_it_is(device: Device) -> None:
     path = device.store / "runtime" / RUNTIME / "bin" / "python"
     path.write_text("#!/bin/sh\nprintf '\\033]0;title\\007\\n' >&2\nexit 1\n")
     done = deploy(device.config, "status", device.alias)
-    assert "?]0;title?" in said(done)
-    assert "\x1b" not in said(done)
+    assert "?]0;title?" in stderr_of(done)
+    assert "\x1b" not in stderr_of(done)
 
 
 @pytest.mark.slow
@@ -111,12 +111,12 @@ def test_a_model_that_is_named_like_a_command_is_no_answer(device: Device, name:
     answering(device, {"models": [{**MODEL, "name": name}]})
     done = deploy(device.config, "list", device.alias)
     assert (done.returncode, done.stdout) == (1, b"")
-    assert "models: name: " in said(done)
+    assert "models: name: " in stderr_of(done)
 
 
 def test_a_digest_that_is_no_digest_is_no_answer(device: Device) -> None:
     answering(device, {"models": [{**MODEL, "versions": [{"digest": "$(touch /tmp/x)"}]}]})
-    assert "versions: digest: " in said(deploy(device.config, "list", device.alias))
+    assert "versions: digest: " in stderr_of(deploy(device.config, "list", device.alias))
 
 
 def test_every_word_of_a_device_in_a_command_of_the_doctor_is_quoted() -> None:
@@ -184,7 +184,7 @@ def test_one_devices_odd_answer_leaves_the_others_alone(device: Device, sshd: Ss
     answering(device, good, good)
     done = deploy(device.config, command, f"{odd.alias}:bell", f"{device.alias}:bell")
     assert (done.returncode, b"aaaaaa" in done.stdout or b"switch" in done.stdout) == (30, True)
-    assert f"{odd.alias}:bell: its answer can't be used: " in said(done)
+    assert f"{odd.alias}:bell: its answer can't be used: " in stderr_of(done)
 
 
 def test_what_no_table_names_is_left_out() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from seed_devices.cli import main
 from seed_devices.push import preflight
-from tests.devices.support.commands import COMMAND, deploy, environment, hosts, said
+from tests.devices.support.commands import COMMAND, deploy, environment, hosts, stderr_of
 from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME, make_seed
 from tests.devices.support.sshd import Device, Sshd, make_key
 from tests.support.ports import free_port
@@ -43,7 +43,7 @@ def test_a_model_is_pushed_looked_at_run_rolled_back_and_removed(device: Device,
     first, second = (make_seed(tmp_path / f"{number}.seed", version=number) for number in (1, 2))
     digests = [preflight.load(seed).digest for seed in (first, second)]
     done = deploy(config, "push", first, host)
-    assert (done.returncode, said(done)) == (0, "")
+    assert (done.returncode, stderr_of(done)) == (0, "")
     assert re.fullmatch(
         rf"{host}: product {digests[0][:12]} runs \(.* sent, no golden sample, .* s\)\n", done.stdout.decode()
     )
@@ -75,7 +75,7 @@ def test_a_model_is_pushed_looked_at_run_rolled_back_and_removed(device: Device,
     assert deploy(config, "remove", f"{host}:product").returncode == 0
     assert hosts(config, "status", host)[0]["models"][0]["kept"] == [digests[0]]
     done = deploy(config, "remove", f"{host}:product", "--digest", digests[0])
-    assert (done.returncode, "is running" in said(done)) == (2, True)
+    assert (done.returncode, "is running" in stderr_of(done)) == (2, True)
     assert deploy(config, "remove", f"{host}:product", "--all").returncode == 0
     assert not (device.store / "models" / "product").exists()
 
@@ -91,10 +91,10 @@ def test_run_passes_options_on_and_brings_the_exit_code_back(device: Device, tmp
     kept.write_bytes(b"an earlier result")
     done = deploy(device.config, "run", device.alias, "--input", tmp_path / "x.npz", "--output", kept)
     assert done.returncode == 3
-    assert said(done).startswith("seed-run: ")
+    assert stderr_of(done).startswith("seed-run: ")
     assert kept.read_bytes() == b"an earlier result"
     done = deploy(device.config, "run", f"{device.alias}:other", "--verify")
-    assert (done.returncode, said(done)) == (2, "seed-run: no model other here; push it first\n")
+    assert (done.returncode, stderr_of(done)) == (2, "seed-run: no model other here; push it first\n")
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ def test_without_a_name_the_only_model_is_meant_and_two_are_asked_about(device: 
     deploy(device.config, "push", EXAMPLE, f"{device.alias}:second")
     done = deploy(device.config, "logs", device.alias)
     assert done.returncode == 2
-    assert f"write {device.alias}:NAME; there are: second, {EXAMPLE_NAME}" in said(done)
+    assert f"write {device.alias}:NAME; there are: second, {EXAMPLE_NAME}" in stderr_of(done)
 
 
 @pytest.mark.slow
@@ -140,7 +140,7 @@ def test_each_failure_of_ssh_has_its_code_and_one_line(sshd: Sshd, device: Devic
     ):
         done = deploy(sshd.config, "push", EXAMPLE, host)
         assert (done.returncode, done.stdout) == (code, b"")
-        assert re.fullmatch(rf"seed-deploy: {re.escape(host)}: .*{re.escape(text)}.*\n", said(done))
+        assert re.fullmatch(rf"seed-deploy: {re.escape(host)}: .*{re.escape(text)}.*\n", stderr_of(done))
     assert deploy(sshd.config, "push", EXAMPLE, "cli-unknown", "--accept-new-host-key").returncode == 0
 
 
@@ -174,14 +174,14 @@ def test_a_device_that_was_never_pushed_to_says_so(sshd: Sshd) -> None:
     assert (found["ok"], found["runtime"], found["models"]) == (True, None, [])
     done = deploy(device.config, "rollback", f"{device.alias}:x")
     assert done.returncode == 12
-    assert "a push installs it: seed-deploy push model.seed untouched" in said(done)
+    assert "a push installs it: seed-deploy push model.seed untouched" in stderr_of(done)
 
 
 def test_without_the_hosts_packages_it_says_what_to_install() -> None:
     script = "import sys; sys.modules['click'] = None; from seed_devices.cli import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run([sys.executable, "-c", script, "push", "m.seed", "h"], capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (2, b"")
-    assert re.fullmatch(r"seed-deploy: .*: pip install 'seed-runtime\[deploy\]'\n", said(done))
+    assert re.fullmatch(r"seed-deploy: .*: pip install 'seed-runtime\[deploy\]'\n", stderr_of(done))
     done = subprocess.run([sys.executable, "-c", script, "--help"], capture_output=True, check=False)
     assert done.returncode == 0
     assert b"--help" in done.stdout

@@ -12,7 +12,7 @@ import pytest
 from seed_devices.errors import FleetError, UnreachableError
 from seed_devices.fleet.parallel import Outcome, combined_error
 from seed_devices.fleet.target import Target
-from tests.devices.support.commands import deploy, environment, hosts, said
+from tests.devices.support.commands import deploy, environment, hosts, stderr_of
 from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME
 from tests.devices.support.sshd import Device, Sshd, make_key
 from tests.support.ports import free_port
@@ -44,10 +44,10 @@ def test_a_fleet_gets_what_it_can_and_a_second_call_does_the_rest(sshd: Sshd, tm
     inventory.write_text("".join(f'[[host]]\ntarget = "{name}"\nname = "bell"\n' for name in names))
     done = deploy(sshd.config, "push", EXAMPLE, "--inventory", inventory)
     assert done.returncode == 30
-    assert said(done).endswith(
+    assert stderr_of(done).endswith(
         "1 of 4 hosts failed, see their lines; run the same command again: it does only what is missing\n"
     )
-    assert sum(line.startswith("[") for line in said(done).splitlines()) == 4
+    assert sum(line.startswith("[") for line in stderr_of(done).splitlines()) == 4
     table = [line.split()[:3] for line in done.stdout.decode().splitlines()[1:]]
     assert table == [*([device.alias, "bell", "pushed"] for device in devices), ["fleet-late", "bell", "failed"]]
     found = hosts(sshd.config, "push", EXAMPLE, "--inventory", inventory)
@@ -77,9 +77,9 @@ def test_fifty_devices_in_parallel_take_less_than_100_megabytes_here(sshd: Sshd)
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, *words], capture_output=True, env=environment(sshd.config), check=False
     )
-    peak = int(said(done).splitlines()[-1])
+    peak = int(stderr_of(done).splitlines()[-1])
     print(f"{MANY} devices in parallel: {peak / 1e6:.1f} MB at most in the own process")
-    assert done.returncode == 0, said(done)
+    assert done.returncode == 0, stderr_of(done)
     assert {host["state"] for host in json.loads(done.stdout)["hosts"]} == {"pushed"}
     assert all((device.model(EXAMPLE_NAME) / "current" / "model.seed").exists() for device in devices)
     assert peak < PEAK_MAX

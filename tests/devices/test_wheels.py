@@ -67,6 +67,16 @@ def test_an_installed_distribution_gives_the_wheel_that_it_came_from(
 
 
 @pytest.mark.slow
+def test_without_a_checkout_devices_get_what_is_installed(
+    wheel: Path, installed: Path, no_index: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metadata, "distribution", lambda name: distribution(installed))
+    own = wheels.own_wheel()
+    assert own.path.name == wheel.name
+    assert wheels.own_wheel() == own
+
+
+@pytest.mark.slow
 def test_a_file_that_was_changed_after_the_installation_is_not_passed_on(installed: Path, tmp_path: Path) -> None:
     changed = installed / "seed_runtime" / "limits.py"
     original = changed.read_bytes()

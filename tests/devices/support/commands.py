@@ -1,4 +1,4 @@
-"""`seed-deploy` as a process, as users run it."""
+"""Run `seed-deploy` as a process, as users do."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def environment(config: Path) -> dict[str, str]:
 
 
 def deploy(config: Path, *words: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run it to its end."""
+    """Run a command to its end."""
     command = [*COMMAND, *map(str, words)]
     return subprocess.run(command, input=stdin, capture_output=True, env=environment(config), check=False)
 
 
-def said(done: subprocess.CompletedProcess[bytes]) -> str:
-    """What it wrote to stderr."""
+def stderr_of(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Return what a command wrote to stderr."""
     return done.stderr.decode()
 
 
 def hosts(config: Path, *words: str | Path) -> Sequence[dict[str, Any]]:
-    """Its `--json`, for each host."""
+    """Run a command with `--json`, and return the object of each host."""
     done = deploy(config, *words, "--json")
-    assert done.stdout, said(done)
+    assert done.stdout, stderr_of(done)
     found: Sequence[dict[str, Any]] = json.loads(done.stdout)["hosts"]
     return found

@@ -1,4 +1,4 @@
-"""A wheelhouse of small stand-ins: what is installed is real, by a real pip, and takes seconds instead of minutes."""
+"""Small fake wheels: a real pip installs them for real, in seconds instead of minutes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from seed_runtime.errors import UsageError
 from tests.devices.support.sshd import Device
 
 PADDING = 1 << 20
-"""Bytes that don't compress in the stand-in of ONNX Runtime: something to send."""
+"""How many bytes of the fake ONNX Runtime don't compress, so that there is something to send."""
 
 
 def house(folder: Path, version: str = "9.0.0") -> wheels.Wheelhouse:
-    """A seed-runtime that tells its version, the two libraries that it needs, and the pip that is installed here."""
+    """Make wheels of a seed-runtime that prints its version, of its dependencies, and of the pip of this machine."""
     folder.mkdir(parents=True, exist_ok=True)
     padding = random.Random(version).randbytes(PADDING)
     own = _wheel(
@@ -56,7 +56,7 @@ def install(
     changed: dict[str, object] | None = None,
     **options: object,
 ) -> runtime.Installed:
-    """`runtime.install` with these wheels, as a host of their version would do it; `changed` facts are lies."""
+    """Call `runtime.install` with these wheels, as a host of their version; `changed` replaces facts of the device."""
     monkeypatch.setattr(wheels, "collect", lambda *given, **named: wheelhouse)
     monkeypatch.setattr(requirements, "__version__", wheelhouse.version)
     with Connection(device.alias, config=device.config) as connection:
@@ -64,12 +64,12 @@ def install(
 
 
 def facts(connection: Connection) -> dict[str, object]:
-    """What the device tells of itself."""
+    """Return what the device reports about itself."""
     from seed_runtime.agent import facts as module
 
     done = connection.python(Path(module.__file__).read_text())
-    told: dict[str, object] = json.loads(done.text.strip().splitlines()[-1])
-    return told
+    found: dict[str, object] = json.loads(done.text.strip().splitlines()[-1])
+    return found
 
 
 def runtime_output(device: Device) -> str:
@@ -91,7 +91,7 @@ def assert_whole(device: Device, *versions: str) -> None:
 
 
 def python_folder(folder: Path) -> Path:
-    """A folder for PATH in which python3 is the one that runs the tests, without what its environment has."""
+    """Make a folder for PATH in which python3 is the one that runs the tests, without its virtual environment."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "python3").symlink_to(Path(sys.executable).resolve())
     return folder

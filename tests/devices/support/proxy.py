@@ -1,4 +1,4 @@
-"""A TCP proxy that counts what passes, and cuts the link when told to."""
+"""A TCP proxy that counts what passes, and cuts the link on request."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _START_S = 10
 
 @dataclass(frozen=True)
 class Device:
-    """`alias` is what ssh knows it by, in the file `config`."""
+    """A device. `alias` is its Host in the ssh_config `config`."""
 
     alias: str
     config: Path
@@ -47,7 +47,7 @@ class Device:
         return self.store / "models" / name
 
     def install_runtime(self) -> None:
-        """As an installed runtime looks; its interpreter is the one that runs the tests."""
+        """Make the folder of a runtime; its interpreter is the one that runs the tests."""
         put_runtime(self.store)
 
 
@@ -95,7 +95,7 @@ class Sshd:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End the server and the sessions that it serves."""
+        """Stop the server and the sessions that it serves."""
         if self._process is not None:
             for child in self.processes():
                 with contextlib.suppress(ProcessLookupError):
@@ -117,7 +117,7 @@ class Sshd:
         port: int | None = None,
         command: str | None = None,
     ) -> Device:
-        """A new device.
+        """Make a new device.
 
         Args:
             runtime: whether one is installed there.
@@ -143,7 +143,7 @@ class Sshd:
         return device
 
     def alias(self, alias: str, key: Path, *, port: int | None = None, known_hosts: Path | None = None) -> None:
-        """One more Host in the ssh_config."""
+        """Add a Host to the ssh_config."""
         with self.config.open("a") as file:
             file.write(
                 f"Host {alias}\n  HostName 127.0.0.1\n  Port {port or self.port}\n  HostKeyAlias seed-test\n"
@@ -155,7 +155,7 @@ class Sshd:
         return self.folder / f"key-{device.alias}"
 
     def fleet(self, count: int) -> list[Device]:
-        """Devices with stores of their own that share one installed runtime."""
+        """Make devices with stores of their own that share one installed runtime."""
         devices = [self.device(f"shared{number}", runtime=False) for number in range(count)]
         shared = Device("shared", self.config, self.folder / "shared")
         shared.install_runtime()
@@ -165,7 +165,7 @@ class Sshd:
         return devices
 
     def change_host_key(self) -> None:
-        """As after the device was set up anew: ssh knows the old key."""
+        """Change the server's key, as a new installation of its system does: ssh knows the old one."""
         self.stop()
         self.host_key = make_key(self.folder / f"host_key-{time.monotonic_ns()}")
         self.start()
@@ -175,7 +175,7 @@ class Sshd:
 
 
 def put_runtime(store: Path) -> None:
-    """Let `store` hold a runtime, which is the code under test and the interpreter of the tests."""
+    """Put a runtime into `store`: the code under test and the interpreter of the tests."""
     folder = store / "runtime" / RUNTIME / "bin"
     folder.mkdir(parents=True)
     path = f"{shlex.quote(str(ROOT / 'runtime'))}${{PYTHONPATH:+:$PYTHONPATH}}"
@@ -190,7 +190,7 @@ def put_runtime(store: Path) -> None:
 
 
 def make_key(path: Path) -> Path:
-    """A new key pair without a passphrase."""
+    """Make a key pair without a passphrase."""
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(path)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
     return path
@@ -205,7 +205,7 @@ def _answers(port: int) -> bool:
 
 
 def _descendants(pid: int) -> list[int]:
-    """Children of a process, theirs, and so on."""
+    """Return the children of a process, their children, and so on."""
     listed = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
     found, wanted = [], {pid}

@@ -12,6 +12,7 @@ from itertools import accumulate
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from seed_runtime.codecs.arrays import U8, U32, WINDOW, Index
 from seed_runtime.codecs.lanes import PROBABILITY_BITS, SLOTS, STATE_LEAST, LaneDecoder, decoding_table
@@ -231,6 +232,17 @@ _Shape = tuple[int, int, int, int, float]
 _NOWHERE: Index = np.empty(0, np.intp)
 
 
+def steps_of_rows(step: float, codes: U8) -> npt.NDArray[np.float32]:
+    """Compute the quantization step of each row, `(rows, 1)`: `step * (1 + code % 8 / 8) * 2 ** (code // 8)`.
+
+    Codes are eighths of an octave, whose factors are exact in float32, so that a step is rounded once. It is infinite
+    where it is too large.
+    """
+    factors = np.ldexp((8 + (codes & 7)).astype(np.float32), (codes >> 3).astype(np.int32) - 3)
+    with np.errstate(over="ignore"):
+        return np.float32(step) * factors[:, None]
+
+
 def _matrix(
     shape: _Shape, codes: U8 | None, row_class: U8 | None, col_class: U8 | None, classes: int, where: str
 ) -> Matrix:
@@ -247,10 +259,7 @@ def _matrix(
     if codes is not None:
         if live_rows is not None:
             codes = codes[live_rows]
-        # Eighths of an octave, exact in float32: step * (1 + code % 8 / 8) * 2 ** (code // 8), rounded once.
-        factor = np.ldexp((8 + (codes & 7)).astype(np.float32), (codes >> 3).astype(np.int32) - 3)
-        with np.errstate(over="ignore"):
-            steps = (steps * factor[:, None]).astype(np.float32)
+        steps = steps_of_rows(step, codes)
         # An infinite step would make NaN of a zero.
         if not np.isfinite(steps).all():
             raise FormatError(where, "the quantization step of a row is not valid")

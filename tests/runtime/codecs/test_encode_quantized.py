@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,6 +70,34 @@ def test_a_class_that_would_lose_integers_is_refused(integers: np.ndarray) -> No
         grid.matrix_of(QuantizedMatrix(integers, 0.1, row_classes=rows, col_classes=cols))
     with pytest.raises(ValueError, match="both axes or of none"):
         grid.matrix_of(QuantizedMatrix(integers, 0.1, row_classes=np.ones(40, np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"step": 0.0}, "quantization step"),
+        ({"step": 1e-40}, "quantization step"),
+        ({"step": float("inf")}, "quantization step"),
+        ({"step": float("nan")}, "quantization step"),
+        ({"step": 1e30, "row_steps": np.full(40, 255, np.uint8)}, "quantization step"),
+        ({"row_steps": np.zeros(30, np.uint8)}, "don't fit"),
+        ({"row_classes": np.ones(40, np.uint8), "col_classes": np.ones(40, np.uint8)}, "don't fit"),
+        ({"row_classes": np.full(40, 30, np.uint8), "col_classes": np.full(30, 12, np.uint8)}, "more than the 40"),
+        ({"integers": np.full((40, 30), -(1 << 31), np.int32)}, "magnitudes"),
+        ({"integers": np.full((40, 30), (1 << 23) + 1, np.int32)}, "magnitudes"),
+    ],
+)
+def test_what_no_decoder_would_take_is_refused(fields: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        grid.matrix_of(QuantizedMatrix(**{"integers": np.ones((40, 30), np.int32), "step": 0.1, **fields}))
+
+
+def test_the_last_class_can_be_used() -> None:
+    matrix = QuantizedMatrix(
+        np.ones((4, 3), np.int32), 0.1, row_classes=np.full(4, 30, np.uint8), col_classes=np.full(3, 11, np.uint8)
+    )
+    assert grid.matrix_of(matrix).classes.of_symbols().max() == 39
+    assert decoded(matrix)[0].tobytes() == matrix.values().tobytes()
 
 
 @pytest.mark.parametrize("step", [1e-4, 0.02, 0.3, 3.0])

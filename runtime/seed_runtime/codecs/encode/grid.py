@@ -9,9 +9,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from seed_runtime.codecs.encode.contexts import Classes, magnitude_classes
+from seed_runtime.codecs.encode.contexts import CLASSES, Classes, magnitude_classes
 from seed_runtime.codecs.encode.matrix import CodedMatrix
 from seed_runtime.codecs.planes import ESCAPE
+from seed_runtime.codecs.symbols import STEP_LEAST, steps_of_rows
 
 U8 = npt.NDArray[np.uint8]
 I32 = npt.NDArray[np.int32]
@@ -27,8 +28,7 @@ _ALPHABET_MEAN: Final = 12.0
 class QuantizedMatrix:
     """A matrix on a uniform grid, as every kind of rounding hands it to the coder. Equal only to itself.
 
-    A weight is `step * (1 + code % 8 / 8) * 2 ** (code // 8)` times its integer, where `code` is its row's entry of
-    `row_steps`, 0 without.
+    A weight is its integer times `step`, or times the step of its row, see `steps_of_rows`.
 
     Attributes:
         integers: `(rows, cols)`, of magnitude INTEGER_MAX at most.
@@ -37,6 +37,9 @@ class QuantizedMatrix:
         row_classes: `(rows,)`, 0 for a row of zeros, else 1 + its part of the class of each of its symbols; None to
             derive row and column classes from the integers' magnitudes.
         col_classes: `(cols,)`, the same of columns; given where `row_classes` are.
+
+    Raises:
+        ValueError: what is given along an axis has another length, or a step is none that a decoder takes.
     """
 
     integers: I32
@@ -45,17 +48,24 @@ class QuantizedMatrix:
     row_classes: U8 | None = None
     col_classes: U8 | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what no decoder would take, while it is known where it comes from."""
+        rows, cols = self.integers.shape
+        for array, length in ((self.row_steps, rows), (self.row_classes, rows), (self.col_classes, cols)):
+            if array is not None and array.shape != (length,):
+                raise ValueError(f"steps or classes of shape {array.shape} don't fit a matrix of {rows} x {cols}")
+        steps = np.array(self.step, np.float32) if self.row_steps is None else steps_of_rows(self.step, self.row_steps)
+        if not (np.isfinite(steps).all() and self.step >= STEP_LEAST):
+            raise ValueError(f"a quantization step of {self.step} is too small or too large")
+
     def values(self, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
         """Compute the weights that a decoder makes of it, `(rows, cols)`, infinite where they are too large.
 
         Args:
             dtype: float64 gives the products before a decoder rounds them.
         """
-        steps = np.full((1, 1), self.step, np.float32)
+        steps = np.float32(self.step) if self.row_steps is None else steps_of_rows(self.step, self.row_steps)
         with np.errstate(over="ignore"):
-            if self.row_steps is not None:
-                codes = self.row_steps[:, None]
-                steps = steps * np.ldexp((8 + (codes & 7)).astype(np.float32), (codes >> 3).astype(np.int32) - 3)
             weights: npt.NDArray[Any] = np.multiply(self.integers, steps, dtype=dtype, casting="same_kind")
         return weights
 
@@ -76,10 +86,13 @@ def matrix_of(matrix: QuantizedMatrix) -> CodedMatrix:
     """Split quantized integers into symbols, low bits and escapes, under the matrix's classes.
 
     Raises:
-        ValueError: a row or column of class 0 holds something else than zeros, or only one axis has classes.
+        ValueError: an integer is too large, a row or column of class 0 holds something else than zeros, a symbol has a
+            class beyond the last one, or only one axis has classes.
     """
     integers = matrix.integers
     magnitudes = np.abs(integers)
+    if magnitudes.size and not 0 <= magnitudes.min() <= magnitudes.max() <= INTEGER_MAX:
+        raise ValueError(f"quantized integers have magnitudes of at most {INTEGER_MAX:,}")
     mean = float(magnitudes.mean())
     low_bits = max(0, math.ceil(math.log2(mean / _ALPHABET_MEAN))) if mean > 0 else 0
     if matrix.row_classes is None and matrix.col_classes is None:
@@ -104,4 +117,6 @@ def _given_classes(matrix: QuantizedMatrix, magnitudes: I32) -> Classes:
         raise ValueError("a quantized matrix has classes of both axes or of none")
     if magnitudes[rows == 0].any() or magnitudes[:, cols == 0].any():
         raise ValueError("a row or column of class 0 holds integers that aren't zero, and they would be lost")
+    if int(rows.max(initial=0)) + int(cols.max(initial=0)) - 2 >= CLASSES:
+        raise ValueError(f"the classes of a row and a column add up to more than the {CLASSES} of a stream")
     return Classes(rows, cols)

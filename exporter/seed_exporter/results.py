@@ -43,7 +43,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Reference:
-    """The original's answers: what every later stage is compared with.
+    """The original's answers, in arrays that can't be written to: what every later stage is compared with.
 
     Attributes:
         kind: `real` or `generated`, where the feeds come from.

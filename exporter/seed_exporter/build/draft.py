@@ -13,6 +13,7 @@ from seed_exporter.build.streams import CodedStream, EstimatedStream, order_of
 from seed_exporter.graph.model import Graph
 from seed_exporter.skeletons import Skeleton, SkeletonBuilder, builder_for
 from seed_runtime.assembly.assemble import decode_streams, working_bytes
+from seed_runtime.codecs import BaseWeights
 from seed_runtime.codecs.encode.packing import pack
 from seed_runtime.format.header import Header, Hole, ModelInfo, Part, Stream, WeightsInfo
 from seed_runtime.format.sections.streams import CHUNK_DIGEST_BYTES
@@ -37,14 +38,23 @@ class SeedDraft:
         """Size of the whole file [B]."""
         return len(front(self.header)) + self.header.body_size
 
-    def assemble(self, folder: Path) -> SeedDraft:
-        """Write the model as a device will have it, with the runtime's own decoder, and note the weights' digest."""
+    def assemble(self, folder: Path, base: BaseWeights | None = None) -> SeedDraft:
+        """Write the model as a device will have it, with the runtime's own decoder.
+
+        Args:
+            folder: exists; older files of the same names are replaced.
+            base: the weights of the seed that streams of differences refer to.
+
+        Returns:
+            The same draft with the digest of the weights.
+        """
         (folder / MODEL_FILE).write_bytes(self.skeleton.data)
         with (folder / WEIGHTS_FILE).open("wb") as file:
             digest = decode_streams(
                 self.header,
                 lambda index, _: iter([memoryview(chunk) for chunk in self.streams[index].chunks]),
                 file.write,
+                base=base,
             )
         return replace(self, header=replace(self.header, weights=replace(self.header.weights, digest=digest)))
 

@@ -320,8 +320,11 @@ def _reference(graph: Graph, skeletons: SkeletonBuilder, work: Work) -> Referenc
         sample_outputs = runner.run(sample)
     finally:
         runner.close()
+    for arrays in (*feeds, *outputs, sample, sample_outputs):
+        for array in arrays.values():
+            array.flags.writeable = False
     kind = "generated" if calib is None else "real"
-    return Reference(kind, specs, feeds, outputs, recipes, sample, sample_outputs)
+    return Reference(kind, specs, tuple(feeds), tuple(outputs), recipes, sample, sample_outputs)
 
 
 def _front_bytes(reference: Reference, work: Work) -> int:

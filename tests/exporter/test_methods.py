@@ -157,6 +157,13 @@ def test_a_goal_that_leaves_room_for_every_bit_gets_every_bit(model: onnx.ModelP
     assert error_of(evaluator, chosen.plans) == 0
 
 
+def test_a_small_model_that_fits_the_default_size_without_loss_is_kept_exactly(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    evaluator = evaluator_of(layers(rng, 48, 24, dtype=np.float16), tmp_path)
+    assert {plan.describe() for plan in choose("grid", evaluator).plans.values()} == {"exact"}
+
+
 def test_lossless_keeps_everything_whatever_the_goal(model: onnx.ModelProto, tmp_path: Path) -> None:
     evaluator = evaluator_of(model, tmp_path)
     chosen = choose("lossless", evaluator)

@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
+from seed_exporter import pipeline
 from seed_exporter.build import draft
-from tests.exporter.support.exporting import layers, quick_export
+from seed_runtime.errors import UsageError
+from tests.exporter.support.exporting import layers, of_nodes, quick_export, tensor
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.1])
@@ -37,3 +41,59 @@ def test_a_seed_is_built_once_where_its_size_was_estimated_rightly(
     monkeypatch.setattr(draft, "build", counted)
     quick_export(layers(rng, 128, 256, 128), output, size=50_000)
     assert len(built) == 1
+
+
+def one_weight(array: np.ndarray, code: int) -> onnx.ModelProto:
+    """A model of one matrix of any type."""
+    nodes = [
+        helper.make_node("Cast", ["w"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["x", "f"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 64]) for name in "xy"]
+    return of_nodes(nodes, [tensor("w", code, (64, 64), array)], ends[:1], ends[1:])
+
+
+def models(rng: np.random.Generator) -> dict[str, onnx.ModelProto]:
+    """Models at the edge of what there is to quantize."""
+    noise = rng.standard_normal((64, 64)).astype(np.float32)
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy"]
+    return {
+        "float32": one_weight(noise, TensorProto.FLOAT),
+        "float16": one_weight(noise.astype(np.float16), TensorProto.FLOAT16),
+        "bfloat16": one_weight((noise.view(np.uint32) >> 16).astype(np.uint16), TensorProto.BFLOAT16),
+        "int8": one_weight((20 * noise).astype(np.int8), TensorProto.INT8),
+        "nothing": of_nodes([helper.make_node("Relu", ["x"], ["y"])], [], ends[:1], ends[1:]),
+    }
+
+
+@pytest.mark.parametrize("method", ["grid", "moments"])
+@pytest.mark.parametrize("name", ["float32", "float16", "bfloat16", "int8", "nothing"])
+def test_the_smallest_models_keep_any_goal_or_say_that_they_miss_it(
+    name: str, method: str, rng: np.random.Generator, output: Path
+) -> None:
+    model = models(rng)[name]
+    lossless = quick_export(model, output, method="lossless").bytes
+    for goal in (1, lossless // 3, lossless - 1, lossless, lossless + 200):
+        result = quick_export(model, output, method=method, size=goal)
+        assert result.bytes == output.stat().st_size
+        assert result.goal_met == (result.bytes <= goal)
+        if method == "grid" and goal > lossless:
+            assert (result.bytes, result.outputs["y"].identical) == (lossless, True)
+        if method == "grid" and "float" in name and goal == lossless // 3:
+            assert 0.98 * goal <= result.bytes <= goal
+
+
+def test_the_published_method_uses_a_few_kilobytes_as_well(rng: np.random.Generator, output: Path) -> None:
+    # Of 9 KB, the room for the footprint, which isn't measured here, is more than 2 %.
+    result = quick_export(layers(rng, 64, 300, 200, 64), output, method="moments", size=9_000)
+    assert 0.96 * 9_000 <= result.bytes <= 9_000
+
+
+def test_a_method_of_one_size_takes_no_goal(rng: np.random.Generator, output: Path) -> None:
+    with pytest.raises(UsageError, match="has the size it has"):
+        quick_export(layers(rng, 40, 40), output, method="lossless", target=2.0)
+
+
+def test_sizes_are_ordered_from_the_worst_to_the_best() -> None:
+    sizes = [3000, 1001, 1, 999, 1000]
+    assert sorted({*sizes}, key=lambda size: pipeline._rank(size, 1000)) == sizes

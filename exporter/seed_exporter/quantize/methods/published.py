@@ -67,8 +67,8 @@ def choose(evaluator: Evaluator, alive: Alive) -> Choice:
         wanted = int(room * (goal * (1 + _CLOSE) / 2 - fixed) / max(1, size - fixed))
         if exceeds and not fits < wanted < exceeds:
             wanted = (fits + exceeds) // 2
-        if wanted in (fits, exceeds):
-            break
+        if wanted in (fits, exceeds) or plans_at(wanted) == plans_at(room):
+            break  # nothing lies between, or the matrices have no more components
         room = wanted
     return Choice(plans_at(fits))
 

@@ -28,7 +28,7 @@ DEFAULT_RATIO: Final = 4.6
 LEAST_RATIO: Final = 4.05
 """Ratio against fp32 that the default keeps where anything can be quantized."""
 LOSSLESS_SHARE: Final = 0.5
-"""Share of the source's bytes above which a goal may leave room for every bit: random fp32 takes .84 of them, ternary
+"""Share of the source's bytes above which a size may leave room for every bit: random fp32 takes .84 of them, ternary
 weights less."""
 VECTOR_SHARE: Final = 0.1
 """Largest share of the output error that rounding vectors may add: they take few bytes."""
@@ -45,16 +45,16 @@ def choose(evaluator: Evaluator, alive: Alive) -> Choice:
     if not model.elements:
         plans = allocate.uniform(graph, units, 1.0, VECTOR_BITS[-1])
         return Choice(plans, evaluator.goal is None or evaluator.size_of(plans) <= evaluator.goal)
-    if evaluator.goal is not None and evaluator.goal > LOSSLESS_SHARE * evaluator.source_bytes:
-        exact = allocate.lossless(graph)
-        if evaluator.size_of(exact) <= evaluator.goal:
-            return Choice(exact)
 
     def with_vectors(bits: int) -> _PlansAt:
         return lambda coarseness: allocate.uniform(graph, units, coarseness, bits)
 
     first = with_vectors(VECTOR_BITS[1])
     goal = evaluator.goal if evaluator.goal is not None else _default_goal(evaluator, model, first(1.0))
+    if goal > LOSSLESS_SHARE * evaluator.source_bytes:
+        exact = allocate.lossless(graph)
+        if evaluator.size_of(exact) <= goal:
+            return Choice(exact)
 
     def fitted(plans_at: _PlansAt, start: float | None = None) -> Found:
         def size_at(coarseness: float) -> int:

@@ -62,8 +62,6 @@ class AgentClient:
         self._connection = connection
         self.runtime: str | None = None
         """The version of the runtime, None where none is installed or none starts."""
-        self.python: str | None = None
-        """The version of the runtime's Python."""
         self.start_error = ""
         """Why the runtime that is there doesn't start."""
         self._process: subprocess.Popen[bytes] = connection.popen(_COMMAND)
@@ -136,7 +134,7 @@ class AgentClient:
                 f"{self._connection.target}: its runtime speaks version {str(hello.get('agent'))[:20]} of the protocol "
                 f"and this host version {PROTOCOL}; update this host: pip install -U 'seed-runtime[deploy]'"
             )
-        self.runtime, self.python = hello["runtime"], str(hello.get("python"))[:20]
+        self.runtime = hello["runtime"]
 
     def _parse(self, line: bytes) -> dict[str, Any]:
         found = device_schema.parse_object(line) if len(line) <= LINE_MAX and line.endswith(b"\n") else None

@@ -136,6 +136,13 @@ def test_factors_are_not_chosen_where_a_low_rank_hides_below_much_noise(rng: np.
     assert codecs_of(chosen(graph)) == {"w": "grid"}
 
 
+def test_integers_that_calibration_found_are_not_replaced_by_factors(rng: np.random.Generator) -> None:
+    graph = graph_of(a=low_rank(rng, 4), b=low_rank(rng, 4))
+    plans = uniform(graph, 0.05, 10)
+    plans["a"] = GridPlan.of(plans["a"].quantize(graph.weights["a"]))
+    assert lowrank.candidates(graph, plans) == ["b"]
+
+
 def test_factors_are_tried_only_where_asked(rng: np.random.Generator) -> None:
     graph = graph_of(a=low_rank(rng, 4), b=low_rank(rng, 4))
     plans = lowrank.replace_where_cheaper(graph, uniform(graph, 0.05, 10), ["b"], jobs=2)

@@ -402,7 +402,7 @@ def test_a_seed_that_does_not_check_never_replaces_an_older_one(
     output.write_bytes(OLD)
     write_into = draft.SeedDraft.write_into
 
-    def cut(seed: draft.SeedDraftDraft, file: IO[bytes]) -> int:
+    def cut(seed: draft.SeedDraft, file: IO[bytes]) -> int:
         size = write_into(seed, file)
         file.truncate(size - 1)
         return size

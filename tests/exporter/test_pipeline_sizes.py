@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,26 @@ def test_a_method_of_one_size_takes_no_goal(rng: np.random.Generator, output: Pa
 def test_sizes_are_ordered_from_the_worst_to_the_best() -> None:
     sizes = [3000, 1001, 1, 999, 1000]
     assert sorted({*sizes}, key=lambda size: pipeline._rank(size, 1000)) == sizes
+
+
+@pytest.mark.parametrize("room", [0, 2_000])
+def test_a_goal_is_kept_and_used_whatever_room_the_last_sections_were_given(
+    room: int, rng: np.random.Generator, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_front_bytes", lambda reference, work: room)
+    result = quick_export(layers(rng, 96, 128, 64), output, size=12_000)
+    assert result.goal_met
+    assert 0.98 * 12_000 <= output.stat().st_size <= 12_000
+
+
+@pytest.mark.parametrize("goal", [5_990, 6_000, 6_010])
+def test_a_signature_and_real_inputs_leave_a_goal_kept_and_used(
+    goal: int, rng: np.random.Generator, output: Path, tmp_path: Path
+) -> None:
+    key = tmp_path / "key"
+    # Signatures of this kind differ in length from one to the next.
+    subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", key], check=True)
+    np.savez(tmp_path / "calib.npz", x=rng.standard_normal((3, 2, 48)).astype(np.float32))
+    result = quick_export(layers(rng, 48, 96, 64), output, size=goal, sign=key, calib=tmp_path / "calib.npz")
+    assert (result.goal_met, result.inputs) == (True, "real")
+    assert 0.98 * goal <= output.stat().st_size <= goal

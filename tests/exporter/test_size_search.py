@@ -1,4 +1,4 @@
-"""Finding the coarseness for a size, with few enplans and whatever the estimate says."""
+"""Finding the coarseness for a size, with few sizes and whatever the estimate says."""
 
 from __future__ import annotations
 

@@ -24,7 +24,12 @@ Progress = Callable[[int], None]
 
 
 class Plan(ABC):
-    """How one weight is coded. Each codec has a frozen dataclass of its own; equal plans give equal bytes."""
+    """How one weight is coded. Each codec has a frozen dataclass of its own; equal plans give equal bytes.
+
+    A plan may hold what was expensive to find, or what the weight is coded against: integers, factors, a base's weight.
+    Such records are equal only to themselves (`eq=False`), so that comparing plans stays cheap; an array is left out of
+    the comparison.
+    """
 
     adjustable: ClassVar[bool] = False
     """Whether a search for a size may choose another plan of this kind, of less or more error."""

@@ -26,9 +26,14 @@ GAIN: Final = 0.98
 
 
 def candidates(graph: Graph, plans: Mapping[str, Plan]) -> list[str]:
-    """List the matrices on grids of which few directions carry the energy."""
+    """List the matrices rounded to nearest of which few directions carry the energy.
+
+    Integers that calibration or training found aren't replaced: what they lose isn't measured by the squared error.
+    """
     return [
-        name for name, plan in plans.items() if isinstance(plan, GridPlan) and has_few_directions(graph.weights[name])
+        name
+        for name, plan in plans.items()
+        if isinstance(plan, GridPlan) and plan.matrix is None and has_few_directions(graph.weights[name])
     ]
 
 

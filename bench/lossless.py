@@ -24,6 +24,7 @@ from bench import chart, measure, seeds
 from bench.measure import Figures, Goal
 from seed_exporter import loaders
 from seed_exporter.build.streams import StreamEncoder
+from seed_exporter.calibrate import Statistics
 from seed_exporter.codecs.base import Plan
 from seed_exporter.graph.kinds import Kind, kind_of
 from seed_exporter.graph.matrix import as_float32
@@ -107,7 +108,7 @@ def _plans(graph: Graph, folder: Path) -> dict[str, Plan]:
         encoder=StreamEncoder(graph),
         skeletons=builder_for(graph),
         model=seeds.model_of("bench", graph),
-        statistics={},
+        statistics=Statistics({}),
         front_bytes=0,
         goal=None,
         feeds=(),

@@ -168,12 +168,12 @@ class StreamEncoder:
             among = sizes.get((codec.name, codec.stream_key(weight))) or codec.size_among([prepared])
             return among(prepared)
 
-        return {
-            name: Parallel(n_jobs=self.jobs, prefer="threads")(
-                delayed(size)(self.graph.weights[name], plan) for plan in asked
+        found: Iterator[float] = iter(
+            Parallel(n_jobs=self.jobs, prefer="threads")(
+                delayed(size)(self.graph.weights[name], plan) for name, asked in candidates.items() for plan in asked
             )
-            for name, asked in candidates.items()
-        }
+        )
+        return {name: [next(found) for _ in asked] for name, asked in candidates.items()}
 
     def _known_size(self, group: Group, plans: Plans) -> StreamEstimate | None:
         planned, sizes = self._sizes.get(group.place, (None, None))

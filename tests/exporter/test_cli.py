@@ -333,8 +333,6 @@ AT_WRITE = """
         print("there", flush=True)
         time.sleep(60)
     from seed_exporter.evaluate import footprint
-from seed_exporter.quantize.methods import METHODS
-from seed_exporter.results import Options
     footprint.measure = lambda *_, **__: None
     os.fsync = wait
 """

@@ -11,6 +11,7 @@ from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.model import Graph
 from seed_exporter.skeletons import SkeletonBuilder, builder_for
+from seed_runtime import backends
 from seed_runtime.errors import UnsupportedError
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 
@@ -56,6 +57,7 @@ def check_runnable(graph: Graph, builder: SkeletonBuilder | None = None) -> None
 
 def _opening_error(path: Path, *, optimize: bool) -> str | None:
     """Return ONNX Runtime's error on opening the model, None if it opens."""
+    backends.get().load()  # imports it with its telemetry off, which would write to TMPDIR and open connections
     import onnxruntime as ort
 
     options = ort.SessionOptions()

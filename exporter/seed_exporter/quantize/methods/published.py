@@ -54,6 +54,7 @@ def choose(evaluator: Evaluator, alive: Alive) -> Choice:
     fixed = size_at(0)
     if not units or fixed > goal:
         return Choice(plans_at(0), evaluator.goal is None or fixed <= goal)
+    most = plans_at(1 << 62)
     # Numbers are compressed, so that more of them fit than their own bytes say.
     room, fits, exceeds = goal - fixed, 0, 0
     for _ in range(_TRIES):
@@ -62,13 +63,13 @@ def choose(evaluator: Evaluator, alive: Alive) -> Choice:
             fits = max(fits, room)
         else:
             exceeds = min(exceeds or room, room)
-        if goal * _CLOSE <= size_at(fits):
+        if goal * _CLOSE <= size_at(fits) or plans_at(fits) == most:
             break
         wanted = int(room * (goal * (1 + _CLOSE) / 2 - fixed) / max(1, size - fixed))
-        if exceeds and not fits < wanted < exceeds:
-            wanted = (fits + exceeds) // 2
-        if wanted in (fits, exceeds) or plans_at(wanted) == plans_at(room):
-            break  # nothing lies between, or the matrices have no more components
+        if plans_at(wanted) == plans_at(room) or (exceeds and not fits < wanted < exceeds):
+            wanted = (fits + exceeds) // 2 if exceeds else 2 * room
+        if wanted in (fits, exceeds):
+            break
         room = wanted
     return Choice(plans_at(fits))
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import onnx
 import pytest
@@ -20,10 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import seed_runtime
 from seed_exporter import cli
-from seed_exporter.cli.export import RESERVED, command
+from seed_exporter.cli.export import RESERVED
 from seed_exporter.evaluate import footprint
-from seed_exporter.quantize.methods import METHODS
-from seed_exporter.results import Options
 from seed_runtime.format.preamble import MAGIC
 from tests.exporter.support.exporting import layers, of_nodes
 
@@ -82,12 +79,6 @@ def one_object(text: str) -> dict[str, Any]:
     value = json.loads(text, parse_constant=refuse)
     assert isinstance(value, dict)
     return value
-
-
-def test_the_command_line_offers_every_method() -> None:
-    (option,) = [each for each in command.params if each.name == "method"]
-    assert isinstance(option.type, click.Choice)
-    assert (list(option.type.choices), option.default) == (list(METHODS), Options().method)
 
 
 # Results

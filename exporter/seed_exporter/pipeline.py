@@ -118,7 +118,7 @@ def calibrate(loaded: Loaded, work: Work) -> Calibrated:
     """Measure the statistics that the method needs."""
     with work.timed("search"):
         feeds, folder = loaded.source.reference.feeds, work.subfolder("calibration")
-        measured = statistics.collect(loaded.graph, work.method.needs, feeds, folder)
+        measured = statistics.collect(loaded.graph, work.method.needs, feeds, folder, work.options.jobs)
     return Calibrated(loaded.source, loaded.graph, loaded.skeletons, measured)
 
 

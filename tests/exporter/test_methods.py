@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import click
 import numpy as np
 import onnx
 import pytest
@@ -13,13 +14,15 @@ import pytest
 from seed_exporter import loaders
 from seed_exporter.build import draft
 from seed_exporter.build.streams import Plans, StreamEncoder, encode
-from seed_exporter.calibrate import WEIGHT_SCALES, collect
+from seed_exporter.calibrate import SPECTRA, WEIGHT_SCALES, collect
+from seed_exporter.cli.export import command
 from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.codecs.lowrank import LowRankPlan
 from seed_exporter.evaluate import compare, run
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.quantize.methods import METHODS, Choice, Evaluator
+from seed_exporter.results import Options
 from seed_exporter.skeletons import builder_for
 from tests.exporter.support.exporting import NOBODY, codecs_of, dense, graph_of, layers
 
@@ -35,7 +38,7 @@ def evaluator_of(model: onnx.ModelProto | Graph, folder: Path, goal: int | None 
     code = onnx.helper.tensor_dtype_to_np_dtype(spec.type.tensor_type.elem_type)
     feeds = [{spec.name: np.random.default_rng(5).standard_normal(dims).astype(code)}]
     expected = run.run_all(folder / "original", feeds)
-    statistics = collect(graph, {WEIGHT_SCALES})
+    statistics = collect(graph, {WEIGHT_SCALES, SPECTRA})
     encoder, skeletons = StreamEncoder(graph), builder_for(graph)
     return Evaluator(encoder, skeletons, NOBODY, statistics, FRONT, goal, feeds, expected, folder)
 
@@ -207,3 +210,9 @@ def test_the_published_method_uses_the_bytes_that_it_may(rng: np.random.Generato
     chosen = choose("moments", replace(evaluator, goal=goal))
     assert chosen.met
     assert 0.97 * goal <= evaluator.size_of(chosen.plans) <= goal
+
+
+def test_the_command_line_offers_every_method() -> None:
+    (option,) = [each for each in command.params if each.name == "method"]
+    assert isinstance(option.type, click.Choice)
+    assert (list(option.type.choices), option.default) == (list(METHODS), Options().method)

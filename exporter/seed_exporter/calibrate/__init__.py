@@ -9,16 +9,21 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from seed_exporter.calibrate.spectra import SPECTRA
 from seed_exporter.calibrate.statistic import Statistic, Statistics, Subject
 from seed_exporter.calibrate.weight_scales import WEIGHT_SCALES
 from seed_exporter.graph.model import Graph
 from seed_runtime.backends import Feeds
 
-__all__ = ["WEIGHT_SCALES", "Statistic", "Statistics", "Subject", "collect"]
+__all__ = ["SPECTRA", "WEIGHT_SCALES", "Statistic", "Statistics", "Subject", "collect"]
 
 
 def collect(
-    graph: Graph, wanted: Collection[Statistic[Any]], feeds: Sequence[Feeds] = (), folder: Path | None = None
+    graph: Graph,
+    wanted: Collection[Statistic[Any]],
+    feeds: Sequence[Feeds] = (),
+    folder: Path | None = None,
+    jobs: int = 1,
 ) -> Statistics:
     """Measure the wanted statistics of every weight.
 
@@ -27,6 +32,7 @@ def collect(
         wanted: the statistics.
         feeds: inputs to run the model on, for those that look at activations.
         folder: for what they write; None where none does.
+        jobs: threads.
     """
-    subject = Subject(graph, feeds, folder)
+    subject = Subject(graph, feeds, folder, jobs)
     return Statistics({statistic: statistic.measure(subject) for statistic in wanted})

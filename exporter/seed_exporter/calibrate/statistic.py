@@ -21,11 +21,13 @@ class Subject:
         graph: the model with its weights.
         feeds: inputs to run it on; none for statistics of the weights alone.
         folder: for models that are run, and for arrays that memory doesn't hold; None where nothing is run.
+        jobs: threads.
     """
 
     graph: Graph
     feeds: Sequence[Feeds] = ()
     folder: Path | None = None
+    jobs: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
-from joblib import Parallel, delayed
-
-from seed_exporter.calibrate import WEIGHT_SCALES
+from seed_exporter.calibrate import SPECTRA, WEIGHT_SCALES
 from seed_exporter.codecs import moments
 from seed_exporter.codecs.base import Plan
 from seed_exporter.codecs.moments import MomentsPlan, Spectrum
-from seed_exporter.graph.matrix import as_float32, coded_view
+from seed_exporter.graph.matrix import coded_view
 from seed_exporter.graph.model import Graph
 from seed_exporter.quantize import allocate
 from seed_exporter.quantize.allocate import VECTOR_BITS
@@ -32,16 +30,7 @@ def choose(evaluator: Evaluator, alive: Alive) -> Choice:
     graph = evaluator.graph
     goal = evaluator.goal or int(evaluator.source_bytes / DEFAULT_RATIO)
     units = unit_steps(graph, evaluator.statistics[WEIGHT_SCALES])
-    alive()
-    spectra = dict(
-        zip(
-            units,
-            Parallel(n_jobs=evaluator.encoder.jobs, prefer="threads")(
-                delayed(moments.centred_spectrum)(as_float32(graph.weights[name])) for name in units
-            ),
-            strict=True,
-        )
-    )
+    spectra = evaluator.statistics[SPECTRA]
 
     def plans_at(size: int) -> dict[str, Plan]:
         return plans_of(graph, units, size, VECTOR_BITS[1], spectra)
@@ -74,7 +63,7 @@ def choose(evaluator: Evaluator, alive: Alive) -> Choice:
     return Choice(plans_at(fits))
 
 
-METHOD: Final = Method(choose, needs=frozenset({WEIGHT_SCALES}))
+METHOD: Final = Method(choose, needs=frozenset({WEIGHT_SCALES, SPECTRA}))
 
 
 def plans_of(

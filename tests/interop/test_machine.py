@@ -98,7 +98,7 @@ def test_on_512_mb_a_model_of_124_million_parameters_is_assembled_within_its_pla
 ) -> None:
     synthetic, seeds = pytest.importorskip("bench.synthetic"), pytest.importorskip("bench.seeds")
     graph = synthetic.gpt2()
-    made = seeds.make(graph, seeds.codings_at(graph, COARSE), tmp_path / "gpt2.seed")
+    made = seeds.make(graph, seeds.plans_at(graph, COARSE), tmp_path / "gpt2.seed")
     device.put(made.path, "gpt2.seed")
     inspected = json.loads(device.run(f"{SEED_RUN} gpt2.seed --inspect --json").stdout)
     planned = math.ceil(inspected["memory"]["assembly_mib"])

@@ -6,20 +6,18 @@ bring steps of its rows and classes of its own. A plan without one stands for ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy.typing as npt
 
-from seed_exporter.codecs.base import Codec, Plan, Progress
+from seed_exporter.codecs.base import Plan
+from seed_exporter.codecs.matrices import MatrixCodec
 from seed_exporter.graph.matrix import as_float32
 from seed_exporter.graph.model import Weight
-from seed_runtime.codecs.encode import grid, symbols
+from seed_runtime.codecs.encode import grid
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
 from seed_runtime.codecs.encode.matrix import CodedMatrix
-from seed_runtime.codecs.encode.symbols import StreamEstimate, SymbolStream
-from seed_runtime.codecs.encode.tables import Tables
 from seed_runtime.codecs.floats import to_storage
 
 
@@ -52,7 +50,7 @@ class GridPlan(Plan):
         return f"step {self.step:.3g}{rows}"
 
 
-class GridCodec(Codec[GridPlan, CodedMatrix]):
+class GridCodec(MatrixCodec[GridPlan]):
     """Codes weights of any float type under common tables: steps make their symbols alike."""
 
     name = "grid"
@@ -66,18 +64,6 @@ class GridCodec(Codec[GridPlan, CodedMatrix]):
     def prepare(self, weight: Weight, plan: GridPlan, index: int) -> CodedMatrix:
         """Round the weight and class its symbols."""
         return grid.matrix_of(plan.quantize(weight))
-
-    def encode(self, prepared: Sequence[CodedMatrix], progress: Progress | None = None) -> SymbolStream:
-        """Code the symbols of all weights."""
-        return symbols.encode(prepared, progress)
-
-    def estimate(self, prepared: Sequence[CodedMatrix]) -> StreamEstimate:
-        """Compute the sizes from the tables."""
-        return symbols.estimate(prepared)
-
-    def size_among(self, prepared: Sequence[CodedMatrix]) -> Callable[[CodedMatrix], float]:
-        """Return a function that computes sizes from the stream's tables."""
-        return Tables.of(prepared).bytes_of
 
     def restore(self, weight: Weight, plan: GridPlan) -> npt.NDArray[Any]:
         """Round the weight and multiply by its steps, as the decoder does."""

@@ -1,4 +1,4 @@
-"""What the commands share that ask devices: the same request to all of them, and the results on stdout."""
+"""Send one request to several devices and print their results on stdout; shared by the commands that ask devices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import UsageError
 
 Answer = dict[str, Any]
-"""What came of a request to one device, as `--json` prints it."""
+"""Result of a request to one device, as `--json` prints it."""
 
 
 def request(

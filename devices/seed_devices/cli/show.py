@@ -15,7 +15,7 @@ from seed_runtime.cli.entrypoint import explain
 from seed_runtime.cli.terminal import print_json, table
 
 SHORT: Final = 12
-"""How many digits of a digest are printed."""
+"""Number of digits of a digest that are printed."""
 _INTERVAL_S: Final = 0.1
 """Seconds between two updates of the progress line."""
 

@@ -15,16 +15,16 @@ from seed_devices.ssh import processes
 from seed_devices.ssh.connection import Connection
 
 PARALLEL: Final = 8
-"""How many devices are worked on at a time, unless the user says otherwise."""
+"""Number of devices that are worked on at a time, unless the user says otherwise."""
 PARALLEL_MAX: Final = 256
-"""The most devices that can be worked on at a time."""
+"""Largest number of devices that can be worked on at a time."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[T]):
-    """What came of the work on one device: `value`, or `error`."""
+    """Outcome of the work on one device: `value` or `error`."""
 
     target: Target
     value: T | None
@@ -34,7 +34,7 @@ class Outcome(Generic[T]):
 
 @dataclass(frozen=True)
 class Access:
-    """How devices are reached: the user's choice of an ssh_config, and whether unknown host keys are accepted."""
+    """Access to devices: the user's choice of an ssh_config, and whether unknown host keys are accepted."""
 
     config: Path | None = None
     accept_new: bool = False

@@ -18,12 +18,12 @@ WAIT_S: Final = 75
 _DAMAGED: Final = 10
 """The exit code of a damaged seed."""
 _TRANSFERS: Final = 2
-"""How often a seed is sent that arrives damaged: late bytes of an earlier push that was cut may be among the new."""
+"""Most transfers of a seed that arrives damaged: late bytes of an earlier push that was cut may be among the new."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a device has after a delivery. `state` and `sent` are those of PushResult."""
+    """State of a device after a delivery. `state` and `sent` are those of PushResult."""
 
     state: str
     sent: int = 0

@@ -15,7 +15,7 @@ from seed_devices.ssh.connection import Connection
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for. Sizes are in bytes, the rate is in bytes per second."""
+    """Options of a push. Sizes are in bytes, the rate is in bytes per second."""
 
     max_rate: int | None = None
     max_memory: int | None = None
@@ -24,24 +24,24 @@ class Options:
     address: str | None = None
     online: bool = False
     update_runtime: bool = False
-    """Install this host's runtime also where the one there is as new as the seed needs."""
+    """True to install this host's runtime also where the one there is as new as the seed needs."""
     dry_run: bool = False
 
 
 @dataclass(frozen=True)
 class PushResult:
-    """What came of a push; its fields are those of `--json`."""
+    """Result of a push; its fields are those of `--json`."""
 
     name: str
     digest: str
     state: str
-    """"unchanged", "switched" (the device had kept it), "pushed", or "would ..." in a dry run."""
+    """Outcome: "unchanged", "switched" (the device had kept it), "pushed", or "would ..." in a dry run."""
     sent: int = 0
     """Bytes of the seed that were sent."""
     previous: str | None = None
     removed: list[str] = field(default_factory=list)
     facts: dict[str, Any] | None = None
-    """What the device reported about itself, where it was asked."""
+    """Facts that the device reported about itself; None where it wasn't asked."""
     record: dict[str, Any] | None = None
     runtime: str | None = None
     runtime_installed: bool = False

@@ -35,7 +35,7 @@ class Preparation:
     facts: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     runtime_installed: bool = False
-    """Whether a runtime was installed, or would be in a dry run."""
+    """True if a runtime was installed, or would be in a dry run."""
     failed_services: dict[str, RemoteError] = field(default_factory=dict)
     """Services that didn't start with the new runtime, by the names of their models."""
 

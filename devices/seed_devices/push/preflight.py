@@ -1,4 +1,4 @@
-"""What must be known about a seed and a device before anything is sent.
+"""Read a seed and check a device before a push sends anything.
 
 A seed is read once and the record is shared by all devices. Nothing of its weights is held in memory; the file is read
 in pieces by whoever sends it.

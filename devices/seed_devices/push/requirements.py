@@ -1,4 +1,4 @@
-"""What a device must have to take a runtime, and what a runtime must be able to do there."""
+"""Requirements on a device that is to take a runtime, and on the runtime that runs there."""
 
 from __future__ import annotations
 

@@ -23,18 +23,18 @@ from seed_devices.ssh.connection import Connection
 WAIT_S: Final = 600
 """Seconds that another installation on the same device may take."""
 _SENDS: Final = 2
-"""How often a wheel is sent that arrives damaged."""
+"""Most transfers of a wheel that arrives damaged."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Installed:
-    """The runtime that a device has. `fresh`: it was installed by this call."""
+    """Runtime that a device has. `fresh` is True if this call installed it."""
 
     version: str
     path: str
     fresh: bool
     notes: tuple[str, ...] = ()
-    """What it was made of."""
+    """Notes for the user on the wheels that the runtime was made from."""
 
 
 def install(

@@ -52,7 +52,7 @@ class Wheelhouse:
     pip: Wheel
     needed: tuple[Wheel, ...]
     notes: tuple[str, ...] = ()
-    """What the user should know about where the wheels come from."""
+    """Notes for the user on where the wheels come from."""
 
     @property
     def titles(self) -> list[str]:

@@ -21,7 +21,7 @@ from seed_runtime.agent.protocol.transport import LINE_MAX, PROTOCOL
 from seed_runtime.errors import SeedError, UnsupportedError
 
 Progress = Callable[[str, int, int], None]
-"""Called with the name of a phase, what is done of it, and all of it."""
+"""Progress callback: gets the name of a phase, the amount of it that is done, and its total."""
 
 FIND_STORE: Final = (
     "case $SEED_HOME in /*) s=$SEED_HOME;; *) "
@@ -63,7 +63,7 @@ class AgentClient:
         self.runtime: str | None = None
         """The version of the runtime, None where none is installed or none starts."""
         self.start_error = ""
-        """Why the runtime that is there doesn't start."""
+        """Error with which the installed runtime fails to start; empty where there is none."""
         self._process: subprocess.Popen[bytes] = connection.popen(_COMMAND)
         line = connection.first_line(self._process, (_HELLO, _NO_RUNTIME.encode()), LINE_MAX + 1)
         if line is None:

@@ -14,7 +14,7 @@ from typing import Any
 START_S = 180
 """Seconds for the first start of the runtime on the smallest boards."""
 LEFT_MAX = 100
-"""How many leftovers are reported."""
+"""Largest number of leftovers that are reported."""
 
 
 def collect(store: str, modules: str) -> dict[str, Any]:

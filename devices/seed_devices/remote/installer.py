@@ -36,11 +36,11 @@ from typing import Any
 LINE_MAX = 1 << 20
 """Largest size of a request, in bytes."""
 MARGIN = 16 << 20
-"""How much of the disk stays free, in bytes."""
+"""Size of the disk space that stays free, in bytes."""
 TEST_S = 600
 """Seconds that the first start may take; compiling NumPy takes a minute on the smallest boards."""
 BEAT_S, BEATS = 10, 360
-"""Seconds between two reports of the same progress, and how often it is reported."""
+"""Seconds between two reports of the same progress, and the number of times that an operation's is repeated at most."""
 RUNTIME = re.compile(r"([0-9][0-9A-Za-z.+!]*)-[0-9a-f]{8}")
 WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+!-]{0,250}\.whl")
 

@@ -37,7 +37,7 @@ _OPTIONS: Final = {
 
 @dataclass(frozen=True)
 class Route:
-    """How a device is reached.
+    """Route by which ssh reaches a device.
 
     Args:
         target: `[user@]host`, or an alias of ssh_config.

@@ -39,7 +39,7 @@ PROGRAM_S: Final = 600
 OUTPUT_MAX: Final = 16 << 20
 """Largest output of a command, in bytes."""
 _NOISE_MAX: Final = 64 << 10
-"""How much a device's shell may print before the first line that was waited for, in bytes."""
+"""Most output of a device's shell before the first line that was waited for, in bytes."""
 _CLOSE_S: Final = 0.5
 """Seconds that the connection gets to end by itself."""
 
@@ -51,7 +51,7 @@ _NOTHING_LEFT: Final = "same size"
 
 @dataclass(frozen=True)
 class Completed:
-    """How a command on the device ended."""
+    """Exit code and output of a command on the device."""
 
     code: int
     stdout: bytes

@@ -18,7 +18,7 @@ STOP_S: Final = 2
 _TERM_S: Final = 0.3
 """Seconds that a child gets to end after SIGTERM."""
 STDERR_TAIL: Final = 64 << 10
-"""How much of a child's stderr is remembered, the last of it, in bytes."""
+"""Size of the last part of a child's stderr that is remembered, in bytes."""
 
 # Ends the command once stdin ends, which is when this process closes it or ends, even by SIGKILL.
 GUARDED: Final = """\

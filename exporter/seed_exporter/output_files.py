@@ -1,4 +1,4 @@
-"""Which files an export may replace: its own earlier ones, and nothing that a user would miss."""
+"""Check the files that an export would replace: its own earlier ones, and nothing that a user would miss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seed_runtime.format.preamble import MAGIC
 from seed_runtime.system import files
 
 _HTML: Final = b"<!doctype html"
-"""How every report begins."""
+"""First bytes of every report."""
 
 
 def check_output(path: str | os.PathLike[str]) -> None:

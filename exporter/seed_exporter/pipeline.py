@@ -1,4 +1,4 @@
-"""From a model to a seed: load, calibrate, plan, build, prove, write.
+"""Make a seed of a model: load, calibrate, plan, build, prove, write.
 
 Each stage is a function from the record of the one before to a record of its own. Facts of the original are frozen in
 `Source` when it is loaded; stages work on the graph that their record holds, and one that edits it hands on another.

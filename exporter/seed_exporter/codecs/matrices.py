@@ -1,4 +1,4 @@
-"""What codecs share whose prepared weights are one matrix of symbols each."""
+"""Common base of the codecs whose prepared weights are one matrix of symbols each."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What an export did: lines for a terminal, a page for a browser."""
+"""Reports of an export: lines for a terminal, a page for a browser."""

@@ -1,4 +1,4 @@
-"""What an export did, as a page of HTML."""
+"""Report of an export as a page of HTML."""
 
 from __future__ import annotations
 

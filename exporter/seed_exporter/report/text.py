@@ -1,4 +1,4 @@
-"""What an export did, as lines for a terminal."""
+"""Report of an export as lines for a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every kind of skeleton has: its bytes, and where each weight belongs in the weights file."""
+"""Skeletons of every kind: a model's bytes, and the place of each weight in the weights file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seed_runtime.skeletons import ALIGNMENT
 
 @dataclass(frozen=True)
 class HoleLayout:
-    """Where one weight belongs in the weights file.
+    """Place of one weight in the weights file.
 
     Attributes:
         name: the weight's name in the model.

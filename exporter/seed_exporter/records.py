@@ -1,4 +1,4 @@
-"""What the stages of an export hand on to each other, one record a stage, and what they share.
+"""Records that the stages of an export hand on to each other, one record a stage, and what the stages share.
 
 A record is never changed: a stage that edits the graph hands on another one, and none can reach the original's facts
 but through `Source`, which is frozen when the model is loaded.
@@ -22,7 +22,7 @@ from seed_exporter.results import Options, Source
 from seed_exporter.skeletons import SkeletonBuilder
 
 Progress = Callable[[str, int, int], None]
-"""Called with the name of the phase, what is done of it, and all of it; 0 of 0 where that isn't known."""
+"""Progress callback: gets the name of a phase, the amount of it that is done, and its total; 0 of 0 where unknown."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Loaded:
     source: Source
     graph: Graph
     skeletons: SkeletonBuilder
-    """Of `graph`."""
+    """Builder of the skeletons of `graph`."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ class Proven:
 
 @dataclass
 class Work:
-    """What all stages of one export share: options, a folder for models, progress and the clock."""
+    """State that all stages of one export share: options, a folder for models, progress and the clock."""
 
     options: Options
     folder: Path
     progress: Progress
     signature_bytes: int = 0
-    """Size of the section SIGNATURE, 0 without [B]."""
+    """Size of the section SIGNATURE; 0 if the seed isn't signed [B]."""
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property

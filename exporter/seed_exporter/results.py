@@ -1,4 +1,4 @@
-"""What goes into an export and what comes out: options, the facts of the original, the result."""
+"""Input and output of an export: options, the facts of the original, the result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from seed_runtime.golden import Recipe
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line can say. At most one of `target` (ratio) and `size` (bytes).
+    """Options of the command line. At most one of `target` (ratio) and `size` (bytes) may be given.
 
     Attributes:
         method: a word of `quantize.methods.METHODS`.
@@ -46,13 +46,13 @@ class Reference:
     """The original's answers, in arrays that can't be written to: what every later stage is compared with.
 
     Attributes:
-        kind: `real` or `generated`, where the feeds come from.
+        kind: origin of the feeds, `real` or `generated`.
         specs: the model's inputs.
         feeds: inputs of some calls.
-        outputs: what the original answers to them, in the same order.
+        outputs: the original's outputs for them, in the same order.
         recipes: the golden sample's inputs, as a device makes them.
         sample: the arrays that `recipes` give.
-        sample_outputs: what the original answers to `sample`.
+        sample_outputs: the original's outputs for `sample`.
     """
 
     kind: str
@@ -72,7 +72,7 @@ class Source:
         model_id: name of the model in its seed.
         weight_bytes: size of the distinct weights, tied copies counted once, at the source's own types [B].
         parameters: number of distinct weights.
-        reference: what the original answers.
+        reference: inputs with the original's outputs.
     """
 
     model_id: str
@@ -93,7 +93,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Result:
-    """What was written, and how good it is.
+    """Result of an export: the seed that was written, and how close it is to the original.
 
     Attributes:
         path: the seed.
@@ -102,15 +102,15 @@ class Result:
         parameters: number of the source's distinct weights.
         bits_per_weight: bits of the file for each of them.
         outputs: error of each output against the original's.
-        goal_met: whether the size that was asked for is kept.
+        goal_met: True if the size that was asked for is kept.
         seconds: time of each phase [s].
-        inputs: `real` or `generated`, what the outputs were compared on.
+        inputs: kind of the inputs on which outputs were compared, `real` or `generated`.
         graph: the graph whose weights the seed holds.
-        plans: how each of them is coded.
+        plans: plan of how each of them is coded.
         seed: all of the seed's bytes.
-        digest: of the seed, in hexadecimal.
+        digest: digest of the seed, in hexadecimal.
         signed_with: type and fingerprint of the key; None without a signature.
-        default: whether no goal was given and the method has a ratio that users expect.
+        default: True if no goal was given and the method has a ratio that users expect.
     """
 
     path: Path

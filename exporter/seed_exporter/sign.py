@@ -20,7 +20,7 @@ from seed_runtime.limits import SIGNATURE_MAX
 from seed_runtime.trust import sshsig
 
 TEST_MESSAGE: Final = b"seed-export: a test of the key, which signs no seed"
-"""What is signed before an export, to find out whether the key works and how long its signatures are."""
+"""Message that is signed before an export, to find out whether the key works and how long its signatures are."""
 SIZE_SLACK: Final = 4
 """Bytes by which two signatures of one key may differ [B]: ECDSA drops leading zeros of its two numbers."""
 

@@ -31,7 +31,7 @@ class Group:
     codec: Codec[Any, Any]
     weights: tuple[Weight, ...]
     part: int
-    """How many streams of the same codec and key come before it."""
+    """Number of streams of the same codec and key that come before it."""
 
     @property
     def names(self) -> list[str]:
@@ -197,7 +197,7 @@ class StreamEncoder:
 
 
 _Place = tuple[str, str, int]
-"""What the sizes of a stream are kept under, see `Group.place`."""
+"""Key under which the sizes of a stream are kept, see `Group.place`."""
 
 
 def encode(graph: Graph, plans: Plans, *, jobs: int = 2, progress: Progress | None = None) -> list[CodedStream]:

@@ -1,4 +1,4 @@
-"""What a statistic is: something that is measured of each weight before a method plans."""
+"""Statistics: values that are measured of each weight before a method plans."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class Subject:
-    """What statistics are measured of.
+    """Model that statistics are measured of, with what the measuring needs.
 
     Attributes:
         graph: the model with its weights.
@@ -35,8 +35,8 @@ class Statistic(Generic[V]):
     """One statistic; equal only to itself.
 
     Attributes:
-        name: what it is, for people.
-        measure: returns its value of each weight that has one, by the weight's name.
+        name: description for people.
+        measure: function that returns its value of each weight that has one, by the weight's name.
     """
 
     name: str

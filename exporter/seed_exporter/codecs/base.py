@@ -1,8 +1,8 @@
-"""What a codec is on the encode side: plans for weights, and streams of the weights that were planned for it.
+"""Codecs on the encode side: plans for weights, and streams of the weights that were planned for a codec.
 
 A codec is one file in this folder and one line in `CODECS`; its decoder is the file of the same name in
-`seed_runtime.codecs`. Whoever allocates makes plans, `build` groups the weights of equal plans into streams. Neither
-needs to know which codecs there are.
+`seed_runtime.codecs`. `quantize` makes plans, `build` groups the weights of equal plans into streams. Neither needs to
+know which codecs there are.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from seed_runtime.codecs.encode.symbols import StreamEstimate, SymbolStream
 from seed_runtime.limits import SIDE_MAX
 
 Progress = Callable[[int], None]
-"""Called with the number of elements done since its last call."""
+"""Progress callback: gets the number of elements done since its last call."""
 
 
 class Plan(ABC):
-    """How one weight is coded. Each codec has a frozen dataclass of its own; equal plans give equal bytes.
+    """Plan of how one weight is coded. Each codec has a frozen dataclass of its own; equal plans give equal bytes.
 
     A plan may hold what was expensive to find, or what the weight is coded against: integers, factors, a base's weight.
     Such records are equal only to themselves (`eq=False`), so that comparing plans stays cheap; an array is left out of
@@ -32,11 +32,11 @@ class Plan(ABC):
     """
 
     adjustable: ClassVar[bool] = False
-    """Whether a search for a size may choose another plan of this kind, of less or more error."""
+    """True if a search for a size may choose another plan of this kind, of less or more error."""
 
     @abstractmethod
     def describe(self) -> str:
-        """Say in a few words, for a report, what is kept of the weight."""
+        """Describe in a few words, for a report, what is kept of the weight."""
 
 
 P = TypeVar("P", bound=Plan)
@@ -57,7 +57,7 @@ class Codec(ABC, Generic[P, T]):
     sides_max: ClassVar[int] = SIDE_MAX
     """Most rows and columns of all weights of a stream together."""
     reuses_prepared: ClassVar[bool] = False
-    """Whether a prepared weight takes about a byte an element, and is worth keeping until its plan changes."""
+    """True if a prepared weight takes about a byte an element, and is worth keeping until its plan changes."""
 
     @property
     def number(self) -> int:

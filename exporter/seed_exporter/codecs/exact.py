@@ -27,7 +27,7 @@ class ExactPlan(Plan):
     mantissa_bits: int | None = None
 
     def describe(self) -> str:
-        """Say how much of each float is kept."""
+        """Describe how much of each float is kept."""
         return "exact" if self.mantissa_bits is None else f"{self.mantissa_bits} mantissa bits"
 
 

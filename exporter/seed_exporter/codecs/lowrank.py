@@ -29,16 +29,16 @@ class Factors:
     """A matrix as a product, ready for the lanes: `v`, then `u`. Equal only to itself."""
 
     v: I32
-    """`(rank, cols)`."""
+    """Integers of the right factor, `(rank, cols)`."""
     u: I32
-    """`(rows, rank)`."""
+    """Integers of the left factor, `(rows, rank)`."""
     shifts: tuple[int, ...]
     """Octaves by which each row of `v` is scaled up."""
     step: float
     """Quantization step of `u`, in weight units; that of `v` is 1."""
     matrices: tuple[CodedMatrix, CodedMatrix]
     bits: float
-    """What both take as `rate_bits` counts it, and the shifts [bit]."""
+    """Size of both factors as `rate_bits` counts it, and of the shifts [bit]."""
     mse: float
     """Mean squared error, in squared weight units."""
 

@@ -21,7 +21,7 @@ class OutputError:
         cosine: cosine between both, each as one vector of all its values.
         agreement: share of rows whose largest value is at the same place, for float outputs with a last axis of
             scores; else None.
-        identical: whether both have the same shapes and bits.
+        identical: True if both have the same shapes and bits.
     """
 
     relative: float

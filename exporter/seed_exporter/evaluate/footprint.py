@@ -44,7 +44,7 @@ TIME_S: Final = 20
 _TIMEOUT_S: Final = 120
 """Longest time that one measuring process may take [s]."""
 _NUMBER_BYTES: Final = 3
-"""Bytes of a packed peak, which reach up to 128 GiB [B]."""
+"""Size of a packed peak, which is enough for 128 GiB [B]."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from seed_runtime.backends.dimensions import Axis
 FreeDim = str | Axis
 """A free dimension: its name, or input and axis where it has none."""
 Role = Literal["batch", "height", "width", "sequence"]
-"""What a free dimension counts."""
+"""Role of a free dimension: the size of a batch, the height or width of a picture, or the length of a sequence."""
 
 _CHANNELS_MAX: Final = 4
 """Most channels of a picture whose channels stand last."""

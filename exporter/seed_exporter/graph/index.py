@@ -60,12 +60,12 @@ class GraphIndex:
 
     @cached_property
     def producers(self) -> Mapping[str, onnx.NodeProto]:
-        """For each value that a node of the main graph makes: that node."""
+        """Nodes of the main graph by the names of the values that they make."""
         return {name: node for node in self.graph.node for name in node.output if name}
 
     @cached_property
     def consumers(self) -> Mapping[str, tuple[Consumer, ...]]:
-        """For each name that nodes read, at any depth: those inputs, in the order of `nodes`."""
+        """Inputs of nodes at any depth, by the name that they read, in the order of `nodes`."""
         found: dict[str, list[Consumer]] = {}
         for node in self.nodes:
             for index, name in enumerate(node.input):
@@ -75,7 +75,7 @@ class GraphIndex:
 
     @cached_property
     def definitions(self) -> Counter[str]:
-        """For each name: how many graphs define it."""
+        """Number of graphs that define each name."""
         counts: Counter[str] = Counter()
         for graph in self.graphs:
             counts.update(set(definitions(graph)))

@@ -19,7 +19,7 @@ MATRIX_MIN: Final = 1024
 
 
 class Kind(StrEnum):
-    """What a weight is to quantization."""
+    """Kind of a weight, which decides how it is quantized."""
 
     MATRIX = "matrix"
     VECTOR = "vector"
@@ -27,7 +27,7 @@ class Kind(StrEnum):
 
 
 def kind_of(weight: Weight) -> Kind:
-    """Tell what kind of weight this is."""
+    """Return the kind of a weight."""
     if weight.dtype.name not in FLOATS:
         return Kind.EXACT
     axes = sum(size > 1 for size in weight.shape)

@@ -34,7 +34,7 @@ class Use:
 
     Attributes:
         op: the node's operator.
-        index: which of the node's inputs it is.
+        index: position among the node's inputs.
         attributes: the node's plain attributes (integers, floats, strings and lists of them), so that an encoder can
             see transB, group or axis without searching the graph.
         domain: the operator's domain.
@@ -99,7 +99,7 @@ class Graph:
 
     @property
     def distinct_bytes(self) -> int:
-        """Size of the source's weights, with tied copies counted once: what ratios refer to [B]."""
+        """Size of the source's weights, to which ratios refer, with tied copies counted once [B]."""
         return sum(weight.size for weight in self.weights.values())
 
     @property

@@ -23,7 +23,7 @@ class Found:
 
     Attributes:
         coarseness: quantization step, in unit steps.
-        met: whether the seed has at most the bytes asked for.
+        met: True if the seed has at most the bytes asked for.
     """
 
     coarseness: float

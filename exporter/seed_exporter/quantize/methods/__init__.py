@@ -1,4 +1,4 @@
-"""What `--method` says: how each weight is coded. A method is one file here and one line in METHODS."""
+"""Methods of `--method`, which plan how each weight is coded. A method is one file here and one line in METHODS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a method is: a function that plans all weights of a graph, and what it needs to know before."""
+"""Methods: functions that plan all weights of a graph, with the statistics that they need before."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from seed_exporter.codecs.base import Plan
 from seed_exporter.quantize.methods.evaluator import Evaluator
 
 Alive = Callable[[], None]
-"""Called now and then during long work, as a sign of life."""
+"""Sign of life: a callback that is called now and then during long work."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a method chose.
+    """Plans that a method chose.
 
     Attributes:
-        plans: of all weights.
-        met: whether they keep the goal, or there was none. Where they don't, no plans of the method are smaller.
+        plans: plans of all weights, by the weights' names.
+        met: True if they keep the goal, or there was none. Where they don't, no plans of the method are smaller.
     """
 
     plans: Mapping[str, Plan]
@@ -32,10 +32,10 @@ class Method:
     """One word of `--method`.
 
     Attributes:
-        choose: plans the evaluator's graph for its goal.
+        choose: function that plans the evaluator's graph for its goal.
         needs: the statistics that it reads, see `calibrate`.
-        has_sizes: whether it can make seeds of different sizes, so that a goal makes sense.
-        has_default: whether users expect DEFAULT_RATIO of it where they give no goal.
+        has_sizes: True if it can make seeds of different sizes, so that a goal makes sense.
+        has_default: True if users expect DEFAULT_RATIO of it where they give no goal.
     """
 
     choose: Callable[[Evaluator, Alive], Choice]

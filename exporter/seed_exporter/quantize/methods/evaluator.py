@@ -1,4 +1,4 @@
-"""What a method may ask while it plans: how large a seed a plan gives, and what it does to the outputs."""
+"""Evaluate plans for a method: the size of the seed that a plan gives, and its effect on the outputs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from seed_runtime.backends import Array, Feeds
 from seed_runtime.format.header import ModelInfo
 
 _HOLE_BYTES: Final = 40
-"""What a weight's hole and name take in header and skeleton, about [B]."""
+"""Approximate size of a weight's hole and name in header and skeleton [B]."""
 _GRAPH_BYTES: Final = 4096
-"""What a small graph takes beside them, about [B]."""
+"""Approximate size of a small graph beside them [B]."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Evaluator:
     """A graph, the size wanted of its seed, and inputs with the original's outputs.
 
     Attributes:
-        encoder: of the graph.
-        skeletons: of the same graph.
+        encoder: encoder of the graph's weights.
+        skeletons: builder of the same graph's skeletons.
         model: section MODEL of the seed's header.
-        statistics: those that the method asked for.
+        statistics: statistics that the method asked for.
         front_bytes: size of golden sample, footprint and signature, which a plan doesn't change [B].
-        goal: most bytes of the seed; None where no size was asked for.
+        goal: largest size of the seed; None where no size was asked for [B].
         feeds: inputs to compare outputs on.
         expected: the original's outputs on them.
-        folder: for models with other weights.
+        folder: place for models with other weights.
     """
 
     encoder: StreamEncoder

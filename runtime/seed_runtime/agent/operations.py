@@ -52,7 +52,7 @@ class Agent:
         self._begun: tuple[str, str] | None = None
         """Name and digest of the push that was begun."""
         self._growth: tuple[int, float] = (0, 0.0)
-        """Size of the partial file when it last grew, and when that was."""
+        """Size of the partial file when it last grew, and the time of that."""
         self._confirmed = 0
         """Bytes of the partial file that the seed's digests have confirmed."""
         self._waiting_mark: int | None = None

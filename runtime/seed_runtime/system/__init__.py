@@ -1,4 +1,4 @@
-"""What processes share through the operating system: atomic files and folders, locks, and the user's folders.
+"""Parts of the operating system that processes share: atomic files and folders, locks, and the user's folders.
 
 files    replace one file in one step
 folders  publish a whole folder in one step

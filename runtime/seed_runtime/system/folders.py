@@ -37,11 +37,11 @@ class FolderKind:
     """The kind of folders that `atomic_folder` may replace."""
 
     title: str
-    """How messages name such a folder: "an assembled model"."""
+    """Name of such a folder in messages: "an assembled model"."""
     files: frozenset[str]
     """Names of all files that such a folder may hold. A leftover that holds another name is somebody else's."""
     is_replaceable: Callable[[Path], bool]
-    """Returns whether an existing folder is of this kind, or is empty."""
+    """Function that returns whether an existing folder is of this kind, or is empty."""
 
 
 @contextlib.contextmanager

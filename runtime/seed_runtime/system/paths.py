@@ -1,4 +1,4 @@
-"""Where this user's files are: the XDG folders, and the store of a device.
+"""Places of this user's files: the XDG folders, and the store of a device.
 
 Each function raises UsageError if its folder would be in the home folder of an account that has none.
 """

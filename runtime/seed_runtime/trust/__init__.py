@@ -30,13 +30,13 @@ class Verdict:
     """The result of checking a seed, to be shown to people."""
 
     enforced: bool
-    """Whether this machine refuses seeds that its allowed signers haven't signed."""
+    """True if this machine refuses seeds that its allowed signers haven't signed."""
     key: str | None
     """Type and fingerprint of the key that the signature names; None if there is no signature."""
     signer: str | None
     """The signer's name in `allowed_signers`, if the signature is right and the seed not too old."""
     problem: str | None
-    """Why the seed is refused, or what is wrong with its signature if nothing is enforced."""
+    """Reason why the seed is refused, or fault of its signature if nothing is enforced; None where there is none."""
 
 
 def check(header: Header, digest: str, signed: bytes | None, name: str = "the seed") -> str | None:

@@ -29,14 +29,14 @@ _NUMBER_MAX = (1 << 63) - 1
 
 @dataclass
 class AcceptedModel:
-    """What was accepted of one model."""
+    """Seeds of one model that were accepted."""
 
     newest: int
-    """Its newest version."""
+    """Newest version of the model that was accepted."""
     digests: dict[str, int] = field(default_factory=dict)
-    """When each seed was accepted, in seconds since 1970, in that order."""
+    """Time at which each seed was accepted, by its digest and in that order, in seconds since 1970."""
     stored: set[str] = field(default_factory=set)
-    """Those of the digests that are in a store."""
+    """Digests of the seeds that are in a store."""
 
     def drop_oldest(self) -> None:
         """Remove the oldest digests beyond LISTED_MAX, but none that is stored."""
@@ -50,7 +50,7 @@ class AcceptedModel:
 
 
 State = dict[str, AcceptedModel]
-"""All that was accepted, by model id."""
+"""Accepted seeds of all models, by model id."""
 
 
 def file_path() -> Path:

@@ -1,4 +1,4 @@
-"""What the agent and its client say to each other: one JSON object per line, UTF-8, at most 1 MiB.
+"""Protocol between the agent and its client: one JSON object per line, UTF-8, at most 1 MiB.
 
     the agent's first line   {"agent": 1, "runtime": "0.1.0", "python": "3.11.2"}
     a request                {"op": "switch", "name": "magika", "digest": "...", "keep": 3}

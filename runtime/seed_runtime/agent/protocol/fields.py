@@ -15,24 +15,24 @@ _REQUIRED: Final = object()
 
 @dataclass(frozen=True)
 class Field:
-    """What one field of a request may be: text, a whole number, a number or a truth value."""
+    """Rule for the value of one field of a request: text, a whole number, a number or a truth value."""
 
     kind: type
     """`str`, `int`, `float` (whole numbers as well) or `bool`."""
     default: Any = _REQUIRED
     """The value of a field that is missing or null."""
     pattern: re.Pattern[str] | None = None
-    """What all of a text must match."""
+    """Pattern that the whole of a text must match."""
     most: int = 0
     """Largest value of a number."""
     least: int = 0
     """Smallest value of a number."""
     text: str = ""
-    """How a message describes what is expected."""
+    """Description of the expected value in messages; empty to name the range of a number."""
 
     @property
     def required(self) -> bool:
-        """Whether a request must have this field."""
+        """True if a request must have this field."""
         return self.default is _REQUIRED
 
     def check(self, name: str, value: Any) -> Any:

@@ -71,14 +71,14 @@ FACTS: Final[Mapping[str, Check]] = {
     "clock": timestamp,
     "runtime": record(path=text, version=text),
 }
-"""What `facts` collects about a device; each may be None."""
+"""Checks of the facts that `facts` collects about a device; each fact may be None."""
 
 RECORD: Final[Mapping[str, Check]] = {
     "digest": digest, "model_id": optional(text), "model_version": optional(count), "bytes": optional(count),
     "weights_bytes": optional(count), "pushed": optional(text), "golden": optional(boolean),
     "golden_distance": optional(number), "planned_bytes": optional(count), "backend": optional(text),
 }  # fmt: skip
-"""What an installation noted about a version (record.json)."""
+"""Checks of the record that an installation made of a version (record.json)."""
 
 _VERSION: Final = record(**RECORD, running=optional(boolean), intact=optional(boolean))
 _EVENT: Final = record(time=optional(text), what=optional(text), digest=optional(text), result=optional(text))

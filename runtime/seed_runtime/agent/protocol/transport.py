@@ -53,10 +53,10 @@ class Transport:
         self._received = bytearray()
         """Bytes of requests that haven't been asked for yet."""
         self._sent: tuple[str, float] = ("", 0.0)
-        """The phase of the progress line that was sent last, and when."""
+        """Phase of the progress line that was sent last, and the time of that."""
         self._writing = threading.Lock()
         self._latest: tuple[tuple[str, int, int], float] = (("", 0, 0), 0.0)
-        """The latest progress, sent or not, and when it was reported."""
+        """Latest progress, sent or not, and the time of its report."""
 
     def send_hello(self) -> None:
         """Send the agent's first line.

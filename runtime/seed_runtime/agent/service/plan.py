@@ -1,4 +1,4 @@
-"""What a model's service will need: its address, and the memory for a version."""
+"""Plan a model's service: its address, and the memory for a version."""
 
 from __future__ import annotations
 

@@ -23,11 +23,11 @@ class Service:
     """A service. Sizes are in bytes."""
 
     unit: str
-    """The name of its unit."""
+    """Name of the service's unit."""
     asked: str
     """The address that was asked for: "unix", or a loopback address with its port."""
     address: str
-    """Where it listens."""
+    """Address on which the service listens."""
     memory_asked: int | None
     """MemoryMax= that was asked for."""
     max_memory: int | None
@@ -35,9 +35,9 @@ class Service:
     memory_max: int | None
     """MemoryMax= of the unit, which is plan.MARGIN above that."""
     linger: bool
-    """Whether it runs without anybody logged in."""
+    """True if the service runs without anybody logged in."""
     installing: bool = False
-    """Whether its first start is under way, or was never completed."""
+    """True while the service's first start is under way, and if that was never completed."""
 
 
 def read(store: Store, name: str) -> Service | None:

@@ -61,7 +61,7 @@ class ServiceError(SeedError):
     exit_code = 12
 
     def __init__(self, message: str, exit_code: int = 12) -> None:
-        """Say what went wrong, with the server's exit code if it gave one."""
+        """Describe what went wrong, with the server's exit code if it gave one."""
         super().__init__(message, exit_code)
         self.message, self.exit_code = message, exit_code
 

@@ -75,7 +75,7 @@ class InstalledModel:
 
     @property
     def has_service(self) -> bool:
-        """Whether a service was installed, or its installation begun."""
+        """True if a service was installed, or its installation begun."""
         return (self.folder / SERVICE_FILE).is_file()
 
     def has(self, digest: str) -> bool:

@@ -26,12 +26,12 @@ BLOCK: Final = 1 << 18
 _BLOCKS_MAX: Final = CHUNK_CODED_MAX // BLOCK
 
 OnBytes = Callable[[int, int], None]
-"""Called with the number of bytes confirmed so far, and the size of the seed."""
+"""Progress callback: gets the number of bytes confirmed so far, and the size of the seed [B]."""
 
 
 @dataclass(frozen=True)
 class Front:
-    """What the front of a file holds. Sizes in bytes; those that the header gives are None until it is complete."""
+    """Content of a file's front. Sizes are in bytes; those that the header gives are None until it is complete."""
 
     have: int
     """Bytes confirmed by digests, from the beginning on."""
@@ -42,7 +42,7 @@ class Front:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all bytes of the seed are confirmed."""
+        """True if all bytes of the seed are confirmed."""
         return self.have == self.file_size
 
 

@@ -1,4 +1,4 @@
-"""What runs an assembled model, behind one small interface.
+"""Backends: libraries that run an assembled model, behind one small interface.
 
 A backend is one file here and one line in `_MODULES`. Its module makes one `BACKEND`, and imports the
 library that does the work only when a runner is opened: the plan, the checks and the assembly need none.

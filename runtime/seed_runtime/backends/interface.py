@@ -1,4 +1,4 @@
-"""What a backend is: the interfaces behind which a library runs models."""
+"""Interfaces of a backend, behind which a library runs models."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Runner(Protocol):
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """What the model takes, in its own order."""
+        """Inputs of the model, in its own order."""
         ...
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """What the model gives, in its own order."""
+        """Outputs of the model, in its own order."""
         ...
 
     def run(
@@ -52,7 +52,7 @@ class Backend(Protocol):
 
     @property
     def name(self) -> str:
-        """As in the registry."""
+        """Name of the backend in the registry."""
         ...
 
     @property

@@ -80,27 +80,27 @@ _MODES = {
 
 
 class OnnxRuntimeBackend:
-    """See `Backend`. Models that are open at once share the arena that activations come from."""
+    """ONNX Runtime as a `Backend`. Models that are open at once share the arena that activations come from."""
 
     name = "onnxruntime"
     modes = tuple(_MODES)
 
     def available(self) -> bool:
-        """See `Backend`."""
+        """Return whether ONNX Runtime is installed (see `Backend.available`)."""
         return importlib.util.find_spec("onnxruntime") is not None
 
     def import_bytes(self) -> int:
-        """See `Backend`."""
+        """Return what importing ONNX Runtime will still add to the process [B] (see `Backend.import_bytes`)."""
         return 0 if "onnxruntime" in sys.modules else _IMPORT_BYTES
 
     def load(self) -> None:
-        """See `Backend`."""
+        """Import ONNX Runtime (see `Backend.load`)."""
         _library()
 
     def open(
         self, folder: Path, mode: str, threads: int | None = None, *, watch: Watch | None = None
     ) -> OnnxRuntimeRunner:
-        """See `Backend`."""
+        """Open the model assembled in `folder` in ONNX Runtime (see `Backend.open`)."""
         if mode not in _MODES:
             raise ValueError(f"mode is {mode!r}; use one of {', '.join(_MODES)}")
         model = Path(folder) / MODEL_FILE
@@ -127,7 +127,7 @@ class OnnxRuntimeBackend:
 
 
 class OnnxRuntimeRunner:
-    """See `Runner`. Calls from several threads at once are safe, and their memory adds up."""
+    """Model open in ONNX Runtime, a `Runner`. Calls from several threads at once are safe, and their memory adds up."""
 
     def __init__(self, ort: Any, session: Any, arena: bool, workers: Workers) -> None:
         self._ort = ort
@@ -139,18 +139,18 @@ class OnnxRuntimeRunner:
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """See `Runner`."""
+        """Inputs of the model, in its own order."""
         return self._inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """See `Runner`."""
+        """Outputs of the model, in its own order."""
         return self._outputs
 
     def run(
         self, feeds: Feeds, outputs: Sequence[str] | None = None, *, watch: Watch | None = None
     ) -> dict[str, Array]:
-        """See `Runner`."""
+        """Check the feeds, run the model once, and return outputs by name (see `Runner.run`)."""
         if self._session is None:
             raise ValueError("the session is closed; open the seed again")
         known = [spec.name for spec in self._outputs]
@@ -176,7 +176,7 @@ class OnnxRuntimeRunner:
         return dict(zip(names, values, strict=True))
 
     def close(self) -> None:
-        """See `Runner`."""
+        """End what runs, and free the session's memory (see `Runner.close`)."""
         self._session = None
         self._workers.close()
 

@@ -21,7 +21,7 @@ END_S: Final = 2.0
 """Time that a stopped call is given to end [s]. Longer ones, such as a huge product, go on in their thread."""
 
 Watch = Callable[[], None]
-"""Called about every `WATCH_S` during a call; what it raises ends the call."""
+"""Callback that is called about every `WATCH_S` during a call; an exception that it raises ends the call."""
 
 T = TypeVar("T")
 

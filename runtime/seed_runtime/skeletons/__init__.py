@@ -1,4 +1,4 @@
-"""The kinds of skeleton: what checks one, which files its model is assembled to, and what runs it.
+"""The kinds of skeleton: the check of one, the files that its model is assembled to, and the backend that runs it.
 
 A kind is one file here and one line in `KINDS`, under the number of the part that holds it (SPEC.md, "PARTS").
 """
@@ -25,11 +25,11 @@ class Kind:
 
     title: str
     layout: Layout
-    """Which files skeleton and weights become."""
+    """Layout of the files that skeleton and weights become."""
     backend: str
-    """What runs it, by its name in seed_runtime.backends."""
+    """Name of the backend that runs it, as in seed_runtime.backends."""
     scan: Callable[[bytes | memoryview | mmap.mmap], SkeletonInfo]
-    """Describes a skeleton; raises FormatError or UnsupportedError for one that is not safe to open."""
+    """Function that describes a skeleton; raises FormatError or UnsupportedError for one that is not safe to open."""
 
     def sizes(self, header: Header) -> dict[str, int]:
         """Return the files of the assembled model, those of further parts included, with their sizes [B]."""

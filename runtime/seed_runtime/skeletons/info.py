@@ -1,4 +1,4 @@
-"""What a skeleton of any kind says about itself, and its comparison with the seed's table of holes."""
+"""Description that a skeleton of any kind gives of itself, and its comparison with the seed's table of holes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seed_runtime.errors import FormatError
 from seed_runtime.format.dtypes import DType
 
 ALIGNMENT: Final = 64
-"""What the offset of each tensor in a weights file is a multiple of [B]."""
+"""Alignment of each tensor's offset in a weights file [B]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,14 @@ class ValueInfo:
 
 @dataclass(frozen=True, slots=True)
 class SkeletonInfo:
-    """What a skeleton says about itself."""
+    """Description that a skeleton gives of itself."""
 
     ir_version: int
     opsets: dict[str, int]
     inputs: tuple[ValueInfo, ...]
     outputs: tuple[ValueInfo, ...]
     tensors: tuple[ExternalTensor, ...]
-    """In the order of its initializers."""
+    """Tensors whose data are outside the skeleton, in the order of its initializers."""
 
 
 class HoleLike(Protocol):
@@ -63,12 +63,12 @@ class HoleLike(Protocol):
 
     @property
     def offset(self) -> int:
-        """Of the first element in the weights file [B]."""
+        """Offset of the first element in the weights file [B]."""
         ...
 
     @property
     def size(self) -> int:
-        """Bytes of the tensor."""
+        """Size of the tensor [B]."""
         ...
 
 

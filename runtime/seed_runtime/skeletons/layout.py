@@ -1,4 +1,4 @@
-"""Where decoded weights go: into a file of their own beside the model, or into ranges of the model file.
+"""Destinations of decoded weights: a file of their own beside the model, or ranges of the model file.
 
 A layout knows the files of an assembled model, compares a skeleton with the seed's table of holes, and makes the output
 that the decoded bytes are written to. All limits and digests are checked by the caller (assembly/assemble.py).
@@ -46,7 +46,7 @@ class Output(Protocol):
 
 
 class Layout(Protocol):
-    """How skeleton and weights become the files of an assembled model."""
+    """Layout of an assembled model: the files that skeleton and weights become."""
 
     @property
     def model_file(self) -> str:
@@ -97,24 +97,24 @@ class WeightsBeside:
     weights_file: str
 
     def sizes(self, header: Header) -> dict[str, int]:
-        """See `Layout`."""
+        """Return the model file and the weights file with their sizes [B]."""
         return {self.model_file: header.skeleton.raw_size, self.weights_file: header.weights.size}
 
     def held_bytes(self, header: Header) -> int:
-        """See `Layout`: nothing."""
+        """Return 0: an open output holds none of the model's bytes (see `Layout.held_bytes`)."""
         return 0
 
     def check(self, info: SkeletonInfo, holes: Sequence[HoleLike]) -> tuple[str, ...]:
-        """See `Layout`: a hole and its tensor have the same offset in the weights file."""
+        """Return the name of each hole's tensor (see `Layout.check`). Both have the same offset in the weights file."""
         return check_holes(info, holes)
 
     def begin(self, folder: Path, skeleton: bytes | memoryview, info: SkeletonInfo) -> Output:
-        """See `Layout`. Neither `skeleton` nor `info` is held."""
+        """Write the model file, and open the weights file. Neither `skeleton` nor `info` is held."""
         write_synced(folder / self.model_file, skeleton)
         return _FileOutput(folder / self.weights_file)
 
     def is_intact(self, folder: Path, skeleton: bytes | memoryview, info: SkeletonInfo, header: Header) -> bool:
-        """See `Layout`."""
+        """Return whether both files are, bit for bit, what skeleton and weights give."""
         held = _digest_of(folder / self.weights_file), _digest_of(folder / self.model_file)
         return held == (header.weights.digest, hashlib.sha256(skeleton).digest())
 
@@ -135,15 +135,15 @@ class WeightsWithin:
         return self.model_file
 
     def sizes(self, header: Header) -> dict[str, int]:
-        """See `Layout`."""
+        """Return the model file, which is the only one, with its size [B]."""
         return {self.model_file: header.skeleton.raw_size}
 
     def held_bytes(self, header: Header) -> int:
-        """See `Layout`: the skeleton."""
+        """Return the size of the skeleton, which an open output holds [B]."""
         return header.skeleton.raw_size
 
     def check(self, info: SkeletonInfo, holes: Sequence[HoleLike]) -> tuple[str, ...]:
-        """See `Layout`: holes and ranges are compared in their order. Ranges must not overlap."""
+        """Compare holes and ranges in their order (see `Layout.check`). Ranges must not overlap."""
         ranges, end = _ranges(info), 0
         if len(ranges) != len(holes):
             refuse(f"it has {len(ranges):,} ranges for weights and the table of holes has {len(holes):,}")
@@ -155,7 +155,7 @@ class WeightsWithin:
         return tuple(tensor.name for tensor in ranges)
 
     def begin(self, folder: Path, skeleton: bytes | memoryview, info: SkeletonInfo) -> Output:
-        """See `Layout`. The skeleton is held until the output is closed.
+        """Open the model file. The skeleton is held until the output is closed.
 
         Raises:
             FormatError: a range reaches past the skeleton's end.
@@ -163,7 +163,7 @@ class WeightsWithin:
         return _RangesOutput(folder / self.model_file, memoryview(skeleton), _ranges(info))
 
     def is_intact(self, folder: Path, skeleton: bytes | memoryview, info: SkeletonInfo, header: Header) -> bool:
-        """See `Layout`."""
+        """Return whether the model file is, bit for bit, what skeleton and weights give."""
         between, weights = memoryview(skeleton), hashlib.sha256()
         with (folder / self.model_file).open("rb", buffering=0) as file:
             position = 0

@@ -61,7 +61,7 @@ class Expected:
 
     size: int
     tolerance: float
-    """Largest difference of a value, absolute; of the norm, times sqrt(size)."""
+    """Largest absolute difference of a value; the norm's largest difference is this times sqrt(size)."""
     norm: float
     values: npt.NDArray[np.float32]
 
@@ -71,9 +71,9 @@ class Verdict:
     """Result of comparing a device's outputs with the sample."""
 
     present: bool
-    """Whether the seed holds a sample."""
+    """True if the seed holds a sample."""
     ok: bool
-    """Whether every difference is within its tolerance."""
+    """True if every difference is within its tolerance."""
     worst: float = 0.0
     """The largest difference as a multiple of its tolerance, up to 1 where it is `ok`."""
     output: str = ""
@@ -94,7 +94,7 @@ class Golden:
 
     rng_seed: int
     inputs: tuple[Recipe, ...]
-    """In the order of the model's inputs."""
+    """Recipes of the inputs, in the order of the model's inputs."""
     outputs: tuple[Expected, ...]
 
     def pack(self) -> bytes:

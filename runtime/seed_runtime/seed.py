@@ -33,7 +33,7 @@ HELD_AFTER_ASSEMBLY: Final = 6 << 20
 """Memory that stays with the process once its weights are written [B]: NumPy's and Python's heaps don't shrink at
 once."""
 Notice = Callable[[str], None]
-"""Called with a line for the user, where work goes on otherwise than planned."""
+"""Callback for notices: gets a line for the user where work goes on otherwise than planned."""
 _UNWRITABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
 """Errors of a cache that can't be written to."""
 
@@ -63,7 +63,7 @@ class Seed:
     """
 
     def __init__(self, source: str | os.PathLike[str] | BinaryIO, *, enforce: bool = True) -> None:
-        """See `open`."""
+        """Open a seed: read and check its header (see `open`)."""
         self._enforce = enforce
         if isinstance(source, str | os.PathLike):
             self.path: Path | None = Path(source)
@@ -95,7 +95,7 @@ class Seed:
 
     @property
     def kind(self) -> skeletons.Kind:
-        """The kind of its skeleton: what its model is assembled to, and what runs it."""
+        """Kind of its skeleton: the files that its model is assembled to, and the backend that runs it."""
         return skeletons.of(self.header)
 
     @contextlib.contextmanager

@@ -45,15 +45,15 @@ class Session:
         self.plan, self._golden, self._watch = plan, golden_sample, watch
         needs = (plan.needed_bytes, assembly.needed_bytes)
         self.needed_bytes = max(need for need in needs if need) if all(needs) else None
-        """The peak that the process will stay below [B]; None where it is not known."""
+        """Peak memory that the process will stay below; None where it is not known [B]."""
         self._stack = contextlib.ExitStack()
         try:
             start = time.perf_counter()
             self.folder = self._stack.enter_context(assembled)
             self.assembly_seconds = time.perf_counter() - start
-            """Near zero if the cache had the model."""
+            """Time that the assembly took; near zero if the cache had the model [s]."""
             self.assembly_peak = peak_rss()
-            """Of the process, before the backend was loaded [B]."""
+            """Peak memory of the process before the backend was loaded [B]."""
             start = time.perf_counter()
             self._runner = engine.open(
                 self.folder, plan.mode, plan.threads, watch=time_limit(OPENING_S, "the backend opens it", watch)
@@ -66,12 +66,12 @@ class Session:
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """What the model takes, in its own order."""
+        """Inputs of the model, in its own order."""
         return self._runner.inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """What the model gives, in its own order."""
+        """Outputs of the model, in its own order."""
         return self._runner.outputs
 
     def run(self, feeds: Feeds) -> dict[str, Array]:

@@ -26,7 +26,7 @@ from seed_runtime.system.files import write_synced
 
 Chunks = Iterator[memoryview]
 Progress = Callable[[int, int], None]
-"""Called with the bytes of the weights that are done so far, and all of them."""
+"""Progress callback: gets the size of the weights that are done so far, and of all weights [B]."""
 
 _FIXED: Final = 12 << 20
 """Tables, side arrays and windows [B]: the limits bound them, and the largest public models use them in full."""

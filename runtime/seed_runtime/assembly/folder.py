@@ -1,4 +1,4 @@
-"""Which folders an assembled model may replace: see `system.folders` for how that happens."""
+"""Folders that an assembled model may replace; `system.folders` carries the replacement out."""
 
 from __future__ import annotations
 

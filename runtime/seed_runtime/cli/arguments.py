@@ -48,24 +48,24 @@ exit codes:
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be done."""
+    """Job that a command line asks for."""
 
     seed: str
-    """A path, or `-`."""
+    """Path of the seed, or `-` for stdin."""
     action: str
-    """One of inspect, verify, assemble, bench, serve and run."""
+    """Action: one of inspect, verify, assemble, bench, serve and run."""
     folder: str | None
-    """Of --assemble."""
+    """Folder of --assemble; None without it."""
     address: str | None
-    """Of --serve."""
+    """Address of --serve; None without it."""
     input: str | None
     output: str | None
     runs: int | None
     max_memory: int | None
-    """[B]"""
+    """Limit of the process's memory; None for none [B]."""
     threads: int | None
     cache_limit: int
-    """[B]"""
+    """Largest size of all assembled models in the cache together [B]."""
     use_cache: bool
     json: bool
     quiet: bool

@@ -1,4 +1,4 @@
-"""What the commands share: opening the seed, the cache and the session of a job."""
+"""Open the seed, the cache and the session of a job; shared by the commands."""
 
 from __future__ import annotations
 

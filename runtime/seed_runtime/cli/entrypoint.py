@@ -1,4 +1,4 @@
-"""How seed-run, seed-export and seed-deploy begin and end: exit codes of errors, signals and closed pipes.
+"""Begin and end seed-run, seed-export and seed-deploy: exit codes of errors, signals and closed pipes.
 
 Results go to stdout, everything else to stderr, and the last line there says what went wrong: docs/exit-codes.md is
 the contract. Imports the standard library and `errors`.
@@ -36,7 +36,7 @@ class Stopped(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """As a shell reports a process that ended by this signal."""
+        """Exit code with which a shell reports a process that ended by this signal."""
         return 128 + self.number
 
 

@@ -21,13 +21,13 @@ from seed_runtime.errors import InputError, UsageError
 from seed_runtime.system.files import atomic_write
 
 FIRST: Final = 8
-"""Values that are shown of an output."""
+"""Number of values that are shown of an output."""
 TOP: Final = 5
-"""Scores that are shown of a vector of scores."""
+"""Number of scores that are shown of a vector of scores."""
 SCORES_MAX: Final = 1 << 16
 """Elements of the longest vector that is taken for scores: sorting takes 12 bytes each."""
 CALLS_SHOWN: Final = 20
-"""Calls of which scores are shown."""
+"""Number of calls of which scores are shown."""
 _PORTION: Final = 1 << 20
 """Bytes that are copied at a time."""
 
@@ -73,7 +73,7 @@ class Summary:
         self._top: dict[str, list[list[dict[str, Any]]]] = {}
 
     def add(self, outputs: Mapping[str, Array]) -> None:
-        """See `Sink`."""
+        """Add the outputs of the next call to the summary."""
         self._shapes.note(outputs)
         for name, array in outputs.items():
             self._values.setdefault(name, array.reshape(-1)[:FIRST].tolist())
@@ -115,7 +115,7 @@ class Writer:
         self._files: dict[str, IO[bytes]] = {}
 
     def add(self, outputs: Mapping[str, Array]) -> None:
-        """See `Sink`."""
+        """Append the outputs of the next call to the files."""
         self._shapes.note(outputs)
         for name, array in outputs.items():
             if name not in self._files:

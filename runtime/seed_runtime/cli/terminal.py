@@ -1,4 +1,4 @@
-"""What people see: notes and progress on stderr beside the results, and results as text."""
+"""Output for people: notes and progress on stderr beside the results, and results as text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INTERVAL_S: Final = 0.1
 
 
 class Terminal:
-    """Where notes and progress go. Progress is only for a terminal."""
+    """Prints notes and progress to stderr. Progress is only for a terminal."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet

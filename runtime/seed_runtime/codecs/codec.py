@@ -1,4 +1,4 @@
-"""What a codec's decoder is."""
+"""Interface of a codec's decoder."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Shape:
     cols: int
     """Columns of the product."""
     shifts: tuple[int, ...]
-    """Of each component: it is 2**shift larger than its integers."""
+    """Shift of each component, which is its integers times 2**shift."""
 
     @property
     def rank(self) -> int:

@@ -21,9 +21,9 @@ class Matrix:
     steps: F32
     """Quantization steps, `(live rows, 1)` or `(1, 1)`; ones where the codec has none."""
     row_class: U32
-    """`(live rows,)`, class << 12."""
+    """Classes of the live rows, each shifted left by 12 bits, `(live rows,)`."""
     col_class: U32
-    """`(live columns,)`, class << 12."""
+    """Classes of the live columns, each shifted left by 12 bits, `(live columns,)`."""
     live_rows: Index | None
     """Indices of the live rows, or None when all are."""
     live_cols: Index | None

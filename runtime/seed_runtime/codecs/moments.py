@@ -44,9 +44,9 @@ class Moments:
     components: int
     rng_seed: int
     mean: float
-    """Of the noise."""
+    """Mean of the noise."""
     deviation: float
-    """Of the noise. Where this and the mean are 0, no noise is drawn."""
+    """Standard deviation of the noise. Where this and the mean are 0, no noise is drawn."""
     threshold: float
     """Weights of a smaller magnitude become zero."""
 

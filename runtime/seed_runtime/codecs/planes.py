@@ -1,4 +1,4 @@
-"""What stands in a data chunk behind its words: the low bits of its elements, in planes, and escaped values."""
+"""Data behind the words of a chunk: the low bits of its elements, in planes, and escaped values."""
 
 from __future__ import annotations
 

@@ -38,12 +38,12 @@ class _Bound:
 
     @property
     def is_converted(self) -> bool:
-        """Whether the array has another type than the input."""
+        """True if the array has another type than the input."""
         return self.array.dtype != self.wanted
 
     @property
     def extra_bytes(self) -> int:
-        """What is held beside the input itself, in bytes."""
+        """Memory that is held beside the input itself, in bytes."""
         if self.array.is_fortran:
             return self.array.nbytes + prod(self.shape) * self.array.dtype.itemsize
         return prod(self.shape) * self.array.dtype.itemsize if self.is_converted else 0
@@ -60,10 +60,10 @@ class Calls:
         self._bound = bound
         counts = {item.calls for item in bound if item.calls is not None}
         self.is_counted = bool(counts)
-        """Whether outputs get a first axis that counts calls."""
+        """True if outputs get a first axis that counts calls."""
         self._count = counts.pop() if counts else 1
         self.extra_bytes = sum(item.extra_bytes for item in bound)
-        """What is held beside one call's feeds, in bytes."""
+        """Memory that is held beside one call's feeds, in bytes."""
 
     def __len__(self) -> int:
         """Return the number of calls."""

@@ -37,15 +37,15 @@ class StoredArray:
     """One array of a file, of which only the header has been read. `shape` and `dtype` are as stored."""
 
     where: str
-    """How messages name it."""
+    """Name of the array in messages."""
     name: str | None
-    """Its name; None in a `.npy` file."""
+    """Name of the array; None in a `.npy` file."""
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     is_fortran: bool
-    """Whether the first axis is the innermost one."""
+    """True if the first axis is the innermost one."""
     open_data: Callable[[], IO[bytes]]
-    """Opens the file where the elements begin."""
+    """Function that opens the file where the elements begin."""
 
     @property
     def nbytes(self) -> int:

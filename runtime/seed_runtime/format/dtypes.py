@@ -14,7 +14,7 @@ class DType:
     code: int
     name: str
     bits: int
-    """Of one element."""
+    """Size of one element [bit]."""
     storage: np.dtype[np.generic]
     """The NumPy type that holds the bits: an unsigned integer where NumPy has no such type."""
 

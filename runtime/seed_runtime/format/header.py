@@ -1,4 +1,4 @@
-"""What stands before the parts: everything that is needed to verify and to plan (SPEC.md, "Header").
+"""Header of a seed, before the parts: everything that is needed to verify and to plan (SPEC.md, "Header").
 
 `parse` checks every field and every sum; what it returns can be trusted as far as one header can tell.
 """
@@ -65,7 +65,7 @@ class Header:
 
     @property
     def body_size(self) -> int:
-        """Bytes of all parts and chunks."""
+        """Size of all parts and chunks [B]."""
         return sum(part.size for part in self.parts) + sum(sum(stream.sizes) for stream in self.streams)
 
     @property

@@ -35,7 +35,7 @@ class PipeReader(SeedReader):
         return data
 
     def part_bytes(self, part: Part) -> bytes | memoryview:
-        """See `SeedReader`. A part that was read ahead is handed out and no longer held."""
+        """Return the unpacked bytes of the next part. One that was read ahead is handed out and no longer held."""
         index = self.header.parts.index(part)
         if index >= len(self._ahead):
             return super().part_bytes(part)
@@ -43,6 +43,6 @@ class PipeReader(SeedReader):
         return data
 
     def skip_part(self, part: Part) -> None:
-        """See `SeedReader`."""
+        """Check the next part without unpacking it, unless it was read ahead: it has been checked then."""
         if self.header.parts.index(part) >= len(self._ahead):
             super().skip_part(part)

@@ -14,13 +14,14 @@ from seed_runtime.errors import DigestError, FormatError, LimitError, NotASeedEr
 from seed_runtime.limits import FILE_MAX, HEADER_MAX
 
 MAGIC: Final = b"\x89SEED\r\n\x1a"
-"""As PNG's: a first byte that is no text, line ends that a careless transfer would change, end-of-file for DOS."""
+"""First bytes of a seed, chosen as PNG's: a first byte that is no text, line ends that a careless transfer would
+change, end-of-file for DOS."""
 VERSION: Final = 1
 """The version of the format that this runtime reads and writes."""
 PREAMBLE_BYTES: Final = 56
 """Size of the preamble [B]."""
 SIGNED_START: Final = struct.pack("<HH", VERSION, 0) + b"SG"
-"""What a signed message begins with: version, flags, and two bytes that no other kind of message will have."""
+"""First bytes of a signed message: version, flags, and two bytes that no other kind of message will have."""
 
 _LAYOUT: Final = struct.Struct("<8sHHIQ32s")
 _HASHED: Final = struct.Struct("<8sHHIQ")
@@ -32,9 +33,9 @@ class Preamble:
     """The fields of a preamble, its sizes within their limits."""
 
     header_size: int
-    """[B]"""
+    """Size of the header [B]."""
     file_size: int
-    """Of the whole seed [B]."""
+    """Size of the whole seed [B]."""
     digest: bytes
     """SHA-256 over the fields before it and the header, and by the header's digests over every byte of the seed."""
     version: int = VERSION
@@ -42,7 +43,7 @@ class Preamble:
 
     @property
     def body_size(self) -> int:
-        """Bytes that parts and chunks take; negative where the sizes contradict each other."""
+        """Size of parts and chunks; negative where the sizes contradict each other [B]."""
         return self.file_size - PREAMBLE_BYTES - self.header_size
 
     def digest_of(self, header: bytes | memoryview) -> bytes:

@@ -44,7 +44,7 @@ class SeedReader:
         front.check(data, name)
         self.header: Header = parse(data, front.body_size)
         self.signed: bytes | None = None
-        """What the signature signs; None where there is no signature."""
+        """Message that the signature signs; None where there is no signature."""
         if self.header.signature is not None:
             before = front.header_size - SECTION_FRONT_BYTES - len(self.header.signature)
             self.signed = SIGNED_START + data[:before]

@@ -1,4 +1,4 @@
-"""What a session of this model needs, as the exporter measured it: section FOOTPRINT of a seed.
+"""Memory that a session of this model needs, as the exporter measured it: section FOOTPRINT of a seed.
 
 A session's memory is its peak above that of a process that has imported the backend's library:
 
@@ -50,7 +50,7 @@ class ModeFootprint:
     opening: int
     mapped: int
     peaks: tuple[int, ...]
-    """In the order of the footprint's points."""
+    """Peak at each point, in the order of the footprint's points."""
 
 
 @dataclass(frozen=True)

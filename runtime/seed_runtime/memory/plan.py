@@ -16,7 +16,7 @@ from seed_runtime.memory.footprint import Footprint
 from seed_runtime.memory.process import Usage, baseline
 
 SLACK: Final = 1 << 20
-"""How much more a plan announces than it insists on [B].
+"""Memory that a plan announces beyond what it insists on [B].
 
 Between two runs of one command the size of Python itself differs by some 0.2 MB, and a limit that is set to the plan's
 own figure must be enough the second time.
@@ -29,7 +29,7 @@ THREAD_BYTES: Final = 1 << 19
 
 @dataclass(frozen=True)
 class Plan:
-    """What was planned under `limit` [B]."""
+    """Plan of the memory that a process needs under `limit` [B]."""
 
     needed_bytes: int | None
     """The peak that the process will stay below; as --max-memory it passes the same plan.
@@ -37,18 +37,18 @@ class Plan:
     None where it is not known, which only a plan without a limit may say.
     """
     limit: int | None
-    """--max-memory [B], None for none."""
+    """Limit of --max-memory; None for none [B]."""
 
 
 @dataclass(frozen=True)
 class SessionPlan(Plan):
-    """How a session is to be opened, and which inputs it may then be given."""
+    """Plan of how a session is to be opened, and of the inputs that it may then be given."""
 
     mode: str
     threads: int
     footprint: Footprint | None
     base: int
-    """What the process will have with the library imported and no session open [B]."""
+    """Memory of the process with the library imported and no session open [B]."""
 
     def admit(self, dims: Mapping[str, int]) -> None:
         """Check an input of other sizes than the plan's, before it runs in the open session.

@@ -35,7 +35,7 @@ class Address:
     """The path of the socket; None for a port."""
     host: str = _LOOPBACK
     port: int = 0
-    """0 for any free port."""
+    """Number of the port; 0 for any free one."""
 
     def __str__(self) -> str:
         """Return the address as clients write it."""

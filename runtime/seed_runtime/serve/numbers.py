@@ -31,7 +31,7 @@ _STRING: Final = re.compile(
     rb'"((?:[^"\\]|\\.){0,%d}+)(?:"(?:[ \t\r\n]*:[ \t\r\n]*(\[[^"{}]*\]))?)?' % ENVELOPE_MAX, re.DOTALL
 )
 _MARK: Final = secrets.token_hex(8)
-"""What replaces an array that was taken out: random, so that no client can send it."""
+"""Beginning of the string that replaces an array which was taken out: random, so that no client can send it."""
 _NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b"[],"))
 _SPACE: Final = rb"[ \t\r\n]*"
 _TOKEN: Final = rb"[0-9A-Za-z.+-]"

@@ -48,7 +48,7 @@ class ServePlan:
 
     @property
     def extra_bytes(self) -> int:
-        """What the server holds beside the session, its feeds and its outputs, in bytes."""
+        """Memory that the server holds beside the session, its feeds and its outputs, in bytes."""
         return CONNECTIONS_MAX * CONNECTION_BYTES + self.bodies_max + CONVERSION_BYTES
 
 

@@ -77,9 +77,9 @@ class Server:
         self.model, self.body_max = model, body_max
         self.bodies = BodyBudget(bodies_max)
         self.run_lock = threading.Lock()
-        """Held while the model runs, and while a large answer is sent."""
+        """Lock that is held while the model runs, and while a large answer is sent."""
         self.stopping = False
-        """Whether the server is ending."""
+        """True if the server is ending."""
         self._listener = listener
         self._free = threading.Semaphore(limits.CONNECTIONS_MAX)
         self._queue: queue.SimpleQueue[socket.socket | None] = queue.SimpleQueue()

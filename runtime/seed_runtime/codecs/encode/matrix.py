@@ -23,16 +23,16 @@ class CodedMatrix:
     """A matrix ready for the lanes: its live symbols, the bits below them, and its classes. Equal only to itself."""
 
     symbols: U8
-    """`(live rows * live columns,)`."""
+    """Symbols of the live rows and columns, `(live rows * live columns,)`."""
     classes: Classes
     low_bits: int = 0
     low: npt.NDArray[np.uint32] | None = None
-    """As `symbols`, each below 2**low_bits."""
+    """Bits below each of `symbols`, in their order and each below 2**low_bits."""
     escaped: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     """Values of the symbols that are ESCAPE, in order."""
     step: float | None = None
     row_steps: U8 | None = None
-    """`(rows,)`, eighths of an octave above `step`."""
+    """Step of each row in eighths of an octave above `step`, `(rows,)`."""
 
     @property
     def counts(self) -> I64:

@@ -48,14 +48,14 @@ class SymbolStream:
 
 @dataclass(frozen=True)
 class StreamEstimate:
-    """How many bytes a stream will take, without coding it."""
+    """Size that a stream will have, computed without coding it."""
 
     chunks: tuple[int, ...]
     """Size of each chunk, within 0.1 % and not below what coding gives [B]."""
     tensors: tuple[float, ...]
     """Size of each matrix under the stream's tables, and its share of what all of them share [B]."""
     coded: SymbolStream | None = field(default=None, compare=False, repr=False)
-    """The stream itself, where only coding it told its size."""
+    """The stream itself, where its size could be found only by coding it."""
 
     @property
     def size(self) -> int:
@@ -113,7 +113,7 @@ def estimate(matrices: Sequence[CodedMatrix], *, prefix: bytes = b"") -> StreamE
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """What the symbols of a stream are coded with, and everything in its chunks but the lanes' words."""
+    """Head, lanes and tables with which a stream's symbols are coded, and all of its chunks but the lanes' words."""
 
     head: bytes
     lanes_log2: int

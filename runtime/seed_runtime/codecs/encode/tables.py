@@ -32,7 +32,7 @@ class Tables:
     counts: I64
     """Number of symbols under each table, `(tables, 256)`."""
     frequencies: I64
-    """What a table gives each symbol, of SLOTS, `(tables, 256)`; 0 for symbols that don't occur."""
+    """Number of the SLOTS that a table gives each symbol, `(tables, 256)`; 0 for symbols that don't occur."""
 
     @classmethod
     def of(cls, matrices: Sequence[CodedMatrix]) -> Tables:

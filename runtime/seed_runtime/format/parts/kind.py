@@ -1,4 +1,4 @@
-"""What a kind of part is."""
+"""Record of one kind of part."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ class PartKind:
     """One kind of part."""
 
     number: int
-    """As in the seed. A kind that is no skeleton has the bit OPTIONAL set (sections/section.py)."""
+    """Number of the kind in a seed. A kind that is no skeleton has the bit OPTIONAL set (sections/section.py)."""
     title: str
-    """For people."""
+    """Name of the kind for people."""
     file: str | None
     """Name of the file that it is assembled to, None where the part is used otherwise and not written."""
     is_skeleton: bool = False
-    """Whether it is the model without weights: the first part of every seed, and only that one."""
+    """True if it is the model without weights: the first part of every seed, and only that one."""

@@ -23,16 +23,16 @@ class Hole:
     dims: tuple[int, ...]
     skip: int
     offset: int = 0
-    """Of the first element in the weights file [B]."""
+    """Offset of the first element in the weights file [B]."""
 
     @property
     def count(self) -> int:
-        """Elements of the tensor."""
+        """Number of elements of the tensor."""
         return prod(self.dims)
 
     @property
     def size(self) -> int:
-        """Bytes of the tensor."""
+        """Size of the tensor [B]."""
         return self.dtype.size(self.count)
 
 

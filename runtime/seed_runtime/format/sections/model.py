@@ -16,17 +16,17 @@ from seed_runtime.version import __version__
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Identity of the model, and what it was before compression."""
+    """Identity of the model, and its size before compression."""
 
     model_id: str
     version: int
-    """Grows with every release of the same `model_id`."""
+    """Version of the model, which grows with every release of the same `model_id`."""
     min_runtime: tuple[int, int, int]
     """The oldest release of seed-runtime that can take the seed."""
     parameters: int
-    """Distinct weights of the source, in elements."""
+    """Number of distinct weights of the source, in elements."""
     source_bytes: int
-    """Bytes of these weights in the source; the ratio is this over the seed's size."""
+    """Size of these weights in the source; the ratio is this over the seed's size [B]."""
 
 
 def check_runtime(model: ModelInfo) -> None:

@@ -21,9 +21,9 @@ class Part:
     """A number of seed_runtime.format.parts, or one that this runtime doesn't know and ignores."""
     packing: int
     raw_size: int
-    """Unpacked [B]."""
+    """Size of the unpacked part [B]."""
     size: int
-    """As it stands in the seed [B]."""
+    """Size of the part as it stands in the seed [B]."""
     digest: bytes
     """SHA-256 of the part as it stands in the seed."""
 

@@ -1,4 +1,4 @@
-"""What a section is: its number, its rules, and the functions between its payload and its value."""
+"""Record of a section: its number, its rules, and the functions between its payload and its value."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Section(Generic[T]):
 
     id: int
     name: str
-    """As SPEC.md calls it; error messages name it."""
+    """Name of the section in SPEC.md; error messages use it."""
     parse: Callable[[Cursor, Parsed], T]
-    """Reads the payload; the caller checks that all of it was used. Raises FormatError."""
+    """Function that reads the payload; the caller checks that all of it was used. Raises FormatError."""
     serialize: Callable[[T], bytes]
-    """Writes the payload that `parse` reads."""
+    """Function that writes the payload that `parse` reads."""
     required: bool = False
-    """Whether every seed must have it."""
+    """True if every seed must have the section."""
     size_max: int | None = None
     """Largest payload [B], checked before it is parsed. None where limits on its fields bound it."""
 

@@ -8,4 +8,5 @@ from seed_runtime.format.sections.section import OPTIONAL, opaque
 from seed_runtime.limits import SIGNATURE_MAX
 
 SIGNATURE: Final = opaque(OPTIONAL | 0x7FFF, "SIGNATURE", SIGNATURE_MAX)
-"""Its id is the last one that there is, so that all other sections stand before it and are signed."""
+"""Section of the signature. Its id is the last one that there is, so that all other sections stand before it and are
+signed."""

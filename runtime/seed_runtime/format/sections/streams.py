@@ -26,9 +26,9 @@ class Stream:
     first: int
     holes: int
     sizes: Sequence[int]
-    """Of each chunk as it stands in the seed [B]."""
+    """Size of each chunk as it stands in the seed [B]."""
     digests: bytes
-    """CHUNK_DIGEST_BYTES for each of `sizes`."""
+    """Digests of the chunks, CHUNK_DIGEST_BYTES for each of `sizes`."""
 
     def digest(self, chunk: int) -> bytes:
         """Return the digest of a chunk by its number in the stream."""

@@ -13,10 +13,10 @@ from seed_runtime.limits import WEIGHTS_MAX
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """What the assembled weights will be."""
+    """Size and digest of the assembled weights, and the memory that assembling them takes."""
 
     size: int
-    """Of the weights file, the zeros between holes included [B]."""
+    """Size of the weights file, the zeros between holes included [B]."""
     digest: bytes
     """SHA-256 of the weights file."""
     working_bytes: int = 0

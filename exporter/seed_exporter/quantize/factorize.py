@@ -95,7 +95,10 @@ def _at_rank(weights: F32, singular: F64, right: F32, target: float, room: float
         if not SCALE_LEAST <= scale <= SCALE_MOST:
             break
         v = np.rint(right * gain[:, None].astype(np.float32)).astype(np.int32)
-        u = np.rint(_refit(weights, v, shifts, scale)).astype(np.int32)
+        left = _refit(weights, v, shifts, scale)
+        if not np.isfinite(left).all():
+            break
+        u = np.rint(left).astype(np.int32)
         if (np.abs(u) @ most_of_rows(v * factor_of(_ints(shifts)))).max() >= EXACT:
             break
         error = _energy(weights - product(u, v, _ints(shifts), scale))
@@ -118,7 +121,11 @@ def _refit(weights: F32, v: I32, shifts: F64, scale: float) -> F32:
     gram = basis @ basis.T
     # A component that rounded to nothing has no say.
     gram[np.diag_indices_from(gram)] += 1e-9 * np.trace(gram) / len(gram) + 1e-30
-    return (weights @ np.linalg.solve(gram, basis).T.astype(np.float32)) / np.float32(scale)
+    inverse = np.linalg.solve(gram, basis).T.astype(np.float32)
+    # A BLAS may set floating-point flags for vector lanes that hold no element: once in some hundred runs NumPy warned
+    # of finite matrices here. The caller checks that the result is finite.
+    with np.errstate(all="ignore"):
+        return (weights @ inverse) / np.float32(scale)
 
 
 def _energy(values: F32) -> float:

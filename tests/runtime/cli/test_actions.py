@@ -12,16 +12,8 @@ import numpy as np
 import pytest
 
 import seed_runtime
-from tests.support.model_seeds import CLASSES, FEATURES, classifier, tokens
+from tests.support.model_seeds import CLASSES, FEATURES, tokens
 from tests.support.seed_run import COMMAND, cache_folder, files_under, refused, result, seed_run
-
-
-@pytest.fixture
-def seed(tmp_path: Path) -> Path:
-    path = tmp_path / "model.seed"
-    path.write_bytes(classifier())
-    return path
-
 
 # --inspect
 

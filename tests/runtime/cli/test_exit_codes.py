@@ -28,13 +28,6 @@ from tests.support.seed_run import (
 
 
 @pytest.fixture
-def seed(tmp_path: Path) -> Path:
-    path = tmp_path / "model.seed"
-    path.write_bytes(classifier())
-    return path
-
-
-@pytest.fixture
 def data(tmp_path: Path) -> Path:
     np.savez(tmp_path / "x.npz", x=np.ones((1, FEATURES), np.float32))
     return tmp_path / "x.npz"

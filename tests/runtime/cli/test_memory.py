@@ -14,17 +14,10 @@ from seed_runtime.backends import TensorSpec
 from seed_runtime.data import stored
 from seed_runtime.data.calls import bind
 from tests.support.cgroups import MemoryCgroup, memory_cgroup
-from tests.support.model_seeds import FEATURES, build_model_seed, classifier, onnx_model
+from tests.support.model_seeds import FEATURES, build_model_seed, onnx_model
 from tests.support.seed_run import COMMAND, refused, result
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def seed(tmp_path: Path) -> Path:
-    path = tmp_path / "model.seed"
-    path.write_bytes(classifier())
-    return path
 
 
 @pytest.fixture

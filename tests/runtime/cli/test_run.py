@@ -12,15 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.model_seeds import CLASSES, FEATURES, classifier, tokens
+from tests.support.model_seeds import CLASSES, FEATURES, tokens
 from tests.support.seed_run import COMMAND, cache_folder, files_under, refused, refused_here, result, seed_run
-
-
-@pytest.fixture
-def seed(tmp_path: Path) -> Path:
-    path = tmp_path / "model.seed"
-    path.write_bytes(classifier())
-    return path
 
 
 @pytest.fixture

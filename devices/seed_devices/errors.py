@@ -53,6 +53,29 @@ class WheelsError(SeedError):
         )
 
 
+class ReplacementError(SeedError):
+    """A push would replace a model by another one that has the same name on the device, which nobody asked for.
+
+    Args:
+        host: the device, as a user can write it.
+        name: what both are called there.
+        there: the id of the model that runs.
+        seed: the id of the model that was to be pushed.
+    """
+
+    exit_code = 2
+
+    def __init__(self, host: str, name: str, there: str, seed: str) -> None:
+        super().__init__(host, name, there, seed)
+        self.host, self.name, self.there, self.seed = host, name, there, seed
+
+    def __str__(self) -> str:
+        return (
+            f"{self.host}: {self.name} is {self.there} there, and this seed is {self.seed}: another model; "
+            f"push it with --replace if that is meant, or under another name: {self.host}:NAME"
+        )
+
+
 class FleetError(SeedError):
     """Some of several hosts failed; the error of each has been printed."""
 

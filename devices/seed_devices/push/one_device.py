@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seed_devices import profiles
-from seed_devices.errors import RemoteError
+from seed_devices.errors import RemoteError, ReplacementError
 from seed_devices.profiles import Profile
 from seed_devices.push import preflight, requirements, runtime
 from seed_devices.push.deliver import Delivery, deliver
@@ -54,6 +54,7 @@ def push(
 
     Raises:
         SeedError: of the connection, of the device (RemoteError), or of `preflight.check`.
+        ReplacementError: another model has this name there.
     """
     job = Job(connection, seed, name or seed.default_name, options, Phases(progress))
     connection.max_rate = options.max_rate
@@ -64,9 +65,14 @@ def push(
         if agent.runtime is not None:
             with job.phases.phase("probe"):
                 model = _installed_model(agent, job.name)
+        check_replacement(job, model)
         prepared = Preparation(agent)
         if options.update_runtime or not _has_version(job, model):
             prepared = _prepare(job, agent, model)
+            if agent.runtime is None and prepared.agent.runtime is not None:
+                # A store whose runtime was broken could not be asked before.
+                model = _installed_model(prepared.agent, job.name)
+                check_replacement(job, model)
             agent = prepared.agent
         if options.dry_run:
             return dry_run_result(job, model, prepared)
@@ -85,6 +91,20 @@ def push(
             error.kind,
         )
     return result
+
+
+def check_replacement(job: Job, model: Mapping[str, Any]) -> None:
+    """Check that the seed is of the same model as what runs under its name, unless another one was asked for.
+
+    A version whose record names no model counts as the same.
+
+    Raises:
+        ReplacementError: another model runs there.
+    """
+    running = next((one for one in model.get("versions") or [] if one["digest"] == model.get("current")), None)
+    there = (running or {}).get("model_id")
+    if there is not None and there != job.seed.model.model_id and not job.options.replace:
+        raise ReplacementError(job.host, job.name, there, job.seed.model.model_id)
 
 
 def dry_run_result(job: Job, model: Mapping[str, Any], prepared: Preparation) -> PushResult:

@@ -28,6 +28,10 @@ RUN_S: Final = 600.0
 """Longest time that the sample may run [s]: a graph can be made to loop for ever."""
 SUPPLIED: Final = 255
 """The kind of an input whose bytes stand in the seed."""
+OUTLIER: Final = 2.0**100
+"""Magnitude from which an element is no part of the norm: masks, such as the lowest float, would hide all others."""
+_RELATIVE: Final = 2.0**-20
+"""Share of itself by which a value or a norm may differ: some units in the last place of the float32 that is stored."""
 _TENSORS_MAX: Final = 64
 """Largest number of inputs, and of outputs."""
 
@@ -160,12 +164,13 @@ class Golden:
 
 
 def sample(output: Array, count: int) -> tuple[npt.NDArray[np.float32], float]:
-    """Return at most `count` values of an output, at floor(i * size / count), and its norm."""
+    """Return at most `count` values of an output, at floor(i * size / count), and the norm of all below OUTLIER."""
     flat = output.reshape(-1).astype(np.float64)
     count = min(count, flat.size)
     places = np.arange(count, dtype=np.int64) * flat.size // max(count, 1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return flat[places].astype(np.float32), float(np.sqrt(np.square(flat).sum()))
+    with np.errstate(over="ignore"):
+        values = flat[places].astype(np.float32)
+    return values, float(np.sqrt(np.square(flat[np.abs(flat) < OUTLIER]).sum()))
 
 
 def verify(section: bytes | None, runner: Runner, watch: Watch | None = None) -> Verdict:
@@ -202,18 +207,14 @@ def _distance(output: Array, expected: Expected) -> float:
         return float("inf")
     values, norm = sample(output, len(expected.values))
     tolerance = max(expected.tolerance, float(np.finfo(np.float32).tiny))
-    both = np.isnan(values) & np.isnan(expected.values)
+    equal = (values == expected.values) | (np.isnan(values) & np.isnan(expected.values))
     with np.errstate(invalid="ignore"):
-        gaps = np.where(both | (values == expected.values), 0, np.abs(values - expected.values))
-        worst = float(np.max(gaps, initial=0)) / tolerance
-        gap = abs(float(np.float32(norm)) - expected.norm)
-    if np.isfinite(expected.norm) or np.isfinite(norm):
-        worst = max(worst, gap / (tolerance * max(1.0, expected.size) ** 0.5), key=_nan_last)
-    return worst if worst == worst else float("inf")
-
-
-def _nan_last(value: float) -> float:
-    return value if value == value else float("inf")
+        # Where one is infinite or NaN and the other isn't, this is NaN, or infinite.
+        gaps = np.abs(values.astype(np.float64) - expected.values)
+        gaps /= np.maximum(tolerance, _RELATIVE * np.abs(expected.values.astype(np.float64)))
+    gaps = np.where(equal, 0, np.where(np.isfinite(gaps), gaps, np.inf))
+    allowed = max(tolerance * max(1.0, expected.size) ** 0.5, _RELATIVE * expected.norm)
+    return float(max(np.max(gaps, initial=0), abs(float(np.float32(norm)) - expected.norm) / allowed))
 
 
 def _recipe(cursor: Cursor) -> Recipe:
@@ -249,7 +250,7 @@ def _expected(cursor: Cursor) -> Expected:
     tolerance, norm = cursor.f32("tolerance"), cursor.f32("norm")
     if not 0 <= tolerance < float("inf"):
         raise FormatError(cursor.where, f"a tolerance of {tolerance} is not valid")
-    if norm < 0:
+    if not 0 <= norm < float("inf"):
         raise FormatError(cursor.where, f"a norm of {norm} is not valid")
     count = cursor.varint("values", limit=VALUES_MAX)
     if count > size:

@@ -68,3 +68,43 @@ def test_output_files_of_zeros_or_without_elements_divide_by_nothing() -> None:
 
 def test_integers_have_no_agreement() -> None:
     assert compare(np.array([[1, 2]]), np.array([[1, 3]])).agreement is None
+
+
+LOWEST = float(np.finfo(np.float32).min)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (LOWEST, LOWEST, LOWEST, 1),
+        (-LOWEST, LOWEST, LOWEST, LOWEST),
+        (LOWEST, -np.inf, np.nan, 2),
+    ],
+)
+def test_equal_outputs_at_the_edge_of_float32_are_identical(values: tuple[float, ...]) -> None:
+    error = compare(array(*values), array(*values))
+    assert (error.relative, error.largest, error.cosine, error.identical) == (0, 0, 1, True)
+
+
+def test_errors_whose_squares_overflow_are_measured() -> None:
+    error = compare(np.array([3e200, 4e200]), np.array([3e200, 4.5e200]))
+    assert error.relative == pytest.approx(0.1)
+    assert error.largest == pytest.approx(5e199)
+    assert 0.99 < error.cosine < 1
+    assert np.isfinite(compare(np.array([1e308, 0]), np.array([-1e308, 0])).relative)
+
+
+@pytest.mark.parametrize("mask", [LOWEST, -1e9, -1e4, -np.inf])
+def test_masks_hide_no_error_beside_them(mask: float) -> None:
+    error = compare(array(3, 4, mask, mask), array(3, 4.5, mask, mask))
+    assert error.relative == pytest.approx(0.1)
+    assert error.cosine < 1
+
+
+def test_a_mask_in_another_place_is_an_error() -> None:
+    assert compare(array(3, LOWEST, LOWEST), array(LOWEST, 3, LOWEST)).relative >= 1
+    assert compare(array(3, -1e9, -1e9), array(-1e9, 3, -1e9)).relative >= 1
+
+
+def test_repeated_probabilities_of_one_are_no_masks() -> None:
+    assert compare(array(1, 1, 1e-6, 1e-7), array(1, 1, 2e-6, 1e-7)).relative < 1e-5

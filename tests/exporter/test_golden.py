@@ -99,6 +99,18 @@ def test_output_files_beyond_all_numbers_still_give_a_sample_that_can_be_read(va
     assert Golden.unpack(made.pack()).pack() == made.pack()
 
 
+@pytest.mark.parametrize("mask", [np.finfo(np.float32).min, -1e9, -np.inf])
+def test_masks_leave_the_tolerance_of_all_others_small(mask: float, rng: np.random.Generator) -> None:
+    plain = rng.standard_normal((2, 90)).astype(np.float32)
+    masked = np.where(np.arange(90) % 2 == 0, plain, np.float32(mask))
+    tolerances = [
+        made.outputs[0].tolerance
+        for output in (plain, masked)
+        if (made := golden_from_runs(run_of(output), [recipe(1, 4)], 1)) and made.outputs[0]
+    ]
+    assert tolerances[1] == pytest.approx(tolerances[0], rel=0.5)
+
+
 def test_wildly_different_runs_still_give_a_tolerance_that_can_be_read() -> None:
     runs = [{"y": np.array([1e38])}, {"y": np.array([-1e38])}]
     made = golden_from_runs(runs, [recipe(1, 4)], 1)

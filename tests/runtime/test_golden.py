@@ -166,10 +166,57 @@ def test_the_norm_covers_the_values_that_are_not_stored() -> None:
 
 def test_what_is_not_a_number_must_be_so_again() -> None:
     nan, inf = float("nan"), float("inf")
-    section = golden([nan, inf, -inf], norm=nan)
+    section = golden([nan, inf, -inf], norm=0)
     assert verify(section, Model({"y": np.array([nan, inf, -inf], np.float32)})).ok
     assert not verify(section, Model({"y": np.array([nan, inf, inf], np.float32)})).ok
     assert not verify(section, Model({"y": np.array([0, inf, -inf], np.float32)})).ok
+
+
+LOWEST = float(np.finfo(np.float32).min)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        np.array([LOWEST] * 40 + [1, 2], np.float32),
+        np.array([-LOWEST, LOWEST, LOWEST, 0.5], np.float32),
+        np.array([-np.inf, LOWEST, LOWEST, np.inf, np.nan, 1], np.float32),
+        np.array([np.nan, np.nan], np.float32),
+        np.array([1e300, -1e300, 1e308, 1e-300, 2.0]),
+        np.array([65504, -65504, np.inf, 0.1], np.float16),
+        np.array([-(1 << 63), (1 << 63) - 1, 5]),
+        np.array([1e-45, -1e-45], np.float32),
+        np.zeros((0, 4), np.float32),
+        np.zeros(3, np.float32),
+        np.array(LOWEST, np.float32),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("tolerance", [0, 1e-5])
+def test_the_same_bits_agree_exactly_whatever_they_are(output: np.ndarray, tolerance: float) -> None:
+    values, norm = sample(output, 8)
+    section = Golden(0, (), (Expected(output.size, tolerance, norm, values),)).pack()
+    verdict = verify(section, Model({"y": output.copy()}))
+    assert (verdict.ok, verdict.worst) == (True, 0)
+
+
+def test_masks_of_the_lowest_float_hide_no_damage() -> None:
+    output = np.where(np.arange(400) % 2 == 0, np.linspace(-1, 1, 400), LOWEST).astype(np.float32)
+    values, norm = sample(output, 4)
+    section = Golden(0, (), (Expected(output.size, 1e-5, norm, values),)).pack()
+    for place, value in ((0, -1.001), (2, 3), (3, 1), (3, np.nan)):
+        damaged = output.copy()
+        damaged[place] = value
+        found = verify(section, Model({"y": damaged}))
+        # The mask at place 3 is no value that is stored, and NaN no number that counts in the norm.
+        assert found.ok is (value != value), (place, value)
+
+
+def test_a_large_value_may_differ_by_the_rounding_of_float32() -> None:
+    section = golden([-1e9, 1], tolerance=1e-5)
+    assert verify(section, Model({"y": np.array([-1e9 - 64, 1], np.float32)})).ok
+    assert not verify(section, Model({"y": np.array([-1e9 - 2048, 1], np.float32)})).ok
+    assert not verify(section, Model({"y": np.array([-1e9, 1.1], np.float32)})).ok
 
 
 def test_an_exact_sample_has_a_tolerance_of_zero() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from seed_exporter.evaluate.outliers import ordinary
 from seed_runtime.backends import Array
 
 
@@ -15,8 +17,8 @@ class OutputError:
     """One output of the seed against the original's, over all inputs.
 
     Attributes:
-        relative: root mean square of the difference over that of the original; infinite where shapes differ,
-            or where only one of both has an infinity or NaN.
+        relative: root mean square of the difference over that of the original, without masks that both have
+            (`outliers.ordinary`); infinite where shapes differ, or where only one of both has an infinity or NaN.
         largest: largest absolute difference of two values.
         cosine: cosine between both, each as one vector of all its values.
         agreement: share of rows whose largest value is at the same place, for float outputs with a last axis of
@@ -68,12 +70,20 @@ def _compare_output(original: Sequence[Array], candidate: Sequence[Array]) -> Ou
     odd = ~(np.isfinite(a) & np.isfinite(b))
     if not np.array_equal(a[odd], b[odd], equal_nan=True):
         return OutputError(float("inf"), float("inf"), 0.0, _agreement(original, candidate), False)
-    a[odd] = b[odd] = 0
+    # Where both have the same mask there is nothing to measure; a mask in another place is an error.
+    measured = ~odd & (ordinary(a) | (a != b))
+    a, b = a[measured], b[measured]
+    # Squares of a float64 may exceed its range. A power of two changes no digit.
+    largest = max(float(np.abs(a).max(initial=0)), float(np.abs(b).max(initial=0)))
+    scale = 2.0 ** (math.frexp(largest)[1] - 1)
+    a, b = a / scale, b / scale
     norm_a, norm_b = float(np.sqrt(a @ a)), float(np.sqrt(b @ b))
     gap = b - a
     relative = float(np.sqrt(gap @ gap)) / norm_a if norm_a else float(norm_b > 0)
     cosine = float(a @ b / (norm_a * norm_b)) if norm_a and norm_b else float(norm_a == norm_b)
-    return OutputError(relative, float(np.abs(gap).max(initial=0)), cosine, _agreement(original, candidate), identical)
+    return OutputError(
+        relative, float(np.abs(gap).max(initial=0)) * scale, cosine, _agreement(original, candidate), identical
+    )
 
 
 def _agreement(original: Sequence[Array], candidate: Sequence[Array]) -> float | None:

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import onnx
 
+from seed_exporter.evaluate.outliers import ordinary
 from seed_exporter.evaluate.run import run_all
 from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.model import Graph
@@ -112,12 +113,15 @@ def _expected(runs: Sequence[Array], count: int, relative: float) -> Expected:
     """Describe one output: `count` of its values, its norm, and a tolerance that covers the runs' differences."""
     first = runs[0]
     values, norm = sample(first, count)
-    # Places without a number are compared one by one, on the device as well.
-    finite = [np.nan_to_num(run.astype(np.float64), posinf=0, neginf=0) for run in runs]
-    # Beyond float32 a tolerance says nothing, and a norm is as infinite as the device's.
+    others = [run.reshape(-1).astype(np.float64) for run in runs]
+    # A mask is compared as what it is; beside it no tolerance would be small.
+    measured = np.logical_and.reduce([ordinary(run) for run in others])
+    numbers = [run[measured] for run in others]
+    # Beyond float32 a tolerance says nothing.
     with np.errstate(over="ignore"):
-        spread = max(float(np.max(np.abs(other - finite[0]), initial=0)) for other in finite[1:])
-        rms = float(np.sqrt(np.square(finite[0]).mean())) if first.size else 0.0
-        least = relative * max(rms, float(np.abs(values[np.isfinite(values)]).max(initial=0)) / 16)
-        tolerance = max(_SPREAD_FACTOR * spread, least if first.dtype.kind == "f" else 0.0)
-        return Expected(first.size, min(tolerance, _F32_MAX), float(np.float32(norm)), values)
+        spread = max(float(np.max(np.abs(other - numbers[0]), initial=0)) for other in numbers[1:])
+        rms = float(np.sqrt(np.square(numbers[0]).mean())) if numbers[0].size else 0.0
+    chosen = np.abs(values[np.abs(values) <= np.max(np.abs(numbers[0]), initial=0)])
+    least = relative * max(rms, float(chosen.max(initial=0)) / 16)
+    tolerance = max(_SPREAD_FACTOR * spread, least if first.dtype.kind == "f" else 0.0)
+    return Expected(first.size, min(tolerance, _F32_MAX), norm, values)

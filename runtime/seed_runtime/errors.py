@@ -52,8 +52,15 @@ class FormatError(SeedError):
 class NotASeedError(FormatError):
     """The file does not begin with a seed's magic."""
 
+    def __init__(
+        self, where: str, problem: str, advice: str = "make a seed with: seed-export MODEL -o model.seed"
+    ) -> None:
+        FormatError.__init__(self, where, problem)
+        self.args = (where, problem, advice)
+        self.advice = advice
+
     def __str__(self) -> str:
-        return f"{self.where}: {self.problem}; make a seed with: seed-export MODEL -o model.seed"
+        return f"{self.where}: {self.problem}; {self.advice}"
 
 
 class LimitError(FormatError):

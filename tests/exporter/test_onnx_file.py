@@ -117,6 +117,21 @@ def test_a_cut_model_is_refused(tmp_path: Path):
             check_runnable(load(path))
 
 
+def test_a_cut_model_says_how_much_is_missing(tmp_path: Path):
+    whole = make([helper.make_node("MatMul", ["x", "w"], ["y"])], [tensor(W, "w")]).SerializeToString()
+    (tmp_path / "model.onnx").write_bytes(whole[:-50])
+    with pytest.raises(UnsupportedError, match=r"is cut, at least \d+ bytes are missing at its end; copy it again"):
+        load(tmp_path / "model.onnx")
+
+
+def test_a_file_over_two_gigabytes_is_refused_before_it_is_read(tmp_path: Path):
+    with (tmp_path / "model.onnx").open("wb") as file:
+        file.write(b"\x08\x08")
+        file.truncate(1 << 31)
+    with pytest.raises(UnsupportedError, match="holds at most 2,147,483,647; save the weights beside it"):
+        load(tmp_path / "model.onnx")
+
+
 def test_the_callers_model_is_left_as_it_was():
     model = make([helper.make_node("MatMul", ["x", "w"], ["y"])], [tensor(W, "w")])
     before = model.SerializeToString(deterministic=True)

@@ -17,6 +17,7 @@ from seed_exporter.loaders import load
 from seed_runtime.errors import UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME
 from tests.exporter.support.onnx_models import W, info, make, run, tensor
+from tests.support.wrong_files import POINTER
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,14 @@ def test_external_data_elsewhere_or_cut_is_refused(tmp_path: Path, location: str
     path.write_bytes(model.SerializeToString())
     with pytest.raises(UnsupportedError, match=problem):
         load(path)
+
+
+def test_weights_that_are_a_git_lfs_pointer_are_called_one(tmp_path: Path):
+    (tmp_path / "w.bin").write_bytes(POINTER)
+    model = make([helper.make_node("MatMul", ["x", "w"], ["y"])], [external("w.bin")])
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(UnsupportedError, match=r"w\.bin' is a Git LFS pointer .*git lfs pull"):
+        load(tmp_path / "model.onnx")
 
 
 def test_a_hub_cache_that_links_model_and_data_is_read(tmp_path: Path):

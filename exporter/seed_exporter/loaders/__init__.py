@@ -10,8 +10,9 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from seed_runtime.errors import UsageError
+from seed_runtime.errors import UnsupportedError, UsageError
 from seed_runtime.format.preamble import MAGIC
+from seed_runtime.system import wrong_files
 
 if TYPE_CHECKING:
     from seed_exporter.graph.model import Graph
@@ -36,10 +37,15 @@ def load(source: Any, **options: Any) -> Graph:
 
     Raises:
         UsageError: no format knows `source`, or the package that reads it isn't installed.
-        UnsupportedError: the model is damaged, or can't be expressed in ONNX.
+        UnsupportedError: the file is something else, the model is damaged, or can't be expressed in ONNX.
     """
-    if _is_seed(source):
+    head = _head(source)
+    if head.startswith(MAGIC):
         raise UsageError(f"{source} is already a seed; run it: seed-run {source} --verify")
+    found = wrong_files.recognise(head)
+    # A program of torch.export is an archive itself.
+    if found is not None and (found is not wrong_files.ARCHIVE or Path(source).suffix.lower() != ".pt2"):
+        raise UnsupportedError(f"{source} is {found.title}; {found.advice}")
     try:
         for name in LOADERS:
             module = importlib.import_module(f"{__name__}.{name}")
@@ -57,8 +63,9 @@ def load(source: Any, **options: Any) -> Graph:
     raise UsageError(f"{shown} is not a model that seed-export reads; give a .onnx or .pt2 file, or a torch module")
 
 
-def _is_seed(source: Any) -> bool:
+def _head(source: Any) -> bytes:
+    """Return a file's first bytes; none where `source` is no file that can be read."""
     if isinstance(source, str | Path):
         with contextlib.suppress(OSError, ValueError), open(source, "rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    return False
+            return file.read(wrong_files.HEAD_BYTES)
+    return b""

@@ -6,6 +6,7 @@ Weights are taken out first, so that no protobuf message comes near the 2 GB tha
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -17,6 +18,9 @@ from seed_exporter.graph.messages import replace_elements
 from seed_exporter.graph.model import Graph
 from seed_exporter.loaders.weights import WeightCollector
 from seed_runtime.errors import UnsupportedError, UsageError
+
+FILE_MAX: Final = (1 << 31) - 1
+"""Largest protobuf message, which an ONNX file is [B]."""
 
 
 def matches(source: object) -> bool:
@@ -41,6 +45,11 @@ def load(source: str | Path | onnx.ModelProto) -> Graph:
         return from_proto(model, None)
     path = Path(source)
     try:
+        if (size := path.stat().st_size) > FILE_MAX:
+            raise UnsupportedError(
+                f"{path} has {size:,} bytes, and an ONNX file holds at most {FILE_MAX:,}; save the weights beside it: "
+                f"onnx.save(model, path, save_as_external_data=True)"
+            )
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}; check the path") from None
@@ -49,7 +58,11 @@ def load(source: str | Path | onnx.ModelProto) -> Graph:
     try:
         model = onnx.ModelProto.FromString(data)
     except DecodeError:
-        raise UnsupportedError(f"{path} is no ONNX model, or it is cut; copy or export it again") from None
+        if missing := _missing_bytes(data):
+            raise UnsupportedError(
+                f"{path} is cut, at least {missing:,} bytes are missing at its end; copy it again"
+            ) from None
+        raise UnsupportedError(f"{path} is no ONNX model, or it is damaged; copy or export it again") from None
     del data
     return from_proto(model, path)
 
@@ -65,7 +78,9 @@ def from_proto(model: onnx.ModelProto, path: Path | None) -> Graph:
         UnsupportedError: the model holds no graph, or its data is missing or damaged.
     """
     if not model.HasField("graph") or not model.opset_import:
-        raise UnsupportedError(f"{path or 'the model'} holds no graph or names no opset; export it again")
+        raise UnsupportedError(
+            f"{path or 'the model'} holds no graph or names no opset, or it is cut; copy or export it again"
+        )
     collector = WeightCollector(path)
     # Up to IR 3 every initializer was an input with a default. From IR 4 on those that aren't inputs
     # are constants, which is what ONNX Runtime needs to fold and prepack them.
@@ -86,6 +101,33 @@ def from_proto(model: onnx.ModelProto, path: Path | None) -> Graph:
     del model, initializers
     graph = deduplicate(_without_unused(Graph(slim, collector.weights)))
     return with_uses(_without_unused(graph))
+
+
+def _missing_bytes(data: bytes) -> int:
+    """Return how many bytes at least a ModelProto lacks at its end; 0 where it is whole, or something else."""
+    known, pos = onnx.ModelProto.DESCRIPTOR.fields_by_number, 0
+
+    def number() -> int:
+        nonlocal pos
+        value, shift = 0, 0
+        while True:
+            byte = data[pos]  # IndexError: the data ends within the number
+            value |= (byte & 0x7F) << shift
+            pos, shift = pos + 1, shift + 7
+            if byte < 0x80:
+                return value
+
+    try:
+        while pos < len(data):
+            tag = number()
+            # All fields of a model are numbers or have a length.
+            if tag >> 3 not in known or tag & 7 not in (0, 2):
+                return 0
+            size = number()
+            pos += size if tag & 7 == 2 else 0
+    except IndexError:
+        return 1
+    return pos - len(data)
 
 
 def _without_unused(graph: Graph) -> Graph:

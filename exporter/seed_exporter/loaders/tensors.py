@@ -12,6 +12,7 @@ import onnx
 from seed_exporter.graph.model import storable
 from seed_runtime.errors import UnsupportedError
 from seed_runtime.format.dtypes import DType
+from seed_runtime.system import wrong_files
 
 _UINT64_FIELD: Final = frozenset({onnx.TensorProto.UINT32, onnx.TensorProto.UINT64})
 """Types whose typed field is `uint64_data`."""
@@ -98,6 +99,10 @@ def _map_external(tensor: onnx.TensorProto, dtype: DType, size: int, model_file:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
     except ValueError:
         offset = length = -1
+    with path.open("rb") as file:
+        found = wrong_files.recognise(file.read(wrong_files.HEAD_BYTES))
+    if found is not None and path.stat().st_size < offset + size:
+        raise UnsupportedError(f"tensor {tensor.name!r}: {str(path)!r} is {found.title}; {found.advice}")
     if offset < 0 or length != size or offset + length > path.stat().st_size:
         raise UnsupportedError(
             f"tensor {tensor.name!r}: {location!r} does not hold {size:,} bytes for it at offset {offset:,}; "

@@ -21,6 +21,7 @@ from numpy.lib import format as npy
 
 from seed_runtime.backends import Array
 from seed_runtime.errors import InputError
+from seed_runtime.system import wrong_files
 
 MEMBERS_MAX: Final = 4096
 """Largest number of arrays in a file."""
@@ -106,7 +107,7 @@ def open_arrays(path: str) -> Iterator[list[StoredArray]]:
             else:
                 file = stack.enter_context(open(path, "rb"))
             # Peeked at and not read, since a pipe can't go back to its start.
-            start = file.peek(len(_NPY))[: len(_NPY)] if isinstance(file, io.BufferedReader) else b""
+            start = _peek(file, len(_NPY))
         except OSError as error:
             raise InputError(f"{where}: {error.strerror}; give an .npz or .npy file") from None
         if start[:4] in _ZIP:
@@ -117,8 +118,14 @@ def open_arrays(path: str) -> Iterator[list[StoredArray]]:
             yield _members(archive, where)
         elif start == _NPY:
             yield [_single(file, where)]
+        elif (found := wrong_files.recognise(_peek(file, wrong_files.HEAD_BYTES))) is not None:
+            raise InputError(f"{where} is {found.title}; {found.advice}")
         else:
             raise InputError(f"{where} is not an .npz or .npy file; write one with numpy.savez(file, input_name=array)")
+
+
+def _peek(file: BinaryIO, size: int) -> bytes:
+    return file.peek(size)[:size] if isinstance(file, io.BufferedReader) else b""
 
 
 def _members(archive: zipfile.ZipFile, where: str) -> list[StoredArray]:

@@ -12,6 +12,7 @@ from typing import Final
 
 from seed_runtime.errors import DigestError, FormatError, LimitError, NotASeedError, UnsupportedError
 from seed_runtime.limits import FILE_MAX, HEADER_MAX
+from seed_runtime.system import wrong_files
 
 MAGIC: Final = b"\x89SEED\r\n\x1a"
 """First bytes of a seed, chosen as PNG's: a first byte that is no text, line ends that a careless transfer would
@@ -73,6 +74,14 @@ def begins_like_a_seed(data: bytes | memoryview) -> bool:
     return MAGIC.startswith(bytes(data[: len(MAGIC)]))
 
 
+def not_a_seed(data: bytes | memoryview, name: str) -> NotASeedError:
+    """Return the error for a file that begins with `data`, which says what the file is where that can be seen."""
+    found = wrong_files.recognise(data)
+    if found is None:
+        return NotASeedError(name, "this is not a seed")
+    return NotASeedError(name, f"this is {found.title}", found.advice)
+
+
 def parse(data: bytes | memoryview, name: str) -> Preamble:
     """Read a preamble and check its sizes; the digest is for `Preamble.check`, once the header has been read.
 
@@ -88,7 +97,7 @@ def parse(data: bytes | memoryview, name: str) -> Preamble:
         raise FormatError(name, f"its preamble has {len(data)} of {PREAMBLE_BYTES} bytes")
     magic, version, flags, header_size, file_size, digest = _LAYOUT.unpack(data)
     if magic != MAGIC:
-        raise NotASeedError(name, "this is not a seed")
+        raise not_a_seed(data, name)
     if header_size > HEADER_MAX:
         raise LimitError(f"{name}: header size", header_size, HEADER_MAX)
     if file_size > FILE_MAX:

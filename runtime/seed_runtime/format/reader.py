@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from seed_runtime.errors import DigestError, FormatError, NotASeedError
+from seed_runtime.errors import DigestError, FormatError
 from seed_runtime.format import preamble
 from seed_runtime.format.header import SECTION_FRONT_BYTES, Header, Part, Stream, parse
 from seed_runtime.format.packing import unpack
@@ -97,7 +97,7 @@ class SeedReader:
                 if where == "preamble" and not have:
                     raise FormatError(self.name, "it is empty")
                 if where == "preamble" and not preamble.begins_like_a_seed(view[:have]):
-                    raise NotASeedError(self.name, "this is not a seed")
+                    raise preamble.not_a_seed(view[:have], self.name)
                 raise FormatError(f"{self.name}: {where}", f"it ends after {have:,} of {size:,} bytes")
             have += got
         return view

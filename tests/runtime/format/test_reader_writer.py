@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from seed_runtime.format.preamble import MAGIC, PREAMBLE_BYTES
 from seed_runtime.format.reader import SeedReader
 from seed_runtime.format.writer import front, stream_of, write_seed
 from tests.support.seed_builder import build_seed
+from tests.support.wrong_files import ARCHIVE, PAGES, POINTER
 
 PARTS = [b"skeleton", b"labels"]
 CHUNKS = [[b"a" * 10], [b"b" * 300, b"", b"c"]]
@@ -173,6 +175,15 @@ def test_what_begins_otherwise_is_no_seed() -> None:
     for data in (b"GGUF" + bytes(100), b"\x89PNG\r\n\x1a\n" + bytes(100), b"\x89SEEE"):
         with pytest.raises(NotASeedError, match="this is not a seed; make a seed with"):
             reader(data)
+
+
+@pytest.mark.parametrize("data", [POINTER, *PAGES, ARCHIVE])
+def test_what_was_saved_in_place_of_a_seed_is_named(data: bytes) -> None:
+    with pytest.raises(NotASeedError, match=r"this is (a Git LFS pointer|a web page|an archive)") as caught:
+        reader(data)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
+    assert "seed-export" not in str(again)
 
 
 def test_a_seed_that_is_replaced_while_it_is_in_use_is_not_mixed_with_the_other(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from seed_devices.errors import RemoteError, UnreachableError
-from seed_devices.push import preflight, runtime
+from seed_devices.push import preflight, runtime, wheels
 from seed_devices.push.job import Options, PushResult
 from seed_devices.push.one_device import push
+from seed_devices.push.wheels import Wheelhouse
 from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import SeedError, UnsupportedError
@@ -186,7 +187,8 @@ def test_a_dry_run_counts_what_has_arrived_of_this_seed_and_of_no_other(device: 
     assert sent == [seeds[0].file_size - 100, seeds[1].file_size]
 
 
-def test_a_dry_run_needs_no_runtime_there(sshd: Sshd) -> None:
+def test_a_dry_run_needs_no_runtime_there(sshd: Sshd, new: Wheelhouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheels, "collect", lambda *given, **named: new)
     device = sshd.device("dry", runtime=False)
     done = send(device, EXAMPLE, dry_run=True)
     assert (done.state, done.runtime_installed) == ("would push", True)

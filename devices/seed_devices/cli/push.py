@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from seed_devices.cli import options, show
-from seed_devices.cli.push_results import print_results, result_text
+from seed_devices.cli.push_results import print_results, result_text, totals, totals_text
 from seed_devices.errors import ReplacementError
 from seed_devices.fleet.parallel import Outcome, combined_error, run_on_each
 from seed_devices.fleet.target import Target
@@ -87,7 +87,7 @@ def push(
             return one_device.push(connection, seed_file, target.name, push_options, line.progress_of(target))
 
         def done(outcome: Outcome[PushResult]) -> None:
-            line.print_done(outcome, result_text(outcome))
+            line.print_done(outcome, result_text(outcome, push_options.max_rate))
 
         try:
             return run_on_each(targets, work, access=access, parallel=parallel, done=done)
@@ -101,9 +101,11 @@ def push(
         replaced = {outcome.target: outcome for outcome in again}
         outcomes = [replaced.get(outcome.target, outcome) for outcome in outcomes]
     if as_json:
-        show.print_hosts(outcomes, PushResult.as_json)
+        show.print_hosts(outcomes, PushResult.as_json, **totals(outcomes, push_options.max_rate))
     elif not quiet:
-        print_results(outcomes)
+        print_results(outcomes, push_options.max_rate)
+        if len(outcomes) > 1 and not push_options.dry_run:
+            print(totals_text(outcomes, None), file=sys.stderr)
     show.print_failures(outcomes if quiet or as_json else [])
     if (error := combined_error(outcomes)) is not None:
         raise error

@@ -10,55 +10,50 @@ from seed_devices.push.job import PushResult
 from seed_runtime.units import size_text
 
 
-def print_results(outcomes: list[Outcome[PushResult]]) -> None:
-    """Print what came of a push: a line and notes for one device, a table for several."""
+def print_results(outcomes: list[Outcome[PushResult]], rate: int | None) -> None:
+    """Print what came of a push: a line and notes for one device, a table for several.
+
+    Args:
+        outcomes: of the devices.
+        rate: the largest rate of all transfers together in bytes per second, if one is set.
+    """
     if len(outcomes) == 1:
-        if outcomes[0].value is not None:
-            print(f"{outcomes[0].target}: {result_text(outcomes[0])}")
-            if outcomes[0].value.facts and outcomes[0].value.state.startswith("would"):
-                print(f"  device: {_device_text(outcomes[0].value.facts)}")
-            for note in outcomes[0].value.notes:
+        if (value := outcomes[0].value) is not None:
+            print(f"{outcomes[0].target}: {result_text(outcomes[0], rate)}")
+            if value.facts and _is_dry(value):
+                print(f"  device: {_device_text(value.facts)}")
+            for note in value.notes:
                 print(f"  note: {note}")
         return
-    rows = []
+    heads = ["host", "name", "result", "digest", "runtime", "seed", "time", ""]
+    show.print_rows(heads, [_row(outcome) for outcome in outcomes], right=[4, 5, 6])
     for outcome in outcomes:
-        value = outcome.value
-        rows.append(
-            [
-                outcome.target.host,
-                value.name if value else outcome.target.name or "",
-                value.state if value else "failed",
-                value.digest[: show.SHORT] if value else "",
-                size_text(value.sent) if value else "",
-                f"{outcome.seconds:.1f} s",
-                "" if value else show.reason(outcome),
-            ]
-        )
-    notes = [f"{outcome.target}: note: {note}" for outcome in outcomes if outcome.value for note in outcome.value.notes]
-    show.print_rows(["host", "name", "result", "digest", "sent", "time", ""], rows, right=[4, 5])
-    if notes:
-        print("\n".join(notes))
+        for note in outcome.value.notes if outcome.value else ():
+            print(f"{outcome.target}: note: {note}")
+    if any(outcome.value and _is_dry(outcome.value) for outcome in outcomes):
+        print(totals_text(outcomes, rate))
 
 
-def result_text(outcome: Outcome[PushResult]) -> str:
-    """Return what came of a push to one device, in one line without its name."""
+def result_text(outcome: Outcome[PushResult], rate: int | None = None) -> str:
+    """Return what came of a push to one device, in one line without its name.
+
+    Args:
+        outcome: of the device.
+        rate: the largest rate in bytes per second, from which a dry run estimates its time.
+    """
     value = outcome.value
     if value is None:
         return f"failed: {show.reason(outcome)}"
     short = value.digest[: show.SHORT]
+    runtime = f"runtime {value.runtime} installed ({size_text(value.runtime_sent or 0)} sent)"
     if value.state == "unchanged":
-        what = f"runtime {value.runtime} installed" if value.runtime_installed else "nothing was sent"
+        what = runtime if value.runtime_installed else "nothing was sent"
         return f"{value.name} {short} runs already, {what} ({outcome.seconds:.1f} s)"
-    if value.state.startswith("would"):
-        actions = ["install the runtime"] if value.runtime_installed else []
-        if value.state == "would push":
-            actions.append(f"send {size_text(value.sent)} and switch")
-        elif value.state == "would switch":
-            actions.append("switch")
-        return f"{value.name} {short}: it would {', '.join(actions)}; nothing was written"
+    if _is_dry(value):
+        return f"{value.name} {short}: it would {_dry_text(value, rate)}; nothing was written"
     parts = [f"{size_text(value.sent)} sent"] if value.state == "pushed" else ["it was kept there"]
     if value.runtime_installed:
-        parts.insert(0, f"runtime {value.runtime} installed")
+        parts.insert(0, runtime)
     if value.record is not None:
         golden = {True: "golden sample right", None: "no golden sample"}
         parts.append(golden.get(value.record.get("golden"), "golden sample not run"))
@@ -67,6 +62,67 @@ def result_text(outcome: Outcome[PushResult]) -> str:
     if value.service:
         parts.append(f"serves on {value.service.get('address', 'its socket')}")
     return f"{value.name} {short} runs ({', '.join(parts)}, {outcome.seconds:.1f} s)"
+
+
+def totals(outcomes: list[Outcome[PushResult]], rate: int | None) -> dict[str, Any]:
+    """Return what all devices were sent, or would be, as fields of `--json`.
+
+    Args:
+        outcomes: of the devices.
+        rate: see `print_results`; without one there is no estimate of the time.
+    """
+    values = [outcome.value for outcome in outcomes if outcome.value is not None]
+    size = sum(value.all_sent for value in values)
+    return {
+        "sent": sum(value.sent for value in values),
+        "runtime_sent": sum(value.runtime_sent or 0 for value in values),
+        "all_sent": size,
+        "transfer_s": round(size / rate, 3) if rate is not None else None,
+    }
+
+
+def totals_text(outcomes: list[Outcome[PushResult]], rate: int | None) -> str:
+    """Return what all devices were sent, or would be, in one line."""
+    values = [outcome.value for outcome in outcomes if outcome.value is not None]
+    found = totals(outcomes, rate)
+    verb = "would be sent" if any(map(_is_dry, values)) else "sent"
+    text = f"in all: {size_text(found['all_sent'])} {verb} to {len(values)} devices"
+    if found["runtime_sent"]:
+        text += f", {size_text(found['runtime_sent'])} of them for the runtime"
+    return text + _time_text(found["all_sent"], rate if verb != "sent" else None)
+
+
+def _row(outcome: Outcome[PushResult]) -> list[str]:
+    value, host = outcome.value, outcome.target.host
+    if value is None:
+        seconds, reason = f"{outcome.seconds:.1f} s", show.reason(outcome)
+        return [host, outcome.target.name or "", "failed", "", "", "", seconds, reason]
+    runtime = "unknown" if value.runtime_sent is None else size_text(value.runtime_sent) if value.runtime_sent else ""
+    short = value.digest[: show.SHORT]
+    return [host, value.name, value.state, short, runtime, size_text(value.sent), f"{outcome.seconds:.1f} s", ""]
+
+
+def _dry_text(value: PushResult, rate: int | None) -> str:
+    actions = []
+    if value.runtime_installed:
+        size = f" ({size_text(value.runtime_sent)})" if value.runtime_sent is not None else ""
+        actions.append(f"send the runtime{size} and install it")
+    if value.state == "would push":
+        actions.append(f"send {size_text(value.sent)} and switch")
+    elif value.state == "would switch":
+        actions.append("switch")
+    total = f", {size_text(value.all_sent)} in all" if value.runtime_sent and value.sent else ""
+    return ", ".join(actions) + total + _time_text(value.all_sent, rate)
+
+
+def _time_text(size: int, rate: int | None) -> str:
+    if rate is None or not size:
+        return ""
+    return f", which takes {show.duration_text(size / rate)} at {size_text(rate)}/s"
+
+
+def _is_dry(value: PushResult) -> bool:
+    return value.state.startswith("would")
 
 
 def _device_text(facts: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from seed_devices.fleet.target import Target
 from seed_devices.remote.agent_client import Progress
 from seed_runtime.cli.entrypoint import explain
 from seed_runtime.cli.terminal import print_json, table
+from seed_runtime.units import size_text
 
 SHORT: Final = 12
 """Number of digits of a digest that are printed."""
@@ -45,7 +46,7 @@ class ProgressLine:
             if total and done < total and now < self._next_s:
                 return
             self._next_s = now + _INTERVAL_S
-            self._put(f"{target}: {phase} {100 * min(done, total) // total:3d} %" if total else f"{target}: {phase}")
+            self._put(f"{target}: {phase_text(phase, done, total)}")
 
         return show
 
@@ -68,9 +69,35 @@ class ProgressLine:
         self._shown = line
 
 
-def print_hosts(outcomes: Sequence[Outcome[T]], values: Callable[[T], dict[str, Any]]) -> None:
-    """Print all devices as one JSON object; `values` makes the fields of a device that didn't fail."""
-    print_json({"hosts": [_as_json(outcome, values) for outcome in outcomes]})
+def print_hosts(outcomes: Sequence[Outcome[T]], values: Callable[[T], dict[str, Any]], **totals: Any) -> None:
+    """Print all devices as one JSON object.
+
+    Args:
+        outcomes: of the devices.
+        values: makes the fields of a device that didn't fail.
+        totals: fields of the object beside "hosts".
+    """
+    print_json({"hosts": [_as_json(outcome, values) for outcome in outcomes], **totals})
+
+
+def duration_text(seconds: float) -> str:
+    """Write a time for people, such as "12 s", "3 min 51 s" or "2 h 5 min"."""
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def phase_text(phase: str, done: int, total: int) -> str:
+    """Return how far a phase is: bytes of a transfer, per cent of everything else."""
+    if not total:
+        return phase
+    done = min(done, total)
+    if phase == "transfer":
+        return f"{phase} {size_text(done)} of {size_text(total)}"
+    return f"{phase} {100 * done // total:3d} %"
 
 
 def print_rows(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:

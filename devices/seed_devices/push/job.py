@@ -6,11 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from seed_devices.push.preflight import SeedFile
 from seed_devices.remote.agent_client import Progress
 from seed_devices.ssh.connection import Connection
+
+TRANSFER: Final = "transfer"
+"""The phase whose progress counts bytes on their way to the device."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class PushResult:
     state: str
     """Outcome: "unchanged", "switched" (the device had kept it), "pushed", or "would ..." in a dry run."""
     sent: int = 0
-    """Bytes of the seed that were sent."""
+    """Bytes of the seed that were sent, or would be."""
+    runtime_sent: int | None = 0
+    """Bytes of the runtime's wheels that were sent, or would be; None where a dry run couldn't find out."""
     previous: str | None = None
     removed: list[str] = field(default_factory=list)
     facts: dict[str, Any] | None = None
@@ -52,6 +57,11 @@ class PushResult:
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds that each phase took."""
 
+    @property
+    def all_sent(self) -> int:
+        """Return the bytes of the seed and of the runtime that were sent, or would be."""
+        return self.sent + (self.runtime_sent or 0)
+
     def as_json(self) -> dict[str, Any]:
         """Return the fields for `--json`, seconds rounded to milliseconds."""
         return {**vars(self), "seconds": {phase: round(value, 3) for phase, value in self.seconds.items()}}
@@ -63,6 +73,8 @@ class Phases:
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
         self.seconds: dict[str, float] = {}
+        self.sent_before = self.to_send_after = 0
+        """Bytes that other transfers of this push have sent, and will send: progress counts all of them as one."""
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -80,7 +92,14 @@ class Phases:
         if self._progress is None:
             return None
         show = self._progress
-        return lambda part, done, total: show(part if part == name else f"{name}: {part}", done, total)
+
+        def report(part: str, done: int, total: int) -> None:
+            if part == TRANSFER and total:
+                show(TRANSFER, self.sent_before + done, self.sent_before + total + self.to_send_after)
+            else:
+                show(part if part == name else f"{name}: {part}", done, total)
+
+        return report
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seed_devices import profiles
-from seed_devices.errors import RemoteError, ReplacementError
+from seed_devices.errors import RemoteError, ReplacementError, WheelsError
 from seed_devices.profiles import Profile
 from seed_devices.push import preflight, requirements, runtime
 from seed_devices.push.deliver import Delivery, deliver
@@ -36,6 +36,8 @@ class Preparation:
     notes: list[str] = field(default_factory=list)
     runtime_installed: bool = False
     """True if a runtime was installed, or would be in a dry run."""
+    runtime_sent: int | None = 0
+    """Bytes of its wheels that were sent, or would be; None if they aren't known."""
     failed_services: dict[str, RemoteError] = field(default_factory=dict)
     """Services that didn't start with the new runtime, by the names of their models."""
 
@@ -124,6 +126,7 @@ def dry_run_result(job: Job, model: Mapping[str, Any], prepared: Preparation) ->
         previous=model.get("current"),
         facts=prepared.facts,
         runtime_installed=prepared.runtime_installed,
+        runtime_sent=prepared.runtime_sent,
         notes=prepared.notes,
         seconds=job.phases.seconds,
     )
@@ -142,6 +145,7 @@ def _result(job: Job, prepared: Preparation, delivery: Delivery, service: dict[s
         record=delivery.record,
         runtime=prepared.agent.runtime,
         runtime_installed=prepared.runtime_installed,
+        runtime_sent=prepared.runtime_sent,
         service=service,
         notes=[*prepared.notes, *([hint] if hint else [])],
         seconds=job.phases.seconds,
@@ -173,10 +177,14 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any]) -> Preparat
             service=options.service,
         )
     if options.dry_run:
-        return Preparation(agent, facts, notes, due)
+        missing: int | None = 0
+        if due and profile is not None:
+            missing = _bytes_of_runtime(job, facts, profile, notes)
+        return Preparation(agent, facts, notes, due, missing)
     if not due:
         restarted, failed = restart_stale_services(job, agent) if options.update_runtime else ([], {})
-        return Preparation(agent, facts, notes + restarted, False, failed)
+        return Preparation(agent, facts, notes + restarted, failed_services=failed)
+    job.phases.to_send_after = seed.file_size - _arrived_bytes(job, model)
     with job.phases.phase("runtime"), _naming(job.host):
         installed = runtime.install(
             job.connection,
@@ -185,6 +193,7 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any]) -> Preparat
             online=options.online,
             progress=job.phases.progress_of("runtime"),
         )
+    job.phases.sent_before, job.phases.to_send_after = installed.sent, 0
     fresh = AgentClient(job.connection)
     agent.close()
     if fresh.runtime is None:
@@ -194,7 +203,18 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any]) -> Preparat
             f"{shlex.quote(job.host)}",
         )
     restarted, failed = restart_stale_services(job, fresh)
-    return Preparation(fresh, facts, [*notes, *installed.notes, *restarted], installed.fresh, failed)
+    all_notes = [*notes, *installed.notes, *restarted]
+    return Preparation(fresh, facts, all_notes, installed.fresh, installed.sent, failed)
+
+
+def _bytes_of_runtime(job: Job, facts: Mapping[str, Any], profile: Profile, notes: list[str]) -> int | None:
+    """Return the bytes of wheels that a push would send; None, with a note, where this machine can't get them now."""
+    try:
+        with job.phases.phase("wheels"), _naming(job.host):
+            return runtime.bytes_to_send(facts, profile, online=job.options.online)
+    except WheelsError as error:
+        notes.append(f"the runtime's size is not known: {error}")
+        return None
 
 
 def _installed_model(agent: AgentClient, name: str) -> Mapping[str, Any]:

@@ -33,8 +33,32 @@ class Installed:
     version: str
     path: str
     fresh: bool
+    sent: int = 0
+    """Bytes of wheels that were sent."""
     notes: tuple[str, ...] = ()
     """Notes for the user on the wheels that the runtime was made from."""
+
+
+def bytes_to_send(facts: Mapping[str, Any], profile: Profile, *, online: bool = False) -> int:
+    """Return the bytes of wheels that an installation would send. Nothing on the device is changed.
+
+    Args:
+        facts: what the device reported.
+        profile: the device's.
+        online: see `install`.
+
+    Raises:
+        UnsupportedError: no wheels exist for the device.
+        WheelsError: wheels are missing here, and the package index can't be reached.
+        NoRoomError: the runtime doesn't fit on the device's disk.
+    """
+    python = version(str(facts["python"]))
+    house = wheels.collect(profile, python[:2], str(facts["libc"][1]), dependencies=not online)
+    missing = house.missing_bytes(facts.get("wheels") or {})
+    needed, free = missing + house.unpacked + DISK_MARGIN, facts.get("disk_free")
+    if free is not None and needed > free:
+        raise NoRoomError(str(facts.get("store")), needed, int(free))
+    return missing
 
 
 def install(
@@ -89,14 +113,14 @@ def _install(
         known=there.get("path"),
         wanted=list(version(house.version)),
         wheels=[{"name": name, "sha256": wheel.sha256, "size": wheel.size} for name, wheel in by_name.items()],
-        unpacked=sum(wheel.unpacked for wheel in (house.own, *house.needed)),
+        unpacked=house.unpacked,
         wait_s=WAIT_S,
     )
     if answer["state"] == "there":
         return Installed(answer["version"], answer["path"], False)
     missing = {name: part for name, part in (answer.get("missing") or {}).items() if name in by_name}
     total = sum(by_name[name].size for name in missing)
-    sent = sum(part["have"] for part in missing.values())
+    sent = before = sum(part["have"] for part in missing.values())
     for name, part in missing.items():
         sent -= part["have"]
         _send(connection, client, by_name[name], part["path"], sent, total)
@@ -117,7 +141,7 @@ def _install(
     else:
         origin = "what the device's own index has" if online else ", ".join(house.titles)
     notes = (*house.notes, f"runtime {house.version} was installed with {origin}")
-    return Installed(answer["version"], answer["path"], True, notes)
+    return Installed(answer["version"], answer["path"], True, total - before, notes)
 
 
 def _send(connection: Connection, client: InstallerClient, wheel: Wheel, path: str, before: int, total: int) -> None:

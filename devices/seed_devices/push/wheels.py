@@ -18,7 +18,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -64,6 +64,23 @@ class Wheelhouse:
         """Return every wheel of the device."""
         return (self.own, self.pip, *self.needed)
 
+    @property
+    def unpacked(self) -> int:
+        """Return the bytes that the runtime takes when installed."""
+        return sum(wheel.unpacked for wheel in (self.own, *self.needed))
+
+    def missing_bytes(self, arrived: Mapping[str, int]) -> int:
+        """Return the bytes that are still to be sent.
+
+        Args:
+            arrived: sizes of the files that arrived at the device earlier, by name, as its facts report them.
+        """
+        missing = 0
+        for wheel in self.all:
+            sizes = [arrived.get(name, 0) for name in (wheel.path.name, part_name(wheel))]
+            missing += wheel.size - max(size for size in (*sizes, 0) if size <= wheel.size)
+        return missing
+
 
 def collect(
     profile: Profile,
@@ -103,6 +120,11 @@ def collect(
     needed = tuple(wheel for wheel in wheels if wheel is not pip)
     report("wheels", 2, 2)
     return Wheelhouse(own.path.name.split("-")[1], own, pip, needed, tuple(notes))
+
+
+def part_name(wheel: Wheel) -> str:
+    """Return the name of the file in which a device collects a wheel, as installer.py gives it."""
+    return f"{wheel.path.name}.{wheel.sha256[:16]}.part"
 
 
 def own_wheel() -> Wheel:

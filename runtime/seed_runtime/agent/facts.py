@@ -20,6 +20,8 @@ from typing import Any, Dict, List, Optional
 
 TEXT_MAX = 1 << 16
 """Largest number of bytes read of a file of the system."""
+WHEELS_MAX = 100
+"""Largest number of wheels that are reported."""
 
 
 def collect() -> Dict[str, Any]:
@@ -57,6 +59,7 @@ def collect() -> Dict[str, Any]:
         "model": _text("/proc/device-tree/model").strip("\0 \n") or None,
         "termux": "com.termux" in os.environ.get("PREFIX", "") or os.path.isdir("/data/data/com.termux"),
         "runtime": _runtime(store),
+        "wheels": _wheels(store),
     }
 
 
@@ -185,6 +188,18 @@ def _runtime(store: str) -> Optional[Dict[str, str]]:
     if not match or not os.access(os.path.join(path, "bin", "python"), os.X_OK):
         return None
     return {"path": path, "version": match.group(1)}
+
+
+def _wheels(store: str) -> Dict[str, int]:
+    """Return the sizes of wheels that arrived for a runtime that isn't installed yet, whole or in part, by file."""
+    folder = os.path.join(store, "runtime", ".wheels")
+    found = {}
+    try:
+        for name in sorted(os.listdir(folder))[:WHEELS_MAX]:
+            found[name] = os.stat(os.path.join(folder, name)).st_size
+    except OSError:
+        pass
+    return found
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ KEYS = {
         "model",
         "termux",
         "runtime",
+        "wheels",
     ),
 }
 
@@ -97,6 +98,14 @@ def test_an_installed_runtime_is_reported_only_when_it_is_whole(
     (tmp_path / "runtime" / "current").unlink()
     (tmp_path / "runtime" / "current").symlink_to(folder)
     assert facts.collect()["runtime"] is None
+
+
+def test_wheels_that_arrived_for_a_runtime_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEED_HOME", str(tmp_path))
+    assert facts.collect()["wheels"] == {}
+    (tmp_path / "runtime" / ".wheels").mkdir(parents=True)
+    (tmp_path / "runtime" / ".wheels" / "numpy.whl").write_bytes(bytes(7))
+    assert facts.collect()["wheels"] == {"numpy.whl": 7}
 
 
 def test_the_disk_of_a_missing_store_is_that_of_its_nearest_parent(

@@ -70,6 +70,7 @@ FACTS: Final[Mapping[str, Check]] = {
     "libc": pair_of(text),
     "clock": timestamp,
     "runtime": record(path=text, version=text),
+    "wheels": mapping_of(text, count),
 }
 """Checks of the facts that `facts` collects about a device; each fact may be None."""
 

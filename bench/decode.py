@@ -189,17 +189,17 @@ def _measured(folder: Path, count: int) -> Figures:
 
 def _same(folder: Path, target: Path, decoded: dict[str, np.ndarray]) -> None:
     """Raise RuntimeError unless both decoders gave the same floats."""
-    import onnx
+    import seed_runtime
+    from seed_runtime.format.sections.holes import name_digest
 
     weights = np.memmap(target / "model.weights", np.uint8, "r")
-    model = onnx.load(target / "model.onnx", load_external_data=False)
-    for tensor in model.graph.initializer:
-        if tensor.name in decoded:
-            place = {entry.key: entry.value for entry in tensor.external_data}
-            start = int(place["offset"])
-            ours = weights[start : start + int(place["length"])].view(np.float32)
-            if not np.array_equal(ours, decoded[tensor.name].reshape(-1)):
-                raise RuntimeError(f"{tensor.name}: the seed and NNCodec decode to different weights")
+    names = {name_digest(name): name for name in decoded}
+    for hole in seed_runtime.open(folder / "model.seed").header.holes:
+        name = names.get(hole.name_digest)
+        if name is not None:
+            ours = weights[hole.offset : hole.offset + hole.size].view(np.float32)
+            if not np.array_equal(ours, decoded[name].reshape(-1)):
+                raise RuntimeError(f"{name}: the seed and NNCodec decode to different weights")
 
 
 def table(figures: Figures) -> list[str]:

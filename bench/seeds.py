@@ -21,6 +21,7 @@ from seed_exporter.graph.model import Graph
 from seed_exporter.quantize import allocate
 from seed_runtime.assembly.assemble import decode_streams
 from seed_runtime.format.header import ModelInfo
+from seed_runtime.format.sections.model import FEATURE_LEVEL
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def write(graph: Graph, streams: Sequence[CodedStream], plans: Plans, path: Path
 
 
 def model_of(name: str, graph: Graph) -> ModelInfo:
-    return ModelInfo(name, 1, draft.MIN_RUNTIME, graph.parameters, graph.distinct_bytes)
+    return ModelInfo(name, 1, FEATURE_LEVEL, graph.parameters, graph.distinct_bytes)
 
 
 def dequantized(graph: Graph, plans: Plans) -> dict[str, np.ndarray]:

@@ -38,6 +38,7 @@ from seed_runtime import backends
 from seed_runtime.errors import UnsupportedError, UsageError
 from seed_runtime.format import primitives
 from seed_runtime.format.header import ModelInfo
+from seed_runtime.format.sections.model import FEATURE_LEVEL
 from seed_runtime.format.writer import to_sign
 from seed_runtime.limits import STRING_MAX
 from seed_runtime.system.files import atomic_write
@@ -353,7 +354,7 @@ def _model(source: Source, options: Options) -> ModelInfo:
     return ModelInfo(
         model_id=source.model_id,
         version=options.model_version,
-        min_runtime=draft.MIN_RUNTIME,
+        feature_level=FEATURE_LEVEL,
         parameters=source.parameters,
         source_bytes=source.weight_bytes,
     )

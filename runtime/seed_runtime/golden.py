@@ -32,6 +32,8 @@ OUTLIER: Final = 2.0**100
 """Magnitude from which an element is no part of the norm: masks, such as the lowest float, would hide all others."""
 _RELATIVE: Final = 2.0**-20
 """Share of itself by which a value or a norm may differ: some units in the last place of the float32 that is stored."""
+_NOT_COMPARED, _VALUES = 0, 1
+"""Kinds of outputs."""
 _TENSORS_MAX: Final = 64
 """Largest number of inputs, and of outputs."""
 
@@ -99,7 +101,8 @@ class Golden:
     rng_seed: int
     inputs: tuple[Recipe, ...]
     """Recipes of the inputs, in the order of the model's inputs."""
-    outputs: tuple[Expected, ...]
+    outputs: tuple[Expected | None, ...]
+    """None for an output that is not compared, because no two runs of the model agree on it."""
 
     def pack(self) -> bytes:
         """Return the payload of section GOLDEN."""
@@ -114,6 +117,9 @@ class Golden:
             out += [recipe.data] if recipe.kind == SUPPLIED else [primitives.f32(recipe.a), primitives.f32(recipe.b)]
         out.append(primitives.varint(len(self.outputs)))
         for output in self.outputs:
+            out.append(primitives.uint(_NOT_COMPARED if output is None else _VALUES, 1))
+            if output is None:
+                continue
             out += [primitives.varint(output.size), primitives.f32(output.tolerance), primitives.f32(output.norm)]
             out += [primitives.varint(len(output.values)), output.values.astype("<f4").tobytes()]
         return b"".join(out)
@@ -196,6 +202,8 @@ def verify(section: bytes | None, runner: Runner, watch: Watch | None = None) ->
         raise FormatError("header, GOLDEN", f"it has {len(golden.outputs)} outputs, the model {len(outputs)}")
     worst, where = 0.0, ""
     for (name, output), expected in zip(outputs.items(), golden.outputs, strict=True):
+        if expected is None:
+            continue
         distance = _distance(output, expected)
         if not distance <= worst:
             worst, where = distance, name
@@ -223,9 +231,10 @@ def _recipe(cursor: Cursor) -> Recipe:
         raise FormatError(cursor.where, f"an input of kind {kind} and dtype {code} is unknown")
     dims = []
     for _ in range(cursor.varint("rank", limit=RANK_MAX)):
-        dims.append(cursor.varint("dimension", limit=GOLDEN_ELEMENTS_MAX, least=1))
-        if prod(dims) > GOLDEN_ELEMENTS_MAX:
-            raise LimitError(f"{cursor.where}: elements of an input", prod(dims), GOLDEN_ELEMENTS_MAX)
+        dims.append(cursor.varint("dimension", limit=GOLDEN_ELEMENTS_MAX))
+        # An axis of 0 counts as 1: NumPy multiplies the others as well.
+        if (elements := prod(max(dim, 1) for dim in dims)) > GOLDEN_ELEMENTS_MAX:
+            raise LimitError(f"{cursor.where}: elements of an input", elements, GOLDEN_ELEMENTS_MAX)
     dtype = BY_CODE[code]
     if kind == SUPPLIED:
         return Recipe(kind, dtype, tuple(dims), data=bytes(cursor.take(dtype.size(prod(dims)), "input")))
@@ -245,7 +254,12 @@ def _suits(dtype: DType, kind: int, a: float, b: float) -> bool:
     return kind == generator.ZEROS or dtype.name in ("float16", "float32", "float64")
 
 
-def _expected(cursor: Cursor) -> Expected:
+def _expected(cursor: Cursor) -> Expected | None:
+    kind = cursor.uint(1, "kind of output")
+    if kind == _NOT_COMPARED:
+        return None
+    if kind != _VALUES:
+        raise FormatError(cursor.where, f"an output of kind {kind} is unknown")
     size = cursor.varint("elements of an output", limit=1 << 40)
     tolerance, norm = cursor.f32("tolerance"), cursor.f32("norm")
     if not 0 <= tolerance < float("inf"):

@@ -10,6 +10,8 @@ FILE_MAX = 1 << 40
 HEADER_MAX = 2 << 20
 SECTIONS_MAX = 64
 STRING_MAX = 255
+FEATURE_LEVEL_MAX = 1 << 16
+"""Largest level of the format that a seed may ask for: a higher number is damage, not a newer seed."""
 GOLDEN_MAX = 1024
 GOLDEN_ELEMENTS_MAX = 1 << 22
 """Largest number of elements of all inputs of the golden sample together."""

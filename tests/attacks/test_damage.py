@@ -183,10 +183,10 @@ def test_unknown_optional_sections_and_parts_are_ignored(tmp_path: Path) -> None
         {"holes.dtype": b"\x17"},
         {"parts.packing": b"\x03"},
         {"preamble.version": u16(2)},
-        {"model.runtime_major": varint(60000)},
+        {"model.feature_level": varint(60000)},
         # Limits that a later release has raised.
-        {"holes.rank": varint(9), "model.runtime_major": varint(9)},
-        {"golden.end": bytes(2000), "model.runtime_minor": varint(999)},
+        {"holes.rank": varint(9), "model.feature_level": varint(2)},
+        {"golden.end": bytes(2000), "model.feature_level": varint(2)},
     ],
     ids=lambda replaced: next(iter(replaced)),
 )

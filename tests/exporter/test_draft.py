@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,8 @@ def test_the_header_says_what_the_streams_fill(seed: draft.SeedDraft) -> None:
     assert [hole.offset % 64 for hole in header.holes] == [0] * 4
     assert header.weights.working_bytes > 0
     assert header.weights.size == header.holes[-1].offset + header.holes[-1].size
+    sources = [name for stream in seed.streams for name in stream.names]
+    assert [hole.name_digest for hole in header.holes] == [sha256(name.encode()).digest()[:3] for name in sources]
 
 
 def test_the_same_weights_give_the_same_bytes(rng: np.random.Generator, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def decode(seed: bytes) -> tuple[bytes, bytes]:
         parts.append((kind, packing, sections[3].varint(), sections[3].varint(), sections[3].take(32)))
     holes = []
     for _ in range(sections[4].varint()):
-        dtype, skip, rank = sections[4].uint(1), sections[4].varint(), sections[4].varint()
+        dtype, skip, _name, rank = sections[4].uint(1), sections[4].varint(), sections[4].take(3), sections[4].varint()
         holes.append(Hole(dtype, skip, [sections[4].varint() for _ in range(rank)]))
     skeleton = b""
     for kind, packing, raw_size, size, part_digest in parts:

@@ -18,10 +18,10 @@ from seed_runtime.golden import SUPPLIED, Expected, Golden, Recipe, sample, veri
 F32 = BY_NAME["float32"]
 
 # Seed 300; one input of normal numbers, float32 [2, 3], 0 and 1; one of two supplied uint8; one output of 4 elements,
-# tolerance 0.5, norm 5, two values: 3 and 4.
+# tolerance 0.5, norm 5, two values: 3 and 4; one that is not compared.
 BY_HAND = bytes.fromhex(
     "ac 02  02  02 01 02 02 03 00 00 00 00 00 00 80 3f  ff 02 01 02 07 09"
-    "01  04 00 00 00 3f 00 00 a0 40 02 00 00 40 40 00 00 80 40"
+    "02  01 04 00 00 00 3f 00 00 a0 40 02 00 00 40 40 00 00 80 40  00"
 )
 
 
@@ -51,9 +51,38 @@ def test_a_sample_written_by_hand_is_read_and_written() -> None:
         Recipe(generator.NORMAL, F32, (2, 3)),
         Recipe(SUPPLIED, BY_NAME["uint8"], (2,), data=b"\7\t"),
     )
-    (output,) = read.outputs
+    output, not_compared = read.outputs
+    assert output is not None
+    assert not_compared is None
     assert (output.size, output.tolerance, output.norm, output.values.tolist()) == (4, 0.5, 5.0, [3.0, 4.0])
     assert read.pack() == BY_HAND
+
+
+def test_an_output_that_is_not_compared_may_be_anything() -> None:
+    section = Golden(0, (), (None, Expected(1, 0.5, 2.0, np.array([2], np.float32)))).pack()
+    for noise in (np.zeros(3, np.float32), np.full((2, 2), np.nan, np.float32)):
+        assert verify(section, Model({"noise": noise, "y": np.array([2], np.float32)})).ok
+        assert not verify(section, Model({"noise": noise, "y": np.array([3], np.float32)})).ok
+    with pytest.raises(FormatError, match="it has 2 outputs, the model 1"):
+        verify(section, Model({"y": np.array([2], np.float32)}))
+
+
+def test_an_input_may_be_empty() -> None:
+    recipes = (Recipe(generator.NORMAL, F32, (1, 0, 4)), Recipe(SUPPLIED, F32, (0,)), Recipe(generator.ZEROS, F32, ()))
+    read = Golden.unpack(Golden(0, recipes, ()).pack())
+    specs = tuple(
+        TensorSpec(name, "float32", ("n",) * len(each.dims)) for name, each in zip("abc", recipes, strict=True)
+    )
+    feeds = read.feeds(specs)
+    assert [array.shape for array in feeds.values()] == [(1, 0, 4), (0,), ()]
+    assert {name: array.shape for name, array in read.shapes(specs).items()} == {
+        name: array.shape for name, array in feeds.items()
+    }
+
+
+def test_dimensions_beside_an_empty_one_have_the_limit_of_all() -> None:
+    with pytest.raises(LimitError, match="elements of an input"):
+        Golden.unpack(Golden(0, (Recipe(generator.ZEROS, F32, (0, *[1 << 22] * 2)),), ()).pack())
 
 
 def test_a_sample_cut_at_any_byte_is_refused() -> None:

@@ -258,7 +258,7 @@ def loopback(kills: int, cuts: int, rng_seed: int, tally: Tally, folder: Path) -
     sshd = Sshd(folder)
     try:
         target = Loopback(sshd, "soak")
-        (old,) = versions(folder / "old", 1, hidden=128, min_runtime=(0, 0, 1))
+        (old,) = versions(folder / "old", 1, hidden=128, feature_level=0)
         soak = Soak(target, versions(folder, COUNT), rng, tally, [old])
 
         def kill(actor: str) -> bool:

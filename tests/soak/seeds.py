@@ -12,8 +12,9 @@ from onnx import helper
 
 import seed_runtime
 from seed_runtime import generator
+from seed_runtime.format.sections.model import FEATURE_LEVEL
 from seed_runtime.golden import Recipe
-from tests.support.model_seeds import F32, MIN_RUNTIME, build_model_seed, onnx_model
+from tests.support.model_seeds import F32, build_model_seed, onnx_model
 
 MODEL = "soak"
 INPUTS, OUTPUTS = 96, 40
@@ -34,9 +35,7 @@ class Version:
         return self.path.stat().st_size
 
 
-def versions(
-    folder: Path, count: int, *, hidden: int = 256, min_runtime: tuple[int, int, int] = MIN_RUNTIME
-) -> list[Version]:
+def versions(folder: Path, count: int, *, hidden: int = 256, feature_level: int = FEATURE_LEVEL) -> list[Version]:
     """Write `count` versions, each with weights of its own. The same call gives the same seeds."""
     folder.mkdir(parents=True, exist_ok=True)
     made = []
@@ -47,7 +46,7 @@ def versions(
                 _model(np.random.default_rng(number), hidden),
                 model_id=MODEL,
                 version=number,
-                min_runtime=min_runtime,
+                feature_level=feature_level,
                 step=0.3,
                 recipes=[Recipe(generator.NORMAL, F32, (1, INPUTS), 0.0, 1.0)],
             )

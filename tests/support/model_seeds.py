@@ -24,13 +24,13 @@ from seed_runtime.codecs.encode.packing import pack
 from seed_runtime.format.dtypes import BY_NAME as DTYPES
 from seed_runtime.format.header import Header, Hole, ModelInfo, Part, WeightsInfo
 from seed_runtime.format.parts import ONNX_SKELETON
+from seed_runtime.format.sections.model import FEATURE_LEVEL
 from seed_runtime.format.writer import stream_of, write_into
 from seed_runtime.golden import Expected, Golden, Recipe, sample
 from seed_runtime.memory.footprint import Footprint, ModeFootprint
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 
 F32 = DTYPES["float32"]
-MIN_RUNTIME = (0, 1, 0)
 CLASSES = 40
 FEATURES = 32
 _ALIGNMENT = 64  # [B], of tensors in the weights file
@@ -44,7 +44,7 @@ def build_model_seed(
     *,
     model_id: str = "model",
     version: int = 1,
-    min_runtime: tuple[int, int, int] = MIN_RUNTIME,
+    feature_level: int = FEATURE_LEVEL,
     step: float | None = None,
     recipes: Sequence[Recipe] = (),
     golden_error: float = 0.0,
@@ -57,7 +57,7 @@ def build_model_seed(
         model: Its initializers become the seed's weights; it isn't changed.
         model_id: The name in the section MODEL.
         version: The version in the section MODEL.
-        min_runtime: The oldest runtime that may open the seed.
+        feature_level: The level of the format in the section MODEL.
         step: Quantization step of matrices, in root mean squares of each; None stores all weights bit by bit.
         recipes: Inputs of the golden sample, in the order of the model's; none for a seed without one.
         golden_error: What is added to the golden sample's values, so that it fails.
@@ -95,7 +95,7 @@ def build_model_seed(
         model=ModelInfo(
             model_id,
             version,
-            min_runtime,
+            feature_level,
             sum(weight.size for weight in weights.values()),
             sum(weight.nbytes for weight in weights.values()),
         ),

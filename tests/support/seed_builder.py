@@ -141,8 +141,7 @@ _NUMBERS = {"raw": 1, "grid": 2, "split": 3, "moments": 4, "lowrank": 5}
 
 def _model(write: FieldWriter) -> Fields:
     out = write("model.id", string("tiny")) + write("model.version", varint(1))
-    for name, value in (("major", 0), ("minor", 1), ("patch", 0)):
-        out += write(f"model.runtime_{name}", varint(value))
+    out += write("model.feature_level", varint(1))
     return (
         out + write("model.parameters", varint(16)) + write("model.source_bytes", varint(64)) + write("model.end", b"")
     )
@@ -166,6 +165,7 @@ def _holes(write: FieldWriter, streams: Sequence[str]) -> Fields:
     for name in streams:
         code, dims, data = _TENSORS[name]
         out += write("holes.dtype", u8(code)) + write("holes.skip", varint(-end % 64))
+        out += write("holes.name_digest", hashlib.sha256(name.encode()).digest()[:3])
         out += write("holes.rank", varint(len(dims)))
         for dim in dims:
             out += write("holes.dimension", varint(dim))
@@ -194,7 +194,8 @@ def _golden(write: FieldWriter) -> Fields:
     for dim in (1, 3, 4):
         out += write("golden_input.dimension", varint(dim))
     out += write("golden_input.a", f32(0)) + write("golden_input.b", f32(0)) + write("golden_input.data", b"")
-    out += write("golden.outputs", varint(1)) + write("golden_output.size", varint(12))
+    out += write("golden.outputs", varint(1))
+    out += write("golden_output.kind", u8(1)) + write("golden_output.size", varint(12))
     out += write("golden_output.tolerance", f32(2.0**-20))
     out += write("golden_output.norm", f32(sum(value * value for value in values) ** 0.5))
     out += write("golden_output.count", varint(4)) + write("golden_output.values", f32(*values[::3]))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Final
+from typing import IO
 
 from seed_exporter.build.streams import CodedStream, EstimatedStream, order_of
 from seed_exporter.graph.model import Graph
@@ -16,12 +16,10 @@ from seed_runtime.assembly.assemble import decode_streams, working_bytes
 from seed_runtime.codecs import BaseWeights
 from seed_runtime.codecs.encode.packing import pack
 from seed_runtime.format.header import Header, Hole, ModelInfo, Part, Stream, WeightsInfo
+from seed_runtime.format.sections.holes import name_digest
 from seed_runtime.format.sections.streams import CHUNK_DIGEST_BYTES
 from seed_runtime.format.writer import front, stream_of, write_into, write_seed
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
-
-MIN_RUNTIME: Final = (0, 1, 0)
-"""Oldest runtime that reads what this module writes."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,9 @@ def _header(skeleton: Skeleton, packing: int, part: bytes, model: ModelInfo, str
         model=model,
         weights=WeightsInfo(skeleton.weights_size, bytes(32)),
         parts=(Part(skeleton.kind, packing, len(skeleton.data), len(part), hashlib.sha256(part).digest()),),
-        holes=tuple(Hole(hole.dtype, hole.dims, hole.skip, hole.offset) for hole in skeleton.holes),
+        holes=tuple(
+            Hole(hole.dtype, hole.dims, hole.skip, hole.offset, name_digest(hole.name)) for hole in skeleton.holes
+        ),
         streams=tuple(streams),
     )
     return replace(header, weights=replace(header.weights, working_bytes=working_bytes(header)))

@@ -6,7 +6,8 @@ What ONNX Runtime doesn't need is left out, because each byte of it would travel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import onnx
@@ -48,12 +49,14 @@ def matches(graph: Graph) -> bool:
 class Builder:
     """Builds ONNX skeletons of one graph; what doesn't depend on the weights' order is done once.
 
-    Names of inputs, outputs and initializers stay; values in between get short names and nodes get none.
+    Names of inputs and outputs stay; weights and values in between get short names and nodes get none.
     """
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._model: onnx.ModelProto | None = None
+        self._names: dict[str, str] = {}
+        """Name of each value and weight in the skeleton."""
         self._built: dict[tuple[str, ...], Skeleton] = {}
         self._checked: set[tuple[str, ...]] = set()
 
@@ -78,9 +81,9 @@ class Builder:
             _place(self._model.graph, holes)
             replace_elements(self._model.graph.value_info, needed_shapes(self._model))
             _strip(self._model)
-            _shorten_names(self._model.graph)
+            self._names = _shorten_names(self._model.graph, self._graph.weights)
         else:
-            _place(self._model.graph, holes)
+            _place(self._model.graph, [replace(hole, name=self._names[hole.name]) for hole in holes])
         data = self._model.SerializeToString(deterministic=True)
         skeleton = Skeleton(ONNX_SKELETON.number, data, holes, holes[-1].offset + holes[-1].size if holes else 0)
         self._built[tuple(order)] = skeleton
@@ -137,14 +140,14 @@ def _strip_unread(message: Any) -> None:
                 _strip_unread(inner)
 
 
-def _shorten_names(graph: onnx.GraphProto) -> None:
-    """Rename the values between nodes to numbers.
+def _shorten_names(graph: onnx.GraphProto, weights: Iterable[str]) -> dict[str, str]:
+    """Rename weights and the values between nodes to numbers; return the new name of each.
 
     One injective map is applied to all names of all graphs, so that every name refers to the same value as before, in
-    every scope. Names that people or other files use stay: inputs, outputs, initializers.
+    every scope. Names that programs use stay: inputs and outputs. Weights have the first numbers in the order of
+    `weights`, which packs best, and are found by the digest of their names that their holes have.
     """
     keep = {value.name for value in [*graph.input, *graph.output]}
-    keep.update(tensor.name for tensor in graph.initializer)
     new_names = {name: name for name in keep} | {"": ""}
     number = 0
 
@@ -159,6 +162,8 @@ def _shorten_names(graph: onnx.GraphProto) -> None:
             new_names[name] = candidate
         return new_names[name]
 
+    for name in weights:
+        short(name)
     for inner in all_graphs(graph):
         for value in [*inner.input, *inner.output]:
             value.name = short(value.name)
@@ -170,6 +175,7 @@ def _shorten_names(graph: onnx.GraphProto) -> None:
             node.input[:] = [short(name) for name in node.input]
         for value in inner.value_info:
             value.name = short(value.name)
+    return new_names
 
 
 def _base62(number: int) -> str:

@@ -47,6 +47,7 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
         "model_version": model.version,
         "format_version": VERSION,
         "signature": asdict(seed.signature()),
+        "feature_level": model.feature_level,
         "min_runtime": ".".join(map(str, model.min_runtime)),
         "digest": seed.digest.hex(),
         "bytes": seed.file_size,
@@ -74,6 +75,7 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
         "tensors": [
             {
                 "name": name,
+                "name_digest": hole.name_digest.hex(),
                 "dtype": hole.dtype.name,
                 "shape": list(hole.dims),
                 "bytes": hole.size,
@@ -143,7 +145,10 @@ def _golden(header: Header) -> dict[str, Any] | None:
             {"dtype": each.dtype.name, "shape": list(each.dims), "supplied": each.kind == SUPPLIED}
             for each in golden.inputs
         ],
-        "outputs": [{"elements": each.size, "tolerance": each.tolerance} for each in golden.outputs],
+        "outputs": [
+            {"compared": False} if each is None else {"elements": each.size, "tolerance": each.tolerance}
+            for each in golden.outputs
+        ],
     }
 
 
@@ -187,7 +192,10 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         ),
         ("weights", f"{facts['parameters']:,} at {facts['bits_per_weight']:.4g} bits, everything counted"),
         ("made of", ", ".join(f"{name} {size_text(size)}" for name, size in parts.items() if size)),
-        ("format", f"{facts['format_version']}, for seed-runtime {facts['min_runtime']} and newer"),
+        (
+            "format",
+            f"{facts['format_version']}, level {facts['feature_level']}: seed-runtime {facts['min_runtime']} and newer",
+        ),
         ("digest", facts["digest"]),
         *_signature(facts["signature"]),
         ("disk", f"{size_text(facts['disk_bytes'])} once assembled"),

@@ -15,7 +15,7 @@ from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.sections.footprint import FOOTPRINT
 from seed_runtime.format.sections.golden import GOLDEN
 from seed_runtime.format.sections.holes import HOLES, Hole
-from seed_runtime.format.sections.model import MODEL, ModelInfo, check_runtime
+from seed_runtime.format.sections.model import MODEL, ModelInfo, check_level
 from seed_runtime.format.sections.parts import PARTS, Part
 from seed_runtime.format.sections.section import OPTIONAL, Section
 from seed_runtime.format.sections.signature import SIGNATURE
@@ -98,7 +98,7 @@ def parse(data: bytes | memoryview, body_size: int) -> Header:
     parsed: dict[int, Any] = {}
     if MODEL.id in payloads:
         parsed[MODEL.id] = _value(MODEL, payloads[MODEL.id], parsed)
-        check_runtime(parsed[MODEL.id])
+        check_level(parsed[MODEL.id])
     ignored = _check_ids(payloads)
     for section_id, section in SECTIONS.items():
         if section_id in payloads and section_id not in parsed:

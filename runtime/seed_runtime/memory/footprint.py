@@ -83,7 +83,7 @@ class Footprint:
             for _ in range(cursor.varint("number of free dimensions", limit=FREE_DIMS_MAX))
         )
         points = tuple(
-            tuple(cursor.varint("size", limit=SIZE_MAX, least=1) for _ in axes)
+            tuple(cursor.varint("size", limit=SIZE_MAX) for _ in axes)
             for _ in range(cursor.varint("number of points", limit=POINTS_MAX, least=1))
         )
         modes = tuple(
@@ -191,7 +191,7 @@ def _problem(footprint: Footprint) -> str | None:
         return "a free dimension or a point stands twice"
     if len({mode.name for mode in modes}) < len(modes):
         return "a mode stands twice"
-    if any(len(point) != len(axes) or not all(1 <= size <= SIZE_MAX for size in point) for point in points):
+    if any(len(point) != len(axes) or not all(0 <= size <= SIZE_MAX for size in point) for point in points):
         return "a point doesn't give each free dimension a size"
     for mode in modes:
         values = (mode.opening, mode.mapped, *mode.peaks)

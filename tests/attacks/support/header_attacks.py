@@ -64,11 +64,9 @@ attack("model.id", string("a\nb"), "can't be printed")
 attack("model.id", string("\u202egpj"), "can't be printed")
 attack("model.version", LONG, "longer than 9 bytes")
 attack("model.version", PADDED, "shortest form")
-attack("model.runtime_major", varint(9), "needs seed-runtime 9.1.0", UnsupportedError)
-attack("model.runtime_major", HUGE, "major", LimitError)
-attack("model.runtime_minor", varint(9999), "needs seed-runtime 0.9999.0", UnsupportedError)
-attack("model.runtime_minor", HUGE, "minor", LimitError)
-attack("model.runtime_patch", HUGE, "patch", LimitError)
+attack("model.feature_level", varint(2), "needs level 2 of the format", UnsupportedError)
+attack("model.feature_level", varint(1 << 16), "needs level 65536", UnsupportedError)
+attack("model.feature_level", varint((1 << 16) + 1), "feature level", LimitError)
 attack("model.parameters", HUGE, "parameters", LimitError)
 attack("model.source_bytes", HUGE, "source bytes", LimitError)
 attack("model.source_bytes", add(b"\0"), "1 bytes too many")
@@ -113,6 +111,7 @@ for _place, _codec in enumerate(("grid", "split", "moments", "lowrank"), start=1
 attack("holes.skip#1", HUGE, "skip", LimitError)
 attack("holes.skip#1", varint(49), "past the weights file")
 attack("holes.skip#1", varint(47), "the holes end at|nothing in it refers")
+attack("holes.name_digest", cut, "past the weights file")
 attack("holes.rank", varint(9), "rank", LimitError)
 attack("holes.rank", varint(0), "rank|unknown|past the end|too many", SeedError)
 attack("holes.dimension", varint(0), "at least 1")
@@ -163,8 +162,16 @@ attack("golden_input.dtype", u8(99), "dtype 99")
 attack("golden_input.dtype", u8(21), "dtype 21")  # two elements to a byte
 attack("golden_input.dtype", u8(16), "can't be made", golden_input__kind=u8(1), golden_input__b=f32(1))
 attack("golden_input.rank", varint(9), "rank", LimitError)
-attack("golden_input.dimension", varint(0), "at least 1")
 attack("golden_input.dimension", HUGE, "dimension", LimitError)
+ATTACKS.append(
+    Attack(
+        "golden_input.dimension",
+        {f"golden_input.dimension#{axis}": varint(size) for axis, size in ((1, 0), (2, 1 << 22))}
+        | {"golden_input.dimension": varint(2)},
+        LimitError,
+        "elements of an input",
+    )
+)
 attack("golden_input.dimension", varint(1 << 22), "elements of an input", LimitError)
 attack("golden_input.a", NAN, "can't be made")
 attack(
@@ -182,6 +189,8 @@ attack(
 )
 attack("golden.outputs", varint(65), "outputs", LimitError)
 attack("golden.outputs", varint(2), "past the end")
+attack("golden_output.kind", u8(0), "too many")
+attack("golden_output.kind", u8(2), "an output of kind 2 is unknown")
 attack("golden_output.size", HUGE, "elements of an output", LimitError)
 attack("golden_output.size", varint(1), "4 values of an output with 1")
 attack("golden_output.tolerance", NAN, "tolerance")
@@ -199,7 +208,6 @@ attack("footprint.input", varint(2) + b"\xff\xff", "UTF-8")
 attack("footprint.axis", varint(8), "axis", LimitError)
 attack("footprint.points", varint(0), "at least 1")
 attack("footprint.points", varint(17), "points", LimitError)
-attack("footprint.point", varint(0), "at least 1")
 attack("footprint.point", varint(8), "stands twice")
 attack("footprint.point", HUGE, "size", LimitError)
 attack("footprint.modes", varint(0), "at least 1")

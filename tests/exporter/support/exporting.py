@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import load
 from seed_exporter.quantize import allocate
 from seed_exporter.quantize.steps import unit_steps
-from seed_runtime.format.header import ModelInfo
-from seed_runtime.skeletons import ExternalTensor
-from seed_runtime.skeletons.onnx import WEIGHTS_FILE, scan
+from seed_runtime.format.header import Hole, ModelInfo
+from seed_runtime.format.sections.holes import name_digest
+from seed_runtime.format.sections.model import FEATURE_LEVEL
+from seed_runtime.skeletons.onnx import WEIGHTS_FILE
 
-NOBODY = ModelInfo("test", 1, draft.MIN_RUNTIME, 1, 1)
+NOBODY = ModelInfo("test", 1, FEATURE_LEVEL, 1, 1)
 
 
 def layers(rng: np.random.Generator, *sizes: int, dtype: Any = np.float32) -> onnx.ModelProto:
@@ -116,20 +117,22 @@ def codecs_of(plans: Plans) -> dict[str, str]:
 def decoded(graph: Graph, plans: Plans, folder: Path, jobs: int = 1) -> dict[str, np.ndarray]:
     """What the device's decoder makes of these plans, in the layout of `Weight.data`."""
     built = draft.build(graph, encode(graph, plans, jobs=jobs), NOBODY).assemble(folder)
-    return _weights(scan(built.skeleton.data).tensors, (folder / WEIGHTS_FILE).read_bytes())
+    return _weights([hole.name for hole in built.skeleton.holes], built.header.holes, folder)
 
 
-def weights_in(seed: Path, folder: Path) -> dict[str, np.ndarray]:
-    """The weights of a seed by name, as a device assembles them; 4-bit ones as their bytes."""
+def weights_in(seed: Path, folder: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """The weights of a seed by the names of its source, as a device assembles them; 4-bit ones as their bytes."""
     opened = seed_runtime.open(seed)
     opened.assemble(folder)
-    return _weights(opened.skeleton().tensors, (folder / WEIGHTS_FILE).read_bytes())
+    known = {name_digest(name): name for name in names}
+    return _weights([known[hole.name_digest] for hole in opened.header.holes], opened.header.holes, folder)
 
 
-def _weights(tensors: Sequence[ExternalTensor], data: bytes) -> dict[str, np.ndarray]:
+def _weights(names: Sequence[str], holes: Sequence[Hole], folder: Path) -> dict[str, np.ndarray]:
+    data = (folder / WEIGHTS_FILE).read_bytes()
     return {
-        each.name: (flat if each.dtype.bits < 8 else flat.reshape(each.dims))
-        for each in tensors
+        name: (flat if each.dtype.bits < 8 else flat.reshape(each.dims))
+        for name, each in zip(names, holes, strict=True)
         for flat in [np.frombuffer(data[each.offset : each.offset + each.size], each.dtype.storage)]
     }
 

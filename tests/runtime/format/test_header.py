@@ -11,18 +11,21 @@ from seed_runtime.format.dtypes import BY_CODE, BY_NAME
 from seed_runtime.format.header import Header, Hole, ModelInfo, Part, Stream, WeightsInfo, parse, serialize
 from seed_runtime.format.writer import to_sign
 
-MODEL = "04 74 69 6e 79  ac 02  00 01 00  10  40"
+MODEL = "04 74 69 6e 79  ac 02  01  10  40"
 WEIGHTS = "70" + "11" * 32 + "80 80 40"
 PARTS = "01  01 00  02  e8 07  64" + "22" * 32
-HOLES = "02  01 00 01 04  0a 30 02 03 08"
+HOLES = "02  01 00 aabbcc 01 04  0a 30 ddeeff 02 03 08"
 STREAMS = "02  01 01 01 05" + "33" * 16 + "02 01 02 06 88 01" + "44" * 16 + "55" * 16
 BODY = 100 + 5 + 6 + 136
 
 EXPECTED = Header(
-    model=ModelInfo("tiny", 300, (0, 1, 0), 16, 64),
+    model=ModelInfo("tiny", 300, 1, 16, 64),
     weights=WeightsInfo(112, b"\x11" * 32, 1 << 20),
     parts=(Part(1, 2, 1000, 100, b"\x22" * 32),),
-    holes=(Hole(BY_NAME["float32"], (4,), 0, 0), Hole(BY_NAME["float16"], (3, 8), 48, 64)),
+    holes=(
+        Hole(BY_NAME["float32"], (4,), 0, 0, b"\xaa\xbb\xcc"),
+        Hole(BY_NAME["float16"], (3, 8), 48, 64, b"\xdd\xee\xff"),
+    ),
     streams=(Stream(1, 0, 1, (5,), b"\x33" * 16), Stream(2, 1, 1, (6, 136), b"\x44" * 16 + b"\x55" * 16)),
 )
 
@@ -84,7 +87,11 @@ def test_a_model_without_weights_has_neither_holes_nor_streams() -> None:
 
 def test_a_scalar_has_one_element_and_four_bit_elements_share_bytes() -> None:
     header = parse(
-        data(weights="05" + "11" * 32 + "00", holes="02 01 00 00 15 00 01 01", streams="01 01 02 01 05" + "33" * 16),
+        data(
+            weights="05" + "11" * 32 + "00",
+            holes="02 01 00 aabbcc 00 15 00 ddeeff 01 01",
+            streams="01 01 02 01 05" + "33" * 16,
+        ),
         105,
     )
     assert [(hole.count, hole.size) for hole in header.holes] == [(1, 4), (1, 1)]
@@ -166,9 +173,9 @@ def test_a_skeleton_of_another_kind_is_newer_than_this_runtime() -> None:
 def test_eight_dimensions_of_a_terabyte_do_not_become_a_long_number() -> None:
     huge = "80 80 80 80 80 20"
     with pytest.raises(FormatError, match="past the weights file"):
-        parse(data(holes="01 01 00 08" + huge * 8), BODY)
+        parse(data(holes="01 01 00 aabbcc 08" + huge * 8), BODY)
     with pytest.raises(LimitError, match="dimension"):
-        parse(data(holes="01 01 00 01 81 80 80 80 80 20"), BODY)
+        parse(data(holes="01 01 00 aabbcc 01 81 80 80 80 80 20"), BODY)
 
 
 def test_the_chunks_of_all_streams_share_one_limit() -> None:

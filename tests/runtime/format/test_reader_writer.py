@@ -30,7 +30,7 @@ def header() -> Header:
     second = Part(0x8002, 0, 6, 6, hashlib.sha256(PARTS[1]).digest())
     hole = Hole(BY_NAME["uint8"], (4,), 0)
     return Header(
-        model=ModelInfo("m", 1, (0, 1, 0), 8, 32),
+        model=ModelInfo("m", 1, 1, 8, 32),
         weights=WeightsInfo(8, bytes(32)),
         parts=(first, second),
         holes=(hole, Hole(BY_NAME["uint8"], (4,), 0, 4)),
@@ -162,7 +162,7 @@ def test_a_file_is_measured_and_a_pipe_is_read_to_its_end(tmp_path: Path) -> Non
     (tmp_path / "m.seed").write_bytes(whole()[:-1])
     with (
         (tmp_path / "m.seed").open("rb", buffering=0) as file,
-        pytest.raises(FormatError, match="it has 612 bytes of 613"),
+        pytest.raises(FormatError, match="it has 616 bytes of 617"),
     ):
         SeedReader(file, "m.seed")
     with pytest.raises(FormatError, match="stream 1, chunk 2: it ends after 0 of 1 bytes"):

@@ -54,6 +54,12 @@ def test_a_footprint_cut_at_any_byte_is_refused() -> None:
             unpack(TEXT_BYTES[:size])
 
 
+def test_a_size_may_be_zero() -> None:
+    footprint = Footprint((("x", 1),), ((0,), (8,)), (ModeFootprint("lean", 1, 1, (2, 6)),))
+    assert unpack(footprint.pack()) == footprint
+    assert footprint.predict("lean", {"x:1": 0}) == 3 << 16
+
+
 def test_trailing_bytes_are_refused() -> None:
     with pytest.raises(FormatError, match="too many"):
         unpack(TEXT_BYTES + b"\0")
@@ -66,7 +72,6 @@ def test_trailing_bytes_are_refused() -> None:
         ("01 0178 08", "axis"),
         ("00 00", "number of points"),
         ("00 11", "number of points"),
-        ("01 0178 00 01 00", "size"),
         ("01 0178 00 01 8180808008", "size"),
         ("00 01 00", "number of modes"),
         ("00 01 09", "number of modes"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from math import prod
 from typing import Final
@@ -14,6 +15,14 @@ from seed_runtime.format.sections.section import Parsed, Section
 from seed_runtime.format.sections.weights import WEIGHTS
 from seed_runtime.limits import RANK_MAX, SKIP_MAX, TENSORS_MAX, WEIGHTS_MAX
 
+NAME_DIGEST_BYTES: Final = 3
+"""Size of the digest of a tensor's name [B]: of 10,000 tensors alike, six share theirs with another one."""
+
+
+def name_digest(name: str) -> bytes:
+    """Return the digest by which a later seed finds the tensor of this name; the skeleton need not hold the name."""
+    return hashlib.sha256(name.encode()).digest()[:NAME_DIGEST_BYTES]
+
 
 @dataclass(frozen=True)
 class Hole:
@@ -24,6 +33,8 @@ class Hole:
     skip: int
     offset: int = 0
     """Offset of the first element in the weights file [B]."""
+    name_digest: bytes = bytes(NAME_DIGEST_BYTES)
+    """Digest of the tensor's name in the source, see `name_digest`."""
 
     @property
     def count(self) -> int:
@@ -44,9 +55,10 @@ def _parse(cursor: Cursor, parsed: Parsed) -> tuple[Hole, ...]:
         if code not in BY_CODE:
             raise too_new(cursor.where, f"dtype {code}")
         skip = cursor.varint("skip", limit=SKIP_MAX)
+        digest = bytes(cursor.take(NAME_DIGEST_BYTES, "digest of a name"))
         rank = cursor.varint("rank", limit=RANK_MAX)
         dims = tuple(cursor.varint("dimension", limit=WEIGHTS_MAX, least=1) for _ in range(rank))
-        hole = Hole(BY_CODE[code], dims, skip, offset + skip)
+        hole = Hole(BY_CODE[code], dims, skip, offset + skip, digest)
         # Checked as it grows: eight dimensions of 2**40 must not become a number of 320 bits later.
         offset = hole.offset + hole.size
         if offset > weights_size:
@@ -62,6 +74,7 @@ def _serialize(holes: tuple[Hole, ...]) -> bytes:
     return primitives.varint(len(holes)) + b"".join(
         primitives.uint(hole.dtype.code, 1)
         + primitives.varint(hole.skip)
+        + hole.name_digest
         + primitives.varint(len(hole.dims))
         + b"".join(map(primitives.varint, hole.dims))
         for hole in holes

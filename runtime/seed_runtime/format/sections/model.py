@@ -1,8 +1,7 @@
-"""Section MODEL: which model this is, and which runtime it needs."""
+"""Section MODEL: which model this is, and which level of the format it uses."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,8 +9,13 @@ from seed_runtime.errors import UnsupportedError
 from seed_runtime.format import primitives
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.sections.section import Parsed, Section
-from seed_runtime.limits import WEIGHTS_MAX
+from seed_runtime.limits import FEATURE_LEVEL_MAX, WEIGHTS_MAX
 from seed_runtime.version import __version__
+
+FEATURE_LEVEL: Final = 1
+"""The level of the format that this runtime reads and writes (SPEC.md, "Versions")."""
+_RELEASES: Final = ((0, 0, 0), (0, 1, 0))
+"""The first release of seed-runtime that reads seeds of each level."""
 
 
 @dataclass(frozen=True)
@@ -21,23 +25,25 @@ class ModelInfo:
     model_id: str
     version: int
     """Version of the model, which grows with every release of the same `model_id`."""
-    min_runtime: tuple[int, int, int]
-    """The oldest release of seed-runtime that can take the seed."""
+    feature_level: int
+    """The level of the format that a reader must know to read the seed."""
     parameters: int
     """Number of distinct weights of the source, in elements."""
     source_bytes: int
     """Size of these weights in the source; the ratio is this over the seed's size [B]."""
 
+    @property
+    def min_runtime(self) -> tuple[int, int, int]:
+        """The oldest release of seed-runtime that can take the seed."""
+        return _RELEASES[self.feature_level]
 
-def check_runtime(model: ModelInfo) -> None:
-    """Raise UnsupportedError where this runtime is older than the seed needs."""
-    # A pre-release of 0.2.0 counts as 0.2.0.
-    running = tuple(int(number) for number in re.findall(r"\d+", __version__)[:3])
-    if model.min_runtime > running:
-        wanted = ".".join(map(str, model.min_runtime))
+
+def check_level(model: ModelInfo) -> None:
+    """Raise UnsupportedError where the seed is of a higher level than this runtime."""
+    if model.feature_level > FEATURE_LEVEL:
         raise UnsupportedError(
-            f"this seed needs seed-runtime {wanted} and this is {__version__}; "
-            f"update it: pip install -U 'seed-runtime>={wanted}'"
+            f"this seed needs level {model.feature_level} of the format and seed-runtime {__version__} reads level "
+            f"{FEATURE_LEVEL}; update it: pip install -U seed-runtime"
         )
 
 
@@ -45,18 +51,14 @@ def _parse(cursor: Cursor, _: Parsed) -> ModelInfo:
     return ModelInfo(
         model_id=cursor.string("model id"),
         version=cursor.varint("model version", limit=(1 << 63) - 1),
-        min_runtime=(
-            cursor.varint("minimum runtime, major", limit=1 << 16),
-            cursor.varint("minimum runtime, minor", limit=1 << 16),
-            cursor.varint("minimum runtime, patch", limit=1 << 16),
-        ),
+        feature_level=cursor.varint("feature level", limit=FEATURE_LEVEL_MAX),
         parameters=cursor.varint("parameters", limit=WEIGHTS_MAX * 2),
         source_bytes=cursor.varint("source bytes", limit=WEIGHTS_MAX * 8),
     )
 
 
 def _serialize(model: ModelInfo) -> bytes:
-    numbers = (model.version, *model.min_runtime, model.parameters, model.source_bytes)
+    numbers = (model.version, model.feature_level, model.parameters, model.source_bytes)
     return primitives.string(model.model_id) + b"".join(map(primitives.varint, numbers))
 
 

@@ -23,7 +23,7 @@ from seed_exporter import loaders, sign
 from seed_exporter.build import draft
 from seed_exporter.build.draft import SeedDraft
 from seed_exporter.build.streams import Plans, StreamEncoder
-from seed_exporter.evaluate import compare, footprint, inputs, run
+from seed_exporter.evaluate import compare, footprint, inputs, noise, run
 from seed_exporter.evaluate import golden as golden_sample
 from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.evaluate.model_files import write_model_files
@@ -203,6 +203,7 @@ def plan(calibrated: Calibrated, goal: int | None, front_bytes: int, encoder: St
             feeds=reference.feeds,
             expected=reference.outputs,
             folder=work.subfolder("trial"),
+            noisy=reference.noisy,
         )
         choice = work.method.choose(evaluator, lambda: work.progress("search", 0, 0))
     return Planned(calibrated.graph, calibrated.skeletons, choice.plans, choice.met, encoder)
@@ -235,7 +236,7 @@ def prove(built: Built, source: Source, work: Work) -> tuple[SeedDraft, dict[str
         made = built.draft.assemble(assembled)
         threads = backends.usable_cores()
         *outputs, sampled = run.run_all(assembled, [*reference.feeds, reference.sample], "fast", threads)
-        errors = compare.compare(reference.outputs, outputs)
+        errors = compare.compare(reference.outputs, outputs, reference.noisy)
         golden = golden_sample.make_golden(
             assembled,
             reference.recipes,
@@ -243,6 +244,7 @@ def prove(built: Built, source: Source, work: Work) -> tuple[SeedDraft, dict[str
             GOLDEN_RNG_SEED,
             golden_sample.least_relative_tolerance(built.graph),
             {("fast", threads): sampled},
+            reference.noisy,
         )
     return replace(made, header=replace(made.header, golden=golden.pack() if golden else None)), errors
 
@@ -319,18 +321,27 @@ def _reference(graph: Graph, skeletons: SkeletonBuilder, work: Work) -> Referenc
             outputs = [runner.run(feed) for feed in feeds]
         sample = inputs.make_feeds(specs, recipes, GOLDEN_RNG_SEED)
         sample_outputs = runner.run(sample)
+        repeated = [*zip(feeds, outputs, strict=True), (sample, sample_outputs)]
+        if not noise.draws_noise(graph):
+            # Nobody can know all operators: one input is tried.
+            del repeated[:-1]
+        again = [runner.run(feed) for feed, _ in repeated]
     finally:
         runner.close()
     for arrays in (*feeds, *outputs, sample, sample_outputs):
         for array in arrays.values():
             array.flags.writeable = False
+    rounding = golden_sample.least_relative_tolerance(graph)
+    noisy = noise.noisy_outputs([before for _, before in repeated], again, rounding)
     kind = "generated" if calib is None else "real"
-    return Reference(kind, specs, tuple(feeds), tuple(outputs), recipes, sample, sample_outputs)
+    return Reference(kind, specs, tuple(feeds), tuple(outputs), recipes, sample, sample_outputs, noisy)
 
 
 def _front_bytes(reference: Reference, work: Work) -> int:
     """Compute what the sections take that are added once the weights are coded [B]."""
-    golden = golden_sample.golden_from_runs([reference.sample_outputs] * 2, reference.recipes, GOLDEN_RNG_SEED)
+    golden = golden_sample.golden_from_runs(
+        [reference.sample_outputs] * 2, reference.recipes, GOLDEN_RNG_SEED, noisy=reference.noisy
+    )
     golden_bytes = len(golden.pack()) if golden else 0
     return 2 * _SECTION_BYTES + golden_bytes + footprint.packed_size_max(reference.specs) + work.signature_bytes
 

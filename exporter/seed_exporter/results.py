@@ -10,6 +10,7 @@ from typing import Any
 from seed_exporter.build.draft import SeedDraft
 from seed_exporter.codecs.base import Plan
 from seed_exporter.evaluate.compare import OutputError
+from seed_exporter.evaluate.noise import Noisy
 from seed_exporter.graph.model import Graph
 from seed_runtime import backends
 from seed_runtime.backends import Array, Feeds, TensorSpec
@@ -53,6 +54,7 @@ class Reference:
         recipes: the golden sample's inputs, as a device makes them.
         sample: the arrays that `recipes` give.
         sample_outputs: the original's outputs for `sample`.
+        noisy: outputs that noise decides, and the axes whose sizes it decides.
     """
 
     kind: str
@@ -62,6 +64,7 @@ class Reference:
     recipes: tuple[Recipe, ...]
     sample: Feeds
     sample_outputs: Mapping[str, Array]
+    noisy: Noisy
 
 
 @dataclass(frozen=True)

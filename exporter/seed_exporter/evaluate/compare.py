@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,9 @@ class OutputError:
         agreement: share of rows whose largest value is at the same place, for float outputs with a last axis of
             scores; else None.
         identical: True if both have the same shapes and bits.
+        noisy: True if noise decides the output: two runs of the original differ. Type, rank, the sizes that noise
+            doesn't decide and whether all is finite are compared, and no error is measured: `relative` is NaN, or
+            infinite where these differ.
     """
 
     relative: float
@@ -31,6 +34,7 @@ class OutputError:
     cosine: float
     agreement: float | None
     identical: bool
+    noisy: bool = False
 
     def as_json(self) -> dict[str, float | bool | None]:
         """Return the fields for JSON, which has no infinity and no NaN: null stands for them."""
@@ -38,26 +42,31 @@ class OutputError:
 
 
 def compare(
-    original: Sequence[Mapping[str, Array]], candidate: Sequence[Mapping[str, Array]]
+    original: Sequence[Mapping[str, Array]],
+    candidate: Sequence[Mapping[str, Array]],
+    noisy: Mapping[str, Collection[int]] | None = None,
 ) -> dict[str, OutputError]:
     """Compare outputs over all calls.
 
     Args:
         original: outputs by name, one mapping per call.
         candidate: the same of the other model, of the same calls.
+        noisy: outputs that noise decides, and the axes whose sizes it decides.
 
     Returns:
         The error of each output of `original`.
     """
-    return {
-        name: _compare_output([call[name] for call in original], [call[name] for call in candidate])
-        for name in original[0]
-    }
+    errors = {}
+    for name in original[0]:
+        pair = [call[name] for call in original], [call[name] for call in candidate]
+        axes = None if noisy is None else noisy.get(name)
+        errors[name] = _compare_output(*pair) if axes is None else _compare_noisy(*pair, axes)
+    return errors
 
 
 def worst_relative(errors: Mapping[str, OutputError]) -> float:
-    """Return the largest relative error among the outputs, 0 where there are none."""
-    return max((error.relative for error in errors.values()), default=0.0)
+    """Return the largest relative error among the outputs in which one is measured, 0 where there are none."""
+    return max((error.relative for error in errors.values() if not math.isnan(error.relative)), default=0.0)
 
 
 def _compare_output(original: Sequence[Array], candidate: Sequence[Array]) -> OutputError:
@@ -84,6 +93,19 @@ def _compare_output(original: Sequence[Array], candidate: Sequence[Array]) -> Ou
     return OutputError(
         relative, float(np.abs(gap).max(initial=0)) * scale, cosine, _agreement(original, candidate), identical
     )
+
+
+def _compare_noisy(original: Sequence[Array], candidate: Sequence[Array], axes: Collection[int]) -> OutputError:
+    """Compare what noise leaves of one output; `axes` are those whose sizes it decides."""
+    alike = all(
+        a.dtype == b.dtype
+        and a.ndim == b.ndim
+        and all(axis in axes or a.shape[axis] == b.shape[axis] for axis in range(a.ndim))
+        and (a.dtype.kind != "f" or bool(np.isfinite(b).all()) or not np.isfinite(a).all())
+        for a, b in zip(original, candidate, strict=True)
+    )
+    error = float("nan") if alike else float("inf")
+    return OutputError(error, error, float("nan"), None, False, noisy=True)
 
 
 def _agreement(original: Sequence[Array], candidate: Sequence[Array]) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Final
@@ -62,6 +62,7 @@ def make_golden(
     rng_seed: int,
     relative: float = RELATIVE,
     known: Mapping[tuple[str, int], Mapping[str, Array]] | None = None,
+    noisy: Collection[str] = (),
 ) -> Golden | None:
     """Make the golden sample of the model assembled in `folder`.
 
@@ -72,6 +73,7 @@ def make_golden(
         rng_seed: random state of the first input's recipe.
         relative: least tolerance, as a share of an output's root mean square.
         known: outputs for these feeds by mode and threads, which needn't be run again.
+        noisy: outputs that noise decides, which are not compared.
 
     Returns:
         The sample, or None where it would not fit into a seed.
@@ -81,18 +83,22 @@ def make_golden(
         known[mode] if mode in known else run_all(folder, [feeds], *mode)[0]
         for mode in (("fast", 1), ("fast", 2), ("lean", 1))
     ]
-    return golden_from_runs(runs, recipes, rng_seed, relative)
+    return golden_from_runs(runs, recipes, rng_seed, relative, noisy)
 
 
 def golden_from_runs(
-    runs: Sequence[Mapping[str, Array]], recipes: Sequence[Recipe], rng_seed: int, relative: float = RELATIVE
+    runs: Sequence[Mapping[str, Array]],
+    recipes: Sequence[Recipe],
+    rng_seed: int,
+    relative: float = RELATIVE,
+    noisy: Collection[str] = (),
 ) -> Golden | None:
     """Make the golden sample from outputs of one input in several modes, by name; its size depends on shapes only.
 
     Returns:
         The sample, or None where it would not fit into a seed.
     """
-    if sum(prod(recipe.dims) for recipe in recipes) > GOLDEN_ELEMENTS_MAX:
+    if noisy or sum(prod(recipe.dims) for recipe in recipes) > GOLDEN_ELEMENTS_MAX:
         return None
     for count in (VALUES_MAX, 32, 16, 8, 4, 2, 1):
         outputs = tuple(_expected([run[name] for run in runs], count, relative) for name in runs[0])

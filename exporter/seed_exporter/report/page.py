@@ -6,7 +6,8 @@ import html
 from pathlib import Path
 
 from seed_exporter.codecs import codec_of
-from seed_exporter.report.text import size
+from seed_exporter.evaluate.compare import OutputError
+from seed_exporter.report.text import noise_text, size
 from seed_exporter.results import Result
 from seed_runtime.system.files import atomic_write
 
@@ -74,15 +75,20 @@ def _bars(rows: list[tuple[str, float, str]], unit: str = "B") -> str:
 
 
 def _outputs(result: Result) -> str:
-    rows = "".join(
-        f"<tr><td>{html.escape(name)}</td><td class=n>{100 * error.relative:.3f} %</td><td class=n>{error.largest:.3g}"
-        f"</td><td class=n>{error.cosine:.6f}</td><td class=n>"
-        f"{'' if error.agreement is None else f'{100 * error.agreement:.1f} %'}</td></tr>"
-        for name, error in result.outputs.items()
-    )
+    rows = "".join(f"<tr><td>{html.escape(name)}</td>{_error(error)}</tr>" for name, error in result.outputs.items())
     return (
         "<table><tr><th>output<th class=n>error, RMS<th class=n>largest<th class=n>cosine<th class=n>same largest"
         f" score</tr>{rows}</table><p class=sub>On {result.inputs} inputs.</p>"
+    )
+
+
+def _error(error: OutputError) -> str:
+    if error.noisy:
+        return f"<td class=soft colspan=4>{html.escape(noise_text(error))}</td>"
+    agreement = "" if error.agreement is None else f"{100 * error.agreement:.1f} %"
+    return (
+        f"<td class=n>{100 * error.relative:.3f} %</td><td class=n>{error.largest:.3g}</td>"
+        f"<td class=n>{error.cosine:.6f}</td><td class=n>{agreement}</td>"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.quantize.methods.quantized import LEAST_RATIO
 from seed_exporter.results import Result
 
@@ -25,8 +26,15 @@ def summary(result: Result) -> str:
         if error.identical:
             lines.append(f"  {name}: identical")
             continue
+        if error.noisy:
+            lines.append(f"  {name}: {noise_text(error)}")
+            continue
         agree = "" if error.agreement is None else f", {100 * error.agreement:.1f} % of the largest scores agree"
         lines.append(f"  {name}: error {100 * error.relative:.2f} % (RMS), cosine {error.cosine:.6f}{agree}")
+    if result.outputs and all(error.noisy for error in result.outputs.values()):
+        lines.append(
+            "note: noise decides all outputs, so that no error was measured; judge some answers of the seed yourself"
+        )
     if warning := beyond_use(result):
         lines.append(f"warning: {warning}")
     if result.default and result.ratio < LEAST_RATIO:
@@ -39,10 +47,16 @@ def summary(result: Result) -> str:
     return "\n".join(lines)
 
 
+def noise_text(error: OutputError) -> str:
+    """Say what was compared of an output that noise decides."""
+    if error.relative > LOST:
+        return "noise decides it, and its type, known sizes or infinities differ from the original's"
+    return "noise decides it, as two runs of the original differ; its type and known sizes are the original's"
+
+
 def beyond_use(result: Result) -> str:
     """Warn of a seed whose answers have little to do with the original's; "" for all others."""
-    # Not "> LOST": an error without measure is one, too.
-    lost = [name for name, error in result.outputs.items() if not error.identical and not error.relative <= LOST]
+    lost = [name for name, error in result.outputs.items() if not error.identical and error.relative > LOST]
     if not lost:
         return ""
     worst = max(100 * result.outputs[name].relative for name in lost)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,7 @@ from seed_exporter.build.streams import Plans, StreamEncoder
 from seed_exporter.calibrate import Statistics
 from seed_exporter.evaluate import compare, run
 from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.evaluate.noise import Noisy
 from seed_exporter.graph.kinds import Kind, kind_of
 from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.skeletons import SkeletonBuilder
@@ -40,6 +41,7 @@ class Evaluator:
         feeds: inputs to compare outputs on.
         expected: the original's outputs on them.
         folder: place for models with other weights.
+        noisy: outputs that noise decides, which measure no error, and the axes whose sizes it decides.
     """
 
     encoder: StreamEncoder
@@ -51,6 +53,7 @@ class Evaluator:
     feeds: Sequence[Feeds]
     expected: Sequence[Mapping[str, Array]]
     folder: Path
+    noisy: Noisy = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:
@@ -68,6 +71,11 @@ class Evaluator:
         return sum(
             weight.size if kind_of(weight) is Kind.EXACT else 4 * weight.count for weight in self.graph.weights.values()
         )
+
+    @property
+    def measures_errors(self) -> bool:
+        """False if noise decides all outputs, so that no error tells anything of the weights."""
+        return self.expected[0].keys() > self.noisy.keys()
 
     def size_of(self, plans: Plans) -> int:
         """Compute the size of the whole seed, within 0.1 % and not less than it will have [B]."""
@@ -87,7 +95,7 @@ class Evaluator:
             data: gives the other data of a weight, in the layout of `Weight.data`.
         """
         outputs = list(self._outputs(data))
-        return compare.worst_relative(compare.compare(self.expected, outputs))
+        return compare.worst_relative(compare.compare(self.expected, outputs, self.noisy))
 
     def keeps(self, data: Callable[[Weight], np.ndarray], error: float) -> bool:
         """Return whether `error_with` is at most `error`; where it is far more, the first input shows it."""
@@ -96,7 +104,7 @@ class Evaluator:
             seen.append(outputs)
             if len(seen) in (1, len(self.feeds)):
                 # As if all inputs to come made no error at all.
-                errors = compare.compare(self.expected, [*seen, *self.expected[len(seen) :]])
+                errors = compare.compare(self.expected, [*seen, *self.expected[len(seen) :]], self.noisy)
                 if compare.worst_relative(errors) > error:
                     return False
         return True

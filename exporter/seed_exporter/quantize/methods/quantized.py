@@ -112,10 +112,14 @@ def _default_goal(evaluator: Evaluator, model: RateModel, plans: dict[str, Plan]
 def _vector_bits(evaluator: Evaluator, plans: dict[str, Plan]) -> int:
     """Choose the mantissa bits of vectors: the fewest that add little to the error that the matrices make.
 
+    The middle choice where noise decides all outputs.
+
     Args:
         evaluator: runs the model.
         plans: of all weights, with whole vectors.
     """
+    if not evaluator.measures_errors:
+        return VECTOR_BITS[1]
     allowed = VECTOR_SHARE * evaluator.error_with(lambda weight: restored(weight, plans[weight.name]))
 
     def rounded(weight: Weight, bits: int) -> np.ndarray:

@@ -163,6 +163,9 @@ def _resources(facts: Mapping[str, Any]) -> Iterator[Fault]:
         whose = "its home folder" if not facts.get("home_writable", True) else str(store)
         fix = "sudo mount -o remount,rw / , or set SEED_HOME to a folder that can be written to"
         yield Fault(f"{whose} can't be written to", "nothing can be pushed", fix)
+    if facts.get("noexec"):
+        why = "no runtime starts from it, so no model runs"
+        yield Fault(requirements.noexec_text(facts), why, requirements.noexec_advice(facts))
     if free is not None:
         needed = LOW_DISK if facts.get("runtime") else RUNTIME_DISK
         if free < needed:

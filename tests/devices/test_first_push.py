@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+from collections.abc import Iterator
 
 import pytest
 
+from seed_devices import doctor
 from seed_devices.cli import push_results, show
-from seed_devices.errors import WheelsError
+from seed_devices.errors import RemoteError, WheelsError
 from seed_devices.fleet.parallel import Outcome
 from seed_devices.fleet.target import Target
 from seed_devices.push import preflight, requirements, wheels
@@ -16,6 +19,7 @@ from seed_devices.push.one_device import push
 from seed_devices.push.wheels import Wheelhouse
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import DiskSpaceError
+from tests.devices.support import fake_wheels
 from tests.devices.support.pushing import send
 from tests.devices.support.seeds import EXAMPLE
 from tests.devices.support.sshd import Device
@@ -114,3 +118,33 @@ def test_the_progress_of_a_transfer_is_in_bytes() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (59, "59 s"), (231, "3 min 51 s"), (7500, "2 h 5 min")])
 def test_a_time_is_written_for_people(seconds: float, text: str) -> None:
     assert show.duration_text(seconds) == text
+
+
+@pytest.fixture
+def noexec(bare: Device) -> Iterator[Device]:
+    """Return a device whose store is on a disk that is mounted noexec."""
+    bare.store.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "noexec,size=4m", "none", str(bare.store)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a disk needs root")
+    yield bare
+    subprocess.run(["umount", "-l", str(bare.store)], check=True)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_store_that_is_mounted_noexec_is_refused_before_a_byte_is_sent(
+    noexec: Device, house: Wheelhouse, dry_run: bool
+) -> None:
+    with pytest.raises(RemoteError, match=r"is on .*, which is mounted noexec: .*SEED_HOME=.*/seed") as caught:
+        send(noexec, EXAMPLE, dry_run=dry_run)
+    assert caught.value.exit_code == 12
+    assert str(noexec.store) in str(caught.value)
+    assert not list(noexec.store.iterdir())
+
+
+@pytest.mark.slow
+def test_the_doctor_names_a_store_that_is_mounted_noexec(noexec: Device) -> None:
+    with Connection(noexec.alias, config=noexec.config) as connection:
+        fault = doctor.examine(connection, fake_wheels.facts(connection))[0]
+    assert (fault.severity, "is mounted noexec" in fault.what) == ("fault", True)
+    assert f"remount,exec {noexec.store}" in fault.fix

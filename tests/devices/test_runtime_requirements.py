@@ -25,6 +25,7 @@ from tests.devices.support.board import BOARD
         ({"machine": "armv6l", "bits": 32}, "armv6l .* use a 64-bit system"),
         ({"venv": False}, "sudo apt install python3-venv"),
         ({"store_writable": False}, "can't be written to there; mount it writable"),
+        ({"noexec": "/home"}, r"is on /home, which is mounted noexec: .* mount -o remount,exec /home"),
         ({"machine": "armv7l", "bits": 32}, "sudo apt install python3-numpy"),
         ({"machine": "armv7l", "bits": 32, "numpy": "1.19.5"}, r"its NumPy is 1\.19\.5"),
     ],

@@ -75,6 +75,8 @@ def check(facts: Mapping[str, Any], needed: tuple[int, int, int] = (0, 0, 0)) ->
         raise UnsupportedError(
             f"{facts.get('store')} can't be written to there; mount it writable, or set SEED_HOME to a folder that is"
         )
+    if facts.get("noexec"):
+        raise UnsupportedError(f"{noexec_text(facts)}; {noexec_advice(facts)}")
     if not profile.inference:
         _check_numpy(facts)
     free = facts.get("disk_free")
@@ -109,6 +111,24 @@ def python_advice(facts: Mapping[str, Any]) -> str:
     if facts.get("os_id") == "ubuntu":
         return "update its system to Ubuntu 24.04 or newer, which brings it"
     return "update its system, or put a newer python3 first in its PATH"
+
+
+def noexec_text(facts: Mapping[str, Any]) -> str:
+    """Return why no runtime can be loaded from the device's store."""
+    return f"{facts.get('store')} is on {facts['noexec']}, which is mounted noexec: no library can be loaded from it"
+
+
+def noexec_advice(facts: Mapping[str, Any]) -> str:
+    """Return where the device's store can be instead."""
+    folder = f"{facts.get('exec_folder') or '/opt'}/seed"
+    line = shlex.quote(f"SEED_HOME={folder}")
+    make = (
+        "" if facts.get("exec_folder") else f"make a folder of yours there, sudo install -d -o $USER {folder} , then "
+    )
+    return (
+        f"{make}put the store there: echo {line} | sudo tee -a /etc/environment , "
+        f"or allow it: sudo mount -o remount,exec {shlex.quote(str(facts['noexec']))}"
+    )
 
 
 def version(text: str) -> tuple[int, int, int]:

@@ -51,6 +51,8 @@ def collect() -> Dict[str, Any]:
         "disk_cached": _disk_cached(store),
         "store": store,
         "store_writable": _writable(store),
+        "noexec": _noexec_mount(os.path.join(store, "runtime")),
+        "exec_folder": _exec_folder(),
         "home_writable": _writable(os.path.expanduser("~")),
         "clock": int(time.time()),
         "systemd_user": _systemd_user(),
@@ -168,6 +170,32 @@ def _disk_cached(store: str) -> int:
 
 def _writable(path: str) -> bool:
     return os.access(_existing(path), os.W_OK | os.X_OK)
+
+
+def _is_noexec(path: str) -> bool:
+    """Return whether no program and no library may be loaded from the disk of a folder."""
+    try:
+        return bool(os.statvfs(_existing(path)).f_flag & os.ST_NOEXEC)
+    except OSError:
+        return False
+
+
+def _noexec_mount(path: str) -> Optional[str]:
+    """Return where the disk of a folder is mounted if that is "noexec", else None."""
+    if not _is_noexec(path):
+        return None
+    mount = os.path.realpath(_existing(path))
+    while not os.path.ismount(mount):
+        mount = os.path.dirname(mount)
+    return mount
+
+
+def _exec_folder() -> Optional[str]:
+    """Return a folder in which this user can put programs and start them; None if none of the usual ones is."""
+    for folder in (os.path.expanduser("~"), "/opt", "/srv", "/usr/local", "/var/lib"):
+        if os.path.isdir(folder) and _writable(folder) and not _is_noexec(folder):
+            return folder
+    return None
 
 
 def _systemd_user() -> bool:

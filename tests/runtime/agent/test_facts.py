@@ -31,6 +31,8 @@ KEYS = {
         "termux",
         "runtime",
         "wheels",
+        "noexec",
+        "exec_folder",
     ),
 }
 
@@ -98,6 +100,24 @@ def test_an_installed_runtime_is_reported_only_when_it_is_whole(
     (tmp_path / "runtime" / "current").unlink()
     (tmp_path / "runtime" / "current").symlink_to(folder)
     assert facts.collect()["runtime"] is None
+
+
+def test_a_disk_from_which_nothing_can_be_started_is_reported_with_its_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A stand-in for a mount: what statvfs says of the folder, and where the disk begins.
+    class Status:
+        f_bavail = f_frsize = 1
+        f_flag = os.ST_NOEXEC
+
+    real = os.statvfs
+    monkeypatch.setattr(os, "statvfs", lambda path: Status if str(path).startswith(str(tmp_path)) else real(path))
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == str(tmp_path))
+    monkeypatch.setenv("SEED_HOME", str(tmp_path / "user" / "seed"))
+    (tmp_path / "user").mkdir()
+    assert facts.collect()["noexec"] == str(tmp_path)
+    monkeypatch.setenv("SEED_HOME", "/seed-that-is-not-there")
+    assert facts.collect()["noexec"] is None
 
 
 def test_wheels_that_arrived_for_a_runtime_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,4 +146,5 @@ class Result:
             "goal_met": self.goal_met,
             "digest": self.digest,
             "signed_with": self.signed_with,
+            "notes": list(self.graph.notes),
         }

@@ -23,6 +23,11 @@ PARTS_MAX = 16
 PART_CODED_MAX = 4 << 20
 PART_RAW_MAX = 16 << 20
 LZMA_DICTIONARY_MAX = 1 << 20
+METADATA_ENTRIES_MAX = 256
+"""Largest number of pairs of metadata."""
+METADATA_MAX = 1 << 20
+"""Largest size of all keys and values of metadata together: the characters that a reader of Chinese text knows take
+80 KB."""
 
 WEIGHTS_MAX = 1 << 40
 TENSORS_MAX = 1 << 15

@@ -135,6 +135,10 @@ class Seed:
         """Return what the model takes; nothing is assembled."""
         return tuple(spec_of(value) for value in self.skeleton().inputs)
 
+    def metadata(self) -> dict[str, str]:
+        """Return the texts that the model's maker gave programs, such as class names; nothing is assembled."""
+        return dict(self.skeleton().metadata)
+
     def golden_shapes(self) -> Feeds | None:
         """Return arrays like the golden sample's inputs, for plans, without memory; None where the seed holds none."""
         if self.header.golden is None:

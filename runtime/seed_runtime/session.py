@@ -74,6 +74,11 @@ class Session:
         """Outputs of the model, in its own order."""
         return self._runner.outputs
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Texts that the model's maker gave programs, such as class names."""
+        return self._runner.metadata
+
     def run(self, feeds: Feeds) -> dict[str, Array]:
         """Run the model once and return all outputs by name.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
@@ -63,7 +64,6 @@ def test_texts_for_people_are_left_out():
     model = matmul_chain()
     model.doc_string = model.graph.doc_string = "SECRET"
     model.producer_name = "SECRET"
-    model.metadata_props.add(key="SECRET", value="SECRET")
     model.graph.metadata_props.add(key="SECRET", value="SECRET")
     model.graph.input[0].doc_string = "SECRET"
     model.graph.input[0].type.denotation = "SECRET"
@@ -77,6 +77,25 @@ def test_texts_for_people_are_left_out():
     model.opset_import.add(domain="SECRET", version=1)
     graph = load(model)
     assert b"SECRET" not in builder_for(graph).build(list(graph.weights)).data
+
+
+def onnx_skeleton_info(graph: Graph):
+    return scan(builder_for(graph).build(list(graph.weights)).data)
+
+
+def test_the_models_metadata_is_carried_except_for_options_and_files(tmp_path: Path):
+    model = matmul_chain()
+    pairs = {"names": "{0: 'cat',\n1: 'dog'}", "stride": "32"}
+    helper.set_model_props(model, {**pairs, "ort_config": "{}", "data_path": "x"})
+    graph = load(model)
+    assert onnx_skeleton_info(graph).metadata == pairs
+    session = ort.InferenceSession(write_model_files(graph, tmp_path), providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map == pairs
+    (note,) = graph.notes
+    assert note == (
+        "2 entries of the model's metadata left out: 'ort_config' (ONNX Runtime reads options from it), "
+        "'data_path' (it names a file)"
+    )
 
 
 def test_names_of_inputs_and_outputs_stay_and_others_become_short():

@@ -14,7 +14,7 @@ import seed_runtime
 from seed_runtime import codecs, generator, limits
 from seed_runtime.assembly.cache import ModelCache
 from seed_runtime.format import dtypes, header, packing, parts
-from seed_runtime.skeletons import ALIGNMENT
+from seed_runtime.skeletons import ALIGNMENT, metadata
 from seed_runtime.skeletons import onnx as onnx_skeleton
 from seed_runtime.skeletons import onnx_schema as schema
 from tests.golden import plain
@@ -108,7 +108,7 @@ def test_the_numbers_of_the_specification_are_those_of_the_code() -> None:
 def test_the_fields_that_skeletons_may_have_are_those_of_the_code() -> None:
     rows = re.findall(r"^\| (\w+)Proto \| ([^;|]+)", spec_fields.PATH.read_text(), re.MULTILINE)
     written = {name: set(fields.strip().split(", ")) for name, fields in rows}
-    names = {"ValueInfo": "Value", "OperatorSetId": "Opset"}
+    names = {"ValueInfo": "Value", "OperatorSetId": "Opset", "StringStringEntry": "Property"}
     for name, fields in written.items():
         known = schema.MESSAGES[names.get(name, name)]
         assert {field for field, _, _ in known.values()} == fields, name
@@ -127,6 +127,9 @@ def test_the_rules_for_skeletons_name_what_the_code_refuses() -> None:
     assert schema.FIELDS_MAX == 1 << 21
     assert "2^21 fields" in text
     assert f"at most {schema.TEXT_MAX} bytes" in text
+    section = spec_fields.PATH.read_text()
+    for word in (*metadata._RUNTIME_WORDS, *metadata._RUNTIME_KEYS, *metadata._FILE_WORDS):
+        assert f"`{word}`" in section
 
 
 def _rows(text: str, pattern: str) -> list[tuple[int, Any]]:

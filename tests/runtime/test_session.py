@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import seed_runtime
+from seed_runtime.assembly.cache import ModelCache
 from seed_runtime.backends import Array, Feeds, TensorSpec
 from seed_runtime.backends.workers import Watch
 from seed_runtime.errors import InputError, MemoryBudgetError
 from seed_runtime.memory.footprint import Footprint, ModeFootprint
 from seed_runtime.memory.plan import Plan, SessionPlan
 from seed_runtime.session import Session
+from tests.support.model_seeds import DETECTOR_METADATA, detector
 
 X = TensorSpec("x", "float32", ("n",))
 FOOTPRINT = Footprint((("x", 0),), ((1,), (8,)), (ModeFootprint("fast", 1, 0, (1, 16)),))
@@ -28,6 +31,7 @@ class Doubler:
     def __init__(self) -> None:
         self.opened: list[tuple[Path, str, int | None]] = []
         self.closed = 0
+        self.metadata = {"k": "v"}
 
     def available(self) -> bool:
         return True
@@ -98,3 +102,12 @@ def test_a_session_without_a_sample_or_a_footprint_runs_and_says_so(tmp_path: Pa
         assert session.needed_bytes is None
         verdict = session.verify()
     assert (verdict.present, verdict.ok) == (False, True)
+
+
+def test_metadata_can_be_read_from_the_seed_and_from_its_session(tmp_path: Path) -> None:
+    path = tmp_path / "detector.seed"
+    path.write_bytes(detector())
+    seed = seed_runtime.open(path)
+    assert seed.metadata() == DETECTOR_METADATA
+    with seed.session(cache=ModelCache(tmp_path / "cache", 1 << 30)) as session:
+        assert session.metadata == DETECTOR_METADATA

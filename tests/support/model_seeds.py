@@ -33,6 +33,7 @@ from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 F32 = DTYPES["float32"]
 CLASSES = 40
 FEATURES = 32
+DETECTOR_METADATA = {"names": "0: cat\n1: \x1b[31mdog", "stride": "32"}
 _ALIGNMENT = 64  # [B], of tensors in the weights file
 _GOLDEN_RNG_SEED = 5
 _TOLERANCE = 2.0**-12
@@ -196,6 +197,14 @@ def tokens() -> bytes:
     inputs = {"ids": ["batch", "length"], "shift": [8]}
     model = onnx_model(nodes, inputs, {"states": ["batch", "length", 8]}, {"table": table}, {"ids": TensorProto.INT32})
     return build_model_seed(model, model_id="tokens", version=3, step=0.05)
+
+
+@functools.cache
+def detector() -> bytes:
+    """Return a seed of x: float32[4] -> y: float32[4] with metadata: names on two lines, and a stride."""
+    model = onnx_model([helper.make_node("Mul", ["x", "w"], ["y"])], {"x": [4]}, {"y": [4]}, {"w": np.ones(4)})
+    helper.set_model_props(model, DETECTOR_METADATA)
+    return build_model_seed(model, model_id="detector")
 
 
 def _is_quantized(weight: np.ndarray, step: float | None) -> bool:

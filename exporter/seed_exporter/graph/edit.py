@@ -6,6 +6,7 @@ Messages hold no weights' data (Graph), so that copies are small; weights are sh
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
+from dataclasses import replace
 
 import onnx
 
@@ -40,7 +41,7 @@ def with_graph(graph: Graph, edited: onnx.GraphProto) -> Graph:
     model.CopyFrom(graph.model)
     model.graph.CopyFrom(edited)
     held = {tensor.name for tensor in edited.initializer}
-    return Graph(model, {name: weight for name, weight in graph.weights.items() if name in held})
+    return replace(graph, model=model, weights={name: each for name, each in graph.weights.items() if name in held})
 
 
 def rename_uses(graph: onnx.GraphProto, new_names: Mapping[str, str]) -> onnx.GraphProto:

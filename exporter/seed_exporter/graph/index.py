@@ -112,7 +112,9 @@ class GraphIndex:
 def with_uses(graph: Graph) -> Graph:
     """Return the graph with the uses of each weight as its nodes are now."""
     index = GraphIndex(graph)
-    return Graph(graph.model, {name: replace(weight, uses=index.uses(name)) for name, weight in graph.weights.items()})
+    return replace(
+        graph, weights={name: replace(weight, uses=index.uses(name)) for name, weight in graph.weights.items()}
+    )
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:

@@ -88,10 +88,12 @@ class Graph:
     Attributes:
         model: the model; nobody may change it.
         weights: weights by name, read-only.
+        notes: lines for the user on what the model lost when it was loaded.
     """
 
     model: onnx.ModelProto
     weights: Mapping[str, Weight]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Keep a read-only copy of the mapping, so that no later change of the argument reaches the graph."""

@@ -18,6 +18,7 @@ from seed_exporter.graph.messages import replace_elements
 from seed_exporter.graph.model import Graph
 from seed_exporter.loaders.weights import WeightCollector
 from seed_runtime.errors import UnsupportedError, UsageError
+from seed_runtime.skeletons import metadata
 
 FILE_MAX: Final = (1 << 31) - 1
 """Largest protobuf message, which an ONNX file is [B]."""
@@ -99,7 +100,8 @@ def from_proto(model: onnx.ModelProto, path: Path | None) -> Graph:
     slim = onnx.ModelProto()
     slim.CopyFrom(model)
     del model, initializers
-    graph = deduplicate(_without_unused(Graph(slim, collector.weights)))
+    notes = _select_metadata(slim)
+    graph = deduplicate(_without_unused(Graph(slim, collector.weights, notes)))
     return with_uses(_without_unused(graph))
 
 
@@ -144,6 +146,19 @@ def _inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
         raise UnsupportedError(
             f"the model's functions can't be expanded ({error}); export it without functions"
         ) from error
+
+
+def _select_metadata(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Remove the metadata that a seed can't carry; return a note on it, if there is any."""
+    kept, dropped = metadata.select((pair.key, pair.value) for pair in model.metadata_props)
+    del model.metadata_props[:]
+    for key, value in kept.items():
+        model.metadata_props.add(key=key, value=value)
+    if not dropped:
+        return ()
+    reasons = ", ".join(f"{key[:80]!r} ({problem})" for key, problem in dropped.items())
+    entries = "1 entry" if len(dropped) == 1 else f"{len(dropped)} entries"
+    return (f"{entries} of the model's metadata left out: {reasons}",)
 
 
 def _free_negative_dimensions(graph: onnx.GraphProto) -> None:

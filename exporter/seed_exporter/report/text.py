@@ -42,6 +42,7 @@ def summary(result: Result) -> str:
             f"note: less than {LEAST_RATIO:g}x, as the graph, vectors and integers weigh more than the matrices "
             "that can be quantized; --target goes further"
         )
+    lines.extend(f"note: {note}" for note in result.graph.notes)
     lines.append("encoded and checked in " + ", ".join(f"{phase} {t:.1f} s" for phase, t in result.seconds.items()))
     lines.append(f"run it: seed-run {result.path} --verify")
     return "\n".join(lines)

@@ -35,10 +35,7 @@ _UNREAD: Final = frozenset(
         "training_info",
     }
 )
-"""Fields for people and other tools, at any depth.
-
-A device refuses them, because ONNX Runtime reads session options from metadata if the environment says so.
-"""
+"""Fields for people and other tools, at any depth. A device refuses all but the model's own `metadata_props`."""
 
 
 def matches(graph: Graph) -> bool:
@@ -117,7 +114,10 @@ def _strip(model: onnx.ModelProto) -> None:
     """Remove what ONNX Runtime doesn't need to compute the same."""
     for field in ("producer_name", "producer_version", "domain", "model_version"):
         model.ClearField(field)
+    pairs = [(pair.key, pair.value) for pair in model.metadata_props]
     _strip_unread(model)
+    for key, value in pairs:
+        model.metadata_props.add(key=key, value=value)
     used = {node.domain for graph in all_graphs(model.graph) for node in graph.node} | {"", "ai.onnx"}
     opsets = {"" if each.domain == "ai.onnx" else each.domain: each.version for each in model.opset_import}
     del model.opset_import[:]

@@ -24,6 +24,11 @@ class Runner(Protocol):
         """Outputs of the model, in its own order."""
         ...
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Texts that the model's maker gave programs, by key."""
+        ...
+
     def run(
         self, feeds: Feeds, outputs: Sequence[str] | None = None, *, watch: Watch | None = None
     ) -> dict[str, Array]:

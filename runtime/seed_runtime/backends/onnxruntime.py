@@ -136,6 +136,7 @@ class OnnxRuntimeRunner:
         self._workers = workers
         self._inputs = tuple(_spec("input", value) for value in session.get_inputs())
         self._outputs = tuple(_spec("output", value) for value in session.get_outputs())
+        self._metadata = dict(session.get_modelmeta().custom_metadata_map)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -146,6 +147,11 @@ class OnnxRuntimeRunner:
     def outputs(self) -> tuple[TensorSpec, ...]:
         """Outputs of the model, in its own order."""
         return self._outputs
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Texts that the model's maker gave programs, by key."""
+        return self._metadata
 
     def run(
         self, feeds: Feeds, outputs: Sequence[str] | None = None, *, watch: Watch | None = None

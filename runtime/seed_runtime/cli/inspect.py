@@ -11,7 +11,7 @@ from seed_runtime import skeletons
 from seed_runtime.backends import TensorSpec, dims_at, spec_of
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import open_seed
-from seed_runtime.cli.terminal import Terminal, heading, print_json, table
+from seed_runtime.cli.terminal import Terminal, heading, one_line, print_json, table
 from seed_runtime.codecs import CODECS
 from seed_runtime.data import calls, stored  # noqa: F401  a run holds them as well, so the plan must count them
 from seed_runtime.errors import MemoryBudgetError
@@ -69,6 +69,7 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
         "inputs": [_spec(spec_of(value)) for value in info.inputs],
         "outputs": [_spec(spec_of(value)) for value in info.outputs],
         "opsets": info.opsets,
+        "metadata": dict(info.metadata),
         "golden": _golden(header),
         "ignored_sections": {f"{section:#06x}": size for section, size in header.ignored.items()},
         "codecs": _codecs(header),
@@ -212,6 +213,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         for index, spec in enumerate(facts[kind]):
             text = str(TensorSpec(spec["name"], spec["dtype"], tuple(spec["shape"])))
             rows.append((kind if index == 0 else "", text))
+    for index, (key, value) in enumerate(facts["metadata"].items()):
+        rows.append(("metadata" if index == 0 else "", f"{key}: {one_line(value)}"))
     yield from table(rows)
     yield ""
     yield from _table(

@@ -11,8 +11,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from seed_runtime.assembly.assemble import Progress
+from seed_runtime.format.primitives import printable
 
 _INTERVAL_S: Final = 0.1
+_SHOWN: Final = 80
+"""Characters that are shown of a long text."""
 
 
 class Terminal:
@@ -64,6 +67,12 @@ def heading(text: str) -> str:
     if sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
         return f"\x1b[1m{text}\x1b[0m"
     return text
+
+
+def one_line(text: str) -> str:
+    """Write a text of any kind on one line: what can't be printed is escaped, and long ones are cut."""
+    shown = "".join(char if printable(char) else char.encode("unicode_escape").decode() for char in text[:_SHOWN])
+    return shown if len(text) <= _SHOWN else f"{shown}... ({len(text):,} characters)"
 
 
 def table(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, NoReturn, Protocol
 
 from seed_runtime.errors import FormatError
@@ -46,6 +46,8 @@ class SkeletonInfo:
     outputs: tuple[ValueInfo, ...]
     tensors: tuple[ExternalTensor, ...]
     """Tensors whose data are outside the skeleton, in the order of its initializers."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Texts for the programs that use the model, by key."""
 
 
 class HoleLike(Protocol):
@@ -94,10 +96,10 @@ def check_holes(info: SkeletonInfo, holes: Sequence[HoleLike]) -> tuple[str, ...
 
 def same_tensor(index: int, hole: HoleLike, tensor: ExternalTensor) -> None:
     """Raise FormatError unless hole number `index` and the skeleton's tensor agree in dtype, dimensions and size."""
-    for field in ("dtype", "dims", "size"):
-        ours, theirs = getattr(hole, field), getattr(tensor, field)
+    for what in ("dtype", "dims", "size"):
+        ours, theirs = getattr(hole, what), getattr(tensor, what)
         if ours != theirs:
-            refuse(f"tensor {tensor.name!r} differs in {field} from hole {index}: {theirs} and {ours}")
+            refuse(f"tensor {tensor.name!r} differs in {what} from hole {index}: {theirs} and {ours}")
 
 
 def refuse(problem: str) -> NoReturn:

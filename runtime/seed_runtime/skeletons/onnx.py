@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError
 from seed_runtime.format.dtypes import BY_CODE
 from seed_runtime.format.parts import onnx_skeleton
 from seed_runtime.format.primitives import printable
-from seed_runtime.limits import PART_RAW_MAX, RANK_MAX, WEIGHTS_MAX
+from seed_runtime.limits import METADATA_MAX, PART_RAW_MAX, RANK_MAX, WEIGHTS_MAX
+from seed_runtime.skeletons import metadata
 from seed_runtime.skeletons import onnx_schema as schema
 from seed_runtime.skeletons.info import ALIGNMENT, ExternalTensor, SkeletonInfo, ValueInfo, refuse
 
@@ -69,8 +70,8 @@ class _Walker:
             value: Any
             if field_kind in schema.MESSAGES:
                 value = self.message(field_kind, a, b, depth + 1)
-            elif field_kind == schema.STR:
-                value = self.text(a, b, f"{kind}.{name}")
+            elif field_kind in schema.TEXT_LIMITS:
+                value = self.text(a, b, f"{kind}.{name}", schema.TEXT_LIMITS[field_kind])
             elif field_kind == schema.BYTES:
                 value = b - a
             else:
@@ -136,9 +137,9 @@ class _Walker:
                 refuse(f"a number in {where} has more than 64 bits")
         raise FormatError("skeleton", f"{where} ends within a number")
 
-    def text(self, start: int, end: int, where: str) -> str:
-        if end - start > schema.TEXT_MAX:
-            raise LimitError(f"skeleton: length of {where}", end - start, schema.TEXT_MAX)
+    def text(self, start: int, end: int, where: str, most: int) -> str:
+        if end - start > most:
+            raise LimitError(f"skeleton: length of {where}", end - start, most)
         try:
             return str(self.data[start:end], "utf-8")
         except UnicodeDecodeError:
@@ -154,7 +155,19 @@ def _model(fields: Fields) -> SkeletonInfo:
     if "graph" not in fields or "ir_version" not in fields or not opsets:
         refuse("it has no graph, no version or no opset")
     inputs, outputs, tensors = fields["graph"]
-    return SkeletonInfo(fields["ir_version"], opsets, inputs, outputs, tensors)
+    pairs = _metadata(fields.get("metadata_props", ()))
+    return SkeletonInfo(fields["ir_version"], opsets, inputs, outputs, tensors, pairs)
+
+
+def _metadata(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    if (size := metadata.size_of(pairs)) > METADATA_MAX:
+        raise LimitError("skeleton: size of metadata", size, METADATA_MAX)
+    for key, value in pairs:
+        if (problem := metadata.problem_of(key, value)) is not None:
+            refuse(f"metadata {key[:80]!r}: {problem}")
+    if len(found := dict(pairs)) < len(pairs):
+        refuse("two entries of metadata have the same key")
+    return found
 
 
 def _opset(fields: Fields) -> tuple[str, int]:
@@ -316,6 +329,7 @@ _HANDLERS: dict[str, Callable[[Fields], Any]] = {
     "Attribute": _attribute,
     "Tensor": _tensor,
     "Weight": _weight,
+    "Property": lambda fields: (fields.get("key", ""), fields.get("value", "")),
     "Entry": lambda fields: (fields.get("key", ""), fields.get("value", "")),
     "Value": _value,
     "Type": _type,

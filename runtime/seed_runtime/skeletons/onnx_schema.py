@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from seed_runtime.limits import TENSORS_MAX
+from seed_runtime.limits import METADATA_ENTRIES_MAX, METADATA_MAX, TENSORS_MAX
 
 DEPTH_MAX: Final = 64
 """Largest depth of messages in messages; protobuf itself stops at 100."""
@@ -36,15 +36,19 @@ Message = dict[int, tuple[str, str, int]]
 INT = "int64"
 INT32 = "int32, not negative"
 STR = "UTF-8"
+LONG = "UTF-8, long"
 BYTES = "bytes"
 FLOAT = "fixed32"
+
+TEXT_LIMITS: Final = {STR: TEXT_MAX, LONG: METADATA_MAX}
+"""Largest texts by the kind of their field [B]."""
 
 ONE = 1  # given twice is refused; any larger number is the length of a list
 MANY = 0  # any number, of which only the count is stored: a list of a million names would take 60 MiB
 
 WIRE = {INT: 0, INT32: 0, FLOAT: 5}  # all others are length-delimited
 
-# What isn't here is refused: metadata (ONNX Runtime can take session options from it), texts for people,
+# What isn't here is refused: metadata of anything but the model, texts for people,
 # training_info, functions, references to a function's attributes, sparse tensors, segments, annotations,
 # device configurations, opaque types, and whatever later versions add.
 _TENSOR: Message = {
@@ -78,7 +82,9 @@ MESSAGES: dict[str, Message] = {
         5: ("model_version", INT, ONE),
         7: ("graph", "MainGraph", ONE),
         8: ("opset_import", "Opset", OPSETS_MAX),
+        14: ("metadata_props", "Property", METADATA_ENTRIES_MAX),
     },
+    "Property": {1: ("key", STR, ONE), 2: ("value", LONG, ONE)},
     "Opset": {1: ("domain", STR, ONE), 2: ("version", INT, ONE)},
     # Only the main graph's initializers may lie in the weights file: they alone have holes.
     "MainGraph": _GRAPH

@@ -99,7 +99,23 @@ break_rule(
 )
 break_rule("operators", "skeleton.opset", block(1, "evil.domain") + number(2, 1), "domain", UnsupportedError)
 break_rule("operators", "skeleton.model", block(8, number(2, 7)), "given twice")
-break_rule("unknown", "skeleton.model", block(14, block(1, "session.x") + block(2, "1")), "field 14")
+for key, value, text in (
+    ("ort_config", '{"session_options": {}}', "options"),
+    ("tuning_results", "[]", "options"),
+    ("ep_compatibility_info.x", "", "options"),
+    ("labelsFile", "x", "names a file"),
+    ("labels", "/etc/passwd", "names a file"),
+    ("", "x", "its key"),
+    ("\x1b[31m", "x", "its key"),
+    ("k", "a\0b", "zero byte"),
+):
+    break_rule("metadata", "skeleton.model", block(14, block(1, key) + block(2, value)), text)
+break_rule("metadata", "skeleton.model", block(14, block(1, "k") + block(2, b"\xff")), "UTF-8")
+break_rule("metadata", "skeleton.model", block(14, block(1, "k")) * 2, "same key")
+break_rule("metadata", "skeleton.model", block(14, block(1, "k") + block(3, "v")), "field 3")
+break_rule("metadata", "skeleton.model", block(14, block(2, "v" * 1048577)), "length of", LimitError)
+break_rule("metadata", "skeleton.model", block(14, block(2, "v" * 700000)) * 2, "size of metadata", LimitError)
+break_rule("metadata", "skeleton.model", block(14, b"") * 257, "number of", LimitError)
 break_rule("unknown", "skeleton.model", block(25, b""), "field 25")
 break_rule("unknown", "skeleton.graph", block(15, b""), "field 15")
 break_rule("unknown", "skeleton.model", number(7, 1), "wire type 0")

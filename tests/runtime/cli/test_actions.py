@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import seed_runtime
-from tests.support.model_seeds import CLASSES, FEATURES, tokens
+from tests.support.model_seeds import CLASSES, DETECTOR_METADATA, FEATURES, detector, tokens
 from tests.support.seed_run import COMMAND, cache_folder, files_under, refused, result, seed_run
 
 # --inspect
@@ -45,6 +45,15 @@ def test_inspect_shows_the_memory_that_is_needed(seed: Path) -> None:
     assert (smallest["dims"], largest["dims"]) == ({"x:0": 1}, {"x:0": 64})
     assert memory["assembly_bytes"] < smallest["least_bytes"] < smallest["needed_bytes"] < largest["needed_bytes"]
     assert set(memory["modes"]) == {"fast", "lean"}
+
+
+def test_metadata_is_shown_one_line_an_entry_and_given_whole_as_json(tmp_path: Path) -> None:
+    path = tmp_path / "detector.seed"
+    path.write_bytes(detector())
+    text = seed_run(path, "--inspect").stdout.decode()
+    assert "names: 0: cat\\n1: \\x1b[31mdog\n" in text
+    assert "\x1b" not in text
+    assert result(path, "--inspect")["metadata"] == DETECTOR_METADATA
 
 
 def test_inspect_as_text_has_the_same_and_no_colour_where_it_is_not_wanted(seed: Path) -> None:

@@ -79,7 +79,7 @@ def test_odd_names_stand_in_the_page_as_they_are(result: Result, tmp_path: Path)
 def test_the_page_says_where_the_bytes_went(result: Result, tmp_path: Path) -> None:
     pages.write(tmp_path / "report.html", result)
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-    for part in ("original", "seed", "grid (1)", "graph", "header", "40x50", "float32"):
+    for part in ("original", "seed", "grid (2)", "graph", "header", "40x50", "float32"):
         assert part in page.text
     assert texts.size(result.bytes) in page.text
 

@@ -9,7 +9,7 @@ from joblib import Parallel, delayed
 from seed_exporter.calibrate.statistic import Statistic, Subject
 from seed_exporter.calibrate.weight_scales import root_mean_square
 from seed_exporter.codecs.moments import Spectrum, centred_spectrum
-from seed_exporter.graph.kinds import Kind, kind_of
+from seed_exporter.graph.kinds import Kind, kind_of, matrix_min
 from seed_exporter.graph.matrix import as_float32
 from seed_exporter.graph.model import Weight
 
@@ -18,7 +18,8 @@ def _measure(subject: Subject) -> dict[str, Spectrum]:
     def of(weight: Weight) -> Spectrum | None:
         return centred_spectrum(as_float32(weight)) if root_mean_square(weight) else None
 
-    weights = [weight for weight in subject.graph.weights.values() if kind_of(weight) is Kind.MATRIX]
+    least = matrix_min(subject.graph)
+    weights = [weight for weight in subject.graph.weights.values() if kind_of(weight, least) is Kind.MATRIX]
     found = Parallel(n_jobs=subject.jobs, prefer="threads")(delayed(of)(weight) for weight in weights)
     return {weight.name: each for weight, each in zip(weights, found, strict=True) if each is not None}
 

@@ -12,7 +12,7 @@ from seed_exporter.codecs.exact import MANTISSA_BITS, ExactPlan
 from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.codecs.raw import RawPlan
 from seed_exporter.codecs.split import SplitPlan
-from seed_exporter.graph.kinds import Kind, kind_of
+from seed_exporter.graph.kinds import Kind, kind_of, matrix_min
 from seed_exporter.graph.matrix import fits_a_stream
 from seed_exporter.graph.model import Graph, Weight
 from seed_runtime.codecs.split import LOW_BITS
@@ -46,11 +46,12 @@ def uniform(graph: Graph, units: Mapping[str, float], coarseness: float, mantiss
         coarseness: quantization step, in unit steps.
         mantissa_bits: mantissa bits that are kept of vectors.
     """
+    least = matrix_min(graph)
     plans: dict[str, Plan] = {}
     for name, weight in graph.weights.items():
         if name in units:
             plans[name] = GridPlan(float(np.float32(coarseness * units[name])))
-        elif kind_of(weight) is Kind.VECTOR and mantissa_bits < MANTISSA_BITS[weight.dtype.name]:
+        elif kind_of(weight, least) is Kind.VECTOR and mantissa_bits < MANTISSA_BITS[weight.dtype.name]:
             plans[name] = exact(weight, mantissa_bits)
         else:
             plans[name] = exact(weight)

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from seed_exporter.graph.kinds import Kind, kind_of
+from seed_exporter.graph.kinds import Kind, kind_of, matrix_min
 from seed_exporter.graph.model import Graph
 from seed_runtime.codecs.symbols import STEP_LEAST
 
@@ -20,7 +20,7 @@ PREQUANTIZED_SHARE: Final = 0.5
 """Share of a model's bytes from which on integers make it a quantized one: its floats are scales and offsets then."""
 
 
-def unit_steps(graph: Graph, scales: Mapping[str, float]) -> dict[str, float]:
+def unit_steps(graph: Graph, scales: Mapping[str, float], kind: Kind = Kind.MATRIX) -> dict[str, float]:
     """Compute a unit step for each matrix that can be quantized, in weight units.
 
     It is the geometric mean of the matrix's own scale and of all matrices' scale. Steps that follow each matrix's scale
@@ -33,14 +33,16 @@ def unit_steps(graph: Graph, scales: Mapping[str, float]) -> dict[str, float]:
     Args:
         graph: the weights.
         scales: their root mean squares, see `calibrate.WEIGHT_SCALES`.
+        kind: `Kind.VECTOR` for the unit steps of vectors, which have a common scale of their own.
     """
     integers = sum(weight.size for weight in graph.weights.values() if kind_of(weight) is Kind.EXACT)
     if integers > PREQUANTIZED_SHARE * graph.distinct_bytes:
         return {}
+    least = matrix_min(graph)
     own = {
         name: scales[name]
         for name, weight in graph.weights.items()
-        if kind_of(weight) is Kind.MATRIX and scales[name] > 0
+        if kind_of(weight, least) is kind and scales[name] > 0
     }
     if not own:
         return {}

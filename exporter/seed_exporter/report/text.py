@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from seed_exporter.evaluate.compare import OutputError
+from seed_exporter.graph.kinds import fp32_bytes
 from seed_exporter.quantize.methods.quantized import LEAST_RATIO
 from seed_exporter.results import Result
 
@@ -37,11 +38,8 @@ def summary(result: Result) -> str:
         )
     if warning := beyond_use(result):
         lines.append(f"warning: {warning}")
-    if result.default and result.ratio < LEAST_RATIO:
-        lines.append(
-            f"note: less than {LEAST_RATIO:g}x, as the graph, vectors and integers weigh more than the matrices "
-            "that can be quantized; --target goes further"
-        )
+    if result.default and result.bytes > fp32_bytes(result.graph) / LEAST_RATIO:
+        lines.append(f"note: {_reason(result)}; --target goes further")
     lines.extend(f"note: {note}" for note in result.graph.notes)
     lines.append("encoded and checked in " + ", ".join(f"{phase} {t:.1f} s" for phase, t in result.seconds.items()))
     lines.append(f"run it: seed-run {result.path} --verify")
@@ -65,6 +63,24 @@ def beyond_use(result: Result) -> str:
         f"the answers of this seed have little to do with the original's ({', '.join(lost)}: error {worst:.0f} %), so "
         f"that it is hardly of use; ask for a larger one, or compare on real inputs with --calib"
     )
+
+
+def _reason(result: Result) -> str:
+    """Say in numbers what keeps a seed from LEAST_RATIO."""
+    allowed = fp32_bytes(result.graph) / LEAST_RATIO
+    quantized = [name for name, plan in result.plans.items() if plan.adjustable]
+    streams = [stream for stream in result.seed.streams if not set(quantized) & set(stream.names)]
+    kept = sum(stream.size for stream in streams)
+    fixed = result.bytes - sum(stream.size for stream in result.seed.streams)
+    text = (
+        f"less than {LEAST_RATIO:g}x against fp32, which would be {size(allowed)}: graph and header take "
+        f"{size(fixed)}, what is kept of vectors and integers {size(kept)}"
+    )
+    count = sum(result.graph.weights[name].count for name in quantized)
+    room = 8 * (allowed - fixed - kept)
+    if not count or room <= 0:
+        return text
+    return f"{text}, which leaves {room / count:.2f} bits for each of the {count:,} weights that can be quantized"
 
 
 def size(count: float) -> str:

@@ -5,26 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
 from seed_exporter.build import draft
-from seed_exporter.build.streams import Plans, StreamEncoder
+from seed_exporter.build.streams import EstimatedStream, Plans, StreamEncoder, groups
 from seed_exporter.calibrate import Statistics
 from seed_exporter.evaluate import compare, run
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.evaluate.noise import Noisy
-from seed_exporter.graph.kinds import Kind, kind_of
 from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.skeletons import SkeletonBuilder
 from seed_runtime.backends import Array, Feeds
+from seed_runtime.codecs.encode.symbols import StreamEstimate
 from seed_runtime.format.header import ModelInfo
-
-_HOLE_BYTES: Final = 40
-"""Approximate size of a weight's hole and name in header and skeleton [B]."""
-_GRAPH_BYTES: Final = 4096
-"""Approximate size of a small graph beside them [B]."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +60,6 @@ class Evaluator:
         return self.graph.distinct_bytes
 
     @property
-    def fp32_bytes(self) -> int:
-        """Size of the weights with floats of any width as fp32 [B]: fp16 weights need as many bits as fp32 ones."""
-        return sum(
-            weight.size if kind_of(weight) is Kind.EXACT else 4 * weight.count for weight in self.graph.weights.values()
-        )
-
-    @property
     def measures_errors(self) -> bool:
         """False if noise decides all outputs, so that no error tells anything of the weights."""
         return self.expected[0].keys() > self.noisy.keys()
@@ -83,10 +70,14 @@ class Evaluator:
         return draft.estimate_size(self.graph, streams, self.model, self.skeletons) + self.front_bytes
 
     def kept_bytes(self, plans: Plans) -> int:
-        """Estimate what all but the quantized matrices takes: vectors, integers, graph and header [B]."""
+        """Compute what all but the quantized matrices takes: vectors, integers, graph and header [B]."""
         rest = [name for name in self.graph.weights if not plans[name].adjustable]
+        matrices = [weight for name, weight in self.graph.weights.items() if plans[name].adjustable]
         streams = self.encoder.estimate(plans, names=rest)
-        return sum(stream.sizes.size for stream in streams) + _HOLE_BYTES * len(self.graph.weights) + _GRAPH_BYTES
+        # A stream has a head and a chunk of data at least, whose digests stand in the header.
+        empty = StreamEstimate((0, 0), ())
+        streams += [EstimatedStream(group.codec, group.names, empty) for group in groups(matrices, plans)]
+        return draft.estimate_size(self.graph, streams, self.model, self.skeletons) + self.front_bytes
 
     def error_with(self, data: Callable[[Weight], np.ndarray]) -> float:
         """Compute the worst output's relative error of the original model with other weights.

@@ -86,9 +86,9 @@ def test_the_smallest_models_keep_any_goal_or_say_that_they_miss_it(
 
 
 def test_the_published_method_uses_a_few_kilobytes_as_well(rng: np.random.Generator, output: Path) -> None:
-    # Of 9 KB, the room for the footprint, which isn't measured here, is more than 2 %.
-    result = quick_export(layers(rng, 64, 300, 200, 64), output, method="moments", size=9_000)
-    assert 0.96 * 9_000 <= result.bytes <= 9_000
+    # Of 12 KB, the room for the footprint, which isn't measured here, is more than 2 %.
+    result = quick_export(layers(rng, 64, 300, 200, 64), output, method="moments", size=12_000)
+    assert 0.96 * 12_000 <= result.bytes <= 12_000
 
 
 def test_a_method_of_one_size_takes_no_goal(rng: np.random.Generator, output: Path) -> None:

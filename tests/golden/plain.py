@@ -248,18 +248,25 @@ def fill_matrices(head: Head, chunks: list[bytes], quantized: bool) -> None:
 
 def _read_planes(head: Head, part: list[tuple[Matrix, int, int, int]], data: Bytes) -> dict[int, dict[int, int]]:
     lows: dict[int, dict[int, int]] = {}
-    for matrix in head.matrices:
-        mine = [live for other, _, _, live in part if other is matrix]
-        if not mine or not matrix.low_bits:
-            continue
-        low = lows[id(matrix)] = dict.fromkeys(mine, 0)
-        for byte in range(matrix.low_bits // 8):
-            for live, value in zip(mine, _plane(data, len(mine)), strict=True):
-                low[live] |= value << 8 * byte
-        for bit in range(matrix.low_bits // 8 * 8, matrix.low_bits):
-            plane = _plane(data, (len(mine) + 7) // 8)
-            for index, live in enumerate(mine):
-                low[live] |= (plane[index // 8] >> index % 8 & 1) << bit
+    held = {id(matrix): [live for other, _, _, live in part if other is matrix] for matrix in head.matrices}
+    spans = [(matrix, held[id(matrix)]) for matrix in head.matrices if held[id(matrix)] and matrix.low_bits]
+    groups = [[span for span in spans if len(span[1]) < 4096]] + [[span] for span in spans if len(span[1]) >= 4096]
+    for group in groups:
+        for matrix, mine in group:
+            lows[id(matrix)] = dict.fromkeys(mine, 0)
+        for byte in range(3):
+            having = [(matrix, mine) for matrix, mine in group if matrix.low_bits // 8 > byte]
+            block = Bytes(_plane(data, sum(len(mine) for _, mine in having)) if having else b"")
+            for matrix, mine in having:
+                for live in mine:
+                    lows[id(matrix)][live] |= block.uint(1) << 8 * byte
+        for bit in range(7):
+            having = [(matrix, mine) for matrix, mine in group if matrix.low_bits % 8 > bit]
+            block = Bytes(_plane(data, sum((len(mine) + 7) // 8 for _, mine in having)) if having else b"")
+            for matrix, mine in having:
+                plane, place = block.take((len(mine) + 7) // 8), matrix.low_bits // 8 * 8 + bit
+                for index, live in enumerate(mine):
+                    lows[id(matrix)][live] |= (plane[index // 8] >> index % 8 & 1) << place
     return lows
 
 

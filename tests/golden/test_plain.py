@@ -40,6 +40,16 @@ def test_grid(step: float, rng: np.random.Generator) -> None:
     assert np.abs(np.frombuffer(ours[: first.nbytes], np.float32) - first.reshape(-1)).max() <= step * 0.51
 
 
+def test_grid_with_planes_joined_and_alone(rng: np.random.Generator) -> None:
+    shapes = [(3, 5), (80, 60), (1, 7), (64, 64), (2, 9)]
+    steps = [1e-5, 1e-3, 0.02, 0.01, 1e-6]
+    weights = [rng.laplace(size=shape).astype(np.float32) for shape in shapes]
+    coded = [grid.matrix_of(grid.round_to_nearest(weight, step)) for weight, step in zip(weights, steps, strict=True)]
+    assert len({matrix.low_bits for matrix in coded}) > 3
+    ours, theirs = both("grid", [hole("float32", *shape) for shape in shapes], symbols.encode(coded).chunks)
+    assert ours == theirs
+
+
 @pytest.mark.slow
 def test_grid_over_more_than_one_chunk(rng: np.random.Generator) -> None:
     # The second chunk begins within the first matrix's low planes, and has an escape.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -11,10 +13,14 @@ from seed_runtime.codecs.arrays import U8, U32, Index
 from seed_runtime.errors import FormatError
 from seed_runtime.format.packing import unpack
 from seed_runtime.format.primitives import Cursor
-from seed_runtime.limits import CHUNK_CODED_MAX
+from seed_runtime.limits import CHUNK_CODED_MAX, LOW_BITS_MAX
 
 ESCAPE: Final = 0x80
 """The symbol whose value stands in the list of escapes."""
+JOINED_BELOW: Final = 4096
+"""Number of elements in a chunk below which a matrix's planes are packed together with those of other small ones."""
+_BYTE_PLANES: Final = LOW_BITS_MAX // 8
+"""Most planes of whole bytes of a matrix."""
 
 
 class Escapes:
@@ -44,16 +50,41 @@ class Escapes:
             raise FormatError(self._where, f"{self._values.size - self._next} escapes are left over")
 
 
+@dataclass(frozen=True)
+class Span:
+    """Elements `start` to `stop` of a matrix with low bits: those that a chunk holds."""
+
+    low_bits: int
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.stop - self.start
+
+    def plane_size(self, position: int) -> int:
+        """Return the size of its plane at a position, 0 where it has none [B].
+
+        Positions 0 to 2 are whole bytes, those behind them single bits, low bits first in both.
+        """
+        if position < _BYTE_PLANES:
+            return self.size if position < self.low_bits // 8 else 0
+        return (self.size + 7) // 8 if position - _BYTE_PLANES < self.low_bits % 8 else 0
+
+
 class LowPlanes:
-    """The bits below the symbols of elements `start` to `stop` of a matrix, in one chunk.
+    """The bits below the symbols of a `Span`, eight elements to a byte of the planes of single bits."""
 
-    Planes, low ones first: bytes while 8 bits are left, then single bits, eight elements to a byte.
-    """
+    def __init__(self, span: Span) -> None:
+        """Make it without its planes, which are appended in the order of their positions."""
+        self._start = span.start
+        self._byte_planes: list[U8] = []
+        self._bit_planes: list[U8] = []
 
-    def __init__(self, payload: Cursor, low_bits: int, start: int, stop: int) -> None:
-        self._start, size = start, stop - start
-        self._byte_planes = [_plane(payload, size) for _ in range(low_bits // 8)]
-        self._bit_planes = [_plane(payload, (size + 7) // 8) for _ in range(low_bits % 8)]
+    def append(self, position: int, plane: U8) -> None:
+        """Take the next plane."""
+        (self._byte_planes if position < _BYTE_PLANES else self._bit_planes).append(plane)
 
     def low(self, start: int, stop: int) -> U32:
         """Return the low bits of elements `start` to `stop` of the matrix, `(stop - start,)`."""
@@ -67,6 +98,27 @@ class LowPlanes:
             bits = np.unpackbits(plane[start // 8 : (stop + 7) // 8], bitorder="little")
             low |= bits[start % 8 :][: stop - start].astype(np.uint32) << np.uint32(shift + place)
         return low
+
+
+def read_planes(payload: Cursor, spans: Mapping[int, Span]) -> dict[int, LowPlanes]:
+    """Read the planes of a chunk: those of small matrices, joined by position, then those of the others.
+
+    Args:
+        payload: at the first plane.
+        spans: the matrices with low bits that have elements in the chunk, by number, in order.
+    """
+    planes = {number: LowPlanes(span) for number, span in spans.items()}
+    small = [number for number, span in spans.items() if span.size < JOINED_BELOW]
+    for group in (small, *([number] for number, span in spans.items() if span.size >= JOINED_BELOW)):
+        for position in range(_BYTE_PLANES + 7):
+            sizes = {number: size for number in group if (size := spans[number].plane_size(position))}
+            if not sizes:
+                continue
+            block, end = _plane(payload, sum(sizes.values())), 0
+            for number, size in sizes.items():
+                planes[number].append(position, block[end : end + size])
+                end += size
+    return planes
 
 
 def _plane(payload: Cursor, size: int) -> U8:

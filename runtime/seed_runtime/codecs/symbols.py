@@ -17,7 +17,7 @@ import numpy.typing as npt
 from seed_runtime.codecs.arrays import U8, U32, WINDOW, Index
 from seed_runtime.codecs.lanes import PROBABILITY_BITS, SLOTS, STATE_LEAST, LaneDecoder, decoding_table
 from seed_runtime.codecs.matrix import Matrix, Piece, rectangles
-from seed_runtime.codecs.planes import ESCAPE, Escapes, LowPlanes
+from seed_runtime.codecs.planes import ESCAPE, Escapes, LowPlanes, Span, read_planes
 from seed_runtime.errors import FormatError, LimitError
 from seed_runtime.format.packing import unpack
 from seed_runtime.format.primitives import Cursor
@@ -154,11 +154,12 @@ class SymbolReader:
             offset += size
 
     def _read_planes(self, payload: Cursor, ends: list[int], start: int, stop: int) -> dict[int, LowPlanes]:
-        planes = {}
-        for matrix, a, b, _ in self._spans(ends, start, stop):
-            if self.matrices[matrix].low_bits:
-                planes[matrix] = LowPlanes(payload, self.matrices[matrix].low_bits, a, b)
-        return planes
+        spans = {
+            matrix: Span(low_bits, a, b)
+            for matrix, a, b, _ in self._spans(ends, start, stop)
+            if (low_bits := self.matrices[matrix].low_bits)
+        }
+        return read_planes(payload, spans)
 
     def _read_head(self, head: Cursor, counts: Counts) -> None:
         if callable(counts):

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from seed_runtime.codecs.encode import lanes as lane_coder
 from seed_runtime.codecs.encode.matrix import I64, CodedMatrix, entropy_bits, histogram
 from seed_runtime.codecs.encode.packing import pack
+from seed_runtime.codecs.encode.planes import packed_planes
 from seed_runtime.codecs.encode.tables import Tables
 from seed_runtime.codecs.planes import ESCAPE
 from seed_runtime.format import primitives
@@ -166,16 +166,17 @@ def _below(matrices: Sequence[CodedMatrix]) -> list[bytes]:
     found = []
     for start in range(0, ends[-1], CHUNK_DECODED_MAX):
         stop = min(start + CHUNK_DECODED_MAX, ends[-1])
-        planes, escapes = [], []
+        spans: list[tuple[CodedMatrix, int, int]] = []
+        escapes = []
         for matrix, end in zip(matrices, ends, strict=True):
             begin = end - matrix.symbols.size
             a, b = max(start, begin) - begin, min(stop, end) - begin
             if a < b:
-                planes += _planes(matrix, a, b)
+                spans.append((matrix, a, b))
                 before = np.count_nonzero(matrix.symbols[:a] == ESCAPE) if matrix.escaped.size else 0
                 within = np.count_nonzero(matrix.symbols[a:b] == ESCAPE) if matrix.escaped.size else 0
                 escapes.append(matrix.escaped[before : before + within].astype("<i4").tobytes())
-        found.append(b"".join(planes + escapes))
+        found.append(b"".join(packed_planes(spans) + escapes))
     return found
 
 
@@ -209,30 +210,3 @@ def _head(
     for flag in (4, 1, 2):
         out += [array.tobytes() for arrays in flagged if (array := arrays[flag]) is not None]
     return b"".join(out)
-
-
-def _planes(matrix: CodedMatrix, start: int, stop: int) -> list[bytes]:
-    if not matrix.low_bits:
-        return []
-    assert matrix.low is not None
-    low = np.ascontiguousarray(matrix.low[start:stop])
-    octets = low.view(np.uint8).reshape(-1, 4)
-    planes = [octets[:, place].tobytes() for place in range(matrix.low_bits // 8)]
-    planes += [_bit_plane(low, bit) for bit in range(matrix.low_bits // 8 * 8, matrix.low_bits)]
-    out = []
-    for plane in planes:
-        packing, data = (0, plane) if _noise(plane) else pack(plane, thorough=False)
-        out.append(primitives.uint(packing, 1) + (primitives.varint(len(data)) if packing else b"") + data)
-    return out
-
-
-def _bit_plane(values: npt.NDArray[np.uint32], bit: int) -> bytes:
-    bits = (values >> np.uint32(bit) & np.uint32(1)).astype(np.uint8)
-    return np.packbits(bits, bitorder="little").tobytes()
-
-
-def _noise(plane: bytes) -> bool:
-    """Return whether bytes are too even for deflate to gain 2 %; it saves most of the time of lossless encoding."""
-    counts = np.bincount(np.frombuffer(plane, np.uint8), minlength=256)
-    share = counts[counts > 0] / len(plane)
-    return float(-(share * np.log2(share)).sum()) > 8 * 0.98 and len(plane) > 4096

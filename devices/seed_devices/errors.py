@@ -5,6 +5,7 @@ Fields, not text, as in `seed_runtime.errors`; `str(error)` is one line that end
 
 from __future__ import annotations
 
+from seed_devices import names
 from seed_runtime.errors import SeedError
 
 
@@ -72,7 +73,7 @@ class ReplacementError(SeedError):
     def __str__(self) -> str:
         return (
             f"{self.host}: {self.name} is {self.there} there, and this seed is {self.seed}: another model; "
-            f"push it with --replace if that is meant, or under another name: {self.host}:NAME"
+            f"push it with --replace if that is meant, or under another name: {names.model_name(self.host, 'NAME')}"
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from seed_devices import names
 from seed_devices.fleet import inventory
 from seed_devices.fleet.target import Target, parse
 from seed_runtime.errors import InputError, UsageError
@@ -42,6 +43,38 @@ def test_what_is_no_device_is_refused(text: str) -> None:
         return
     with pytest.raises(UsageError):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "device", "model", "ssh", "known"),
+    [
+        ("pi@porch", "pi@porch", "pi@porch:bell", "pi@porch", "porch"),
+        ("[::1]", "[::1]", "[::1]:bell", "::1", "::1"),
+        ("pi@[fe80::1%eth0]", "pi@[fe80::1%eth0]", "pi@[fe80::1%eth0]:bell", "pi@fe80::1%eth0", "fe80::1%eth0"),
+        (
+            "ssh://pi@porch:8022",
+            *("ssh://pi@porch:8022", "ssh://pi@porch:8022/bell"),
+            "-p 8022 pi@porch",
+            "[porch]:8022",
+        ),
+        ("ssh://[::1]:8022", "ssh://[::1]:8022", "ssh://[::1]:8022/bell", "-p 8022 ::1", "[::1]:8022"),
+        ("ssh://porch:22", "ssh://porch:22", "ssh://porch:22/bell", "-p 22 porch", "porch"),
+        ("ssh://porch", "porch", "porch:bell", "porch", "porch"),
+    ],
+)
+def test_a_device_has_a_name_that_can_be_pasted_to_seed_deploy_and_to_ssh(
+    text: str, device: str, model: str, ssh: str, known: str
+) -> None:
+    target = parse(text)
+    assert (target.device, str(target), target.of("bell")) == (device, device, model)
+    assert (names.ssh_words(device), names.known_name(device)) == (ssh, known)
+    assert parse(target.device) == target
+    assert parse(target.of("bell")) == parse(text, "bell")
+
+
+def test_two_boards_behind_one_address_are_two_devices() -> None:
+    first, second = parse("ssh://pi@gate:2201/bell"), parse("ssh://pi@gate:2202/bell")
+    assert len({str(first), str(second)}) == len({first.device, second.device}) == 2
 
 
 def test_a_port_where_a_name_belongs_is_pointed_out() -> None:

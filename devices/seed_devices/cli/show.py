@@ -110,7 +110,7 @@ def reason(outcome: Outcome[T]) -> str:
     """Return why a device failed, without its name: it is printed before this already."""
     assert outcome.error is not None
     code, text = explain(outcome.error)
-    return f"{text.removeprefix(f'{outcome.target.host}: ')} (exit {code})"
+    return f"{text.removeprefix(f'{outcome.target.device}: ')} (exit {code})"
 
 
 def print_failures(outcomes: Sequence[Outcome[T]]) -> None:
@@ -122,7 +122,7 @@ def print_failures(outcomes: Sequence[Outcome[T]]) -> None:
 
 
 def _as_json(outcome: Outcome[T], values: Callable[[T], dict[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {"host": outcome.target.host, "name": outcome.target.name, "ok": outcome.error is None}
+    found: dict[str, Any] = {"host": outcome.target.device, "name": outcome.target.name, "ok": outcome.error is None}
     if outcome.error is None and outcome.value is not None:
         found |= values(outcome.value)
     if outcome.error is not None:

@@ -66,8 +66,9 @@ def _read_status(target: Target, connection: Connection) -> Answer:
 def _print_versions(outcomes: list[Outcome[Answer]]) -> None:
     rows = [
         [
-            outcome.target.host, model["name"], version["digest"][: show.SHORT], str(version.get("model_version", "")),
-            size_text(version.get("bytes") or 0), size_text(version.get("weights_bytes") or 0), _golden_text(version),
+            outcome.target.device, model["name"], version["digest"][: show.SHORT],
+            str(version.get("model_version", "")), size_text(version.get("bytes") or 0),
+            size_text(version.get("weights_bytes") or 0), _golden_text(version),
             _time_text(version), _version_state(model, version),
         ]
         for outcome in outcomes for model in _models(outcome) for version in model["versions"]
@@ -81,7 +82,7 @@ def _print_status(outcomes: list[Outcome[Answer]]) -> None:
     for outcome in outcomes:
         if outcome.value is None:
             continue
-        host, free = outcome.target.host, size_text(outcome.value["disk_free"])
+        host, free = outcome.target.device, size_text(outcome.value["disk_free"])
         for model in _models(outcome):
             digest = (model["digest"] or "none")[: show.SHORT]
             version = str(model["version"] if model["version"] is not None else "")

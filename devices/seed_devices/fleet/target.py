@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from seed_devices import names
 from seed_runtime.agent.names import NAME
 from seed_runtime.errors import UsageError
 
@@ -19,14 +20,29 @@ _PLAIN: Final = re.compile(r"(?P<host>(?:[^@/:]+@)?(?:\[[^\]/]+\]|[^:/@]+))(?::(
 
 @dataclass(frozen=True)
 class Target:
-    """A device, and the model on it that is meant, if one is named. `host` is what ssh takes."""
+    """A device, and the model on it that is meant, if one is named.
+
+    Args:
+        host: what ssh takes: `[user@]host`, an IPv6 address without brackets.
+        name: of the model.
+        port: in place of ssh's configuration.
+    """
 
     host: str
     name: str | None = None
     port: int | None = None
 
+    @property
+    def device(self) -> str:
+        """Return the device's name, as a user can write it; two boards behind one address have two."""
+        return names.device_name(self.host, self.port)
+
+    def of(self, name: str) -> str:
+        """Return what a user can write for a model on this device."""
+        return names.model_name(self.device, name)
+
     def __str__(self) -> str:
-        return f"{self.host}:{self.name}" if self.name else self.host
+        return self.of(self.name) if self.name else self.device
 
 
 def parse(text: str, name: str | None = None) -> Target:

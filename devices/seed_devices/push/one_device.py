@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from seed_devices import profiles
+from seed_devices import names, profiles
 from seed_devices.errors import RemoteError, ReplacementError, WheelsError
 from seed_devices.profiles import Profile
 from seed_devices.push import preflight, requirements, runtime
@@ -89,7 +89,7 @@ def push(
             error.exit_code,
             f"{job.host}: {job.name} runs with runtime {result.runtime}, but the service of {failed} did not restart "
             f"with it ({str(error).removeprefix(f'{job.host}: ')}); see: "
-            f"seed-deploy logs {shlex.quote(f'{job.host}:{failed}')}",
+            f"seed-deploy logs {shlex.quote(names.model_name(job.host, failed))}",
             error.kind,
         )
     return result

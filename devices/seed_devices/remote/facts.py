@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from importlib import resources
 from typing import Any, Final
 
+from seed_devices import names
 from seed_devices.errors import RemoteError
 from seed_devices.remote import device_schema
 from seed_devices.remote.agent_client import AgentClient
@@ -39,7 +39,9 @@ def read_facts(connection: Connection, agent: AgentClient) -> dict[str, Any]:
         found = device_schema.usable_facts((device_schema.parse_object(lines[-1]) if lines else None) or {})
     if not found.get("python"):
         raise RemoteError(
-            1, f"{host}: the device reports nothing about itself; see what this prints: ssh {shlex.quote(host)} python3"
+            1,
+            f"{host}: the device reports nothing about itself; see what this prints: ssh {names.ssh_words(host)} "
+            f"python3",
         )
     return found
 

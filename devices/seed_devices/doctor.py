@@ -7,13 +7,15 @@ It costs one round trip beyond the facts: health.py, run by the device's own pyt
 from __future__ import annotations
 
 import dataclasses
+import posixpath
+import re
 import shlex
 import time
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any, Final, Literal
 
-from seed_devices import profiles
+from seed_devices import names, profiles
 from seed_devices.errors import RemoteError
 from seed_devices.profiles import Profile
 from seed_devices.push import preflight, requirements
@@ -33,6 +35,8 @@ LOW_DISK: Final = 64 << 20
 """Free disk space below which a push to a device with a runtime may fail, in bytes."""
 LOW_RAM: Final = 128 << 20
 """Available memory in bytes below which small models may not run: Python, NumPy and ONNX Runtime take 45 MB."""
+NAMED_MAX: Final = 3
+"""Largest number of leftovers that are named."""
 CLOCK_DRIFT_S: Final = 86400
 """Seconds between the clocks of device and host from which on they count as different."""
 
@@ -217,7 +221,7 @@ def _runtime(host: str, facts: Mapping[str, Any], findings: Mapping[str, Any]) -
 def _models(host: str, findings: Mapping[str, Any]) -> Iterator[Fault]:
     for model in (findings.get("status") or {}).get("models") or []:
         name, current = model["name"], model.get("current")
-        target = shlex.quote(f"{host}:{name}")
+        target = shlex.quote(names.model_name(host, name))
         versions = {one["digest"]: one for one in model.get("versions") or []}
         broken = sorted(digest for digest, one in versions.items() if one.get("intact") is False)
         push = f"seed-deploy push {shlex.quote(f'{name}.seed')} {target}"
@@ -239,9 +243,11 @@ def _services(host: str, facts: Mapping[str, Any], findings: Mapping[str, Any]) 
     live = {model["name"]: model.get("service") for model in models}
     linger = f"sudo loginctl enable-linger {shlex.quote(findings['user']) if findings.get('user') else '$USER'}"
     for name in sorted(set(described) | {name for name, service in live.items() if service}):
-        target = shlex.quote(f"{host}:{name}")
+        target = shlex.quote(names.model_name(host, name))
         state = (live.get(name) or {}).get("active") or ""
-        if not facts.get("systemd_user"):
+        if facts.get("systemd") is False:
+            yield Fault(f"{name}: no systemd runs there", "its service can't be started", preflight.NO_SYSTEMD_STEP)
+        elif not facts.get("systemd_user"):
             fix = f"{linger} , then log in again"
             yield Fault(f"{name}: no systemd runs for this user", "its service can't be started", fix)
         elif state not in ("active", "activating", ""):
@@ -263,15 +269,28 @@ def _leftovers(host: str, findings: Mapping[str, Any]) -> Iterator[Fault]:
     left = findings.get("leftovers") or []
     for kind, fix in (
         ("seed", "push it again, which continues where it stopped"),
-        ("runtime", "the next push removes it"),
+        ("runtime", "the next push that installs one removes it"),
+        ("wheel", "the next push that installs a runtime continues with what has arrived"),
     ):
         some = [one for one in left if one.get("kind") == kind]
         if some:
             total = sum(one["bytes"] for one in some)
+            paths = [one["path"] for one in some]
             # To be run on the device: a path that a device names must not be removed here.
-            remove = shlex.quote(f"rm -r {' '.join(shlex.quote(one['path']) for one in some)}")
-            what = f"{len(some)} unfinished {kind}{'s' if len(some) > 1 else ''} of {total / 1e6:.1f} MB"
-            yield Fault(what, "a push was interrupted", f"{fix}; or remove: ssh {shlex.quote(host)} {remove}", "advice")
+            remove = shlex.quote(f"rm -r {' '.join(shlex.quote(path) for path in paths)}")
+            listed = ", ".join(_short_name(posixpath.basename(path)) for path in paths[:NAMED_MAX])
+            more = f" and {len(some) - NAMED_MAX} more" if len(some) > NAMED_MAX else ""
+            title = f"unfinished {kind}{'s' if len(some) > 1 else ''}"
+            what = f"{len(some)} {title} of {total / 1e6:.1f} MB: {listed}{more}"
+            yield Fault(
+                what, "a push was interrupted", f"{fix}; or remove: ssh {names.ssh_words(host)} {remove}", "advice"
+            )
+
+
+def _short_name(name: str) -> str:
+    """Return a file's name without its digest, or the beginning of it where it is named by its digest."""
+    first, _, rest = name.partition(".")
+    return f"{first[:12]}.{rest}" if len(first) == 64 else re.sub(r"\.[0-9a-f]{16}\.part$", "", name)
 
 
 def _modules(facts: Mapping[str, Any]) -> str:

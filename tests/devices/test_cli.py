@@ -45,7 +45,9 @@ def test_a_model_is_pushed_looked_at_run_rolled_back_and_removed(device: Device,
     done = deploy(config, "push", first, host)
     assert (done.returncode, stderr_of(done)) == (0, "")
     assert re.fullmatch(
-        rf"{host}: product {digests[0][:12]} runs \(.* sent, no golden sample, .* s\)\n", done.stdout.decode()
+        rf"{host}: product {digests[0][:12]} runs \(.* sent, no golden sample, .* s\)\n"
+        rf"  run it: seed-deploy run {host}:product --input x.npz --output y.npz\n",
+        done.stdout.decode(),
     )
     deploy(config, "push", second, host)
 
@@ -65,6 +67,14 @@ def test_a_model_is_pushed_looked_at_run_rolled_back_and_removed(device: Device,
     done = deploy(config, "run", host, "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz")
     assert (done.returncode, done.stdout) == (0, b"")
     assert arrays((tmp_path / "y.npz").read_bytes())["y"].tolist() == [[2.0] * 16]
+    for command, option in (("rollback", "--to"), ("remove", "--digest")):
+        done = deploy(config, command, f"{host}:product", option, "9x")
+        assert done.returncode == 2
+        assert f"no version of product begins with '9x'; write one of: {digests[1][:12]} (version 2, runs)" in (
+            stderr_of(done)
+        )
+    done = deploy(config, "rollback", f"{host}:prodct", "--to", digests[0])
+    assert (done.returncode, "there is no model prodct; there are: product" in stderr_of(done)) == (2, True)
     done = deploy(config, "rollback", f"{host}:product")
     assert done.stdout.decode() == f"{host}: product {digests[0][:12]} runs again, before it {digests[1][:12]}\n"
     done = deploy(
@@ -74,9 +84,15 @@ def test_a_model_is_pushed_looked_at_run_rolled_back_and_removed(device: Device,
 
     assert deploy(config, "remove", f"{host}:product").returncode == 0
     assert hosts(config, "status", host)[0]["models"][0]["kept"] == [digests[0]]
+    done = deploy(config, "remove", host, "--all")
+    assert (done.returncode, f"write {host}:NAME; there are: product" in stderr_of(done)) == (2, True)
     done = deploy(config, "remove", f"{host}:product", "--digest", digests[0])
     assert (done.returncode, "is running" in stderr_of(done)) == (2, True)
-    assert deploy(config, "remove", f"{host}:product", "--all").returncode == 0
+    done = deploy(config, "remove", f"{host}:product", "--all")
+    assert done.returncode == 0
+    assert f"the model product, its service if it had one, and its versions {digests[0][:12]} removed" in (
+        done.stdout.decode()
+    )
     assert not (device.store / "models" / "product").exists()
 
 
@@ -120,7 +136,7 @@ def test_a_dry_run_tells_what_the_device_is_and_what_would_be_done(device: Devic
     done = deploy(device.config, "push", EXAMPLE, device.alias, "--dry-run")
     assert done.returncode == 0
     first, second = done.stdout.decode().splitlines()[:2]
-    assert first.endswith(": it would send 630 bytes and switch; nothing was written")
+    assert first.endswith(f": it would send {EXAMPLE.stat().st_size} bytes and switch; nothing was written")
     assert re.match(r"  device: .*Python 3\..*, NumPy .*, ONNX Runtime .* of memory, .* free on its disk", second)
 
 

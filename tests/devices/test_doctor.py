@@ -115,6 +115,7 @@ def test_a_model_without_a_current_version_is_a_fault() -> None:
         ({"active": "failed"}, {}, True, "its service is failed", "seed-deploy logs pi@porch:magika"),
         ({"active": "active"}, {}, False, "linger is not enabled", "sudo loginctl enable-linger pi"),
         ({"active": "unknown"}, {"systemd_user": False}, True, "no systemd runs", "enable-linger pi"),
+        ({}, {"systemd_user": False, "systemd": False}, None, "no systemd runs there", "push without --service"),
     ],
 )
 def test_a_fault_of_a_service_is_named_with_its_fix(
@@ -134,12 +135,17 @@ def test_what_interrupted_pushes_left_is_advice_that_names_it() -> None:
         {"kind": "seed", "path": "/srv/seed/incoming/aa.part", "bytes": 2_000_000},
         {"kind": "seed", "path": "/srv/seed/incoming/bb.part", "bytes": 500_000},
         {"kind": "runtime", "path": "/srv/seed/runtime/0.1.0-00000000.new", "bytes": 1},
+        {"kind": "wheel", "path": "/srv/seed/runtime/.wheels/numpy-2.0-cp311.whl", "bytes": 9_000_000},
+        {"kind": "wheel", "path": f"/srv/seed/runtime/.wheels/onnx-1-cp311.whl.{'a' * 16}.part", "bytes": 3_000_000},
     ]
-    seeds, runtime = judged(leftovers=left)
+    seeds, runtime, wheels = judged(leftovers=left)
     assert "2 unfinished seeds of 2.5 MB" in seeds.what
     assert "/srv/seed/incoming/aa.part" in seeds.fix
     assert "1 unfinished runtime" in runtime.what
-    assert {seeds.severity, runtime.severity} == {"advice"}
+    assert "2 unfinished wheels of 12.0 MB: numpy-2.0-cp311.whl, onnx-1-cp311.whl" in wheels.what
+    assert "continues with what has arrived" in wheels.fix
+    assert "rm -r /srv/seed/runtime/.wheels/numpy-2.0-cp311.whl" in wheels.fix
+    assert {seeds.severity, runtime.severity, wheels.severity} == {"advice"}
 
 
 def test_faults_come_before_advice() -> None:

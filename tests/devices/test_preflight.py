@@ -35,6 +35,7 @@ def check(**changed: Any) -> list[str]:
         ({"disk_free": 1_000_000}, 13, "seed-deploy remove pi@h:NAME"),
         ({"ram": 20 << 20}, 14, "the device has 20 MiB"),
         ({"systemd_user": False, "service": True}, 12, "loginctl enable-linger"),
+        ({"systemd_user": False, "systemd": False, "service": True}, 12, "seed-run model.seed --serve"),
         ({"profile": "termux", "service": True}, 12, "no systemd runs there"),
         ({"signers": True}, 11, "seed-export --sign KEY"),
     ],

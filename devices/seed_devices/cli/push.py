@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import click
 
 from seed_devices.cli import options, show
-from seed_devices.cli.push_results import print_results, result_text, totals, totals_text
+from seed_devices.cli.push_results import next_command, print_results, result_text, totals, totals_text
 from seed_devices.errors import ReplacementError
 from seed_devices.fleet.parallel import Outcome, combined_error, run_on_each
 from seed_devices.fleet.target import Target
@@ -106,10 +107,27 @@ def push(
         print_results(outcomes, push_options.max_rate)
         if len(outcomes) > 1 and not push_options.dry_run:
             print(totals_text(outcomes, None), file=sys.stderr)
+        words = _config_words(config)
+        if len(targets) > 1:
+            words += _selection(hosts, inventory_path, groups)
+        if (line := next_command(outcomes, words)) is not None:
+            print(f"  {line}" if len(outcomes) == 1 else line)
     show.print_failures(outcomes if quiet or as_json else [])
     if (error := combined_error(outcomes)) is not None:
         raise error
     return 0
+
+
+def _config_words(config: Path | None) -> list[str]:
+    """Return the words for an ssh_config that the command line names; the environment's holds for other commands."""
+    source = click.get_current_context().get_parameter_source("config")
+    return ["-F", str(config)] if source is click.core.ParameterSource.COMMANDLINE else []
+
+
+def _selection(hosts: Sequence[str], inventory_path: Path | None, groups: Sequence[str]) -> list[str]:
+    """Return the words of the command line that name the devices."""
+    inventory = [] if inventory_path is None else ["--inventory", str(inventory_path)]
+    return [*hosts, *inventory, *(word for group in groups for word in ("--group", group))]
 
 
 def _wants_replacement(refused: list[Outcome[PushResult]]) -> bool:

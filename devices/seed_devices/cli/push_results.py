@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from seed_devices.cli import show
@@ -64,6 +66,22 @@ def result_text(outcome: Outcome[PushResult], rate: int | None = None) -> str:
     return f"{value.name} {short} runs ({', '.join(parts)}, {outcome.seconds:.1f} s)"
 
 
+def next_command(outcomes: list[Outcome[PushResult]], options: Sequence[str]) -> str | None:
+    """Return what a user may want to do after a push; None if it failed somewhere, or was a dry run.
+
+    Args:
+        outcomes: of the devices.
+        options: words that chose the devices or the way to them, for several devices those of the inventory, too.
+    """
+    values = [outcome.value for outcome in outcomes if outcome.value is not None]
+    if len(values) < len(outcomes) or any(map(_is_dry, values)):
+        return None
+    if len(outcomes) > 1:
+        return f"see what runs: {shlex.join(['seed-deploy', 'status', *options])}"
+    model = outcomes[0].target.of(values[0].name)
+    return f"run it: {shlex.join(['seed-deploy', 'run', model, *options])} --input x.npz --output y.npz"
+
+
 def totals(outcomes: list[Outcome[PushResult]], rate: int | None) -> dict[str, Any]:
     """Return what all devices were sent, or would be, as fields of `--json`.
 
@@ -93,7 +111,7 @@ def totals_text(outcomes: list[Outcome[PushResult]], rate: int | None) -> str:
 
 
 def _row(outcome: Outcome[PushResult]) -> list[str]:
-    value, host = outcome.value, outcome.target.host
+    value, host = outcome.value, outcome.target.device
     if value is None:
         seconds, reason = f"{outcome.seconds:.1f} s", show.reason(outcome)
         return [host, outcome.target.name or "", "failed", "", "", "", seconds, reason]

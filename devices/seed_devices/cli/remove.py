@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from seed_devices.cli import options, show
-from seed_devices.cli.fleet_request import Answer, model_name, request
+from seed_devices.cli.fleet_request import Answer, find_version, model_names, request, which_model
 from seed_devices.fleet.parallel import Outcome
 from seed_devices.fleet.target import Target
 from seed_devices.remote.agent_client import AgentClient
@@ -36,10 +36,14 @@ def remove(quiet: bool, as_json: bool, digest: str | None, everything: bool, **w
         with AgentClient(connection) as agent:
             # What can't be undone is not done to a model that the user didn't name.
             if target.name is None:
-                model_name(agent, target)
-                raise UsageError(f"{target.host}: which model? write {target.host}:NAME")
-            answer = agent.call("remove", name=target.name, digest=digest, all=everything)
-        return {"removed": answer.get("removed") or [], "bytes": answer.get("bytes") or 0}
+                raise which_model(target, model_names(agent))
+            whole = None if digest is None else find_version(agent, target, target.name, digest)
+            answer = agent.call("remove", name=target.name, digest=whole, all=everything)
+        return {
+            "removed": answer.get("removed") or [],
+            "bytes": answer.get("bytes") or 0,
+            "removed_model": target.name if everything else None,
+        }
 
     request(where, work, _print_removed, as_json=as_json, quiet=quiet)
     return 0
@@ -49,4 +53,7 @@ def _print_removed(outcomes: list[Outcome[Answer]]) -> None:
     for outcome in outcomes:
         if (value := outcome.value) is not None:
             removed = ", ".join(digest[: show.SHORT] for digest in value["removed"]) or "nothing"
+            if value["removed_model"]:
+                what = f"the model {value['removed_model']}, its service if it had one, and its versions"
+                removed = f"{what} {removed}" if value["removed"] else what.rpartition(", and")[0]
             print(f"{outcome.target}: {removed} removed, {size_text(value['bytes'])} free again")

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from seed_devices.cli import options, show
-from seed_devices.cli.fleet_request import Answer, model_name, request
+from seed_devices.cli.fleet_request import Answer, find_version, model_name, request
 from seed_devices.fleet.parallel import Outcome
 from seed_devices.fleet.target import Target
 from seed_devices.remote.agent_client import AgentClient
@@ -31,7 +31,8 @@ def rollback(quiet: bool, as_json: bool, to: str | None, **where: Any) -> int:
     def work(target: Target, connection: Connection) -> Answer:
         with AgentClient(connection) as agent:
             name = model_name(agent, target)
-            answer = agent.call("rollback", name=name, to=to)
+            digest = None if to is None else find_version(agent, target, name, to)
+            answer = agent.call("rollback", name=name, to=digest)
         return {"name": name, "digest": answer.get("current"), "previous": answer.get("previous")}
 
     request(where, work, _print_versions, as_json=as_json, quiet=quiet)
@@ -42,4 +43,4 @@ def _print_versions(outcomes: list[Outcome[Answer]]) -> None:
     for outcome in outcomes:
         if (value := outcome.value) is not None:
             before = f", before it {value['previous'][: show.SHORT]}" if value["previous"] else ""
-            print(f"{outcome.target.host}: {value['name']} {str(value['digest'])[: show.SHORT]} runs again{before}")
+            print(f"{outcome.target.device}: {value['name']} {str(value['digest'])[: show.SHORT]} runs again{before}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import seed_runtime
+from seed_devices import names
 from seed_devices.errors import RemoteError
 from seed_devices.fleet.target import check_name
 from seed_devices.profiles import Profile
@@ -33,6 +34,11 @@ DISK_MARGIN: Final = 1 << 20
 """Disk space that a push needs beside the seed for records, folders and journals, in bytes."""
 CLOCK_FLOOR: Final = 1735689600
 """2025-01-01 in seconds since 1970: a device's clock before that was never set."""
+
+NO_SYSTEMD_STEP: Final = (
+    "push without --service, and let what starts programs there start: seed-run model.seed --serve ADDRESS"
+)
+"""Next step for a device whose system is started by something else than systemd."""
 
 
 @dataclass(frozen=True)
@@ -142,20 +148,22 @@ def check(
         raise RemoteError(
             13,
             f"{host}: {seed.file_size - have + DISK_MARGIN:,} bytes are needed and {free:,} are free; free some space "
-            f"there: seed-deploy remove {shlex.quote(host)}:NAME",
+            f"there: seed-deploy remove {shlex.quote(names.model_name(host, 'NAME'))}",
         )
     notes = _check_memory(seed, host, facts, profile, max_memory)
     if service and profile is not None and not profile.service:
         raise RemoteError(
-            12, f"{host}: {profile.title}: no systemd runs there, which --service needs; push without --service"
+            12, f"{host}: {profile.title}: no systemd runs there, which --service needs; {NO_SYSTEMD_STEP}"
         )
     if facts.get("signers") is True:
         _check_signature(seed, host, facts)
     if service and facts.get("systemd_user") is False:
+        if facts.get("systemd") is False:
+            raise RemoteError(12, f"{host}: no systemd runs there, which --service needs; {NO_SYSTEMD_STEP}")
         raise RemoteError(
             12,
-            f"{host}: no systemd runs for this user, which --service needs; try: ssh {shlex.quote(host)} sudo loginctl "
-            f"enable-linger, or push without --service",
+            f"{host}: no systemd runs for this user, which --service needs; try: ssh {names.ssh_words(host)} sudo "
+            f"loginctl enable-linger, or push without --service",
         )
     clock = _number(facts, "clock")
     if clock is not None and clock < CLOCK_FLOOR:

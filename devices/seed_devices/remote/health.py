@@ -55,12 +55,11 @@ def status(python: str) -> tuple[Any, Any]:
 
 
 def leftovers(store: str) -> list[dict[str, Any]]:
-    """Return what interrupted pushes left: partial seeds, and runtimes that were never finished."""
+    """Return what interrupted pushes left: partial seeds, runtimes that were never finished, and wheels for one."""
     found = []
-    for folder in ("incoming", "runtime", "runtime/.wheels"):
+    for folder, kind in (("incoming", "seed"), ("runtime", "runtime"), ("runtime/.wheels", "wheel")):
         for entry in names(os.path.join(store, folder)):
-            kind = "seed" if folder == "incoming" else "runtime"
-            if entry.endswith((".part", ".new")) or entry.startswith(".gone-"):
+            if kind == "wheel" or entry.endswith((".part", ".new")) or entry.startswith(".gone-"):
                 path = os.path.join(store, folder, entry)
                 found.append({"kind": kind, "path": path, "bytes": size(path)})
     return found[:LEFT_MAX]

@@ -55,6 +55,7 @@ def collect() -> Dict[str, Any]:
         "exec_folder": _exec_folder(),
         "home_writable": _writable(os.path.expanduser("~")),
         "clock": int(time.time()),
+        "systemd": os.path.isdir("/run/systemd/system"),
         "systemd_user": _systemd_user(),
         "ssh_keygen": shutil.which("ssh-keygen") is not None,
         "signers": os.path.lexists(os.path.join(_xdg("XDG_CONFIG_HOME", "~/.config"), "seed", "allowed_signers")),

@@ -33,6 +33,7 @@ KEYS = {
         "wheels",
         "noexec",
         "exec_folder",
+        "systemd",
     ),
 }
 

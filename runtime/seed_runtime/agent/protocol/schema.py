@@ -66,7 +66,7 @@ FACTS: Final[Mapping[str, Check]] = {
     **dict.fromkeys(("seed_runtime", "store", "model", "noexec", "exec_folder"), text),
     **dict.fromkeys(("bits", "ram", "ram_available", "cores", "disk_free", "disk_cached"), count),
     **dict.fromkeys(("venv", "ensurepip", "store_writable", "home_writable", "systemd_user", "ssh_keygen"), boolean),
-    **dict.fromkeys(("signers", "termux"), boolean),
+    **dict.fromkeys(("signers", "termux", "systemd"), boolean),
     "libc": pair_of(text),
     "clock": timestamp,
     "runtime": record(path=text, version=text),

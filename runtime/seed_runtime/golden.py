@@ -6,6 +6,7 @@ generator, or bytes; of each output, a few values at fixed places and the norm a
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from math import prod
 from typing import Final
@@ -18,7 +19,7 @@ from seed_runtime.backends import Array, Runner, TensorSpec
 from seed_runtime.backends.workers import Watch, time_limit
 from seed_runtime.errors import FormatError, InputError, LimitError
 from seed_runtime.format import primitives
-from seed_runtime.format.dtypes import BY_CODE, DType
+from seed_runtime.format.dtypes import BY_CODE, STRING, DType
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.limits import GOLDEN_ELEMENTS_MAX, RANK_MAX
 
@@ -32,8 +33,10 @@ OUTLIER: Final = 2.0**100
 """Magnitude from which an element is no part of the norm: masks, such as the lowest float, would hide all others."""
 _RELATIVE: Final = 2.0**-20
 """Share of itself by which a value or a norm may differ: some units in the last place of the float32 that is stored."""
-_NOT_COMPARED, _VALUES = 0, 1
+_NOT_COMPARED, _VALUES, _TEXT = 0, 1, 2
 """Kinds of outputs."""
+_TEXT_DIGEST: Final = 8
+"""Size of the digest of an output of text [B]."""
 _TENSORS_MAX: Final = 64
 """Largest number of inputs, and of outputs."""
 
@@ -51,6 +54,8 @@ class Recipe:
 
     def array(self, rng_seed: int) -> Array:
         """Return the input: generated from `rng_seed`, or the bytes that stand in the seed."""
+        if self.dtype is STRING:
+            return _texts(Cursor(self.data, "header, GOLDEN"), prod(self.dims)).reshape(self.dims)
         if self.kind == SUPPLIED:
             return np.frombuffer(self.data, self.dtype.storage).reshape(self.dims)
         if self.dtype.name == "bool":
@@ -69,7 +74,18 @@ class Expected:
     tolerance: float
     """Largest absolute difference of a value; the norm's largest difference is this times sqrt(size)."""
     norm: float
+    """Norm of the elements below OUTLIER in magnitude."""
     values: npt.NDArray[np.float32]
+    outliers: int = 0
+    """Number of elements that are no part of the norm."""
+
+
+@dataclass(frozen=True)
+class ExpectedText:
+    """One output of text: `size` elements, and the digest of them all."""
+
+    size: int
+    digest: bytes
 
 
 @dataclass(frozen=True)
@@ -77,13 +93,15 @@ class Verdict:
     """Result of comparing a device's outputs with the sample."""
 
     present: bool
-    """True if the seed holds a sample."""
+    """True if the seed holds a sample, and an output of it was compared."""
     ok: bool
     """True if every difference is within its tolerance."""
     worst: float = 0.0
     """The largest difference as a multiple of its tolerance, up to 1 where it is `ok`."""
     output: str = ""
     """The output in which `worst` was found."""
+    skipped: tuple[str, ...] = ()
+    """Outputs that were not compared, because noise decides them."""
 
     @property
     def problem(self) -> str:
@@ -101,7 +119,7 @@ class Golden:
     rng_seed: int
     inputs: tuple[Recipe, ...]
     """Recipes of the inputs, in the order of the model's inputs."""
-    outputs: tuple[Expected | None, ...]
+    outputs: tuple[Expected | ExpectedText | None, ...]
     """None for an output that is not compared, because no two runs of the model agree on it."""
 
     def pack(self) -> bytes:
@@ -117,11 +135,7 @@ class Golden:
             out += [recipe.data] if recipe.kind == SUPPLIED else [primitives.f32(recipe.a), primitives.f32(recipe.b)]
         out.append(primitives.varint(len(self.outputs)))
         for output in self.outputs:
-            out.append(primitives.uint(_NOT_COMPARED if output is None else _VALUES, 1))
-            if output is None:
-                continue
-            out += [primitives.varint(output.size), primitives.f32(output.tolerance), primitives.f32(output.norm)]
-            out += [primitives.varint(len(output.values)), output.values.astype("<f4").tobytes()]
+            out.append(_pack_output(output))
         return b"".join(out)
 
     @classmethod
@@ -169,14 +183,24 @@ class Golden:
             raise FormatError("header, GOLDEN", f"it has {len(self.inputs)} inputs, the model {len(specs)}")
 
 
-def sample(output: Array, count: int) -> tuple[npt.NDArray[np.float32], float]:
-    """Return at most `count` values of an output, at floor(i * size / count), and the norm of all below OUTLIER."""
+def sample(output: Array, count: int, tolerance: float = 0.0) -> Expected:
+    """Describe an output of numbers: at most `count` values at floor(i * size / count), and the norm."""
     flat = output.reshape(-1).astype(np.float64)
     count = min(count, flat.size)
     places = np.arange(count, dtype=np.int64) * flat.size // max(count, 1)
     with np.errstate(over="ignore"):
         values = flat[places].astype(np.float32)
-    return values, float(np.sqrt(np.square(flat[np.abs(flat) < OUTLIER]).sum()))
+    counted = flat[np.abs(flat) < OUTLIER]
+    return Expected(flat.size, tolerance, float(np.sqrt(np.square(counted).sum())), values, flat.size - counted.size)
+
+
+def sample_text(output: Array) -> ExpectedText:
+    """Describe an output of text."""
+    digest = hashlib.sha256()
+    for text in output.reshape(-1):
+        raw = str(text).encode()
+        digest.update(primitives.varint(len(raw)) + raw)
+    return ExpectedText(output.size, digest.digest()[:_TEXT_DIGEST])
 
 
 def verify(section: bytes | None, runner: Runner, watch: Watch | None = None) -> Verdict:
@@ -201,19 +225,27 @@ def verify(section: bytes | None, runner: Runner, watch: Watch | None = None) ->
     if len(outputs) != len(golden.outputs):
         raise FormatError("header, GOLDEN", f"it has {len(golden.outputs)} outputs, the model {len(outputs)}")
     worst, where = 0.0, ""
+    skipped = []
     for (name, output), expected in zip(outputs.items(), golden.outputs, strict=True):
         if expected is None:
+            skipped.append(name)
             continue
         distance = _distance(output, expected)
         if not distance <= worst:
             worst, where = distance, name
-    return Verdict(True, worst <= 1.0, worst, where)
+    return Verdict(len(skipped) < len(outputs), worst <= 1.0, worst, where, tuple(skipped))
 
 
-def _distance(output: Array, expected: Expected) -> float:
+def _distance(output: Array, expected: Expected | ExpectedText) -> float:
+    """Return the largest difference as a multiple of what is allowed."""
+    if isinstance(expected, ExpectedText):
+        return 0.0 if output.dtype.kind == "O" and sample_text(output) == expected else float("inf")
     if output.size != expected.size or output.dtype.kind not in "biuf":
         return float("inf")
-    values, norm = sample(output, len(expected.values))
+    found = sample(output, len(expected.values))
+    if found.outliers != expected.outliers:
+        return float("inf")
+    values = found.values
     tolerance = max(expected.tolerance, float(np.finfo(np.float32).tiny))
     equal = (values == expected.values) | (np.isnan(values) & np.isnan(expected.values))
     with np.errstate(invalid="ignore"):
@@ -222,12 +254,13 @@ def _distance(output: Array, expected: Expected) -> float:
         gaps /= np.maximum(tolerance, _RELATIVE * np.abs(expected.values.astype(np.float64)))
     gaps = np.where(equal, 0, np.where(np.isfinite(gaps), gaps, np.inf))
     allowed = max(tolerance * max(1.0, expected.size) ** 0.5, _RELATIVE * expected.norm)
-    return float(max(np.max(gaps, initial=0), abs(float(np.float32(norm)) - expected.norm) / allowed))
+    return float(max(np.max(gaps, initial=0), abs(float(np.float32(found.norm)) - expected.norm) / allowed))
 
 
 def _recipe(cursor: Cursor) -> Recipe:
     kind, code = cursor.uint(1, "kind of input"), cursor.uint(1, "dtype of input")
-    if (kind != SUPPLIED and kind not in generator.KINDS) or code not in BY_CODE or BY_CODE[code].bits < 8:
+    dtype = STRING if code == STRING.code and kind == SUPPLIED else BY_CODE.get(code)
+    if (kind != SUPPLIED and kind not in generator.KINDS) or dtype is None or dtype.bits < 8:
         raise FormatError(cursor.where, f"an input of kind {kind} and dtype {code} is unknown")
     dims = []
     for _ in range(cursor.varint("rank", limit=RANK_MAX)):
@@ -235,13 +268,28 @@ def _recipe(cursor: Cursor) -> Recipe:
         # An axis of 0 counts as 1: NumPy multiplies the others as well.
         if (elements := prod(max(dim, 1) for dim in dims)) > GOLDEN_ELEMENTS_MAX:
             raise LimitError(f"{cursor.where}: elements of an input", elements, GOLDEN_ELEMENTS_MAX)
-    dtype = BY_CODE[code]
+    if dtype is STRING:
+        return Recipe(kind, dtype, tuple(dims), data=pack_texts(_texts(cursor, prod(dims))))
     if kind == SUPPLIED:
         return Recipe(kind, dtype, tuple(dims), data=bytes(cursor.take(dtype.size(prod(dims)), "input")))
     a, b = cursor.f32("a"), cursor.f32("b")
     if not generator.valid(kind, a, b) or not _suits(dtype, kind, a, b):
         raise FormatError(cursor.where, f"an input of kind {kind} from {a} to {b} can't be made")
     return Recipe(kind, dtype, tuple(dims), a, b)
+
+
+def _texts(cursor: Cursor, count: int) -> Array:
+    """Read that many texts."""
+    # Each takes a byte at least, so that a number that is only claimed takes no memory.
+    texts = [cursor.string("text of an input") for _ in range(count)]
+    out: Array = np.empty(count, object)
+    out[:] = texts
+    return out
+
+
+def pack_texts(array: Array) -> bytes:
+    """Return the bytes of an input of text in a recipe; ValueError for a text that no seed can hold."""
+    return b"".join(primitives.string(str(text)) for text in array.reshape(-1))
 
 
 def _suits(dtype: DType, kind: int, a: float, b: float) -> bool:
@@ -254,19 +302,32 @@ def _suits(dtype: DType, kind: int, a: float, b: float) -> bool:
     return kind == generator.ZEROS or dtype.name in ("float16", "float32", "float64")
 
 
-def _expected(cursor: Cursor) -> Expected | None:
+def _pack_output(output: Expected | ExpectedText | None) -> bytes:
+    if output is None:
+        return primitives.uint(_NOT_COMPARED, 1)
+    if isinstance(output, ExpectedText):
+        return primitives.uint(_TEXT, 1) + primitives.varint(output.size) + output.digest
+    out = [primitives.uint(_VALUES, 1), primitives.varint(output.size), primitives.f32(output.tolerance)]
+    out += [primitives.f32(output.norm), primitives.varint(output.outliers), primitives.varint(len(output.values))]
+    return b"".join([*out, output.values.astype("<f4").tobytes()])
+
+
+def _expected(cursor: Cursor) -> Expected | ExpectedText | None:
     kind = cursor.uint(1, "kind of output")
     if kind == _NOT_COMPARED:
         return None
-    if kind != _VALUES:
+    if kind not in (_VALUES, _TEXT):
         raise FormatError(cursor.where, f"an output of kind {kind} is unknown")
     size = cursor.varint("elements of an output", limit=1 << 40)
+    if kind == _TEXT:
+        return ExpectedText(size, bytes(cursor.take(_TEXT_DIGEST, "digest of an output")))
     tolerance, norm = cursor.f32("tolerance"), cursor.f32("norm")
     if not 0 <= tolerance < float("inf"):
         raise FormatError(cursor.where, f"a tolerance of {tolerance} is not valid")
     if not 0 <= norm < float("inf"):
         raise FormatError(cursor.where, f"a norm of {norm} is not valid")
-    count = cursor.varint("values", limit=VALUES_MAX)
-    if count > size:
-        raise FormatError(cursor.where, f"{count} values of an output with {size}")
-    return Expected(size, tolerance, norm, np.frombuffer(cursor.take(4 * count, "values"), "<f4").copy())
+    outliers, count = cursor.varint("outliers", limit=1 << 40), cursor.varint("values", limit=VALUES_MAX)
+    if outliers > size or count > size:
+        raise FormatError(cursor.where, f"{count} values and {outliers} outliers of an output with {size}")
+    values = np.frombuffer(cursor.take(4 * count, "values"), "<f4").copy()
+    return Expected(size, tolerance, norm, values, outliers)

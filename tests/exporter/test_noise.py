@@ -73,7 +73,8 @@ def test_an_output_that_noise_decides_is_not_compared(kind: str, rng: np.random.
     assert "little to do" not in summary
     assert "all outputs" not in summary
     with open_seed(result.path).session() as session:
-        assert session.verify().ok
+        verdict = session.verify()
+    assert (verdict.present, verdict.ok, verdict.skipped) == (True, True, ("z",))
 
 
 def test_the_other_outputs_steer_a_goal(rng: np.random.Generator, tmp_path: Path) -> None:
@@ -106,6 +107,9 @@ def test_a_model_all_of_whose_outputs_are_noise_is_exported_with_a_note(
         assert "little to do" not in summary
         fields = json.loads(json.dumps(result.as_json(), allow_nan=False))["outputs"]["y"]
         assert (fields["noisy"], fields["relative"]) == (True, None)
+        with open_seed(result.path).session() as session:
+            verdict = session.verify()
+        assert (verdict.present, verdict.ok, verdict.skipped) == (False, True, ("y",))
         page.write(tmp_path / "report.html", result)
         assert "noise decides it" in (tmp_path / "report.html").read_text()
 

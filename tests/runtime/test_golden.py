@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -12,16 +13,20 @@ from seed_runtime import generator
 from seed_runtime.backends import Feeds, TensorSpec
 from seed_runtime.backends.workers import Watch
 from seed_runtime.errors import FormatError, InputError, LimitError
-from seed_runtime.format.dtypes import BY_NAME
-from seed_runtime.golden import SUPPLIED, Expected, Golden, Recipe, sample, verify
+from seed_runtime.format.dtypes import BY_NAME, STRING
+from seed_runtime.golden import SUPPLIED, Expected, Golden, Recipe, sample, sample_text, verify
 
 F32 = BY_NAME["float32"]
 
-# Seed 300; one input of normal numbers, float32 [2, 3], 0 and 1; one of two supplied uint8; one output of 4 elements,
-# tolerance 0.5, norm 5, two values: 3 and 4; one that is not compared.
-BY_HAND = bytes.fromhex(
-    "ac 02  02  02 01 02 02 03 00 00 00 00 00 00 80 3f  ff 02 01 02 07 09"
-    "02  01 04 00 00 00 3f 00 00 a0 40 02 00 00 40 40 00 00 80 40  00"
+# Seed 300; one input of normal numbers, float32 [2, 3], 0 and 1; one of two supplied uint8; one of two texts, "cat" and
+# ""; one output of 4 elements,
+# tolerance 0.5, norm 5, no outliers, two values: 3 and 4; one that is not compared; one of text, 2 elements.
+BY_HAND = (
+    bytes.fromhex(
+        "ac 02  03  02 01 02 02 03 00 00 00 00 00 00 80 3f  ff 02 01 02 07 09  ff 08 01 02 03 63 61 74 00"
+        "03  01 04 00 00 00 3f 00 00 a0 40 00 02 00 00 40 40 00 00 80 40  00  02 02"
+    )
+    + hashlib.sha256(b"\3cat\0").digest()[:8]
 )
 
 
@@ -50,11 +55,15 @@ def test_a_sample_written_by_hand_is_read_and_written() -> None:
     assert read.inputs == (
         Recipe(generator.NORMAL, F32, (2, 3)),
         Recipe(SUPPLIED, BY_NAME["uint8"], (2,), data=b"\7\t"),
+        Recipe(SUPPLIED, STRING, (2,), data=b"\3cat\0"),
     )
-    output, not_compared = read.outputs
-    assert output is not None
+    assert read.inputs[2].array(0).tolist() == ["cat", ""]
+    output, not_compared, text = read.outputs
+    assert isinstance(output, Expected)
     assert not_compared is None
-    assert (output.size, output.tolerance, output.norm, output.values.tolist()) == (4, 0.5, 5.0, [3.0, 4.0])
+    assert (output.size, output.tolerance, output.norm, output.outliers) == (4, 0.5, 5.0, 0)
+    assert output.values.tolist() == [3.0, 4.0]
+    assert text == sample_text(np.array(["cat", ""], object))
     assert read.pack() == BY_HAND
 
 
@@ -160,11 +169,11 @@ def test_the_inputs_of_a_sample_are_bounded_together() -> None:
 
 
 def test_values_stand_at_even_places() -> None:
-    values, norm = sample(np.arange(10).reshape(2, 5), 4)
-    assert values.tolist() == [0, 2, 5, 7]
-    assert norm == pytest.approx(285**0.5)
-    assert sample(np.arange(3), 64)[0].tolist() == [0, 1, 2]
-    assert sample(np.empty((0, 3)), 4)[0].tolist() == []
+    found = sample(np.arange(10).reshape(2, 5), 4)
+    assert found.values.tolist() == [0, 2, 5, 7]
+    assert found.norm == pytest.approx(285**0.5)
+    assert sample(np.arange(3), 64).values.tolist() == [0, 1, 2]
+    assert sample(np.empty((0, 3)), 4).values.tolist() == []
 
 
 @pytest.mark.parametrize(
@@ -195,7 +204,7 @@ def test_the_norm_covers_the_values_that_are_not_stored() -> None:
 
 def test_what_is_not_a_number_must_be_so_again() -> None:
     nan, inf = float("nan"), float("inf")
-    section = golden([nan, inf, -inf], norm=0)
+    section = Golden(0, (), (sample(np.array([nan, inf, -inf]), 3, 0.1),)).pack()
     assert verify(section, Model({"y": np.array([nan, inf, -inf], np.float32)})).ok
     assert not verify(section, Model({"y": np.array([nan, inf, inf], np.float32)})).ok
     assert not verify(section, Model({"y": np.array([0, inf, -inf], np.float32)})).ok
@@ -223,22 +232,18 @@ LOWEST = float(np.finfo(np.float32).min)
 )
 @pytest.mark.parametrize("tolerance", [0, 1e-5])
 def test_the_same_bits_agree_exactly_whatever_they_are(output: np.ndarray, tolerance: float) -> None:
-    values, norm = sample(output, 8)
-    section = Golden(0, (), (Expected(output.size, tolerance, norm, values),)).pack()
+    section = Golden(0, (), (sample(output, 8, tolerance),)).pack()
     verdict = verify(section, Model({"y": output.copy()}))
     assert (verdict.ok, verdict.worst) == (True, 0)
 
 
 def test_masks_of_the_lowest_float_hide_no_damage() -> None:
     output = np.where(np.arange(400) % 2 == 0, np.linspace(-1, 1, 400), LOWEST).astype(np.float32)
-    values, norm = sample(output, 4)
-    section = Golden(0, (), (Expected(output.size, 1e-5, norm, values),)).pack()
-    for place, value in ((0, -1.001), (2, 3), (3, 1), (3, np.nan)):
+    section = Golden(0, (), (sample(output, 4, 1e-5),)).pack()
+    for place, value in ((0, -1.001), (2, 3), (2, np.nan), (2, LOWEST), (3, 0), (3, 1)):
         damaged = output.copy()
         damaged[place] = value
-        found = verify(section, Model({"y": damaged}))
-        # The mask at place 3 is no value that is stored, and NaN no number that counts in the norm.
-        assert found.ok is (value != value), (place, value)
+        assert not verify(section, Model({"y": damaged})).ok, (place, value)
 
 
 def test_a_large_value_may_differ_by_the_rounding_of_float32() -> None:
@@ -252,6 +257,43 @@ def test_an_exact_sample_has_a_tolerance_of_zero() -> None:
     section = golden([3, 4], tolerance=0)
     assert verify(section, Model({"y": np.array([3, 4], np.int64)})).ok
     assert not verify(section, Model({"y": np.array([3, 5], np.int64)})).ok
+
+
+def test_text_is_compared_as_a_whole() -> None:
+    output = np.array([["cat", "dög\n"]], object)
+    section = Golden(0, (), (sample_text(output),)).pack()
+    assert verify(section, Model({"y": output})).ok
+    for other in (np.array([["cat", "dog"]], object), np.array([["catd", "ög\n"]], object), np.array([1.0, 2.0])):
+        assert not verify(section, Model({"y": other})).ok
+
+
+@pytest.mark.parametrize("text", [b"\1\n", b"\2\xc3\x28", b"\xff"])
+def test_a_text_that_no_terminal_takes_or_that_is_cut_is_refused(text: bytes) -> None:
+    with pytest.raises(FormatError):
+        Golden.unpack(Golden(0, (Recipe(SUPPLIED, STRING, (1,), data=text),), ()).pack())
+
+
+def test_more_texts_than_there_are_bytes_are_refused_before_they_take_memory() -> None:
+    with pytest.raises(FormatError, match="past the end"):
+        Golden.unpack(Golden(0, (Recipe(SUPPLIED, STRING, (1 << 22,), data=b"\0" * 9),), ()).pack())
+
+
+def test_texts_are_supplied_and_never_generated() -> None:
+    with pytest.raises(FormatError, match="unknown"):
+        Golden.unpack(Golden(0, (Recipe(generator.ZEROS, STRING, (1,)),), ()).pack())
+
+
+def test_more_outliers_than_elements_are_damage() -> None:
+    with pytest.raises(FormatError, match="outliers"):
+        Golden.unpack(Golden(0, (), (Expected(1, 0.0, 0.0, np.zeros(0, np.float32), 2),)).pack())
+
+
+def test_outputs_that_are_not_compared_are_named() -> None:
+    section = Golden(0, (), (None, sample(np.ones(2), 1))).pack()
+    verdict = verify(section, Model({"z": np.zeros(2), "y": np.ones(2)}))
+    assert (verdict.present, verdict.ok, verdict.skipped) == (True, True, ("z",))
+    alone = verify(Golden(0, (), (None,)).pack(), Model({"z": np.zeros(2)}))
+    assert (alone.present, alone.ok, alone.skipped) == (False, True, ("z",))
 
 
 def test_an_output_that_is_no_number_is_not_what_was_expected() -> None:

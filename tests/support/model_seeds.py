@@ -26,7 +26,7 @@ from seed_runtime.format.header import Header, Hole, ModelInfo, Part, WeightsInf
 from seed_runtime.format.parts import ONNX_SKELETON
 from seed_runtime.format.sections.model import FEATURE_LEVEL
 from seed_runtime.format.writer import stream_of, write_into
-from seed_runtime.golden import Expected, Golden, Recipe, sample
+from seed_runtime.golden import Golden, Recipe, sample
 from seed_runtime.memory.footprint import Footprint, ModeFootprint
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 
@@ -241,9 +241,8 @@ def _golden(folder: Path, recipes: Sequence[Recipe], error: float) -> Golden:
         empty = Golden(_GOLDEN_RNG_SEED, tuple(recipes), ())
         expected = []
         for output in runner.run(empty.feeds(runner.inputs)).values():
-            values, norm = sample(output, 64)
-            tolerance = float(np.float32(_TOLERANCE * np.abs(output).max()))
-            expected.append(Expected(output.size, tolerance, norm, values + np.float32(error)))
+            found = sample(output, 64, float(np.float32(_TOLERANCE * np.abs(output).max())))
+            expected.append(replace(found, values=found.values + np.float32(error)))
     finally:
         runner.close()
     return replace(empty, outputs=tuple(expected))

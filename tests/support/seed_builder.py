@@ -196,8 +196,10 @@ def _golden(write: FieldWriter) -> Fields:
     out += write("golden_input.a", f32(0)) + write("golden_input.b", f32(0)) + write("golden_input.data", b"")
     out += write("golden.outputs", varint(1))
     out += write("golden_output.kind", u8(1)) + write("golden_output.size", varint(12))
+    out += write("golden_output.digest", b"")
     out += write("golden_output.tolerance", f32(2.0**-20))
     out += write("golden_output.norm", f32(sum(value * value for value in values) ** 0.5))
+    out += write("golden_output.outliers", varint(0))
     out += write("golden_output.count", varint(4)) + write("golden_output.values", f32(*values[::3]))
     return out + write("golden.end", b"")
 

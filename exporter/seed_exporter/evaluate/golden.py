@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Final
@@ -98,10 +99,12 @@ def golden_from_runs(
     Returns:
         The sample, or None where it would not fit into a seed.
     """
-    if noisy or sum(prod(recipe.dims) for recipe in recipes) > GOLDEN_ELEMENTS_MAX:
+    if sum(prod(recipe.dims) for recipe in recipes) > GOLDEN_ELEMENTS_MAX:
         return None
     for count in (VALUES_MAX, 32, 16, 8, 4, 2, 1):
-        outputs = tuple(_expected([run[name] for run in runs], count, relative) for name in runs[0])
+        outputs = tuple(
+            None if name in noisy else _expected([run[name] for run in runs], count, relative) for name in runs[0]
+        )
         golden = Golden(rng_seed, tuple(recipes), outputs)
         if len(golden.pack()) <= GOLDEN_BYTES:
             return golden
@@ -118,7 +121,7 @@ def recipes_from_feeds(feeds: Feeds, specs: Sequence[TensorSpec]) -> tuple[Recip
 def _expected(runs: Sequence[Array], count: int, relative: float) -> Expected:
     """Describe one output: `count` of its values, its norm, and a tolerance that covers the runs' differences."""
     first = runs[0]
-    values, norm = sample(first, count)
+    found = sample(first, count)
     others = [run.reshape(-1).astype(np.float64) for run in runs]
     # A mask is compared as what it is; beside it no tolerance would be small.
     measured = np.logical_and.reduce([ordinary(run) for run in others])
@@ -127,7 +130,7 @@ def _expected(runs: Sequence[Array], count: int, relative: float) -> Expected:
     with np.errstate(over="ignore"):
         spread = max(float(np.max(np.abs(other - numbers[0]), initial=0)) for other in numbers[1:])
         rms = float(np.sqrt(np.square(numbers[0]).mean())) if numbers[0].size else 0.0
-    chosen = np.abs(values[np.abs(values) <= np.max(np.abs(numbers[0]), initial=0)])
+    chosen = np.abs(found.values[np.abs(found.values) <= np.max(np.abs(numbers[0]), initial=0)])
     least = relative * max(rms, float(chosen.max(initial=0)) / 16)
     tolerance = max(_SPREAD_FACTOR * spread, least if first.dtype.kind == "f" else 0.0)
-    return Expected(first.size, min(tolerance, _F32_MAX), norm, values)
+    return replace(found, tolerance=min(tolerance, _F32_MAX))

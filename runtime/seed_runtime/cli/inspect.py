@@ -17,7 +17,7 @@ from seed_runtime.data import calls, stored  # noqa: F401  a run holds them as w
 from seed_runtime.errors import MemoryBudgetError
 from seed_runtime.format.header import Header
 from seed_runtime.format.preamble import VERSION
-from seed_runtime.golden import SUPPLIED, Golden
+from seed_runtime.golden import SUPPLIED, Expected, Golden
 from seed_runtime.seed import Seed
 from seed_runtime.units import mib, size_text
 
@@ -147,7 +147,9 @@ def _golden(header: Header) -> dict[str, Any] | None:
             for each in golden.inputs
         ],
         "outputs": [
-            {"compared": False} if each is None else {"elements": each.size, "tolerance": each.tolerance}
+            {"compared": False}
+            if each is None
+            else {"elements": each.size, "tolerance": each.tolerance if isinstance(each, Expected) else 0.0}
             for each in golden.outputs
         ],
     }

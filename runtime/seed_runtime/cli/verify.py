@@ -15,10 +15,10 @@ from seed_runtime.errors import SeedError, UnsupportedError
 def verify(job: Job, terminal: Terminal) -> int:
     """Check all digests, the copy in the cache, and the golden sample; return the exit code.
 
-    With --json an object is printed for a seed that fails, too. `golden` is null where there is no sample,
-    or where the checks didn't get as far.
+    With --json an object is printed for a seed that fails, too. `golden` is null where no output is compared
+    with a sample, or where the checks didn't get as far.
     """
-    result: dict[str, Any] = {"ok": False, "digest": None, "golden": None}
+    result: dict[str, Any] = {"ok": False, "digest": None, "golden": None, "golden_skipped": []}
     try:
         _verify(job, terminal, result)
     except SeedError as error:
@@ -33,6 +33,10 @@ def verify(job: Job, terminal: Terminal) -> int:
     print(f"ok: {result['model_id']} version {result['model_version']}, digest {result['digest']}")
     if result["golden"]:
         print(f"the golden sample agrees ({_distance(result['golden_distance'])})")
+        if result["golden_skipped"]:
+            print(f"not compared, as noise decides them: {', '.join(result['golden_skipped'])}")
+    elif result["golden_skipped"]:
+        print("the golden sample ran: noise decides all outputs, which were not compared")
     elif _runs_nothing():
         print("ONNX Runtime has no build for 32-bit systems: the model's outputs were not checked")
     else:
@@ -57,7 +61,8 @@ def _verify(job: Job, terminal: Terminal, result: dict[str, Any]) -> None:
             return
         with open_cache(job) as cache, open_session(job, seed, cache, terminal, shapes, verify=True) as session:
             verdict = session.verify()
-    result |= {"ok": verdict.ok, "golden": verdict.ok}
+    result |= {"ok": verdict.ok, "golden": verdict.ok if verdict.present else None}
+    result |= {"golden_skipped": list(verdict.skipped)}
     result |= {"golden_distance": verdict.worst, "golden_output": verdict.output}
     if not verdict.ok:
         raise UnsupportedError(f"{seed.name}: {verdict.problem}")

@@ -48,3 +48,5 @@ _ROWS: tuple[tuple[int, str, int, str], ...] = (
 BY_CODE = {code: DType(code, name, bits, np.dtype(storage)) for code, name, bits, storage in _ROWS}
 BY_NAME = {dtype.name: dtype for dtype in BY_CODE.values()}
 FLOAT32 = BY_NAME["float32"]
+STRING = DType(8, "string", 8, np.dtype(object))
+"""Text, for inputs and outputs only: no weight is one, and an element has no fixed size."""

@@ -308,7 +308,7 @@ def _reference(graph: Graph, skeletons: SkeletonBuilder, work: Work) -> Referenc
     runner = backends.get().open(folder, "fast")
     try:
         specs = runner.inputs
-        feeds = [] if calib is None else inputs.load_feeds(calib, specs)
+        feeds = [] if calib is None else inputs.load_feeds(calib, specs, runner.optional_inputs)
         outputs = [runner.run(feed) for feed in feeds]
         try:
             recipes = inputs.find_recipes(graph, specs, runner.run)

@@ -132,8 +132,12 @@ class Seed:
         return info
 
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """Return what the model takes; nothing is assembled."""
+        """Return what every run must give the model; nothing is assembled."""
         return tuple(spec_of(value) for value in self.skeleton().inputs)
+
+    def optional_inputs(self) -> tuple[TensorSpec, ...]:
+        """Return the inputs that have a default, which a run may give; nothing is assembled."""
+        return tuple(spec_of(value) for value in self.skeleton().optional_inputs)
 
     def metadata(self) -> dict[str, str]:
         """Return the texts that the model's maker gave programs, such as class names; nothing is assembled."""

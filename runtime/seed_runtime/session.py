@@ -66,8 +66,13 @@ class Session:
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """Inputs of the model, in its own order."""
+        """Inputs that every run must give, in the model's order."""
         return self._runner.inputs
+
+    @property
+    def optional_inputs(self) -> tuple[TensorSpec, ...]:
+        """Inputs that have a default, which a run may give."""
+        return self._runner.optional_inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
@@ -86,7 +91,7 @@ class Session:
             InputError: the feeds don't fit the model's inputs.
             MemoryBudgetError: they are larger than the session's limit of memory allows.
         """
-        backends.check_feeds(self.inputs, feeds)
+        backends.check_feeds(self.inputs, feeds, self.optional_inputs)
         if self.plan.footprint is not None:
             self.plan.admit(self.plan.footprint.dims(feeds))
         return self._runner.run(feeds)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
@@ -48,6 +50,53 @@ def test_old_models_whose_weights_are_inputs_keep_only_true_inputs(tmp_path: Pat
     model = make(nodes, [tensor(W, "w")], inputs=[info("x"), info("w", (16, 16))], ir=3, opset=7)
     graph = check_same(model, tmp_path)
     assert [value.name for value in graph.model.graph.input] == ["x"]
+
+
+def with_gain(listed: Sequence[onnx.ValueInfoProto] = (info("gain", (1,)),), **options) -> onnx.ModelProto:
+    """Make y = (x @ w) * gain * one, where `listed` initializers are inputs as well."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("Mul", ["h", "gain"], ["g"]),
+        helper.make_node("Mul", ["g", "one"], ["y"]),
+    ]
+    one = np.ones(1, np.float32)
+    return make(
+        nodes, [tensor(W, "w"), tensor(one, "one"), tensor(one, "gain")], inputs=[info("x"), *listed], **options
+    )
+
+
+def test_an_input_with_a_default_stays_one(tmp_path: Path):
+    graph = check_same(with_gain(), tmp_path)
+    assert [value.name for value in graph.model.graph.input] == ["x", "gain"]
+    assert list(graph.weights) == ["w"]
+    assert not graph.notes
+    # The equal constant `one` may not be fed with it.
+    feeds = {**X, "gain": np.full(1, 3, np.float32)}
+    check_same(with_gain(), tmp_path, feeds)
+
+
+def test_a_default_that_nothing_reads_stays_with_its_input(tmp_path: Path):
+    model = with_gain([info("gain", (1,)), info("idle", (32, 1))])
+    model.graph.initializer.append(tensor(np.ones((32, 1), np.float32), "idle"))
+    assert check_same(model, tmp_path).model.graph.initializer[-1].name == "idle"
+
+
+def test_a_default_in_another_file_stays_an_input(tmp_path: Path):
+    onnx.save(with_gain(), tmp_path / "model.onnx", save_as_external_data=True, location="data", size_threshold=0)
+    graph = load(tmp_path / "model.onnx")
+    check_runnable(graph)
+    assert [value.name for value in graph.model.graph.input] == ["x", "gain"]
+
+
+def test_weights_that_an_exporter_listed_as_inputs_are_weights_and_it_is_told(tmp_path: Path):
+    graph = check_same(with_gain([info("w", (16, 16)), info("one", (1,)), info("gain", (1,))]), tmp_path)
+    assert [value.name for value in graph.model.graph.input] == ["x"]
+    assert graph.notes == ("3 inputs have defaults that are taken for weights ('w', 'one', 'gain'): they can't be fed",)
+    model = with_gain([info("gain", (1,)), info("large", (600_000,))])
+    model.graph.initializer.append(tensor(np.ones(600_000, np.float32), "large"))
+    graph = check_same(model, tmp_path)
+    assert [value.name for value in graph.model.graph.input] == ["x", "gain"]
+    assert graph.notes == ("the input 'large' has a default that is taken for a weight: it can't be fed",)
 
 
 def test_what_nothing_reads_is_dropped(tmp_path: Path):

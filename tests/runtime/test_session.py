@@ -27,6 +27,7 @@ class Doubler:
     """A runner and its backend in one, which returns twice its input."""
 
     name, modes, inputs, outputs = "doubler", ("fast",), (X,), (X,)
+    optional_inputs: tuple[TensorSpec, ...] = ()
 
     def __init__(self) -> None:
         self.opened: list[tuple[Path, str, int | None]] = []

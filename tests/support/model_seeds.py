@@ -51,6 +51,7 @@ def build_model_seed(
     golden_error: float = 0.0,
     footprint: Footprint | None = None,
     least_working_bytes: int = 0,
+    defaults: Sequence[TensorProto] = (),
 ) -> bytes:
     """Return the seed of a model whose initializers are float32.
 
@@ -64,6 +65,7 @@ def build_model_seed(
         golden_error: What is added to the golden sample's values, so that it fails.
         footprint: The section FOOTPRINT.
         least_working_bytes: Least value of the header's working bytes.
+        defaults: Initializers of inputs, which stay in the skeleton.
     """
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     names = sorted(weights, key=lambda name: not _is_quantized(weights[name], step))
@@ -73,7 +75,7 @@ def build_model_seed(
         skip = -offset % _ALIGNMENT
         holes.append(Hole(dtype, dims, skip, offset + skip))
         offset += skip + weights[name].nbytes
-    skeleton = _external(model, dict(zip(names, holes, strict=True)))
+    skeleton = _external(model, dict(zip(names, holes, strict=True)), defaults)
     packing, part = pack(skeleton)
 
     groups: list[tuple[str, list[str], list[bytes]]] = []
@@ -207,6 +209,16 @@ def detector() -> bytes:
     return build_model_seed(model, model_id="detector")
 
 
+@functools.cache
+def with_gain() -> bytes:
+    """Return a seed of x: float32[n, 4] and optionally gain: float32[1], 2 by default; y is x * w * gain."""
+    nodes = [helper.make_node("Mul", ["x", "w"], ["h"]), helper.make_node("Mul", ["h", "gain"], ["y"])]
+    model = onnx_model(nodes, {"x": ["n", 4], "gain": [1]}, {"y": ["n", 4]}, {"w": np.ones(4)})
+    default = numpy_helper.from_array(np.full(1, 2, np.float32), "gain")
+    recipe = Recipe(generator.NORMAL, F32, (1, 4), 0.0, 1.0)
+    return build_model_seed(model, model_id="gain", recipes=(recipe,), defaults=(default,))
+
+
 def _is_quantized(weight: np.ndarray, step: float | None) -> bool:
     return step is not None and weight.ndim > 1
 
@@ -219,7 +231,7 @@ def _grid_chunks(weights: Sequence[np.ndarray], step: float) -> list[bytes]:
     return symbols.encode(matrices).chunks
 
 
-def _external(model: onnx.ModelProto, holes: Mapping[str, Hole]) -> bytes:
+def _external(model: onnx.ModelProto, holes: Mapping[str, Hole], defaults: Sequence[TensorProto]) -> bytes:
     """Return the model's bytes with the initializers as external data in the weights file."""
     skeleton = onnx.ModelProto()
     skeleton.CopyFrom(model)
@@ -229,6 +241,7 @@ def _external(model: onnx.ModelProto, holes: Mapping[str, Hole]) -> bytes:
         tensor.data_location = TensorProto.EXTERNAL
         for key, value in (("location", WEIGHTS_FILE), ("offset", str(hole.offset)), ("length", str(hole.size))):
             tensor.external_data.add(key=key, value=value)
+    skeleton.graph.initializer.extend(defaults)
     return skeleton.SerializeToString()
 
 

@@ -33,12 +33,15 @@ _PASSES_INDICES_ON: Final = frozenset(
 """Operators whose result holds no other integers than their first input."""
 
 
-def load_feeds(path: Path, specs: Sequence[TensorSpec]) -> list[dict[str, np.ndarray]]:
+def load_feeds(
+    path: Path, specs: Sequence[TensorSpec], optional: Sequence[TensorSpec] = ()
+) -> list[dict[str, np.ndarray]]:
     """Read the calls that a data file makes of a model, as `seed-run --input` reads it.
 
     Args:
         path: a data file.
         specs: the model's inputs.
+        optional: its inputs that have a default.
 
     Returns:
         Feeds of at most CALLS_MAX calls.
@@ -47,7 +50,7 @@ def load_feeds(path: Path, specs: Sequence[TensorSpec]) -> list[dict[str, np.nda
         InputError: there is no such file, or an input is missing or doesn't fit.
     """
     with stored.open_arrays(str(path)) as arrays:
-        calls = bind(arrays, specs)
+        calls = bind(arrays, specs, optional)
         return [{name: array.copy() for name, array in call.items()} for call in islice(calls, CALLS_MAX)]
 
 

@@ -128,9 +128,10 @@ def _replace_names(graph: Graph, new_names: dict[str, str]) -> Graph:
 
 
 def _fixed_names(graph: Graph) -> frozenset[str]:
-    """Return the initializers that must keep their own name: a graph returns them, or a nested graph reuses it."""
+    """Return the initializers that must keep their own name: inputs, what a graph returns or a nested graph reuses."""
     index = GraphIndex(graph)
-    return index.returned.union(name for name, graphs in index.definitions.items() if graphs > 1)
+    inputs = (value.name for value in index.graph.input)
+    return index.returned.union(inputs, (name for name, graphs in index.definitions.items() if graphs > 1))
 
 
 def _key(weight: Weight, data: np.ndarray) -> tuple[int, int, bytes]:

@@ -73,7 +73,8 @@ def drop_unused(graph: onnx.GraphProto) -> onnx.GraphProto:
         reads = set(node.input).union(*(used_names(inner) for inner in subgraphs(node)))
         waiting += reads - needed
         needed |= reads
-    unread = {tensor.name for tensor in graph.initializer} - needed
+    # The default of an input stays, or callers would have to give the input.
+    unread = {tensor.name for tensor in graph.initializer} - needed - {value.name for value in graph.input}
     nodes = [graph.node[index] for index in sorted(kept)]
     if len(nodes) == len(graph.node):
         return drop_initializers(graph, unread)

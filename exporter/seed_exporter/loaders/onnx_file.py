@@ -16,6 +16,7 @@ from seed_exporter.graph.edit import drop_unused, with_graph
 from seed_exporter.graph.index import all_graphs, with_uses
 from seed_exporter.graph.messages import replace_elements
 from seed_exporter.graph.model import Graph
+from seed_exporter.loaders.defaults import FIRST_IR, find_defaults
 from seed_exporter.loaders.weights import WeightCollector
 from seed_runtime.errors import UnsupportedError, UsageError
 from seed_runtime.skeletons import metadata
@@ -83,11 +84,11 @@ def from_proto(model: onnx.ModelProto, path: Path | None) -> Graph:
             f"{path or 'the model'} holds no graph or names no opset, or it is cut; copy or export it again"
         )
     collector = WeightCollector(path)
-    # Up to IR 3 every initializer was an input with a default. From IR 4 on those that aren't inputs
-    # are constants, which is what ONNX Runtime needs to fold and prepack them.
-    model.ir_version = max(model.ir_version, 4)
-    initializers = collector.take_initializers(model.graph)
-    held = {tensor.name for tensor in initializers}
+    defaults, notes = find_defaults(model)
+    # Initializers that aren't inputs are constants, which is what ONNX Runtime needs to fold and prepack them.
+    model.ir_version = max(model.ir_version, FIRST_IR)
+    initializers = collector.take_initializers(model.graph, defaults)
+    held = {tensor.name for tensor in initializers} - defaults
     replace_elements(model.graph.input, [value for value in model.graph.input if value.name not in held])
     replace_elements(model.graph.initializer, initializers)
     if model.functions:
@@ -100,7 +101,7 @@ def from_proto(model: onnx.ModelProto, path: Path | None) -> Graph:
     slim = onnx.ModelProto()
     slim.CopyFrom(model)
     del model, initializers
-    notes = _select_metadata(slim)
+    notes += _select_metadata(slim)
     graph = deduplicate(_without_unused(Graph(slim, collector.weights, notes)))
     return with_uses(_without_unused(graph))
 

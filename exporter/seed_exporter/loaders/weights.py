@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Set
 from pathlib import Path
 from typing import Final
 
@@ -38,9 +39,14 @@ class WeightCollector:
         self.weights: dict[str, Weight] = {}
         """Weights by name, in the order in which they were found."""
 
-    def take_initializers(self, graph: onnx.GraphProto) -> list[onnx.TensorProto]:
-        """Collect the weights among the main graph's initializers."""
-        return [self._take_tensor(tensor, tensor.name) for tensor in graph.initializer]
+    def take_initializers(self, graph: onnx.GraphProto, defaults: Set[str]) -> list[onnx.TensorProto]:
+        """Collect the weights among the main graph's initializers; those that are `defaults` of inputs stay inside."""
+        return [
+            _with_own_data(tensor, read_tensor(tensor, self._path))
+            if tensor.name in defaults
+            else self._take_tensor(tensor, tensor.name)
+            for tensor in graph.initializer
+        ]
 
     def take_from_nodes(self, graph: onnx.GraphProto) -> list[onnx.TensorProto]:
         """Collect the weights of sparse initializers, Constant nodes and nested graphs, whose nodes lose them.

@@ -11,7 +11,7 @@ from typing import Final
 
 from seed_runtime.backends.dimensions import Dims, dims_at, dims_of, free_axes, key_of, point_of
 from seed_runtime.backends.interface import Backend, Runner, usable_cores
-from seed_runtime.backends.tensors import Array, Feeds, TensorSpec, check_feeds, spec_of
+from seed_runtime.backends.tensors import Array, Feeds, TensorSpec, check_feeds, expectation, spec_of
 from seed_runtime.errors import UnsupportedError
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "check_feeds",
     "dims_at",
     "dims_of",
+    "expectation",
     "free_axes",
     "get",
     "key_of",

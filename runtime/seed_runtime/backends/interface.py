@@ -16,7 +16,12 @@ class Runner(Protocol):
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """Inputs of the model, in its own order."""
+        """Inputs that every run must give, in the model's order."""
+        ...
+
+    @property
+    def optional_inputs(self) -> tuple[TensorSpec, ...]:
+        """Inputs that have a default, which a run may give."""
         ...
 
     @property

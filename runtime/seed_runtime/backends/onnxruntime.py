@@ -135,13 +135,19 @@ class OnnxRuntimeRunner:
         self._arena = arena
         self._workers = workers
         self._inputs = tuple(_spec("input", value) for value in session.get_inputs())
+        self._optional = tuple(_spec("input", value) for value in session.get_overridable_initializers())
         self._outputs = tuple(_spec("output", value) for value in session.get_outputs())
         self._metadata = dict(session.get_modelmeta().custom_metadata_map)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """Inputs of the model, in its own order."""
+        """Inputs that every run must give, in the model's order."""
         return self._inputs
+
+    @property
+    def optional_inputs(self) -> tuple[TensorSpec, ...]:
+        """Inputs that have a default, which a run may give."""
+        return self._optional
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
@@ -164,7 +170,7 @@ class OnnxRuntimeRunner:
         for name in names:
             if name not in known:
                 raise InputError(f"the model has no output {name!r}; it has {', '.join(known)}")
-        check_feeds(self._inputs, feeds)
+        check_feeds(self._inputs, feeds, self._optional)
         # ORT reads big-endian arrays as if they were native.
         native = {name: _native(array) for name, array in feeds.items()}
         session, options = self._session, self._run_options()

@@ -46,7 +46,7 @@ def shape_of(dims: Sequence[int | str | None]) -> Shape:
     return tuple(None if dim == "?" else dim for dim in dims)
 
 
-def check_feeds(inputs: Sequence[TensorSpec], feeds: Feeds) -> None:
+def check_feeds(inputs: Sequence[TensorSpec], feeds: Feeds, optional: Sequence[TensorSpec] = ()) -> None:
     """Check names, dtypes, ranks, fixed sizes, free sizes that share a name, and that no float is NaN.
 
     Nothing is converted: a silent cast would hide that the data was prepared for another model.
@@ -54,15 +54,22 @@ def check_feeds(inputs: Sequence[TensorSpec], feeds: Feeds) -> None:
     Raises:
         InputError: the feeds don't fit the inputs; it says what was expected and what was given.
     """
-    expected = ", ".join(map(str, inputs))
+    expected = expectation(inputs, optional)
     for name in feeds:
-        if all(name != spec.name for spec in inputs):
+        if all(name != spec.name for spec in (*inputs, *optional)):
             raise InputError(f"the model has no input {name!r}; it expects {expected}")
     sizes: dict[str, tuple[int, str]] = {}
     for spec in inputs:
         if spec.name not in feeds:
             raise InputError(f"input {spec.name!r} is missing; the model expects {expected}")
-        _check_array(spec, feeds[spec.name], sizes)
+    for spec in (*inputs, *optional):
+        if spec.name in feeds:
+            _check_array(spec, feeds[spec.name], sizes)
+
+
+def expectation(inputs: Sequence[TensorSpec], optional: Sequence[TensorSpec] = ()) -> str:
+    """Write what a model takes, for messages."""
+    return ", ".join([*map(str, inputs), *(f"optionally {spec}" for spec in optional)]) or "no input"
 
 
 def _check_array(spec: TensorSpec, array: Array, sizes: dict[str, tuple[int, str]]) -> None:

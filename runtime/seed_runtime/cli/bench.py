@@ -31,9 +31,9 @@ def bench(job: Job, terminal: Terminal) -> int:
     """Assemble into a new folder, then time runs on the input's first call or the golden sample."""
     with contextlib.ExitStack() as stack:
         seed = stack.enter_context(open_seed(job))
-        specs = seed.inputs()
         if job.input is not None:
-            calls = bind(stack.enter_context(stored.open_arrays(job.input)), specs)
+            arrays = stack.enter_context(stored.open_arrays(job.input))
+            calls = bind(arrays, seed.inputs(), seed.optional_inputs())
             shapes: Feeds | None = calls.shapes()
             beside = calls.extra_bytes
         else:

@@ -67,6 +67,7 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
         "disk_bytes": sum(seed.kind.sizes(header).values()),
         "memory": memory,
         "inputs": [_spec(spec_of(value)) for value in info.inputs],
+        "optional_inputs": [_spec(spec_of(value)) for value in info.optional_inputs],
         "outputs": [_spec(spec_of(value)) for value in info.outputs],
         "opsets": info.opsets,
         "metadata": dict(info.metadata),
@@ -211,10 +212,10 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     if not memory["sessions"]:
         rows.append(("", "sessions were not measured: --max-memory can't be enforced for them"))
     rows.append(("golden", f"a sample of {golden['bytes']} bytes" if golden else "no sample"))
-    for kind in ("inputs", "outputs"):
+    for kind in ("inputs", "optional_inputs", "outputs"):
         for index, spec in enumerate(facts[kind]):
             text = str(TensorSpec(spec["name"], spec["dtype"], tuple(spec["shape"])))
-            rows.append((kind if index == 0 else "", text))
+            rows.append((kind.removesuffix("_inputs") if index == 0 else "", text))
     for index, (key, value) in enumerate(facts["metadata"].items()):
         rows.append(("metadata" if index == 0 else "", f"{key}: {one_line(value)}"))
     yield from table(rows)

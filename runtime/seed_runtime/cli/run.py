@@ -25,7 +25,7 @@ def run(job: Job, terminal: Terminal) -> int:
             expected = ", ".join(map(str, specs))
             raise UsageError(f"give {seed.name} an input: --input x.npz with {expected}; or --inspect, or --verify")
         arrays = stack.enter_context(stored.open_arrays(job.input)) if job.input is not None else []
-        calls = bind(arrays, specs)
+        calls = bind(arrays, specs, seed.optional_inputs())
         for line in calls.conversions():
             terminal.note(line)
         sink: Sink

@@ -19,7 +19,12 @@ def serve(job: Job, terminal: Terminal) -> int:
         cache = stack.enter_context(open_cache(job))
         session = stack.enter_context(open_session(job, seed, cache, terminal, plan.feeds, beside=plan.extra_bytes))
         model = serving.ServedModel(
-            seed.header.model.model_id, str(seed.header.model.version), session.inputs, session.outputs, session.run
+            seed.header.model.model_id,
+            str(seed.header.model.version),
+            session.inputs,
+            session.outputs,
+            session.run,
+            session.optional_inputs,
         )
         listener, address = stack.enter_context(serving.listen(wanted))
         server = stack.enter_context(

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from seed_runtime.backends import Array, Feeds, TensorSpec
+from seed_runtime.backends import Array, Feeds, TensorSpec, expectation
 from seed_runtime.data.stored import ArrayReader, StoredArray
 from seed_runtime.errors import InputError
 
@@ -93,31 +93,33 @@ class Calls:
                 yield feeds
 
 
-def bind(arrays: Sequence[StoredArray], specs: Sequence[TensorSpec]) -> Calls:
+def bind(arrays: Sequence[StoredArray], specs: Sequence[TensorSpec], optional: Sequence[TensorSpec] = ()) -> Calls:
     """Find the array of each input.
 
     Args:
         arrays: what the data file holds.
         specs: the model's inputs.
+        optional: inputs that have a default, so that there need be no array of them.
 
     Raises:
         InputError: they don't fit; the text says what is expected.
     """
-    expected = ", ".join(map(str, specs)) or "no input"
+    expected = expectation(specs, optional)
     if len(arrays) == 1 == len(specs) and arrays[0].name in UNNAMED:
         named = {specs[0].name: arrays[0]}
     else:
         named = {str(array.name): array for array in arrays if array.name is not None}
         if len(named) < len(arrays):
             raise InputError(f"an .npy file holds one array, the model expects {expected}; give an .npz file")
-    known = {spec.name for spec in specs}
+    known = {spec.name for spec in (*specs, *optional)}
     for name in named:
         if name not in known and name != LABELS:
             raise InputError(f"the model has no input {name!r}; it expects {expected}")
     for spec in specs:
         if spec.name not in named:
             raise InputError(f"input {spec.name!r} is missing; the model expects {expected}")
-    bound = [_bind_one(spec, named[spec.name]) for spec in specs]
+    given = [*specs, *(spec for spec in optional if spec.name in named)]
+    bound = [_bind_one(spec, named[spec.name]) for spec in given]
     counts = {item.spec.name: item.calls for item in bound if item.calls is not None}
     if len(set(counts.values())) > 1:
         text = ", ".join(f"{count} in {name!r}" for name, count in counts.items())

@@ -63,12 +63,12 @@ def plan_server(seed: Seed, limit: int | None = None, threads: int | None = None
     Raises:
         MemoryBudgetError: not even the smallest input fits.
     """
-    specs, footprint = seed.inputs(), seed.footprint()
+    specs, optional, footprint = seed.inputs(), seed.optional_inputs(), seed.footprint()
     if footprint is None:
-        return ServePlan(None, _body_max(specs, None))
+        return ServePlan(None, _body_max(specs, None, optional))
     refused: MemoryBudgetError | None = None
     for feeds in _candidates(specs, footprint):
-        size = _body_max(specs, feeds)
+        size = _body_max(specs, feeds, optional)
         if limit is None:
             # Inputs larger than those that were measured are run as well.
             return ServePlan(feeds, size if _have_fixed_shapes(specs) else min(BODY_MAX, max(size, BODY_FREE)))
@@ -101,7 +101,7 @@ def planned_bytes(seed: Seed, most: int | None = None, threads: int | None = Non
     if footprint is None:
         return None
     feeds = next(iter(_candidates(seed.inputs(), footprint)))
-    wanted = ServePlan(feeds, _body_max(seed.inputs(), feeds))
+    wanted = ServePlan(feeds, _body_max(seed.inputs(), feeds, seed.optional_inputs()))
     needed = seed.plan_session(footprint.dims(feeds), threads=threads, beside=wanted.extra_bytes).needed_bytes or 0
     needed = max(needed, seed.plan_assembly().needed_bytes or 0)
     if most is None or needed <= most:
@@ -143,18 +143,21 @@ def _have_fixed_shapes(specs: Sequence[TensorSpec]) -> bool:
     return all(isinstance(size, int) for spec in specs for size in spec.shape)
 
 
-def _body_max(specs: Sequence[TensorSpec], feeds: Mapping[str, Array] | None) -> int:
+def _body_max(
+    specs: Sequence[TensorSpec], feeds: Mapping[str, Array] | None, optional: Sequence[TensorSpec] = ()
+) -> int:
     """Return the size of a request as JSON, which is larger than with binary data, in bytes.
 
     Args:
         specs: the model's inputs.
         feeds: the request's inputs; None for any that the model can take.
+        optional: inputs that have a default; a free size of theirs counts as 1.
     """
     if feeds is None and not _have_fixed_shapes(specs):
         return BODY_FREE
     size = ENVELOPE_MAX
-    for spec in specs:
-        shape = spec.shape if feeds is None else feeds[spec.name].shape
+    for spec in (*specs, *optional):
+        shape = spec.shape if feeds is None or spec.name not in feeds else feeds[spec.name].shape
         elements = math.prod(length for length in shape if isinstance(length, int))
         # Brackets of nested lists: at most two for each row, and two for each list around rows.
         size += elements * _DIGITS.get(spec.dtype, 26) + 4 * elements // max(1, _last(shape))

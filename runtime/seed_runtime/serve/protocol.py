@@ -44,6 +44,8 @@ class ServedModel:
     outputs: tuple[TensorSpec, ...]
     run: Callable[[Feeds], Mapping[str, Array]]
     """Runs the model once. It is called by one thread at a time."""
+    optional_inputs: tuple[TensorSpec, ...] = ()
+    """Inputs that have a default."""
 
     def metadata(self) -> dict[str, Any]:
         """Return the answer to a request for the model's metadata."""
@@ -51,7 +53,10 @@ class ServedModel:
             "name": self.name,
             "versions": [self.version],
             "platform": "seed_onnxruntime",
-            "inputs": [_describe(spec) for spec in self.inputs],
+            "inputs": [
+                *(_describe(spec) for spec in self.inputs),
+                *({**_describe(spec), "optional": True} for spec in self.optional_inputs),
+            ],
             "outputs": [_describe(spec) for spec in self.outputs],
         }
 
@@ -95,7 +100,7 @@ def read_request(body: bytearray, json_size: int, model: ServedModel) -> Request
         raise InputError(f"id must be a string of at most {ID_MAX} characters")
     feeds: dict[str, Array] = {}
     place = json_size
-    specs = {spec.name: spec for spec in model.inputs}
+    specs = {spec.name: spec for spec in (*model.inputs, *model.optional_inputs)}
     for entry in _objects(found, "inputs", required=True):
         spec = _spec_of(entry, specs)
         where = f"input {spec.name!r}"
@@ -120,7 +125,7 @@ def read_request(body: bytearray, json_size: int, model: ServedModel) -> Request
         place += size
     if place != len(view):
         raise InputError(f"{len(view) - place:,} bytes stand behind the request that no binary_data_size announces")
-    for name in specs:
+    for name in (spec.name for spec in model.inputs):
         if name not in feeds:
             raise InputError(f"input {name!r} is missing; the model expects {', '.join(map(_text, model.inputs))}")
     return Request(identifier, feeds, _outputs(found, model))

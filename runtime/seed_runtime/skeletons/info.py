@@ -43,11 +43,14 @@ class SkeletonInfo:
     ir_version: int
     opsets: dict[str, int]
     inputs: tuple[ValueInfo, ...]
+    """Inputs that every run must give."""
     outputs: tuple[ValueInfo, ...]
     tensors: tuple[ExternalTensor, ...]
     """Tensors whose data are outside the skeleton, in the order of its initializers."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Texts for the programs that use the model, by key."""
+    optional_inputs: tuple[ValueInfo, ...] = ()
+    """Inputs that have a default, which a run may give."""
 
 
 class HoleLike(Protocol):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError
@@ -154,9 +155,9 @@ def _model(fields: Fields) -> SkeletonInfo:
         opsets[domain] = version
     if "graph" not in fields or "ir_version" not in fields or not opsets:
         refuse("it has no graph, no version or no opset")
-    inputs, outputs, tensors = fields["graph"]
+    inputs, optional, outputs, tensors = fields["graph"]
     pairs = _metadata(fields.get("metadata_props", ()))
-    return SkeletonInfo(fields["ir_version"], opsets, inputs, outputs, tensors, pairs)
+    return SkeletonInfo(fields["ir_version"], opsets, inputs, outputs, tensors, pairs, optional)
 
 
 def _metadata(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
@@ -184,23 +185,48 @@ def _allowed(domain: str) -> str:
     return domain
 
 
+@dataclass(frozen=True, slots=True)
+class _InlineTensor:
+    """A tensor with its data in the model: of the main graph, it may be the default of an input."""
+
+    name: str
+    elem_type: int
+    dims: tuple[int, ...]
+
+
 def _main_graph(
     fields: Fields,
-) -> tuple[tuple[ValueInfo, ...], tuple[ValueInfo, ...], tuple[ExternalTensor, ...]]:
-    inputs, outputs = tuple(fields.get("input", ())), tuple(fields.get("output", ()))
-    initializers = fields.get("initializer", [])
-    names = [value.name for value in inputs]
-    names += [item.name if isinstance(item, ExternalTensor) else item for item in initializers]
-    if len(set(names)) < len(names):
-        # Of two with one name a parser keeps either; an input of that name could replace the weight.
-        refuse("two inputs or initializers have the same name")
+) -> tuple[tuple[ValueInfo, ...], tuple[ValueInfo, ...], tuple[ValueInfo, ...], tuple[ExternalTensor, ...]]:
+    values, outputs = tuple(fields.get("input", ())), tuple(fields.get("output", ()))
+    initializers: list[ExternalTensor | _InlineTensor] = fields.get("initializer", [])
+    defaults = {item.name: item for item in initializers if isinstance(item, _InlineTensor)}
     tensors = tuple(item for item in initializers if isinstance(item, ExternalTensor))
+    names = [value.name for value in values] + [tensor.name for tensor in tensors]
+    # Of two with one name a parser keeps either; an input of a weight's name could replace the weight.
+    if len(set(names)) < len(names) or len(defaults) + len(tensors) < len(initializers):
+        refuse("two inputs or initializers have the same name")
+    if not defaults.keys().isdisjoint(tensor.name for tensor in tensors):
+        refuse("two inputs or initializers have the same name")
+    inputs = tuple(value for value in values if value.name not in defaults)
+    optional = tuple(value for value in values if value.name in defaults)
+    for value in optional:
+        _check_default(value, defaults[value.name])
     if len({tensor.offset for tensor in tensors}) < len(tensors):
         refuse("two tensors lie at the same offset")
-    for value in (*inputs, *outputs, *tensors):
-        if not value.name or not printable(value.name):
-            refuse("the name of an input, an output or a tensor is empty or can't be printed")
-    return inputs, outputs, tensors
+    for named in (*values, *outputs, *tensors):
+        if not named.name or not printable(named.name):
+            refuse(f"the name of an input, an output or a tensor is empty or can't be printed: {named.name[:80]!r}")
+    return inputs, optional, outputs, tensors
+
+
+def _check_default(value: ValueInfo, default: _InlineTensor) -> None:
+    """Refuse the default of an input of another type or shape."""
+    dims = default.dims if value.dims is None else value.dims
+    fits = len(dims) == len(default.dims) and all(
+        want == size or not isinstance(want, int) for want, size in zip(dims, default.dims, strict=True)
+    )
+    if value.elem_type != default.elem_type or not fits:
+        refuse(f"the default of input {value.name[:80]!r} has another type or shape than the input")
 
 
 def _node(fields: Fields) -> None:
@@ -246,12 +272,12 @@ def _tensor(fields: Fields) -> str:
     return name
 
 
-def _weight(fields: Fields) -> ExternalTensor | str:
-    """Check an initializer of the main graph; return its place in the weights file, or the name of a small one."""
+def _weight(fields: Fields) -> ExternalTensor | _InlineTensor:
+    """Check an initializer of the main graph; return its place in the weights file, or what is known of a small one."""
     entries: list[tuple[str, str]] = fields.get("external_data", [])
     location = fields.get("data_location", 0)
     if not entries and not location:
-        return _tensor(fields)
+        return _InlineTensor(_tensor(fields), fields.get("data_type", 0), tuple(fields.get("dims", ())))
     name: str = fields.get("name", "")
     if location != 1 or any(field in fields for field in schema.DATA_FIELDS):
         refuse(f"tensor {name!r} has data both in the model and in a file")

@@ -43,6 +43,18 @@ def test_a_skeleton_written_by_hand_is_read():
     assert skeletons.check_holes(info, [Hole()]) == ("w",)
 
 
+def inline(name: str, kind: int = 1) -> bytes:
+    """Return an initializer of three elements whose data is in the model."""
+    return put(5, num(1, 3) + num(2, kind) + put(8, name) + put(9, bytes(12)))
+
+
+def test_an_input_may_have_a_default_in_the_model():
+    for dims in (put(1, num(1, 3)), put(1, put(2, "n")), put(1, b"")):
+        info = onnx.scan(model(graph(extra=inline("z") + put(11, value("z", dims)))))
+        assert [each.name for each in info.inputs] == ["x"]
+        assert [each.name for each in info.optional_inputs] == ["z"]
+
+
 def test_holes_and_references_must_be_the_same_set():
     info = onnx.scan(model())
     other = BY_NAME["int32"]
@@ -201,7 +213,12 @@ MODEL_ATTACKS = {
     "a length of 64 bits": num(1, 8) + varint(7 << 3 | 2) + varint(-1),
     "the same initializer twice": model(graph(extra=put(5, weight(PLACE | {"offset": "128"})))),
     "two at one place": model(graph(extra=put(5, weight(head=num(1, 2) + num(1, 3) + num(2, 1) + put(8, "v"))))),
-    "an initializer that is an input": model(graph(extra=put(11, value("w")))),
+    "a weight that is an input": model(graph(extra=put(11, value("w")))),
+    "a default of another type": model(graph(extra=inline("z", kind=6) + put(11, value("z", put(1, num(1, 3)))))),
+    "a default of another size": model(graph(extra=inline("z") + put(11, value("z", put(1, num(1, 2)))))),
+    "a default of another rank": model(graph(extra=inline("z") + put(11, value("z", put(1, num(1, 3)) * 2)))),
+    "a default twice": model(graph(extra=inline("z") * 2 + put(11, value("z", put(1, num(1, 3)))))),
+    "a weight and a default": model(graph(extra=inline("w"))),
     "an input twice": model(graph(extra=put(11, value("x")))),
     "an input without a name": model(graph(extra=put(11, value("")))),
     "an input of two types": model(graph(extra=put(11, put(1, "z") + put(2, put(1, num(1, 1)) + put(4, put(1, b"")))))),

@@ -14,17 +14,32 @@ _UNITS: Final = {"": 1, "B": 1} | {
 }
 
 
-def parse_size(text: str | int) -> int:
+MEMORY_MIN: Final = 1_000_000
+"""Smallest limit of a process's memory that is taken as meant, in bytes: Python alone takes more."""
+
+
+def parse_size(text: str | int, *, least: int = 1, usual: str = "MB") -> int:
     """Return the bytes of "64MB", "64 MiB", "1.5GiB" or "65536".
 
+    Args:
+        text: what the user wrote.
+        least: the smallest size that makes sense, in bytes: whoever writes less has forgotten the unit.
+        usual: the unit that was forgotten then.
+
     Raises:
-        UsageError: it is anything else, or less than a byte.
+        UsageError: it is anything else, or less than `least`.
     """
     match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([A-Za-z]*)", str(text).strip())
     unit = _UNITS.get(match[2].upper()) if match else None
     size = int(float(match[1]) * unit) if match and unit else 0
     if size < 1:
         raise UsageError(f"{text!r} is not a size; write it like 64MB (millions of bytes) or 64MiB")
+    if match and size < least:
+        bytes_text = "1 byte" if size == 1 else f"{size} bytes"
+        raise UsageError(
+            f"{text!r} is {bytes_text}, and less than {size_text(least)} makes no sense here; "
+            f"did you mean {match[1]}{usual}?"
+        )
     return size
 
 

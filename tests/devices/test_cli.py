@@ -170,6 +170,8 @@ def test_each_failure_of_ssh_has_its_code_and_one_line(sshd: Sshd, device: Devic
         (["push", str(EXAMPLE), "a", "--group", "x"], "--inventory"),
         (["push", str(EXAMPLE), "a", "--service-address", "unix"], "needs --service"),
         (["push", str(EXAMPLE), "a", "--max-rate", "fast"], "is not a size"),
+        (["push", str(EXAMPLE), "a", "--max-rate", "1"], "did you mean 1MB?"),
+        (["push", str(EXAMPLE), "a", "--max-memory", "64"], "did you mean 64MB?"),
         (["push", str(EXAMPLE), "a", "-F", "none"], "no such ssh_config"),
         (["remove", "a:b", "--all", "--digest", "abcdef"], "contradict"),
         (["status"], "which device?"),

@@ -30,7 +30,7 @@ def test_nothing_is_found_where_all_is_well() -> None:
         ({"disk_free": 99 << 20, "runtime": None}, "268 MB should be", "sudo apt clean"),
         ({"store_writable": False}, "/srv/seed can't be written to", "mount -o remount,rw"),
         ({"store_writable": False, "home_writable": False}, "home folder can't be written to", "SEED_HOME"),
-        ({"noexec": "/home"}, "/srv/seed is on /home, which is mounted noexec", "sudo install -d -o $USER /opt/seed"),
+        ({"noexec": "/home"}, "/srv/seed is on /home, which is mounted noexec", "sudo install -d -o $USER"),
         ({"noexec": "/home", "exec_folder": "/srv"}, "mounted noexec", "echo SEED_HOME=/srv/seed | sudo tee -a"),
         ({"libc": ["musl", ""]}, "C library is musl", "use a system with glibc"),
         ({"libc": ["bionic", ""], "termux": True}, "Termux", "proot-distro install debian"),

@@ -284,7 +284,7 @@ def test_an_output_in_a_missing_folder_is_refused_before_any_work(model: Path, t
 @pytest.mark.parametrize(
     "arguments",
     [["--target", "big"], ["--target", "0.5x"], ["--target", "nan"], ["--size", "-1"], ["--size", "1XB"],
-     ["--method", "magic"], ["--model-version", str(1 << 63)], ["--jobs", "0"], ["--unknown"], []],
+     ["--size", "9"], ["--method", "magic"], ["--model-version", str(1 << 63)], ["--jobs", "0"], ["--unknown"], []],
 )  # fmt: skip
 def test_arguments_that_mean_nothing_return_2(arguments: list[str], model: Path, output: Path, capfd: Any) -> None:
     assert "; see: seed-export --help" in refused(capfd, 2, *([model, "-o", output, *arguments] if arguments else []))

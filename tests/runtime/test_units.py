@@ -34,6 +34,21 @@ def test_what_is_not_a_size_is_refused(text: str | int) -> None:
         parse_size(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "usual", "says"),
+    [
+        ("1", "MB", "'1' is 1 byte, and less than 1 KB makes no sense here; did you mean 1MB?"),
+        ("64", "MB", "did you mean 64MB?"),
+        ("0.5KB", "KB", "is 500 bytes, .* did you mean 0.5KB?"),
+        (200, "KB", "200 is 200 bytes, .* did you mean 200KB?"),
+    ],
+)
+def test_a_size_that_makes_no_sense_lacks_its_unit(text: str | int, usual: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says.replace("?", r"\?")):
+        parse_size(text, least=1000, usual=usual)
+    assert parse_size("1KB", least=1000) == 1000
+
+
 def test_sizes_are_written_with_three_digits() -> None:
     assert [size_text(size) for size in (0, 999, 1000, 64_200_000, 123_456, 5 * 10**12)] == [
         "0 bytes",

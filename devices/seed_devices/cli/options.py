@@ -18,6 +18,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 """Settings of click for every command."""
+RATE_MIN: Final = 1000
+"""Smallest rate of a transfer that is taken as meant, in bytes per second."""
 
 
 class Size(click.ParamType):
@@ -25,12 +27,16 @@ class Size(click.ParamType):
 
     name = "size"
 
+    def __init__(self, least: int) -> None:
+        """Take sizes from `least` bytes on: whoever writes less has forgotten the unit."""
+        self._least = least
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the bytes of what the user wrote."""
         if isinstance(value, int):
             return value
         try:
-            return parse_size(str(value).removesuffix("/s"))
+            return parse_size(str(value).removesuffix("/s"), least=self._least)
         except SeedError as error:
             self.fail(str(error), param, ctx)
 

@@ -19,6 +19,7 @@ from seed_devices.push import one_device, preflight
 from seed_devices.push.job import Options, PushResult
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import UsageError
+from seed_runtime.units import MEMORY_MIN
 
 _EPILOG = """\b
 Examples:
@@ -46,8 +47,12 @@ hosts.toml lists devices:
 @click.option(
     "--dry-run", is_flag=True, help="Check everything, write nothing on the device, and say what would be done."
 )
-@click.option("--max-rate", type=options.Size(), help="Largest rate of the transfer per second, such as 200KB.")
-@click.option("--max-memory", type=options.Size(), help="How much memory the device may use to assemble and run it.")
+@click.option(
+    "--max-rate", type=options.Size(options.RATE_MIN), help="Largest rate of the transfer per second, such as 200KB."
+)
+@click.option(
+    "--max-memory", type=options.Size(MEMORY_MIN), help="How much memory the device may use to assemble and run it."
+)
 @click.option(
     "--keep", type=click.IntRange(1, 64), default=3, show_default=True, metavar="N",
     help="How many versions to keep there; the running one and the one before it are always kept.",

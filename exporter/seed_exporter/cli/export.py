@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from seed_runtime.errors import GoalNotMetError, SeedError, UsageError
+from seed_runtime.format.preamble import PREAMBLE_BYTES
 from seed_runtime.system import files
 from seed_runtime.units import parse_size
 from seed_runtime.version import __version__
@@ -53,7 +54,7 @@ class _Size(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            return parse_size(value)
+            return parse_size(value, least=PREAMBLE_BYTES, usual="KB")
         except SeedError as error:
             self.fail(str(error), param, ctx)
 

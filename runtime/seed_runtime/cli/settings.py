@@ -25,7 +25,9 @@ _CONFIG_MAX: Final = 1 << 20
 
 def max_memory(flag: str | None) -> int | None:
     """Return the limit of the process [B], None for none."""
-    return _size("max-memory", flag)
+    from seed_runtime.units import MEMORY_MIN
+
+    return _size("max-memory", flag, MEMORY_MIN)
 
 
 def threads(flag: str | None) -> int | None:
@@ -51,14 +53,14 @@ def config_path() -> Path:
     return paths.config_home() / "config.toml"
 
 
-def _size(key: str, flag: str | None) -> int | None:
+def _size(key: str, flag: str | None, least: int = 1) -> int | None:
     from seed_runtime.units import parse_size
 
     value, where = _find(key, flag)
     if value is None:
         return None
     try:
-        size = parse_size(value)
+        size = parse_size(value, least=least)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
     if size > _SIZE_MAX:

@@ -74,6 +74,10 @@ def test_version_and_help_are_results() -> None:
         (("SEED",), "x: float32[batch, 32]"),
         (("absent.seed", "--inspect"), "absent.seed: No such file"),
         ((".", "--inspect"), "Is a directory"),
+        (
+            ("SEED", "--max-memory", "64", "--inspect"),
+            "--max-memory: '64' is 64 bytes, and less than 1 MB makes no sense",
+        ),
         (("SEED", "--max-memory", "lots", "--inspect"), "--max-memory: 'lots' is not a size"),
         (("SEED", "--threads", "0", "--inspect"), "--threads: '0'"),
         (("-", "--input", "-"), "can't both come from stdin"),

@@ -18,17 +18,21 @@ def serve(job: Job, terminal: Terminal) -> int:
         plan = serving.plan_server(seed, job.max_memory, job.threads)
         cache = stack.enter_context(open_cache(job))
         session = stack.enter_context(open_session(job, seed, cache, terminal, plan.feeds, beside=plan.extra_bytes))
+        info = seed.header.model
         model = serving.ServedModel(
-            seed.header.model.model_id,
-            str(seed.header.model.version),
+            info.model_id,
+            str(info.version),
             session.inputs,
             session.outputs,
             session.run,
             session.optional_inputs,
+            seed.digest.hex(),
         )
         listener, address = stack.enter_context(serving.listen(wanted))
         server = stack.enter_context(
-            serving.Server(model, listener, body_max=plan.body_max, bodies_max=plan.bodies_max)
+            serving.Server(
+                model, listener, body_max=plan.body_max, bodies_max=plan.bodies_max, memory_limit=job.max_memory
+            )
         )
         stack.callback(serving.notify_manager, "STOPPING=1")
         terminal.clear()

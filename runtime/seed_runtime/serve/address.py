@@ -17,8 +17,8 @@ from seed_runtime.errors import UsageError
 
 BACKLOG: Final = 64
 """Number of connections that the kernel lets wait for a free thread."""
-RECEIVE_BYTES: Final = 256 << 10
-"""Size of a connection's receive buffer in the kernel, in bytes."""
+BUFFER_BYTES: Final = 256 << 10
+"""Size of a connection's receive buffer in the kernel, and of its send buffer, in bytes."""
 _PATH_MAX: Final = 107
 """Longest path of a socket in bytes: sun_path holds 108, the last of them zero."""
 _LOOPBACK: Final = "127.0.0.1"
@@ -100,8 +100,9 @@ def listen(address: Address) -> Iterator[tuple[socket.socket, Address]]:
     with socket.socket(family, socket.SOCK_STREAM) as server:
         # A restart must not wait for the connections of the process before.
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Connections inherit it. The kernel would let it grow to 6 MiB, which counts as the service's memory.
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        # Connections inherit them. The kernel would let them grow to 6 and 4 MiB, which count as the service's memory.
+        for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            server.setsockopt(socket.SOL_SOCKET, buffer, BUFFER_BYTES)
         try:
             server.bind((address.host, address.port))
             server.listen(BACKLOG)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-CONNECTIONS_MAX = 16
-"""Number of connections served at once; each has a thread. One more waits `ADMIT_S`, then it is answered 503."""
-CONNECTION_BYTES = 384 << 10
-"""Memory of one connection: its thread's stack and heap, its buffers, an answer that waits to be sent."""
+CONNECTIONS_MAX = 64
+"""Number of connections served at once. One more waits `ADMIT_S` for a place, or gets that of one that has sent no
+whole head for `PATIENCE_S`; otherwise it is answered 503."""
+CONNECTION_BYTES = 96 << 10
+"""Memory of one connection: its head, its buffers, an answer that waits to be sent."""
+BESIDE_MAX = 64
+"""Number of connections beside them, which wait to be served, or were answered for the last time and whose rest is
+discarded. Further ones wait in the kernel."""
+REQUESTS_MAX = 16
+"""Number of inference requests at once, from their heads to their answers. One more waits `ADMIT_S` for a place,
+or gets that of one whose body comes too slowly; otherwise it is answered 503."""
 
 HEAD_MAX = 16 << 10
 """Largest size of the request line and all headers together."""
@@ -31,7 +38,10 @@ ANSWER_HELD = 64 << 10
 sent, and the plan counts them once, so these are sent before the next run."""
 
 ADMIT_S = 1.0
-"""Time that a connection waits for a free thread."""
+"""Time that a connection or a request waits for a place; then it is answered 503."""
+PATIENCE_S = 0.5
+"""Time for which a connection keeps its place while others wait, however slowly it sends. It is half of ADMIT_S, so
+that who waits can get the place of one that came just before."""
 IDLE_S = 15.0
 """Time that a connection may stay open between two requests."""
 HEAD_S = 10.0
@@ -48,3 +58,5 @@ LINGER_S = 2.0
 """Time for which the rest of a refused request is read and discarded, so that the client sees the answer."""
 GRACE_S = 30.0
 """Time that running requests may still take once the server is ending."""
+ENDING_S = 2.0
+"""Time in which a request that is coming must be complete once the server is ending; otherwise it is answered 503."""

@@ -28,7 +28,7 @@ DATATYPES: Final = {"bool": "BOOL", "float16": "FP16", "float32": "FP32", "float
     f"{kind}{bits}": f"{kind.upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
 }
 """The protocol's names of our types. There are no tensors of its types BYTES and BF16 here."""
-EXTENSIONS: Final = ("binary_tensor_data",)
+EXTENSIONS: Final = ("binary_tensor_data", "statistics")
 """Extensions of the protocol that are supported."""
 _DIM_MAX: Final = 1 << 31
 """Upper bound of a tensor's sizes."""
@@ -46,6 +46,8 @@ class ServedModel:
     """Runs the model once. It is called by one thread at a time."""
     optional_inputs: tuple[TensorSpec, ...] = ()
     """Inputs that have a default."""
+    digest: str = ""
+    """The seed's digest, in hexadecimal."""
 
     def metadata(self) -> dict[str, Any]:
         """Return the answer to a request for the model's metadata."""
@@ -77,7 +79,7 @@ def server_metadata() -> dict[str, Any]:
     return {"name": "seed-run", "version": __version__, "extensions": list(EXTENSIONS)}
 
 
-def read_request(body: bytearray, json_size: int, model: ServedModel) -> Request:
+def read_request(body: bytearray | memoryview, json_size: int, model: ServedModel) -> Request:
     """Parse a request.
 
     Names, types and sizes are checked before anything is converted. Relations between shapes, and NaN, are checked

@@ -1,109 +1,146 @@
-"""Read what a client sends, within limits of size and time for a whole head or body."""
+"""Read what a client sends, within limits of size. Deadlines are the caller's: see `Connection` in http.py."""
 
 from __future__ import annotations
 
-import io
+import asyncio
+import re
 import socket
-import time
+import zlib
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
+
+import numpy as np
 
 from seed_runtime.serve import limits
+from seed_runtime.serve.head import TOKEN
+from seed_runtime.serve.refused import RefusedError
 
-_BUFFER: Final = 16 << 10
-
-
-class RefusedError(Exception):
-    """The request can't be answered as asked."""
-
-    def __init__(self, status: HTTPStatus, line: str, *, close: bool = False, header: str = "") -> None:
-        """Describe the answer.
-
-        Args:
-            status: its status.
-            line: the text of the error.
-            close: close the connection after it.
-            header: one more header line.
-        """
-        super().__init__(line)
-        self.status, self.line, self.close, self.header = status, line, close, header
+_PIECE: Final = 16 << 10
+"""Bytes that are received at once, except into a body's own memory."""
+_END: Final = b"\r\n\r\n"
+_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+_AUTO_HEADER: Final = 32
+"""Added to zlib's wbits: take a gzip header or a zlib header. Source: zlib.h, inflateInit2."""
+RATIO_MAX: Final = 1032
+"""Largest ratio of deflate: a match of 258 bytes takes at least two bits. Source: zlib.net/zlib_tech.html."""
 
 
-class Reader(io.BufferedReader):
-    """A connection to read from, with a deadline for the whole of a head or a body, not for each of its pieces."""
+class Reader:
+    """A connection to read from. It holds at most `HEAD_MAX` and a piece of what comes after a request."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        """Read from this connection."""
-        self._source = _Timed(connection)
-        super().__init__(self._source, _BUFFER)
-        self._head_left = 0
+    def __init__(self, link: socket.socket) -> None:
+        """Read from this connection, which doesn't block."""
+        self._link = link
+        self._loop = asyncio.get_running_loop()
+        self._ahead = b""
+        """Received bytes that no request has taken yet."""
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for the first byte of a request. Return whether it arrived within that time."""
-        self._source.set_deadline(seconds)
-        try:
-            return bool(self.peek(1))
-        except (TimeoutError, ConnectionError):
-            return False
+    @property
+    def has_ahead(self) -> bool:
+        """Whether bytes have come that no request has taken."""
+        return bool(self._ahead)
 
-    def begin_head(self, seconds: float) -> None:
-        """Limit the size and the time of the head that `readline` reads next."""
-        self._head_left = limits.HEAD_MAX
-        self._source.set_deadline(seconds)
+    async def wait(self) -> bool:
+        """Wait for the first byte of a request. Return False if the connection ends instead."""
+        # RFC 9112, 2.2: empty lines before a request are ignored.
+        while not self._ahead:
+            received = await self._loop.sock_recv(self._link, _PIECE)
+            if not received:
+                return False
+            self._ahead = received.lstrip(b"\r\n")
+        return True
 
-    def readline(self, size: int | None = -1) -> bytes:
-        """Read a line of the head.
+    async def read_head(self) -> bytes:
+        """Read the request line and all headers, without the empty line after them.
 
         Raises:
-            RefusedError: the head is too large.
-            TimeoutError: it takes too long.
+            RefusedError: they are too large or can't be HTTP, or the connection ends before.
         """
-        line = super().readline(self._head_left + 1)
-        self._head_left -= len(line)
-        if self._head_left < 0:
-            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            raise RefusedError(status, f"the headers have more than {limits.HEAD_MAX:,} bytes", close=True)
-        return line
+        searched = 0
+        while True:
+            end = self._ahead.find(_END, searched)
+            size = len(self._ahead) if end < 0 else end
+            if not TOKEN.match(self._ahead) or _BARE_LF.search(self._ahead, searched, size):
+                raise RefusedError(HTTPStatus.BAD_REQUEST, "this is not a request of HTTP/1.1 or 1.0", close=True)
+            if size > limits.HEAD_MAX:
+                status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+                raise RefusedError(status, f"the headers have more than {limits.HEAD_MAX:,} bytes", close=True)
+            if end >= 0:
+                head, self._ahead = self._ahead[:end], self._ahead[end + len(_END) :].lstrip(b"\r\n")
+                return head
+            searched = max(0, size - len(_END) + 1)
+            received = await self._loop.sock_recv(self._link, _PIECE)
+            if not received:
+                raise RefusedError(HTTPStatus.BAD_REQUEST, "the connection ended within the headers", close=True)
+            self._ahead += received
 
-    def read_body(self, size: int, seconds: float) -> bytearray:
+    async def read_body(self, size: int) -> memoryview:
         """Read a body of this size.
 
         Raises:
             RefusedError: the connection ends before.
-            TimeoutError: it takes too long.
         """
-        self._source.set_deadline(seconds)
-        # Its pages take no memory until they are written to, so a size that is only claimed costs nothing.
-        body = bytearray(size)
-        view = memoryview(body)
-        while view:
-            count = self.readinto1(view)
-            if not count:
-                raise RefusedError(HTTPStatus.BAD_REQUEST, "the body is shorter than Content-Length", close=True)
-            view = view[count:]
+        # Unlike a bytearray's, its pages take no memory until they are written to: a size that is only announced
+        # costs nothing.
+        body = np.empty(size, np.uint8).data
+        place = 0
+        while place < size:
+            place += await self._receive_into(body[place:])
         return body
 
+    async def read_compressed(self, size: int, most: int) -> memoryview:
+        """Read a body that is compressed by gzip or zlib.
 
-class _Timed(io.RawIOBase):
-    """A connection to read from until a deadline, then TimeoutError."""
+        Args:
+            size: its size as it is sent [B].
+            most: largest size of its content, which is what is allocated at most [B].
 
-    def __init__(self, connection: socket.socket) -> None:
-        super().__init__()
-        self._connection = connection
-        self._deadline = 0.0
+        Raises:
+            RefusedError: the content is larger, the bytes are damaged, or the connection ends before.
+        """
+        body = np.empty(most, np.uint8).data
+        buffer = memoryview(bytearray(min(_PIECE, size)))
+        inflater = zlib.decompressobj(zlib.MAX_WBITS | _AUTO_HEADER)
+        place, left = 0, size
+        while left:
+            count = await self._receive_into(buffer[: min(left, len(buffer))])
+            left -= count
+            data: bytes | memoryview = buffer[:count]
+            while not inflater.eof:
+                try:
+                    content = inflater.decompress(data, _PIECE)
+                except zlib.error as error:
+                    line = f"the body can't be decompressed: {error}"
+                    raise RefusedError(HTTPStatus.BAD_REQUEST, line, close=True) from None
+                if len(content) > most - place:
+                    line = f"the body's content has more than {most:,} bytes; send smaller inputs"
+                    raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, line, close=True)
+                body[place : place + len(content)] = content
+                place += len(content)
+                data = inflater.unconsumed_tail
+                if not data and len(content) < _PIECE:
+                    break
+                # A bomb must not keep the other connections waiting.
+                await asyncio.sleep(0)
+            if inflater.eof and (left or inflater.unused_data):
+                raise RefusedError(HTTPStatus.BAD_REQUEST, "bytes stand behind the compressed body", close=True)
+        if not inflater.eof:
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "the compressed body is cut", close=True)
+        return body[:place]
 
-    def set_deadline(self, seconds: float) -> None:
-        """Raise TimeoutError from reads later than this."""
-        self._deadline = time.monotonic() + seconds
+    async def discard(self) -> None:
+        """Receive what comes, and forget it, until the connection ends."""
+        self._ahead = b""
+        while await self._loop.sock_recv(self._link, 4 * _PIECE):
+            pass
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Read what has arrived, waiting until the deadline for the first byte."""
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._connection.settimeout(left)
-        return self._connection.recv_into(buffer)
+    async def _receive_into(self, view: memoryview) -> int:
+        """Receive at least one byte of a body. Return how many."""
+        if self._ahead:
+            count = min(len(self._ahead), len(view))
+            view[:count], self._ahead = self._ahead[:count], self._ahead[count:]
+            return count
+        count = await self._loop.sock_recv_into(self._link, view)
+        if not count:
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "the body is shorter than Content-Length", close=True)
+        return count

@@ -1,33 +1,33 @@
-"""Accept connections and pass each to one of a fixed number of threads, until the caller is interrupted.
+"""Accept connections and answer each, until the caller is interrupted.
 
-The threads are created once, and the allocator uses few arenas, so that memory doesn't grow with the number of
-requests. The model runs for one request at a time, since a plan's memory is that of one run.
+One thread serves all connections, so that slow ones cost memory for what they sent and no more, and one runs the
+model: for one request at a time, since a plan's memory is that of one run.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import errno
-import queue
+import functools
 import socket
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import Any, Final
 
 from seed_runtime.serve import limits
-from seed_runtime.serve.http import Handler
+from seed_runtime.serve.http import Connection
+from seed_runtime.serve.metrics import Metrics
 from seed_runtime.serve.protocol import ServedModel
+from seed_runtime.serve.refused import busy
+from seed_runtime.serve.worker import Worker
 
-_BUSY_TEXT: Final = b'{"error": "too many connections; try again later"}'
-_BUSY: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-    b"Retry-After: 1\r\nConnection: close\r\n\r\n%b" % (len(_BUSY_TEXT), _BUSY_TEXT)
-)
 _POLL_S: Final = 1.0
 """Time for which a signal may go unnoticed that arrives just before a wait, or in another thread, in seconds."""
+_RETRY_S: Final = 0.02
+"""Time until it is tried again to accept or to serve a connection for which there was no room, in seconds."""
 
 # <malloc.h>
 _M_ARENA_MAX = -8
@@ -35,28 +35,59 @@ _ARENAS: Final = 2
 """Number of the allocator's arenas."""
 
 
+class Reservation:
+    """Bytes that are reserved for one body."""
+
+    def __init__(self, budget: BodyBudget, size: int) -> None:
+        """Hold `size` bytes of the budget."""
+        self._budget, self.size = budget, size
+
+    def shrink(self, body: memoryview) -> memoryview:
+        """Return what is reserved beyond this body, and return the body."""
+        self._budget.release(self.size - len(body))
+        self.size = len(body)
+        return body
+
+
 class BodyBudget:
     """A limit for the size of all bodies that are held at once."""
 
-    def __init__(self, size: int) -> None:
-        """Limit them to `size` bytes together."""
-        self._free = size
-        self._changed = threading.Condition()
+    def __init__(self, size: int, make_room: Callable[[], object]) -> None:
+        """Limit them to `size` bytes together. `make_room` is called when there is too little."""
+        self._free, self._make_room = size, make_room
+        self._waiting: set[asyncio.Event] = set()
 
-    @contextlib.contextmanager
-    def reserve(self, size: int) -> Iterator[bool]:
-        """Reserve that many bytes for the block, waiting up to WAIT_S. Gives whether they became free in time."""
-        with self._changed:
-            held = self._changed.wait_for(lambda: self._free >= size, limits.WAIT_S)
-            if held:
-                self._free -= size
+    @contextlib.asynccontextmanager
+    async def reserve(self, size: int) -> AsyncIterator[Reservation]:
+        """Reserve that many bytes for the block, waiting up to WAIT_S.
+
+        Raises:
+            RefusedError: they don't become free in time.
+        """
+        changed = asyncio.Event()
+        self._waiting.add(changed)
         try:
-            yield held
+            async with asyncio.timeout(limits.WAIT_S):
+                while self._free < size:
+                    self._make_room()
+                    changed.clear()
+                    await changed.wait()
+        except TimeoutError:
+            raise busy("too many requests at once; try again") from None
         finally:
-            if held:
-                with self._changed:
-                    self._free += size
-                    self._changed.notify_all()
+            self._waiting.discard(changed)
+        reservation = Reservation(self, size)
+        self._free -= size
+        try:
+            yield reservation
+        finally:
+            self.release(reservation.size)
+
+    def release(self, size: int) -> None:
+        """Return reserved bytes."""
+        self._free += size
+        for waiting in self._waiting:
+            waiting.set()
 
 
 class Server:
@@ -65,7 +96,15 @@ class Server:
     A context manager: its threads run within the block. At its end the requests that run may finish, within `GRACE_S`.
     """
 
-    def __init__(self, model: ServedModel, listener: socket.socket, *, body_max: int, bodies_max: int) -> None:
+    def __init__(
+        self,
+        model: ServedModel,
+        listener: socket.socket,
+        *,
+        body_max: int,
+        bodies_max: int,
+        memory_limit: int | None = None,
+    ) -> None:
         """Prepare to serve.
 
         Args:
@@ -73,100 +112,176 @@ class Server:
             listener: the listening socket, which the end of the block closes.
             body_max: largest body of a request [B].
             bodies_max: largest size of all bodies held at once [B].
+            memory_limit: --max-memory, for the metrics [B]; None for no limit.
         """
-        self.model, self.body_max = model, body_max
-        self.bodies = BodyBudget(bodies_max)
-        self.run_lock = threading.Lock()
+        self.model, self.body_max, self.memory_limit = model, body_max, memory_limit
+        self.bodies = BodyBudget(bodies_max, functools.partial(self.drop_slowest, body=True))
+        self.run_lock = asyncio.Lock()
         """Lock that is held while the model runs, and while a large answer is sent."""
+        self.metrics = Metrics()
         self.stopping = False
         """True if the server is ending."""
+        self.readers: dict[Connection, bool] = {}
+        """Connections that are being read from, and whether what they read is a body."""
+        self.connections = 0
+        """Number of connections that are served."""
+        self.requests = 0
+        """Number of inference requests that are read, wait, or run."""
         self._listener = listener
-        self._free = threading.Semaphore(limits.CONNECTIONS_MAX)
-        self._queue: queue.SimpleQueue[socket.socket | None] = queue.SimpleQueue()
-        self._idle: set[socket.socket] = set()
-        self._idle_lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
+        self._beside = 0
+        """Number of connections that wait to be served, or were answered for the last time and are read on."""
+        self._fewer_beside = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
+        self._ended = threading.Event()
+        self._failure: BaseException | None = None
 
     def __enter__(self) -> Server:
         """Start the threads."""
         _limit_arenas()
-        for number in range(limits.CONNECTIONS_MAX):
-            # Daemons, so that a thread that hangs in a library doesn't keep the process from ending.
-            thread = threading.Thread(target=self._work, name=f"connection-{number}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        self.worker = Worker()
+        started = threading.Event()
+        # A daemon, so that a connection that hangs doesn't keep the process from ending.
+        self._thread = threading.Thread(target=self._serve, args=(started,), name="connections", daemon=True)
+        self._thread.start()
+        started.wait()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop listening, let running requests finish, and end the threads."""
-        self._listener.close()
-        with self._idle_lock:
-            self.stopping = True
-            for connection in self._idle:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RD)
-        for _ in self._threads:
-            self._queue.put(None)
-        deadline = time.monotonic() + limits.GRACE_S
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        self.stopping = True
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(limits.GRACE_S + limits.ENDING_S)
+        self.worker.end()
 
     def run(self) -> None:
-        """Accept connections until an exception, such as that of a signal handler, is raised in this thread."""
-        self._listener.settimeout(_POLL_S)
+        """Wait until an exception, such as that of a signal handler, is raised in this thread, or the server ends."""
+        while not self._ended.wait(_POLL_S):
+            pass
+        if self._failure is not None:
+            raise self._failure
+
+    @contextlib.asynccontextmanager
+    async def admitted(self) -> AsyncIterator[None]:
+        """Hold a place for an inference within the block, waiting up to ADMIT_S.
+
+        Raises:
+            RefusedError: none becomes free in time.
+        """
+        if not await self._find_room(lambda: self.requests < limits.REQUESTS_MAX, body=True):
+            raise busy("too many requests at once; try again")
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
+
+    @contextlib.contextmanager
+    def lingering(self) -> Iterator[None]:
+        """Count a connection as one that was answered for the last time, so that another one may take its place."""
+        self.connections -= 1
+        self._beside += 1
+        try:
+            yield
+        finally:
+            self.connections += 1
+            self._beside -= 1
+            self._fewer_beside.set()
+
+    def drop_slowest(self, *, body: bool = False) -> bool:
+        """Drop the connection that has kept others waiting the longest. Return False if none may be dropped.
+
+        Args:
+            body: drop only one that sends a body.
+        """
+        found = [each for each, is_body in self.readers.items() if is_body or not body]
+        slowest = min(found, key=lambda each: each.patience, default=None)
+        if slowest is None or slowest.patience > asyncio.get_running_loop().time():
+            return False
+        del self.readers[slowest]
+        slowest.hurry(0)
+        return True
+
+    # The thread of the connections
+
+    def _serve(self, started: threading.Event) -> None:
+        try:
+            asyncio.run(self._serve_all(started))
+        except BaseException as error:
+            self._failure = error
+        finally:
+            started.set()
+            self._ended.set()
+
+    async def _serve_all(self, started: threading.Event) -> None:
+        self._loop = asyncio.get_running_loop()
+        tasks: set[asyncio.Task[None]] = set()
+        accepting = asyncio.create_task(self._accept_all(tasks))
+        stopping = asyncio.create_task(self._stop.wait())
+        started.set()
+        await asyncio.wait((accepting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        accepting.cancel()
+        self._listener.close()
+        for connection in list(self.readers):
+            connection.hurry(0 if connection.is_idle else limits.ENDING_S)
+        if tasks:
+            await asyncio.wait(tasks, timeout=limits.GRACE_S)
+        if not stopping.done():
+            await accepting  # raises what ended it
+
+    async def _accept_all(self, tasks: set[asyncio.Task[None]]) -> None:
+        loop = asyncio.get_running_loop()
+        self._listener.setblocking(False)
         while True:
+            while self._beside >= limits.BESIDE_MAX:
+                self._fewer_beside.clear()
+                await self._fewer_beside.wait()
             try:
-                connection, _ = self._listener.accept()
-            except (TimeoutError, ConnectionError):
+                link, _ = await loop.sock_accept(self._listener)
+            except ConnectionError:
                 continue
             except OSError as error:
                 if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     raise
-                time.sleep(_POLL_S / 10)
+                await asyncio.sleep(_RETRY_S)
                 continue
-            if self._free.acquire(timeout=limits.ADMIT_S):
-                self._queue.put(connection)
-            else:
-                _answer_busy(connection)
-            del connection
+            task = loop.create_task(self._serve_connection(link))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            # Those that are here already go on before the next one is accepted.
+            await asyncio.sleep(0)
 
-    @contextlib.contextmanager
-    def waiting(self, connection: socket.socket) -> Iterator[bool]:
-        """Mark a connection as idle within the block, so that the end of the server wakes it.
-
-        Yields:
-            Whether the server is ending already.
-        """
-        with self._idle_lock:
-            self._idle.add(connection)
-            stopping = self.stopping
-        try:
-            yield stopping
-        finally:
-            with self._idle_lock:
-                self._idle.discard(connection)
-
-    def _work(self) -> None:
-        while (connection := self._queue.get()) is not None:
+    async def _serve_connection(self, link: socket.socket) -> None:
+        with link:
+            link.setblocking(False)
+            if link.family != socket.AF_UNIX:
+                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._beside += 1
+            has_room = await self._find_room(lambda: self.connections < limits.CONNECTIONS_MAX)
+            self._beside -= 1
+            self._fewer_beside.set()
+            self.connections += 1
             try:
-                with contextlib.suppress(OSError), connection:
-                    # It answers errors itself. One that it raises all the same ends this connection alone.
-                    Handler(connection, ("", 0), self)  # type: ignore[arg-type]
+                connection = Connection(link, self)
+                await (connection.serve() if has_room else connection.refuse_all())
             finally:
-                del connection
-                self._free.release()
+                self.connections -= 1
 
-
-def _answer_busy(connection: socket.socket) -> None:
-    """Answer 503 without waiting for the client."""
-    with contextlib.suppress(OSError), connection:
-        connection.settimeout(0)
-        connection.sendall(_BUSY)
-        connection.shutdown(socket.SHUT_WR)
-        while connection.recv(1 << 16):
-            pass
+    async def _find_room(self, has_room: Callable[[], bool], *, body: bool = False) -> bool:
+        """Wait up to ADMIT_S for room, and drop a slow connection for it, or one with a slow `body`."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limits.ADMIT_S
+        dropped = False
+        while not has_room():
+            if loop.time() > deadline:
+                return False
+            dropped = dropped or self.drop_slowest(body=body)
+            await asyncio.sleep(_RETRY_S)
+        return True
 
 
 def _limit_arenas() -> None:

@@ -6,6 +6,7 @@ SEED_SOAK_REQUESTS sets how many (default 1,000), SEED_SOAK_MODEL a seed of Magi
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import json
 import os
@@ -14,6 +15,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -123,6 +125,37 @@ def test_a_signal_ends_it_with_its_code(seed: Path, number: signal.Signals) -> N
     assert len(client.said) == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_its_code_while_40_slow_bodies_hang(
+    seed: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    slow = b"POST /v2/models/classifier/infer HTTP/1.1\r\nContent-Length: 9000\r\n\r\n{"
+    where = f"unix:{tmp_path}/s"
+    with (
+        command(seed, "classifier", "--serve", where, "--max-memory", "120MiB") as client,
+        contextlib.ExitStack() as stack,
+    ):
+        assert client.process is not None
+        links = [stack.enter_context(client.socket()) for _ in range(40)]
+        for link in links:
+            link.sendall(slow)
+        start = time.monotonic()
+        assert client.get("/v2/health/ready").status == 200
+        assert time.monotonic() < start + 1
+        time.sleep(1)
+        x = np.ones((64, FEATURES), np.float32)
+        assert client.infer({"inputs": [tensor("x", x, "FP32")]}).status == 200
+        assert client.memory()[1] <= 120 << 20
+        start = time.monotonic()
+        client.process.send_signal(number)
+        assert client.process.wait(20) == 128 + number
+        assert time.monotonic() < start + 10
+        for link in links:
+            assert link.recv(1 << 16)[9:12] in (b"408", b"503")
+    assert not (tmp_path / "s").exists()
+    assert len(client.said) == 1
+
+
 def test_a_seed_from_a_pipe_is_served(seed: Path) -> None:
     with seed.open("rb") as pipe:
         process = subprocess.Popen([*COMMAND, "-", "--serve", ":0"], stdin=pipe, stderr=subprocess.PIPE)
@@ -168,6 +201,7 @@ def bad(rng: random.Random, body: bytes) -> tuple[bytes, dict[str, str]]:
             (b"{}", {"Inference-Header-Content-Length": "999"}),
             (b"{}", {"Origin": "http://example.org"}),
             (bytes(damaged[:10]), {"Content-Encoding": "gzip"}),
+            (gzip.compress(body)[:-4], {"Content-Encoding": "gzip"}),
         ]
     )
 

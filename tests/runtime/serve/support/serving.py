@@ -11,7 +11,8 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,14 @@ def command(seed: Path, name: str, *arguments: str, env: Mapping[str, str] | Non
             raise
         said += errors.decode().splitlines()
         assert rest == b""
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until it is true, for at most ten seconds."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def tensor(name: str, array: np.ndarray, datatype: str, *, nested: bool = False) -> dict[str, Any]:

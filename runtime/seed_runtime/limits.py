@@ -36,6 +36,10 @@ SKIP_MAX = 1 << 16
 """Largest number of zero bytes between two holes."""
 
 STREAMS_MAX = 1 << 12
+STREAMS_FREE = 64
+"""Number of streams that any seed may have; a stream can take STEPS_MAX steps of its lanes for a few symbols."""
+STREAM_SHARE = 1 << 17
+"""Size of the weights file for each further stream: one that is full holds no less."""
 CHUNKS_MAX = 1 << 17
 """Largest number of chunks of the whole seed."""
 CHUNK_DECODED_MAX = 1 << 20

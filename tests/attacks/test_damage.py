@@ -228,7 +228,7 @@ def large(rows: int, cols: int) -> dict[str, bytes]:
 
 # Without arrays of the sides.
 PLAIN = dict.fromkeys(("head.row_steps", "head.row_classes", "head.col_classes"), b"") | {"matrix.flags": b"\0"}
-WIDE = large(2, 1 << 18)
+WIDE = large(8, 1 << 18)
 
 
 @pytest.mark.parametrize(

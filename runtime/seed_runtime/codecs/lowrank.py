@@ -118,7 +118,8 @@ def _read_shape(head: Cursor, hole: Hole) -> Shape:
     cols = head.varint("columns", limit=SIDE_MAX, least=1)
     if hole.count % cols:
         raise FormatError(head.where, f"{cols} columns do not divide {hole.count:,} elements")
-    rank = head.varint("rank", limit=FACTORS_MAX, least=1)
+    # A larger one is never needed, and would make a small seed cost more than FACTORS_MAX products a weight.
+    rank = head.varint("rank", limit=min(FACTORS_MAX, cols, hole.count // cols), least=1)
     if 4 * rank * cols > FACTOR_BYTES_MAX:
         raise LimitError(f"{head.where}: right factor [B]", 4 * rank * cols, FACTOR_BYTES_MAX)
     shifts = tuple(head.take(rank, "shifts"))

@@ -121,7 +121,7 @@ def _read_moments(head: Cursor, hole: Hole) -> Moments:
     cols = head.varint("columns", limit=SIDE_MAX, least=1)
     if hole.count % cols:
         raise FormatError(head.where, f"{cols} columns do not divide {hole.count:,} elements")
-    components = head.varint("components", limit=min(FACTORS_MAX, cols))
+    components = head.varint("components", limit=min(FACTORS_MAX, cols, hole.count // cols))
     if 4 * components * cols > FACTOR_BYTES_MAX:
         raise LimitError(f"{head.where}: components [B]", 4 * components * cols, FACTOR_BYTES_MAX)
     rng_seed = head.varint("seed", limit=RNG_SEED_MAX)

@@ -68,8 +68,8 @@ def test_dead_rows_of_the_left_factor_are_zero() -> None:
         ({"prefix": _prefix(cols=3)}, "do not divide"),
         ({"prefix": _prefix(cols=(1 << 18) + 1)}, "limit of 262,144"),
         ({"prefix": _prefix(rank=0, shifts=b"")}, "at least 1"),
-        ({"prefix": _prefix(rank=1025, shifts=bytes(1025))}, "limit of 1,024"),
-        ({"prefix": _prefix(rank=3)}, "classes is 0"),
+        ({"prefix": _prefix(rank=3, shifts=bytes(3))}, "limit of 2"),
+        ({"prefix": _prefix(rank=2)}, "no table to share"),
         ({"prefix": _prefix(shifts=b"\x18")}, "shift of 24"),
         ({"prefix": _prefix(cols=1)}, "do not divide|wide"),
         ({"shapes": shape(1, step=0.5) + shape(1, step=0.25)}, "wide"),
@@ -88,7 +88,13 @@ def test_a_head_that_lies_is_refused(changed: dict[str, bytes], message: str) ->
 
 def test_factors_too_large_to_hold_are_refused_before_they_are_read() -> None:
     with pytest.raises(LimitError, match="right factor"):
-        decode("lowrank", [hole(1 << 18)], [head(prefix=varint(1 << 18) + varint(5) + bytes(5)), DATA])
+        decode("lowrank", [hole(8, 1 << 18)], [head(prefix=varint(1 << 18) + varint(5) + bytes(5)), DATA])
+
+
+@pytest.mark.parametrize(("rows", "cols", "most"), [(1, 900, 1), (7, 3, 3), (3, 7, 3), (2000, 1030, 1024)])
+def test_a_rank_is_at_most_the_shorter_side(rows: int, cols: int, most: int) -> None:
+    with pytest.raises(LimitError, match=f"rank: {most + 1:,} exceeds the limit of {most:,}"):
+        decode("lowrank", [hole(rows, cols)], [head(prefix=varint(cols) + varint(most + 1) + bytes(most + 1)), DATA])
 
 
 def test_sums_that_float32_does_not_hold_are_refused() -> None:
@@ -117,7 +123,7 @@ def _coded(u: np.ndarray, v: np.ndarray, shifts: list[int], step: float) -> tupl
 
 
 def test_every_machine_gets_the_product_of_the_integers(rng: np.random.Generator) -> None:
-    shapes = [(300, 40, 5), (1, 70_000, 2), (70, 33, 33), (4000, 3, 1), (5, 6, 4)]
+    shapes = [(300, 40, 5), (2, 70_000, 2), (70, 33, 33), (4000, 3, 1), (5, 6, 4)]
     matrices, prefix, expected = [], b"", []
     for rows, cols, rank in shapes:
         u, v = rng.integers(-99, 100, (rows, rank), np.int32), rng.integers(-99, 100, (rank, cols), np.int32)

@@ -97,10 +97,13 @@ def test_a_head_that_lies_is_refused(changed: dict[str, float], message: str) ->
         decode("moments", [hole(2, 2)], [packed(_head(**changed)), DATA])  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("cols", "components", "limit"), [(2000, 1025, "1,024"), (1 << 18, 5, "4,194,304")])
-def test_components_are_limited_before_they_are_read(cols: int, components: int, limit: str) -> None:
-    with pytest.raises(LimitError, match=limit):
-        decode("moments", [hole(4, cols)], [packed(_head(cols, components)), DATA])
+@pytest.mark.parametrize(
+    ("rows", "cols", "components", "limit"),
+    [(2000, 2000, 1025, "1,024"), (8, 1 << 18, 5, "4,194,304"), (4, 2000, 5, "4"), (2000, 4, 5, "4")],
+)
+def test_components_are_limited_before_they_are_read(rows: int, cols: int, components: int, limit: str) -> None:
+    with pytest.raises(LimitError, match=f"limit of {limit};"):
+        decode("moments", [hole(rows, cols)], [packed(_head(cols, components)), DATA])
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from seed_runtime.errors import FormatError, LimitError, UnsupportedError
 from seed_runtime.format.dtypes import BY_CODE, BY_NAME
 from seed_runtime.format.header import Header, Hole, ModelInfo, Part, Stream, WeightsInfo, parse, serialize
 from seed_runtime.format.writer import to_sign
+from tests.support.spec_bytes import varint
 
 MODEL = "04 74 69 6e 79  ac 02  01  10  40"
 WEIGHTS = "70" + "11" * 32 + "80 80 40"
@@ -176,6 +177,22 @@ def test_eight_dimensions_of_a_terabyte_do_not_become_a_long_number() -> None:
         parse(data(holes="01 01 00 aabbcc 08" + huge * 8), BODY)
     with pytest.raises(LimitError, match="dimension"):
         parse(data(holes="01 01 00 aabbcc 01 81 80 80 80 80 20"), BODY)
+
+
+@pytest.mark.parametrize(("share", "most"), [(0, 64), (1, 65), (3, 67)])
+def test_a_seed_with_little_weights_has_few_streams(share: int, most: int) -> None:
+    # A stream can take 8,192 steps for 8,192 symbols, which take a byte.
+    def parsed(count: int) -> Header:
+        size = max(count, share << 17)
+        dims = [size - count + 1] + [1] * (count - 1)
+        holes = varint(count) + b"".join(b"\2\0abc\1" + varint(dim) for dim in dims)
+        streams = varint(count) + (b"\1\1\1\0" + bytes(16)) * count
+        weights = varint(size).hex() + "11" * 32 + "00"
+        return parse(data(weights=weights, holes=holes.hex(), streams=streams.hex()), 100)
+
+    assert len(parsed(most).streams) == most
+    with pytest.raises(LimitError, match=f"number of streams: {most + 1} exceeds the limit of {most}"):
+        parsed(most + 1)
 
 
 def test_the_chunks_of_all_streams_share_one_limit() -> None:

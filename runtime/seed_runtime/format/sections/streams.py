@@ -12,7 +12,8 @@ from seed_runtime.format import primitives
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.sections.holes import HOLES
 from seed_runtime.format.sections.section import Parsed, Section
-from seed_runtime.limits import CHUNK_CODED_MAX, CHUNKS_MAX, STREAMS_MAX, TENSORS_MAX
+from seed_runtime.format.sections.weights import WEIGHTS
+from seed_runtime.limits import CHUNK_CODED_MAX, CHUNKS_MAX, STREAM_SHARE, STREAMS_FREE, STREAMS_MAX, TENSORS_MAX
 
 CHUNK_DIGEST_BYTES: Final = 16
 """Bytes of SHA-256 that stand for a chunk: an attack needs a second preimage, and 32 would cost a small seed 1 %."""
@@ -37,8 +38,9 @@ class Stream:
 
 def _parse(cursor: Cursor, parsed: Parsed) -> tuple[Stream, ...]:
     holes = len(parsed[HOLES.id])
+    most = min(STREAMS_MAX, STREAMS_FREE + parsed[WEIGHTS.id].size // STREAM_SHARE)
     streams, first, chunks = [], 0, 0
-    for _ in range(cursor.varint("number of streams", limit=STREAMS_MAX)):
+    for _ in range(cursor.varint("number of streams", limit=most)):
         codec = cursor.uint(1, "codec")
         taken = cursor.varint("holes of a stream", limit=TENSORS_MAX, least=1)
         count = cursor.varint("chunks of a stream", limit=CHUNKS_MAX - chunks, least=1)

@@ -23,7 +23,7 @@ from seed_exporter import loaders, sign
 from seed_exporter.build import draft
 from seed_exporter.build.draft import SeedDraft
 from seed_exporter.build.streams import Plans, StreamEncoder
-from seed_exporter.evaluate import compare, footprint, inputs, noise, run
+from seed_exporter.evaluate import compare, footprint, inputs, noise, run, thinning
 from seed_exporter.evaluate import golden as golden_sample
 from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.evaluate.model_files import write_model_files
@@ -31,6 +31,7 @@ from seed_exporter.evaluate.runnable import check_runnable
 from seed_exporter.graph.model import Graph
 from seed_exporter.output_files import check_output
 from seed_exporter.quantize.methods import METHODS, Evaluator
+from seed_exporter.quantize.methods.quantized import LEAST_RATIO
 from seed_exporter.records import Built, Calibrated, Loaded, Planned, Progress, Proven, Work
 from seed_exporter.results import Options, Reference, Result, Source
 from seed_exporter.skeletons import SkeletonBuilder, builder_for
@@ -48,6 +49,8 @@ FEED_RNG_SEEDS: Final = (101, 202, 303, 404)
 """Random states of the generated inputs that outputs are compared on."""
 GOLDEN_RNG_SEED: Final = 1
 """Random state of the golden sample."""
+PROOF_SHARE: Final = 0.03
+"""Share of a seed above which golden sample and footprint are shortened, as far as they can be."""
 _SECTION_BYTES: Final = 6
 """Id and size of a section of the header [B]."""
 _BUILDS_MAX: Final = 4
@@ -130,10 +133,10 @@ def build_and_prove(calibrated: Calibrated, work: Work) -> Proven:
     goal or leaves more of it unused than it may, it is built once more.
     """
     source, goal = calibrated.source, calibrated.source.goal(work.options)
-    reserved = _front_bytes(source.reference, work)
+    reserved = _front_bytes(source, work)
     built = plan_and_build(calibrated, reserved, work)
     assembled, errors = prove(built, source, work)
-    memory = measure_memory(source.reference, work)
+    memory = measure_memory(source, work)
     proven = Proven(built, seal(assembled, memory, work), errors)
     needed = proven.front_bytes + _FRONT_SLACK
     if goal is None or _fits(proven.draft.size, goal):
@@ -245,19 +248,21 @@ def prove(built: Built, source: Source, work: Work) -> tuple[SeedDraft, dict[str
             golden_sample.least_relative_tolerance(built.graph),
             {("fast", threads): sampled},
             reference.noisy,
+            _proof_bytes(source, work),
         )
     return replace(made, header=replace(made.header, golden=golden.pack() if golden else None)), errors
 
 
-def measure_memory(reference: Reference, work: Work) -> bytes | None:
+def measure_memory(source: Source, work: Work) -> bytes | None:
     """Measure what sessions of the assembled model need, as section FOOTPRINT; None where nothing is measured."""
+    reference = source.reference
     with work.timed("footprint"):
         work.progress("footprint", 0, 1)
         # Generated inputs are as small as the model takes them; only real ones say what sizes are used.
         dims = backends.dims_of(backends.free_axes(reference.specs), reference.feeds[0])
         measured = footprint.measure(work.subfolder("assembled"), sample=dims if reference.kind == "real" else None)
         work.progress("footprint", 1, 1)
-    return measured.pack() if measured else None
+    return thinning.thinned(measured, _proof_bytes(source, work)).pack() if measured else None
 
 
 def seal(made: SeedDraft, memory: bytes | None, work: Work) -> SeedDraft:
@@ -337,13 +342,23 @@ def _reference(graph: Graph, skeletons: SkeletonBuilder, work: Work) -> Referenc
     return Reference(kind, specs, tuple(feeds), tuple(outputs), recipes, sample, sample_outputs, noisy)
 
 
-def _front_bytes(reference: Reference, work: Work) -> int:
+def _front_bytes(source: Source, work: Work) -> int:
     """Compute what the sections take that are added once the weights are coded [B]."""
+    reference, size = source.reference, _proof_bytes(source, work)
     golden = golden_sample.golden_from_runs(
-        [reference.sample_outputs] * 2, reference.recipes, GOLDEN_RNG_SEED, noisy=reference.noisy
+        [reference.sample_outputs] * 2, reference.recipes, GOLDEN_RNG_SEED, noisy=reference.noisy, size=size
     )
     golden_bytes = len(golden.pack()) if golden else 0
-    return 2 * _SECTION_BYTES + golden_bytes + footprint.packed_size_max(reference.specs) + work.signature_bytes
+    footprint_bytes = thinning.thinned_size_max(reference.specs, size)
+    return 2 * _SECTION_BYTES + golden_bytes + footprint_bytes + work.signature_bytes
+
+
+def _proof_bytes(source: Source, work: Work) -> int:
+    """Compute how large golden sample and footprint may be without being shortened, each [B]."""
+    size = source.weight_bytes / LEAST_RATIO
+    if (goal := source.goal(work.options)) is not None:
+        size = min(size, goal)
+    return min(int(PROOF_SHARE * size / 2), golden_sample.GOLDEN_BYTES)
 
 
 def _can_grow(built: Built) -> bool:

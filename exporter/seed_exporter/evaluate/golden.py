@@ -64,6 +64,7 @@ def make_golden(
     relative: float = RELATIVE,
     known: Mapping[tuple[str, int], Mapping[str, Array]] | None = None,
     noisy: Collection[str] = (),
+    size: int = GOLDEN_BYTES,
 ) -> Golden | None:
     """Make the golden sample of the model assembled in `folder`.
 
@@ -75,6 +76,7 @@ def make_golden(
         relative: least tolerance, as a share of an output's root mean square.
         known: outputs for these feeds by mode and threads, which needn't be run again.
         noisy: outputs that noise decides, which are not compared.
+        size: packed size that it may have where a value of each output takes less, at most GOLDEN_BYTES [B].
 
     Returns:
         The sample, or None where it would not fit into a seed.
@@ -84,7 +86,7 @@ def make_golden(
         known[mode] if mode in known else run_all(folder, [feeds], *mode)[0]
         for mode in (("fast", 1), ("fast", 2), ("lean", 1))
     ]
-    return golden_from_runs(runs, recipes, rng_seed, relative, noisy)
+    return golden_from_runs(runs, recipes, rng_seed, relative, noisy, size)
 
 
 def golden_from_runs(
@@ -93,6 +95,7 @@ def golden_from_runs(
     rng_seed: int,
     relative: float = RELATIVE,
     noisy: Collection[str] = (),
+    size: int = GOLDEN_BYTES,
 ) -> Golden | None:
     """Make the golden sample from outputs of one input in several modes, by name; its size depends on shapes only.
 
@@ -106,7 +109,7 @@ def golden_from_runs(
             None if name in noisy else _expected([run[name] for run in runs], count, relative) for name in runs[0]
         )
         golden = Golden(rng_seed, tuple(recipes), outputs)
-        if len(golden.pack()) <= GOLDEN_BYTES:
+        if len(golden.pack()) <= (GOLDEN_BYTES if count == 1 else size):
             return golden
     return None
 

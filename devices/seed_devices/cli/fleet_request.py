@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from seed_devices.cli import options, show
+from seed_devices.cli.progress import LiveProgress
 from seed_devices.fleet.parallel import Outcome, combined_error, run_on_each
 from seed_devices.fleet.target import Target
 from seed_devices.remote.agent_client import AgentClient
@@ -37,12 +38,18 @@ def request(
     Raises:
         SeedError: of the device, or FleetError where several were asked.
     """
-    outcomes = run_on_each(
-        options.targets(where["hosts"], where["inventory_path"], where["groups"]),
-        work,
-        access=options.access(where["config"], where["accept_new"]),
-        parallel=where["parallel"],
-    )
+    targets = options.targets(where["hosts"], where["inventory_path"], where["groups"])
+    live = LiveProgress(len(targets), quiet=quiet or as_json)
+    try:
+        outcomes = run_on_each(
+            targets,
+            live.watch(work),
+            access=options.access(where["config"], where["accept_new"]),
+            parallel=where["parallel"],
+            done=live.end,
+        )
+    finally:
+        live.clear()
     if as_json:
         show.print_hosts(outcomes, dict)
     elif not quiet:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from seed_devices.cli import options, show
+from seed_devices.cli.progress import LiveProgress
 from seed_devices.cli.push_results import next_command, print_results, result_text, totals, totals_text
 from seed_devices.errors import ReplacementError
 from seed_devices.fleet.parallel import Outcome, combined_error, run_on_each
@@ -87,18 +88,18 @@ def push(
     access = options.access(config, accept_new)
 
     def push_to(targets: list[Target], push_options: Options) -> list[Outcome[PushResult]]:
-        line = show.ProgressLine(len(targets), quiet=quiet or as_json)
+        live = LiveProgress(len(targets), quiet=quiet or as_json, rate=push_options.max_rate)
 
         def work(target: Target, connection: Connection) -> PushResult:
-            return one_device.push(connection, seed_file, target.name, push_options, line.progress_of(target))
+            return one_device.push(connection, seed_file, target.name, push_options, live.progress_of(target))
 
         def done(outcome: Outcome[PushResult]) -> None:
-            line.print_done(outcome, result_text(outcome, push_options.max_rate))
+            live.end(outcome, result_text(outcome, push_options.max_rate))
 
         try:
-            return run_on_each(targets, work, access=access, parallel=parallel, done=done)
+            return run_on_each(targets, live.watch(work), access=access, parallel=parallel, done=done)
         finally:
-            line.clear()
+            live.clear()
 
     outcomes = push_to(targets, push_options)
     refused = [outcome for outcome in outcomes if isinstance(outcome.error, ReplacementError)]

@@ -1,72 +1,21 @@
-"""Print results for people: the current phase, a line per device, a table, or one JSON object for programs."""
+"""Print results: a table or a line per device for people, or one JSON object for programs."""
 
 from __future__ import annotations
 
-import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from seed_devices.fleet.parallel import Outcome
-from seed_devices.fleet.target import Target
-from seed_devices.remote.agent_client import Progress
+from seed_devices.push.job import TRANSFER
 from seed_runtime.cli.entrypoint import explain
 from seed_runtime.cli.terminal import print_json, table
 from seed_runtime.units import size_text
 
 SHORT: Final = 12
 """Number of digits of a digest that are printed."""
-_INTERVAL_S: Final = 0.1
-"""Seconds between two updates of the progress line."""
 
 T = TypeVar("T")
-
-
-class ProgressLine:
-    """The phase of one device, or how many of several devices are done, on stderr.
-
-    Args:
-        total: how many devices there are.
-        quiet: print nothing.
-    """
-
-    def __init__(self, total: int, *, quiet: bool) -> None:
-        self._total, self._done, self._shown, self._next_s = total, 0, "", 0.0
-        self._quiet = quiet
-        self._live = not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-
-    def progress_of(self, target: Target) -> Progress | None:
-        """Return the progress callback of a device; None where nobody would see it."""
-        if not self._live or self._total > 1:
-            return None
-
-        def show(phase: str, done: int, total: int) -> None:
-            now = time.monotonic()
-            if total and done < total and now < self._next_s:
-                return
-            self._next_s = now + _INTERVAL_S
-            self._put(f"{target}: {phase_text(phase, done, total)}")
-
-        return show
-
-    def print_done(self, outcome: Outcome[T], line: str) -> None:
-        """Print a line for a device that is done, where there are several."""
-        self._done += 1
-        if self._total > 1 and not self._quiet:
-            self.clear()
-            print(f"[{self._done}/{self._total}] {outcome.target}: {line}", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Remove the line from the terminal."""
-        if self._shown:
-            self._put("")
-
-    def _put(self, line: str) -> None:
-        # Spaces rather than an escape sequence, as seed-run does.
-        blank = " " * max(0, len(self._shown) - len(line))
-        print(f"\r{line}{blank}", end="" if line else "\r", file=sys.stderr, flush=True)
-        self._shown = line
 
 
 def print_hosts(outcomes: Sequence[Outcome[T]], values: Callable[[T], dict[str, Any]], **totals: Any) -> None:
@@ -95,7 +44,7 @@ def phase_text(phase: str, done: int, total: int) -> str:
     if not total:
         return phase
     done = min(done, total)
-    if phase == "transfer":
+    if phase == TRANSFER:
         return f"{phase} {size_text(done)} of {size_text(total)}"
     return f"{phase} {100 * done // total:3d} %"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from seed_devices.errors import FleetError, UnreachableError
-from seed_devices.fleet.parallel import Outcome, combined_error
+from seed_devices.fleet import parallel
+from seed_devices.fleet.parallel import Access, Outcome, combined_error, run_on_each
 from seed_devices.fleet.target import Target
 from tests.devices.support.commands import deploy, environment, hosts, stderr_of
+from tests.devices.support.proxy import Proxy
 from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME
 from tests.devices.support.sshd import Device, Sshd, make_key
 from tests.support.ports import free_port
@@ -58,6 +61,52 @@ def test_a_fleet_gets_what_it_can_and_a_second_call_does_the_rest(sshd: Sshd, tm
 def test_what_fails_on_one_device_leaves_the_others_alone(sshd: Sshd, device: Device) -> None:
     found = hosts(sshd.config, "status", "no.such.host.invalid", device.alias)
     assert [host["ok"] for host in found] == [False, True]
+
+
+class Crowded(Proxy):
+    """A host that closes the first `refused` connections before the login, as MaxStartups lets an sshd do."""
+
+    def __init__(self, target: int, refused: int) -> None:
+        self.refused, self.asked = refused, 0
+        super().__init__(target)
+
+    def _serve(self, near: socket.socket) -> None:
+        self.asked += 1
+        if self.asked <= self.refused:
+            near.sendall(b"Exceeded MaxStartups\r\n")
+            near.close()
+        else:
+            super()._serve(near)
+
+
+@pytest.mark.slow
+def test_logins_that_are_too_many_at_a_time_are_tried_again(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "RETRY_S", (0.01, 0.02, 0.04))
+    with Crowded(sshd.port, refused=5) as host:
+        targets = [Target(sshd.device(f"crowded{number}", port=host.port).alias) for number in range(4)]
+        outcomes = run_on_each(
+            targets, lambda _, connection: connection.run("echo in").text, access=Access(sshd.config)
+        )
+    assert [outcome.value for outcome in outcomes] == ["in\n"] * 4
+    assert host.asked == 9
+
+
+@pytest.mark.slow
+def test_logins_that_stay_too_many_are_an_error_with_what_to_change(
+    sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "RETRY_S", (0.01, 0.02))
+    with Crowded(sshd.port, refused=100) as host:
+        target = Target(sshd.device("full", port=host.port).alias)
+        (found,) = run_on_each([target], lambda _, connection: connection.run("true"), access=Access(sshd.config))
+    assert host.asked == 3
+    assert isinstance(found.error, UnreachableError)
+    assert "3 times; a host on the way may allow too few logins" in str(found.error)
+
+
+def test_a_connection_that_was_lost_is_not_begun_again() -> None:
+    assert not parallel._CROWDED.match("the connection was lost (Connection closed by 10.0.0.7 port 22)")
+    assert not parallel._CROWDED.match("Connection refused")
 
 
 MEASURED = """

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import concurrent.futures
+import random
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
-from seed_devices.errors import FleetError
+from seed_devices.errors import FleetError, UnreachableError
 from seed_devices.fleet.target import Target
 from seed_devices.ssh import processes
 from seed_devices.ssh.connection import Connection
@@ -18,6 +20,17 @@ PARALLEL: Final = 8
 """Number of devices that are worked on at a time, unless the user says otherwise."""
 PARALLEL_MAX: Final = 256
 """Largest number of devices that can be worked on at a time."""
+
+RETRY_S: Final = (1, 2, 4, 8)
+"""Seconds, half or one and a half times as many, before a login is tried again that was refused as one too many."""
+_CROWDED: Final = re.compile(
+    r"(kex|ssh)_exchange_identification: |Connection (closed|reset) by |Not allowed at this time|Exceeded MaxStartups"
+)
+"""How ssh's words begin where an sshd, often that of a jump host, closed the connection before the login began."""
+_CROWDED_STEP: Final = (
+    "a host on the way may allow too few logins at a time: give a smaller --parallel, or raise MaxStartups in its "
+    "sshd_config"
+)
 
 T = TypeVar("T")
 
@@ -70,8 +83,7 @@ def run_on_each(
     def run(target: Target) -> Outcome[T]:
         start = time.perf_counter()
         try:
-            with access.to(target) as connection:
-                value = work(target, connection)
+            value = _with_retries(target, work, access)
         except Exception as error:
             return Outcome(target, None, error, time.perf_counter() - start)
         return Outcome(target, value, None, time.perf_counter() - start)
@@ -87,6 +99,22 @@ def run_on_each(
     finally:
         pool.shutdown(cancel_futures=True)
     return [future.result() for future in futures]
+
+
+def _with_retries(target: Target, work: Callable[[Target, Connection], T], access: Access) -> T:
+    """Do `work` on a device; begin again for as long as a host on the way refuses the login because it has too many."""
+    for wait_s in (*RETRY_S, None):
+        try:
+            with access.to(target) as connection:
+                return work(target, connection)
+        except UnreachableError as error:
+            if not _CROWDED.match(error.reason) or processes.is_stopping():
+                raise
+            if wait_s is None:
+                raise UnreachableError(error.host, f"{error.reason}, {len(RETRY_S) + 1} times", _CROWDED_STEP) from None
+        # Each device after a time of its own: all at once they would be too many again.
+        processes.pause(wait_s * random.uniform(0.5, 1.5))
+    raise AssertionError
 
 
 def combined_error(outcomes: Sequence[Outcome[T]]) -> Exception | None:

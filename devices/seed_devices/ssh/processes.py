@@ -99,6 +99,11 @@ def is_stopping() -> bool:
     return _stopping.is_set()
 
 
+def pause(seconds: float) -> None:
+    """Wait, but no longer than until `stop_all` is called."""
+    _stopping.wait(seconds)
+
+
 def kill(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:
     """Send a signal to a child and to what it started."""
     if process.poll() is None:

@@ -16,7 +16,7 @@ from seed_runtime import backends, golden, skeletons, trust
 from seed_runtime.assembly.assemble import Progress, assemble_into, check_only, is_assembled, working_bytes
 from seed_runtime.assembly.cache import ModelCache, default_cache
 from seed_runtime.assembly.folder import model_folder
-from seed_runtime.backends import Dims, Feeds, TensorSpec, spec_of
+from seed_runtime.backends import Dims, Feeds, TensorSpec, input_spec
 from seed_runtime.backends.workers import Watch
 from seed_runtime.errors import InputError, MemoryBudgetError
 from seed_runtime.format.header import Header
@@ -133,11 +133,11 @@ class Seed:
 
     def inputs(self) -> tuple[TensorSpec, ...]:
         """Return what every run must give the model; nothing is assembled."""
-        return tuple(spec_of(value) for value in self.skeleton().inputs)
+        return tuple(input_spec(value) for value in self.skeleton().inputs)
 
     def optional_inputs(self) -> tuple[TensorSpec, ...]:
         """Return the inputs that have a default, which a run may give; nothing is assembled."""
-        return tuple(spec_of(value) for value in self.skeleton().optional_inputs)
+        return tuple(input_spec(value) for value in self.skeleton().optional_inputs)
 
     def metadata(self) -> dict[str, str]:
         """Return the texts that the model's maker gave programs, such as class names; nothing is assembled."""

@@ -18,11 +18,12 @@ class OutputError:
 
     Attributes:
         relative: root mean square of the difference over that of the original, without masks that both have
-            (`outliers.ordinary`); infinite where shapes differ, or where only one of both has an infinity or NaN.
-        largest: largest absolute difference of two values.
-        cosine: cosine between both, each as one vector of all its values.
+            (`outliers.ordinary`); infinite where shapes differ, or where only one of both has an infinity or NaN. Of
+            text, the share of elements that differ.
+        largest: largest absolute difference of two values; NaN for text.
+        cosine: cosine between both, each as one vector of all its values; NaN for text.
         agreement: share of rows whose largest value is at the same place, for float outputs with a last axis of
-            scores; else None.
+            scores; share of equal elements of text; else None.
         identical: True if both have the same shapes and bits.
         noisy: True if noise decides the output: two runs of the original differ. Type, rank, the sizes that noise
             doesn't decide and whether all is finite are compared, and no error is measured: `relative` is NaN, or
@@ -35,6 +36,11 @@ class OutputError:
     agreement: float | None
     identical: bool
     noisy: bool = False
+
+    @property
+    def is_text(self) -> bool:
+        """True if the output is text, of which no difference is a number."""
+        return not self.noisy and math.isnan(self.cosine)
 
     def as_json(self) -> dict[str, float | bool | None]:
         """Return the fields for JSON, which has no infinity and no NaN: null stands for them."""
@@ -54,13 +60,20 @@ def compare(
         noisy: outputs that noise decides, and the axes whose sizes it decides.
 
     Returns:
-        The error of each output of `original`.
+        The error of each output.
     """
     errors = {}
-    for name in original[0]:
-        pair = [call[name] for call in original], [call[name] for call in candidate]
-        axes = None if noisy is None else noisy.get(name)
-        errors[name] = _compare_output(*pair) if axes is None else _compare_noisy(*pair, axes)
+    # A sequence may have another length in each call, so that some of its elements are missing in some.
+    for name in dict.fromkeys(name for call in (*original, *candidate) for name in call):
+        calls = list(zip(original, candidate, strict=True))
+        pairs = [(a[name], b[name]) for a, b in calls if name in a and name in b]
+        first, second = [a for a, _ in pairs], [b for _, b in pairs]
+        if noisy is not None and name in noisy:
+            errors[name] = _compare_noisy(first, second, noisy[name])
+        elif any((name in a) != (name in b) for a, b in calls):
+            errors[name] = OutputError(float("inf"), float("inf"), 0.0, 0.0, False)
+        else:
+            errors[name] = _compare_texts(first, second) if _is_text(first) else _compare_output(first, second)
     return errors
 
 
@@ -72,7 +85,7 @@ def worst_relative(errors: Mapping[str, OutputError]) -> float:
 def _compare_output(original: Sequence[Array], candidate: Sequence[Array]) -> OutputError:
     """Compare one output over all calls."""
     identical = all(a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in zip(original, candidate, strict=True))
-    if any(a.shape != b.shape for a, b in zip(original, candidate, strict=True)):
+    if _shapes_differ(original, candidate):
         return OutputError(float("inf"), float("inf"), 0.0, 0.0, False)
     a = np.concatenate([array.astype(np.float64).reshape(-1) for array in original])
     b = np.concatenate([array.astype(np.float64).reshape(-1) for array in candidate])
@@ -93,6 +106,24 @@ def _compare_output(original: Sequence[Array], candidate: Sequence[Array]) -> Ou
     return OutputError(
         relative, float(np.abs(gap).max(initial=0)) * scale, cosine, _agreement(original, candidate), identical
     )
+
+
+def _compare_texts(original: Sequence[Array], candidate: Sequence[Array]) -> OutputError:
+    """Compare one output of text over all calls: elements are equal or not."""
+    if _shapes_differ(original, candidate):
+        return OutputError(float("inf"), float("nan"), float("nan"), 0.0, False)
+    total = sum(array.size for array in original)
+    equal = sum(int(np.count_nonzero(a == b)) for a, b in zip(original, candidate, strict=True))
+    share = equal / total if total else 1.0
+    return OutputError(1 - share, float("nan"), float("nan"), share, equal == total)
+
+
+def _is_text(arrays: Sequence[Array]) -> bool:
+    return bool(arrays) and arrays[0].dtype.kind == "O"
+
+
+def _shapes_differ(original: Sequence[Array], candidate: Sequence[Array]) -> bool:
+    return any(a.shape != b.shape for a, b in zip(original, candidate, strict=True))
 
 
 def _compare_noisy(original: Sequence[Array], candidate: Sequence[Array], axes: Collection[int]) -> OutputError:

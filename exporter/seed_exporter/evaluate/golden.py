@@ -17,7 +17,7 @@ from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.model import Graph
 from seed_runtime.backends import Array, Feeds, TensorSpec
 from seed_runtime.format.dtypes import BY_NAME
-from seed_runtime.golden import SUPPLIED, VALUES_MAX, Expected, Golden, Recipe, sample
+from seed_runtime.golden import SUPPLIED, VALUES_MAX, Expected, ExpectedText, Golden, Recipe, sample, sample_text
 from seed_runtime.limits import GOLDEN_ELEMENTS_MAX
 
 GOLDEN_BYTES: Final = 512
@@ -104,6 +104,9 @@ def golden_from_runs(
     """
     if sum(prod(recipe.dims) for recipe in recipes) > GOLDEN_ELEMENTS_MAX:
         return None
+    # A sequence whose length depends on rounding.
+    if any(run.keys() != runs[0].keys() for run in runs):
+        return None
     for count in (VALUES_MAX, 32, 16, 8, 4, 2, 1):
         outputs = tuple(
             None if name in noisy else _expected([run[name] for run in runs], count, relative) for name in runs[0]
@@ -121,9 +124,16 @@ def recipes_from_feeds(feeds: Feeds, specs: Sequence[TensorSpec]) -> tuple[Recip
     )
 
 
-def _expected(runs: Sequence[Array], count: int, relative: float) -> Expected:
-    """Describe one output: `count` of its values, its norm, and a tolerance that covers the runs' differences."""
+def _expected(runs: Sequence[Array], count: int, relative: float) -> Expected | ExpectedText | None:
+    """Describe one output: `count` of its values, its norm, and a tolerance that covers the runs' differences.
+
+    Text is described as a whole. None where rounding decides a shape or a text.
+    """
     first = runs[0]
+    if any(run.shape != first.shape for run in runs):
+        return None
+    if first.dtype.kind == "O":
+        return sample_text(first) if all(sample_text(run) == sample_text(first) for run in runs) else None
     found = sample(first, count)
     others = [run.reshape(-1).astype(np.float64) for run in runs]
     # A mask is compared as what it is; beside it no tolerance would be small.

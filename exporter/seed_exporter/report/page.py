@@ -85,6 +85,8 @@ def _outputs(result: Result) -> str:
 def _error(error: OutputError) -> str:
     if error.noisy:
         return f"<td class=soft colspan=4>{html.escape(noise_text(error))}</td>"
+    if error.is_text:
+        return f"<td class=n colspan=4>{100 * (error.agreement or 0):.1f} % of the texts are the original's</td>"
     agreement = "" if error.agreement is None else f"{100 * error.agreement:.1f} %"
     return (
         f"<td class=n>{100 * error.relative:.3f} %</td><td class=n>{error.largest:.3g}</td>"

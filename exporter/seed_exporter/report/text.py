@@ -30,6 +30,9 @@ def summary(result: Result) -> str:
         if error.noisy:
             lines.append(f"  {name}: {noise_text(error)}")
             continue
+        if error.is_text:
+            lines.append(f"  {name}: {100 * (error.agreement or 0):.1f} % of the texts are the original's")
+            continue
         agree = "" if error.agreement is None else f", {100 * error.agreement:.1f} % of the largest scores agree"
         lines.append(f"  {name}: error {100 * error.relative:.2f} % (RMS), cosine {error.cosine:.6f}{agree}")
     if result.outputs and all(error.noisy for error in result.outputs.values()):

@@ -11,7 +11,8 @@ from typing import Final
 
 from seed_runtime.backends.dimensions import Dims, dims_at, dims_of, free_axes, key_of, point_of
 from seed_runtime.backends.interface import Backend, Runner, usable_cores
-from seed_runtime.backends.tensors import Array, Feeds, TensorSpec, check_feeds, expectation, spec_of
+from seed_runtime.backends.tensors import Array, Feeds, TensorSpec, check_feeds, expectation
+from seed_runtime.backends.values import input_spec, output_specs
 from seed_runtime.errors import UnsupportedError
 
 __all__ = [
@@ -27,9 +28,10 @@ __all__ = [
     "expectation",
     "free_axes",
     "get",
+    "input_spec",
     "key_of",
+    "output_specs",
     "point_of",
-    "spec_of",
     "usable_cores",
 ]
 

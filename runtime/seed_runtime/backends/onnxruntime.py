@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from seed_runtime.backends.interface import usable_cores
 from seed_runtime.backends.tensors import Array, Feeds, TensorSpec, check_feeds, shape_of
+from seed_runtime.backends.values import ANY, check_names, input_type, output_type
 from seed_runtime.backends.workers import Watch, Workers
 from seed_runtime.errors import InputError, UnsupportedError
 from seed_runtime.skeletons.onnx import MODEL_FILE
@@ -33,11 +34,6 @@ _LEAN_FOLD_BYTES: Final = 1 << 16
 Shape computations stay below; a transposed copy of a tied embedding (154 MB in GPT-2's shape) does not, and is fused
 into the MatMul.
 """
-
-_DTYPES: Final = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(bool)": "bool"} | {
-    f"tensor({name})": name
-    for name in ("float16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-}
 
 _FAILURES: Final = (
     *("EPFail", "EngineError", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf"),
@@ -134,9 +130,13 @@ class OnnxRuntimeRunner:
         self._session = session
         self._arena = arena
         self._workers = workers
-        self._inputs = tuple(_spec("input", value) for value in session.get_inputs())
-        self._optional = tuple(_spec("input", value) for value in session.get_overridable_initializers())
-        self._outputs = tuple(_spec("output", value) for value in session.get_outputs())
+        self._inputs = tuple(map(_input_spec, session.get_inputs()))
+        self._optional = tuple(map(_input_spec, session.get_overridable_initializers()))
+        self._values = tuple(
+            output_type(value.name, value.type, shape_of(value.shape)) for value in session.get_outputs()
+        )
+        self._outputs = tuple(spec for value in self._values for spec in value.specs)
+        check_names(self._outputs)
         self._metadata = dict(session.get_modelmeta().custom_metadata_map)
 
     @property
@@ -165,18 +165,21 @@ class OnnxRuntimeRunner:
         """Check the feeds, run the model once, and return outputs by name (see `Runner.run`)."""
         if self._session is None:
             raise ValueError("the session is closed; open the seed again")
-        known = [spec.name for spec in self._outputs]
-        names = known if outputs is None else list(outputs)
-        for name in names:
+        known = {spec.name: value for value in self._values for spec in value.specs}
+        wanted = list(known) if outputs is None else list(outputs)
+        for name in wanted:
             if name not in known:
                 raise InputError(f"the model has no output {name!r}; it has {', '.join(known)}")
+        asked = list(dict.fromkeys(known[name] for name in wanted))
         check_feeds(self._inputs, feeds, self._optional)
         # ORT reads big-endian arrays as if they were native.
         native = {name: _native(array) for name, array in feeds.items()}
         session, options = self._session, self._run_options()
         try:
             values = self._workers.call(
-                lambda: session.run(names, native, options), lambda: setattr(options, "terminate", True), watch
+                lambda: session.run([value.name for value in asked], native, options),
+                lambda: setattr(options, "terminate", True),
+                watch,
             )
         except _failures(self._ort) as error:
             if isinstance(error, self._ort.capi.onnxruntime_pybind11_state.NotImplemented):
@@ -185,7 +188,15 @@ class OnnxRuntimeRunner:
             raise InputError(
                 f"the model can't run on {given}: {_reason(error)}; check the sizes and the values' range"
             ) from error
-        return dict(zip(names, values, strict=True))
+        found = {name: array for kind, value in zip(asked, values, strict=True) for name, array in kind.arrays(value)}
+        if outputs is None:
+            return found
+        return {
+            name: array
+            for each in wanted
+            for name, array in found.items()
+            if name == each or (each.endswith(ANY) and name.startswith(each.removesuffix("*")))
+        }
 
     def close(self) -> None:
         """End what runs, and free the session's memory (see `Runner.close`)."""
@@ -282,10 +293,5 @@ def _reason(error: Exception) -> str:
     return text if len(text) <= 300 else text[:297] + "..."
 
 
-def _spec(what: str, value: Any) -> TensorSpec:
-    if value.type not in _DTYPES:
-        raise UnsupportedError(
-            f"{what} {value.name!r} has the type {value.type}, which NumPy can't hold; "
-            f"export the model with a Cast to float at this {what}"
-        )
-    return TensorSpec(value.name, _DTYPES[value.type], shape_of(value.shape))
+def _input_spec(value: Any) -> TensorSpec:
+    return input_type(value.name, value.type, shape_of(value.shape)).specs[0]

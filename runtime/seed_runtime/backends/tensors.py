@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seed_runtime.errors import InputError
-from seed_runtime.format.dtypes import BY_CODE
-from seed_runtime.skeletons.info import ValueInfo
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -25,19 +23,13 @@ class TensorSpec:
 
     name: str
     dtype: str
-    """A name of format/dtypes.py."""
+    """A name of format/dtypes.py; arrays of "string" have NumPy's type `str_`, or hold objects of Python's `str`."""
     shape: Shape
     """An int for a fixed dimension, a name for one that is free (the same name means the same size), None for one
     that is free and unnamed."""
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join('?' if d is None else str(d) for d in self.shape)}]"
-
-
-def spec_of(value: ValueInfo) -> TensorSpec:
-    """Describe an input or output of a skeleton; its dtype is "unknown" where it is no tensor of numbers."""
-    dtype = BY_CODE.get(value.elem_type or 0)
-    return TensorSpec(value.name, dtype.name if dtype else "unknown", shape_of(value.dims or ()))
 
 
 def shape_of(dims: Sequence[int | str | None]) -> Shape:
@@ -76,7 +68,9 @@ def _check_array(spec: TensorSpec, array: Array, sizes: dict[str, tuple[int, str
     if not isinstance(array, np.ndarray):
         raise InputError(f"input {spec.name!r}: {spec} is expected, not a {type(array).__name__}")
     given = f"{array.dtype}{list(array.shape)}"
-    if array.dtype.newbyteorder("=").name != spec.dtype:
+    if spec.dtype == "string":
+        _check_text(spec, array)
+    elif array.dtype.newbyteorder("=").name != spec.dtype:
         raise InputError(
             f"input {spec.name!r}: {spec} is expected, {given} was given; convert it with .astype('{spec.dtype}')"
         )
@@ -97,3 +91,12 @@ def _check_array(spec: TensorSpec, array: Array, sizes: dict[str, tuple[int, str
     # min() carries a NaN through and needs no array of flags, which isnan() would allocate.
     if array.dtype.kind == "f" and np.isnan(array.min()):
         raise InputError(f"input {spec.name!r} holds NaN; clean the data first")
+
+
+def _check_text(spec: TensorSpec, array: Array) -> None:
+    if array.dtype.kind == "U" or (array.dtype.kind == "O" and all(isinstance(item, str) for item in array.flat)):
+        return
+    raise InputError(
+        f"input {spec.name!r}: {spec} is expected, {array.dtype}{list(array.shape)} was given; "
+        f"convert it with .astype(str), or decode it with numpy.char.decode"
+    )

@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from seed_runtime import skeletons
-from seed_runtime.backends import TensorSpec, dims_at, spec_of
+from seed_runtime.backends import TensorSpec, dims_at, input_spec, output_specs
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import open_seed
 from seed_runtime.cli.terminal import Terminal, heading, one_line, print_json, table
@@ -66,9 +66,9 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
         },
         "disk_bytes": sum(seed.kind.sizes(header).values()),
         "memory": memory,
-        "inputs": [_spec(spec_of(value)) for value in info.inputs],
-        "optional_inputs": [_spec(spec_of(value)) for value in info.optional_inputs],
-        "outputs": [_spec(spec_of(value)) for value in info.outputs],
+        "inputs": [_spec(input_spec(value)) for value in info.inputs],
+        "optional_inputs": [_spec(input_spec(value)) for value in info.optional_inputs],
+        "outputs": [_spec(spec) for value in info.outputs for spec in output_specs(value)],
         "opsets": info.opsets,
         "metadata": dict(info.metadata),
         "golden": _golden(header),

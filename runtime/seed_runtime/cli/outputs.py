@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import stat
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from seed_runtime.backends import Array
+from seed_runtime.cli.terminal import one_line
 from seed_runtime.errors import InputError, UsageError
 from seed_runtime.system.files import atomic_write
 
@@ -28,8 +30,12 @@ SCORES_MAX: Final = 1 << 16
 """Elements of the longest vector that is taken for scores: sorting takes 12 bytes each."""
 CALLS_SHOWN: Final = 20
 """Number of calls of which scores are shown."""
+TEXTS_MAX: Final = 1 << 30
+"""Size of the largest array of texts that is written [B]: one long text among many short ones makes it large."""
 _PORTION: Final = 1 << 20
 """Bytes that are copied at a time."""
+_TEXTS: Final = 256
+"""Texts that are converted at a time."""
 
 
 class Sink(Protocol):
@@ -49,6 +55,11 @@ class _Shapes:
         self._seen: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
 
     def note(self, outputs: Mapping[str, Array]) -> None:
+        if self.calls and outputs.keys() != self._seen.keys():
+            raise InputError(
+                f"call {self.calls} has the outputs {', '.join(outputs)}, and the first one {', '.join(self._seen)}; "
+                f"run these calls one by one"
+            )
         for name, array in outputs.items():
             first = self._seen.setdefault(name, (array.dtype, array.shape))
             if first != (array.dtype, array.shape):
@@ -85,7 +96,7 @@ class Summary:
         """Return the summary for --json."""
         out: dict[str, Any] = {}
         for name, dtype, shape in self._shapes:
-            out[name] = {"dtype": str(dtype), "shape": list(shape), "values": self._values[name]}
+            out[name] = {"dtype": _dtype_text(dtype), "shape": list(shape), "values": self._values[name]}
             if name in self._top:
                 out[name]["top"] = self._top[name] if self._counted else self._top[name][0]
         return out
@@ -93,11 +104,11 @@ class Summary:
     def lines(self) -> Iterator[str]:
         """Yield the summary as lines."""
         for name, dtype, shape in self._shapes:
-            yield f"{name}: {dtype}{list(shape)}"
+            yield f"{name}: {_dtype_text(dtype)}{list(shape)}"
             size = int(np.prod(shape))
             values = self._values[name]
             more = " ..." if size > len(values) else ""
-            yield f"  {' '.join(_number(value) for value in values)}{more}"
+            yield f"  {' '.join(_value(value) for value in values)}{more}"
             for call, best in enumerate(self._top.get(name, [])):
                 label = f"top {len(best)} of call {call}" if self._counted else f"top {len(best)}"
                 shown = ", ".join(f"[{item['index']}] {_number(item['value'])}" for item in best)
@@ -113,6 +124,8 @@ class Writer:
     def __init__(self, counted: bool, folder: Path | None) -> None:
         self._shapes, self._folder = _Shapes(counted), folder
         self._files: dict[str, IO[bytes]] = {}
+        self._longest: dict[str, int] = {}
+        """Length of the longest text of each output of texts."""
 
     def add(self, outputs: Mapping[str, Array]) -> None:
         """Append the outputs of the next call to the files."""
@@ -120,7 +133,10 @@ class Writer:
         for name, array in outputs.items():
             if name not in self._files:
                 self._files[name] = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  close() does
-            self._files[name].write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            if array.dtype.kind == "O":
+                self._add_texts(name, array)
+            else:
+                self._files[name].write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
     def write_into(self, target: IO[bytes]) -> None:
         """Write everything as one `.npz` file; the target may be a pipe."""
@@ -128,11 +144,34 @@ class Writer:
             for name, dtype, shape in self._shapes:
                 file = self._files[name]
                 file.seek(0)
+                if name in self._longest:
+                    dtype = self._text_type(name, int(np.prod(shape)))
                 # A fixed time: the same outputs give the same file.
                 with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                     header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
                     npy.write_array_header_1_0(member, header)
-                    shutil.copyfileobj(file, member, _PORTION)
+                    if name in self._longest:
+                        for line in file:
+                            member.write(np.array(json.loads(line), dtype).tobytes())
+                    else:
+                        shutil.copyfileobj(file, member, _PORTION)
+
+    def _add_texts(self, name: str, array: Array) -> None:
+        """Append texts as lines of JSON: how much room each has in the end depends on the longest of all calls."""
+        texts = array.reshape(-1).tolist()
+        self._longest[name] = max(self._longest.get(name, 1), *map(len, texts), 1)
+        for start in range(0, len(texts), _TEXTS):
+            self._files[name].write(json.dumps(texts[start : start + _TEXTS]).encode() + b"\n")
+
+    def _text_type(self, name: str, count: int) -> np.dtype[Any]:
+        """Return NumPy's type for the texts of an output, which gives each of them the room of the longest."""
+        dtype = np.dtype(f"<U{self._longest[name]}")
+        if count * dtype.itemsize > TEXTS_MAX:
+            raise InputError(
+                f"output {name!r} would take {count * dtype.itemsize:,} bytes, as each of its {count:,} texts takes as "
+                f"much as the longest, and at most {TEXTS_MAX:,} are written; print it with --json, or give fewer calls"
+            )
+        return dtype
 
     def close(self) -> None:
         """Remove the unnamed files."""
@@ -172,6 +211,14 @@ def _top(scores: Array) -> list[dict[str, Any]]:
     # Stable, so that of equal scores the first one wins on every machine; NaN sorts to the end.
     best = np.argsort(-scores, kind="stable")[:TOP]
     return [{"index": int(index), "value": float(scores[index])} for index in best]
+
+
+def _dtype_text(dtype: np.dtype[Any]) -> str:
+    return "string" if dtype.kind == "O" else str(dtype)
+
+
+def _value(value: Any) -> str:
+    return f'"{one_line(value)}"' if isinstance(value, str) else _number(value)
 
 
 def _number(value: Any) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NoReturn, Protocol
+from typing import Final, Literal, NoReturn, Protocol
 
 from seed_runtime.errors import FormatError
 from seed_runtime.format.dtypes import DType
 
+Form = Literal["tensor", "sequence", "map", "maps"]
+"""A tensor, a sequence of tensors, a map from numbers or texts to numbers, or a sequence of such maps."""
 ALIGNMENT: Final = 64
 """Alignment of each tensor's offset in a weights file [B]."""
 
@@ -28,12 +30,16 @@ class ExternalTensor:
 class ValueInfo:
     """An input or output. A dimension is a number, a name, or None if nothing is known.
 
-    `elem_type` is None where it is no tensor, `dims` where not even the number of axes is stated.
+    `elem_type` is that of a tensor, of the tensors of a sequence, or of a map's values; None for what is none of
+    these. `dims` is None where not even the number of axes is stated.
     """
 
     name: str
     elem_type: int | None
     dims: tuple[int | str | None, ...] | None
+    form: Form = "tensor"
+    key_type: int | None = None
+    """Type of a map's keys."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError
@@ -24,7 +24,7 @@ from seed_runtime.format.primitives import printable
 from seed_runtime.limits import METADATA_MAX, PART_RAW_MAX, RANK_MAX, WEIGHTS_MAX
 from seed_runtime.skeletons import metadata
 from seed_runtime.skeletons import onnx_schema as schema
-from seed_runtime.skeletons.info import ALIGNMENT, ExternalTensor, SkeletonInfo, ValueInfo, refuse
+from seed_runtime.skeletons.info import ALIGNMENT, ExternalTensor, Form, SkeletonInfo, ValueInfo, refuse
 
 MODEL_FILE: Final = onnx_skeleton.MODEL_FILE
 """The file that a skeleton is assembled to."""
@@ -322,18 +322,27 @@ def _decimal(name: str, text: str) -> int:
 
 
 def _value(fields: Fields) -> ValueInfo:
-    elem_type, dims = fields.get("type") or (None, None)
-    return ValueInfo(fields.get("name", ""), elem_type, dims)
+    found: ValueInfo = fields.get("type") or ValueInfo("", None, None)
+    return replace(found, name=fields.get("name", ""))
 
 
-def _type(fields: Fields) -> tuple[int | None, tuple[int | str | None, ...] | None]:
+def _type(fields: Fields) -> ValueInfo:
+    """Describe a type, as a value without a name. An optional value counts as the value."""
     kinds = fields.keys() - {"denotation"}
     if len(kinds) > 1:
         refuse("a type is of two kinds")  # a parser keeps the last one
     if "tensor_type" in fields:
-        elem_type, dims = fields["tensor_type"]
-        return elem_type, dims
-    return None, None
+        return ValueInfo("", *fields["tensor_type"])
+    key, inner = fields.get("map_type", (None, fields.get("sequence_type", fields.get("optional_type"))))
+    found: ValueInfo = inner or ValueInfo("", None, None)
+    if "optional_type" in fields:
+        return found
+    if "map_type" in fields and found.form == "tensor":
+        return replace(found, form="map", key_type=key)
+    forms: dict[str, Form] = {"tensor": "sequence", "map": "maps"}
+    if "sequence_type" in fields and found.form in forms:
+        return replace(found, form=forms[found.form])
+    return ValueInfo("", None, None)
 
 
 def _dim(fields: Fields) -> int | str | None:
@@ -359,6 +368,8 @@ _HANDLERS: dict[str, Callable[[Fields], Any]] = {
     "Entry": lambda fields: (fields.get("key", ""), fields.get("value", "")),
     "Value": _value,
     "Type": _type,
+    "ElementType": lambda fields: fields.get("elem_type"),
+    "MapType": lambda fields: (fields.get("key_type", 0), fields.get("value_type")),
     "TensorType": lambda fields: (fields.get("elem_type", 0), fields.get("shape")),
     "Shape": lambda fields: tuple(fields.get("dim", ())),
     "Dim": _dim,

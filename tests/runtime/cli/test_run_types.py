@@ -1,0 +1,124 @@
+"""`seed-run` with models that answer with text, maps and sequences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from seed_runtime.cli.outputs import Summary, Writer
+from seed_runtime.errors import InputError
+from tests.support import typed_models
+from tests.support.model_seeds import build_model_seed
+from tests.support.seed_run import refused, seed_run
+from tests.support.typed_models import FEATURES, LABELS
+
+
+def made(model: onnx.ModelProto, folder: Path) -> Path:
+    (folder / "model.seed").write_bytes(build_model_seed(model))
+    return folder / "model.seed"
+
+
+def rows(path: Path, *shape: int) -> Path:
+    np.savez(path, x=np.random.default_rng(1).standard_normal((*shape, FEATURES)).astype(np.float32))
+    return path
+
+
+def written(seed: Path, data: Path) -> dict[str, np.ndarray]:
+    done = seed_run(seed, "--input", data, "--output", data.with_name("y.npz"))
+    assert done.returncode == 0, done.stderr.decode()
+    with np.load(data.with_name("y.npz"), allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def test_text_is_shown_printed_and_written_and_moves_no_cursor(rng: np.random.Generator, tmp_path: Path) -> None:
+    seed, data = made(typed_models.labels(rng), tmp_path), rows(tmp_path / "x.npz", 12)
+    shown = seed_run(seed, "--input", data)
+    assert shown.returncode == 0
+    assert b"\x1b" not in shown.stdout
+    assert "label: string[12]" in shown.stdout.decode()
+    fields = json.loads(seed_run(seed, "--input", data, "--json").stdout)["outputs"]["label"]
+    assert (fields["dtype"], fields["shape"]) == ("string", [12])
+    outputs = written(seed, data)
+    assert outputs["label"].dtype.kind == "U"
+    assert outputs["label"].tolist() == [LABELS[best] for best in outputs["p"].argmax(axis=1)]
+    assert fields["values"] == outputs["label"].tolist()[:8]
+    assert '"a\\x1b[31mred"' in shown.stdout.decode()
+
+
+def test_maps_are_shown_and_written_as_keys_and_values(rng: np.random.Generator, tmp_path: Path) -> None:
+    seed, data = made(typed_models.zipmap(rng), tmp_path), rows(tmp_path / "x.npz", 2, 3)
+    outputs = written(seed, data)
+    assert {name: array.shape for name, array in outputs.items()} == {"prob.keys": (2, 3), "prob.values": (2, 3, 3)}
+    shown = seed_run(seed, "--input", data).stdout.decode()
+    assert "prob.keys: int64[2, 3]" in shown
+    assert "prob.values: float32[2, 3, 3]" in shown
+    outputs_listed = json.loads(seed_run(seed, "--inspect", "--json").stdout)["outputs"]
+    assert [(spec["name"], spec["dtype"]) for spec in outputs_listed] == [
+        ("prob.keys", "int64"),
+        ("prob.values", "float32"),
+    ]
+
+
+def test_a_sequence_is_written_element_by_element(rng: np.random.Generator, tmp_path: Path) -> None:
+    outputs = written(made(typed_models.sequence(rng), tmp_path), rows(tmp_path / "x.npz", 3))
+    assert {name: array.shape for name, array in outputs.items()} == {f"rows.{row}": (1, 3) for row in range(3)}
+
+
+def texts(*words: str) -> dict[str, np.ndarray]:
+    return {"s": np.array(words, object)}
+
+
+def test_texts_of_several_calls_have_room_for_the_longest(tmp_path: Path) -> None:
+    writer = Writer(True, tmp_path)
+    for words in (("a", "b"), ("", "lönger"), ("x\ny", '"')):
+        writer.add(texts(*words))
+    with (tmp_path / "y.npz").open("wb") as file:
+        writer.write_into(file)
+    writer.close()
+    with np.load(tmp_path / "y.npz", allow_pickle=False) as arrays:
+        assert arrays["s"].dtype == np.dtype("<U6")
+        assert arrays["s"].tolist() == [["a", "b"], ["", "lönger"], ["x\ny", '"']]
+
+
+@pytest.mark.parametrize("count", [0, 1, 700])
+def test_any_number_of_texts_is_written(count: int, tmp_path: Path) -> None:
+    writer = Writer(False, tmp_path)
+    words = [f"w{index}" for index in range(count)]
+    writer.add(texts(*words))
+    with (tmp_path / "y.npz").open("wb") as file:
+        writer.write_into(file)
+    writer.close()
+    with np.load(tmp_path / "y.npz", allow_pickle=False) as arrays:
+        assert arrays["s"].tolist() == words
+
+
+def test_one_long_text_among_many_does_not_fill_the_disk(tmp_path: Path) -> None:
+    writer = Writer(False, tmp_path)
+    writer.add(texts("x" * 10_000_000, *["y"] * 100))
+    with (tmp_path / "y.npz").open("wb") as file, pytest.raises(InputError, match="--json"):
+        writer.write_into(file)
+    writer.close()
+    assert (tmp_path / "y.npz").stat().st_size < 1 << 20
+
+
+def test_a_long_text_is_cut_on_the_terminal_and_whole_in_json() -> None:
+    summary = Summary(False)
+    summary.add(texts("x" * 5000))
+    assert all(len(line) < 200 for line in summary.lines())
+    assert summary.as_json()["s"]["values"] == ["x" * 5000]
+
+
+def test_calls_with_sequences_of_other_lengths_are_not_stacked(tmp_path: Path) -> None:
+    for sink in (Summary(True), Writer(True, tmp_path)):
+        sink.add({"q.0": np.ones(2)})
+        with pytest.raises(InputError, match="run these calls one by one"):
+            sink.add({"q.0": np.ones(2), "q.1": np.ones(2)})
+
+
+def test_what_no_array_can_be_is_refused_with_its_advice(tmp_path: Path) -> None:
+    seed = made(typed_models.refused("bfloat16 output"), tmp_path)
+    assert "Cast to float at this output" in refused(12, seed, "--input", rows(tmp_path / "x.npz", 2))

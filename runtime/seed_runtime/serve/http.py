@@ -40,8 +40,8 @@ class Connection:
         """Of what is being read."""
         self.patience = 0.0
         """Time of the event loop from which on it may be dropped for others."""
-        self.is_idle = True
-        """Whether nothing of the next request has come."""
+        self.is_idle = False
+        """Whether a request was answered, and nothing of the next one has come."""
         self._reset()
 
     def _reset(self) -> None:
@@ -57,6 +57,7 @@ class Connection:
         with contextlib.suppress(OSError, TimeoutError):
             while await self._serve_one():
                 self._reset()
+                self.is_idle = True
 
     def hurry(self, seconds: float) -> None:
         """Let what is being read take no longer than this."""
@@ -73,11 +74,8 @@ class Connection:
         """Read a request and answer it. Return whether another one may follow."""
         keep_alive = False
         try:
-            self.is_idle = True
-            async with self._reading(limits.IDLE_S, limits.PATIENCE_S):
-                if self._server.stopping or not await self._reader.wait():
-                    return False
-            self.is_idle = False
+            if not await self._await_request():
+                return False
             keep_alive = await self._answer()
             if not keep_alive and (self._unread or self._reader.has_ahead):
                 await self._linger()
@@ -90,6 +88,20 @@ class Connection:
         return keep_alive
 
     # Reading
+
+    async def _await_request(self) -> bool:
+        """Wait for the first byte of a request. Return False if none comes."""
+        try:
+            async with self._reading(limits.IDLE_S, limits.PATIENCE_S):
+                if not await self._reader.wait():
+                    return False
+        except TimeoutError:
+            # A request may be on its way on a connection that has had none.
+            if self._server.stopping and not self.is_idle:
+                raise self._late("") from None
+            return False
+        self.is_idle = False
+        return True
 
     @contextlib.asynccontextmanager
     async def _reading(self, seconds: float, patience: float, *, body: bool = False) -> AsyncIterator[None]:

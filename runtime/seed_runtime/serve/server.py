@@ -225,6 +225,10 @@ class Server:
         started.set()
         await asyncio.wait((accepting, stopping), return_when=asyncio.FIRST_COMPLETED)
         accepting.cancel()
+        # To close the listener resets those that wait in the kernel.
+        with contextlib.suppress(OSError):
+            while True:
+                self._start(self._listener.accept()[0], tasks)
         self._listener.close()
         for connection in list(self.readers):
             connection.hurry(0 if connection.is_idle else limits.ENDING_S)
@@ -249,11 +253,14 @@ class Server:
                     raise
                 await asyncio.sleep(_RETRY_S)
                 continue
-            task = loop.create_task(self._serve_connection(link))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+            self._start(link, tasks)
             # Those that are here already go on before the next one is accepted.
             await asyncio.sleep(0)
+
+    def _start(self, link: socket.socket, tasks: set[asyncio.Task[None]]) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve_connection(link))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     async def _serve_connection(self, link: socket.socket) -> None:
         with link:

@@ -82,12 +82,15 @@ def ask_at_once(client: Client, count: int) -> tuple[list[threading.Thread], lis
 
 
 def test_health_and_inferences_are_answered_while_40_slow_bodies_hang(where: str) -> None:
-    with in_process(where) as (client, _), connections(client, MANY, SLOW):
+    with in_process(where) as (client, found), connections(client, MANY, SLOW):
         for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/doubler/ready", "/metrics", "/v2"):
             start = time.monotonic()
             assert client.get(path).status == 200
             assert time.monotonic() < start + 1
-        # Those that were admitted soon show that they are slow: one goes for each request that has no place.
+        refused = found.metrics.errors
+        wait_for(lambda: refused["infer", 503] + refused["infer", 408] >= MANY - limits.REQUESTS_MAX)
+        wait_for(lambda: all(each.patience < time.monotonic() for each in list(found.readers)))
+        # Those that were admitted have shown that they are slow: one goes for each request that has no place.
         for _ in range(3):
             assert client.infer(REQUEST).status == 200
         assert client.get("/v2/health/ready").status == 200
@@ -251,12 +254,15 @@ def test_the_end_does_not_wait_for_bodies_that_hang_and_their_clients_get_503(
             assert gate.begun.wait(5)
             links = stack.enter_context(connections(client, 5, SLOW))
             heads = stack.enter_context(connections(client, 5, b"GET /v2"))
-            idle = stack.enter_context(connections(client, 5, b""))
-            wait_for(lambda: len(found.readers) == 15)
+            fresh = stack.enter_context(connections(client, 5, b""))
+            idle = stack.enter_context(connections(client, 5, HEALTH))
+            for link in idle:
+                assert b"200 OK" in link.recv(1 << 16)
+            wait_for(lambda: len(found.readers) == 20)
             gate.open.set()
             start = time.monotonic()
         assert time.monotonic() < start + 3
-        for link in [*links, *heads]:
+        for link in [*links, *heads, *fresh]:
             text = received(link)
             assert text.startswith(b"HTTP/1.1 503 ")
             assert b"the server is ending" in text
@@ -289,3 +295,14 @@ def test_a_run_that_hangs_ends_with_the_grace(where: str, monkeypatch: pytest.Mo
         assert time.monotonic() < start + 2
         gate.open.set()
         assert received(link[0]) == b""
+
+
+def test_connections_that_wait_in_the_kernel_are_answered_when_the_server_ends(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BESIDE_MAX", 0)  # none is accepted
+    with contextlib.ExitStack() as stack:
+        with in_process(where) as (client, _):
+            links = stack.enter_context(connections(client, 5, HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY))
+        for link in links:
+            assert received(link).startswith(b"HTTP/1.1 200 OK\r\n")

@@ -110,7 +110,7 @@ bench: $(DONE)/bench $(DONE)/public ## measure against peers; needs a C++ compil
 
 .PHONY: clean
 clean: ## remove all that was made here, environments included
-	@rm -rf $(VENV) $(OLDEST) .venv-lean .venv-lean.lock .cache build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf $(VENV) $(OLDEST) .venv-lean .venv-lean.lock .venv-clients .venv-clients.lock .cache build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -exec rm -rf {} +
 
 # One file in .venv/done per thing that is installed there.

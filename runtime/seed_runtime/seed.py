@@ -82,6 +82,12 @@ class Seed:
         self.digest = reader.digest
         self.file_size, self.header_size = reader.file_size, reader.header_size
         self._signed = reader.signed
+        # Whatever it is opened for: what one command refuses, all do.
+        self.golden = None if self.header.golden is None else golden.Golden.unpack(self.header.golden)
+        """The golden sample; None where the seed holds none."""
+        self._footprint = None
+        if self.header.footprint is not None:
+            self._footprint = Footprint.unpack(Cursor(self.header.footprint, "header, FOOTPRINT"))
         if self._enforce:
             trust.check(self.header, self.digest.hex(), self._signed, self.name)
 
@@ -145,15 +151,11 @@ class Seed:
 
     def golden_shapes(self) -> Feeds | None:
         """Return arrays like the golden sample's inputs, for plans, without memory; None where the seed holds none."""
-        if self.header.golden is None:
-            return None
-        return golden.Golden.unpack(self.header.golden).shapes(self.inputs())
+        return None if self.golden is None else self.golden.shapes(self.inputs())
 
     def footprint(self) -> Footprint | None:
         """Return what sessions of this model need, as measured when it was exported; None where the seed holds none."""
-        if self.header.footprint is None:
-            return None
-        return Footprint.unpack(Cursor(self.header.footprint, "header, FOOTPRINT"))
+        return self._footprint
 
     def plan_assembly(self, limit: int | None = None) -> Plan:
         """Plan the peak memory of assembling in this process.

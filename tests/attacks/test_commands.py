@@ -14,7 +14,7 @@ from seed_runtime.cli import main
 from tests.attacks.support.attack_cases import ATTACKS, Attack
 from tests.attacks.support.skeleton_attacks import RULES
 from tests.support.seed_builder import build_seed
-from tests.support.spec_bytes import u16
+from tests.support.spec_bytes import u8, u16
 
 SEED = build_seed(streams=("raw", "grid"))
 
@@ -28,6 +28,8 @@ CASES: dict[str, tuple[bytes, int]] = {
     "newer": (build_seed({"preamble.version": u16(2)}), 12),
     "newer section": (build_seed({"section.id#4": u16(9)}), 12),
     "hostile path": (build_seed({"skeleton.location": b"../../etc/passwd"}), 10),
+    "golden sample": (build_seed({"golden_input.kind": u8(4)}, streams=("raw", "grid")), 10),
+    "footprint": (build_seed({"footprint.modes": u8(0)}, streams=("raw", "grid")), 10),
     "terminal": (build_seed({"model.id": b"\x05\x1b[2J!"}), 10),
 }
 ACTIONS = ("--inspect", "--verify", "--assemble", "run")

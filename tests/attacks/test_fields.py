@@ -11,7 +11,6 @@ import pytest
 
 import seed_runtime
 from seed_runtime.errors import SeedError, UnsupportedError
-from seed_runtime.golden import Golden
 from tests.attacks.support.attack_cases import ATTACKS, Attack
 from tests.attacks.support.skeleton_attacks import RULES
 from tests.support.seed_builder import ALL, FieldWriter, Replacement, build_fields, build_seed, decoded_weights
@@ -23,9 +22,6 @@ PEAK_MAX = 12 << 20
 
 def read_everything(seed: seed_runtime.Seed) -> None:
     """Do all that reading a seed does, except writing."""
-    seed.footprint()
-    if seed.header.golden is not None:
-        Golden.unpack(seed.header.golden)
     seed.check()
 
 
@@ -47,13 +43,9 @@ def assert_refused(data: bytes, folder: Path, error: type[SeedError], text: str)
     assert peak < PEAK_MAX
     with pytest.raises(error, match=text):
         read_everything(seed_runtime.open(io.BytesIO(data)))
-    try:
+    with pytest.raises(error):
         seed_runtime.open(path).assemble(target)
-    except SeedError:
-        assert {entry.name for entry in folder.iterdir()} == {"hostile.seed"}
-    else:
-        # What isn't needed to assemble isn't looked at then: the samples and measurements.
-        assert "GOLDEN" in line or "FOOTPRINT" in line
+    assert {entry.name for entry in folder.iterdir()} == {"hostile.seed"}
 
 
 def test_the_valid_seed_is_accepted(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from seed_devices.errors import RemoteError
 from seed_devices.push import preflight
 from seed_runtime.errors import UsageError
 from tests.devices.support.seeds import EXAMPLE, make_seed
+from tests.support.seed_builder import build_seed
 
 GOOD: dict[str, Any] = {
     "store": "/store", "store_writable": True, "disk_free": 1 << 30, "ram": 1 << 30, "ram_available": 1 << 29,
@@ -101,6 +102,14 @@ def test_a_damaged_seed_is_refused_here(tmp_path: Path, damage: Callable[[bytes]
     (tmp_path / "bad.seed").write_bytes(damage(EXAMPLE.read_bytes()))
     with pytest.raises(RemoteError, match="this seed is damaged, export it again") as caught:
         preflight.load(tmp_path / "bad.seed")
+    assert caught.value.exit_code == 10
+
+
+@pytest.mark.parametrize("field", ["golden_input.kind", "footprint.modes"])
+def test_a_seed_whose_sample_or_footprint_cannot_be_read_is_refused_here(tmp_path: Path, field: str) -> None:
+    (tmp_path / "m.seed").write_bytes(build_seed({field: b"\x09"}))
+    with pytest.raises(RemoteError, match=r"GOLDEN|FOOTPRINT") as caught:
+        preflight.load(tmp_path / "m.seed")
     assert caught.value.exit_code == 10
 
 

@@ -27,7 +27,7 @@ def write_seed_bytes(
         weights: what it decodes to, the zeros between holes included.
     """
     header = Header(
-        model=ModelInfo("test", 1, (0, 1, 0), 1, len(weights)),
+        model=ModelInfo("test", 1, 1, 1, len(weights)),
         weights=WeightsInfo(len(weights), hashlib.sha256(weights).digest(), 0),
         parts=tuple(stored_part(kind, data) for kind, data in parts),
         holes=tuple(holes),

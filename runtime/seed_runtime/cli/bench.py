@@ -15,7 +15,6 @@ from seed_runtime.cli.terminal import Terminal, heading, print_json, table
 from seed_runtime.data import stored
 from seed_runtime.data.calls import bind
 from seed_runtime.errors import InputError
-from seed_runtime.golden import Golden
 from seed_runtime.memory.process import peak_rss
 from seed_runtime.seed import Seed
 from seed_runtime.session import Session
@@ -70,7 +69,8 @@ def percentile(values: Sequence[float], share: int) -> float:
 
 
 def _golden_feeds(seed: Seed, session: Session) -> Feeds:
-    return Golden.unpack(seed.header.golden or b"").feeds(session.inputs)
+    assert seed.golden is not None
+    return seed.golden.feeds(session.inputs)
 
 
 def _timed(session: Session, feeds: Feeds, runs: int | None, terminal: Terminal) -> list[float]:

@@ -17,7 +17,7 @@ from seed_runtime.data import calls, stored  # noqa: F401  a run holds them as w
 from seed_runtime.errors import MemoryBudgetError
 from seed_runtime.format.header import Header
 from seed_runtime.format.preamble import VERSION
-from seed_runtime.golden import SUPPLIED, Expected, Golden
+from seed_runtime.golden import SUPPLIED, Expected
 from seed_runtime.seed import Seed
 from seed_runtime.units import mib, size_text
 
@@ -71,7 +71,7 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
         "outputs": [_spec(spec) for value in info.outputs for spec in output_specs(value)],
         "opsets": info.opsets,
         "metadata": dict(info.metadata),
-        "golden": _golden(header),
+        "golden": _golden(seed),
         "ignored_sections": {f"{section:#06x}": size for section, size in header.ignored.items()},
         "codecs": _codecs(header),
         "tensors": [
@@ -137,12 +137,12 @@ def _spec(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
 
 
-def _golden(header: Header) -> dict[str, Any] | None:
-    if header.golden is None:
+def _golden(seed: Seed) -> dict[str, Any] | None:
+    golden = seed.golden
+    if golden is None:
         return None
-    golden = Golden.unpack(header.golden)
     return {
-        "bytes": len(header.golden),
+        "bytes": len(seed.header.golden or b""),
         "inputs": [
             {"dtype": each.dtype.name, "shape": list(each.dims), "supplied": each.kind == SUPPLIED}
             for each in golden.inputs

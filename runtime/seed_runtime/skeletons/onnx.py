@@ -25,6 +25,7 @@ from seed_runtime.limits import METADATA_MAX, PART_RAW_MAX, RANK_MAX, WEIGHTS_MA
 from seed_runtime.skeletons import metadata
 from seed_runtime.skeletons import onnx_schema as schema
 from seed_runtime.skeletons.info import ALIGNMENT, ExternalTensor, Form, SkeletonInfo, ValueInfo, refuse
+from seed_runtime.skeletons.onnx_tensors import check_inline, count_varints
 
 MODEL_FILE: Final = onnx_skeleton.MODEL_FILE
 """The file that a skeleton is assembled to."""
@@ -75,6 +76,8 @@ class _Walker:
                 value = self.text(a, b, f"{kind}.{name}", schema.TEXT_LIMITS[field_kind])
             elif field_kind == schema.BYTES:
                 value = b - a
+            elif field_kind == schema.VARINTS:
+                value = count_varints(self.data[a:b], f"{kind}.{name}")
             else:
                 value = a
             if most == schema.ONE:
@@ -213,7 +216,7 @@ def _main_graph(
         _check_default(value, defaults[value.name])
     if len({tensor.offset for tensor in tensors}) < len(tensors):
         refuse("two tensors lie at the same offset")
-    for named in (*values, *outputs, *tensors):
+    for named in (*values, *outputs, *initializers):
         if not named.name or not printable(named.name):
             refuse(f"the name of an input, an output or a tensor is empty or can't be printed: {named.name[:80]!r}")
     return inputs, optional, outputs, tensors
@@ -237,9 +240,12 @@ def _node(fields: Fields) -> None:
             f"this seed uses the operator {op!r}, which runs code or files from elsewhere; "
             f"export the model again with standard operators"
         )
+    attributes: list[str] = fields.get("attribute", [])
+    if len(set(attributes)) < len(attributes):
+        refuse(f"a node of operator {op[:80]!r} has an attribute twice")
 
 
-def _attribute(fields: Fields) -> None:
+def _attribute(fields: Fields) -> str:
     name = fields.get("name", "")
     if name in schema.ATTRIBUTES_REFUSED:
         raise UnsupportedError(
@@ -249,6 +255,7 @@ def _attribute(fields: Fields) -> None:
     expected = schema.VALUE_FIELD.get(fields.get("type", 0))
     if expected is None or fields.keys() - {"name", "type", expected}:
         refuse(f"attribute {name!r} has a value that is not of its type")
+    return str(name)
 
 
 def _tensor(fields: Fields) -> str:
@@ -256,19 +263,8 @@ def _tensor(fields: Fields) -> str:
     name: str = fields.get("name", "")
     if "external_data" in fields or fields.get("data_location", 0):
         refuse(f"tensor {name!r} lies in a file, which only initializers of the main graph may")
-    code, count = fields.get("data_type", 0), _count(name, fields)
-    held = [field for field in schema.DATA_FIELDS if field in fields]
-    if not code or len(held) > 1:
-        refuse(f"tensor {name!r} has no type, or data of two kinds")
-    if "string_data" in fields:
-        if fields["string_data"] != count:
-            refuse(f"tensor {name!r} has {fields['string_data']:,} strings for {count:,} places")
-        return name
-    size: int = fields[held[0]] if held else 0
-    # ONNX Runtime takes memory by the dimensions before it looks at the data.
-    # An element has at least two bits, or a byte of a varint.
-    if count > 4 * size or ("raw_data" in fields and code in BY_CODE and size != BY_CODE[code].size(count)):
-        refuse(f"tensor {name!r} has {size:,} bytes of data for {count:,} elements")
+    sizes = {field: fields[field] for field in schema.DATA_FIELDS if field in fields}
+    check_inline(name, fields.get("data_type", 0), _count(name, fields), sizes)
     return name
 
 

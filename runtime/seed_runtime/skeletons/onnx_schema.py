@@ -19,6 +19,8 @@ AXES_MAX: Final = 64
 """Largest number of axes of tensors inside the model; those in the weights file have RANK_MAX."""
 ENTRIES_MAX: Final = 3
 """Largest number of entries of external data."""
+ATTRIBUTES_MAX: Final = 256
+"""Largest number of attributes of a node; operators have some tens."""
 OPSETS_MAX: Final = 16
 VALUES_MAX: Final = 4096
 """Largest number of inputs, and of outputs."""
@@ -38,6 +40,7 @@ INT32 = "int32, not negative"
 STR = "UTF-8"
 LONG = "UTF-8, long"
 BYTES = "bytes"
+VARINTS = "packed numbers"
 FLOAT = "fixed32"
 
 TEXT_LIMITS: Final = {STR: TEXT_MAX, LONG: METADATA_MAX}
@@ -55,13 +58,13 @@ _TENSOR: Message = {
     1: ("dims", INT, AXES_MAX),
     2: ("data_type", INT32, ONE),
     4: ("float_data", BYTES, ONE),  # packed: one run of bytes; in several runs it is not ours
-    5: ("int32_data", BYTES, ONE),
+    5: ("int32_data", VARINTS, ONE),
     6: ("string_data", BYTES, MANY),
-    7: ("int64_data", BYTES, ONE),
+    7: ("int64_data", VARINTS, ONE),
     8: ("name", STR, ONE),
     9: ("raw_data", BYTES, ONE),
     10: ("double_data", BYTES, ONE),
-    11: ("uint64_data", BYTES, ONE),
+    11: ("uint64_data", VARINTS, ONE),
     13: ("external_data", "Entry", ENTRIES_MAX),
     14: ("data_location", INT32, ONE),
 }
@@ -99,7 +102,7 @@ MESSAGES: dict[str, Message] = {
         2: ("output", STR, MANY),
         3: ("name", STR, ONE),
         4: ("op_type", STR, ONE),
-        5: ("attribute", "Attribute", MANY),
+        5: ("attribute", "Attribute", ATTRIBUTES_MAX),
         7: ("domain", STR, ONE),
     },
     "Attribute": {

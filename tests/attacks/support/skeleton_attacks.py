@@ -73,7 +73,7 @@ break_rule("names", "skeleton.name", b"\x1b[31m", "empty or can't be printed")
 break_rule("names", "skeleton.name", b"\xff", "UTF-8")
 break_rule("inside", "skeleton.graph", tensor((1 << 39,), bytes(4)), "bytes of data for")
 break_rule("inside", "skeleton.graph", tensor((1 << 30, 1 << 30, 1 << 30), bytes(4)), "elements of tensor", LimitError)
-break_rule("inside", "skeleton.graph", tensor((1,), bytes(4), block(5, bytes(4))), "no type, or data of two kinds")
+break_rule("inside", "skeleton.graph", tensor((1,), bytes(4), block(5, bytes(4))), "has data of two kinds")
 break_rule(
     "inside",
     "skeleton.graph",

@@ -103,7 +103,7 @@ def many_chunks(size: int) -> tuple[Header, list[bytes]]:
     encoder = zlib.compressobj(9, zlib.DEFLATED, -15)
     chunk = b"\1\1" + encoder.compress(bytes(CHUNK_DECODED_MAX)) + encoder.flush()
     chunks = [chunk] * (size // CHUNK_DECODED_MAX)
-    model = ModelInfo("m", 1, (0, 1, 0), size, size)
+    model = ModelInfo("m", 1, 1, size, size)
     part = Part(1, 0, 0, 0, bytes(32))
     weights, stream = WeightsInfo(size, bytes(32)), stream_of(1, 0, 1, chunks)
     return Header(model, weights, (part,), (Hole(U8, (size,), 0),), (stream,)), chunks

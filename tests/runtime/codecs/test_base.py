@@ -63,7 +63,7 @@ def header_of(counts: Sequence[int], chunks: Sequence[Sequence[bytes]], holes_of
     for coded, taken in zip(chunks, holes_of, strict=True):
         streams.append(stream_of(DIFFERENCES, first, taken, coded))
         first += taken
-    part, model = Part(1, 0, 0, 0, bytes(32)), ModelInfo("m", 1, (0, 1, 0), 1, 1)
+    part, model = Part(1, 0, 0, 0, bytes(32)), ModelInfo("m", 1, 1, 1, 1)
     return Header(model, WeightsInfo(offset, bytes(32)), (part,), tuple(holes), tuple(streams))
 
 

@@ -56,18 +56,28 @@ def _parse(cursor: Cursor, parsed: Parsed) -> tuple[Hole, ...]:
             raise too_new(cursor.where, f"dtype {code}")
         skip = cursor.varint("skip", limit=SKIP_MAX)
         digest = bytes(cursor.take(NAME_DIGEST_BYTES, "digest of a name"))
-        rank = cursor.varint("rank", limit=RANK_MAX)
-        dims = tuple(cursor.varint("dimension", limit=WEIGHTS_MAX, least=1) for _ in range(rank))
-        hole = Hole(BY_CODE[code], dims, skip, offset + skip, digest)
-        # Checked as it grows: eight dimensions of 2**40 must not become a number of 320 bits later.
-        offset = hole.offset + hole.size
-        if offset > weights_size:
-            raise FormatError(cursor.where, f"a hole ends {offset - weights_size:,} bytes past the weights file")
-        holes.append(hole)
+        offset += skip
+        dims, size = _dims(cursor, BY_CODE[code], weights_size - offset)
+        holes.append(Hole(BY_CODE[code], dims, skip, offset, digest))
+        offset += size
     cursor.end()  # before the sum: where bytes are left over, they are the cause
     if offset != weights_size:
         raise FormatError(cursor.where, f"the holes end at {offset:,}, the weights file at {weights_size:,}")
     return tuple(holes)
+
+
+def _dims(cursor: Cursor, dtype: DType, room: int) -> tuple[tuple[int, ...], int]:
+    """Read the dimensions of a hole that may take `room` bytes; return its size too [B]."""
+    dims: list[int] = []
+    count = 1
+    for left in range(cursor.varint("rank", limit=RANK_MAX), -1, -1):
+        # As the product grows: eight dimensions of 2**40 must not become a number of 320 bits.
+        if (size := dtype.size(count)) > room:
+            raise FormatError(cursor.where, f"a hole ends {size - room:,} bytes past the weights file")
+        if left:
+            dims.append(cursor.varint("dimension", limit=WEIGHTS_MAX, least=1))
+            count *= dims[-1]
+    return tuple(dims), size
 
 
 def _serialize(holes: tuple[Hole, ...]) -> bytes:

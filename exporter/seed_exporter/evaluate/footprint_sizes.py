@@ -61,7 +61,10 @@ def ones_at(inputs: Sequence[TensorSpec], dims: Mapping[str, int]) -> Feeds:
     Ones are valid as tokens and as pixels.
     """
     sizes = free_dims.sizes_from_dims(inputs, dims)
-    return {spec.name: np.ones(free_dims.concrete_shape(spec, sizes), dtype=np.dtype(spec.dtype)) for spec in inputs}
+    return {
+        spec.name: np.ones(free_dims.concrete_shape(spec, sizes), dtype="U1" if spec.dtype == "string" else spec.dtype)
+        for spec in inputs
+    }
 
 
 def _dims_of_roles(keys: Sequence[str], roles: Mapping[str, Role], sequence: int, height: int, width: int) -> Dims:

@@ -13,10 +13,11 @@ import onnx
 
 from seed_exporter.evaluate.outliers import ordinary
 from seed_exporter.evaluate.run import run_all
+from seed_exporter.evaluate.words import recipe_of_texts, supplied
 from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.model import Graph
 from seed_runtime.backends import Array, Feeds, TensorSpec
-from seed_runtime.format.dtypes import BY_NAME
+from seed_runtime.format.dtypes import BY_NAME, STRING
 from seed_runtime.golden import SUPPLIED, VALUES_MAX, Expected, ExpectedText, Golden, Recipe, sample, sample_text
 from seed_runtime.limits import GOLDEN_ELEMENTS_MAX
 
@@ -111,7 +112,7 @@ def golden_from_runs(
         outputs = tuple(
             None if name in noisy else _expected([run[name] for run in runs], count, relative) for name in runs[0]
         )
-        golden = Golden(rng_seed, tuple(recipes), outputs)
+        golden = Golden(rng_seed, supplied(recipes, rng_seed), outputs)
         if len(golden.pack()) <= (GOLDEN_BYTES if count == 1 else size):
             return golden
     return None
@@ -120,7 +121,10 @@ def golden_from_runs(
 def recipes_from_feeds(feeds: Feeds, specs: Sequence[TensorSpec]) -> tuple[Recipe, ...]:
     """Make recipes that carry the bytes of real inputs, for a model that no generated inputs suit."""
     return tuple(
-        Recipe(SUPPLIED, BY_NAME[spec.dtype], feeds[spec.name].shape, data=feeds[spec.name].tobytes()) for spec in specs
+        recipe_of_texts(feeds[spec.name])
+        if spec.dtype == STRING.name
+        else Recipe(SUPPLIED, BY_NAME[spec.dtype], feeds[spec.name].shape, data=feeds[spec.name].tobytes())
+        for spec in specs
     )
 
 

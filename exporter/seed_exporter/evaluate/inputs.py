@@ -6,6 +6,7 @@ Generated inputs are recipes of the runtime's generator, so that a device can ma
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -14,13 +15,14 @@ from typing import Any, Final
 import numpy as np
 
 from seed_exporter.evaluate.free_dims import FreeDim, concrete_shape, sizes_to_try
+from seed_exporter.evaluate.words import Words, words_of
 from seed_exporter.graph.model import Graph
 from seed_runtime import generator
 from seed_runtime.backends import Feeds, TensorSpec
 from seed_runtime.data import stored
 from seed_runtime.data.calls import bind
 from seed_runtime.errors import SeedError, UnsupportedError
-from seed_runtime.format.dtypes import BY_NAME
+from seed_runtime.format.dtypes import BY_NAME, STRING
 from seed_runtime.golden import Recipe
 
 CALLS_MAX: Final = 64
@@ -68,10 +70,10 @@ def find_recipes(graph: Graph, specs: Sequence[TensorSpec], run: Callable[[Feeds
     Raises:
         UnsupportedError: the model accepts none of the sizes tried, so inputs must be given.
     """
-    limits = _index_limits(graph)
+    limits, words = _index_limits(graph), words_of(graph)
     problem: Exception | None = None
     for sizes in sizes_to_try(specs, _SIDES):
-        recipes = tuple(_recipe(spec, sizes, limits) for spec in specs)
+        recipes = tuple(_recipe(spec, sizes, limits, words) for spec in specs)
         try:
             run(make_feeds(specs, recipes, 0))
         except SeedError as error:
@@ -89,9 +91,11 @@ def make_feeds(specs: Sequence[TensorSpec], recipes: Sequence[Recipe], rng_seed:
     }
 
 
-def _recipe(spec: TensorSpec, sizes: Mapping[FreeDim, int], limits: Mapping[str, int]) -> Recipe:
+def _recipe(spec: TensorSpec, sizes: Mapping[FreeDim, int], limits: Mapping[str, int], words: Words) -> Recipe:
     """Choose how to generate one input of these sizes; `limits` has the rows of tables by input name."""
     dims = concrete_shape(spec, sizes)
+    if spec.dtype == STRING.name:
+        return replace(words, dims=dims)
     dtype = BY_NAME[spec.dtype]
     if dtype.name.startswith(("float", "bfloat")):
         return Recipe(generator.NORMAL, dtype, dims, 0.0, 1.0)

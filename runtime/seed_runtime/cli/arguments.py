@@ -33,7 +33,9 @@ examples:
 input:
   .npz with one array per model input, by name, or .npy for a model with one input. An array with as many axes
   as the input is one batch; with one axis more, its first axis counts calls; an input given once serves every
-  call. Integers are converted where every value fits, floats only to wider floats; anything else is refused.
+  call. Integers are converted where every value fits, floats only to wider floats; text is NumPy's str, or bytes
+  in UTF-8; anything else is refused. Outputs that are maps are written as NAME.keys and NAME.values, sequences
+  as NAME.0, NAME.1 and so on.
 
 settings, in the order in which they count:
   the flag; SEED_MAX_MEMORY, SEED_THREADS, SEED_CACHE_LIMIT; max-memory, threads and cache-limit in

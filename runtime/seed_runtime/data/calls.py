@@ -16,6 +16,8 @@ from seed_runtime.errors import InputError
 
 LABELS: Final = "labels"
 """The name of an array that any data file may hold beside the inputs."""
+_TEXT_COPIES: Final = 3
+"""Copies of texts that are held beside a call's own."""
 UNNAMED: Final = (None, "arr_0")
 """Names of a single array that was saved without one."""
 
@@ -44,6 +46,9 @@ class _Bound:
     @property
     def extra_bytes(self) -> int:
         """Memory that is held beside the input itself, in bytes."""
+        if self.spec.dtype == "string":
+            # Footprints are measured with short texts, and a library holds copies of its own.
+            return (_TEXT_COPIES + self.array.is_fortran) * self.array.nbytes
         if self.array.is_fortran:
             return self.array.nbytes + prod(self.shape) * self.array.dtype.itemsize
         return prod(self.shape) * self.array.dtype.itemsize if self.is_converted else 0
@@ -137,6 +142,12 @@ def _bind_one(spec: TensorSpec, array: StoredArray) -> _Bound:
         raise InputError(f"input {spec.name!r}: {spec} is expected, or one axis more to count calls; {array} was given")
     if 0 in shape:
         raise InputError(f"input {spec.name!r}: {spec} is expected, {array} was given, which is empty")
+    if spec.dtype == "string":
+        if array.dtype.kind not in "US":
+            raise InputError(
+                f"input {spec.name!r}: {spec} is expected, {array} was given; give text: numpy.array([...], str)"
+            )
+        return _Bound(spec, array, array.shape[0] if extra else None, array.dtype)
     try:
         wanted = np.dtype(spec.dtype)
     except TypeError:
@@ -166,6 +177,9 @@ def _reader(item: _Bound) -> Iterator[Callable[[], Array]]:
     source = ArrayReader(item.array)
     try:
         read = _read_fortran(item, source) if item.array.is_fortran else _read_rows(item, source)
+        if item.spec.dtype == "string":
+            yield lambda: _checked_text(item, read())
+            return
         if not item.is_converted:
             yield read
             return
@@ -198,6 +212,22 @@ def _read_fortran(item: _Bound, source: ArrayReader) -> Callable[[], Array]:
     source.read_into(whole)
     calls = iter(whole.T if item.calls is not None else [whole.T])
     return lambda: np.ascontiguousarray(next(calls)).reshape(item.shape)
+
+
+def _checked_text(item: _Bound, values: Array) -> Array:
+    """Return texts as NumPy's `str_`; bytes are taken for UTF-8."""
+    if item.array.dtype.kind == "S":
+        try:
+            return np.char.decode(values, "utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"input {item.spec.name!r}: {item.array.where} holds bytes that are no UTF-8 ({error.reason}); "
+                f"decode them with numpy.char.decode(array, encoding)"
+            ) from None
+    codes = values.reshape(-1).view(np.dtype("u4").newbyteorder(values.dtype.byteorder))
+    if codes.max(initial=0) > 0x10FFFF or bool(((codes >= 0xD800) & (codes < 0xE000)).any()):
+        raise InputError(f"input {item.spec.name!r}: {item.array.where} holds text that is no Unicode; write it again")
+    return values
 
 
 def _check_range(item: _Bound, values: Array) -> None:

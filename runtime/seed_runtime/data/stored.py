@@ -177,9 +177,11 @@ def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtyp
     if any(type(size) is not int or size < 0 for size in shape) or prod(shape) * dtype.itemsize > ARRAY_MAX:
         raise InputError(f"{where} has a shape that no array has: {list(shape)}; write it with numpy.savez")
     if dtype.hasobject:
-        raise InputError(f"{where} holds Python objects, which are never loaded; convert it to numbers")
-    if dtype.kind not in "biuf":
-        raise InputError(f"{where} holds {dtype}, which is not a type of numbers; convert it")
+        raise InputError(
+            f"{where} holds Python objects, which are never loaded; convert it to numbers, or text with .astype(str)"
+        )
+    if dtype.kind not in "biufUS" or not dtype.itemsize:
+        raise InputError(f"{where} holds {dtype}, which is not a type of numbers or text; convert it")
     return tuple(shape), fortran and len(shape) > 1, dtype
 
 

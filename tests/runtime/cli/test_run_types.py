@@ -122,3 +122,75 @@ def test_calls_with_sequences_of_other_lengths_are_not_stacked(tmp_path: Path) -
 def test_what_no_array_can_be_is_refused_with_its_advice(tmp_path: Path) -> None:
     seed = made(typed_models.refused("bfloat16 output"), tmp_path)
     assert "Cast to float at this output" in refused(12, seed, "--input", rows(tmp_path / "x.npz", 2))
+
+
+# Text as input
+
+
+@pytest.fixture
+def text_seed(rng: np.random.Generator, tmp_path: Path) -> tuple[Path, np.ndarray]:
+    """A text classifier, and its scores of each of `WORDS`, and of any other word."""
+    model = typed_models.text(rng)
+    return made(model, tmp_path), onnx.numpy_helper.to_array(model.graph.initializer[0])
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array(["dog", "ein Hünd", "cat"]),
+        np.array(["dog", "ein Hünd", "cat"], ">U20"),
+        np.char.encode(np.array(["dog", "ein Hünd", "cat"]), "utf-8"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("ending", ["npz", "npy"])
+def test_text_comes_from_a_file(
+    array: np.ndarray, ending: str, text_seed: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    seed, scores = text_seed
+    data = tmp_path / f"x.{ending}"
+    if ending == "npz":
+        np.savez(data, s=array)
+    else:
+        np.save(data, array)
+    assert np.array_equal(written(seed, data)["y"], scores[[1, 3, 0]])
+
+
+def test_an_axis_more_counts_calls_of_text_too(text_seed: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    seed, scores = text_seed
+    for order in ("C", "F"):
+        np.savez(tmp_path / "x.npz", s=np.array([["dog", "cat"], ["bird", "x"], ["", "cat"]], order=order))
+        assert np.array_equal(written(seed, tmp_path / "x.npz")["y"], scores[[[1, 0], [2, 3], [3, 0]]])
+
+
+def damaged(path: Path, code: int) -> Path:
+    """A file of text in which one character is no Unicode."""
+    np.savez(path, s=np.array([code, 65], "<u4").view("<U1"))
+    return path
+
+
+@pytest.mark.parametrize("code", [0x110000, 0xFFFFFFFF, 0xD800, 0xDFFF])
+def test_text_that_is_no_unicode_is_refused(code: int, text_seed: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    assert "no Unicode" in refused(3, text_seed[0], "--input", damaged(tmp_path / "x.npz", code))
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.array([b"\xff"]), "no UTF-8"),
+        (np.array([1.0]), "give text"),
+        (np.array(["a", None], object), "never loaded; convert it to numbers, or text"),
+        (np.array([["a"], ["b"]])[None, None], "one axis more"),
+    ],
+)
+def test_what_is_no_text_is_refused_with_the_next_step(
+    array: np.ndarray, said: str, text_seed: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "x.npz", s=array)
+    assert said in refused(3, text_seed[0], "--input", tmp_path / "x.npz")
+
+
+def test_text_for_numbers_is_refused(rng: np.random.Generator, tmp_path: Path) -> None:
+    seed = made(typed_models.zipmap(rng), tmp_path)
+    np.savez(tmp_path / "x.npz", x=np.full((2, FEATURES), "1"))
+    assert "x: float32[n, 8] is expected" in refused(3, seed, "--input", tmp_path / "x.npz")

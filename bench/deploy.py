@@ -86,7 +86,7 @@ def table(figures: Figures) -> list[str]:
 
 @contextlib.contextmanager
 def _server(folder: Path) -> Iterator[Sshd]:
-    server = Sshd(folder)
+    server = Sshd(folder, settings="Subsystem sftp internal-sftp\n")
     try:
         yield server
     finally:
@@ -98,7 +98,7 @@ def _speed(server: Sshd, folder: Path, rounds: int) -> Figures:
     seed = preflight.load(make_seed(folder / "megabyte.seed", width=WIDTH, model_id="megabyte"))
     steps: list[dict[str, float]] = []
     with Connection(device.alias, config=device.config) as connection:
-        connection.keep()
+        connection.hold()
         copy = device.home / "copied.seed"
         control = ["-F", str(device.config), "-o", f"ControlPath={connection.control_path}"]
 

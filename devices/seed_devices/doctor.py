@@ -13,6 +13,7 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from seed_devices import names, profiles
@@ -21,7 +22,9 @@ from seed_devices.profiles import Profile
 from seed_devices.push import preflight, requirements
 from seed_devices.push.requirements import version
 from seed_devices.remote import device_schema
-from seed_devices.ssh.connection import START_S, Connection
+from seed_devices.ssh.connection import Connection
+from seed_devices.ssh.shell import START_S
+from seed_devices.ssh.transfer import put
 from seed_devices.terminal_text import plain
 from seed_runtime.errors import SeedError
 from seed_runtime.version import __version__
@@ -71,6 +74,7 @@ def examine(connection: Connection, facts: Mapping[str, Any] | None, *, now: flo
     findings: dict[str, Any] = {}
     if version(str(facts["python"])) >= requirements.OLDEST_PYTHON:
         source = (resources.files("seed_devices") / "remote" / "health.py").read_text()
+        unsent = _transfer_error(connection)
         done = connection.python(source, str(facts["store"]), _modules(facts))
         lines = done.stdout.strip().splitlines()
         if (found := device_schema.parse_object(lines[-1]) if lines else None) is None:
@@ -80,7 +84,8 @@ def examine(connection: Connection, facts: Mapping[str, Any] | None, *, now: flo
             try:
                 findings = device_schema.check_answer(connection.target, device_schema.FINDINGS, found)
             except RemoteError as error:
-                findings = {"error": str(error).removeprefix(f"{connection.target}: ").partition("; ")[0]}
+                findings = {"error": _reason(connection, error)}
+        findings["unsent"] = unsent
     return judge(connection.target, facts, findings, now=now)
 
 
@@ -103,6 +108,7 @@ def judge(
     found = [
         *_system(facts),
         *_resources(facts),
+        *_transfer(findings),
         *_clock(facts, findings, time.time() if now is None else now),
         *_runtime(host, facts, findings),
         *_models(host, findings),
@@ -181,6 +187,25 @@ def _resources(facts: Mapping[str, Any]) -> Iterator[Fault]:
         fix = "see what runs there: ps aux --sort=-rss | head"
         what = f"{available / 1e6:.0f} MB of memory are available"
         yield Fault(what, "Python and ONNX Runtime take 45 MB before the model", fix, "advice")
+
+
+def _transfer_error(connection: Connection) -> str:
+    """Send a file that is thrown away there; returns why it can't be sent, "" where it can."""
+    try:
+        put(connection, Path(__file__), "/dev/null", 0)
+    except RemoteError as error:
+        return _reason(connection, error)
+    return ""
+
+
+def _reason(connection: Connection, error: RemoteError) -> str:
+    return str(error).removeprefix(f"{connection.target}: ").partition("; ")[0]
+
+
+def _transfer(findings: Mapping[str, Any]) -> Iterator[Fault]:
+    if reason := findings.get("unsent"):
+        why = "a push sends files by its sh, cat, dd, ls and sleep"
+        yield Fault(f"no file can be sent to it: {reason}", why, "sudo apt install coreutils")
 
 
 def _clock(facts: Mapping[str, Any], findings: Mapping[str, Any], now: float) -> Iterator[Fault]:

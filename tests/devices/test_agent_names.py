@@ -44,7 +44,7 @@ def put_runtime(store: Path, names: str) -> Path:
 def test_a_host_starts_the_agent_by_the_name_that_the_runtime_has(tmp_path: Path, names: str, started: str) -> None:
     put_runtime(tmp_path / "a store", names)
     environment = {**os.environ, "SEED_HOME": str(tmp_path / "a store")}
-    done = subprocess.run(agent_client._COMMAND, shell=True, env=environment, capture_output=True, text=True)  # noqa: S602
+    done = subprocess.run(["sh", "-c", agent_client._SCRIPT], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"-P -m {started} agent\n"), done.stderr
 
 

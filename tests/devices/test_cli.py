@@ -234,9 +234,9 @@ def test_an_interrupted_push_leaves_what_runs_and_no_process(
 
 
 def processes_of(device: Device) -> list[str]:
-    """ssh and sftp to this device, and agents on it."""
+    """ssh to this device, and agents on it."""
     listed = subprocess.run(["ps", "-e", "-o", "args="], capture_output=True, text=True, check=True).stdout
     return [
         line for line in listed.splitlines()
-        if re.search(rf"^(sh|ssh|sftp) .*\b{device.alias}\b|{device.store}/runtime.*agent", line)
+        if re.search(rf"^(sh|ssh) .*\b{device.alias}\b|{device.store}/runtime.*agent", line)
     ]  # fmt: skip

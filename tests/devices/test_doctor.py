@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,16 @@ def test_a_device_without_python_is_told_the_package(make_device: MakeDevice, tm
         (fault,) = doctor.examine(connection, None)
     assert fault.what == "python3 is missing"
     assert "sudo apt install python3" in fault.fix
+
+
+def test_a_device_that_files_cant_be_sent_to_is_found(make_device: MakeDevice, tmp_path: Path) -> None:
+    programs = fake_wheels.python_folder(tmp_path / "bin")
+    for name in ("sh", "cat", "ls", "sleep"):
+        (programs / name).symlink_to(shutil.which(name) or "")
+    device = make_device(runtime=False, environment={"PATH": str(programs)})
+    with Connection(device.alias, config=device.config) as connection:
+        faults = doctor.examine(connection, fake_wheels.facts(connection))
+    (fault,) = [fault for fault in faults if "file" in fault.what]
+    assert fault.severity == "fault"
+    assert fault.what.startswith("no file can be sent to it: the file can't be written there: sh: 1: dd: not found")
+    assert fault.fix == "sudo apt install coreutils"

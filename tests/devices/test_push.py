@@ -293,11 +293,11 @@ def test_a_runtime_that_doesnt_start_is_told_from_one_that_isnt_there(device: De
             agent.call("status")
 
 
-def test_a_path_that_isnt_one_is_not_given_to_sftp(device: Device) -> None:
+def test_a_path_that_isnt_one_is_refused(device: Device) -> None:
     begin = '{"ok": true, "state": "partial", "have": 0, "path": "x\\n!touch y"}'
     status, facts = '{"ok": true, "models": []}', '{"ok": true, "facts": {"python": "3.11.2"}}'
     fake(device, f"{HELLO}; for a in '{status}' '{facts}' '{begin}'; do read x; printf '%s\\n' \"$a\"; done; cat")
-    with pytest.raises(RemoteError, match="no path that sftp takes"):
+    with pytest.raises(RemoteError, match="no path of a file"):
         send(device, EXAMPLE)
 
 

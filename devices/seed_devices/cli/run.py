@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import subprocess
 import sys
 import threading
@@ -40,12 +39,11 @@ Other options are passed on to seed-run on the device; its exit code is this com
 _LINE_MAX = 1 << 16
 """Largest part of a line of stderr that is printed at once, in characters."""
 
-# No backslash and no quote within: the login shell may be fish, which reads them otherwise.
 _SCRIPT = (
-    f"exec sh -c '{FIND_STORE}m=$s/models/$1/current/model.seed; r=$s/runtime/current/bin/seed-run; "
+    f"{FIND_STORE}m=$s/models/$1/current/model.seed; r=$s/runtime/current/bin/seed-run; "
     f'[ -x "$r" ] || {{ echo "seed-run: no runtime here; push a seed first" >&2; exit 12; }}; '
     f'[ -e "$m" ] || {{ echo "seed-run: no model $1 here; push it first" >&2; exit 2; }}; '
-    f'shift; exec "$r" "$m" "$@"\' sh'
+    'shift; exec "$r" "$m" "$@"'
 )
 
 
@@ -69,12 +67,13 @@ def run(
         if name is None:
             with AgentClient(connection) as agent:
                 name = model_name(agent, target)
-        command = " ".join([_SCRIPT, *(shlex.quote(word) for word in (name, *words))])
+        words = [name, *words]
         if sink is None or sink == "-":
-            return _run_remotely(connection, command, given, sys.stdout.fileno())
+            sys.stdout.flush()
+            return _run_remotely(connection, words, given, sys.stdout.buffer)
         try:
             with atomic_write(sink) as file:
-                if code := _run_remotely(connection, command, given, file):
+                if code := _run_remotely(connection, words, given, file):
                     raise _FailedError(code)
         except _FailedError as failed:
             return failed.code
@@ -122,11 +121,14 @@ def _print_plain(source: int) -> None:
             print(plain(line.removesuffix("\n")), file=sys.stderr, flush=True)
 
 
-def _run_remotely(connection: Connection, command: str, given: IO[bytes] | int, out: IO[bytes] | int) -> int:
-    sys.stdout.flush()
+def _run_remotely(connection: Connection, words: list[str], given: IO[bytes] | int, out: IO[bytes]) -> int:
     with _plain_stderr() as stderr:
-        process = connection.popen(command, stdin=given, stdout=out, stderr=stderr)
+        process = connection.popen(_SCRIPT, *words, stdin=given, stderr=stderr)
+        assert process.stdout is not None
         try:
+            while data := process.stdout.read1():  # type: ignore[attr-defined]
+                out.write(data)
+                out.flush()
             code = process.wait()
         finally:
             processes.stop(process)

@@ -11,6 +11,7 @@ from seed_devices.errors import RemoteError
 from seed_devices.push import preflight
 from seed_devices.push.job import Job
 from seed_devices.remote.agent_client import AgentClient
+from seed_devices.ssh.transfer import put
 from seed_runtime.errors import SeedError
 
 WAIT_S: Final = 75
@@ -93,14 +94,14 @@ def _transfer(job: Job, agent: AgentClient, fields: dict[str, Any]) -> tuple[str
         return "partial", 0
     show = None if progress is None else lambda done, total: progress("transfer", done, total)
     try:
-        job.connection.put(seed.path, path, resume=True, progress=show)
+        put(job.connection, seed.path, path, have, progress=show)
     except RemoteError as error:
         raise _transfer_error(job, agent, error) from None
     return "partial", seed.file_size - have
 
 
 def _transfer_error(job: Job, agent: AgentClient, error: RemoteError) -> RemoteError:
-    """Return the reason behind sftp's "Failure", its word for most of what can happen, mostly a full disk."""
+    """Return the reason why the device could not take the file: mostly a full disk."""
     free = None
     with suppress(SeedError):
         free = agent.call("status", name=job.name).get("disk_free")

@@ -10,7 +10,8 @@ from typing import Any, Final
 from seed_devices import profiles
 from seed_devices.profiles import Profile
 from seed_devices.remote.agent_client import FIND_STORE
-from seed_devices.ssh.connection import START_S, Connection
+from seed_devices.ssh.connection import Connection
+from seed_devices.ssh.shell import START_S
 from seed_runtime.errors import DiskSpaceError, UnsupportedError, UsageError
 from seed_runtime.version import __version__
 
@@ -22,12 +23,9 @@ DISK_MARGIN: Final = 16 << 20
 """Free bytes below which nothing is installed."""
 _SIGKILL: Final = 137
 """The shell's exit status for a process that was killed, as one is whose memory runs out."""
-# No quote and no backslash within: the login shell may be fish, which reads them otherwise. Not `exec`: the shell
-# reports how Python ended, and ssh by itself only that the session did. Nothing is written: no compiled modules, and
-# not what ONNX Runtime keeps for its telemetry.
-_IMPORT: Final = (
-    f'exec sh -c \'{FIND_STORE}ORT_DISABLE_TELEMETRY=1 "$s/runtime/current/bin/python" -B -P -c "$1"; exit $?\' sh'
-)
+# Not `exec`: the shell reports how Python ended, and ssh by itself only that the session did. Nothing is written: no
+# compiled modules, and not what ONNX Runtime keeps for its telemetry.
+_IMPORT: Final = f'{FIND_STORE}ORT_DISABLE_TELEMETRY=1 "$s/runtime/current/bin/python" -B -P -c "$1"; exit $?'
 
 
 class NoRoomError(DiskSpaceError):
@@ -91,7 +89,7 @@ def import_error(connection: Connection, profile: Profile) -> str:
     An agent that answers is no proof: it starts without NumPy and ONNX Runtime.
     """
     program = f"import {', '.join(modules(profile))}"
-    done = connection.run(f"{_IMPORT} {shlex.quote(program)}", timeout=START_S, check=False)
+    done = connection.run(_IMPORT, program, timeout=START_S, check=False)
     # If memory ran out, another runtime wouldn't help.
     if done.code in (0, _SIGKILL):
         return ""

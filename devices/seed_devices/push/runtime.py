@@ -19,11 +19,10 @@ from seed_devices.push.wheel_cache import Wheel
 from seed_devices.remote.agent_client import Progress
 from seed_devices.remote.installer_client import InstallerClient
 from seed_devices.ssh.connection import Connection
+from seed_devices.ssh.transfer import put
 
 WAIT_S: Final = 600
 """Seconds that another installation on the same device may take."""
-_SENDS: Final = 2
-"""Most transfers of a wheel that arrives damaged."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +122,7 @@ def _install(
     sent = before = sum(part["have"] for part in missing.values())
     for name, part in missing.items():
         sent -= part["have"]
-        _send(connection, client, by_name[name], part["path"], sent, total)
+        _send(connection, client, by_name[name], part["path"], part["have"], sent, total)
         sent += by_name[name].size
         client.report("transfer", sent, total)
     answer = client.call(
@@ -144,12 +143,18 @@ def _install(
     return Installed(answer["version"], answer["path"], True, total - before, notes)
 
 
-def _send(connection: Connection, client: InstallerClient, wheel: Wheel, path: str, before: int, total: int) -> None:
+def _send(
+    connection: Connection, client: InstallerClient, wheel: Wheel, path: str, have: int, before: int, total: int
+) -> None:
     """Send one wheel, from where it stopped last; from its beginning if it arrives with another digest."""
-    for _ in range(_SENDS):
+    for start in (have, 0):
         try:
-            connection.put(
-                wheel.path, path, resume=True, progress=lambda done, _: client.report("transfer", before + done, total)
+            put(
+                connection,
+                wheel.path,
+                path,
+                start,
+                progress=lambda done, _: client.report("transfer", before + done, total),
             )
         except RemoteError:
             if (free := client.call("room")["free"]) < DISK_MARGIN:

@@ -31,15 +31,14 @@ FIND_STORE: Final = (
 
 _NO_RUNTIME: Final = "seed-no-runtime"
 _HELLO: Final = b'{"agent"'
-# No quote and no backslash within: the login shell may be fish, which reads them otherwise. Not `exec`: the shell
-# reports when the agent was killed, and ssh by itself would only say that the session ended. Runtimes from before the
-# agent was renamed know it as seed_runtime.device only; newer ones know that name as well.
-_COMMAND: Final = (
-    f"exec sh -c '{FIND_STORE}p=$s/runtime/current/bin/python; "
+# Not `exec`: the shell reports when the agent was killed, and ssh by itself would only say that the session ended.
+# Runtimes from before the agent was renamed know it as seed_runtime.device only; newer ones know that name as well.
+_SCRIPT: Final = (
+    f"{FIND_STORE}p=$s/runtime/current/bin/python; "
     'if [ -x "$p" ]; then m=seed_runtime.device; '
     'for f in "$s"/runtime/current/lib/python3*/site-packages/seed_runtime/agent/__main__.py; do '
     '[ -e "$f" ] && m=seed_runtime.agent; done; "$p" -P -m $m agent; exit $?; fi; '
-    f"echo {_NO_RUNTIME}; exec cat >/dev/null'"
+    f"echo {_NO_RUNTIME}; exec cat >/dev/null"
 )
 _SIGKILL: Final = 137
 """The shell's exit status for a process that was killed."""
@@ -64,7 +63,7 @@ class AgentClient:
         """The version of the runtime, None where none is installed or none starts."""
         self.start_error = ""
         """Error with which the installed runtime fails to start; empty where there is none."""
-        self._process: subprocess.Popen[bytes] = connection.popen(_COMMAND)
+        self._process: subprocess.Popen[bytes] = connection.popen(_SCRIPT)
         line = connection.first_line(self._process, (_HELLO, _NO_RUNTIME.encode()), LINE_MAX + 1)
         if line is None:
             code = self._process.wait()

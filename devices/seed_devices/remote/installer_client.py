@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import subprocess
 from importlib import resources
 from typing import Any, Final
@@ -32,7 +31,7 @@ class InstallerClient:
         source = installer()
         self._connection.hold()
         program = f'import sys; exec(compile(sys.stdin.buffer.read({len(source)}), "installer.py", "exec"))'
-        self._process: subprocess.Popen[bytes] = self._connection.popen(f"python3 -c {shlex.quote(program)}")
+        self._process: subprocess.Popen[bytes] = self._connection.popen('exec python3 -c "$1"', program)
         self._write(source)
         hello = self._connection.first_line(self._process, b'{"installer"')
         if hello is None:

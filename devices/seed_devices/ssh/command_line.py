@@ -1,20 +1,18 @@
-"""Command lines of ssh and sftp for one device; the user's own configuration holds for everything that isn't set."""
+"""Command lines of ssh for one device; the user's own configuration holds for everything that isn't set."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from seed_devices.errors import RemoteError
-from seed_devices.ssh import processes
 from seed_runtime.errors import UsageError
 
 LINK_DEAD_S: Final = 15
 """Seconds after which a login that isn't answered, or a connection that is silent, counts as dead."""
-PATH_MAX: Final = 4096
-"""Largest length of a path on a device, in characters."""
+BY_HAND: Final = "~/.ssh/seed-%C"
+"""Where a connection is looked for that the user opened by hand, as ssh's ControlPath."""
 
 _OPTIONS: Final = {
     "BatchMode": "yes",
@@ -65,54 +63,42 @@ class Route:
 
         Args:
             command: for the login shell there.
-            control_path: the socket of the shared connection, as ssh_config takes it.
+            control_path: the socket of the shared connection.
             master: whether this process opens that connection, or uses it.
         """
-        port = [] if self.port is None else ["-p", str(self.port)]
-        return ["ssh", *self._options(control_path, master), "-T", *port, "--", self.target, command]
-
-    def sftp(self, batch: Path, control_path: str, limit_kbit: int | None) -> list[str]:
-        """Return the command line that runs an sftp batch file over the shared connection.
-
-        Args:
-            batch: the file of commands.
-            control_path: the socket of the connection.
-            limit_kbit: the largest rate in units of 1024 bits per second, as sftp counts.
-        """
-        argv = ["sh", "-c", processes.GUARDED, "sh", "sftp", *self._options(control_path, False)]
-        argv += [] if self.port is None else ["-P", str(self.port)]
-        argv += [] if limit_kbit is None else ["-l", str(max(1, limit_kbit))]
-        return [*argv, "-b", str(batch), "--", bracketed(self.target)]
-
-    def _options(self, control_path: str, master: bool) -> Sequence[str]:
         options = {
             **_OPTIONS,
             "StrictHostKeyChecking": "accept-new" if self.accept_new else "yes",
             "ControlMaster": "yes" if master else "no",
-            "ControlPath": control_path,
         }
         if not master:
             # Without the shared connection ssh would log in again, with the whole wait on a dead link once more.
             options["ProxyCommand"] = "false"
+        words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+        return ["ssh", *self._where(), *words, "-S", _escaped(control_path), "-T", "--", self.target, command]
+
+    def resolved(self, control_path: str | None) -> list[str]:
+        """Return the command line that prints the configuration for the device, with this ControlPath if one is given.
+
+        Only what ssh prints can be passed on: ProxyCommand, which `ssh` sets, is a part of what "%C" stands for.
+        """
+        return ["ssh", *self._where(), *([] if control_path is None else ["-S", control_path]), "-G", "--", self.target]
+
+    def check(self, control_path: str) -> list[str]:
+        """Return the command line that returns 0 if a ControlMaster answers at this socket."""
+        return ["ssh", *self._where(), "-S", _escaped(control_path), "-O", "check", "--", self.target]
+
+    @property
+    def by_hand(self) -> str:
+        """Return the command with which a user opens a connection that `user_master.find` finds."""
+        # The shell expands the "~" of a word that is not quoted.
+        return f"{shlex.join(['ssh', *self._where()])} -fNM -S {BY_HAND} {shlex.quote(self.target)}"
+
+    def _where(self) -> list[str]:
         words = ["-F", str(self.config.absolute())] if self.config is not None else []
-        for key, value in options.items():
-            words += ["-o", f"{key}={value}"]
-        return words
+        return words if self.port is None else [*words, "-p", str(self.port)]
 
 
-def quoted(path: str) -> str:
-    """Quote a path of the device for sftp's batch files.
-
-    Raises:
-        RemoteError: it is relative, too long, or would be another command.
-    """
-    if not path.startswith("/") or len(path) > PATH_MAX or any(ord(letter) < 32 for letter in path):
-        raise RemoteError(12, f"the device names {path[:80]!r}, which is no path that sftp takes; update its runtime")
-    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def bracketed(target: str) -> str:
-    """Put an IPv6 address into the brackets that sftp wants."""
-    user, at, host = target.rpartition("@")
-    return f"{user}{at}[{host}]" if ":" in host and not host.startswith("[") else target
+def _escaped(path: str) -> str:
+    """Return a path as ssh's options take it, in which "%" is special."""
+    return path.replace("%", "%%")

@@ -16,7 +16,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,14 +23,13 @@ from typing import IO, Final
 
 from seed_devices.errors import RemoteError, UnreachableError
 from seed_devices.ssh import processes, ssh_errors
-from seed_devices.ssh.command_line import Route, quoted
+from seed_devices.ssh.command_line import Route
 from seed_devices.ssh.control_dir import make_control_dir
 from seed_devices.ssh.processes import Tail
+from seed_devices.ssh.shell import START_S, Script
 from seed_devices.terminal_text import plain_lines
 from seed_runtime.errors import SeedError
 
-START_S: Final = 180
-"""Seconds that a login and the start of a program there may take: Python on a slow card, with memory short."""
 SILENCE_S: Final = 180
 """Seconds of silence of a program there that reports all along (`line`): memory that is short holds up even that."""
 PROGRAM_S: Final = 600
@@ -39,14 +37,11 @@ PROGRAM_S: Final = 600
 OUTPUT_MAX: Final = 16 << 20
 """Largest output of a command, in bytes."""
 _NOISE_MAX: Final = 64 << 10
-"""Most output of a device's shell before the first line that was waited for, in bytes."""
+"""Most output of a program before the first line that was waited for, in bytes."""
 _CLOSE_S: Final = 0.5
 """Seconds that the connection gets to end by itself."""
 
-_READY = "seed-ready"
-_WAIT = f"sh -c 'echo {_READY}; exec cat >/dev/null'"
-_NOTHING_LEFT: Final = "same size"
-"""Part of what `reput` says, as a failure, where the last byte had arrived and only the answer to it was lost."""
+_WAIT: Final = "exec cat >/dev/null"
 
 
 @dataclass(frozen=True)
@@ -81,7 +76,7 @@ class Connection:
         self._route = Route(target, config, accept_new, port)
         self.target = target
         self.max_rate: int | None = None
-        """The largest rate of `put`, where its caller gives none, in bytes per second."""
+        """The largest rate of a transfer whose caller gives none, in bytes per second."""
         self._folder: Path | None = None
         self._master: subprocess.Popen[bytes] | None = None
         self._clients: list[subprocess.Popen[bytes]] = []
@@ -107,12 +102,13 @@ class Connection:
             self._folder = None
 
     def run(
-        self, command: str, *, stdin: bytes | None = None, timeout: float | None = None, check: bool = True
+        self, script: str, *arguments: str, stdin: bytes = b"", timeout: float | None = None, check: bool = True
     ) -> Completed:
-        """Run a shell command there, to its end.
+        """Run a script there, to its end.
 
         Args:
-            command: for the login shell of the device.
+            script: for the device's sh.
+            arguments: what the script knows as `$1` and so on.
             stdin: its input.
             timeout: seconds after which it is stopped.
             check: raise an error unless it returns 0.
@@ -122,8 +118,8 @@ class Connection:
             UnreachableError: it took longer than `timeout`.
         """
         self.hold()
-        process = self.popen(command)
-        feeder = threading.Thread(target=processes.write_all, args=(process.stdin, stdin or b""), daemon=True)
+        process = self.popen(script, *arguments)
+        feeder = threading.Thread(target=processes.write_all, args=(process.stdin, stdin), daemon=True)
         feeder.start()
         try:
             with processes.killed_after(process, timeout) as expired:
@@ -131,7 +127,7 @@ class Connection:
                 stdout = process.stdout.read(OUTPUT_MAX + 1)
                 if len(stdout) > OUTPUT_MAX:
                     raise RemoteError(
-                        1, f"{self.target}: `{_short(command)}` printed more than {OUTPUT_MAX:,} bytes; try it there"
+                        1, f"{self.target}: `{_short(script)}` printed more than {OUTPUT_MAX:,} bytes; try it there"
                     )
                 code = process.wait()
         finally:
@@ -152,37 +148,59 @@ class Connection:
             lines = stderr.strip().splitlines()
             raise RemoteError(
                 1,
-                f"{self.target}: `{_short(command)}` returned {code}{': ' + lines[-1] if lines else ''}; try it there",
+                f"{self.target}: `{_short(script)}` returned {code}{': ' + lines[-1] if lines else ''}; try it there",
             )
         return Completed(code, stdout, stderr)
 
     def python(self, source: str, *arguments: str) -> Completed:
         """Run a program with the device's own `python3`, for PROGRAM_S at most, whatever it returns."""
-        words = " ".join(shlex.quote(argument) for argument in arguments)
-        return self.run(f"python3 - {words}", stdin=source.encode(), timeout=PROGRAM_S, check=False)
+        return self.run('exec python3 - "$@"', *arguments, stdin=source.encode(), timeout=PROGRAM_S, check=False)
 
     def popen(
         self,
-        command: str,
-        *,
+        script: str,
+        *arguments: str,
         stdin: int | IO[bytes] = subprocess.PIPE,
-        stdout: int | IO[bytes] = subprocess.PIPE,
         stderr: int | IO[bytes] | None = subprocess.PIPE,
     ) -> subprocess.Popen[bytes]:
-        """Start a shell command there; the first one opens the connection.
+        """Start a script there and return once it runs; the first one opens the connection.
 
-        Its stderr is read in the background, see `stderr_of`, unless it is to go elsewhere.
+        What the login shell prints before it is skipped. Its stderr is read in the background, see `stderr_of`, unless
+        it is to go elsewhere.
+
+        Args:
+            script: for the device's sh.
+            arguments: what the script knows as `$1` and so on.
+            stdin: its input.
+            stderr: where its messages go.
+
+        Raises:
+            UnreachableError: the login shell waits for something and doesn't run it.
+            RemoteError: the login shell ends without running it.
         """
-        is_master = not self.is_open
-        if is_master and self._master is not None:
-            processes.stop(self._master)  # before the next one starts: both have the same ControlPath
-        argv = self._route.ssh(command, self.control_path, master=is_master)
-        process = self._start(argv, stdin=stdin, stdout=stdout, stderr=stderr)
+        is_master = self._is_master_needed()
+        order = Script(script, *arguments)
+        argv = self._route.ssh(order.command, self.control_path, master=is_master)
+        process = processes.start(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr)
+        if process.stderr is not None:
+            self._tails[process.pid] = Tail(process.stderr)
         if is_master:
             self._master = process
         else:
             self._clients = [client for client in self._clients if client.poll() is None] + [process]
-        return process
+        assert process.stdout is not None
+        started = order.wait(process.stdout, lambda: not is_master or Path(self.control_path).exists())
+        if started.state == "runs":
+            self._was_up = True
+            return process
+        if started.state != "ended":
+            processes.kill(process, signal.SIGKILL)
+            raise ssh_errors.shell_error(self.target, started)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(processes.STOP_S)
+        if process.returncode is None or process.returncode == 255 or process.returncode < 0:
+            raise self.failure(process)
+        raise ssh_errors.shell_error(self.target, started, code=process.returncode, stderr=self.stderr_of(process))
 
     def end(self, process: subprocess.Popen[bytes]) -> None:
         """Stop a command that `popen` started. The one that others share only gets the end of its input."""
@@ -194,67 +212,18 @@ class Connection:
         if process is self._master:
             self._master = None
 
-    def put(
-        self,
-        local: Path,
-        remote: str,
-        *,
-        resume: bool = False,
-        limit_kbit: int | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> None:
-        """Send a file by sftp.
-
-        Args:
-            local: the file.
-            remote: its absolute path on the device.
-            resume: send only what `remote` doesn't have yet, which must exist. One that has as many bytes already is
-                left alone: whether they are the right ones is the caller's to ask.
-            limit_kbit: the largest rate, in units of 1024 bits per second.
-            progress: called with the bytes there and the bytes in all, read from the device once a second.
-
-        Raises:
-            RemoteError: the device refuses, with sftp's words.
-            UnreachableError: the link was lost.
-        """
-        self.hold()
-        folder = self._control_dir()
-        # A name of ours for the file: sftp expands patterns in what it is given.
-        link, batch = folder / "file", folder / "batch"
-        link.unlink(missing_ok=True)
-        link.symlink_to(local.resolve())
-        batch.write_text(f'{"reput" if resume else "put"} "{link}" {quoted(remote)}\n')
-        if limit_kbit is None and self.max_rate is not None:
-            limit_kbit = self.max_rate * 8 // 1024
-        process = self._start(self._route.sftp(batch, self.control_path, limit_kbit), stdout=subprocess.DEVNULL)
-        try:
-            with self._watched(remote, local.stat().st_size, progress):
-                code = process.wait()
-        finally:
-            processes.stop(process)
-        if code:
-            lines = [line for line in self.stderr_of(process).splitlines() if line.strip()]
-            if resume and any(_NOTHING_LEFT in line for line in lines):
-                return
-            lost = code > 128 or any("onnection closed" in line for line in lines)
-            if not self._is_alive(within_s=1 if lost else 0):
-                raise self.failure(self._master or process)
-            raise ssh_errors.sftp_error(self.target, lines, code)
-
     def hold(self) -> None:
         """Open the connection, unless it is open, and hold it."""
         if self.is_open:
             return
-        process = self.popen(_WAIT)
-        if self.first_line(process, _READY.encode()) is None:
-            raise self.failure(process)
+        self.popen(_WAIT)
 
     def first_line(
         self, process: subprocess.Popen[bytes], start: bytes | tuple[bytes, ...], line_max: int = _NOISE_MAX
     ) -> bytes | None:
         """Read the first line that begins with `start`, or one of them; returns None at the end of the output.
 
-        What a device's shell prints before it is skipped.
+        What the program prints before it is skipped, as Python packages do that greet on their import.
         """
         assert process.stdout is not None
         with processes.killed_after(process, START_S) as expired:
@@ -262,16 +231,17 @@ class Connection:
             while left > 0:
                 line = process.stdout.readline(line_max)
                 if line.startswith(start):
-                    self._was_up = True
                     return line
                 if expired.is_set():
-                    reason = f"nothing answers within {START_S} s of the login"
+                    reason = f"nothing answers within {START_S} s, though the connection stands"
                     raise UnreachableError(self.target, reason, "see what keeps it busy, or restart it")
                 if not line:
                     return None
                 left -= len(line)
         raise RemoteError(
-            12, f"{self.target}: its shell prints {_NOISE_MAX:,} bytes at each login; make its start files silent"
+            12,
+            f"{self.target}: its Python prints {_NOISE_MAX:,} bytes at its start; see: ssh {shlex.quote(self.target)} "
+            "python3 -c pass",
         )
 
     def line(self, process: subprocess.Popen[bytes], line_max: int) -> bytes:
@@ -307,8 +277,10 @@ class Connection:
 
     @property
     def control_path(self) -> str:
-        """Return where other ssh programs find this connection (-o ControlPath), while it is open."""
-        return str(self._control_dir() / "s").replace("%", "%%")
+        """Return the socket by which other ssh programs share this connection, while it is open."""
+        if self._folder is None:
+            self._folder = make_control_dir()
+        return str(self._folder / "s")
 
     def failure(self, process: subprocess.Popen[bytes]) -> SeedError:
         """Return why ssh ended, by what it or the command that opened the connection wrote to stderr."""
@@ -319,7 +291,7 @@ class Connection:
             process.wait(1)
         text = self.stderr_of(process)
         if self._master is not None and self._master is not process and not self._is_alive(within_s=1):
-            text += self.stderr_of(self._master)
+            text = self.stderr_of(self._master) + text
         return ssh_errors.ssh_error(self.target, text, was_up=self._was_up)
 
     def stderr_of(self, process: subprocess.Popen[bytes]) -> str:
@@ -331,17 +303,13 @@ class Connection:
             tail.join(processes.STOP_S)
         return plain_lines(tail.text())
 
-    def _start(
-        self,
-        argv: list[str],
-        stdin: int | IO[bytes] = subprocess.PIPE,
-        stdout: int | IO[bytes] = subprocess.PIPE,
-        stderr: int | IO[bytes] | None = subprocess.PIPE,
-    ) -> subprocess.Popen[bytes]:
-        process = processes.start(argv, stdin=stdin, stdout=stdout, stderr=stderr)
-        if process.stderr is not None:
-            self._tails[process.pid] = Tail(process.stderr)
-        return process
+    def _is_master_needed(self) -> bool:
+        """Return True if the next command has to open the connection."""
+        if self.is_open:
+            return False
+        if self._master is not None:
+            processes.stop(self._master)  # before the next one starts: both have the same ControlPath
+        return True
 
     def _is_alive(self, within_s: float) -> bool:
         """Return whether the connection stands; it may take a moment until its end shows."""
@@ -351,36 +319,6 @@ class Connection:
                 return True
             time.sleep(0.02)
         return False
-
-    @contextlib.contextmanager
-    def _watched(self, remote: str, total: int, progress: Callable[[int, int], None] | None) -> Iterator[None]:
-        """Report the size of a file on the device while the block lasts."""
-        if progress is None:
-            yield
-            return
-        # The size there, not what sftp has read here: up to 2 MB of that are on their way, the whole of many seeds.
-        process = self.popen(f"sh -c 'while sleep 1 && stat -c %s \"$0\"; do :; done' {shlex.quote(remote)}")
-        thread = threading.Thread(target=_report_sizes, args=(process.stdout, total, progress), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            processes.kill(process, signal.SIGKILL)
-            thread.join(processes.STOP_S)
-            processes.stop(process, 0)
-
-    def _control_dir(self) -> Path:
-        if self._folder is None:
-            self._folder = make_control_dir()
-        return self._folder
-
-
-def _report_sizes(pipe: IO[bytes], total: int, progress: Callable[[int, int], None]) -> None:
-    """Pass on the sizes that stand on the lines of a pipe, to its end."""
-    with contextlib.suppress(OSError, ValueError):
-        while line := pipe.readline(64):
-            if line.strip().isdigit():
-                progress(min(int(line), total), total)
 
 
 def _short(command: str) -> str:

@@ -20,16 +20,6 @@ _TERM_S: Final = 0.3
 STDERR_TAIL: Final = 64 << 10
 """Size of the last part of a child's stderr that is remembered, in bytes."""
 
-# Ends the command once stdin ends, which is when this process closes it or ends, even by SIGKILL.
-GUARDED: Final = """\
-exec 3<&0
-"$@" </dev/null & command=$!
-{ cat <&3 >/dev/null; kill "$command"; } 2>/dev/null & guard=$!
-wait "$command"; code=$?
-kill "$guard" 2>/dev/null
-exit "$code"
-"""
-
 _children: set[subprocess.Popen[bytes]] = set()
 _children_lock = threading.Lock()
 _stopping = threading.Event()
@@ -110,6 +100,23 @@ def kill(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None
         # The ssh processes of its jump hosts are in the same group.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
+
+
+def output(argv: list[str], timeout_s: float) -> tuple[int, str]:
+    """Run a program of this machine that only prints something; returns its exit status, not 0 if it hangs, and that.
+
+    Raises:
+        UnreachableError: `stop_all` has been called.
+        UsageError: there is no such program.
+    """
+    process = start(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        with killed_after(process, timeout_s):
+            assert process.stdout is not None
+            text = process.stdout.read(STDERR_TAIL).decode(errors="replace")
+            return process.wait(), text
+    finally:
+        stop(process, 0)
 
 
 def write_all(pipe: IO[bytes] | None, data: bytes) -> None:

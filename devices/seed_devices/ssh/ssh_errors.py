@@ -1,4 +1,4 @@
-"""Turn what ssh and sftp wrote into an error that a script can tell apart, with the advice for it.
+"""Turn what ssh wrote into an error that a script can tell apart, with the advice for it.
 
 OpenSSH returns 255 for everything that is not the remote command's own, so its words are all there is. They have been
 the same for many years, and are not translated.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
 
 from seed_devices import profiles
 from seed_devices.errors import AuthenticationError, HostKeyError, RemoteError, UnreachableError
+from seed_devices.ssh.shell import SHELL_S, START_S, Start
 from seed_runtime.errors import SeedError, UsageError
 
 AGAIN = "run the same command again: it continues where it stopped"
@@ -20,15 +20,23 @@ _LOST = re.compile(
     r"not responding|[Bb]roken pipe|reset by|closed by|Connection to .* closed|disconnected|send disconnect|"
     r"read from master failed|read header failed|timed out"
 )
+_CAUSE = re.compile(
+    _LOST.pattern
+    + r"|ssh: |kex_exchange|refused|failed|unreachable|[Nn]o route|not found|No such|not resolve|no matching"
+)
+"""What a line says that names a cause; others are banners."""
+_CHATTER = re.compile(r"Warning: |\*\* |debug\d|Pseudo-terminal|Load key|Authenticated |Transferred|Bytes per second")
+"""How lines begin in which ssh names no cause."""
 
 
-def ssh_error(host: str, stderr: str, *, was_up: bool = False) -> SeedError:
+def ssh_error(host: str, stderr: str, *, was_up: bool = False, by_hand: str = "") -> SeedError:
     """Return the error for what ssh wrote to stderr.
 
     Args:
         host: the device, as the user wrote it.
         stderr: what ssh wrote.
         was_up: whether the connection had stood before.
+        by_hand: the command with which the user opens a connection that is then used.
     """
     # "UNKNOWN" is what a command says that found the shared connection gone.
     lines = [line.strip() for line in stderr.splitlines() if line.strip() and "UNKNOWN port" not in line]
@@ -38,31 +46,63 @@ def ssh_error(host: str, stderr: str, *, was_up: bool = False) -> SeedError:
         line = next(line for line in lines if "onfig" in line or "Bad owner" in line)
         return UsageError(f"{line}; correct your ssh_config, or give another one with -F")
     if "Permission denied (" in stderr or "Too many authentication failures" in stderr:
-        return _authentication_error(host, stderr)
+        return _authentication_error(host, stderr, by_hand)
     if "Session open refused" in stderr:
         return UnreachableError(
             host, "its sshd allows too few sessions on a connection", "set MaxSessions 10 in its sshd_config"
         )
-    reason = _best_line(lines)
     if was_up:
+        reason = next((line for line in lines if _LOST.search(line)), "").rstrip(".")
         return UnreachableError(
             host, f"the connection was lost ({reason})" if reason else "the connection was lost", AGAIN
         )
-    return UnreachableError(host, reason or "ssh ended without a message", _advice(host, stderr))
+    return UnreachableError(host, _first_cause(lines) or "ssh ended without a message", _advice(host, stderr))
 
 
-def sftp_error(host: str, lines: Sequence[str], code: int) -> RemoteError:
-    """Return the error for what sftp wrote to stderr, while the connection stands.
+def shell_error(
+    host: str, started: Start, *, code: int = 0, stderr: str = "", user_master: str | None = None
+) -> SeedError:
+    """Return the error for a login after which no command ran.
 
     Args:
         host: the device, as the user wrote it.
-        lines: what sftp wrote.
-        code: its exit status.
+        started: how the login shell began.
+        code: with what it ended, where it did.
+        stderr: what it wrote there.
+        user_master: the socket of the user's own connection, where it is used.
     """
-    if any("subsystem request failed" in line for line in lines):
-        return RemoteError(12, f"{host}: its sshd has no sftp; add to its sshd_config: Subsystem sftp internal-sftp")
-    reason = lines[-1].strip() if lines else f"exit status {code}"
-    return RemoteError(1, f"{host}: sftp: {reason}; see: seed-deploy doctor {shlex.quote(host)}")
+    lines = [line.strip() for line in stderr.splitlines() if line.strip() and not _CHATTER.match(line)]
+    words = started.words or (lines[-1] if lines else "")
+    says = f' (it prints "{words}")' if words else ""
+    attempt = f"ssh {shlex.quote(host)} echo works"
+    if started.state == "locked":
+        return UnreachableError(
+            host, f"the login takes more than {START_S:g} s", "see what keeps it busy, or restart it"
+        )
+    if started.state == "ended":
+        return RemoteError(
+            12,
+            f"{host}: the login works, but its shell ends at once with {code} and runs no command{says}; see what this "
+            f"prints: {attempt} , and there whether a start file such as ~/.bashrc exits, or the account has no shell",
+        )
+    if started.state == "loud":
+        return RemoteError(
+            12,
+            f"{host}: the login works, but its shell prints on and on and runs no command{says}; make its start files "
+            f"silent, see: {attempt}",
+        )
+    if user_master is not None:
+        return UnreachableError(
+            host,
+            f"no command runs within {SHELL_S:g} s on the connection that you have opened to it",
+            f"close it: {shlex.join(['ssh', '-S', user_master, '-O', 'exit', host])} , and open it again",
+        )
+    return UnreachableError(
+        host,
+        f"the login works, but its shell runs no command within {SHELL_S:g} s{says}",
+        f"see what this prints: {attempt} , and there whether a start file such as ~/.bashrc asks, waits or starts "
+        "another shell: its first line should be [ -t 0 ] || return",
+    )
 
 
 def _host_key_error(host: str, stderr: str) -> HostKeyError:
@@ -86,7 +126,7 @@ def _host_key_error(host: str, stderr: str) -> HostKeyError:
     )
 
 
-def _authentication_error(host: str, stderr: str) -> AuthenticationError:
+def _authentication_error(host: str, stderr: str, by_hand: str) -> AuthenticationError:
     key = re.search(r"Permissions \d+ for '(.+)' are too open", stderr)
     if key:
         return AuthenticationError(host, "ssh won't use a key that others can read", f"chmod 600 {shlex.quote(key[1])}")
@@ -95,11 +135,12 @@ def _authentication_error(host: str, stderr: str) -> AuthenticationError:
             host, "the login was refused after too many keys", "name the right one by IdentityFile and IdentitiesOnly"
         )
     denied = re.search(r"Permission denied \([^)]*\)", stderr)
-    return AuthenticationError(
-        host,
-        f"the login was refused: {denied[0] if denied else 'Permission denied'}",
-        f"copy your key to it: ssh-copy-id {shlex.quote(host)} , or load it: ssh-add",
-    )
+    methods = denied[0] if denied else "Permission denied"
+    keys = f"copy your key to it: ssh-copy-id {shlex.quote(host)} , or load it: ssh-add"
+    if by_hand and re.search("password|keyboard-interactive", methods):
+        # Nothing is asked here: a fleet has many devices, and scripts have no terminal.
+        keys += f" ; or open a connection, which is then used: {by_hand}"
+    return AuthenticationError(host, f"the login was refused: {methods}", keys)
 
 
 def _advice(host: str, stderr: str) -> str:
@@ -115,11 +156,11 @@ def _advice(host: str, stderr: str) -> str:
     return f"check that it is switched on and in the network: ssh -v {shlex.quote(host)}"
 
 
-def _best_line(lines: list[str]) -> str:
-    """Return the last line about the connection, else the last line."""
-    about = [line for line in lines if _LOST.search(line) or "ssh: " in line or "kex_exchange" in line]
-    line = (about or lines or [""])[-1]
-    return line.removeprefix("ssh: ").rstrip(".")
+def _first_cause(lines: list[str]) -> str:
+    """Return the first line that names a cause: those after it tell what came of that."""
+    lines = [line for line in lines if not _CHATTER.match(line)]
+    cause = next((line for line in lines if _CAUSE.search(line)), lines[0] if lines else "")
+    return cause.removeprefix("ssh: ").rstrip(".")
 
 
 def _without_user(host: str) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from seed_runtime.version import __version__
+from tests.devices.support.account import make_home, own_account
 from tests.support.ports import free_port
 from tests.support.project import ROOT, skip_or_fail
 
@@ -52,9 +53,18 @@ class Device:
 
 
 class Sshd:
-    """The server. `config` is the ssh_config that knows all its devices; stop it when done."""
+    """The server. `config` is the ssh_config that knows all its devices; stop it when done.
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    It has no sftp, which nothing may need.
+
+    Args:
+        folder: for its files.
+        port: where it listens; a free one if None.
+        settings: more lines for its sshd_config, before all others.
+        password: whether logins take account.PASSWORD and no key, for `account`, the only device then.
+    """
+
+    def __init__(self, folder: Path, port: int | None = None, settings: str = "", password: bool = False) -> None:
         program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
         if program is None or shutil.which("ssh") is None:
             skip_or_fail("there is no sshd on this machine: apt install openssh-server openssh-client")
@@ -63,7 +73,12 @@ class Sshd:
                 Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
             except OSError as error:
                 skip_or_fail(f"sshd needs /run/sshd when it is started by root: {error}")
-        self.folder, self.program = folder, program
+        self.folder, self.settings = folder, settings
+        self.command = [program, "-D", "-e", "-f", str(folder / "sshd_config")]
+        if password:
+            self.settings += "PasswordAuthentication yes\nPubkeyAuthentication no\n"
+            self.account = Device("", folder / "ssh_config", make_home(folder))
+            self.command = own_account(folder, self.account.home, self.command)
         self.port = port or free_port()
         self.config, self.known_hosts = folder / "ssh_config", folder / "known_hosts"
         self._authorized = folder / "authorized_keys"
@@ -76,19 +91,20 @@ class Sshd:
 
     def start(self) -> None:
         (self.folder / "sshd_config").write_text(
-            f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key}\nPidFile none\n"
+            # Of a setting that is there twice the first counts.
+            f"{self.settings}ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key}\nPidFile none\n"
             f"AuthorizedKeysFile {self._authorized}\nPermitUserEnvironment yes\nStrictModes no\nUsePAM no\n"
             "PermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-            "MaxStartups 500\nMaxSessions 500\nPrintMotd no\nUseDNS no\nSubsystem sftp internal-sftp\n"
+            "MaxStartups 500\nMaxSessions 500\nPrintMotd no\nUseDNS no\n"
         )
         with (self.folder / "sshd.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self.program, "-D", "-e", "-f", str(self.folder / "sshd_config")],
+                self.command,
                 stdin=subprocess.DEVNULL,
                 stderr=log,
             )
         until = time.monotonic() + _START_S
-        while not _answers(self.port):
+        while not answers(self.port):
             if self._process.poll() is not None or time.monotonic() > until:
                 self.stop()
                 pytest.fail(f"sshd did not start:\n{(self.folder / 'sshd.log').read_text()}")
@@ -196,7 +212,8 @@ def make_key(path: Path) -> Path:
     return path
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Return True if an SSH server answers on a port of this machine."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
             return connection.recv(4) == b"SSH-"

@@ -1,0 +1,127 @@
+"""Send files over a connection, to a script of sh, cat, dd, ls and sleep: what every device has, BusyBox included.
+
+No sftp: many small devices lack it, a start file that prints breaks it, and it is no faster (ADR 0012).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Final
+
+from seed_devices.errors import RemoteError
+from seed_devices.ssh import processes
+from seed_devices.ssh.connection import Connection
+from seed_runtime.errors import UsageError
+
+PATH_MAX: Final = 4096
+"""Largest length of a path on a device, in characters."""
+_BLOCK: Final = 1 << 16
+"""Most bytes that are written at once."""
+_BURST_S: Final = 0.2
+"""Seconds of a delay that may be made up for: a slow moment of the link isn't followed by more than the rate."""
+_LINE_MAX: Final = 64
+"""Longest line of the script's output, in bytes."""
+
+# Writes at an offset, not at the end: late bytes of an earlier push that was cut land where they belong. A count of 0
+# with `seek` moves the offset that dd and cat share. The size on the disk is printed once a second; `ls -n` is the only
+# way to it that all systems have and that doesn't read the file. What sleeps must not hold the output open.
+_RECEIVE: Final = (
+    'exec 3<&0 4<>"$1" || exit; dd bs=1 seek="$2" count=0 >&4 || exit; '
+    "while sleep 1 >/dev/null 2>&1; do "
+    '(set -f; set -- $(ls -nd "$1"); echo "$5"); done & '
+    "cat <&3 >&4; code=$?; kill $!; exit $code"
+)
+
+
+def put(
+    connection: Connection,
+    local: Path,
+    remote: str,
+    start: int,
+    *,
+    max_rate: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Send a file, from `start` on: the bytes before that are there already.
+
+    Args:
+        connection: to the device.
+        local: the file.
+        remote: its absolute path on the device. Whether all of it is right in the end is the caller's to ask.
+        start: the offset of the first byte that is sent.
+        max_rate: the largest rate, in bytes per second; the connection's if None.
+        progress: called with the bytes there and the bytes in all, read from the device once a second.
+
+    Raises:
+        RemoteError: the device refuses, with its words.
+        UnreachableError: the link was lost.
+        UsageError: the file can't be read.
+    """
+    if not remote.startswith("/") or len(remote) > PATH_MAX or any(ord(letter) < 32 for letter in remote):
+        raise RemoteError(12, f"the device names {remote[:80]!r}, which is no path of a file; update its runtime")
+    connection.hold()
+    try:
+        file = local.open("rb")
+    except OSError as error:
+        raise UsageError(f"{local}: {error.strerror}; give the path of a file that can be read") from None
+    with file:
+        total = file.seek(0, 2)
+        file.seek(start)
+        _send(connection, file, remote, start, total, max_rate or connection.max_rate, progress)
+
+
+def _send(
+    connection: Connection,
+    file: IO[bytes],
+    remote: str,
+    start: int,
+    total: int,
+    max_rate: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    process = connection.popen(_RECEIVE, remote, str(start))
+    feeder = threading.Thread(target=_feed, args=(file, process.stdin, max_rate), daemon=True)
+    feeder.start()
+    try:
+        # The size there, not what was written here: up to 2 MB of that are on their way, the whole of many seeds.
+        while line := connection.line(process, _LINE_MAX):
+            if progress is not None and line.strip().isdigit():
+                progress(min(int(line), total), total)
+        code = process.wait()
+    finally:
+        # Before its pipes are closed: what still waits on one of them holds its lock.
+        processes.kill(process, signal.SIGKILL)
+        feeder.join()
+        processes.stop(process)
+    if code == 255 or code < 0:
+        raise connection.failure(process)
+    if code:
+        lines = connection.stderr_of(process).splitlines()
+        # dd prints what it copied, and some shells that a job of theirs was ended.
+        reasons = [line.strip() for line in lines if ": " in line and "Terminated" not in line]
+        reason = reasons[-1] if reasons else f"exit status {code}"
+        host = connection.target
+        raise RemoteError(
+            1, f"{host}: the file can't be written there: {reason}; see: seed-deploy doctor {shlex.quote(host)}"
+        )
+
+
+def _feed(file: IO[bytes], pipe: IO[bytes], max_rate: int | None) -> None:
+    """Write the rest of a file to a pipe and close it; the command may end before it has read all of it."""
+    block = _BLOCK if max_rate is None else max(1, min(_BLOCK, max_rate // 10))
+    due = time.monotonic()
+    with contextlib.suppress(OSError, ValueError):
+        while data := file.read(block):
+            pipe.write(data)
+            pipe.flush()
+            if max_rate is not None:
+                due = max(due, time.monotonic() - _BURST_S) + len(data) / max_rate
+                time.sleep(max(0.0, due - time.monotonic()))
+    with contextlib.suppress(OSError, ValueError):
+        pipe.close()

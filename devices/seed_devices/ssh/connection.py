@@ -1,8 +1,9 @@
 """One connection to a device, by the system's OpenSSH: its configuration, agent, jump hosts and known keys hold.
 
 The first command that is started opens the connection (ControlMaster) and the others share it, so its `popen` is to be
-kept open. Where `run` comes first, a command that only waits opens it. All of them end when this process does, however
-it ends: each waits on a pipe that it holds.
+kept open. Where `run` comes first, a command that only waits opens it. If the user has opened a connection to the
+device, all commands share that one, which is how devices are reached that ask for a password or a second factor.
+All commands end when this process does, however it ends: each waits on a pipe that it holds.
 Nothing is ever asked on the terminal. A link that died is noticed after LINK_DEAD_S, a device that hangs on a link that
 stands after SILENCE_S.
 """
@@ -22,7 +23,7 @@ from types import TracebackType
 from typing import IO, Final
 
 from seed_devices.errors import RemoteError, UnreachableError
-from seed_devices.ssh import processes, ssh_errors
+from seed_devices.ssh import processes, ssh_errors, user_master
 from seed_devices.ssh.command_line import Route
 from seed_devices.ssh.control_dir import make_control_dir
 from seed_devices.ssh.processes import Tail
@@ -78,6 +79,7 @@ class Connection:
         self.max_rate: int | None = None
         """The largest rate of a transfer whose caller gives none, in bytes per second."""
         self._folder: Path | None = None
+        self._user_master: str | None = None
         self._master: subprocess.Popen[bytes] | None = None
         self._clients: list[subprocess.Popen[bytes]] = []
         self._tails: dict[int, Tail] = {}
@@ -92,7 +94,11 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Stop what still runs, and close the connection."""
+        """Stop what still runs, and close the connection, unless it is the user's own."""
+        if self._user_master is not None:
+            for client in self._clients:
+                processes.stop(client, 0)
+            self._user_master = None
         if self._master is not None:
             # It waits for every session, also for one whose command hangs.
             processes.stop(self._master, _CLOSE_S)
@@ -195,12 +201,14 @@ class Connection:
             return process
         if started.state != "ended":
             processes.kill(process, signal.SIGKILL)
-            raise ssh_errors.shell_error(self.target, started)
+            raise ssh_errors.shell_error(self.target, started, user_master=self._user_master)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(processes.STOP_S)
         if process.returncode is None or process.returncode == 255 or process.returncode < 0:
             raise self.failure(process)
-        raise ssh_errors.shell_error(self.target, started, code=process.returncode, stderr=self.stderr_of(process))
+        raise ssh_errors.shell_error(
+            self.target, started, code=process.returncode, stderr=self.stderr_of(process), user_master=self._user_master
+        )
 
     def end(self, process: subprocess.Popen[bytes]) -> None:
         """Stop a command that `popen` started. The one that others share only gets the end of its input."""
@@ -265,6 +273,8 @@ class Connection:
     @property
     def is_open(self) -> bool:
         """Return True if another command can share the connection."""
+        if self._user_master is not None:
+            return True
         master = self._master
         if master is None or master.poll() is not None:
             return False
@@ -278,6 +288,8 @@ class Connection:
     @property
     def control_path(self) -> str:
         """Return the socket by which other ssh programs share this connection, while it is open."""
+        if self._user_master is not None:
+            return self._user_master
         if self._folder is None:
             self._folder = make_control_dir()
         return str(self._folder / "s")
@@ -292,7 +304,7 @@ class Connection:
         text = self.stderr_of(process)
         if self._master is not None and self._master is not process and not self._is_alive(within_s=1):
             text = self.stderr_of(self._master) + text
-        return ssh_errors.ssh_error(self.target, text, was_up=self._was_up)
+        return ssh_errors.ssh_error(self.target, text, was_up=self._was_up, by_hand=self._route.by_hand)
 
     def stderr_of(self, process: subprocess.Popen[bytes]) -> str:
         """Return the end of what a command wrote to stderr so far, all of it if it has ended, made plain."""
@@ -309,7 +321,10 @@ class Connection:
             return False
         if self._master is not None:
             processes.stop(self._master)  # before the next one starts: both have the same ControlPath
-        return True
+        self._user_master = user_master.find(self._route)
+        # What fails from now on is a connection that was lost.
+        self._was_up = self._was_up or self._user_master is not None
+        return self._user_master is None
 
     def _is_alive(self, within_s: float) -> bool:
         """Return whether the connection stands; it may take a moment until its end shows."""

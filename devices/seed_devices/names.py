@@ -22,6 +22,12 @@ def device_name(host: str, port: int | None = None) -> str:
     return f"{user}{at}{address}" if port is None else f"ssh://{user}{at}{address}:{port}"
 
 
+def with_port(device: str, port: str) -> str:
+    """Return the name of a device with another port, by its name; `port` may be a word that stands for one."""
+    user, address, _ = _parts(device)
+    return f"ssh://{user}{f'[{address}]' if ':' in address else address}:{port}"
+
+
 def model_name(device: str, model: str) -> str:
     """Return what names a model on a device, by the device's name."""
     return f"{device}{'/' if device.startswith('ssh://') else ':'}{model}"

@@ -266,3 +266,18 @@ def test_what_ssh_says_decides_the_error(stderr: str, error: type[Exception], te
     assert type(found) is error
     assert text in str(found)
     assert "\n" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "text"),
+    [
+        ("a@h: Permission denied (publickey).\n", "ssh-copy-id -p 2200 a@h "),
+        ("ssh: connect to host h port 2200: Connection refused\n", "or give the device as ssh://a@h:PORT"),
+        ("ssh: connect to host h port 2200: No route to host\n", "ssh -v -p 2200 a@h"),
+        ("Host key verification failed.\n", "(ssh-keygen -F '[h]:2200' finds none)"),
+    ],
+)
+def test_a_port_is_a_part_of_each_command_that_is_proposed(stderr: str, text: str) -> None:
+    error = str(ssh_errors.ssh_error("ssh://a@h:2200", stderr))
+    assert error.startswith("ssh://a@h:2200: ")
+    assert text in error

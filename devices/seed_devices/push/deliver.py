@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from seed_devices import names
 from seed_devices.errors import RemoteError
 from seed_devices.push import preflight
 from seed_devices.push.job import Job
@@ -110,6 +111,7 @@ def _transfer_error(job: Job, agent: AgentClient, error: RemoteError) -> RemoteE
     return RemoteError(
         13,
         f"{job.host}: no space is left there, {free:,} bytes are free; free some: seed-deploy remove "
-        f"{shlex.quote(job.host)}:NAME , then run the same command again: it continues where it stopped",
+        f"{shlex.quote(names.model_name(job.host, 'NAME'))} , then run the same command again: it continues where it "
+        "stopped",
         "DiskSpaceError",
     )

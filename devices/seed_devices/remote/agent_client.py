@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 
+from seed_devices import names
 from seed_devices.errors import RemoteError
 from seed_devices.remote import device_schema
 from seed_devices.ssh.connection import Connection
@@ -42,8 +43,8 @@ _SCRIPT: Final = (
 )
 _SIGKILL: Final = 137
 """The shell's exit status for a process that was killed."""
-_PLACEHOLDER: Final = re.compile(r"(?<![\w-])HOST(?![\w-])")
-"""The word that the device writes in place of its name as this host knows it."""
+_PLACEHOLDER: Final = re.compile(r"(?<![\w-])HOST(?::([\w.-]*\w))?(?![\w-])")
+"""What the device writes in place of its name as this host knows it, and of a model's name on it."""
 
 
 class AgentClient:
@@ -149,7 +150,7 @@ class AgentClient:
         words = " ".join(text.split()) if isinstance(text, str) else "the device gives no reason"
         raise RemoteError(
             code if isinstance(code, int) and 0 < code < 255 else 1,
-            f"{host}: {_PLACEHOLDER.sub(lambda _: shlex.quote(host), words)}",
+            f"{host}: {_PLACEHOLDER.sub(lambda found: _name(host, found[1]), words)}",
             kind if isinstance(kind, str) else "",
         )
 
@@ -173,6 +174,10 @@ class AgentClient:
             f"{host}: its agent ended during {op} ({lines[-1].strip() if lines else f'code {code}'}); what ran there "
             f"still runs; see: seed-deploy doctor {shlex.quote(host)}",
         )
+
+
+def _name(host: str, model: str | None) -> str:
+    return shlex.quote(host if model is None else names.model_name(host, model))
 
 
 def _killed_error(host: str, op: str) -> RemoteError:

@@ -11,7 +11,6 @@ stands after SILENCE_S.
 from __future__ import annotations
 
 import contextlib
-import shlex
 import shutil
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final
 
+from seed_devices import names
 from seed_devices.errors import RemoteError, UnreachableError
 from seed_devices.ssh import processes, ssh_errors, user_master
 from seed_devices.ssh.command_line import Route
@@ -75,7 +75,8 @@ class Connection:
         self, target: str, *, config: Path | None = None, accept_new: bool = False, port: int | None = None
     ) -> None:
         self._route = Route(target, config, accept_new, port)
-        self.target = target
+        self.target = names.device_name(target, port)
+        """The device's name, as a user can paste it."""
         self.max_rate: int | None = None
         """The largest rate of a transfer whose caller gives none, in bytes per second."""
         self._folder: Path | None = None
@@ -145,7 +146,7 @@ class Connection:
             raise UnreachableError(
                 self.target,
                 f"no answer within {timeout:g} s",
-                f"see whether it is busy: ssh {shlex.quote(self.target)} uptime",
+                f"see whether it is busy: ssh {names.ssh_words(self.target)} uptime",
             )
         if code == 255 or code < 0:
             raise self.failure(process)
@@ -248,8 +249,8 @@ class Connection:
                 left -= len(line)
         raise RemoteError(
             12,
-            f"{self.target}: its Python prints {_NOISE_MAX:,} bytes at its start; see: ssh {shlex.quote(self.target)} "
-            "python3 -c pass",
+            f"{self.target}: its Python prints {_NOISE_MAX:,} bytes at its start; see: "
+            f"ssh {names.ssh_words(self.target)} python3 -c pass",
         )
 
     def line(self, process: subprocess.Popen[bytes], line_max: int) -> bytes:
@@ -265,7 +266,7 @@ class Connection:
             raise UnreachableError(
                 self.target,
                 f"nothing was heard from it for {SILENCE_S:g} s, though the connection stands",
-                f"see what keeps it busy: ssh {shlex.quote(self.target)} uptime , or restart it, then run the same "
+                f"see what keeps it busy: ssh {names.ssh_words(self.target)} uptime , or restart it, then run the same "
                 f"command again",
             )
         return line

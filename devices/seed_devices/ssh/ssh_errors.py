@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from seed_devices import profiles
+from seed_devices import names, profiles
 from seed_devices.errors import AuthenticationError, HostKeyError, RemoteError, UnreachableError
 from seed_devices.ssh.shell import SHELL_S, START_S, Start
 from seed_runtime.errors import SeedError, UsageError
@@ -33,7 +33,7 @@ def ssh_error(host: str, stderr: str, *, was_up: bool = False, by_hand: str = ""
     """Return the error for what ssh wrote to stderr.
 
     Args:
-        host: the device, as the user wrote it.
+        host: the device's name.
         stderr: what ssh wrote.
         was_up: whether the connection had stood before.
         by_hand: the command with which the user opens a connection that is then used.
@@ -65,7 +65,7 @@ def shell_error(
     """Return the error for a login after which no command ran.
 
     Args:
-        host: the device, as the user wrote it.
+        host: the device's name.
         started: how the login shell began.
         code: with what it ended, where it did.
         stderr: what it wrote there.
@@ -74,7 +74,7 @@ def shell_error(
     lines = [line.strip() for line in stderr.splitlines() if line.strip() and not _CHATTER.match(line)]
     words = started.words or (lines[-1] if lines else "")
     says = f' (it prints "{words}")' if words else ""
-    attempt = f"ssh {shlex.quote(host)} echo works"
+    attempt = f"ssh {names.ssh_words(host)} echo works"
     if started.state == "locked":
         return UnreachableError(
             host, f"the login takes more than {START_S:g} s", "see what keeps it busy, or restart it"
@@ -95,7 +95,7 @@ def shell_error(
         return UnreachableError(
             host,
             f"no command runs within {SHELL_S:g} s on the connection that you have opened to it",
-            f"close it: {shlex.join(['ssh', '-S', user_master, '-O', 'exit', host])} , and open it again",
+            f"close it: ssh -S {shlex.quote(user_master)} -O exit {names.ssh_words(host)} , and open it again",
         )
     return UnreachableError(
         host,
@@ -108,7 +108,7 @@ def shell_error(
 def _host_key_error(host: str, stderr: str) -> HostKeyError:
     if "IDENTIFICATION HAS CHANGED" in stderr or "Offending" in stderr:
         proposed = re.search(r"""ssh-keygen -f "?([^"\n]+)"? -R "?([^"\s]+)""", stderr)
-        words = ["-f", proposed[1], "-R", proposed[2]] if proposed else ["-R", _without_user(host)]
+        words = ["-f", proposed[1], "-R", proposed[2]] if proposed else ["-R", names.known_name(host)]
         remove = shlex.join(["ssh-keygen", *words])
         return HostKeyError(
             host,
@@ -118,7 +118,7 @@ def _host_key_error(host: str, stderr: str) -> HostKeyError:
     if "revoked" in stderr:
         return HostKeyError(host, "its key is marked as revoked", "see the known_hosts file that says so")
     known = re.search(r"host key is known for (\S+) and", stderr)
-    name = known[1] if known else _without_user(host)
+    name = known[1] if known else names.known_name(host)
     return HostKeyError(
         host,
         f"its key is unknown (ssh-keygen -F {shlex.quote(name)} finds none)",
@@ -136,7 +136,7 @@ def _authentication_error(host: str, stderr: str, by_hand: str) -> Authenticatio
         )
     denied = re.search(r"Permission denied \([^)]*\)", stderr)
     methods = denied[0] if denied else "Permission denied"
-    keys = f"copy your key to it: ssh-copy-id {shlex.quote(host)} , or load it: ssh-add"
+    keys = f"copy your key to it: ssh-copy-id {names.ssh_words(host)} , or load it: ssh-add"
     if by_hand and re.search("password|keyboard-interactive", methods):
         # Nothing is asked here: a fleet has many devices, and scripts have no terminal.
         keys += f" ; or open a connection, which is then used: {by_hand}"
@@ -149,11 +149,11 @@ def _advice(host: str, stderr: str) -> str:
     if "refused" in stderr:
         return (
             f"check that sshd runs there and on which port ({profiles.other_ports()}), and write the port into your "
-            f"ssh_config, or ssh://{shlex.quote(host)}:PORT for the device"
+            f"ssh_config, or give the device as {shlex.quote(names.with_port(host, 'PORT'))}"
         )
     if "no matching" in stderr.lower():
         return "the two ends share no algorithm; update the ssh on the older one"
-    return f"check that it is switched on and in the network: ssh -v {shlex.quote(host)}"
+    return f"check that it is switched on and in the network: ssh -v {names.ssh_words(host)}"
 
 
 def _first_cause(lines: list[str]) -> str:
@@ -161,7 +161,3 @@ def _first_cause(lines: list[str]) -> str:
     lines = [line for line in lines if not _CHATTER.match(line)]
     cause = next((line for line in lines if _CAUSE.search(line)), lines[0] if lines else "")
     return cause.removeprefix("ssh: ").rstrip(".")
-
-
-def _without_user(host: str) -> str:
-    return host.rpartition("@")[2]

@@ -21,9 +21,11 @@ from seed_exporter.codecs.lowrank import LowRankPlan
 from seed_exporter.evaluate import compare, run
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.graph.model import Graph, Weight
+from seed_exporter.quantize import allocate
 from seed_exporter.quantize.methods import METHODS, Choice, Evaluator
 from seed_exporter.results import Options
 from seed_exporter.skeletons import builder_for
+from seed_runtime.codecs.encode import raw
 from tests.exporter.support.exporting import NOBODY, codecs_of, dense, graph_of, layers
 
 FRONT = 400
@@ -217,3 +219,41 @@ def test_the_command_line_offers_every_method() -> None:
     (option,) = [each for each in command.params if each.name == "method"]
     assert isinstance(option.type, click.Choice)
     assert (list(option.type.choices), option.default) == (list(METHODS), Options().method)
+
+
+@pytest.mark.parametrize("rows", [260, 266, 1030])
+def test_lossless_tries_repetitions_in_weights_of_every_size(
+    rows: int, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    # On both sides of 256 KiB, and more than one chunk; of few values and without a pattern beside them.
+    bank = np.tile(rng.standard_normal((10, 256)), (rows // 10 + 1, 1))[:rows]
+    evaluator = evaluator_of(
+        dense([rng.standard_normal((64, rows)) / 8, bank], [np.zeros(rows), np.zeros(256)]), tmp_path
+    )
+    plans = choose("lossless", evaluator).plans
+    assert (codecs_of(plans)["w0"], codecs_of(plans)["w1"]) == ("split", "raw")
+    assert evaluator.size_of(plans) < 0.8 * evaluator.size_of({**plans, "w1": plans["w0"]})
+
+
+def test_lossless_tries_a_part_of_weights_that_are_larger_than_its_work(
+    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = raw.Work
+    monkeypatch.setattr(raw, "Work", lambda left=0: work(left))
+    ternary = rng.integers(-1, 2, (256, 1200)) / 11
+    evaluator = evaluator_of(dense([ternary], [np.zeros(1200)]), tmp_path)
+    plans = choose("lossless", evaluator).plans
+    assert codecs_of(plans)["w0"] == "raw"
+    assert evaluator.size_of(plans) < evaluator.size_of(allocate.lossless(evaluator.graph))
+
+
+def test_lossless_finds_a_filter_bank_whose_first_rows_hardly_repeat(rng: np.random.Generator, tmp_path: Path) -> None:
+    # Waves under one window, as models of speech begin with: 264,192 bytes, of which a quarter is left.
+    phases = np.arange(129)[:, None] * np.arange(256) * 2 * np.pi / 256
+    waves = np.concatenate([np.cos(phases), -np.sin(phases)]) * np.hanning(256)
+    evaluator = evaluator_of(
+        dense([waves.T, rng.standard_normal((258, 64)) / 16], [np.zeros(258), np.zeros(64)]), tmp_path
+    )
+    plans = choose("lossless", evaluator).plans
+    assert (codecs_of(plans)["w0"], codecs_of(plans)["w1"]) == ("raw", "split")
+    assert evaluator.size_of(plans) < evaluator.size_of({**plans, "w0": plans["w1"]}) - 60_000

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,8 @@ F64 = npt.NDArray[np.float64]
 Spectrum = tuple[F64, F32]
 """Singular values and right unit vectors of a matrix without its mean row, see `spectrum`."""
 
+_WORK: Final = 1 << 19
+"""Bytes of components that LZMA is given at most: they are coded again for each size that is tried [B]."""
 _F16_MOST = float(np.finfo(np.float16).max)
 """Largest number in float16."""
 
@@ -149,7 +151,7 @@ class MomentsCodec(Codec[MomentsPlan, Tensor]):
         packing, packed = pack(head)
         halves = np.concatenate([tensor.halves for tensor in prepared]).astype("<f2", copy=False)
         first = primitives.uint(packing, 1) + primitives.varint(len(head)) + packed
-        return SymbolStream([first, *raw.encode(halves.tobytes(), 2)], 0.0)
+        return SymbolStream([first, *raw.encode(halves.tobytes(), 2, work=raw.Work(_WORK))], 0.0)
 
     def estimate(self, prepared: Sequence[Tensor]) -> StreamEstimate:
         """Pack the numbers: they have no tables from which a size would follow."""

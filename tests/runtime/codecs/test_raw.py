@@ -127,3 +127,44 @@ def test_memory_does_not_grow_with_the_stream() -> None:
         return top
 
     assert peak(8) < peak(2) + (64 << 10)
+
+
+def windowed_waves(bins: int) -> np.ndarray:
+    """The filter bank of a spectrogram: each row a wave under the same window, `(2 * bins, 2 * (bins - 1))`."""
+    size = 2 * (bins - 1)
+    phases = 2 * np.pi / size * (np.arange(bins)[:, None] * np.arange(size) % size)
+    window = np.hanning(size + 1)[:-1]
+    return np.concatenate([np.cos(phases) * window, -np.sin(phases) * window]).astype(np.float32)
+
+
+@pytest.mark.parametrize("bins", [125, 129, 193])
+def test_repetitions_are_found_on_either_side_of_every_size(bins: int) -> None:
+    # 250,000 bytes, 264,192 as in a model of the field, and 592,896.
+    bank = windowed_waves(bins)
+    (chunk,) = encoder.encode(bank.tobytes(), 4)
+    assert len(chunk) < 0.25 * bank.nbytes
+    assert decode("raw", [hole(*bank.shape)], [chunk]) == bank.tobytes()
+
+
+def test_lzma_is_given_no_more_bytes_than_a_stream_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    compressor = lzma.LZMACompressor
+
+    class Counting:
+        def __init__(self, *args: object, **options: object) -> None:
+            self.inner = compressor(*args, **options)  # type: ignore[call-overload]
+
+        def compress(self, data: bytes) -> bytes:
+            given.append(len(data))
+            return self.inner.compress(data)
+
+        def flush(self) -> bytes:
+            return self.inner.flush()
+
+    monkeypatch.setattr(lzma, "LZMACompressor", Counting)
+    # A chunk that is too large for it, and a small one behind.
+    data = np.arange(CHUNK_DECODED_MAX // 4 + 30_000, dtype=np.uint32).tobytes()
+    chunks = encoder.encode(data, 4, work=encoder.Work(700_000))
+    assert 0 < sum(given) <= 700_000
+    assert [chunk[0] for chunk in chunks] == [1, 2]
+    assert encoder.encode(data, 4, work=encoder.Work(700_000)) == chunks

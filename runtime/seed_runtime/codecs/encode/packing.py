@@ -4,27 +4,54 @@ from __future__ import annotations
 
 import lzma
 import zlib
+from collections.abc import Sequence
+from typing import Final
 
 from seed_runtime.format.packing import DEFLATE, LZMA, STORED, lzma_filter
 from seed_runtime.limits import LZMA_DICTIONARY_MAX
 
-_PROPERTIES = (0, 3, 2 * 45 + 3)
-"""Settings lc, lp and pb of LZMA in one byte, to be tried: no context at all, text-like, and liblzma's default."""
+Packed = tuple[int, bytes]
+"""The number of a packing and the packed bytes."""
 
 
-def pack(data: bytes, *, thorough: bool = True) -> tuple[int, bytes]:
+def properties(lc: int, lp: int, pb: int) -> int:
+    """Return LZMA's settings as the byte of SPEC.md, "Packings".
+
+    Args:
+        lc: bits of the byte before that choose a literal's table.
+        lp: bits of the position that choose it, at most 4 with `lc`: 2 for elements of 4 bytes.
+        pb: bits of the position that choose all other tables.
+    """
+    return (pb * 5 + lp) * 9 + lc
+
+
+PROPERTIES: Final = (properties(0, 0, 0), properties(1, 0, 0), properties(3, 0, 0), properties(3, 0, 2))
+"""Settings that are tried of bytes of any kind: hardly any context, text-like, and liblzma's default."""
+
+
+def pack(data: bytes, *, thorough: bool = True) -> Packed:
     """Pack `data` in the smallest way.
 
     Args:
         data: any bytes.
         thorough: try LZMA as well, which is 50 times slower than deflate on noise.
-
-    Returns:
-        The number of the packing and the packed bytes.
     """
-    options = [(STORED, data), (DEFLATE, _deflate(data, 9 if thorough else 6))]
-    if thorough:
-        options += [(LZMA, _lzma(data, properties)) for properties in _PROPERTIES]
+    quick = pack_quickly(data, 9 if thorough else 6)
+    return smallest(quick, pack_lzma(data, PROPERTIES)) if thorough else quick
+
+
+def pack_quickly(data: bytes, level: int = 6) -> Packed:
+    """Store or deflate `data`, whichever is smaller."""
+    return smallest((STORED, data), (DEFLATE, _deflate(data, level)))
+
+
+def pack_lzma(data: bytes, settings: Sequence[int]) -> Packed:
+    """Pack `data` with the one of LZMA's settings that takes the fewest bytes."""
+    return smallest(*((LZMA, _lzma(data, setting)) for setting in settings))
+
+
+def smallest(*options: Packed) -> Packed:
+    """Return the packing of the fewest bytes, the first of equal ones."""
     return min(options, key=lambda option: len(option[1]))
 
 
@@ -33,10 +60,10 @@ def _deflate(data: bytes, level: int) -> bytes:
     return encoder.compress(data) + encoder.flush()
 
 
-def _lzma(data: bytes, properties: int) -> bytes:
+def _lzma(data: bytes, setting: int) -> bytes:
     largest = LZMA_DICTIONARY_MAX.bit_length() - 1
     dictionary_log2 = min(max(len(data).bit_length(), 12), largest)
     encoder = lzma.LZMACompressor(
-        lzma.FORMAT_RAW, filters=[{**lzma_filter(properties, dictionary_log2), "preset": 9 | lzma.PRESET_EXTREME}]
+        lzma.FORMAT_RAW, filters=[{**lzma_filter(setting, dictionary_log2), "preset": 9 | lzma.PRESET_EXTREME}]
     )
-    return bytes([properties, dictionary_log2]) + encoder.compress(data) + encoder.flush()
+    return bytes([setting, dictionary_log2]) + encoder.compress(data) + encoder.flush()

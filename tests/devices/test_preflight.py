@@ -23,7 +23,7 @@ GOOD: dict[str, Any] = {
 
 
 def check(**changed: Any) -> list[str]:
-    asked = {"max_memory": None, "have": 0, "service": False}
+    asked = {"max_memory": None, "have": 0, "service": False, "runtime_due": False}
     asked |= {key: changed.pop(key) for key in list(changed) if key in asked}
     profile = profiles.load()[changed.pop("profile", "raspberry-pi-4")]
     return preflight.check(preflight.load(EXAMPLE), "pi@h", GOOD | changed, profile, **asked)  # type: ignore[arg-type]
@@ -35,6 +35,7 @@ def check(**changed: Any) -> list[str]:
         ({"store_writable": False}, 12, "sudo mount -o remount,rw"),
         ({"disk_free": 1_000_000}, 13, "seed-deploy remove pi@h:NAME"),
         ({"ram": 20 << 20}, 14, "the device has 20 MiB"),
+        ({"onnxruntime": "1.18.1"}, 12, "its ONNX Runtime is 1.18.1 and tiny 1 needs 1.19 or newer"),
         ({"systemd_user": False, "service": True}, 12, "loginctl enable-linger"),
         ({"systemd_user": False, "systemd": False, "service": True}, 12, "seed-run model.seed --serve"),
         ({"profile": "termux", "service": True}, 12, "no systemd runs there"),
@@ -80,6 +81,11 @@ def test_a_device_that_cannot_check_the_signature_it_asks_for_is_sent_nothing() 
     with pytest.raises(RemoteError, match=r"pi@h: it has no ssh-keygen .* sudo apt install openssh-client") as caught:
         preflight.check(signed, "pi@h", GOOD | {"signers": True, "ssh_keygen": False}, None, **asked)
     assert caught.value.exit_code == 11
+
+
+def test_an_old_onnx_runtime_does_not_matter_where_the_push_installs_one() -> None:
+    assert check(onnxruntime="1.18.1", runtime_due=True) == []
+    assert check(onnxruntime="1.19.0") == check(onnxruntime="unknown") == []
 
 
 def test_a_good_device_needs_no_note() -> None:

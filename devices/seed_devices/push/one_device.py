@@ -175,6 +175,7 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any]) -> Preparat
             max_memory=options.max_memory,
             have=_arrived_bytes(job, model),
             service=options.service,
+            runtime_due=due,
         )
     if options.dry_run:
         missing: int | None = 0

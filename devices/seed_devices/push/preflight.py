@@ -22,6 +22,7 @@ from seed_runtime import backends
 from seed_runtime.agent.names import NAME
 from seed_runtime.agent.store import partial
 from seed_runtime.assembly.assemble import working_bytes
+from seed_runtime.backends.onnxruntime_releases import is_older, oldest_release
 from seed_runtime.errors import FormatError, NotASeedError, UsageError
 from seed_runtime.format.header import ModelInfo
 from seed_runtime.memory.footprint import UNIT
@@ -55,6 +56,8 @@ class SeedFile:
     """The least memory of the device's process that assembles it."""
     session: int | None
     """The least memory of the process that runs it, None where the seed holds no measurement."""
+    library: str | None = None
+    """The oldest ONNX Runtime that takes it, None where none is known."""
 
     @property
     def default_name(self) -> str:
@@ -117,6 +120,7 @@ def check(
     max_memory: int | None,
     have: int,
     service: bool,
+    runtime_due: bool = False,
 ) -> list[str]:
     """Check that a device can take the seed, before anything is sent to it.
 
@@ -130,6 +134,7 @@ def check(
         max_memory: what --max-memory allows, in bytes.
         have: bytes of the seed that the device has already.
         service: whether a service was asked for.
+        runtime_due: whether the push installs the runtime, and with it the newest ONNX Runtime.
 
     Returns:
         Notes for the user.
@@ -149,6 +154,13 @@ def check(
             13,
             f"{host}: {seed.file_size - have + DISK_MARGIN:,} bytes are needed and {free:,} are free; free some space "
             f"there: seed-deploy remove {shlex.quote(names.model_name(host, 'NAME'))}",
+        )
+    library = facts.get("onnxruntime")
+    if seed.library and isinstance(library, str) and not runtime_due and is_older(library, seed.library):
+        raise RemoteError(
+            12,
+            f"{host}: its ONNX Runtime is {library} and {seed.title} needs {seed.library} or newer; update it: "
+            f"seed-deploy push --update-runtime {shlex.quote(str(seed.path))} {shlex.quote(host)}",
         )
     notes = _check_memory(seed, host, facts, profile, max_memory)
     if service and profile is not None and not profile.service:
@@ -185,6 +197,7 @@ def _read(path: Path) -> SeedFile:
     if footprint is not None:
         least = min(max(mode.opening, mode.mapped + min(mode.peaks)) for mode in footprint.modes) * UNIT
         session = PYTHON_BYTES + backends.get(seed.kind.backend).import_bytes() + least
+    info = seed.skeleton()
     return SeedFile(
         path=path,
         digest=digest,
@@ -194,6 +207,7 @@ def _read(path: Path) -> SeedFile:
         signed=seed.header.signature is not None,
         assembly=PYTHON_BYTES + max(working_bytes(seed.header), seed.header.weights.working_bytes),
         session=session,
+        library=oldest_release(info.ir_version, info.opsets),
     )
 
 

@@ -12,6 +12,7 @@ from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.model import Graph
 from seed_exporter.skeletons import SkeletonBuilder, builder_for
 from seed_runtime import backends
+from seed_runtime.backends import onnxruntime
 from seed_runtime.errors import UnsupportedError
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 
@@ -81,7 +82,7 @@ def _explain(graph: Graph, problem: str) -> str:
     parts = found.groupdict() if found else {}
     op = parts.get("op") or parts.get("op2") or parts.get("op3")
     domain = parts.get("domain") or parts.get("domain2") or parts.get("domain3")
-    line = problem.strip().splitlines()[0]
+    line = onnxruntime.reason(problem)
     for node in GraphIndex(graph).nodes if op or domain else ():
         same_domain = domain in (None, node.domain) or (domain == "ai.onnx" and not node.domain)
         if same_domain and op in (None, node.op_type):

@@ -12,9 +12,8 @@ import onnx
 
 from seed_exporter.graph.kinds import FLOATS
 from seed_exporter.graph.model import storable
+from seed_exporter.graph.versions import FIRST_IR
 
-FIRST_IR: Final = 4
-"""The IR version from which on initializers needn't be inputs."""
 DEFAULT_MAX: Final = 1 << 20
 """Size up to which an initializer may be a default, which stays in the skeleton [B]."""
 

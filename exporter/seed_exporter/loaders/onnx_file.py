@@ -16,8 +16,10 @@ from seed_exporter.graph.edit import drop_unused, with_graph
 from seed_exporter.graph.index import all_graphs, with_uses
 from seed_exporter.graph.messages import replace_elements
 from seed_exporter.graph.model import Graph
-from seed_exporter.loaders.defaults import FIRST_IR, find_defaults
+from seed_exporter.graph.versions import FIRST_IR, lower_versions
+from seed_exporter.loaders.defaults import find_defaults
 from seed_exporter.loaders.weights import WeightCollector
+from seed_runtime.backends.onnxruntime_releases import oldest_release
 from seed_runtime.errors import UnsupportedError, UsageError
 from seed_runtime.skeletons import metadata
 
@@ -101,7 +103,8 @@ def from_proto(model: onnx.ModelProto, path: Path | None) -> Graph:
     slim = onnx.ModelProto()
     slim.CopyFrom(model)
     del model, initializers
-    notes += _select_metadata(slim)
+    lower_versions(slim)
+    notes += _select_metadata(slim) + _needed_release(slim)
     graph = deduplicate(_without_unused(Graph(slim, collector.weights, notes)))
     return with_uses(_without_unused(graph))
 
@@ -160,6 +163,18 @@ def _select_metadata(model: onnx.ModelProto) -> tuple[str, ...]:
     reasons = ", ".join(f"{key[:80]!r} ({problem})" for key, problem in dropped.items())
     entries = "1 entry" if len(dropped) == 1 else f"{len(dropped)} entries"
     return (f"{entries} of the model's metadata left out: {reasons}",)
+
+
+def _needed_release(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Return a note on the ONNX Runtime that devices need, if not all that seed-runtime admits take the model."""
+    opsets = {"" if each.domain == "ai.onnx" else each.domain: each.version for each in model.opset_import}
+    release = oldest_release(model.ir_version, opsets)
+    if release == oldest_release(0, {}):
+        return ()
+    versions = f"IR version {model.ir_version}, opset {opsets.get('', 0)}"
+    if release is None:
+        return (f"no ONNX Runtime is known that takes this model ({versions})",)
+    return (f"devices need ONNX Runtime {release} or newer for this model ({versions})",)
 
 
 def _free_negative_dimensions(graph: onnx.GraphProto) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,13 @@ _LEAN_FOLD_BYTES: Final = 1 << 16
 Shape computations stay below; a transposed copy of a tied embedding (154 MB in GPT-2's shape) does not, and is fused
 into the MatMul.
 """
+
+_LOADING: Final = re.compile(r"^(?:Load model from .*? failed:|Failed to load model with error:) ?")
+_PLACE: Final = re.compile(r"\S*\.(?:cc|cpp|cxx|h|hpp):\d+ ")
+"""Place in ONNX Runtime's source, behind which the signature of the function follows."""
+_QUALIFIERS: Final = re.compile(r"(?:::<?[^ ]*|,? ?const\b| ?mutable\b| ?noexcept\b| ?\[with [^\]]*\])*")
+_REASON_MAX: Final = 300
+"""Most characters of a reason."""
 
 _FAILURES: Final = (
     *("EPFail", "EngineError", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf"),
@@ -116,7 +124,7 @@ class OnnxRuntimeBackend:
             )
         except _failures(ort) as error:
             raise UnsupportedError(
-                f"ONNX Runtime {ort.__version__} can't take this model: {_reason(error)}; "
+                f"ONNX Runtime {ort.__version__} can't take this model: {reason(error)}; "
                 f"install a newer onnxruntime, or export the model with operators that this one has"
             ) from error
         return OnnxRuntimeRunner(ort, session, _MODES[mode].arena, workers)
@@ -183,10 +191,10 @@ class OnnxRuntimeRunner:
             )
         except _failures(self._ort) as error:
             if isinstance(error, self._ort.capi.onnxruntime_pybind11_state.NotImplemented):
-                raise UnsupportedError(f"ONNX Runtime can't run this model: {_reason(error)}") from error
+                raise UnsupportedError(f"ONNX Runtime can't run this model: {reason(error)}") from error
             given = ", ".join(f"{name}: {array.dtype}{list(array.shape)}" for name, array in feeds.items())
             raise InputError(
-                f"the model can't run on {given}: {_reason(error)}; check the sizes and the values' range"
+                f"the model can't run on {given}: {reason(error)}; check the sizes and the values' range"
             ) from error
         found = {name: array for kind, value in zip(asked, values, strict=True) for name, array in kind.arrays(value)}
         if outputs is None:
@@ -284,13 +292,30 @@ def _failures(ort: Any) -> tuple[type[Exception], ...]:
     return (*own, RuntimeError, ValueError, MemoryError)
 
 
-def _reason(error: Exception) -> str:
-    """Return ORT's message on one line, without its prefix and its C++ file names."""
+def reason(error: Exception | str) -> str:
+    """Return ORT's message on one line, without its prefix, the model's path, and places in its C++ source."""
     text = " ".join(str(error).split()) or type(error).__name__
     parts = text.split(" : ", 3)
     if parts[0] == "[ONNXRuntimeError]":
         text = parts[-1]
-    return text if len(text) <= 300 else text[:297] + "..."
+    text = _LOADING.sub("", text)
+    text, *parts = _PLACE.split(text)
+    text += "".join(_without_signature(part) for part in parts)
+    # What happened stands at the end.
+    return text if len(text) <= _REASON_MAX else "..." + text[3 - _REASON_MAX :]
+
+
+def _without_signature(text: str) -> str:
+    """Remove the C++ signature with which `text` begins: to the end of its brackets and what qualifies them."""
+    depth = 0
+    if "::" not in text.partition("(")[0]:
+        return text
+    for pos, char in enumerate(text):
+        depth += {"(": 1, ")": -1}.get(char, 0)
+        if char == ")" and depth == 0:
+            rest = _QUALIFIERS.match(text, pos + 1)
+            return text[rest.end() if rest is not None else pos + 1 :].lstrip()
+    return text
 
 
 def _input_spec(value: Any) -> TensorSpec:

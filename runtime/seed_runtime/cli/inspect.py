@@ -9,6 +9,7 @@ from typing import Any
 
 from seed_runtime import skeletons
 from seed_runtime.backends import TensorSpec, dims_at, input_spec, output_specs
+from seed_runtime.backends.onnxruntime_releases import oldest_release
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import open_seed
 from seed_runtime.cli.terminal import Terminal, heading, one_line, print_json, table
@@ -69,7 +70,9 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
         "inputs": [_spec(input_spec(value)) for value in info.inputs],
         "optional_inputs": [_spec(input_spec(value)) for value in info.optional_inputs],
         "outputs": [_spec(spec) for value in info.outputs for spec in output_specs(value)],
+        "ir_version": info.ir_version,
         "opsets": info.opsets,
+        "oldest_onnxruntime": oldest_release(info.ir_version, info.opsets),
         "metadata": dict(info.metadata),
         "golden": _golden(seed),
         "ignored_sections": {f"{section:#06x}": size for section, size in header.ignored.items()},
@@ -216,6 +219,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         for index, spec in enumerate(facts[kind]):
             text = str(TensorSpec(spec["name"], spec["dtype"], tuple(spec["shape"])))
             rows.append((kind.removesuffix("_inputs") if index == 0 else "", text))
+    rows.append(("library", _library(facts)))
     for index, (key, value) in enumerate(facts["metadata"].items()):
         rows.append(("metadata" if index == 0 else "", f"{key}: {one_line(value)}"))
     yield from table(rows)
@@ -226,6 +230,13 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     tensors = [{**row, "shape": "x".join(map(str, row["shape"])) or "scalar"} for row in facts["tensors"]]
     yield from _table(("name", "dtype", "shape", "codec", "bytes"), tensors)
+
+
+def _library(facts: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in facts["opsets"].items())
+    release = facts["oldest_onnxruntime"]
+    needed = f"ONNX Runtime {release} and newer" if release else "no ONNX Runtime that is known"
+    return f"{needed}: IR version {facts['ir_version']}, opset {versions}"
 
 
 def _signature(signature: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -35,6 +35,7 @@ def test_inspect_shows_what_the_seed_holds(seed: Path) -> None:
     assert tensors["w2"] == tensors["w2"] | {"shape": [64, CLASSES], "dtype": "float32", "bytes": 256 * CLASSES}
     assert {codec["codec"] for codec in found["codecs"]} == {tensor["codec"] for tensor in tensors.values()}
     assert sum(codec["bytes"] for codec in found["codecs"]) == found["parts_bytes"]["streams"]
+    assert (found["ir_version"], found["opsets"], found["oldest_onnxruntime"]) == (8, {"": 17}, "1.19")
     assert found["golden"]["inputs"][0]["shape"] == [1, FEATURES]
 
 
@@ -61,6 +62,7 @@ def test_inspect_as_text_has_the_same_and_no_colour_where_it_is_not_wanted(seed:
     assert "classifier version 3" in text
     assert "x: float32[batch, 32]" in text
     assert "32x64" in text
+    assert "ONNX Runtime 1.19 and newer: IR version 8, opset ai.onnx 17" in text
     assert "\x1b" not in text
 
     def on_a_terminal(**environment: str) -> str:

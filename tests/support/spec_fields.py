@@ -51,17 +51,23 @@ def limits() -> dict[str, int]:
     return {name: int(value.replace(",", "")) for name, value in rows}
 
 
-def example() -> tuple[bytes, dict[str, list[float]]]:
-    """Return the bytes of the worked example, and the values of each of its tensors."""
-    (lines,) = [text for name, text in _blocks("hex") if name == "example"]
+def listing(name: str) -> str:
+    """Return the text of a worked example's block of bytes: "example" or "second"."""
+    (text,) = [text for found, text in _blocks("hex") if found == name]
+    return text
+
+
+def example(name: str = "example") -> tuple[bytes, dict[str, list[float]]]:
+    """Return the bytes of a worked example, and the values of each of its tensors."""
+    lines = listing(name)
     data = b""
     for line in lines.splitlines():
         if match := re.match(r"([0-9a-f]{4})  ((?:[0-9a-f]{2} ?)+)", line):
             assert int(match[1], 16) == len(data), f"{line}: the offset is {len(data):04x}"
             data += bytes.fromhex(match[2])
-    ((_, text),) = _blocks("weights")
+    (text,) = [text for found, text in _blocks("weights") if found == name]
     tensors = {}
     for line in text.splitlines():
-        name, *values = line.split()
-        tensors[name] = [float(value) for value in values]
+        tensor, *values = line.split()
+        tensors[tensor] = [float(value) for value in values]
     return data, tensors

@@ -102,6 +102,9 @@ def features(data: bytes) -> np.ndarray:
 
 def original(model: Path, inputs: Path) -> np.ndarray:
     """Run the original model on a file of inputs, and return its scores, `(files, types)`."""
+    from seed_runtime import backends
+
+    backends.get().load()  # without its telemetry
     import onnxruntime
 
     with np.load(inputs) as arrays:

@@ -19,6 +19,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+# Before a test module imports ONNX Runtime, whose wheels send events by default.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 import hypothesis
 import numpy as np
 import pytest

@@ -49,6 +49,9 @@ class PublicModel:
 def onnx_run(path: Path, threads: int = 2) -> Run:
     """Return a `Run` of an ONNX file in ONNX Runtime on the CPU; ValueError where it can't be loaded."""
     # Imported here, because the tests that feed a seed's session need no second runtime.
+    from seed_runtime import backends
+
+    backends.get().load()  # without its telemetry
     import onnxruntime as ort
 
     options = ort.SessionOptions()

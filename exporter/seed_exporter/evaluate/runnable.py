@@ -76,6 +76,7 @@ def _opening_error(path: Path, *, optimize: bool) -> str | None:
 
 def _explain(graph: Graph, problem: str) -> str:
     """Return one line that names the operator ONNX Runtime lacks, as far as its error tells."""
+    backends.get().load()
     import onnxruntime as ort
 
     found = _OPERATOR.search(problem)

@@ -12,6 +12,7 @@ from typing import Any
 
 from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import onnx_file
+from seed_runtime.backends.onnxruntime import disable_telemetry
 from seed_runtime.errors import UnsupportedError, UsageError
 
 
@@ -75,6 +76,7 @@ def through_onnx(program: Any, **options: Any) -> Graph:
     Raises:
         UnsupportedError: torch can't express the program in ONNX.
     """
+    disable_telemetry()  # of ONNX Runtime, which both may import
     import onnxscript  # noqa: F401  torch's exporter needs it and names it only deep inside
     import torch
 

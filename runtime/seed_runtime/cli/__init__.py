@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Sequence
 
 from seed_runtime.cli import entrypoint
@@ -23,9 +22,6 @@ def _dispatch(argv: Sequence[str] | None) -> int:
 
     from seed_runtime.cli.terminal import Terminal
 
-    # Before ONNX Runtime is loaded: 1.32 otherwise writes a device id and a database into the user's cache, opens
-    # connections, and takes 2 MiB and a thread for it. disable_telemetry_events() comes too late for that.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     terminal = Terminal(quiet=job.quiet)
     try:
         code: int = command(job, terminal)

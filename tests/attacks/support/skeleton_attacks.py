@@ -6,6 +6,9 @@ from seed_runtime.errors import FormatError, LimitError, SeedError, UnsupportedE
 from tests.support.seed_builder import Replacement
 from tests.support.spec_bytes import block, number, varint
 
+MEMORY_ADDRESSES = ("*/_ORT_MEM_ADDR_/*", "*/_ORT_NATIVE_ENDIAN_MEM_ADDR_/*")
+"""Locations that ONNX Runtime takes for its own memory: the offset is an address there, and no file is opened."""
+
 RULES: list[tuple[str, dict[str, Replacement], type[SeedError], str]] = []
 
 
@@ -39,12 +42,39 @@ for place in (
     "sub/model.weights",
     "./model.weights",
     "model.weights\0",
-    "*/_ORT_MEM_ADDR_/*",
+    *MEMORY_ADDRESSES,
     "_ORT_MEM_ADDR_",
+    "_ORT_NATIVE_ENDIAN_MEM_ADDR_",
     "",
     "C:\\model.weights",
 ):
     break_rule("location", "skeleton.location", place.encode(), "lies in the file")
+for place in MEMORY_ADDRESSES:
+    # Every other place where a tensor can stand, or could before its kind was refused.
+    entry = b"".join(
+        block(13, block(1, key) + block(2, value))
+        for key, value in (("location", place), ("offset", "4096"), ("length", "16"))
+    )
+    lying = number(1, 4) + number(2, 1) + block(8, "k") + entry + number(14, 1)
+    sparse = block(1, lying) + block(2, lying) + number(3, 4)
+    break_rule("location", "skeleton.graph", block(5, lying), "lies in the file")
+    break_rule(
+        "place", "skeleton.entry", block(13, block(1, "location") + block(2, place)), "number of|once", SeedError
+    )
+    main_only = "only initializers of the main graph"
+    for attribute, text in (
+        (block(5, lying) + number(20, 4), main_only),  # a tensor, as of Constant
+        (block(10, lying) + number(20, 9), main_only),  # a list of tensors
+        (block(6, block(2, "inner") + block(5, lying)) + number(20, 5), main_only),  # a body of If
+        (block(11, block(2, "inner") + block(5, lying)) + number(20, 10), main_only),
+        (block(22, sparse) + number(20, 11), "field 22"),
+        (block(23, sparse) + number(20, 12), "field 23"),
+    ):
+        break_rule("inside", "skeleton.graph", block(1, block(5, block(1, "value") + attribute)), text)
+    break_rule("unknown", "skeleton.graph", block(15, sparse), "field 15")  # a sparse initializer
+    function = block(1, "f") + block(7, block(5, block(1, "value") + block(5, lying) + number(20, 4)))
+    break_rule("unknown", "skeleton.model", block(25, function), "field 25")
+    break_rule("unknown", "skeleton.model", block(20, block(1, block(5, lying))), "field 20")  # training
 for text in ("1", "-64", "+64", " 64", "064", "0x40", "64.0", "", "9" * 13, "9" * 400, "\u0664\u0660"):
     break_rule("place", "skeleton.offset#1", text.encode(), "offset|nothing in it refers|place", SeedError)
     break_rule("place", "skeleton.length#1", text.encode(), "length|bytes|place", SeedError)

@@ -98,6 +98,9 @@ WEIGHT_ATTACKS = {
     "inner parent": weight(PLACE | {"location": "a/../model.weights"}),
     "dot": weight(PLACE | {"location": "./model.weights"}),
     "memory address": weight(PLACE | {"location": "*/_ORT_MEM_ADDR_/*", "offset": "4096"}),
+    "memory address of native numbers": weight(
+        PLACE | {"location": "*/_ORT_NATIVE_ENDIAN_MEM_ADDR_/*", "offset": "4096"}
+    ),
     "other file": weight(PLACE | {"location": "model.onnx"}),
     "case": weight(PLACE | {"location": "Model.weights"}),
     "nul": weight(PLACE | {"location": "model.weights\0"}),

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from seed_runtime.backends.interface import usable_cores
 from seed_runtime.backends.tensors import Array, Feeds, TensorSpec, check_feeds, shape_of
-from seed_runtime.backends.values import ANY, check_names, input_type, output_type
+from seed_runtime.backends.values import check_names, input_type, names_of, output_type
 from seed_runtime.backends.workers import Watch, Workers
 from seed_runtime.errors import InputError, UnsupportedError
 from seed_runtime.skeletons.onnx import MODEL_FILE
@@ -199,12 +199,7 @@ class OnnxRuntimeRunner:
         found = {name: array for kind, value in zip(asked, values, strict=True) for name, array in kind.arrays(value)}
         if outputs is None:
             return found
-        return {
-            name: array
-            for each in wanted
-            for name, array in found.items()
-            if name == each or (each.endswith(ANY) and name.startswith(each.removesuffix("*")))
-        }
+        return {name: found[name] for spec in wanted for name in names_of(spec, found)}
 
     def close(self) -> None:
         """End what runs, and free the session's memory (see `Runner.close`)."""

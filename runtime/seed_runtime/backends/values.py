@@ -8,7 +8,7 @@ row of values for each map. An optional value is the value itself, or nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -81,9 +81,17 @@ class ValueType:
                     f"output {self.name!r} has maps of different keys, which make no table; leave the last ZipMap out "
                     f"of the model (scikit-learn's converter: zipmap=False)"
                 )
-            yield self.name + KEYS, np.array(keys, _array_type(self.key))
-            rows = np.array([list(each.values()) for each in maps], _array_type(self.dtype))
+            yield self.name + KEYS, np.array(keys, array_type(self.key))
+            rows = np.array([list(each.values()) for each in maps], array_type(self.dtype))
             yield self.name + VALUES, rows.reshape(len(maps), len(keys)) if self.form == "maps" else rows[0]
+
+
+def names_of(spec: str, arrays: Mapping[str, Array]) -> list[str]:
+    """Return the names of the arrays that an output's spec stands for: the elements of a sequence in their order."""
+    if not spec.endswith(ANY):
+        return [spec] if spec in arrays else []
+    start = spec.removesuffix("*")
+    return [name for name in arrays if name.startswith(start) and name.removeprefix(start).isdigit()]
 
 
 def input_spec(value: ValueInfo) -> TensorSpec:
@@ -177,5 +185,6 @@ def _no_type(what: str, name: str, kind: str) -> str:
     return f"{what} {name!r} has the type {kind}, which NumPy doesn't have"
 
 
-def _array_type(dtype: str) -> np.dtype[Any]:
+def array_type(dtype: str) -> np.dtype[Any]:
+    """Return NumPy's type of arrays of this type."""
     return np.dtype(object if dtype == "string" else dtype)

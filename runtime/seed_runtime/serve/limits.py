@@ -18,6 +18,12 @@ HEAD_MAX = 16 << 10
 """Largest size of the request line and all headers together."""
 ENVELOPE_MAX = 64 << 10
 """Largest size of a request's JSON without the numbers in "data"."""
+TEXTS_MAX = 1 << 16
+"""Largest number of elements of an input of text: a short text takes ten times its size in memory."""
+TEXT_COPIES = 5
+"""Memory of an input of text, in sizes of the request: four bytes a character, and a copy for the model."""
+TEXT_BYTES = 4096
+"""Size of a text that a plan makes room for, in a model whose inputs were measured."""
 STRINGS_MAX = 4096
 """Largest number of strings in that JSON: names, keys and values."""
 ID_MAX = 256

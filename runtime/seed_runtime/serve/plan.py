@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from seed_runtime.backends import Array, TensorSpec
+from seed_runtime.backends import Array, TensorSpec, array_type
 from seed_runtime.errors import MemoryBudgetError
 from seed_runtime.memory.footprint import Footprint
 from seed_runtime.seed import Seed
@@ -26,6 +26,8 @@ from seed_runtime.serve.limits import (
     CONNECTIONS_MAX,
     CONVERSION_BYTES,
     ENVELOPE_MAX,
+    TEXT_BYTES,
+    TEXT_COPIES,
 )
 
 _DIGITS: Final = {"bool": 7, "int8": 6, "uint8": 5, "int16": 8, "uint16": 7, "int32": 13, "uint32": 12}
@@ -40,6 +42,8 @@ class ServePlan:
     """The input that the session is planned for, as arrays without memory; None if nothing was measured."""
     body_max: int
     """Largest body of a request, in bytes."""
+    has_text: bool = False
+    """True if an input is text, which takes several times the size of its request."""
 
     @property
     def bodies_max(self) -> int:
@@ -49,7 +53,8 @@ class ServePlan:
     @property
     def extra_bytes(self) -> int:
         """Memory that the server holds beside the session, its feeds and its outputs, in bytes."""
-        return CONNECTIONS_MAX * CONNECTION_BYTES + self.bodies_max + CONVERSION_BYTES
+        texts = TEXT_COPIES * self.body_max if self.has_text else 0
+        return CONNECTIONS_MAX * CONNECTION_BYTES + self.bodies_max + CONVERSION_BYTES + texts
 
 
 def plan_server(seed: Seed, limit: int | None = None, threads: int | None = None) -> ServePlan:
@@ -64,15 +69,17 @@ def plan_server(seed: Seed, limit: int | None = None, threads: int | None = None
         MemoryBudgetError: not even the smallest input fits.
     """
     specs, optional, footprint = seed.inputs(), seed.optional_inputs(), seed.footprint()
+    has_text = _has_text((*specs, *optional))
     if footprint is None:
-        return ServePlan(None, _body_max(specs, None, optional))
+        return ServePlan(None, _body_max(specs, None, optional), has_text)
     refused: MemoryBudgetError | None = None
     for feeds in _candidates(specs, footprint):
         size = _body_max(specs, feeds, optional)
         if limit is None:
             # Inputs larger than those that were measured are run as well.
-            return ServePlan(feeds, size if _have_fixed_shapes(specs) else min(BODY_MAX, max(size, BODY_FREE)))
-        found = ServePlan(feeds, size)
+            free = size if _have_fixed_sizes(specs) else min(BODY_MAX, max(size, BODY_FREE))
+            return ServePlan(feeds, free, has_text)
+        found = ServePlan(feeds, size, has_text)
         try:
             seed.plan_session(footprint.dims(feeds), limit, threads=threads, beside=found.extra_bytes)
         except MemoryBudgetError as error:
@@ -101,7 +108,8 @@ def planned_bytes(seed: Seed, most: int | None = None, threads: int | None = Non
     if footprint is None:
         return None
     feeds = next(iter(_candidates(seed.inputs(), footprint)))
-    wanted = ServePlan(feeds, _body_max(seed.inputs(), feeds, seed.optional_inputs()))
+    specs = seed.inputs()
+    wanted = ServePlan(feeds, _body_max(specs, feeds, seed.optional_inputs()), _has_text(specs))
     needed = seed.plan_session(footprint.dims(feeds), threads=threads, beside=wanted.extra_bytes).needed_bytes or 0
     needed = max(needed, seed.plan_assembly().needed_bytes or 0)
     if most is None or needed <= most:
@@ -135,12 +143,16 @@ def _feeds(specs: Sequence[TensorSpec], footprint: Footprint, point: Sequence[in
             if isinstance(want, str):
                 named.setdefault(want, size)
             shape.append(size)
-        feeds[spec.name] = np.broadcast_to(np.empty((), spec.dtype), shape)
+        feeds[spec.name] = np.broadcast_to(np.empty((), array_type(spec.dtype)), shape)
     return feeds
 
 
-def _have_fixed_shapes(specs: Sequence[TensorSpec]) -> bool:
-    return all(isinstance(size, int) for spec in specs for size in spec.shape)
+def _has_text(specs: Sequence[TensorSpec]) -> bool:
+    return any(spec.dtype == "string" for spec in specs)
+
+
+def _have_fixed_sizes(specs: Sequence[TensorSpec]) -> bool:
+    return not _has_text(specs) and all(isinstance(size, int) for spec in specs for size in spec.shape)
 
 
 def _body_max(
@@ -153,14 +165,16 @@ def _body_max(
         feeds: the request's inputs; None for any that the model can take.
         optional: inputs that have a default; a free size of theirs counts as 1.
     """
-    if feeds is None and not _have_fixed_shapes(specs):
+    if feeds is None and not _have_fixed_sizes(specs):
         return BODY_FREE
     size = ENVELOPE_MAX
     for spec in (*specs, *optional):
         shape = spec.shape if feeds is None or spec.name not in feeds else feeds[spec.name].shape
         elements = math.prod(length for length in shape if isinstance(length, int))
         # Brackets of nested lists: at most two for each row, and two for each list around rows.
-        size += elements * _DIGITS.get(spec.dtype, 26) + 4 * elements // max(1, _last(shape))
+        size += elements * (
+            TEXT_BYTES if spec.dtype == "string" else _DIGITS.get(spec.dtype, 26)
+        ) + 4 * elements // max(1, _last(shape))
     return min(BODY_MAX, size)
 
 

@@ -17,17 +17,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from seed_runtime.backends import Array, Feeds, TensorSpec
+from seed_runtime.backends import Array, Feeds, TensorSpec, names_of
 from seed_runtime.errors import InputError
 from seed_runtime.limits import RANK_MAX
-from seed_runtime.serve import numbers
+from seed_runtime.serve import numbers, texts
 from seed_runtime.serve.limits import ENVELOPE_MAX, ID_MAX
 from seed_runtime.version import __version__
 
-DATATYPES: Final = {"bool": "BOOL", "float16": "FP16", "float32": "FP32", "float64": "FP64"} | {
+DATATYPES: Final = {"string": "BYTES", "bool": "BOOL", "float16": "FP16", "float32": "FP32", "float64": "FP64"} | {
     f"{kind}{bits}": f"{kind.upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
 }
-"""The protocol's names of our types. There are no tensors of its types BYTES and BF16 here."""
+"""The protocol's names of our types. There are no tensors of its type BF16 here."""
 EXTENSIONS: Final = ("binary_tensor_data", "statistics")
 """Extensions of the protocol that are supported."""
 _DIM_MAX: Final = 1 << 31
@@ -71,7 +71,7 @@ class Request:
     """The client's name for it."""
     feeds: Feeds
     outputs: tuple[tuple[str, bool], ...]
-    """The outputs that are asked for, in order, and whether each is sent as binary data."""
+    """Names of the specs of the outputs that are asked for, in order, and whether each is sent as binary data."""
 
 
 def server_metadata() -> dict[str, Any]:
@@ -108,22 +108,31 @@ def read_request(body: bytearray | memoryview, json_size: int, model: ServedMode
         where = f"input {spec.name!r}"
         if spec.name in feeds:
             raise InputError(f"{where} is given twice")
-        shape, dtype = _shape(entry, spec), np.dtype(spec.dtype)
-        size = _parameters(entry, where).get("binary_data_size")
+        shape, size = _shape(entry, spec), _parameters(entry, where).get("binary_data_size")
+        is_text = spec.dtype == "string"
+        if size is None and is_text and "data" in entry:
+            feeds[spec.name] = texts.read_texts(where, entry["data"], shape)
+            continue
         if size is None:
             text = numbers.find_array(entry.get("data"), arrays)
             if text is None:
                 raise InputError(f"{where} has no data; send a list of numbers, or binary_data_size and the bytes")
-            feeds[spec.name] = numbers.read_array(where, text, shape, dtype)
+            feeds[spec.name] = numbers.read_array(where, text, shape, np.dtype(spec.dtype))
             continue
         if "data" in entry:
             raise InputError(f"{where} has both data and binary_data_size; send one of them")
-        wanted = math.prod(shape) * dtype.itemsize
-        if type(size) is not int or size != wanted:
-            raise InputError(f"{where}: binary_data_size is {_short(size)}, its shape and datatype make {wanted:,}")
+        wanted = None if is_text else math.prod(shape) * np.dtype(spec.dtype).itemsize
+        if type(size) is not int or size < 0 or wanted not in (None, size):
+            make = "a whole number is needed" if wanted is None else f"its shape and datatype make {wanted:,}"
+            raise InputError(f"{where}: binary_data_size is {_short(size)}, {make}")
         if size > len(view) - place:
             raise InputError(f"{where}: {size:,} bytes of binary data are announced, {len(view) - place:,} came")
-        feeds[spec.name] = _from_bytes(where, view[place : place + size], shape, dtype)
+        data = view[place : place + size]
+        feeds[spec.name] = (
+            texts.read_text_bytes(where, data, shape)
+            if is_text
+            else _from_bytes(where, data, shape, np.dtype(spec.dtype))
+        )
         place += size
     if place != len(view):
         raise InputError(f"{len(view) - place:,} bytes stand behind the request that no binary_data_size announces")
@@ -146,21 +155,23 @@ def write_answer(model: ServedModel, request: Request, values: Mapping[str, Arra
     """
     entries: list[dict[str, Any]] = []
     binary: list[memoryview] = []
-    for name, as_bytes in request.outputs:
+    wanted = [(name, as_bytes) for spec, as_bytes in request.outputs for name in names_of(spec, values)]
+    for name, as_bytes in wanted:
         array = values[name]
-        entry: dict[str, Any] = {"name": name, "datatype": DATATYPES[array.dtype.name], "shape": list(array.shape)}
+        datatype = DATATYPES["string" if array.dtype.kind == "O" else array.dtype.name]
+        entry: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(array.shape)}
         if as_bytes:
-            data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data
+            data = _to_bytes(array)
             entry["parameters"] = {"binary_data_size": data.nbytes}
             binary.append(data)
         entries.append(entry)
     head: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
     if request.id is not None:
         head["id"] = request.id
-    if binary and all(as_bytes for _, as_bytes in request.outputs):
+    if binary and all(as_bytes for _, as_bytes in wanted):
         text = json.dumps({**head, "outputs": entries}).encode()
         return len(text), iter([text, *binary])
-    parts = _json_parts(head, entries, [None if as_bytes else values[name] for name, as_bytes in request.outputs])
+    parts = _json_parts(head, entries, [None if as_bytes else values[name] for name, as_bytes in wanted])
     if not binary:
         return None, parts
     # A header gives the size of the JSON, so it is put together before it is sent.
@@ -177,7 +188,7 @@ def _json_parts(
         yield b", " + text[:-1] if index else text[:-1]
         if array is not None:
             yield b', "data": '
-            yield from numbers.write_array(array)
+            yield from texts.write_texts(array) if array.dtype.kind == "O" else numbers.write_array(array)
         yield b"}"
     yield b"]}"
 
@@ -233,6 +244,12 @@ def _parameters(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(parameters, dict):
         raise InputError(f"{where}: parameters must be an object")
     return parameters
+
+
+def _to_bytes(array: Array) -> memoryview:
+    if array.dtype.kind == "O":
+        return texts.write_text_bytes(array)
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data
 
 
 def _from_bytes(where: str, data: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import onnx
@@ -18,6 +18,9 @@ OPSET: Final = 21
 Models are lowered to it and not further: ONNX Runtime's optimizers look at the opset, so that they could fuse other
 nodes than in the original.
 """
+_SOFTMAX: Final = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
+_SOFTMAX_OPSET: Final = 13
+"""Opset from which these operators look at one axis. The converter leaves them as they are where it knows no shapes."""
 _TYPES: Final = {
     9: ("FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ"),
     10: ("UINT4", "INT4"),
@@ -44,8 +47,9 @@ def lower_versions(model: onnx.ModelProto) -> None:
     for imported in model.opset_import:
         # Types that came after OPSET need the operators that came with them.
         if imported.domain in ("", "ai.onnx") and newest_type <= onnx.helper.OP_SET_ID_VERSION_MAP["ai.onnx", OPSET]:
-            versions = range(OPSET, imported.version)
-            imported.version = next((each for each in versions if _is_same_at(model, each)), imported.version)
+            old = imported.version
+            lower = (each for each in range(OPSET, old) if _is_model_same_at(model, old, each))
+            imported.version = next(lower, old)
     try:
         # Other domains than ONNX's own don't say what they need.
         needed = onnx.helper.find_min_ir_version_for(
@@ -56,34 +60,68 @@ def lower_versions(model: onnx.ModelProto) -> None:
     model.ir_version = max(FIRST_IR, min(model.ir_version, max(needed, newest_type)))
 
 
-def _is_same_at(model: onnx.ModelProto, version: int) -> bool:
-    """Return whether onnx's version converter changes no node of any graph on its way to this opset."""
-    return all(_is_graph_same_at(model, graph, version) for graph in all_graphs(model.graph))
+def is_same_at(nodes: Sequence[onnx.NodeProto], domain: str, old: int, new: int) -> bool:
+    """Return whether nodes that were written for opset `old` of a domain mean the same in opset `new`.
+
+    They do if the same version of each operator's schema is in force in both, or if onnx's version converter changes
+    none of them. Graphs nested in the nodes are looked at as well.
+    """
+    graph = onnx.GraphProto(name="g", node=nodes)
+    return all(_are_same(inner, domain, old, new) for inner in all_graphs(graph))
 
 
-def _is_graph_same_at(model: onnx.ModelProto, graph: onnx.GraphProto, version: int) -> bool:
-    """Do the same for one graph, without those nested in it."""
-    probe = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+def _is_model_same_at(model: onnx.ModelProto, old: int, new: int) -> bool:
+    return all(_are_same(graph, "", old, new) for graph in all_graphs(model.graph))
+
+
+def _are_same(graph: onnx.GraphProto, domain: str, old: int, new: int) -> bool:
+    """Do the same for the nodes of one graph, without those nested in it."""
+    nodes = [node for node in graph.node if plain_domain(node.domain) == domain]
+    schemas = [(_schema_version(node, domain, old), _schema_version(node, domain, new)) for node in nodes]
+    if all(before is not None and before == after for before, after in schemas):
+        return True
+    if domain:
+        return False  # the converter knows no other domains
+    if min(old, new) < _SOFTMAX_OPSET and not _SOFTMAX.isdisjoint(node.op_type for node in nodes):
+        return False
+    probe = onnx.ModelProto(ir_version=FIRST_IR, opset_import=[onnx.helper.make_opsetid("", old)])
     probe.graph.name = "g"
-    probe.graph.node.extend(graph.node)
+    probe.graph.node.extend(nodes)
     for node in probe.graph.node:
         replace_elements(node.attribute, [each for each in node.attribute if not each.HasField("g")])
     probe.graph.value_info.extend(graph.value_info)
-    known = {value.name: value for value in graph.input}
+    known = {value.name: value for value in [*graph.value_info, *graph.input]}
     for tensor in graph.initializer:
         known[tensor.name] = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-    made = {name for node in graph.node for name in node.output}
-    read = dict.fromkeys(name for node in graph.node for name in node.input if name and name not in made)
+    made = {name for node in nodes for name in node.output}
+    read = dict.fromkeys(name for node in nodes for name in node.input if name and name not in made)
     # What comes from an outer graph has no type here, and the converter then asks for none.
     probe.graph.input.extend(known.get(name) or onnx.ValueInfoProto(name=name) for name in read)
     probe.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in graph.output if value.name in made)
     before = [node.SerializeToString(deterministic=True) for node in probe.graph.node]
     try:
         typed = onnx.shape_inference.infer_shapes(probe)
-        converted = onnx.version_converter.convert_version(typed, version)
+        converted = onnx.version_converter.convert_version(typed, new)
     except Exception:  # whatever the C++ side threw: it can't be shown that the graph is the same
         return False
     return before == [node.SerializeToString(deterministic=True) for node in converted.graph.node]
+
+
+def plain_domain(domain: str) -> str:
+    """Return the domain under its one name: ONNX's own has two."""
+    return "" if domain == "ai.onnx" else domain
+
+
+def _schema_version(node: onnx.NodeProto, domain: str, opset: int) -> int | None:
+    """Return the version of the operator's schema in an opset, None where this onnx can't tell."""
+    # Of a later opset, this onnx would answer with the newest that it knows.
+    newest = max(
+        (version for name, version in onnx.helper.OP_SET_ID_VERSION_MAP if name == (domain or "ai.onnx")), default=0
+    )
+    try:
+        return int(onnx.defs.get_schema(node.op_type, opset, domain).since_version) if opset <= newest else None
+    except onnx.defs.SchemaError:
+        return None
 
 
 def _element_types(model: onnx.ModelProto) -> Iterator[int]:

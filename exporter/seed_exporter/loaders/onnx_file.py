@@ -18,6 +18,7 @@ from seed_exporter.graph.messages import replace_elements
 from seed_exporter.graph.model import Graph
 from seed_exporter.graph.versions import FIRST_IR, lower_versions
 from seed_exporter.loaders.defaults import find_defaults
+from seed_exporter.loaders.functions import inline_functions
 from seed_exporter.loaders.weights import WeightCollector
 from seed_runtime.backends.onnxruntime_releases import oldest_release
 from seed_runtime.errors import UnsupportedError, UsageError
@@ -94,7 +95,7 @@ def from_proto(model: onnx.ModelProto, path: Path | None) -> Graph:
     replace_elements(model.graph.input, [value for value in model.graph.input if value.name not in held])
     replace_elements(model.graph.initializer, initializers)
     if model.functions:
-        model = _inline_functions(model)
+        model = inline_functions(model)
         initializers = list(model.graph.initializer)
     initializers += collector.take_from_nodes(model.graph)
     _free_negative_dimensions(model.graph)
@@ -138,18 +139,6 @@ def _missing_bytes(data: bytes) -> int:
 
 def _without_unused(graph: Graph) -> Graph:
     return with_graph(graph, drop_unused(graph.model.graph))
-
-
-def _inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Put the bodies of the model's own functions where they are called, weights included."""
-    from onnx import inliner
-
-    try:
-        return inliner.inline_local_functions(model)
-    except Exception as error:  # the inliner raises whatever its C++ side threw
-        raise UnsupportedError(
-            f"the model's functions can't be expanded ({error}); export it without functions"
-        ) from error
 
 
 def _select_metadata(model: onnx.ModelProto) -> tuple[str, ...]:

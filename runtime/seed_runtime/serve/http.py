@@ -35,7 +35,7 @@ class Connection:
     def __init__(self, link: socket.socket, server: Server) -> None:
         """Serve the connection `link`, which doesn't block."""
         self._link, self._server = link, server
-        self._reader = Reader(link)
+        self._reader = Reader(link, self._on_received)
         self._deadline: asyncio.Timeout | None = None
         """Of what is being read."""
         self.patience = 0.0
@@ -58,6 +58,8 @@ class Connection:
             while await self._serve_one():
                 self._reset()
                 self.is_idle = True
+                # A client that sends one request after the other must not keep the others waiting.
+                await asyncio.sleep(0)
 
     def hurry(self, seconds: float) -> None:
         """Let what is being read take no longer than this."""
@@ -126,9 +128,8 @@ class Connection:
         return self._head
 
     async def _read_body(self, plan: BodyPlan, expects_continue: bool) -> memoryview:
-        at_rate = plan.size / limits.BODY_RATE
         try:
-            async with self._reading(limits.BODY_S + at_rate, limits.PATIENCE_S + at_rate, body=True):
+            async with self._reading(limits.BODY_S, limits.PATIENCE_S, body=True):
                 if expects_continue:
                     await asyncio.get_running_loop().sock_sendall(self._link, b"HTTP/1.1 100 Continue\r\n\r\n")
                 if plan.compressed:
@@ -139,6 +140,15 @@ class Connection:
             raise self._late("the body took too long to come") from None
         self._unread = False
         return body
+
+    def _on_received(self, count: int) -> None:
+        """Give a body the time that so many bytes may take, unless its time was cut short."""
+        if self._deadline is None or self._deadline.expired() or self._server.stopping:
+            return
+        if self in self._server.readers:
+            seconds = count / limits.BODY_RATE
+            self.patience += seconds
+            self._deadline.reschedule((self._deadline.when() or 0.0) + seconds)
 
     def _late(self, line: str) -> RefusedError:
         if self._server.stopping:

@@ -46,14 +46,14 @@ sent, and the plan counts them once, so these are sent before the next run."""
 ADMIT_S = 1.0
 """Time that a connection or a request waits for a place; then it is answered 503."""
 PATIENCE_S = 0.5
-"""Time for which a connection keeps its place while others wait, however slowly it sends. It is half of ADMIT_S, so
+"""As HEAD_S and BODY_S, while others wait for a place. It is half of ADMIT_S, so
 that who waits can get the place of one that came just before."""
 IDLE_S = 15.0
 """Time that a connection may stay open between two requests."""
 HEAD_S = 10.0
 """Time within which the request line and all headers must arrive."""
 BODY_S = 10.0
-"""Time within which a body must arrive, beside its size divided by BODY_RATE."""
+"""Time by which a body may be behind one that comes at BODY_RATE."""
 BODY_RATE = 64 << 10
 """Lowest rate at which a body must arrive, in bytes per second."""
 WAIT_S = 30.0

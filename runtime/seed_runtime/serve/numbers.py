@@ -79,7 +79,7 @@ def extract_arrays(text: Text) -> tuple[dict[str, Any], list[memoryview]]:
         raise InputError('the request is too long beside the numbers in "data"; send only what the protocol has')
     kept.append(bytes(view[end:]))
     try:
-        found = json.loads(b"".join(kept).decode(), parse_constant=_no_constant)
+        found = json.loads(b"".join(kept).decode(), parse_constant=_no_constant, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise InputError(f"the request is not JSON: {_describe(error)}") from None
     if not isinstance(found, dict):
@@ -206,5 +206,17 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number in JSON; send such values as binary data")
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        # Readers of JSON disagree on which of them counts.
+        raise ValueError("a key is given twice in one object")
+    return found
+
+
 def _describe(error: Exception) -> str:
-    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error).replace(_MARK, "...")
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    text = str(error).replace(_MARK, "...")
+    # Python goes on with advice for programmers.
+    return "an integer has thousands of digits" if text.startswith("Exceeds the limit") else text

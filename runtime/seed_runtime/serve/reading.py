@@ -6,6 +6,7 @@ import asyncio
 import re
 import socket
 import zlib
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -28,9 +29,9 @@ RATIO_MAX: Final = 1032
 class Reader:
     """A connection to read from. It holds at most `HEAD_MAX` and a piece of what comes after a request."""
 
-    def __init__(self, link: socket.socket) -> None:
-        """Read from this connection, which doesn't block."""
-        self._link = link
+    def __init__(self, link: socket.socket, on_received: Callable[[int], None]) -> None:
+        """Read from `link`, which doesn't block, and call `on_received` with the size of each piece of a body."""
+        self._link, self._on_received = link, on_received
         self._loop = asyncio.get_running_loop()
         self._ahead = b""
         """Received bytes that no request has taken yet."""
@@ -44,7 +45,7 @@ class Reader:
         """Wait for the first byte of a request. Return False if the connection ends instead."""
         # RFC 9112, 2.2: empty lines before a request are ignored.
         while not self._ahead:
-            received = await self._loop.sock_recv(self._link, _PIECE)
+            received = await self._receive()
             if not received:
                 return False
             self._ahead = received.lstrip(b"\r\n")
@@ -69,7 +70,7 @@ class Reader:
                 head, self._ahead = self._ahead[:end], self._ahead[end + len(_END) :].lstrip(b"\r\n")
                 return head
             searched = max(0, size - len(_END) + 1)
-            received = await self._loop.sock_recv(self._link, _PIECE)
+            received = await self._receive()
             if not received:
                 raise RefusedError(HTTPStatus.BAD_REQUEST, "the connection ended within the headers", close=True)
             self._ahead += received
@@ -131,8 +132,15 @@ class Reader:
     async def discard(self) -> None:
         """Receive what comes, and forget it, until the connection ends."""
         self._ahead = b""
-        while await self._loop.sock_recv(self._link, 4 * _PIECE):
+        while await self._receive():
             pass
+
+    async def _receive(self) -> bytes:
+        """Receive a piece; nothing if the connection has ended."""
+        # Without this a client that sends faster than it is read keeps all others waiting, and no deadline ends that:
+        # what is here already is received without giving way.
+        await asyncio.sleep(0)
+        return await self._loop.sock_recv(self._link, _PIECE)
 
     async def _receive_into(self, view: memoryview) -> int:
         """Receive at least one byte of a body. Return how many."""
@@ -140,7 +148,9 @@ class Reader:
             count = min(len(self._ahead), len(view))
             view[:count], self._ahead = self._ahead[:count], self._ahead[count:]
             return count
+        await asyncio.sleep(0)  # as in _receive
         count = await self._loop.sock_recv_into(self._link, view)
+        self._on_received(count)
         if not count:
             raise RefusedError(HTTPStatus.BAD_REQUEST, "the body is shorter than Content-Length", close=True)
         return count

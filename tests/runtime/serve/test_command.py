@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 import seed_runtime
+from seed_runtime.serve import limits
 from tests.runtime.serve.support.serving import Client, binary, command, tensor
 from tests.support.model_seeds import FEATURES, classifier, tokens
 from tests.support.project import ROOT
@@ -84,6 +85,26 @@ def test_the_limit_holds_for_the_whole_server_and_its_inputs(seed: Path, tmp_pat
             got = client.infer(body, headers=headers)
             assert got.status == (200 if rows <= 64 else 413 if rows > 4000 else 400), got.body
         assert client.memory()[1] <= 120 << 20
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"GET /v2 HTTP/1.1\r\n" + b"A: b\r\n" * 90 + b"B: " + b"c" * 15_000, b"GET /metrics HTTP/1.1\r\n\r\n" * 9000],
+)
+def test_connections_take_no_more_memory_than_is_planned_for_them(seed: Path, tmp_path: Path, sent: bytes) -> None:
+    with (
+        command(seed, "classifier", "--serve", f"unix:{tmp_path}/s") as client,
+        contextlib.ExitStack() as stack,
+    ):
+        assert client.get("/metrics").status == 200
+        before = client.memory()[0]
+        for _ in range(limits.CONNECTIONS_MAX):
+            link = stack.enter_context(client.socket())
+            link.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                link.sendall(sent)
+        assert client.get("/metrics").status in (200, 503)
+        assert client.memory()[1] - before < limits.CONNECTIONS_MAX * limits.CONNECTION_BYTES
 
 
 def test_the_service_manager_hears_when_it_is_ready_and_when_it_ends(seed: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from seed_runtime.errors import SeedError
 from tests.devices.support.commands import deploy, hosts, stderr_of
 from tests.devices.support.pushing import running_seed, send
 from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME, make_seed
-from tests.devices.support.sshd import Device, MakeDevice
+from tests.devices.support.sshd import Device, MakeDevice, Sshd
 from tests.support.project import skip_or_fail
 
 TITLE = "echo -ne '\\033]0;porch\\007'"
@@ -104,6 +104,44 @@ def test_any_login_shell_will_do(make_device: MakeDevice, tmp_path: Path, shell:
             assert agent.call("status")["models"] == []
 
 
+@pytest.mark.parametrize(
+    ("shell", "file", "text"),
+    [
+        ("zsh", ".zshenv", "printf porch; print -Pn '\\e]0;porch\\a'"),
+        ("fish", "config/fish/config.fish", "printf porch; set_color green; set -gx fish_trace 1"),
+        ("bash --login", ".bash_profile", "printf porch; set -v"),
+    ],
+)
+def test_start_files_of_other_shells_may_print(make_device: MakeDevice, shell: str, file: str, text: str) -> None:
+    program = shutil.which(shell.split()[0]) or skip_or_fail(f"there is no {shell} on this machine")
+    command = " ".join([program, *shell.split()[1:]])
+    device = make_device(command=f'exec {command} -c \\"$SSH_ORIGINAL_COMMAND\\"')
+    (device.home / file).parent.mkdir(parents=True, exist_ok=True)
+    (device.home / file).write_text(f"{text}\n")
+    with connect(device) as connection:
+        assert connection.run("cat", stdin=b"in").stdout == b"in"
+
+
+@pytest.mark.parametrize("subsystem", ["/nowhere/sftp-server", "/usr/lib/openssh/sftp-server", "internal-sftp"])
+def test_no_sftp_server_of_the_device_matters(tmp_path: Path, subsystem: str) -> None:
+    server = Sshd(tmp_path, settings=f"Subsystem sftp {subsystem}\n")
+    try:
+        device = server.device("sftp")
+        start_file(device, "echo Welcome; printf porch")
+        send(device, EXAMPLE)
+        assert running_seed(device, EXAMPLE_NAME) == EXAMPLE.read_bytes()
+    finally:
+        server.stop()
+
+
+def test_a_shell_that_has_run_a_command_may_take_its_time(bash: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seed_devices.ssh.connection.SHELL_S", 0.3)
+    with connect(bash) as connection:
+        connection.hold()
+        start_file(bash, "sleep 1")
+        assert connection.run("echo in").text == "in\n"
+
+
 # The reason within seconds
 
 
@@ -132,8 +170,7 @@ def refusal(device: Device, limit_s: float = 10) -> SeedError:
 def test_a_start_file_that_waits_is_told_with_its_last_words(
     bash: Device, monkeypatch: pytest.MonkeyPatch, text: str, words: str
 ) -> None:
-    monkeypatch.setattr("seed_devices.ssh.shell.SHELL_S", 1)
-    monkeypatch.setattr("seed_devices.ssh.ssh_errors.SHELL_S", 1)
+    monkeypatch.setattr("seed_devices.ssh.connection.SHELL_S", 1)
     program = text.removeprefix("exec ")
     if program in ("zsh", "fish") and not shutil.which(program):
         skip_or_fail(f"there is no {program} on this machine")

@@ -100,7 +100,9 @@ def opened(users: Users, command: str) -> Iterator[None]:
 def test_the_refusal_names_a_command_after_which_every_command_works(device: Device, users: Users, home: Path) -> None:
     done = deploy(device.config, "doctor", device.alias)
     assert done.returncode == 21
-    found = re.search(r"Permission denied \(password\); .* ; or open a connection, .*: (ssh .*)\n", stderr_of(done))
+    found = re.search(
+        r"refused: \S+: Permission denied \(password\); .* ; or open a connection, .*: (ssh .*)\n", stderr_of(done)
+    )
     assert found
     assert found[1] == f"ssh -F {device.config} -fNM -S ~/.ssh/seed-%C {device.alias}"
     with opened(users, found[1]):
@@ -168,7 +170,7 @@ def test_one_that_dies_in_between_is_a_lost_connection(device: Device, users: Us
 def test_one_over_a_dead_link_is_told_with_the_command_that_closes_it(
     asking: Sshd, device: Device, users: Users, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seed_devices.ssh.shell.SHELL_S", 1)
+    monkeypatch.setattr("seed_devices.ssh.connection.SHELL_S", 1)
     with Proxy(asking.port) as proxy:
         device.config.write_text(device.config.read_text().replace(f"Port {asking.port}", f"Port {proxy.port}"))
         add_to_config(device, f"ControlPath {home}/cm")

@@ -27,7 +27,7 @@ from seed_devices.ssh import processes, ssh_errors, user_master
 from seed_devices.ssh.command_line import Route
 from seed_devices.ssh.control_dir import make_control_dir
 from seed_devices.ssh.processes import Tail
-from seed_devices.ssh.shell import START_S, Script
+from seed_devices.ssh.shell import SHELL_S, START_S, Script
 from seed_devices.terminal_text import plain_lines
 from seed_runtime.errors import SeedError
 
@@ -85,6 +85,7 @@ class Connection:
         self._clients: list[subprocess.Popen[bytes]] = []
         self._tails: dict[int, Tail] = {}
         self._was_up = False
+        self._shell_works = False
 
     def __enter__(self) -> Connection:
         return self
@@ -196,9 +197,11 @@ class Connection:
         else:
             self._clients = [client for client in self._clients if client.poll() is None] + [process]
         assert process.stdout is not None
-        started = order.wait(process.stdout, lambda: not is_master or Path(self.control_path).exists())
+        # Once a command ran here, a silent shell is a slow one: memory may be short.
+        patience_s = START_S if self._shell_works else SHELL_S
+        started = order.wait(process.stdout, lambda: not is_master or Path(self.control_path).exists(), patience_s)
         if started.state == "runs":
-            self._was_up = True
+            self._was_up = self._shell_works = True
             return process
         if started.state != "ended":
             processes.kill(process, signal.SIGKILL)

@@ -19,7 +19,7 @@ from seed_devices.terminal_text import plain_lines
 START_S: Final = 180
 """Seconds that a login and the start of a program there may take: Python on a slow card, with memory short."""
 SHELL_S: Final = 20
-"""Seconds of silence after which a login shell counts as one that waits for something and runs no command."""
+"""Seconds of silence after which the first shell of a login counts as one that waits for something."""
 NOISE_MAX: Final = 16 << 20
 """Most output of a login shell before the script runs, in bytes."""
 _STEP_S: Final = 0.1
@@ -33,11 +33,13 @@ class Start:
     """What came of the start of a script.
 
     `state` is "runs" where its output comes next, "ended" at the end of all output, "silent" where the shell waits,
-    "loud" where it prints on and on, and "locked" where there was no login. `words` is the last line before that.
+    "loud" where it prints on and on, and "locked" where there was no login. `words` is the last line before that, and
+    `patience_s` the seconds that were waited at most.
     """
 
     state: Literal["runs", "ended", "silent", "loud", "locked"]
     words: str = ""
+    patience_s: float = START_S
 
 
 class Script:
@@ -55,12 +57,13 @@ class Script:
         # No `exec`: restricted shells refuse it.
         self.command = shlex.join(["sh", "-c", f'echo "seed-""{nonce}"; {text}', "sh", *arguments])
 
-    def wait(self, pipe: IO[bytes], logged_in: Callable[[], bool]) -> Start:
+    def wait(self, pipe: IO[bytes], logged_in: Callable[[], bool], patience_s: float) -> Start:
         """Read to the marker, wherever in a line it is, and no further.
 
         Args:
             pipe: the output, as a buffered reader.
             logged_in: whether the login is complete.
+            patience_s: seconds that the shell may be silent after the login; START_S holds for all of it.
         """
         poll = select.poll()
         poll.register(pipe, select.POLLIN)
@@ -70,8 +73,8 @@ class Script:
             if not poll.poll(_STEP_S * 1000):
                 now = time.monotonic()
                 heard = now if heard is None and logged_in() else heard
-                if now - start > START_S or (heard is not None and now - heard > SHELL_S):
-                    return Start("locked" if heard is None else "silent", _last_line(tail))
+                if now - start > START_S or (heard is not None and now - heard > patience_s):
+                    return Start("locked" if heard is None else "silent", _last_line(tail), patience_s)
                 continue
             data: bytes = pipe.peek(1)  # type: ignore[attr-defined]
             if not data:

@@ -11,7 +11,7 @@ import shlex
 
 from seed_devices import names, profiles
 from seed_devices.errors import AuthenticationError, HostKeyError, RemoteError, UnreachableError
-from seed_devices.ssh.shell import SHELL_S, START_S, Start
+from seed_devices.ssh.shell import START_S, Start
 from seed_runtime.errors import SeedError, UsageError
 
 AGAIN = "run the same command again: it continues where it stopped"
@@ -94,12 +94,12 @@ def shell_error(
     if user_master is not None:
         return UnreachableError(
             host,
-            f"no command runs within {SHELL_S:g} s on the connection that you have opened to it",
+            f"no command runs within {started.patience_s:g} s on the connection that you have opened to it",
             f"close it: ssh -S {shlex.quote(user_master)} -O exit {names.ssh_words(host)} , and open it again",
         )
     return UnreachableError(
         host,
-        f"the login works, but its shell runs no command within {SHELL_S:g} s{says}",
+        f"the login works, but its shell runs no command within {started.patience_s:g} s{says}",
         f"see what this prints: {attempt} , and there whether a start file such as ~/.bashrc asks, waits or starts "
         "another shell: its first line should be [ -t 0 ] || return",
     )
@@ -134,10 +134,11 @@ def _authentication_error(host: str, stderr: str, by_hand: str) -> Authenticatio
         return AuthenticationError(
             host, "the login was refused after too many keys", "name the right one by IdentityFile and IdentitiesOnly"
         )
-    denied = re.search(r"Permission denied \([^)]*\)", stderr)
+    # With ssh's own name for who refuses: it may be a jump host.
+    denied = re.search(r"(?:\S+: )?Permission denied \([^)]*\)", stderr)
     methods = denied[0] if denied else "Permission denied"
     keys = f"copy your key to it: ssh-copy-id {names.ssh_words(host)} , or load it: ssh-add"
-    if by_hand and re.search("password|keyboard-interactive", methods):
+    if by_hand and re.search(r"\(.*(password|keyboard-interactive)", methods):
         # Nothing is asked here: a fleet has many devices, and scripts have no terminal.
         keys += f" ; or open a connection, which is then used: {by_hand}"
     return AuthenticationError(host, f"the login was refused: {methods}", keys)

@@ -12,12 +12,11 @@ from tests.interop.support.arm64 import CPUINFO, UnavailableError, made, package
 from tests.interop.support.containers import emulate
 
 PACKAGES = ("base-files", "bash", "coreutils", "dash", "findutils", "grep", "libc-bin", "libstdc++6", "openssh-client",
-            "openssh-sftp-server", "procps", "python3", "python3-venv", "sed")  # fmt: skip
+            "procps", "python3", "python3-venv", "sed")  # fmt: skip
 HOME = "/home/pi"
 _ENTER = """\
 #!/bin/sh
 command=$SSH_ORIGINAL_COMMAND
-[ "$command" = internal-sftp ] && command=/usr/lib/openssh/sftp-server
 mount -t proc proc {root}/proc &&
 mount --bind {cpuinfo} {root}/proc/cpuinfo &&
 mount --rbind /dev {root}/dev &&

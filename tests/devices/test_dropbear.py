@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from seed_devices.errors import UnreachableError
+from seed_devices.push.wheels import Wheelhouse
+from tests.devices.support import fake_wheels
 from tests.devices.support.commands import deploy, hosts, stderr_of
 from tests.devices.support.dropbear import Dropbear
 from tests.devices.support.proxy import Proxy
@@ -27,6 +29,18 @@ def dropbear(tmp_path: Path) -> Iterator[Dropbear]:
 def test_a_seed_is_pushed_to_dropbear_and_runs(dropbear: Dropbear) -> None:
     send(dropbear.device, EXAMPLE)
     assert running_seed(dropbear.device, EXAMPLE_NAME) == EXAMPLE.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_runtime_is_installed_behind_dropbear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: Wheelhouse
+) -> None:
+    server = Dropbear(tmp_path)
+    try:
+        assert fake_wheels.install(server.device, monkeypatch, new).fresh
+    finally:
+        server.stop()
+    fake_wheels.assert_whole(server.device, new.version)
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from seed_devices.profiles import Profile
 from seed_devices.push import preflight, requirements
 from seed_devices.push.requirements import version
 from seed_devices.remote import device_schema
+from seed_devices.remote.pythons import OLDEST_PYTHON
 from seed_devices.ssh.connection import Connection
 from seed_devices.ssh.shell import START_S
 from seed_devices.ssh.transfer import put
@@ -72,7 +73,7 @@ def examine(connection: Connection, facts: Mapping[str, Any] | None, *, now: flo
         done = connection.run("python3 --version", timeout=START_S, check=False)
         return judge(connection.target, None, {"python": plain(done.text.strip())}, now=now)
     findings: dict[str, Any] = {}
-    if version(str(facts["python"])) >= requirements.OLDEST_PYTHON:
+    if version(str(facts["python"])) >= OLDEST_PYTHON:
         source = (resources.files("seed_devices") / "remote" / "health.py").read_text()
         unsent = _transfer_error(connection)
         done = connection.python(source, str(facts["store"]), _modules(facts))
@@ -146,12 +147,16 @@ def _system(facts: Mapping[str, Any]) -> Iterator[Fault]:
     elif libc != "glibc":
         fix = "use a system with glibc, such as Debian"
         yield Fault(f"its C library is {libc or 'unknown'}", "NumPy and ONNX Runtime come for glibc", fix)
-    if version(str(facts["python"])) < requirements.OLDEST_PYTHON:
+    if version(str(facts["python"])) < OLDEST_PYTHON:
         what = f"Python {facts['python']} is too old"
         yield Fault(what, "seed-runtime needs 3.11 or newer", requirements.python_advice(facts))
     elif not facts.get("venv", True):
         fix = "sudo apt install python3-venv"
         yield Fault("Python's venv module is missing", "the runtime is installed into a virtual environment", fix)
+    elif facts.get("pythons") and not any(row["taken"] for row in facts["pythons"]):
+        what = f"none of its Pythons can be taken: {requirements.pythons_text(facts)}"
+        severity: Severity = "advice" if facts.get("runtime") else "fault"
+        yield Fault(what, "the next runtime can't be made", requirements.python_advice(facts), severity)
     if profile.supported and not profile.inference:
         yield from _32_bit(profile, facts)
 

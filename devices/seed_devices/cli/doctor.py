@@ -14,7 +14,7 @@ from seed_devices.errors import FaultsFound, RemoteError
 from seed_devices.fleet.parallel import Outcome
 from seed_devices.fleet.target import Target
 from seed_devices.remote.agent_client import AgentClient
-from seed_devices.remote.facts import read_facts
+from seed_devices.remote.facts import find_pythons, read_facts
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import UnsupportedError
 
@@ -38,12 +38,13 @@ def doctor(quiet: bool, as_json: bool, **where: Any) -> int:
 
 def _examine(target: Target, connection: Connection) -> Answer:
     with AgentClient(connection) as agent:
+        known = find_pythons(connection)
         try:
-            facts = read_facts(connection, agent)
+            facts = {**read_facts(connection, agent), "pythons": known.rows()}
         except (UnsupportedError, RemoteError):
             facts = None
         faults = examine(connection, facts)
-    return {"faults": [dataclasses.asdict(fault) for fault in faults]}
+    return {"faults": [dataclasses.asdict(fault) for fault in faults], "pythons": known.rows()}
 
 
 def _print_faults(outcomes: list[Outcome[Answer]]) -> None:
@@ -54,6 +55,9 @@ def _print_faults(outcomes: list[Outcome[Answer]]) -> None:
             print(f"{outcome.target}: no faults")
         for fault in outcome.value["faults"]:
             print(f"{outcome.target}: {fault['severity']}: {fault['what']}: {fault['why']}\n  fix it: {fault['fix']}")
+        for row in outcome.value["pythons"]:
+            title = " ".join(filter(None, (row["path"], row["version"])))
+            print(f"{outcome.target}: {title}: {row['reason'] or 'a push makes its runtime with it'}")
 
 
 def _fault_count(outcome: Outcome[Answer]) -> int:

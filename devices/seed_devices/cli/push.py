@@ -72,6 +72,11 @@ hosts.toml lists devices:
     help="Install this machine's runtime on devices whose own is older or broken, and restart their services.",
 )  # fmt: skip
 @click.option(
+    "--python",
+    metavar="PATH",
+    help="The device's Python to make its runtime with, a path or a command; the best one that is there if left out.",
+)
+@click.option(
     "--replace", is_flag=True,
     help="Let the seed replace a model of another id that has the same name there; a terminal is asked otherwise.",
 )  # fmt: skip

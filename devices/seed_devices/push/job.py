@@ -29,6 +29,8 @@ class Options:
     update_runtime: bool = False
     """True to install this host's runtime also where the one there is as new as the seed needs."""
     dry_run: bool = False
+    python: str | None = None
+    """Python of the device to make its runtime with, a path or a command; None for the best one."""
     replace: bool = False
     """True to let the seed replace a model of another id that has the same name on the device."""
 

@@ -8,10 +8,10 @@ costs one login and two questions, unless the runtime is to be updated.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from seed_devices import names, profiles
 from seed_devices.errors import RemoteError, ReplacementError, WheelsError
@@ -21,10 +21,14 @@ from seed_devices.push.deliver import Delivery, deliver
 from seed_devices.push.job import Job, Options, Phases, PushResult
 from seed_devices.push.preflight import SeedFile
 from seed_devices.push.services import install_service, restart_stale_services
+from seed_devices.push.wheels import NoWheelsError
 from seed_devices.remote.agent_client import AgentClient, Progress
-from seed_devices.remote.facts import read_facts
+from seed_devices.remote.facts import find_pythons, read_facts
+from seed_devices.remote.pythons import Pythons
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import UnsupportedError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -155,8 +159,11 @@ def _result(job: Job, prepared: Preparation, delivery: Delivery, service: dict[s
 def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any]) -> Preparation:
     """Check that the device can take the seed, and install or update its runtime where that is due."""
     seed, options = job.seed, job.options
-    notes = []
+    notes: list[str] = []
+    known: Pythons | None = None
     with job.phases.phase("probe"):
+        if agent.runtime is None or options.python is not None:
+            known = find_pythons(job.connection, options.python)
         facts = read_facts(job.connection, agent)
         profile = _profile(facts)
         broken = requirements.import_error(job.connection, profile) if agent.runtime is not None and profile else ""
@@ -165,6 +172,13 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any]) -> Preparat
         due = requirements.is_due(None if broken else agent.runtime, needed, update=options.update_runtime)
         if broken:
             notes.append(f"runtime {agent.runtime} did not start there: {broken}")
+        if options.python is not None and known is not None and not due:
+            due = options.update_runtime and known.best is not None and known.best.real != known.made_with
+            if not options.update_runtime:
+                notes.append(f"its runtime stays as it is; --update-runtime makes it anew with {options.python}")
+        if due:
+            known = known or find_pythons(job.connection)
+            facts |= known.as_facts()
         with _naming(job.host):
             profile = requirements.check(facts, needed) if due else profile
         notes += preflight.check(
@@ -179,20 +193,26 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any]) -> Preparat
         )
     if options.dry_run:
         missing: int | None = 0
-        if due and profile is not None:
-            missing = _bytes_of_runtime(job, facts, profile, notes)
+        if due and profile is not None and known is not None:
+            missing = _bytes_of_runtime(job, facts, profile, known, notes)
         return Preparation(agent, facts, notes, due, missing)
-    if not due:
+    if not due or known is None:
         restarted, failed = restart_stale_services(job, agent) if options.update_runtime else ([], {})
         return Preparation(agent, facts, notes + restarted, failed_services=failed)
     job.phases.to_send_after = seed.file_size - _arrived_bytes(job, model)
     with job.phases.phase("runtime"), _naming(job.host):
-        installed = runtime.install(
-            job.connection,
+        installed = _with_best_python(
+            job,
             facts,
-            needed=needed,
-            online=options.online,
-            progress=job.phases.progress_of("runtime"),
+            known,
+            notes,
+            lambda facts: runtime.install(
+                job.connection,
+                facts,
+                needed=needed,
+                online=options.online,
+                progress=job.phases.progress_of("runtime"),
+            ),
         )
     job.phases.sent_before, job.phases.to_send_after = installed.sent, 0
     fresh = AgentClient(job.connection)
@@ -208,11 +228,42 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any]) -> Preparat
     return Preparation(fresh, facts, all_notes, installed.fresh, installed.sent, failed)
 
 
-def _bytes_of_runtime(job: Job, facts: Mapping[str, Any], profile: Profile, notes: list[str]) -> int | None:
+def _with_best_python(
+    job: Job, facts: dict[str, Any], known: Pythons, notes: list[str], work: Callable[[dict[str, Any]], T]
+) -> T:
+    """Do `work` with the first Python of the device for which there are wheels; note which one if it isn't python3.
+
+    Raises:
+        NoWheelsError: there are wheels for none of them.
+    """
+    refused: NoWheelsError | None = None
+    for python in known.suitable:
+        job.connection.interpreter = python.path
+        try:
+            result = work({**facts, "python": python.version_text})
+        except NoWheelsError as error:
+            refused = refused or error
+            continue
+        if not python.path.endswith("/python3"):
+            notes.append(f"its runtime is made with {python}")
+        return result
+    assert refused is not None, "requirements.check refuses a device without a suitable Python"
+    raise refused
+
+
+def _bytes_of_runtime(
+    job: Job, facts: dict[str, Any], profile: Profile, known: Pythons, notes: list[str]
+) -> int | None:
     """Return the bytes of wheels that a push would send; None, with a note, where this machine can't get them now."""
     try:
         with job.phases.phase("wheels"), _naming(job.host):
-            return runtime.bytes_to_send(facts, profile, online=job.options.online)
+            return _with_best_python(
+                job,
+                facts,
+                known,
+                notes,
+                lambda facts: runtime.bytes_to_send(facts, profile, online=job.options.online),
+            )
     except WheelsError as error:
         notes.append(f"the runtime's size is not known: {error}")
         return None

@@ -10,13 +10,12 @@ from typing import Any, Final
 from seed_devices import profiles
 from seed_devices.profiles import Profile
 from seed_devices.remote.agent_client import FIND_STORE
+from seed_devices.remote.pythons import OLDEST_PYTHON
 from seed_devices.ssh.connection import Connection
 from seed_devices.ssh.shell import START_S
 from seed_runtime.errors import DiskSpaceError, UnsupportedError, UsageError
 from seed_runtime.version import __version__
 
-OLDEST_PYTHON: Final = (3, 11)
-"""The oldest version of Python that runs the runtime."""
 OLDEST_NUMPY: Final = (1, 24)
 """The oldest version of a distribution's NumPy, where no wheel exists: the decoders need no newer one."""
 DISK_MARGIN: Final = 16 << 20
@@ -65,10 +64,14 @@ def check(facts: Mapping[str, Any], needed: tuple[int, int, int] = (0, 0, 0)) ->
     if not profile.supported:
         raise UnsupportedError(f"{profile.title}: {profile.note}")
     if version(str(facts["python"])) < OLDEST_PYTHON:
-        raise UnsupportedError(f"its Python is {facts['python']} and 3.11 is needed; {python_advice(facts)}")
+        raise UnsupportedError(f"{_python_text(facts)}; {python_advice(facts)}")
     _check_libc(facts, profile)
     if not facts.get("venv", True):
-        raise UnsupportedError("its Python has no venv module; install it there: sudo apt install python3-venv")
+        others = f" ({pythons_text(facts)})" if len(facts.get("pythons") or ()) > 1 else ""
+        step = "install it there: sudo apt install python3-venv"
+        raise UnsupportedError(f"its Python has no venv module{others}; {step}")
+    if facts.get("pythons") and not any(row["taken"] for row in facts["pythons"]):
+        raise UnsupportedError(f"none of its Pythons can run it ({pythons_text(facts)}); {python_advice(facts)}")
     if not facts.get("store_writable", True):
         raise UnsupportedError(
             f"{facts.get('store')} can't be written to there; mount it writable, or set SEED_HOME to a folder that is"
@@ -108,7 +111,13 @@ def python_advice(facts: Mapping[str, Any]) -> str:
         return "update its system to Debian 12 or newer, which brings it"
     if facts.get("os_id") == "ubuntu":
         return "update its system to Ubuntu 24.04 or newer, which brings it"
-    return "update its system, or put a newer python3 first in its PATH"
+    return "update its system, or install a newer Python there and name it with --python PATH"
+
+
+def pythons_text(facts: Mapping[str, Any]) -> str:
+    """Return the Pythons of a device that were not taken, each with the reason."""
+    rows = [row for row in facts.get("pythons") or () if not row["taken"]]
+    return ", ".join(f"{row['path']}{row['version'] and ' '}{row['version']}: {row['reason']}" for row in rows)
 
 
 def noexec_text(facts: Mapping[str, Any]) -> str:
@@ -133,6 +142,11 @@ def version(text: str) -> tuple[int, int, int]:
     """Return the first three numbers of a version; a missing one counts as 0."""
     numbers = [int(number) for number in re.findall(r"\d{1,9}", text)[:3]] + [0, 0, 0]
     return numbers[0], numbers[1], numbers[2]
+
+
+def _python_text(facts: Mapping[str, Any]) -> str:
+    text = f"its Python is {facts['python']} and 3.11 is needed"
+    return f"{text} ({pythons_text(facts)})" if len(facts.get("pythons") or ()) > 1 else text
 
 
 def _check_libc(facts: Mapping[str, Any], profile: Profile) -> None:

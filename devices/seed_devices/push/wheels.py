@@ -43,6 +43,10 @@ _NO_INDEX: Final = re.compile(
 _NO_WHEEL: Final = re.compile("No matching distribution found|ResolutionImpossible|conflicting dependencies")
 
 
+class NoWheelsError(UnsupportedError):
+    """An index has no wheels for this Python on this device; for another Python of the device there may be some."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Wheelhouse:
     """All that one device installs: `own` is seed-runtime, `pip` can be run as it is, `needed` are the others."""
@@ -100,7 +104,7 @@ def collect(
         progress: called with "wheels", how many of two steps are done, and 2.
 
     Raises:
-        UnsupportedError: no wheels exist for the device.
+        NoWheelsError: no wheels exist for this Python on the device.
         WheelsError: nothing is stored, and the index can't be reached.
         UsageError: pip is missing on this machine, or seed-runtime can't be made a wheel of.
     """
@@ -165,7 +169,7 @@ def _download(title: str, wanted: Sequence[str], target: Sequence[str], folder: 
         raise WheelsError(title, "the package index does not answer")
     if code and _NO_WHEEL.search(output):
         step = "use a newer system there, or another Python from 3.11 on"
-        raise UnsupportedError(f"the package index has no {title}; {step}")
+        raise NoWheelsError(f"the package index has no {title}; {step}")
     if code:
         raise WheelsError(title, last_line(output))
 

@@ -41,6 +41,12 @@ INSTALLER: Final[Mapping[str, Mapping[str, Check]]] = {
 }  # fmt: skip
 """Fields of the answers of installer.py, by operation."""
 
+PYTHON: Final[Mapping[str, Check]] = {
+    "path": text, "real": text, "version": list_of(count), "bits": count, "missing": list_of(text),
+    "numpy": optional(text),
+}  # fmt: skip
+"""Fields of what a Python of the device says about itself, see pythons.py."""
+
 FINDINGS: Final[Mapping[str, Check]] = {
     "user": optional(text), "linked": optional(boolean), "starts": optional(text),
     "status": optional(record(**OPERATIONS["status"].answer)), "status_error": optional(text),

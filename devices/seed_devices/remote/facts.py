@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from seed_devices import names
 from seed_devices.errors import RemoteError
-from seed_devices.remote import device_schema
+from seed_devices.remote import device_schema, pythons
 from seed_devices.remote.agent_client import AgentClient
+from seed_devices.remote.pythons import Pythons
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import UnsupportedError
 
@@ -17,7 +18,7 @@ OUTPUT_MAX: Final = 1 << 16
 
 
 def read_facts(connection: Connection, agent: AgentClient) -> dict[str, Any]:
-    """Return what the device is and has, as its agent reports it, or its python3 where no agent runs.
+    """Return what the device is and has, as its agent reports it, or the connection's Python where no agent runs.
 
     Raises:
         UnsupportedError: it has neither.
@@ -43,6 +44,14 @@ def read_facts(connection: Connection, agent: AgentClient) -> dict[str, Any]:
             f"{host}: the device reports nothing about itself; see what this prints: ssh {names.ssh_words(host)} "
             f"python3",
         )
+    return found
+
+
+def find_pythons(connection: Connection, named: str | None = None) -> Pythons:
+    """Find the Pythons of a device, and let the best one run programs on this connection; see `pythons.find`."""
+    found = pythons.find(connection, named)
+    if found.best is not None:
+        connection.interpreter = found.best.path
     return found
 
 

@@ -21,7 +21,7 @@ LINE_MAX: Final = 1 << 20
 
 
 class InstallerClient:
-    """installer.py on a device, for as long as the `with` block lasts. `python` is the version of its python3."""
+    """installer.py on a device, for as long as the `with` block lasts. `python` is the version of its Python."""
 
     def __init__(self, connection: Connection, progress: Progress) -> None:
         self._connection, self._host, self.report = connection, connection.target, progress
@@ -31,7 +31,9 @@ class InstallerClient:
         source = installer()
         self._connection.hold()
         program = f'import sys; exec(compile(sys.stdin.buffer.read({len(source)}), "installer.py", "exec"))'
-        self._process: subprocess.Popen[bytes] = self._connection.popen('exec python3 -c "$1"', program)
+        self._process: subprocess.Popen[bytes] = self._connection.popen(
+            'exec "$1" -c "$2"', self._connection.interpreter, program
+        )
         self._write(source)
         hello = self._connection.first_line(self._process, b'{"installer"')
         if hello is None:

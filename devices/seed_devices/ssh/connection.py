@@ -77,6 +77,8 @@ class Connection:
         self._route = Route(target, config, accept_new, port)
         self.target = names.device_name(target, port)
         """The device's name, as a user can paste it."""
+        self.interpreter = "python3"
+        """The device's Python that runs programs there, a path or a command."""
         self.max_rate: int | None = None
         """The largest rate of a transfer whose caller gives none, in bytes per second."""
         self._folder: Path | None = None
@@ -161,8 +163,9 @@ class Connection:
         return Completed(code, stdout, stderr)
 
     def python(self, source: str, *arguments: str) -> Completed:
-        """Run a program with the device's own `python3`, for PROGRAM_S at most, whatever it returns."""
-        return self.run('exec python3 - "$@"', *arguments, stdin=source.encode(), timeout=PROGRAM_S, check=False)
+        """Run a program with the device's own Python, for PROGRAM_S at most, whatever it returns."""
+        words, stdin = (self.interpreter, *arguments), source.encode()
+        return self.run('p=$1; shift; exec "$p" - "$@"', *words, stdin=stdin, timeout=PROGRAM_S, check=False)
 
     def popen(
         self,

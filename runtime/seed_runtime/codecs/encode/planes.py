@@ -9,14 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from seed_runtime.codecs.encode.matrix import CodedMatrix
-from seed_runtime.codecs.encode.packing import pack
+from seed_runtime.codecs.encode.packing import pack_lzma, pack_quickly, properties, smallest
 from seed_runtime.codecs.planes import JOINED_BELOW
 from seed_runtime.format import primitives
+from seed_runtime.format.packing import STORED
 from seed_runtime.limits import LOW_BITS_MAX
 
-_THOROUGH_BYTES: Final = 1 << 16
-"""Largest block of joined planes for which LZMA is tried as well [B]: some tens of milliseconds for up to .6 % of a
-small seed."""
+_LZMA_BYTES: Final = 1 << 16
+"""Largest block of joined planes for which LZMA is tried as well [B]: a tenth of a second for up to .6 % of a seed."""
+_LZMA_PROPERTIES: Final = (properties(0, 0, 0),)
+"""Settings of LZMA that are tried: others gain .1 % of the planes of public models."""
 
 
 def packed_planes(spans: Sequence[tuple[CodedMatrix, int, int]]) -> list[bytes]:
@@ -30,9 +32,9 @@ def packed_planes(spans: Sequence[tuple[CodedMatrix, int, int]]) -> list[bytes]:
     for span in small:
         for position, plane in _planes(*span):
             joined[position].append(plane)
-    out = [_packed(b"".join(planes), thorough=True) for planes in joined if planes]
+    out = [_packed(b"".join(planes), joined=True) for planes in joined if planes]
     large = [span for span in spans if span[2] - span[1] >= JOINED_BELOW]
-    return out + [_packed(plane, thorough=False) for span in large for _, plane in _planes(*span)]
+    return out + [_packed(plane, joined=False) for span in large for _, plane in _planes(*span)]
 
 
 def _planes(matrix: CodedMatrix, start: int, stop: int) -> list[tuple[int, bytes]]:
@@ -45,9 +47,12 @@ def _planes(matrix: CodedMatrix, start: int, stop: int) -> list[tuple[int, bytes
     return planes + [(LOW_BITS_MAX // 8 + bit, _bit_plane(low, 8 * count + bit)) for bit in range(matrix.low_bits % 8)]
 
 
-def _packed(plane: bytes, *, thorough: bool) -> bytes:
-    thorough = thorough and len(plane) <= _THOROUGH_BYTES
-    packing, data = (0, plane) if _noise(plane) else pack(plane, thorough=thorough)
+def _packed(plane: bytes, *, joined: bool) -> bytes:
+    if _noise(plane):
+        return primitives.uint(STORED, 1) + plane
+    packing, data = pack_quickly(plane)
+    if joined and len(plane) <= _LZMA_BYTES:
+        packing, data = smallest((packing, data), pack_lzma(plane, _LZMA_PROPERTIES))
     return primitives.uint(packing, 1) + (primitives.varint(len(data)) if packing else b"") + data
 
 

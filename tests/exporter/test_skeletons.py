@@ -180,7 +180,7 @@ def test_an_operator_that_no_device_accepts_is_refused():
 
 
 def test_a_graph_larger_than_a_device_accepts_is_refused():
-    strings = helper.make_tensor("w0", TensorProto.STRING, [168], [b"a" * 100_000] * 168)
+    strings = helper.make_tensor("w0", TensorProto.STRING, [336], [b"a" * 100_000] * 336)
     graph = load(make([helper.make_node("Gather", ["w0", "x"], ["y"])], [strings]))
     with pytest.raises(UnsupportedError, match="no device would accept"):
         builder_for(graph).build([])

@@ -25,6 +25,7 @@ from seed_runtime.limits import METADATA_MAX, PART_RAW_MAX, RANK_MAX, WEIGHTS_MA
 from seed_runtime.skeletons import metadata
 from seed_runtime.skeletons import onnx_schema as schema
 from seed_runtime.skeletons.info import ALIGNMENT, ExternalTensor, Form, SkeletonInfo, ValueInfo, refuse
+from seed_runtime.skeletons.onnx_runs import RUNS
 from seed_runtime.skeletons.onnx_tensors import check_inline, count_varints
 
 MODEL_FILE: Final = onnx_skeleton.MODEL_FILE
@@ -58,10 +59,17 @@ Fields = dict[str, Any]
 these; or how many there are, where the schema asks for no list."""
 
 
+_RUN: Final = "run"
+"""Kind of what stands for further fields of the same number."""
+_COUNTED: Final = frozenset((kind, schema.MANY) for kind in RUNS)
+"""Kind and number of fields whose runs are counted together."""
+
+
 class _Walker:
     def __init__(self, data: memoryview) -> None:
         self.data = data
-        self.fields_left = schema.FIELDS_MAX
+        self.shares_left = schema.FIELDS_MAX * schema.RUN_SHARE
+        """Fields that may still come, in sixteenths."""
 
     def message(self, kind: str, start: int, end: int, depth: int) -> Any:
         """Check one message and all in it; return what its handler makes of the fields, else None."""
@@ -80,7 +88,9 @@ class _Walker:
                 value = count_varints(self.data[a:b], f"{kind}.{name}")
             else:
                 value = a
-            if most == schema.ONE:
+            if field_kind == _RUN:
+                fields[name] += a
+            elif most == schema.ONE:
                 if name in fields:
                     refuse(f"{kind}.{name} is given twice")
                 fields[name] = value
@@ -95,14 +105,25 @@ class _Walker:
         return handler(fields) if handler else None
 
     def split(self, kind: str, pos: int, end: int) -> Iterator[tuple[str, str, int, int, int]]:
-        """Yield each field as name, kind, how many, and its number or where its bytes start and end."""
+        """Yield each field as name, kind, how many, and its number or where its bytes start and end.
+
+        Of a run of fields that are only counted, the others are yielded together, as the number of them.
+        """
         known = schema.MESSAGES[kind]
+        name, field_kind, most = "", "", schema.ONE
+        run, before = 0, -1
         while pos < end:
-            self.fields_left -= 1
-            if self.fields_left < 0:
-                raise LimitError("skeleton: fields", schema.FIELDS_MAX + 1, schema.FIELDS_MAX)
+            if run >= schema.RUN_MIN and (field_kind, most) in _COUNTED:
+                count, pos = RUNS[field_kind](self.data, pos, end, before)
+                self.spend(count)
+                yield name, _RUN, most, count, 0
+                if pos == end:
+                    break
             tag, pos = self.varint(pos, end, kind)
+            run, before = (run + 1, tag) if tag == before else (1, tag)
             entry = known.get(tag >> 3)
+            is_cheap = run > schema.RUN_MIN and entry is not None and entry[1:] in _COUNTED
+            self.spend(1 if is_cheap else schema.RUN_SHARE)
             if entry is None:
                 refuse(f"{kind} has field {tag >> 3}, which no skeleton holds")
             name, field_kind, most = entry
@@ -124,6 +145,11 @@ class _Walker:
                 refuse(f"{kind}.{name} ends {size - (end - pos):,} bytes past the end")
             yield name, field_kind, most, pos, pos + size
             pos += size
+
+    def spend(self, shares: int) -> None:
+        self.shares_left -= shares
+        if self.shares_left < 0:
+            raise LimitError("skeleton: fields", schema.FIELDS_MAX + 1, schema.FIELDS_MAX)
 
     def varint(self, pos: int, end: int, where: str) -> tuple[int, int]:
         """Read an unsigned number in its shortest form, below 2**64; return it and the place after it."""

@@ -10,6 +10,7 @@ import pytest
 
 from seed_devices import doctor
 from seed_devices.cli import push_results, show
+from seed_devices.cli.rates import Rates
 from seed_devices.errors import RemoteError, WheelsError
 from seed_devices.fleet.parallel import Outcome
 from seed_devices.fleet.target import Target
@@ -91,7 +92,7 @@ def outcome(host: str, **fields: object) -> Outcome[PushResult]:
 
 
 def test_a_line_says_all_that_would_be_sent_and_the_time_at_the_rate() -> None:
-    text = push_results.result_text(outcome("a", runtime_installed=True, runtime_sent=46_000_000), 200_000)
+    text = push_results.result_text(outcome("a", runtime_installed=True, runtime_sent=46_000_000), Rates(200_000))
     assert text.endswith(
         ": it would send the runtime (46 MB) and install it, send 1 KB and switch, 46 MB in all, "
         "which takes 3 min 50 s at 200 KB/s; nothing was written"
@@ -100,13 +101,28 @@ def test_a_line_says_all_that_would_be_sent_and_the_time_at_the_rate() -> None:
 
 def test_totals_count_all_devices() -> None:
     outcomes = [outcome("a", runtime_installed=True, runtime_sent=46_000_000), outcome("b"), outcome("c")]
-    assert push_results.totals(outcomes, 1_000_000) == {
+    assert push_results.totals(outcomes, Rates(1_000_000)) == {
         "sent": 3000, "runtime_sent": 46_000_000, "all_sent": 46_003_000, "transfer_s": 46.003,
     }  # fmt: skip
-    assert push_results.totals(outcomes, None)["transfer_s"] is None
-    assert push_results.totals_text(outcomes, 1_000_000) == (
+    assert push_results.totals(outcomes, Rates())["transfer_s"] is None
+    assert push_results.totals_text(outcomes, Rates(1_000_000)) == (
         "in all: 46 MB would be sent to 3 devices, 46 MB of them for the runtime, which takes 46 s at 1 MB/s"
     )
+
+
+@pytest.mark.parametrize(
+    ("rates", "seconds"),
+    [
+        (Rates(100), 6),
+        (Rates(None, 100, 3), 3),  # the largest one
+        (Rates(None, 100, 1), 6),
+        (Rates(None, 300, 1), 2),  # one after the other
+        (Rates(50, 300, 3), 12),
+        (Rates(), None),
+    ],
+)
+def test_the_time_is_bound_by_the_rate_of_all_and_of_each(rates: Rates, seconds: float | None) -> None:
+    assert rates.seconds([100, 200, 300]) == seconds
 
 
 def test_the_progress_of_a_transfer_is_in_bytes() -> None:

@@ -16,8 +16,8 @@ from seed_devices.fleet.parallel import Access, Outcome, combined_error, run_on_
 from seed_devices.fleet.target import Target
 from tests.devices.support.commands import deploy, environment, hosts, stderr_of
 from tests.devices.support.proxy import Proxy
-from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME
-from tests.devices.support.sshd import Device, Sshd, make_key
+from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME, make_seed
+from tests.devices.support.sshd import Device, MakeDevice, Sshd, make_key
 from tests.support.ports import free_port
 
 MANY = 50
@@ -107,6 +107,21 @@ def test_logins_that_stay_too_many_are_an_error_with_what_to_change(
 def test_a_connection_that_was_lost_is_not_begun_again() -> None:
     assert not parallel._CROWDED.match("the connection was lost (Connection closed by 10.0.0.7 port 22)")
     assert not parallel._CROWDED.match("Connection refused")
+
+
+@pytest.mark.slow
+def test_max_rate_is_shared_by_all_devices_of_a_call(make_device: MakeDevice, tmp_path: Path) -> None:
+    devices = [make_device() for _ in range(3)]
+    config = devices[0].config
+    seed = make_seed(tmp_path / "s.seed", width=256)
+    size, rate = seed.stat().st_size, 150_000
+    names = [device.alias for device in devices]
+    found = hosts(config, "push", seed, *names, "--max-rate", f"{rate}")
+    assert {host["state"] for host in found} == {"pushed"}
+    # All three begin at about the same time, and the last one ends when all have been sent.
+    assert max(host["seconds"]["transfer"] for host in found) > 2 * size / rate
+    found = hosts(config, "push", seed, *(f"{name}:other" for name in names), "--max-rate-per-device", f"{rate}")
+    assert max(host["seconds"]["transfer"] for host in found) < 2 * size / rate
 
 
 MEASURED = """

@@ -13,12 +13,14 @@ import click
 from seed_devices.cli import options, show
 from seed_devices.cli.progress import LiveProgress
 from seed_devices.cli.push_results import next_command, print_results, result_text, totals, totals_text
+from seed_devices.cli.rates import Rates
 from seed_devices.errors import ReplacementError
 from seed_devices.fleet.parallel import Outcome, combined_error, run_on_each
 from seed_devices.fleet.target import Target
 from seed_devices.push import one_device, preflight
 from seed_devices.push.job import Options, PushResult
 from seed_devices.ssh.connection import Connection
+from seed_devices.ssh.pace import Pace
 from seed_runtime.errors import UsageError
 from seed_runtime.units import MEMORY_MIN
 
@@ -49,8 +51,13 @@ hosts.toml lists devices:
     "--dry-run", is_flag=True, help="Check everything, write nothing on the device, and say what would be done."
 )
 @click.option(
-    "--max-rate", type=options.Size(options.RATE_MIN), help="Largest rate of the transfer per second, such as 200KB."
+    "--max-rate",
+    type=options.Size(options.RATE_MIN),
+    help="Largest rate per second of all transfers together, such as 200KB.",
 )
+@click.option(
+    "--max-rate-per-device", type=options.Size(options.RATE_MIN), help="Largest rate per second of each device."
+)  # fmt: skip
 @click.option(
     "--max-memory", type=options.Size(MEMORY_MIN), help="How much memory the device may use to assemble and run it."
 )
@@ -89,17 +96,21 @@ def push(
     if address and not chosen["service"]:
         raise UsageError("--service-address needs --service")
     targets = options.targets(hosts, inventory_path, groups)
-    push_options, seed_file = Options(address=address, **chosen), preflight.load(seed)
+    rates = Rates(chosen.pop("max_rate"), chosen.pop("max_rate_per_device"), parallel)
+    pace = None if rates.together is None else Pace(rates.together)
+    push_options = Options(address=address, max_rate=rates.per_device, shared_pace=pace, **chosen)
+    seed_file = preflight.load(seed)
     access = options.access(config, accept_new)
 
     def push_to(targets: list[Target], push_options: Options) -> list[Outcome[PushResult]]:
-        live = LiveProgress(len(targets), quiet=quiet or as_json, rate=push_options.max_rate)
+        rate = rates.of_one if len(targets) == 1 else rates.together
+        live = LiveProgress(len(targets), quiet=quiet or as_json, rate=rate)
 
         def work(target: Target, connection: Connection) -> PushResult:
             return one_device.push(connection, seed_file, target.name, push_options, live.progress_of(target))
 
         def done(outcome: Outcome[PushResult]) -> None:
-            live.end(outcome, result_text(outcome, push_options.max_rate))
+            live.end(outcome, result_text(outcome, rates))
 
         try:
             return run_on_each(targets, live.watch(work), access=access, parallel=parallel, done=done)
@@ -113,11 +124,11 @@ def push(
         replaced = {outcome.target: outcome for outcome in again}
         outcomes = [replaced.get(outcome.target, outcome) for outcome in outcomes]
     if as_json:
-        show.print_hosts(outcomes, PushResult.as_json, **totals(outcomes, push_options.max_rate))
+        show.print_hosts(outcomes, PushResult.as_json, **totals(outcomes, rates))
     elif not quiet:
-        print_results(outcomes, push_options.max_rate)
+        print_results(outcomes, rates)
         if len(outcomes) > 1 and not push_options.dry_run:
-            print(totals_text(outcomes, None), file=sys.stderr)
+            print(totals_text(outcomes, rates), file=sys.stderr)
         words = _config_words(config)
         if len(targets) > 1:
             words += _selection(hosts, inventory_path, groups)

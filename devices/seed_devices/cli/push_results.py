@@ -7,21 +7,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from seed_devices.cli import show
+from seed_devices.cli.rates import Rates
 from seed_devices.fleet.parallel import Outcome
 from seed_devices.push.job import PushResult
 from seed_runtime.units import size_text
 
 
-def print_results(outcomes: list[Outcome[PushResult]], rate: int | None) -> None:
+def print_results(outcomes: list[Outcome[PushResult]], rates: Rates) -> None:
     """Print what came of a push: a line and notes for one device, a table for several.
 
     Args:
         outcomes: of the devices.
-        rate: the largest rate of all transfers together in bytes per second, if one is set.
+        rates: from which a dry run estimates its time.
     """
     if len(outcomes) == 1:
         if (value := outcomes[0].value) is not None:
-            print(f"{outcomes[0].target}: {result_text(outcomes[0], rate)}")
+            print(f"{outcomes[0].target}: {result_text(outcomes[0], rates)}")
             if value.facts and _is_dry(value):
                 print(f"  device: {_device_text(value.facts)}")
             for note in value.notes:
@@ -33,15 +34,15 @@ def print_results(outcomes: list[Outcome[PushResult]], rate: int | None) -> None
         for note in outcome.value.notes if outcome.value else ():
             print(f"{outcome.target}: note: {note}")
     if any(outcome.value and _is_dry(outcome.value) for outcome in outcomes):
-        print(totals_text(outcomes, rate))
+        print(totals_text(outcomes, rates))
 
 
-def result_text(outcome: Outcome[PushResult], rate: int | None = None) -> str:
+def result_text(outcome: Outcome[PushResult], rates: Rates) -> str:
     """Return what came of a push to one device, in one line without its name.
 
     Args:
         outcome: of the device.
-        rate: the largest rate in bytes per second, from which a dry run estimates its time.
+        rates: from which a dry run estimates its time.
     """
     value = outcome.value
     if value is None:
@@ -52,7 +53,7 @@ def result_text(outcome: Outcome[PushResult], rate: int | None = None) -> str:
         what = runtime if value.runtime_installed else "nothing was sent"
         return f"{value.name} {short} runs already, {what} ({outcome.seconds:.1f} s)"
     if _is_dry(value):
-        return f"{value.name} {short}: it would {_dry_text(value, rate)}; nothing was written"
+        return f"{value.name} {short}: it would {_dry_text(value, rates)}; nothing was written"
     parts = [f"{size_text(value.sent)} sent"] if value.state == "pushed" else ["it was kept there"]
     if value.runtime_installed:
         parts.insert(0, runtime)
@@ -82,32 +83,35 @@ def next_command(outcomes: list[Outcome[PushResult]], options: Sequence[str]) ->
     return f"run it: {shlex.join(['seed-deploy', 'run', model, *options])} --input x.npz --output y.npz"
 
 
-def totals(outcomes: list[Outcome[PushResult]], rate: int | None) -> dict[str, Any]:
+def totals(outcomes: list[Outcome[PushResult]], rates: Rates) -> dict[str, Any]:
     """Return what all devices were sent, or would be, as fields of `--json`.
 
     Args:
         outcomes: of the devices.
-        rate: see `print_results`; without one there is no estimate of the time.
+        rates: without one there is no estimate of the time.
     """
     values = [outcome.value for outcome in outcomes if outcome.value is not None]
-    size = sum(value.all_sent for value in values)
+    sizes = [value.all_sent for value in values]
+    seconds = rates.seconds(sizes)
     return {
         "sent": sum(value.sent for value in values),
         "runtime_sent": sum(value.runtime_sent or 0 for value in values),
-        "all_sent": size,
-        "transfer_s": round(size / rate, 3) if rate is not None else None,
+        "all_sent": sum(sizes),
+        "transfer_s": None if seconds is None else round(seconds, 3),
     }
 
 
-def totals_text(outcomes: list[Outcome[PushResult]], rate: int | None) -> str:
+def totals_text(outcomes: list[Outcome[PushResult]], rates: Rates) -> str:
     """Return what all devices were sent, or would be, in one line."""
     values = [outcome.value for outcome in outcomes if outcome.value is not None]
-    found = totals(outcomes, rate)
+    found = totals(outcomes, rates)
     verb = "would be sent" if any(map(_is_dry, values)) else "sent"
     text = f"in all: {size_text(found['all_sent'])} {verb} to {len(values)} devices"
     if found["runtime_sent"]:
         text += f", {size_text(found['runtime_sent'])} of them for the runtime"
-    return text + _time_text(found["all_sent"], rate if verb != "sent" else None)
+    if verb == "sent":
+        return text
+    return text + rates.time_text([value.all_sent for value in values])
 
 
 def _row(outcome: Outcome[PushResult]) -> list[str]:
@@ -120,7 +124,7 @@ def _row(outcome: Outcome[PushResult]) -> list[str]:
     return [host, value.name, value.state, short, runtime, size_text(value.sent), f"{outcome.seconds:.1f} s", ""]
 
 
-def _dry_text(value: PushResult, rate: int | None) -> str:
+def _dry_text(value: PushResult, rates: Rates) -> str:
     actions = []
     if value.runtime_installed:
         size = f" ({size_text(value.runtime_sent)})" if value.runtime_sent is not None else ""
@@ -130,13 +134,7 @@ def _dry_text(value: PushResult, rate: int | None) -> str:
     elif value.state == "would switch":
         actions.append("switch")
     total = f", {size_text(value.all_sent)} in all" if value.runtime_sent and value.sent else ""
-    return ", ".join(actions) + total + _time_text(value.all_sent, rate)
-
-
-def _time_text(size: int, rate: int | None) -> str:
-    if rate is None or not size:
-        return ""
-    return f", which takes {show.duration_text(size / rate)} at {size_text(rate)}/s"
+    return ", ".join(actions) + total + rates.time_text([value.all_sent])
 
 
 def _is_dry(value: PushResult) -> bool:

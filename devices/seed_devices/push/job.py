@@ -11,6 +11,7 @@ from typing import Any, Final
 from seed_devices.push.preflight import SeedFile
 from seed_devices.remote.agent_client import Progress
 from seed_devices.ssh.connection import Connection
+from seed_devices.ssh.pace import Pace
 
 TRANSFER: Final = "transfer"
 """The phase whose progress counts bytes on their way to the device."""
@@ -21,6 +22,9 @@ class Options:
     """Options of a push. Sizes are in bytes, the rate is in bytes per second."""
 
     max_rate: int | None = None
+    """Largest rate of each push."""
+    shared_pace: Pace | None = None
+    """Largest rate of all pushes together that are made with this record."""
     max_memory: int | None = None
     keep: int = 3
     service: bool = False

@@ -63,7 +63,7 @@ def push(
         ReplacementError: another model has this name there.
     """
     job = Job(connection, seed, name or seed.default_name, options, Phases(progress))
-    connection.max_rate = options.max_rate
+    connection.max_rate, connection.shared_pace = options.max_rate, options.shared_pace
     with job.phases.phase("connect"):
         agent = AgentClient(connection)
     try:

@@ -26,6 +26,7 @@ from seed_devices.errors import RemoteError, UnreachableError
 from seed_devices.ssh import processes, ssh_errors, user_master
 from seed_devices.ssh.command_line import Route
 from seed_devices.ssh.control_dir import make_control_dir
+from seed_devices.ssh.pace import Pace
 from seed_devices.ssh.processes import Tail
 from seed_devices.ssh.shell import SHELL_S, START_S, Script
 from seed_devices.terminal_text import plain_lines
@@ -81,6 +82,8 @@ class Connection:
         """The device's Python that runs programs there, a path or a command."""
         self.max_rate: int | None = None
         """The largest rate of a transfer whose caller gives none, in bytes per second."""
+        self.shared_pace: Pace | None = None
+        """The pace that its transfers share with those of other connections."""
         self._folder: Path | None = None
         self._user_master: str | None = None
         self._master: subprocess.Popen[bytes] | None = None

@@ -9,22 +9,20 @@ import contextlib
 import shlex
 import signal
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Final
 
 from seed_devices.errors import RemoteError
 from seed_devices.ssh import processes
 from seed_devices.ssh.connection import Connection
+from seed_devices.ssh.pace import Pace
 from seed_runtime.errors import UsageError
 
 PATH_MAX: Final = 4096
 """Largest length of a path on a device, in characters."""
 _BLOCK: Final = 1 << 16
 """Most bytes that are written at once."""
-_BURST_S: Final = 0.2
-"""Seconds of a delay that may be made up for: a slow moment of the link isn't followed by more than the rate."""
 _LINE_MAX: Final = 64
 """Longest line of the script's output, in bytes."""
 
@@ -55,7 +53,7 @@ def put(
         local: the file.
         remote: its absolute path on the device. Whether all of it is right in the end is the caller's to ask.
         start: the offset of the first byte that is sent.
-        max_rate: the largest rate, in bytes per second; the connection's if None.
+        max_rate: the largest rate, in bytes per second; the connection's if None. Its `shared_pace` holds as well.
         progress: called with the bytes there and the bytes in all, read from the device once a second.
 
     Raises:
@@ -73,7 +71,9 @@ def put(
     with file:
         total = file.seek(0, 2)
         file.seek(start)
-        _send(connection, file, remote, start, total, max_rate or connection.max_rate, progress)
+        own = max_rate or connection.max_rate
+        paces = [*([Pace(own)] if own else []), *([connection.shared_pace] if connection.shared_pace else [])]
+        _send(connection, file, remote, start, total, paces, progress)
 
 
 def _send(
@@ -82,11 +82,11 @@ def _send(
     remote: str,
     start: int,
     total: int,
-    max_rate: int | None,
+    paces: Sequence[Pace],
     progress: Callable[[int, int], None] | None,
 ) -> None:
     process = connection.popen(_RECEIVE, remote, str(start))
-    feeder = threading.Thread(target=_feed, args=(file, process.stdin, max_rate), daemon=True)
+    feeder = threading.Thread(target=_feed, args=(file, process.stdin, paces), daemon=True)
     feeder.start()
     try:
         # The size there, not what was written here: up to 2 MB of that are on their way, the whole of many seeds.
@@ -112,16 +112,14 @@ def _send(
         )
 
 
-def _feed(file: IO[bytes], pipe: IO[bytes], max_rate: int | None) -> None:
+def _feed(file: IO[bytes], pipe: IO[bytes], paces: Sequence[Pace]) -> None:
     """Write the rest of a file to a pipe and close it; the command may end before it has read all of it."""
-    block = _BLOCK if max_rate is None else max(1, min(_BLOCK, max_rate // 10))
-    due = time.monotonic()
+    block = min([_BLOCK, *(pace.block for pace in paces)])
     with contextlib.suppress(OSError, ValueError):
         while data := file.read(block):
             pipe.write(data)
             pipe.flush()
-            if max_rate is not None:
-                due = max(due, time.monotonic() - _BURST_S) + len(data) / max_rate
-                time.sleep(max(0.0, due - time.monotonic()))
+            for pace in paces:
+                pace.wait(len(data))
     with contextlib.suppress(OSError, ValueError):
         pipe.close()

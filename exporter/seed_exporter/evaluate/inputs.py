@@ -5,7 +5,7 @@ Generated inputs are recipes of the runtime's generator, so that a device can ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from math import prod
@@ -29,6 +29,8 @@ CALLS_MAX: Final = 64
 """Most calls of a data file that are compared: their outputs are held at once."""
 _SIDES: Final = (16, 32, 48, 64, 96, 128, 224, 256, 320, 640)
 """Sizes to try for free dimensions that are no batch, until the model accepts one."""
+_SHAPES: Final = ((None, None), (None, 3, None, None), (None, None, None), (None, 1, None, None), (None,), ())
+"""Shapes to try for inputs that state none, all of them alike."""
 _PASSES_INDICES_ON: Final = frozenset(
     {"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Flatten", "Expand", "Slice", "Transpose"}
 )
@@ -72,14 +74,16 @@ def find_recipes(graph: Graph, specs: Sequence[TensorSpec], run: Callable[[Feeds
     """
     limits, words = _index_limits(graph), words_of(graph)
     problem: Exception | None = None
-    for sizes in sizes_to_try(specs, _SIDES):
-        recipes = tuple(_recipe(spec, sizes, limits, words) for spec in specs)
-        try:
-            run(make_feeds(specs, recipes, 0))
-        except SeedError as error:
-            problem = error
-        else:
-            return recipes
+    for shaped in _with_shapes(specs):
+        for sizes in sizes_to_try(shaped, _SIDES):
+            recipes = tuple(_recipe(spec, sizes, limits, words) for spec in shaped)
+            try:
+                run(make_feeds(specs, recipes, 0))
+            except SeedError as error:
+                # What the plainest sizes meet with says most about the model.
+                problem = problem or error
+            else:
+                return recipes
     raise UnsupportedError(f"no generated input suits this model ({problem}); give real ones with --calib x.npz")
 
 
@@ -89,6 +93,13 @@ def make_feeds(specs: Sequence[TensorSpec], recipes: Sequence[Recipe], rng_seed:
         spec.name: recipe.array(rng_seed + index)
         for index, (spec, recipe) in enumerate(zip(specs, recipes, strict=True))
     }
+
+
+def _with_shapes(specs: Sequence[TensorSpec]) -> Iterator[tuple[TensorSpec, ...]]:
+    """Yield the inputs with a shape for those that state none; once where all do."""
+    shapes = _SHAPES if any(spec.shape is None for spec in specs) else ((),)
+    for shape in shapes:
+        yield tuple(replace(spec, shape=shape) if spec.shape is None else spec for spec in specs)
 
 
 def _recipe(spec: TensorSpec, sizes: Mapping[FreeDim, int], limits: Mapping[str, int], words: Words) -> Recipe:

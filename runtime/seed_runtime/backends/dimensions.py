@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from seed_runtime.backends.dimension_names import expression
 from seed_runtime.backends.tensors import Feeds, TensorSpec
 from seed_runtime.errors import InputError
 
@@ -28,7 +29,7 @@ def free_axes(inputs: Sequence[TensorSpec]) -> tuple[Axis, ...]:
     seen: set[str] = set()
     axes = []
     for spec in inputs:
-        for axis, size in enumerate(spec.shape):
+        for axis, size in enumerate(spec.shape or ()):
             if isinstance(size, int) or size in seen:
                 continue
             if size is not None:
@@ -62,3 +63,19 @@ def dims_at(axes: Sequence[Axis], point: Sequence[int]) -> Dims:
 def point_of(axes: Sequence[Axis], dims: Mapping[str, int]) -> Point:
     """Return the point of sizes that stand under keys; KeyError where one is missing."""
     return tuple(dims[key_of(axis)] for axis in axes)
+
+
+def broken_sums(inputs: Sequence[TensorSpec], feeds: Feeds) -> list[str]:
+    """Return a line for each dimension whose name is a sum that these feeds, which fit the inputs, don't fulfil."""
+    sizes: dict[str, int] = {}
+    places: dict[str, str] = {}
+    for spec in inputs:
+        for axis, (name, size) in enumerate(zip(spec.shape or (), feeds[spec.name].shape, strict=False)):
+            if isinstance(name, str) and name not in sizes:
+                sizes[name], places[name] = size, f"axis {axis} of {spec.name!r}"
+    lines = []
+    for name, place in places.items():
+        found = expression(name)
+        if found and sizes.keys() >= set(found.names) and found.value(sizes) != sizes[name]:
+            lines.append(f"{name!r} at {place} is {sizes[name]}, the sizes given make it {found.value(sizes)}")
+    return lines

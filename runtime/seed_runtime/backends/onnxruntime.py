@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from seed_runtime.backends.dimensions import broken_sums
 from seed_runtime.backends.interface import usable_cores
 from seed_runtime.backends.tensors import Array, Feeds, TensorSpec, check_feeds, shape_of
 from seed_runtime.backends.values import check_names, input_type, names_of, output_type
@@ -193,8 +194,10 @@ class OnnxRuntimeRunner:
             if isinstance(error, self._ort.capi.onnxruntime_pybind11_state.NotImplemented):
                 raise UnsupportedError(f"ONNX Runtime can't run this model: {reason(error)}") from error
             given = ", ".join(f"{name}: {array.dtype}{list(array.shape)}" for name, array in feeds.items())
+            sums = broken_sums(self._inputs, feeds)
             raise InputError(
-                f"the model can't run on {given}: {reason(error)}; check the sizes and the values' range"
+                f"the model can't run on {given}: {reason(error)}; "
+                f"{'; '.join([*sums, ''])}check the sizes and the values' range"
             ) from error
         found = {name: array for kind, value in zip(asked, values, strict=True) for name, array in kind.arrays(value)}
         if outputs is None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seed_runtime.backends.dimension_names import is_unknown
 from seed_runtime.errors import InputError
 
 Array = NDArray[Any]
@@ -24,24 +25,27 @@ class TensorSpec:
     name: str
     dtype: str
     """A name of format/dtypes.py; arrays of "string" have NumPy's type `str_`, or hold objects of Python's `str`."""
-    shape: Shape
+    shape: Shape | None
     """An int for a fixed dimension, a name for one that is free (the same name means the same size), None for one
-    that is free and unnamed."""
+    that is free and unnamed. None in place of all where not even the number of axes is stated: any will do."""
 
     def __str__(self) -> str:
+        if self.shape is None:
+            return f"{self.name}: {self.dtype}[any shape]"
         return f"{self.name}: {self.dtype}[{', '.join('?' if d is None else str(d) for d in self.shape)}]"
 
 
-def shape_of(dims: Sequence[int | str | None]) -> Shape:
+def shape_of(dims: Sequence[int | str | None] | None) -> Shape | None:
     """Return dimensions as `TensorSpec.shape` has them."""
-    # Paddle's exporter calls every dimension that it doesn't know "?".
-    return tuple(None if dim == "?" else dim for dim in dims)
+    if dims is None:
+        return None
+    return tuple(None if isinstance(dim, str) and is_unknown(dim) else dim for dim in dims)
 
 
 def check_feeds(inputs: Sequence[TensorSpec], feeds: Feeds, optional: Sequence[TensorSpec] = ()) -> None:
     """Check names, dtypes, ranks, fixed sizes, free sizes that share a name, and that no float is NaN.
 
-    Nothing is converted: a silent cast would hide that the data was prepared for another model.
+    Nothing is converted: a silent cast would hide that the data was prepared for another model. A free size may be 0.
 
     Raises:
         InputError: the feeds don't fit the inputs; it says what was expected and what was given.
@@ -74,13 +78,12 @@ def _check_array(spec: TensorSpec, array: Array, sizes: dict[str, tuple[int, str
         raise InputError(
             f"input {spec.name!r}: {spec} is expected, {given} was given; convert it with .astype('{spec.dtype}')"
         )
-    if array.ndim != len(spec.shape):
+    shape = array.shape if spec.shape is None else spec.shape
+    if array.ndim != len(shape):
         raise InputError(f"input {spec.name!r}: {spec} is expected, {given} was given")
-    for axis, (want, size) in enumerate(zip(spec.shape, array.shape, strict=True)):
+    for axis, (want, size) in enumerate(zip(shape, array.shape, strict=True)):
         if isinstance(want, int) and size != want:
             raise InputError(f"input {spec.name!r}: {spec} is expected, {given} was given: axis {axis} must be {want}")
-        if size < 1:
-            raise InputError(f"input {spec.name!r}: {spec} is expected, {given} was given, which is empty")
         if isinstance(want, str):
             first, where = sizes.setdefault(want, (size, spec.name))
             if size != first:
@@ -89,7 +92,7 @@ def _check_array(spec: TensorSpec, array: Array, sizes: dict[str, tuple[int, str
                     f"{spec} is expected, {given} was given"
                 )
     # min() carries a NaN through and needs no array of flags, which isnan() would allocate.
-    if array.dtype.kind == "f" and np.isnan(array.min()):
+    if array.dtype.kind == "f" and array.size and np.isnan(array.min()):
         raise InputError(f"input {spec.name!r} holds NaN; clean the data first")
 
 

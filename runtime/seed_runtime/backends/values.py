@@ -46,7 +46,7 @@ class ValueType:
     form: Form
     dtype: str
     """Type of the elements: a name of format/dtypes.py, or "string"."""
-    shape: Shape
+    shape: Shape | None
     key: str = ""
     """Type of a map's keys."""
 
@@ -97,16 +97,16 @@ def names_of(spec: str, arrays: Mapping[str, Array]) -> list[str]:
 def input_spec(value: ValueInfo) -> TensorSpec:
     """Describe an input of a skeleton; its dtype is "unknown" where it is no tensor of a known type."""
     code = value.elem_type if value.form == "tensor" else None
-    return TensorSpec(value.name, _dtype_name(code), shape_of(value.dims or ()))
+    return TensorSpec(value.name, _dtype_name(code), shape_of(value.dims))
 
 
 def output_specs(value: ValueInfo) -> tuple[TensorSpec, ...]:
     """Describe the arrays of an output of a skeleton; a dtype is "unknown" where there is none of such arrays."""
     dtype, key = _dtype_name(value.elem_type), _dtype_name(value.key_type)
-    return ValueType(value.name, value.form, dtype, shape_of(value.dims or ()), key).specs
+    return ValueType(value.name, value.form, dtype, shape_of(value.dims), key).specs
 
 
-def input_type(name: str, kind: str, shape: Shape) -> ValueType:
+def input_type(name: str, kind: str, shape: Shape | None) -> ValueType:
     """Parse ONNX Runtime's word for the type of an input, such as "tensor(float)".
 
     Raises:
@@ -125,7 +125,7 @@ def input_type(name: str, kind: str, shape: Shape) -> ValueType:
     )
 
 
-def output_type(name: str, kind: str, shape: Shape) -> ValueType:
+def output_type(name: str, kind: str, shape: Shape | None) -> ValueType:
     """Parse ONNX Runtime's word for the type of an output.
 
     Raises:
@@ -158,7 +158,7 @@ def check_names(specs: Sequence[TensorSpec]) -> None:
         )
 
 
-def _parsed(name: str, kind: str, shape: Shape) -> ValueType | None:
+def _parsed(name: str, kind: str, shape: Shape | None) -> ValueType | None:
     while match := _OPTIONAL.fullmatch(kind):
         kind = match[1]
     for form, pattern in _FORMS.items():

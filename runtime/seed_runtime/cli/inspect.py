@@ -137,7 +137,7 @@ def _least(seed: Seed, dims: Mapping[str, int], threads: int | None) -> int:
 
 
 def _spec(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
+    return {"name": spec.name, "dtype": spec.dtype, "shape": None if spec.shape is None else list(spec.shape)}
 
 
 def _golden(seed: Seed) -> dict[str, Any] | None:
@@ -217,7 +217,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     rows.append(("golden", f"a sample of {golden['bytes']} bytes" if golden else "no sample"))
     for kind in ("inputs", "optional_inputs", "outputs"):
         for index, spec in enumerate(facts[kind]):
-            text = str(TensorSpec(spec["name"], spec["dtype"], tuple(spec["shape"])))
+            text = str(TensorSpec(spec["name"], spec["dtype"], None if spec["shape"] is None else tuple(spec["shape"])))
             rows.append((kind.removesuffix("_inputs") if index == 0 else "", text))
     rows.append(("library", _library(facts)))
     for index, (key, value) in enumerate(facts["metadata"].items()):

@@ -135,13 +135,13 @@ def bind(arrays: Sequence[StoredArray], specs: Sequence[TensorSpec], optional: S
 
 
 def _bind_one(spec: TensorSpec, array: StoredArray) -> _Bound:
-    extra = len(array.shape) - len(spec.shape)
+    # Of an input that takes any number of axes, no axis can be told to count calls.
+    wanted_shape = array.shape if spec.shape is None else spec.shape
+    extra = len(array.shape) - len(wanted_shape)
     shape = array.shape[extra:] if extra in (0, 1) else ()
-    fixed = zip(spec.shape, shape, strict=False)
+    fixed = zip(wanted_shape, shape, strict=False)
     if extra not in (0, 1) or any(isinstance(want, int) and size != want for want, size in fixed):
         raise InputError(f"input {spec.name!r}: {spec} is expected, or one axis more to count calls; {array} was given")
-    if 0 in shape:
-        raise InputError(f"input {spec.name!r}: {spec} is expected, {array} was given, which is empty")
     if spec.dtype == "string":
         if array.dtype.kind not in "US":
             raise InputError(

@@ -174,7 +174,10 @@ def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtyp
         shape, fortran, dtype = read(file)
     except (ValueError, TypeError) as error:
         raise InputError(f"{where} is not an array that can be read: {error}; write it with numpy.savez") from None
-    if any(type(size) is not int or size < 0 for size in shape) or prod(shape) * dtype.itemsize > ARRAY_MAX:
+    if (
+        any(type(size) is not int or size < 0 for size in shape)
+        or prod(size or 1 for size in shape) * dtype.itemsize > ARRAY_MAX
+    ):
         raise InputError(f"{where} has a shape that no array has: {list(shape)}; write it with numpy.savez")
     if dtype.hasobject:
         raise InputError(

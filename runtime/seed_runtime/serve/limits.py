@@ -34,6 +34,8 @@ BODY_FREE = 64 << 20
 """Largest body of a request where neither the model nor a plan limits the inputs."""
 BODIES_SPARE = 1 << 20
 """Size that all bodies held at once may have beyond the largest one, so that small requests pass a large one."""
+EMPTY_MAX = 1 << 20
+"""Largest product of the other sizes of a tensor that has a size of 0."""
 
 PORTION = 64 << 10
 """Size of the text that is converted to numbers, or back, at once."""

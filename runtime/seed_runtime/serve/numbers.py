@@ -102,7 +102,7 @@ def read_array(where: str, text: memoryview, shape: Sequence[int], dtype: np.dty
     Args:
         where: how messages name the tensor.
         text: a JSON array.
-        shape: the shape of the tensor, all sizes positive.
+        shape: the shape of the tensor.
         dtype: its type.
 
     Raises:
@@ -114,12 +114,15 @@ def read_array(where: str, text: memoryview, shape: Sequence[int], dtype: np.dty
     for start in range(0, len(text), PORTION):
         structure += bytes(text[start : start + PORTION]).translate(None, _NOT_STRUCTURE)
     brackets = len(structure) - structure.count(b",")
-    flat = brackets == 2 and len(structure) == count + 1
-    if not flat and structure != _structure(shape, len(structure)):
+    flat = brackets == 2 and len(structure) == max(1, count) + 1
+    if not flat and structure != _structure(_outer(shape), len(structure)):
         raise InputError(
             f"{where}: data is neither a flat list of {count:,} numbers nor nested as the shape {list(shape)} says"
         )
     del structure
+    if not count:
+        _check_no_numbers(where, text)
+        return np.empty(shape, dtype)
     out = np.empty(count, dtype)
     done = 0
     for portion in _portions(text[1:-1]):
@@ -153,11 +156,22 @@ def write_array(array: Array) -> Iterator[bytes]:
     yield b"]"
 
 
+def _check_no_numbers(where: str, text: memoryview) -> None:
+    for start in range(0, len(text), PORTION):
+        if bytes(text[start : start + PORTION]).translate(None, b"[], \t\r\n"):
+            raise InputError(f"{where}: data has numbers, a size of 0 in the shape asks for none")
+
+
+def _outer(shape: Sequence[int]) -> Sequence[int]:
+    """Return the axes that nested lists show: none within an axis of length 0."""
+    return shape[: list(shape).index(0) + 1] if 0 in shape else shape
+
+
 def _structure(shape: Sequence[int], size: int) -> bytes:
     """Return the brackets and commas of nested lists of this shape; nothing unless they have `size` bytes."""
     length, lists = 0, 1
     for dim in shape:
-        length += lists * (dim + 1)  # two brackets and dim - 1 commas
+        length += lists * (2 + max(0, dim - 1))  # two brackets and dim - 1 commas
         lists *= dim
     if not shape or length != size:
         return b""

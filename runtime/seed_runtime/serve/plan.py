@@ -123,9 +123,9 @@ def _candidates(specs: Sequence[TensorSpec], footprint: Footprint) -> list[dict[
     points = {tuple(point) for point in footprint.points}
     largest = max(points, key=lambda point: (math.prod(point), point))
     for power in count(1):
-        point = tuple(max(1, size >> power) for size in largest)
+        point = tuple(max(min(1, size), size >> power) for size in largest)
         points.add(point)
-        if max(point, default=1) == 1:
+        if max(point, default=1) <= 1:
             break
     feeds = [_feeds(specs, footprint, point) for point in points]
     return sorted(feeds, key=lambda each: sum(array.nbytes for array in each.values()), reverse=True)
@@ -138,7 +138,7 @@ def _feeds(specs: Sequence[TensorSpec], footprint: Footprint, point: Sequence[in
     feeds: dict[str, Array] = {}
     for spec in specs:
         shape = []
-        for axis, want in enumerate(spec.shape):
+        for axis, want in enumerate(spec.shape or ()):
             size = want if isinstance(want, int) else sizes.get((spec.name, axis), named.get(want or "", 1))
             if isinstance(want, str):
                 named.setdefault(want, size)
@@ -152,7 +152,9 @@ def _has_text(specs: Sequence[TensorSpec]) -> bool:
 
 
 def _have_fixed_sizes(specs: Sequence[TensorSpec]) -> bool:
-    return not _has_text(specs) and all(isinstance(size, int) for spec in specs for size in spec.shape)
+    return not _has_text(specs) and all(
+        spec.shape is not None and all(isinstance(size, int) for size in spec.shape) for spec in specs
+    )
 
 
 def _body_max(
@@ -169,8 +171,8 @@ def _body_max(
         return BODY_FREE
     size = ENVELOPE_MAX
     for spec in (*specs, *optional):
-        shape = spec.shape if feeds is None or spec.name not in feeds else feeds[spec.name].shape
-        elements = math.prod(length for length in shape if isinstance(length, int))
+        shape = (spec.shape or ()) if feeds is None or spec.name not in feeds else feeds[spec.name].shape
+        elements = math.prod(int(length) for length in shape if isinstance(length, int))
         # Brackets of nested lists: at most two for each row, and two for each list around rows.
         size += elements * (
             TEXT_BYTES if spec.dtype == "string" else _DIGITS.get(spec.dtype, 26)

@@ -21,7 +21,7 @@ from seed_runtime.backends import Array, Feeds, TensorSpec, names_of
 from seed_runtime.errors import InputError
 from seed_runtime.limits import RANK_MAX
 from seed_runtime.serve import numbers, texts
-from seed_runtime.serve.limits import ENVELOPE_MAX, ID_MAX
+from seed_runtime.serve.limits import EMPTY_MAX, ENVELOPE_MAX, ID_MAX
 from seed_runtime.version import __version__
 
 DATATYPES: Final = {"string": "BYTES", "bool": "BOOL", "float16": "FP16", "float32": "FP32", "float64": "FP64"} | {
@@ -194,12 +194,16 @@ def _json_parts(
 
 
 def _describe(spec: TensorSpec) -> dict[str, Any]:
-    shape = [size if isinstance(size, int) else -1 for size in spec.shape]
-    return {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": shape}
+    found: dict[str, Any] = {"name": spec.name, "datatype": DATATYPES[spec.dtype]}
+    if spec.shape is None:
+        # The protocol has no word for a tensor of any number of axes, and clients expect a list.
+        return found | {"shape": [-1], "parameters": {"any_shape": True}}
+    return found | {"shape": [size if isinstance(size, int) else -1 for size in spec.shape]}
 
 
 def _text(spec: TensorSpec) -> str:
-    return "{name}: {datatype}{shape}".format_map(_describe(spec))
+    found = _describe(spec)
+    return f"{spec.name}: {found['datatype']}{'[any shape]' if spec.shape is None else found['shape']}"
 
 
 def _objects(found: Mapping[str, Any], key: str, *, required: bool) -> list[dict[str, Any]]:
@@ -228,12 +232,18 @@ def _shape(entry: Mapping[str, Any], spec: TensorSpec) -> tuple[int, ...]:
     if (
         not isinstance(shape, list)
         or len(shape) > RANK_MAX
-        or not all(type(size) is int and 0 < size < _DIM_MAX for size in shape)
+        or not all(type(size) is int and 0 <= size < _DIM_MAX for size in shape)
     ):
-        raise InputError(f"input {spec.name!r}: shape must be a list of at most {RANK_MAX} positive integers")
-    fits = len(shape) == len(spec.shape) and all(
-        size == want or not isinstance(want, int) for size, want in zip(shape, spec.shape, strict=True)
+        raise InputError(f"input {spec.name!r}: shape must be a list of at most {RANK_MAX} integers from 0 on")
+    fits = spec.shape is None or (
+        len(shape) == len(spec.shape)
+        and all(size == want or not isinstance(want, int) for size, want in zip(shape, spec.shape, strict=True))
     )
+    # The body says nothing about the other sizes then, and outputs may be as large as they are.
+    if 0 in shape and math.prod(size or 1 for size in shape) > EMPTY_MAX:
+        raise InputError(
+            f"input {spec.name!r}: shape {shape} is empty, and its other sizes make more than {EMPTY_MAX:,}"
+        )
     if not fits:
         raise InputError(f"input {spec.name!r}: shape {shape} was given, the model expects {_text(spec)}")
     return tuple(shape)

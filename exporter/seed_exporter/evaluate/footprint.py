@@ -1,7 +1,8 @@
 """Measure the memory of an assembled model's sessions, for the section FOOTPRINT of its seed.
 
 Each mode runs at each size in a fresh process. That also bounds a session that sees many sizes: after a run its
-backend releases what the run has allocated (docs/adr/0003-onnx-runtime-memory.md).
+backend releases what the run has allocated (docs/adr/0003-onnx-runtime-memory.md). One process for many sizes would be
+quicker, but what a run needs is up to a sixth more in a new session than in one that has run others.
 """
 
 from __future__ import annotations
@@ -13,19 +14,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 import seed_runtime
+from seed_exporter.evaluate import footprint_growth
 from seed_exporter.evaluate.footprint_sizes import ones_at, size_families
 from seed_runtime import backends
-from seed_runtime.backends import Dims, Feeds, TensorSpec, free_axes, point_of
+from seed_runtime.backends import Dims, Feeds, TensorSpec, dims_at, free_axes, point_of
 from seed_runtime.memory import plan
 from seed_runtime.memory.footprint import FREE_DIMS_MAX, POINTS_MAX, UNIT, Footprint, ModeFootprint
 
@@ -41,6 +43,8 @@ POINTS_WANTED: Final = 3
 """Points that are measured however long they take, and that make a family of sizes good enough."""
 TIME_S: Final = 20
 """Time after which no further point is begun beyond POINTS_WANTED [s]: a large model's range is smaller then."""
+_FIRST_SHARE: Final = 1 / 3
+"""Share of that time in which points are begun in the first mode."""
 _TIMEOUT_S: Final = 120
 """Longest time that one measuring process may take [s]."""
 _NUMBER_BYTES: Final = 3
@@ -61,7 +65,9 @@ def measure(
     points: Sequence[Mapping[str, int]] | None = None,
     feeds_at: Callable[[Dims], Feeds] | None = None,
     *,
+    inputs: Sequence[TensorSpec] | None = None,
     sample: Mapping[str, int] | None = None,
+    generated: Mapping[str, int] | None = None,
     backend: str = "onnxruntime",
 ) -> Footprint | None:
     """Run every mode at every point, in child processes, and record the peaks with a margin.
@@ -71,22 +77,26 @@ def measure(
         points: sizes of the free dimensions ("input_ids:1" is axis 1 of input_ids), in any order, at most
             POINTS_MAX; None for `size_families`. A point on which the model fails is dropped.
         feeds_at: makes the feeds of a point; None for ones, which are valid as tokens and as pixels.
-        sample: sizes on which the model is known to run, where no points are given.
+        inputs: the model's inputs; None to open it and see.
+        sample: sizes that the user gives the model, where no points are given.
+        generated: sizes on which the model is known to run, in case that it doesn't at the usual ones.
         backend: the backend whose modes are measured.
 
     Returns:
-        The footprint, or None where nothing can be measured: anywhere but on Linux, or where every point fails.
+        The footprint, or None where nothing can be measured: anywhere but on Linux, where every point fails, or
+        where an input may have any shape.
     """
-    inputs = _inputs(folder, backend)
+    inputs = _inputs(folder, backend) if inputs is None else inputs
     axes = free_axes(inputs)
-    if len(axes) > FREE_DIMS_MAX:
+    if len(axes) > FREE_DIMS_MAX or any(spec.shape is None for spec in inputs):
         return None
-    families = [list(points)] if points is not None else size_families(inputs, sample)
+    families = [list(points)] if points is not None else size_families(inputs, sample, generated)
     make = feeds_at or (lambda dims: ones_at(inputs, dims))
     best: Footprint | None = None
     for family in families:
         chosen = [dict(dims) for dims in sorted(family, key=_size_order)][:POINTS_MAX]
-        found = _measure_family(folder, backend, axes, chosen, make)
+        growth = footprint_growth.plan_growth(inputs, chosen) if points is None else None
+        found = _measure_family(folder, backend, axes, chosen, growth, make)
         if found is not None and (best is None or len(found.points) > len(best.points)):
             best = found
         if best is not None and len(best.points) >= min(POINTS_WANTED, len(chosen)):
@@ -97,7 +107,7 @@ def measure(
 def packed_size_max(inputs: Sequence[TensorSpec], backend: str = "onnxruntime") -> int:
     """Return the most bytes that the section FOOTPRINT can take, before anything is measured [B]."""
     axes = free_axes(inputs)
-    if len(axes) > FREE_DIMS_MAX:
+    if len(axes) > FREE_DIMS_MAX or any(spec.shape is None for spec in inputs):
         return 0
     points = max(len(family) for family in size_families(inputs))
     names = sum(len(name.encode()) + 2 for name, _ in axes)
@@ -109,47 +119,119 @@ def _measure_family(
     folder: Path,
     backend: str,
     axes: tuple[tuple[str, int], ...],
-    points: list[Dims],
+    points: Sequence[Dims],
+    growth: footprint_growth.Plan | None,
     feeds_at: Callable[[Dims], Feeds],
 ) -> Footprint | None:
-    """Measure at these points until time is up; None where the model runs at none of them."""
-    modes = backends.get(backend).modes
-    end = time.monotonic() + TIME_S
-    sizes: list[tuple[int, ...]] = []
-    found: list[dict[str, _Measured]] = []
+    """Measure at these points until time is up; None where the model runs at none of them.
+
+    With a plan of its growth, the last point is computed rather than measured, and modes other than the first are
+    measured at fewer points.
+    """
+    first, *others = backends.get(backend).modes
+    last = len(points) - 1
+    wanted = [*points, growth.probe] if growth is not None and growth.probe is not None else list(points)
+    order = sorted(range(len(wanted)), key=lambda number: _size_order(wanted[number]))
     with tempfile.TemporaryDirectory(prefix="seed-footprint-") as temporary, ThreadPoolExecutor(2) as pool:
-        file = Path(temporary) / "feeds.npz"
-        for dims in points:
-            if len(found) >= POINTS_WANTED and time.monotonic() > end:
-                break
+        files = [Path(temporary) / f"{number}.npz" for number in range(len(wanted))]
+        for file, dims in zip(files, wanted, strict=True):
             np.savez(file, allow_pickle=False, **feeds_at(dims))
-            # One mode alone first: what it can't run, the others needn't try.
-            first = _run_child(backend, modes[0], folder, file)
-            if first is None:
-                continue
-            others = pool.map(partial(_run_child, backend, folder=folder, file=file), modes[1:])
-            rows = {mode: row for mode, row in zip(modes, [first, *others], strict=True) if row is not None}
-            if len(rows) == len(modes):
-                found.append(rows)
-                sizes.append(point_of(axes, dims))
-    if not found:
+
+        found: dict[str, dict[int, _Measured]] = {mode: {} for mode in (first, *others)}
+
+        def run(mode: str, number: int, end: float) -> None:
+            if len(found[mode]) < POINTS_WANTED or time.monotonic() < end:
+                measured = _run_child(backend, mode, folder, files[number])
+                if measured is not None:
+                    found[mode][number] = measured
+
+        def run_all(tasks: Sequence[tuple[str, int]], end: float) -> None:
+            deque(pool.map(lambda task: run(task[0], task[1], end), tasks), maxlen=0)
+
+        # One mode alone first: what it can't run, the others needn't try.
+        begun = time.monotonic()
+        tasks = [(first, number) for number in order if growth is None or number != last]
+        run_all(tasks[:1], begun)
+        if not found[first]:
+            run_all(tasks[-1:], begun)
+            if not found[first]:
+                return None
+        run_all([task for task in tasks[1:] if task[1] not in found[first]], begun + TIME_S * _FIRST_SHARE)
+        if growth is not None and not growth.holds(_peaks(found[first])):
+            growth = None
+            run_all([(first, last)], begun + TIME_S * _FIRST_SHARE)
+        ran = [
+            number
+            for number in order
+            if number in found[first] and (number in growth.needed if growth else number <= last)
+        ]
+        run_all([(mode, number) for number in ran for mode in others], begun + TIME_S)
+    rows = {mode: _peaks(row) for mode, row in found.items()}
+    if growth is not None and all(growth.needed <= row.keys() for row in rows.values()):
+        for row in rows.values():
+            row[last] = growth.computed.bound(row)
+            row.setdefault(growth.checked, growth.check.bound(row))
+    return _combine(axes, [point_of(axes, dims) for dims in wanted], len(points), found, rows, _weights_bytes(folder))
+
+
+def _combine(
+    axes: tuple[tuple[str, int], ...],
+    sizes: Sequence[tuple[int, ...]],
+    count: int,
+    found: Mapping[str, Mapping[int, _Measured]],
+    rows: Mapping[str, Mapping[int, int]],
+    weights: int,
+) -> Footprint | None:
+    """Put the measurements of all modes together, at the points that all modes have a bound for.
+
+    Args:
+        axes: the free dimensions.
+        sizes: the points, of which the first `count` belong into the footprint.
+        count: see `sizes`.
+        found: what was measured, by mode and number of the point.
+        rows: the same peaks, and those that were computed [B].
+        weights: size of the weights file [B].
+    """
+    if not all(found.values()):
         return None
-    weights = sum(item.stat().st_size for item in folder.iterdir() if item.suffix == ".weights")
-    return Footprint(axes, tuple(sizes), tuple(_mode(mode, sizes, found, weights) for mode in modes))
+    bounds = {
+        mode: Footprint(
+            axes,
+            tuple(sizes[number] for number in row),
+            (
+                ModeFootprint(
+                    "", 0, 0, tuple(_units(peak) for peak in _monotone([sizes[n] for n in row], [*row.values()]))
+                ),
+            ),
+        )
+        for mode, row in rows.items()
+    }
+    chosen = [
+        dims_at(axes, sizes[number])
+        for number in range(count)
+        if all(bound.covers(dims_at(axes, sizes[number])) for bound in bounds.values())
+    ]
+    points = tuple(point_of(axes, dims) for dims in chosen)
+    modes = []
+    for mode, bound in bounds.items():
+        opening = max(one.opening for one in found[mode].values())
+        modes.append(
+            ModeFootprint(
+                mode,
+                _units(opening, exact=min(weights, opening)),
+                max(-(-one.mapped // UNIT) for one in found[mode].values()),
+                tuple(_monotone(points, [bound.predict("", dims) // UNIT for dims in chosen])),
+            )
+        )
+    return Footprint(axes, points, tuple(modes)) if points else None
 
 
-def _mode(
-    mode: str, sizes: Sequence[tuple[int, ...]], found: Sequence[Mapping[str, _Measured]], weights: int
-) -> ModeFootprint:
-    """Combine what was measured of one mode; `weights` is the size of the weights file [B]."""
-    rows = [row[mode] for row in found]
-    opening = max(row.opening for row in rows)
-    return ModeFootprint(
-        mode,
-        _units(opening, exact=min(weights, opening)),
-        max(-(-row.mapped // UNIT) for row in rows),
-        tuple(_units(peak) for peak in _monotone(sizes, [row.peak for row in rows])),
-    )
+def _peaks(row: Mapping[int, _Measured]) -> dict[int, int]:
+    return {number: measured.peak for number, measured in row.items()}
+
+
+def _weights_bytes(folder: Path) -> int:
+    return sum(item.stat().st_size for item in folder.iterdir() if item.suffix == ".weights")
 
 
 def _run_child(backend: str, mode: str, folder: Path, file: Path) -> _Measured | None:

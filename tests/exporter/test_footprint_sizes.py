@@ -54,3 +54,33 @@ def test_ones_have_the_same_size_wherever_a_name_stands() -> None:
     feeds = ones_at([IDS, MASK], {"ids:0": 2, "ids:1": 5})
     assert {name: array.shape for name, array in feeds.items()} == {"ids": (2, 5), "mask": (2, 5)}
     assert feeds["ids"].dtype == np.int64
+
+
+def decoder(total: str) -> list[TensorSpec]:
+    return [
+        TensorSpec("ids", "int64", ("batch", "sequence")),
+        TensorSpec("mask", "int64", ("batch", total)),
+        TensorSpec("past", "float32", ("batch", "past", 8)),
+    ]
+
+
+def test_sums_of_dimensions_grow_with_their_terms() -> None:
+    (points,) = size_families(decoder("past + sequence"))
+    assert all(point["mask:1"] == point["ids:1"] + point["past:1"] for point in points)
+    ((one, *_),) = size_families([TensorSpec("x", "float32", ("2*k", 8))])
+    assert one == {"x:0": 32}
+
+
+def test_where_the_names_say_nothing_true_the_sizes_that_ran_grow_as_a_whole() -> None:
+    sample = {"ids:0": 1, "ids:1": 16, "mask:1": 32, "past:1": 16}
+    usual, scaled = size_families(decoder("past + 1"), None, sample)
+    assert {"ids:0": 1, "ids:1": 64, "mask:1": 65, "past:1": 64} in usual
+    assert {"ids:0": 1, "ids:1": 64, "mask:1": 128, "past:1": 64} in scaled
+
+
+def test_what_ran_at_a_size_of_1_or_0_stays_there() -> None:
+    for ids, past in ((1, 16), (16, 0)):
+        sample = {"ids:0": 1, "ids:1": ids, "mask:1": past + 1, "past:1": past}
+        scaled = size_families(decoder("past + 1"), None, sample)[-1]
+        assert all(point["mask:1"] == point["past:1"] + 1 for point in scaled)
+        assert {point["ids:1" if ids == 1 else "past:1"] for point in scaled} == {min(ids, past)}

@@ -70,3 +70,46 @@ def test_sizes_under_keys_fill_every_shape_that_has_the_name() -> None:
 
 def test_scaled_sizes_are_one_at_least() -> None:
     assert scale({"x:0": 3, "x:1": 7}, ["x:1"], 0.25) == {"x:0": 3, "x:1": 1}
+
+
+def decoder(total: str | None, past: str | None = "past") -> list[TensorSpec]:
+    return [
+        TensorSpec("ids", "int64", ("batch", "sequence")),
+        TensorSpec("mask", "int64", ("batch", total)),
+        *(TensorSpec(f"past.{layer}", "float32", ("batch", past, 8)) for layer in range(2)),
+    ]
+
+
+def test_a_name_that_is_a_sum_gets_the_size_that_its_terms_make() -> None:
+    first = next(sizes_to_try(decoder("past + sequence"), (16, 32)))
+    assert first == {"batch": 1, "sequence": 16, "past": 16, "past + sequence": 32}
+    assert next(sizes_to_try([TensorSpec("x", "float32", ("2*k", 8))], (16,)))["2*k"] == 32
+
+
+def test_a_sum_has_no_role_and_is_no_batch() -> None:
+    specs = decoder("past + 1")
+    assert list(roles(specs)) == ["ids:0", "ids:1", "past.0:1"]
+    assert batch_dims([TensorSpec("x", "float32", ("2*batch", 8))]) == {"batch"}
+
+
+@pytest.mark.parametrize("total", ["past + 1", "total_length", "all", None])
+@pytest.mark.parametrize("past", ["past", None])
+def test_a_total_is_tried_as_the_sum_of_two_others_whatever_its_name_says(total: str | None, past: str | None) -> None:
+    specs = decoder(total, past)
+
+    def fits(sizes: dict[FreeDim, int]) -> bool:
+        ids, mask, *pasts = (concrete_shape(spec, sizes) for spec in specs)
+        return all(one[1] == pasts[0][1] > 0 for one in pasts) and mask[1] == ids[1] + pasts[0][1]
+
+    assert any(fits(sizes) for sizes in sizes_to_try(specs, (16, 32)))
+
+
+def test_sizes_of_1_and_0_are_tried_last() -> None:
+    tried = list(sizes_to_try(decoder("past + 1"), (16, 32)))
+    one = tried.index({"batch": 1, "sequence": 1, "past": 16, "past + 1": 17})
+    none = tried.index({"batch": 1, "sequence": 16, "past": 0, "past + 1": 16})
+    assert 2 <= one < none
+
+
+def test_an_empty_dimension_stays_empty_when_sizes_are_scaled() -> None:
+    assert scale({"x:0": 0, "x:1": 4}, ["x:0", "x:1"], 0.25) == {"x:0": 0, "x:1": 1}

@@ -11,6 +11,7 @@ second. Seeds depend on both (golden sample, footprint), so neither can replace 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Final, Literal
 
@@ -126,14 +127,15 @@ def sizes_to_try(specs: Sequence[TensorSpec], sides: Sequence[int]) -> Iterator[
 def _groups(specs: Sequence[TensorSpec], batch: Set[FreeDim]) -> list[list[FreeDim]]:
     """Return the first _GROUPS_MAX groups of dimensions other than the batch, which get one size each.
 
-    Those without a name are together where they stand at the same place of equal shapes: the pasts of all layers.
+    Those without a name are together where they stand at the same place of inputs that differ in a number alone: the
+    pasts of all layers.
     """
     groups: dict[object, list[FreeDim]] = {}
     for spec in specs:
         for axis, size in enumerate(spec.shape or ()):
             dim = free_dim(spec, axis) if not isinstance(size, int) else None
             if dim is not None and dim not in batch:
-                group = groups.setdefault(size or (spec.dtype, spec.shape, axis), [])
+                group = groups.setdefault(size or (re.sub(r"\d+", "", spec.name), axis), [])
                 group += [dim] if dim not in group else []
     return list(groups.values())[:_GROUPS_MAX]
 

@@ -74,7 +74,7 @@ def test_feeds_that_fit_are_accepted() -> None:
         ("mask", np.ones((2, 6), np.int64), "'sequence' is 6 here and 5 in 'ids'"),
         ("scale", np.ones((7, 4), np.float32), "axis 1 must be 3"),
         ("scale", np.full((7, 3), np.nan, np.float32), "'scale' holds NaN"),
-        ("scale", np.ones((0, 3), np.float32), "empty"),
+        ("scale", np.ones((0, 4), np.float32), "axis 1 must be 3"),
         ("scale", [[1.0, 2.0, 3.0]], "not a list"),
         ("extra", np.ones(1), "no input 'extra'; it expects ids: int64"),
     ],
@@ -82,6 +82,20 @@ def test_feeds_that_fit_are_accepted() -> None:
 def test_feeds_that_do_not_fit_are_refused_with_what_was_expected(name: str, array: object, said: str) -> None:
     with pytest.raises(InputError, match=said):
         check_feeds(TEXT, text_feeds() | {name: array})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("axes", [(0, 5), (2, 0), (0, 0)])
+def test_a_free_size_may_be_0(axes: tuple[int, int]) -> None:
+    ids = np.ones(axes, np.int64)
+    check_feeds(TEXT, {"ids": ids, "mask": ids, "scale": np.ones((0, 3), np.float32)})
+
+
+def test_an_input_without_a_shape_takes_any_number_of_axes() -> None:
+    spec = TensorSpec("x", "float32", None)
+    assert str(spec) == "x: float32[any shape]"
+    assert free_axes([spec]) == ()
+    for shape in ((), (3,), (2, 0, 3)):
+        check_feeds([spec], {"x": np.ones(shape, np.float32)})
 
 
 def test_a_missing_input_is_named() -> None:

@@ -124,7 +124,6 @@ def test_the_seed_may_be_a_pipe(seed: Path, tmp_path: Path, own_folders: Path) -
         ({"x": np.ones((1, FEATURES + 1), np.float32)}, "x: float32[batch, 32] is expected"),
         ({"x": np.ones(FEATURES, np.float32)}, "x: float32[batch, 32] is expected"),
         ({"x": np.ones((1, 1, 1, FEATURES), np.float32)}, "x: float32[batch, 32] is expected"),
-        ({"x": np.ones((0, FEATURES), np.float32)}, "empty"),
         ({"x": np.ones((0, 1, FEATURES), np.float32)}, "length 0"),
         ({"x": np.full((1, FEATURES), np.nan, np.float32)}, "holds NaN"),
         ({"x": np.array([[{}]], object)}, "Python objects"),

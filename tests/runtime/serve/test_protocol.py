@@ -123,6 +123,31 @@ def test_a_scalar_and_axes_of_one_are_data_too() -> None:
     assert read(one("[[[[5]]]]", "[1,1,1,1]"), model(shape=(1, 1, 1, 1))).feeds["x"].shape == (1, 1, 1, 1)
 
 
+@pytest.mark.parametrize(("shape", "nested"), [([1, 0, 32], "[ [ ] ]"), ([2, 0, 3], "[[],[]]"), ([0, 3, 32], "[]")])
+def test_an_empty_tensor_is_data_too(shape: list[int], nested: str) -> None:
+    to = model(shape=("batch", "past", None))
+    for data in ("[]", nested):
+        assert read(one(data, str(shape)), to).feeds["x"].shape == tuple(shape)
+    entry = {"name": "x", "shape": shape, "datatype": "FP32", "parameters": {"binary_data_size": 0}}
+    head = json.dumps({"inputs": [entry]}).encode()
+    request = read(head, to, len(head))
+    assert request.feeds["x"].shape == tuple(shape)
+    text, rest = answer(to, request, y=np.zeros(shape, np.float32), z=np.array(5))
+    assert (text["outputs"][0]["shape"], text["outputs"][0]["data"], rest) == (shape, [], b"")
+
+
+def test_an_input_without_a_shape_takes_any() -> None:
+    to = model()
+    spec = TensorSpec("x", "float32", None)
+    to = ServedModel(to.name, to.version, (spec,), to.outputs, to.run)
+    for shape in ([], [3], [1, 1, 3]):
+        data = json.dumps(np.ones(shape).reshape(-1).tolist())
+        assert read(one(data, str(shape)), to).feeds["x"].shape == tuple(shape)
+    assert to.metadata()["inputs"] == [
+        {"name": "x", "datatype": "FP32", "shape": [-1], "parameters": {"any_shape": True}}
+    ]
+
+
 def test_text_inside_a_string_that_looks_like_data_is_not_data() -> None:
     text = one("[1,2,3]", id='"data": [9,9,9], "data":[')
     assert read(text).id == '"data": [9,9,9], "data":['
@@ -182,7 +207,9 @@ def test_long_data_is_read_and_written_in_portions(rng: np.random.Generator) -> 
         (one("[1,2,3]", "[1, 4]"), "shape [1, 4]"),
         (one("[1,2,3]", "[1, 3.0]"), "shape must be"),
         (one("[1,2,3]", "[-1, 3]"), "shape must be"),
-        (one("[]", "[0, 3]"), "shape must be"),
+        (one("[1]", "[0, 3]"), "a size of 0 in the shape asks for none"),
+        (one("[[]]", "[0, 3]"), "neither a flat list of 0 numbers"),
+        (one("[]", "[0, 2147483647]"), "its other sizes make more than"),
         (one("[1,2,3]", "[true, 3]"), "shape must be"),
         (one("[1,2,3]", "7"), "shape must be"),
         (one("[1,2,3]", str([1] * 100)), "shape must be"),

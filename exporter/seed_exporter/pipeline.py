@@ -258,16 +258,10 @@ def measure_memory(source: Source, work: Work) -> bytes | None:
     reference = source.reference
     with work.timed("footprint"):
         work.progress("footprint", 0, 1)
-        axes = backends.free_axes(reference.specs)
-        used, generated = (backends.dims_of(axes, feeds) for feeds in (reference.feeds[0], reference.sample))
-        # Generated inputs are as small as the model takes them; only real ones say what sizes are used. A size of 0 is
-        # that of a first call, whose outputs are the next one's inputs.
-        is_used = reference.kind == "real" and all(used.values())
+        # Generated inputs are as small as the model takes them; only real ones say what sizes are used.
+        sample = reference.feeds[0] if reference.kind == "real" else None
         measured = footprint.measure(
-            work.subfolder("assembled"),
-            inputs=reference.specs,
-            sample=used if is_used else None,
-            generated=generated,
+            work.subfolder("assembled"), inputs=reference.specs, sample=sample, generated=reference.sample
         )
         work.progress("footprint", 1, 1)
     return thinning.thinned(measured, _proof_bytes(source, work)).pack() if measured else None

@@ -153,8 +153,7 @@ def test_a_merged_decoder_runs_both_of_its_branches(rng: np.random.Generator, tm
 @pytest.mark.slow
 def test_memory_is_measured_at_sizes_that_belong_together(rng: np.random.Generator, tmp_path: Path) -> None:
     model_files.write_model_files(load(decoder(rng, "past_length + 1")), tmp_path)
-    sample = {"ids:0": 1, "ids:1": 16, "attention_mask:1": 32, "past.0:1": 16}
-    measured = measure(tmp_path, generated=sample)
+    measured = measure(tmp_path, generated=feeds(16, 16))
     assert measured is not None
     assert len(measured.points) >= 3
     assert measured.covers({"ids:0": 1, "ids:1": 300, "attention_mask:1": 300, "past.0:1": 0})

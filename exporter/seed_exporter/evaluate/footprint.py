@@ -27,7 +27,7 @@ import seed_runtime
 from seed_exporter.evaluate import footprint_growth
 from seed_exporter.evaluate.footprint_sizes import ones_at, size_families
 from seed_runtime import backends
-from seed_runtime.backends import Dims, Feeds, TensorSpec, dims_at, free_axes, point_of
+from seed_runtime.backends import Dims, Feeds, TensorSpec, dims_at, dims_of, free_axes, point_of
 from seed_runtime.memory import plan
 from seed_runtime.memory.footprint import FREE_DIMS_MAX, POINTS_MAX, UNIT, Footprint, ModeFootprint
 
@@ -66,8 +66,8 @@ def measure(
     feeds_at: Callable[[Dims], Feeds] | None = None,
     *,
     inputs: Sequence[TensorSpec] | None = None,
-    sample: Mapping[str, int] | None = None,
-    generated: Mapping[str, int] | None = None,
+    sample: Feeds | None = None,
+    generated: Feeds | None = None,
     backend: str = "onnxruntime",
 ) -> Footprint | None:
     """Run every mode at every point, in child processes, and record the peaks with a margin.
@@ -78,8 +78,8 @@ def measure(
             POINTS_MAX; None for `size_families`. A point on which the model fails is dropped.
         feeds_at: makes the feeds of a point; None for ones, which are valid as tokens and as pixels.
         inputs: the model's inputs; None to open it and see.
-        sample: sizes that the user gives the model, where no points are given.
-        generated: sizes on which the model is known to run, in case that it doesn't at the usual ones.
+        sample: what the user gives the model, where no points are given.
+        generated: feeds on which the model is known to run, in case that it doesn't at the usual sizes.
         backend: the backend whose modes are measured.
 
     Returns:
@@ -90,7 +90,11 @@ def measure(
     axes = free_axes(inputs)
     if len(axes) > FREE_DIMS_MAX or any(spec.shape is None for spec in inputs):
         return None
-    families = [list(points)] if points is not None else size_families(inputs, sample, generated)
+    used, known = (None if feeds is None else dims_of(axes, feeds) for feeds in (sample, generated))
+    if used is not None and not all(used.values()):
+        # A size of 0 is that of a first call, whose outputs are inputs of the next one.
+        used = None
+    families = [list(points)] if points is not None else size_families(inputs, used, known)
     make = feeds_at or (lambda dims: ones_at(inputs, dims))
     best: Footprint | None = None
     for family in families:
@@ -170,7 +174,8 @@ def _measure_family(
     if growth is not None and all(growth.needed <= row.keys() for row in rows.values()):
         for row in rows.values():
             row[last] = growth.computed.bound(row)
-            row.setdefault(growth.checked, growth.check.bound(row))
+            if growth.checked not in row:
+                row[growth.checked] = growth.check.bound(row)
     return _combine(axes, [point_of(axes, dims) for dims in wanted], len(points), found, rows, _weights_bytes(folder))
 
 

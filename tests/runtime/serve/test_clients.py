@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from seed_runtime.serve import server
+from seed_runtime.backends import TensorSpec
+from seed_runtime.serve import ServedModel, server
 from tests.runtime.serve.support import clients
 from tests.runtime.serve.support.serving import in_process
 from tests.support.project import run_checked
@@ -23,8 +24,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_POLL_S", 0.05)
 
 
-def ask(python: Path, which: str) -> dict[str, Any]:
-    with in_process(":0") as (client, _):
+def ask(python: Path, which: str, model: ServedModel | None = None) -> dict[str, Any]:
+    with in_process(":0", model) as (client, _):
         said = run_checked([str(python), clients.__file__, which, str(client.address.port)])
     got: dict[str, Any] = json.loads(said)
     return got
@@ -40,6 +41,12 @@ def test_tritonclient_gets_answers_from_every_call(clients_python: Path) -> None
     (found,) = got["statistics"]["model_stats"]
     assert (found["name"], found["inference_count"], found["inference_stats"]["fail"]["count"]) == ("doubler", 12, 1)
     assert got["all_statistics"]["model_stats"] == [found]
+
+
+def test_tritonclient_sends_and_reads_texts(clients_python: Path) -> None:
+    specs = [(TensorSpec(name, "string", ("n",)),) for name in "st"]
+    echo = ServedModel("echo", "1", *specs, lambda feeds: {"t": feeds["s"]})
+    assert ask(clients_python, "texts", echo)["texts"] == [clients.TEXTS] * 2
 
 
 def test_the_client_of_kserve_gets_answers_from_every_call(clients_python: Path) -> None:

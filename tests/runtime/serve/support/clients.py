@@ -1,6 +1,6 @@
 """Ask a server with tritonclient or kserve, in an environment that has them: `python clients.py WHICH PORT`.
 
-Prints what came back as one JSON object. The server is `doubler`.
+Prints what came back as one JSON object. The server is `doubler`, for texts `echo`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 N = np.array(3, np.int64)
+TEXTS = ["a", "Hünd", ""]
 
 
 def ask_triton(port: int) -> dict[str, Any]:
@@ -51,6 +52,22 @@ def ask_triton(port: int) -> dict[str, Any]:
     return got
 
 
+def ask_triton_texts(port: int) -> dict[str, Any]:
+    """Texts, which the server gives back, as tritonclient sends and reads them."""
+    import tritonclient.http as triton
+
+    client = triton.InferenceServerClient(f"127.0.0.1:{port}")
+    got: dict[str, Any] = {"texts": []}
+    for binary in (True, False):
+        texts = triton.InferInput("s", [len(TEXTS)], "BYTES")
+        texts.set_data_from_numpy(np.array([text.encode() for text in TEXTS], object), binary_data=binary)
+        answer = client.infer("echo", [texts], outputs=[triton.InferRequestedOutput("t", binary_data=binary)])
+        found = answer.as_numpy("t").tolist()
+        got["texts"].append([item.decode() if isinstance(item, bytes) else item for item in found])
+    client.close()
+    return got
+
+
 async def ask_kserve(port: int) -> dict[str, Any]:
     """Every call of kserve's client that has to do with one model."""
     import httpx
@@ -81,4 +98,5 @@ async def ask_kserve(port: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     which, port = sys.argv[1], int(sys.argv[2])
-    print(json.dumps(ask_triton(port) if which == "tritonclient" else asyncio.run(ask_kserve(port))))
+    ways = {"tritonclient": ask_triton, "texts": ask_triton_texts, "kserve": lambda port: asyncio.run(ask_kserve(port))}
+    print(json.dumps(ways[which](port)))

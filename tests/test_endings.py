@@ -25,14 +25,52 @@ COMMANDS = {
 every_command = pytest.mark.parametrize("name", COMMANDS)
 
 
-@every_command
-def test_a_disk_of_this_machine_that_is_full_is_13(name: str) -> None:
+NAMES = {"seed_runtime.cli": "seed-run", "seed_exporter.cli": "seed-export", "seed_devices.cli": "seed-deploy"}
+PRINTING = [
+    *(["seed_runtime.cli", str(EXAMPLE), *words] for words in (["--inspect"], ["--inspect", "--json"])),
+    *(["seed_runtime.cli", str(EXAMPLE), *words] for words in (["--verify", "--json"], ["--bench", "--runs", "1"])),
+    *([f"{name}.cli", "--help"] for name in ("seed_runtime", "seed_exporter", "seed_devices")),
+    *([f"{name}.cli", "--version"] for name in ("seed_runtime", "seed_exporter", "seed_devices")),
+    ["seed_devices.cli", "push", "--help"],
+]
+"""Commands that print a page, a line or an object."""
+buffered_or_not = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+
+
+def environment(unbuffered: str) -> dict[str, str]:
+    """Environment of a command whose stdout fails at its end, or at each print where it is unbuffered."""
+    return os.environ | {"PYTHONUNBUFFERED": unbuffered}
+
+
+@buffered_or_not
+@pytest.mark.parametrize(
+    "command", PRINTING, ids=lambda command: "-".join([command[0], *command[-2:]]).replace("/", "")
+)
+def test_a_disk_of_this_machine_that_is_full_is_13_and_one_line(command: list[str], unbuffered: str) -> None:
     with open("/dev/full", "wb") as full:
-        done = subprocess.run([sys.executable, "-m", *COMMANDS[name]], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            env=environment(unbuffered),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     assert done.returncode == 13, done.stderr
-    assert done.stderr.startswith(f"{name}: ")
-    assert "No space left on device; free some" in done.stderr
-    assert done.stderr.count("\n") == 1
+    *notes, line = done.stderr.splitlines()
+    assert line.startswith(f"{NAMES[command[0]]}: ")
+    assert "No space left on device; free some" in line
+    assert not notes
+
+
+@buffered_or_not
+@pytest.mark.parametrize(
+    ("words", "code"), [(["--help"], 0), (["no.seed", "--inspect"], 2), ([str(EXAMPLE), "--runs", "2"], 2)]
+)
+def test_messages_that_nobody_can_read_leave_the_code_as_it_is(words: list[str], code: int, unbuffered: str) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "seed_runtime.cli", *words]
+        done = subprocess.run(command, env=environment(unbuffered), stdout=subprocess.DEVNULL, stderr=full)
+    assert done.returncode == code
 
 
 @every_command

@@ -28,12 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         import click  # noqa: F401
     except ModuleNotFoundError:
-        wants_help = words in (["--help"], ["-h"])
-        if wants_help:
-            print("usage: seed-deploy [--help] push|list|status|run|logs|rollback|remove|doctor ...")
-        print(_INSTALL, file=sys.stderr)
-        return 0 if wants_help else 2
+        return entrypoint.run("seed-deploy", lambda: _without_click(words))
     return entrypoint.run("seed-deploy", lambda: _run(words), interrupted=_INTERRUPTED)
+
+
+def _without_click(words: list[str]) -> int:
+    wants_help = words in (["--help"], ["-h"])
+    if wants_help:
+        print("usage: seed-deploy [--help] push|list|status|run|logs|rollback|remove|doctor ...")
+    print(_INSTALL, file=sys.stderr)
+    return 0 if wants_help else 2
 
 
 def _run(words: list[str]) -> int:

@@ -107,6 +107,19 @@ def parse(argv: Sequence[str] | None) -> Job:
     )
 
 
+class _Show(argparse.Action):
+    """Print a text, by default the help, and exit. argparse's own actions hide that stdout couldn't be written to."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, text: str = "", **options: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, **options)
+        self._text = text
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print and exit."""
+        print(self._text or parser.format_help(), end="")
+        parser.exit()
+
+
 def _check(options: argparse.Namespace, action: str) -> None:
     """Raise UsageError for options that contradict each other."""
     if options.assemble == "":
@@ -143,8 +156,10 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        add_help=False,
     )
     add = parser.add_argument
+    add("-h", "--help", action=_Show, help="show this help message and exit")
     add("seed", nargs="?", metavar="model.seed", help="the seed; - reads it from a pipe")
     add("--input", metavar="FILE", help="run the model on x.npz, x.npy, or - for stdin")
     add("--output", metavar="FILE", help="write the outputs to y.npz, or - for stdout; without it, show them")
@@ -160,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-cache", action="store_true", help="assemble in a temporary folder and remove it afterwards")
     add("--json", action="store_true", help="print the results as one JSON object")
     add("-q", "--quiet", action="store_true", help="no notes and no progress on stderr")
-    add("--version", action="version", version=f"seed-run {__version__}")
+    add("--version", action=_Show, text=f"seed-run {__version__}\n", help="show the version and exit")
     reserved: dict[str, Any] = {"nargs": "?", "const": "", "help": argparse.SUPPRESS}
     for name, flag in _NOT_YET.items():
         add(flag, dest=name, **reserved)

@@ -55,14 +55,18 @@ def run(name: str, work: Callable[[], int], *, interrupted: str = "", space: Cal
         space: a `space_advice` of the command's own.
     """
     code = 0
-    with _signals() as stopped:
-        code = _code(name, work, stopped, space)
-    if not stopped:
-        return code
-    if interrupted and stopped[0].number == signal.SIGINT:
-        # Not behind the terminal's ^C.
-        print("\n" if sys.stderr.isatty() else "", f"{name}: {interrupted}", sep="", file=sys.stderr)
-    return stopped[0].exit_code
+    try:
+        with _signals() as stopped:
+            code = _code(name, work, stopped, space)
+        if not stopped:
+            return code
+        if interrupted and stopped[0].number == signal.SIGINT:
+            # Not behind the terminal's ^C.
+            _say(f"{name}: {interrupted}", first="\n" if sys.stderr.isatty() else "")
+        return stopped[0].exit_code
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _drop_unwritten(stream)
 
 
 def run_click(click: Any, call: Callable[[], object]) -> int:
@@ -125,9 +129,7 @@ def _code(name: str, work: Callable[[], int], stopped: list[Stopped], space: Cal
             # A name in any script must not fail on a terminal with another encoding.
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
-        code = work()
-        sys.stdout.flush()
-        return code
+        return _flushed(work)
     except BrokenPipeError:
         return _broken_pipe()
     except KeyboardInterrupt:
@@ -143,8 +145,36 @@ def _code(name: str, work: Callable[[], int], stopped: list[Stopped], space: Cal
 
             traceback.print_exc()
         code, line = explain(error, space)
-        print(f"{name}:", line, file=sys.stderr)
+        _say(f"{name}: {line}")
         return code
+
+
+def _flushed(work: Callable[[], int]) -> int:
+    """Do the work and write out what it printed, also where it leaves by SystemExit, as after --help."""
+    try:
+        code = work()
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+    return code
+
+
+def _say(line: str, first: str = "") -> None:
+    """Print a line on stderr. Where that can't be written to either, the exit code says what there is to say."""
+    with contextlib.suppress(OSError):
+        print(first, line, sep="", file=sys.stderr)
+
+
+def _drop_unwritten(stream: Any) -> None:
+    """Drop what a stream couldn't write: at its end the interpreter would fail on it again, with a code of its own."""
+    try:
+        stream.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except ValueError:  # closed
+        pass
 
 
 def _open_missing() -> None:
@@ -160,9 +190,7 @@ def _open_missing() -> None:
 
 def _broken_pipe() -> int:
     """End by SIGPIPE, as other commands do whose output nobody reads any more."""
-    # What is still buffered would fail once more when the interpreter ends.
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _drop_unwritten(sys.stdout)
     if hasattr(signal, "SIGPIPE"):
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)

@@ -101,7 +101,7 @@ class Verdict:
     output: str = ""
     """The output in which `worst` was found."""
     skipped: tuple[str, ...] = ()
-    """Outputs that were not compared, because noise decides them."""
+    """Outputs that were not compared, because noise or rounding decides them."""
 
     @property
     def problem(self) -> str:
@@ -120,7 +120,7 @@ class Golden:
     inputs: tuple[Recipe, ...]
     """Recipes of the inputs, in the order of the model's inputs."""
     outputs: tuple[Expected | ExpectedText | None, ...]
-    """None for an output that is not compared, because no two runs of the model agree on it."""
+    """None for an output that is not compared, because noise or rounding decides it."""
 
     def pack(self) -> bytes:
         """Return the payload of section GOLDEN."""
@@ -190,8 +190,11 @@ def sample(output: Array, count: int, tolerance: float = 0.0) -> Expected:
     places = np.arange(count, dtype=np.int64) * flat.size // max(count, 1)
     with np.errstate(over="ignore"):
         values = flat[places].astype(np.float32)
-    counted = flat[np.abs(flat) < OUTLIER]
-    return Expected(flat.size, tolerance, float(np.sqrt(np.square(counted).sum())), values, flat.size - counted.size)
+    # In place: an output may have millions of elements.
+    outliers = ~(np.abs(flat, out=flat) < OUTLIER)
+    flat[outliers] = 0
+    norm = float(np.sqrt(np.square(flat, out=flat).sum()))
+    return Expected(flat.size, tolerance, norm, values, int(np.count_nonzero(outliers)))
 
 
 def sample_text(output: Array) -> ExpectedText:

@@ -57,6 +57,18 @@ def test_each_random_state_draws_others_and_the_same_again(rng: np.random.Genera
     assert drawn[0] == drawn[2] != drawn[1]
 
 
+def test_a_model_that_splits_text_gets_sentences(tmp_path: Path) -> None:
+    model = bag_of_words("red", "fish")
+    split = {"mark": 0, "mincharnum": 1, "pad_value": "#", "separators": [" "]}
+    model.graph.node[0].input[0] = "k"
+    model.graph.node.insert(0, helper.make_node("Tokenizer", ["s"], ["k"], domain="com.microsoft", **split))
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    result = quick_export(model, tmp_path / "m.seed")
+    assert result.outputs["y"].identical
+    texts = Golden.unpack(open_seed(result.path).header.golden or b"").inputs[0].array(0)
+    assert all(len(text.split()) > 1 for text in texts)
+
+
 def test_words_that_no_sample_can_carry_are_left_out() -> None:
     words = words_of(loaders.load(bag_of_words("fine", "x" * 300, "a\x1b[31m", "")))
     assert words.words == ("fine",)

@@ -93,4 +93,5 @@ def _explain(graph: Graph, problem: str) -> str:
                 f"{node.domain or 'ai.onnx'} (node {name}) for this model's types and opset: {line}; "
                 f"replace the operator, or export the model to another opset"
             )
-    return f"ONNX Runtime {ort.__version__} can't open this model: {line}; correct the model and export it again"
+    advice = onnxruntime.locale_advice(problem) or "correct the model and export it again"
+    return f"ONNX Runtime {ort.__version__} can't open this model: {line}; {advice}"

@@ -126,7 +126,10 @@ class OnnxRuntimeBackend:
         except _failures(ort) as error:
             raise UnsupportedError(
                 f"ONNX Runtime {ort.__version__} can't take this model: {reason(error)}; "
-                f"install a newer onnxruntime, or export the model with operators that this one has"
+                + (
+                    locale_advice(error)
+                    or "install a newer onnxruntime, or export the model with operators that it has"
+                )
             ) from error
         return OnnxRuntimeRunner(ort, session, _MODES[mode].arena, workers)
 
@@ -297,6 +300,17 @@ def _failures(ort: Any) -> tuple[type[Exception], ...]:
     own = [getattr(state, name) for name in _FAILURES if hasattr(state, name)]
     # pybind turns C++ exceptions that it has no class for into RuntimeError, and bad_alloc into MemoryError.
     return (*own, RuntimeError, ValueError, MemoryError)
+
+
+def locale_advice(error: Exception | str) -> str | None:
+    """Return the next step where this machine lacks the locale of an operator for text; None for other errors."""
+    found = re.search(r"locale with name:([\w.@-]+?):", str(error))
+    if found is None:
+        return None
+    return (
+        f"generate this locale here (sudo locale-gen {found[1]}), or export the model with one that every machine has: "
+        f"StringNormalizer's attribute locale, such as C.UTF-8"
+    )
 
 
 def reason(error: Exception | str) -> str:

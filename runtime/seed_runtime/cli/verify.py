@@ -34,9 +34,9 @@ def verify(job: Job, terminal: Terminal) -> int:
     if result["golden"]:
         print(f"the golden sample agrees ({_distance(result['golden_distance'])})")
         if result["golden_skipped"]:
-            print(f"not compared, as noise decides them: {', '.join(result['golden_skipped'])}")
+            print(f"not compared, as noise or rounding decides them: {', '.join(result['golden_skipped'])}")
     elif result["golden_skipped"]:
-        print("the golden sample ran: noise decides all outputs, which were not compared")
+        print("the golden sample ran: noise or rounding decides all outputs, which were not compared")
     elif _runs_nothing():
         print("ONNX Runtime has no build for 32-bit systems: the model's outputs were not checked")
     else:

@@ -157,3 +157,16 @@ def test_two_outputs_that_make_one_name_are_refused(rng: np.random.Generator, tm
 def test_a_type_of_another_kind_is_unknown() -> None:
     assert input_spec(ValueInfo("q", 1, (2,), "sequence")).dtype == "unknown"
     assert [spec.dtype for spec in output_specs(ValueInfo("y", 999, ()))] == ["unknown"]
+
+
+def test_a_locale_that_a_machine_lacks_is_named_with_the_next_step(tmp_path: Path) -> None:
+    node = onnx.helper.make_node("StringNormalizer", ["s"], ["y"], case_change_action="UPPER", locale="xx_XX.UTF-8")
+    texts = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.STRING, [None]) for name in "sy"]
+    graph = onnx.helper.make_graph([node], "g", texts[:1], texts[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    with pytest.raises(UnsupportedError, match=r"locale-gen xx_XX\.UTF-8"):
+        opened(model, tmp_path)
+    node.attribute[1].s = b"C.UTF-8"
+    graph = onnx.helper.make_graph([node], "g", texts[:1], texts[1:])
+    model.graph.CopyFrom(graph)
+    assert opened(model, tmp_path).run({"s": np.array(["dog"])})["y"].tolist() == ["DOG"]

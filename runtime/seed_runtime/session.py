@@ -91,7 +91,7 @@ class Session:
             InputError: the feeds don't fit the model's inputs.
             MemoryBudgetError: they are larger than the session's limit of memory allows.
         """
-        backends.check_feeds(self.inputs, feeds, self.optional_inputs)
+        self._runner.check(feeds)
         if self.plan.footprint is not None:
             self.plan.admit(self.plan.footprint.dims(feeds))
         return self._runner.run(feeds)

@@ -156,3 +156,9 @@ def test_data_for_another_model_is_refused(arrays: dict[str, np.ndarray], proble
 def test_a_missing_data_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.npz"):
         inputs.load_feeds(tmp_path / "none.npz", [X])
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2, 3, 4])
+def test_inputs_without_a_shape_are_tried_with_several(rank: int, rng: np.random.Generator) -> None:
+    (recipe,) = found(layers(rng, 4, 8), TensorSpec("x", "float32", None), suits=lambda feeds: feeds["x"].ndim == rank)
+    assert len(recipe.dims) == rank

@@ -34,6 +34,10 @@ class Runner(Protocol):
         """Texts that the model's maker gave programs, by key."""
         ...
 
+    def check(self, feeds: Feeds) -> None:
+        """Raise InputError for feeds that can't be used, as `run` does before it runs the model."""
+        ...
+
     def run(
         self, feeds: Feeds, outputs: Sequence[str] | None = None, *, watch: Watch | None = None
     ) -> dict[str, Array]:

@@ -13,16 +13,18 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 from seed_runtime.backends.dimensions import broken_sums
 from seed_runtime.backends.interface import usable_cores
-from seed_runtime.backends.tensors import Array, Feeds, TensorSpec, check_feeds, shape_of
+from seed_runtime.backends.tensors import Array, Feeds, Shape, TensorSpec, check_feeds, shape_of
 from seed_runtime.backends.values import check_names, input_type, names_of, output_type
 from seed_runtime.backends.workers import Watch, Workers
-from seed_runtime.errors import InputError, UnsupportedError
-from seed_runtime.skeletons.onnx import MODEL_FILE
+from seed_runtime.errors import InputError, SeedError, UnsupportedError
+from seed_runtime.skeletons.info import SkeletonInfo
+from seed_runtime.skeletons.onnx import MODEL_FILE, scan
 
 _IMPORT_BYTES: Final = 24 << 20
 """Memory that importing the library adds [B].
@@ -131,22 +133,26 @@ class OnnxRuntimeBackend:
                     or "install a newer onnxruntime, or export the model with operators that it has"
                 )
             ) from error
-        return OnnxRuntimeRunner(ort, session, _MODES[mode].arena, workers)
+        return OnnxRuntimeRunner(ort, session, _MODES[mode].arena, workers, model)
 
 
 class OnnxRuntimeRunner:
     """Model open in ONNX Runtime, a `Runner`. Calls from several threads at once are safe, and their memory adds up."""
 
-    def __init__(self, ort: Any, session: Any, arena: bool, workers: Workers) -> None:
+    def __init__(self, ort: Any, session: Any, arena: bool, workers: Workers, model: Path) -> None:
         self._ort = ort
         self._session = session
         self._arena = arena
         self._workers = workers
-        self._inputs = tuple(map(_input_spec, session.get_inputs()))
-        self._optional = tuple(map(_input_spec, session.get_overridable_initializers()))
-        self._values = tuple(
-            output_type(value.name, value.type, shape_of(value.shape)) for value in session.get_outputs()
+        self._model = model
+        inputs, optional = session.get_inputs(), session.get_overridable_initializers()
+        outputs = session.get_outputs()
+        shapes = self._shapes([*inputs, *optional, *outputs])
+        self._inputs, self._optional = (
+            tuple(input_type(value.name, value.type, shapes[value.name]).specs[0] for value in values)
+            for values in (inputs, optional)
         )
+        self._values = tuple(output_type(value.name, value.type, shapes[value.name]) for value in outputs)
         self._outputs = tuple(spec for value in self._values for spec in value.specs)
         check_names(self._outputs)
         self._metadata = dict(session.get_modelmeta().custom_metadata_map)
@@ -171,6 +177,10 @@ class OnnxRuntimeRunner:
         """Texts that the model's maker gave programs, by key."""
         return self._metadata
 
+    def check(self, feeds: Feeds) -> None:
+        """Raise InputError for feeds that can't be used (see `Runner.check`)."""
+        check_feeds(self._inputs, feeds, self._optional, lambda: self._declared.takes_missing)
+
     def run(
         self, feeds: Feeds, outputs: Sequence[str] | None = None, *, watch: Watch | None = None
     ) -> dict[str, Array]:
@@ -183,7 +193,7 @@ class OnnxRuntimeRunner:
             if name not in known:
                 raise InputError(f"the model has no output {name!r}; it has {', '.join(known)}")
         asked = list(dict.fromkeys(known[name] for name in wanted))
-        check_feeds(self._inputs, feeds, self._optional)
+        self.check(feeds)
         # ORT reads big-endian arrays as if they were native.
         native = {name: _native(array) for name, array in feeds.items()}
         session, options = self._session, self._run_options()
@@ -211,6 +221,26 @@ class OnnxRuntimeRunner:
         """End what runs, and free the session's memory (see `Runner.close`)."""
         self._session = None
         self._workers.close()
+
+    @cached_property
+    def _declared(self) -> SkeletonInfo:
+        """What the model says of itself. Read only where it matters: a large graph takes seconds on a small device."""
+        try:
+            return scan(self._model.read_bytes())
+        except (SeedError, OSError):
+            # No skeleton of ours: a model that a program assembled by itself.
+            return SkeletonInfo(0, {}, (), (), ())
+
+    def _shapes(self, values: Sequence[Any]) -> dict[str, Shape | None]:
+        """Return the shapes of inputs and outputs; ONNX Runtime shows those without one as it shows scalars."""
+        unstated: set[str] = set()
+        if any(not value.shape for value in values):
+            declared = (*self._declared.inputs, *self._declared.optional_inputs, *self._declared.outputs)
+            unstated = {value.name for value in declared if value.dims is None}
+        return {
+            value.name: None if value.name in unstated and not value.shape else shape_of(value.shape)
+            for value in values
+        }
 
     def _run_options(self) -> Any:
         """Return options of one run; they can end that run and no other."""
@@ -337,7 +367,3 @@ def _without_signature(text: str) -> str:
             rest = _QUALIFIERS.match(text, pos + 1)
             return text[rest.end() if rest is not None else pos + 1 :].lstrip()
     return text
-
-
-def _input_spec(value: Any) -> TensorSpec:
-    return input_type(value.name, value.type, shape_of(value.shape)).specs[0]

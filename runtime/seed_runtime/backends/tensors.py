@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,10 +42,21 @@ def shape_of(dims: Sequence[int | str | None] | None) -> Shape | None:
     return tuple(None if isinstance(dim, str) and is_unknown(dim) else dim for dim in dims)
 
 
-def check_feeds(inputs: Sequence[TensorSpec], feeds: Feeds, optional: Sequence[TensorSpec] = ()) -> None:
+def check_feeds(
+    inputs: Sequence[TensorSpec],
+    feeds: Feeds,
+    optional: Sequence[TensorSpec] = (),
+    takes_missing: Callable[[], bool] = lambda: False,
+) -> None:
     """Check names, dtypes, ranks, fixed sizes, free sizes that share a name, and that no float is NaN.
 
     Nothing is converted: a silent cast would hide that the data was prepared for another model. A free size may be 0.
+
+    Args:
+        inputs: inputs that must be given.
+        feeds: what is given.
+        optional: inputs that may be given.
+        takes_missing: says whether the model takes NaN for a missing value; called where one is found.
 
     Raises:
         InputError: the feeds don't fit the inputs; it says what was expected and what was given.
@@ -61,6 +72,13 @@ def check_feeds(inputs: Sequence[TensorSpec], feeds: Feeds, optional: Sequence[T
     for spec in (*inputs, *optional):
         if spec.name in feeds:
             _check_array(spec, feeds[spec.name], sizes)
+    for name, array in feeds.items():
+        # min() carries a NaN through and needs no array of flags, which isnan() would allocate.
+        if array.dtype.kind == "f" and array.size and np.isnan(array.min()) and not takes_missing():
+            raise InputError(
+                f"input {name!r} holds NaN, and no operator of the model takes NaN for a missing value; clean the "
+                f"data, or export the model with an Imputer in front"
+            )
 
 
 def expectation(inputs: Sequence[TensorSpec], optional: Sequence[TensorSpec] = ()) -> str:
@@ -91,9 +109,6 @@ def _check_array(spec: TensorSpec, array: Array, sizes: dict[str, tuple[int, str
                     f"input {spec.name!r}: {want!r} is {size} here and {first} in {where!r}; "
                     f"{spec} is expected, {given} was given"
                 )
-    # min() carries a NaN through and needs no array of flags, which isnan() would allocate.
-    if array.dtype.kind == "f" and array.size and np.isnan(array.min()):
-        raise InputError(f"input {spec.name!r} holds NaN; clean the data first")
 
 
 def _check_text(spec: TensorSpec, array: Array) -> None:

@@ -57,6 +57,8 @@ class SkeletonInfo:
     """Texts for the programs that use the model, by key."""
     optional_inputs: tuple[ValueInfo, ...] = ()
     """Inputs that have a default, which a run may give."""
+    takes_missing: bool = False
+    """True if an operator takes NaN for a missing value."""
 
 
 class HoleLike(Protocol):

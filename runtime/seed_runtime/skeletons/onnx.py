@@ -50,8 +50,9 @@ def scan(data: bytes | memoryview | mmap.mmap) -> SkeletonInfo:
         # A file that begins so is taken for ONNX Runtime's own format when opened from memory.
         if bytes(octets[4:8]) == b"ORTM":
             refuse("it can be read as two formats")
-        info: SkeletonInfo = _Walker(octets).message("Model", 0, len(octets), 0)
-        return info
+        walker = _Walker(octets)
+        info: SkeletonInfo = walker.message("Model", 0, len(octets), 0)
+        return replace(info, takes_missing=walker.takes_missing)
 
 
 Fields = dict[str, Any]
@@ -67,7 +68,7 @@ _COUNTED: Final = frozenset((kind, schema.MANY) for kind in RUNS)
 
 class _Walker:
     def __init__(self, data: memoryview) -> None:
-        self.data = data
+        self.data, self.takes_missing = data, False
         self.shares_left = schema.FIELDS_MAX * schema.RUN_SHARE
         """Fields that may still come, in sixteenths."""
 
@@ -101,6 +102,7 @@ class _Walker:
                 values.append(value)
             else:
                 fields[name] = fields.get(name, 0) + 1
+        self.takes_missing |= kind == "Node" and fields.get("op_type") in schema.MISSING_OPERATORS
         handler = _HANDLERS.get(kind)
         return handler(fields) if handler else None
 

@@ -34,6 +34,10 @@ DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 """Domains of operators that a skeleton may use."""
 OPERATORS_REFUSED: Final = frozenset({"EPContext", "PythonOp", "PythonOpGrad", "PyOp", "ATen", "TritonOp"})
 """Operators that name files, or functions of another language, in their attributes."""
+MISSING_OPERATORS: Final = frozenset(
+    {"IsNaN", "Imputer", "LabelEncoder", "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}
+)
+"""Operators that take NaN for a missing value: a model that has one is given NaN as it is."""
 ATTRIBUTES_REFUSED: Final = frozenset({"ep_cache_context", "func_name", "func_module", "onnx_model_filename"})
 
 Message = dict[int, tuple[str, str, int]]

@@ -178,3 +178,57 @@ def test_a_failing_model_writes_nothing_to_stderr(tmp_path: Path, capfd: pytest.
     with pytest.raises(InputError):
         runner.run({"ids": ids, "mask": ids})
     assert capfd.readouterr().err == ""
+
+
+def filler(folder: Path, shape: list[int | str] | None, *, handles_nan: bool = True, nested: bool = False) -> Path:
+    """y is x with 0 for NaN; without `handles_nan` it is x."""
+    check = helper.make_node("IsNaN", ["x"], ["missing"])
+    if nested:
+        x = helper.make_tensor_value_info("missing", TensorProto.BOOL, None)
+        inner = [helper.make_graph([check], "inner", [], [x]) for _ in range(2)]
+        check = helper.make_node("If", ["yes"], ["missing"], then_branch=inner[0], else_branch=inner[1])
+    nodes = [check, helper.make_node("Where", ["missing", "zero", "x"], ["y"])]
+    tensors = [
+        helper.make_tensor("zero", TensorProto.FLOAT, [1], [0]),
+        helper.make_tensor("yes", TensorProto.BOOL, [1], [True]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]
+    return save(folder, nodes if handles_nan else [helper.make_node("Relu", ["x"], ["y"])], ends[:1], ends[1:], tensors)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_model_that_handles_missing_values_is_given_nan(tmp_path: Path, nested: bool) -> None:
+    runner = backends.get().open(filler(tmp_path, ["n"], nested=nested), "lean", threads=1)
+    assert runner.run({"x": np.array([1, np.nan, 3], np.float32)})["y"].tolist() == [1, 0, 3]
+
+
+def test_a_model_that_does_not_is_not(tmp_path: Path) -> None:
+    runner = backends.get().open(filler(tmp_path, ["n"], handles_nan=False), "lean", threads=1)
+    for ask in (runner.check, runner.run):
+        with pytest.raises(InputError, match=r"'x' holds NaN, and no operator of the model takes NaN.*Imputer"):
+            ask({"x": np.array([1, np.nan, 3], np.float32)})
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_input_whose_shape_is_not_stated_is_no_scalar(tmp_path: Path, mode: str) -> None:
+    runner = backends.get().open(filler(tmp_path, None), mode, threads=1)
+    assert runner.inputs == (TensorSpec("x", "float32", None),)
+    for shape in ((), (2,), (2, 0, 3), (1, 2, 3)):
+        assert runner.run({"x": np.ones(shape, np.float32)})["y"].shape == (shape or (1,))
+
+
+def test_a_scalar_is_one(tmp_path: Path) -> None:
+    runner = backends.get().open(filler(tmp_path, [], handles_nan=False), "lean", threads=1)
+    assert runner.inputs == (TensorSpec("x", "float32", ()),)
+    with pytest.raises(InputError, match=r"x: float32\[\] is expected"):
+        runner.run({"x": np.ones(3, np.float32)})
+
+
+def test_names_that_say_nothing_share_no_size(tmp_path: Path) -> None:
+    shapes = {"a": ["unk__1", "None"], "b": ["unk__1", "None"]}
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    folder = save(tmp_path, [helper.make_node("MatMul", ["a", "b"], ["y"])], inputs, outputs)
+    runner = backends.get().open(folder, "lean", threads=1)
+    assert runner.inputs[0].shape == (None, None)
+    assert runner.run({"a": np.ones((2, 3), np.float32), "b": np.ones((3, 4), np.float32)})["y"].shape == (2, 4)

@@ -59,6 +59,9 @@ def test_what_is_served_is_what_seed_run_gives(seed: Path, tmp_path: Path, rng: 
         assert np.array_equal(np.array(got.json["outputs"][0]["data"], np.float32).reshape(expected.shape), expected)
         got = client.infer({"inputs": [tensor("x", x[:, :5], "FP32")]})
         assert (got.status, "the model expects x: FP32[-1, 32]" in got.error) == (400, True)
+        for body, headers in (({"inputs": [tensor("x", x[:0], "FP32")]}, {}), binary([("x", x[:0], "FP32")])):
+            got = client.infer(body, headers=headers)
+            assert (got.status, got.json["outputs"][0]["shape"][0], got.json["outputs"][0]["data"]) == (200, 0, [])
         body, headers = binary([("x", np.full((1, FEATURES), np.nan, np.float32), "FP32")])
         got = client.infer(body, headers=headers)
         assert (got.status, "NaN" in got.error) == (400, True)

@@ -29,6 +29,7 @@ from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.evaluate.runnable import check_runnable
 from seed_exporter.graph.model import Graph
+from seed_exporter.graph.source_size import source_size
 from seed_exporter.output_files import check_output
 from seed_exporter.quantize.methods import METHODS, Evaluator
 from seed_exporter.quantize.methods.quantized import LEAST_RATIO
@@ -115,7 +116,8 @@ def load(source: Any, work: Work, **loader_options: Any) -> Loaded:
         model_id = _model_id(source, work.options)
     with work.timed("reference"):
         reference = _reference(graph, skeletons, work)
-    return Loaded(Source(model_id, graph.distinct_bytes, graph.parameters, reference), graph, skeletons)
+    size = source_size(graph)
+    return Loaded(Source(model_id, size.bytes, size.numbers, reference), graph, skeletons)
 
 
 def calibrate(loaded: Loaded, work: Work) -> Calibrated:

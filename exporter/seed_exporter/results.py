@@ -73,8 +73,9 @@ class Source:
 
     Attributes:
         model_id: name of the model in its seed.
-        weight_bytes: size of the distinct weights, tied copies counted once, at the source's own types [B].
-        parameters: number of distinct weights.
+        weight_bytes: size of the distinct weights, tied copies counted once, at the source's own types; of all of the
+            model where its numbers are in attributes of nodes [B].
+        parameters: number of distinct weights, those in attributes included there.
         reference: inputs with the original's outputs.
     """
 
@@ -101,7 +102,7 @@ class Result:
     Attributes:
         path: the seed.
         bytes: size of the whole file [B].
-        ratio: size of the source's distinct weights over that of the whole file.
+        ratio: `Source.weight_bytes` over the size of the whole file.
         parameters: number of the source's distinct weights.
         bits_per_weight: bits of the file for each of them.
         outputs: error of each output against the original's.
@@ -139,7 +140,7 @@ class Result:
             "bytes": self.bytes,
             "ratio": round(self.ratio, 3),
             "parameters": self.parameters,
-            "bits_per_weight": round(self.bits_per_weight, 4),
+            "bits_per_weight": round(self.bits_per_weight, 4) if self.parameters else None,
             "seconds": {phase: round(seconds, 3) for phase, seconds in self.seconds.items()},
             "outputs": {name: error.as_json() for name, error in self.outputs.items()},
             "inputs": self.inputs,

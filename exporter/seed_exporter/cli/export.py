@@ -133,9 +133,8 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
         page.write(report, result)
     click.echo(json.dumps(result.as_json()) if as_json else text.summary(result))
     if not result.goal_met:
-        warning = text.beyond_use(result)
         wanted = f"{chosen['target']:g}x" if chosen["target"] else f"{chosen['size']:,} bytes"
         raise GoalNotMetError(
             f"{wanted} was not reached: {result.bytes:,} bytes, {result.ratio:.2f}x is the best so far and was "
-            f"written to {result.path}; {warning or 'ask for less, or give the model fewer parameters'}"
+            f"written to {result.path}; {text.advice(result)}"
         )

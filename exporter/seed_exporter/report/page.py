@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seed_exporter.codecs import codec_of
 from seed_exporter.evaluate.compare import OutputError
-from seed_exporter.report.text import noise_text, size
+from seed_exporter.report.text import noise_text, ratio_text, size
 from seed_exporter.results import Result
 from seed_runtime.system.files import atomic_write
 
@@ -44,10 +44,7 @@ def write(path: Path, result: Result) -> None:
     model = result.seed.header.model
     page = _PAGE.format(
         title=html.escape(f"{model.model_id}, version {model.version}"),
-        subtitle=html.escape(
-            f"{result.parameters:,} parameters, {result.ratio:.2f}x smaller than its weights, "
-            f"{result.bits_per_weight:.2f} bits per weight"
-        ),
+        subtitle=html.escape(f"{result.parameters:,} parameters, {ratio_text(result)}"),
         sizes=_bars([("original", model.source_bytes, "was"), ("seed", result.bytes, "")]),
         outputs=_outputs(result),
         parts=_bars(

@@ -6,6 +6,7 @@ from typing import Final
 
 from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.graph.kinds import fp32_bytes
+from seed_exporter.graph.source_size import source_size
 from seed_exporter.quantize.methods.quantized import LEAST_RATIO
 from seed_exporter.results import Result
 
@@ -15,11 +16,12 @@ LOST: Final = 0.5
 
 def summary(result: Result) -> str:
     """Write the summary that the command prints."""
+    in_attributes = source_size(result.graph).in_attributes
+    source = size(result.seed.header.model.source_bytes)
     lines = [
         (
-            f"{result.path}: {size(result.bytes)} for {size(result.seed.header.model.source_bytes)} of weights, "
-            f"{result.ratio:.2f}x smaller, {result.bits_per_weight:.2f} bits per weight "
-            f"({result.parameters / 1e6:.2f} M parameters)"
+            f"{result.path}: {size(result.bytes)} for "
+            f"{f'a model of {source}' if in_attributes else f'{source} of weights'}, {ratio_text(result)}"
         ),
         f"outputs against the original's, on {result.inputs} inputs:",
     ]
@@ -41,12 +43,33 @@ def summary(result: Result) -> str:
         )
     if warning := beyond_use(result):
         lines.append(f"warning: {warning}")
-    if result.default and result.bytes > fp32_bytes(result.graph) / LEAST_RATIO:
+    if result.default and not in_attributes and result.bytes > fp32_bytes(result.graph) / LEAST_RATIO:
         lines.append(f"note: {_reason(result)}; --target goes further")
     lines.extend(f"note: {note}" for note in result.graph.notes)
     lines.append("encoded and checked in " + ", ".join(f"{phase} {t:.1f} s" for phase, t in result.seconds.items()))
     lines.append(f"run it: seed-run {result.path} --verify")
     return "\n".join(lines)
+
+
+def ratio_text(result: Result) -> str:
+    """Say how much smaller the seed is than the original, and how many bits it has for each number."""
+    text = f"{result.ratio:.2f}x smaller"
+    if not result.parameters:
+        return text
+    if source_size(result.graph).in_attributes:
+        kind, counted = "number", f"{result.parameters / 1e6:.2f} M numbers, most in attributes of its nodes"
+    else:
+        kind, counted = "weight", f"{result.parameters / 1e6:.2f} M parameters"
+    return f"{text}, {result.bits_per_weight:.2f} bits per {kind} ({counted})"
+
+
+def advice(result: Result) -> str:
+    """Say what to do about a size that was not reached."""
+    if warning := beyond_use(result):
+        return warning
+    if source_size(result.graph).in_attributes:
+        return "ask for less: what is in attributes of nodes is kept bit by bit"
+    return "ask for less, or give the model fewer parameters"
 
 
 def noise_text(error: OutputError) -> str:

@@ -55,7 +55,7 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
         "source_bytes": model.source_bytes,
         "ratio": round(model.source_bytes / seed.file_size, 3),
         "parameters": model.parameters,
-        "bits_per_weight": round(8 * seed.file_size / max(1, model.parameters), 4),
+        "bits_per_weight": round(8 * seed.file_size / model.parameters, 4) if model.parameters else None,
         "weights_bytes": header.weights.size,
         "weights_digest": header.weights.digest.hex(),
         "skeleton_bytes": header.skeleton.raw_size,
@@ -197,7 +197,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
             "size",
             f"{size_text(facts['bytes'])} ({facts['bytes']:,} bytes), {facts['ratio']:.4g} times smaller",
         ),
-        ("weights", f"{facts['parameters']:,} at {facts['bits_per_weight']:.4g} bits, everything counted"),
+        ("weights", _weights(facts)),
         ("made of", ", ".join(f"{name} {size_text(size)}" for name, size in parts.items() if size)),
         (
             "format",
@@ -230,6 +230,12 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     tensors = [{**row, "shape": "x".join(map(str, row["shape"])) or "scalar"} for row in facts["tensors"]]
     yield from _table(("name", "dtype", "shape", "codec", "bytes"), tensors)
+
+
+def _weights(facts: Mapping[str, Any]) -> str:
+    if not facts["parameters"]:
+        return "none"
+    return f"{facts['parameters']:,} at {facts['bits_per_weight']:.4g} bits, everything counted"
 
 
 def _library(facts: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import socket
 import subprocess
@@ -61,6 +62,25 @@ def test_a_fleet_gets_what_it_can_and_a_second_call_does_the_rest(sshd: Sshd, tm
 def test_what_fails_on_one_device_leaves_the_others_alone(sshd: Sshd, device: Device) -> None:
     found = hosts(sshd.config, "status", "no.such.host.invalid", device.alias)
     assert [host["ok"] for host in found] == [False, True]
+
+
+@pytest.mark.slow
+def test_two_boards_behind_one_address_are_two_rows_with_names_to_paste(sshd: Sshd) -> None:
+    # Both ports lead to the same board here; what tells them apart is what is tested.
+    board = sshd.device("behind")
+    user = getpass.getuser()
+    sshd.alias("127.0.0.1", sshd.key_of(board))
+    with Proxy(sshd.port) as other:
+        names = [f"ssh://{user}@127.0.0.1:{port}" for port in (sshd.port, other.port)]
+        found = hosts(sshd.config, "push", EXAMPLE, *(f"{name}/{EXAMPLE_NAME}" for name in names))
+        assert [host["host"] for host in found] == names
+        assert sorted(host["state"] for host in found) in (["pushed", "unchanged"], ["unchanged", "unchanged"])
+        rows = deploy(sshd.config, "status", *names).stdout.decode().splitlines()[1:]
+        assert [row.split()[:2] for row in rows] == [[name, EXAMPLE_NAME] for name in names]
+        done = deploy(sshd.config, "rollback", names[1])
+        assert stderr_of(done).startswith(f"seed-deploy: {names[1]}: {EXAMPLE_NAME}: no other version ran before")
+        done = deploy(sshd.config, "push", EXAMPLE, f"{names[1]}/other")
+        assert f"run it: seed-deploy run {names[1]}/other --input" in done.stdout.decode()
 
 
 class Crowded(Proxy):

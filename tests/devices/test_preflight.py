@@ -11,9 +11,11 @@ import pytest
 
 from seed_devices import profiles
 from seed_devices.errors import RemoteError
-from seed_devices.push import preflight
+from seed_devices.push import one_device, preflight
 from seed_runtime.errors import UsageError
+from tests.devices.support.pushing import send
 from tests.devices.support.seeds import EXAMPLE, make_seed
+from tests.devices.support.sshd import Device
 from tests.support.seed_builder import build_seed
 
 GOOD: dict[str, Any] = {
@@ -122,3 +124,14 @@ def test_a_seed_whose_sample_or_footprint_cannot_be_read_is_refused_here(tmp_pat
 def test_a_file_that_isnt_there_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="give the path of a seed"):
         preflight.load(tmp_path / "none.seed")
+
+
+@pytest.mark.slow
+def test_a_service_is_refused_without_systemd_also_for_a_model_that_is_there(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(device, EXAMPLE)
+    board = {**GOOD, "python": "3.11.2", "systemd_user": False, "systemd": False}
+    monkeypatch.setattr(one_device, "read_facts", lambda connection, agent: board)
+    with pytest.raises(RemoteError, match=r"no systemd runs there, which --service needs; push without --service"):
+        send(device, EXAMPLE, service=True)

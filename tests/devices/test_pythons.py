@@ -81,7 +81,7 @@ def test_every_python_in_the_folders_of_path_is_asked(tmp_path: Path) -> None:
         str(bare): "it has no module venv",
         str(broken): "it does not start (pyenv: python3.13: command not found)",
     }
-    assert known.rows()[0] == {"path": str(newest), "version": "3.14.0", "taken": True, "reason": ""}
+    assert known.rows()[0] == {"path": str(newest), "version": "3.14.0", "taken": True, "in_use": False, "reason": ""}
     assert known.rows()[1]["reason"] == "another one is taken"
 
 
@@ -95,6 +95,7 @@ def test_the_python_that_is_in_use_comes_first_then_python3_then_the_newest(tmp_
     (runtime / "pyvenv.cfg").write_text(f"home = /x\nversion = 3.12.5\nexecutable = {used}\n")
     known = found(Shell(*folders, home=tmp_path / "home"))
     assert known.made_with == str(used)
+    assert [row["path"] for row in known.rows() if row["in_use"]] == [str(used)]
     assert [python.path for python in known.suitable] == [str(used), str(plain), str(newest)]
     used.unlink()
     assert found(Shell(*folders, home=tmp_path / "home")).suitable[0].path == str(plain)
@@ -215,4 +216,4 @@ def test_the_doctor_lists_the_pythons(mixed: Device) -> None:
     text = deploy(mixed.config, "doctor", mixed.alias).stdout.decode()
     assert "python3 3.9.2: it is older than 3.11" in text
     assert f"python3.{sys.version_info.minor} " in text
-    assert "a push makes its runtime with it" in text
+    assert "runtimes are made with it" in text

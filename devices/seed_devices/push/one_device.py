@@ -80,6 +80,10 @@ def push(
                 model = _installed_model(prepared.agent, job.name)
                 check_replacement(job, model)
             agent = prepared.agent
+        elif options.service and not model.get("service"):
+            with job.phases.phase("check"):
+                facts = read_facts(connection, agent)
+                preflight.check_service(job.host, facts, _profile(facts))
         if options.dry_run:
             return dry_run_result(job, model, prepared)
         delivery = deliver(job, agent)

@@ -163,13 +163,34 @@ def check(
             f"seed-deploy push --update-runtime {shlex.quote(str(seed.path))} {shlex.quote(host)}",
         )
     notes = _check_memory(seed, host, facts, profile, max_memory)
-    if service and profile is not None and not profile.service:
+    if service:
+        check_service(host, facts, profile)
+    if facts.get("signers") is True:
+        _check_signature(seed, host, facts)
+    clock = _number(facts, "clock")
+    if clock is not None and clock < CLOCK_FLOOR:
+        notes.append("its clock was never set; the push doesn't depend on it, but its logs will show wrong times")
+    if profile is not None and not profile.inference:
+        notes.append("no ONNX Runtime there: seeds are verified and assembled on it, something else must run them")
+    return notes
+
+
+def check_service(host: str, facts: Mapping[str, Any], profile: Profile | None) -> None:
+    """Check that a device can have services of its user.
+
+    Args:
+        host: the device's name.
+        facts: what the device reported.
+        profile: the device's; None for one that no profile knows.
+
+    Raises:
+        RemoteError: no systemd runs there, or none for this user.
+    """
+    if profile is not None and not profile.service:
         raise RemoteError(
             12, f"{host}: {profile.title}: no systemd runs there, which --service needs; {NO_SYSTEMD_STEP}"
         )
-    if facts.get("signers") is True:
-        _check_signature(seed, host, facts)
-    if service and facts.get("systemd_user") is False:
+    if facts.get("systemd_user") is False:
         if facts.get("systemd") is False:
             raise RemoteError(12, f"{host}: no systemd runs there, which --service needs; {NO_SYSTEMD_STEP}")
         raise RemoteError(
@@ -177,12 +198,6 @@ def check(
             f"{host}: no systemd runs for this user, which --service needs; try: ssh {names.ssh_words(host)} sudo "
             f"loginctl enable-linger, or push without --service",
         )
-    clock = _number(facts, "clock")
-    if clock is not None and clock < CLOCK_FLOOR:
-        notes.append("its clock was never set; the push doesn't depend on it, but its logs will show wrong times")
-    if profile is not None and not profile.inference:
-        notes.append("no ONNX Runtime there: seeds are verified and assembled on it, something else must run them")
-    return notes
 
 
 def _read(path: Path) -> SeedFile:

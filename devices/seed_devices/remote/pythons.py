@@ -135,7 +135,13 @@ class Pythons:
         rows = [*((python, "" if python in taken else "another one is taken") for python in self.suitable)]
         rows += [(python, python.fault) for python in self.others]
         return [
-            {"path": python.path, "version": python.version_text, "taken": not reason, "reason": reason}
+            {
+                "path": python.path,
+                "version": python.version_text,
+                "taken": not reason,
+                "in_use": bool(python.real) and python.real == self.made_with,
+                "reason": reason,
+            }
             for python, reason in rows
         ]
 

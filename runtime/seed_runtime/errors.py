@@ -129,16 +129,31 @@ class CacheSpaceError(DiskSpaceError):
 
 
 class MemoryBudgetError(SeedError):
-    """The plan doesn't fit into --max-memory. Nothing was allocated for it."""
+    """The plan doesn't fit into --max-memory, or into a control group of this process. Nothing was allocated for it.
+
+    Attributes:
+        what: what the memory is for.
+        needed: memory that it needs [B].
+        limit: memory that it may take [B].
+        group: path of the control group whose limit this is; "" for --max-memory.
+        others: memory that other processes of this group hold [B].
+    """
 
     exit_code = 14
 
-    def __init__(self, what: str, needed: int, limit: int) -> None:
-        super().__init__(what, needed, limit)
-        self.what, self.needed, self.limit = what, needed, limit
+    def __init__(self, what: str, needed: int, limit: int, group: str = "", others: int = 0) -> None:
+        super().__init__(what, needed, limit, group, others)
+        self.what, self.needed, self.limit, self.group, self.others = what, needed, limit, group, others
 
     def __str__(self) -> str:
         need_mib = -(-self.needed // (1 << 20))
+        if self.group:
+            held = f", of which other processes hold {self.others / (1 << 20):.1f} MiB" if self.others else ""
+            return (
+                f"{self.what} needs {need_mib} MiB and the memory limit of the container or service (cgroup "
+                f"{self.group}) is {(self.limit + self.others) / (1 << 20):.1f} MiB{held}; "
+                f"raise it to at least {-(-(self.needed + self.others) // (1 << 20))} MiB, or use a smaller input"
+            )
         return (
             f"{self.what} needs {need_mib} MiB and --max-memory allows {self.limit / (1 << 20):.1f} MiB; "
             f"allow at least --max-memory {need_mib}MiB"

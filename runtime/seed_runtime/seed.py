@@ -24,8 +24,9 @@ from seed_runtime.format.parts import file_of
 from seed_runtime.format.pipe import PipeReader
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.reader import SeedReader
+from seed_runtime.memory.cgroup import CgroupLimit, cgroup_limit
 from seed_runtime.memory.footprint import Footprint
-from seed_runtime.memory.plan import SLACK, Plan, SessionPlan, plan_session
+from seed_runtime.memory.plan import SLACK, Plan, SessionPlan, check_budget, plan_session
 from seed_runtime.memory.process import baseline
 from seed_runtime.session import Session
 
@@ -157,17 +158,20 @@ class Seed:
         """Return what sessions of this model need, as measured when it was exported; None where the seed holds none."""
         return self._footprint
 
-    def plan_assembly(self, limit: int | None = None) -> Plan:
+    def plan_assembly(self, limit: int | None = None, cgroup: CgroupLimit | None = None) -> Plan:
         """Plan the peak memory of assembling in this process.
 
+        Args:
+            limit: limit of the whole process, None for none [B].
+            cgroup: limit of this process's control groups, `cgroup_limit()`; None to plan without it.
+
         Raises:
-            MemoryBudgetError: it doesn't fit `limit` [B].
+            MemoryBudgetError: it doesn't fit.
         """
         usage = baseline()
         working = max(working_bytes(self.header), self.header.weights.working_bytes)
         needed = max(usage.peak, usage.resident + working) + SLACK
-        if limit is not None and needed - SLACK > limit:
-            raise MemoryBudgetError("assembling this seed", needed, limit)
+        check_budget("assembling this seed", needed - SLACK, limit, cgroup)
         return Plan(needed, limit)
 
     def check(self, progress: Progress | None = None) -> None:
@@ -193,7 +197,7 @@ class Seed:
             InputError: the folder holds anything else.
             DiskSpaceError: the model doesn't fit on the disk.
         """
-        self.plan_assembly(max_memory)
+        self.plan_assembly(max_memory, cgroup_limit())
         target = Path(folder)
         with self._reader() as reader, model_folder(target) as part:
             assemble_into(reader, part, progress)
@@ -231,18 +235,18 @@ class Seed:
             watch: called about once a second while the backend opens the model, and while `Session.verify` runs;
                 what it raises ends them.
         """
-        dims = self._planned_dims(feeds)
+        dims, cgroup = self._planned_dims(feeds), cgroup_limit()
         try:
-            assembly = self.plan_assembly(max_memory)
+            assembly = self.plan_assembly(max_memory, cgroup)
         except MemoryBudgetError as error:
             # The session may need more still, and one answer must do.
             try:
-                self.plan_session(dims, max_memory, threads=threads, backend=backend, beside=beside)
+                self.plan_session(dims, max_memory, threads=threads, backend=backend, beside=beside, cgroup=cgroup)
             except MemoryBudgetError as other:
                 if other.needed > error.needed:
                     raise other from None
             raise
-        plan = self.plan_session(dims, max_memory, threads=threads, backend=backend, beside=beside)
+        plan = self.plan_session(dims, max_memory, threads=threads, backend=backend, beside=beside, cgroup=cgroup)
         assembled = _assembled(self, cache or default_cache(), progress, notice or _print_notice, verify)
         session = Session(self._backend(backend), plan, assembly, assembled, self.header.golden, watch)
         try:
@@ -260,8 +264,12 @@ class Seed:
         threads: int | None = None,
         backend: str | None = None,
         beside: int = 0,
+        cgroup: CgroupLimit | None = None,
     ) -> SessionPlan:
-        """Plan how a session would be opened for inputs of these sizes; for the arguments see `session`."""
+        """Plan how a session would be opened for inputs of these sizes; for the arguments see `session`.
+
+        The limit of this process's control groups counts where it is given, as `cgroup_limit()`.
+        """
         return plan_session(
             self.footprint(),
             dims,
@@ -270,6 +278,7 @@ class Seed:
             weights_size=self.header.weights.size,
             threads=threads,
             held=HELD_AFTER_ASSEMBLY + beside,
+            cgroup=cgroup,
         )
 
     def _planned_dims(self, feeds: Feeds | None) -> Dims:

@@ -8,6 +8,7 @@ from seed_runtime import serve as serving
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import open_cache, open_seed, open_session
 from seed_runtime.cli.terminal import Terminal
+from seed_runtime.memory.cgroup import cgroup_limit
 
 
 def serve(job: Job, terminal: Terminal) -> int:
@@ -15,7 +16,7 @@ def serve(job: Job, terminal: Terminal) -> int:
     wanted = serving.parse_address(job.address or "")
     with contextlib.ExitStack() as stack:
         seed = stack.enter_context(open_seed(job))
-        plan = serving.plan_server(seed, job.max_memory, job.threads)
+        plan = serving.plan_server(seed, job.max_memory, job.threads, cgroup_limit())
         cache = stack.enter_context(open_cache(job))
         session = stack.enter_context(open_session(job, seed, cache, terminal, plan.feeds, beside=plan.extra_bytes))
         info = seed.header.model

@@ -10,6 +10,7 @@ from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import open_cache, open_seed, open_session
 from seed_runtime.cli.terminal import Terminal, print_json
 from seed_runtime.errors import SeedError, UnsupportedError
+from seed_runtime.memory.cgroup import cgroup_limit
 
 
 def verify(job: Job, terminal: Terminal) -> int:
@@ -55,7 +56,7 @@ def _verify(job: Job, terminal: Terminal, result: dict[str, Any]) -> None:
         shapes = seed.golden_shapes()
         if shapes is None or _runs_nothing():
             # Nothing to run: digests alone, which need no backend.
-            seed.plan_assembly(job.max_memory)
+            seed.plan_assembly(job.max_memory, cgroup_limit())
             seed.check(terminal.progress("checking"))
             result["ok"] = True
             return

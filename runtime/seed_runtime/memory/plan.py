@@ -12,6 +12,7 @@ from typing import Final
 
 from seed_runtime.backends import Backend, usable_cores
 from seed_runtime.errors import MemoryBudgetError, UnsupportedError
+from seed_runtime.memory.cgroup import CgroupLimit
 from seed_runtime.memory.footprint import Footprint
 from seed_runtime.memory.process import Usage, baseline
 
@@ -25,6 +26,11 @@ THREADS_MEASURED: Final = 2
 """Threads that footprints are measured with."""
 THREAD_BYTES: Final = 1 << 19
 """Stack and heap of each thread beyond those [B]. From 2 to 8 threads, sessions grew by 0.05 to 0.2 MB each."""
+
+_UNMEASURED: Final = (
+    "this seed holds no memory measurements, so --max-memory can't be enforced for its session; "
+    "run it without --max-memory, or make it again with seed-export on Linux"
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,24 @@ class Plan:
     """Limit of --max-memory; None for none [B]."""
 
 
+def check_budget(what: str, needed: int, limit: int | None, cgroup: CgroupLimit | None) -> None:
+    """Check a peak against both limits.
+
+    Args:
+        what: what the memory is for.
+        needed: the peak of this process, without SLACK [B].
+        limit: --max-memory, None for none [B].
+        cgroup: limit of the process's control groups; None for none, and for plans of other processes.
+
+    Raises:
+        MemoryBudgetError: it doesn't fit; of both limits the smaller one is named.
+    """
+    if cgroup is not None and needed > cgroup.room and (limit is None or cgroup.room < limit):
+        raise MemoryBudgetError(what, needed + SLACK, cgroup.room, cgroup.group, cgroup.others)
+    if limit is not None and needed > limit:
+        raise MemoryBudgetError(what, needed + SLACK, limit)
+
+
 @dataclass(frozen=True)
 class SessionPlan(Plan):
     """Plan of how a session is to be opened, and of the inputs that it may then be given."""
@@ -49,19 +73,19 @@ class SessionPlan(Plan):
     footprint: Footprint | None
     base: int
     """Memory of the process with the library imported and no session open [B]."""
+    cgroup: CgroupLimit | None = None
+    """Limit of the process's control groups, as it was planned for."""
 
     def admit(self, dims: Mapping[str, int]) -> None:
         """Check an input of other sizes than the plan's, before it runs in the open session.
 
         Raises:
-            MemoryBudgetError: it doesn't fit into the limit.
-            InputError: it is larger than what was measured.
+            MemoryBudgetError: it doesn't fit into the limit, or into the control group.
+            InputError: it is larger than what was measured, and there is a limit.
         """
-        if self.limit is None or self.footprint is None:
+        if self.footprint is None or (self.limit is None and not self.footprint.covers(dims)):
             return
-        needed = self.base + self.footprint.predict(self.mode, dims)
-        if needed > self.limit:
-            raise MemoryBudgetError("this input", needed + SLACK, self.limit)
+        check_budget("this input", self.base + self.footprint.predict(self.mode, dims), self.limit, self.cgroup)
 
 
 def plan_session(
@@ -74,8 +98,9 @@ def plan_session(
     threads: int | None = None,
     held: int = 0,
     usage: Usage | None = None,
+    cgroup: CgroupLimit | None = None,
 ) -> SessionPlan:
-    """Choose the fastest of the backend's modes that fits into `limit`. Nothing is imported or allocated.
+    """Choose the fastest of the backend's modes that fits into both limits. Nothing is imported or allocated.
 
     Args:
         footprint: what the seed holds, None for nothing.
@@ -86,6 +111,8 @@ def plan_session(
         threads: None for as many as there are cores.
         held: what the process will hold beyond today by the time the session opens [B].
         usage: `baseline()`, taken by the caller or here.
+        cgroup: limit of this process's control groups; None for none, and for a plan of another process. What isn't
+            known to exceed it is planned.
 
     Raises:
         MemoryBudgetError: nothing fits; it holds the least that would do.
@@ -98,23 +125,15 @@ def plan_session(
     measured = {entry.name for entry in footprint.modes} if footprint else set()
     modes = [mode for mode in backend.modes if mode in measured]
     if footprint is None or not modes:
-        return _unmeasured_plan(base, limit, backend, weights_size, count)
+        # Whatever the activations are, the weights are resident once.
+        check_budget("the session", base + weights_size, limit, cgroup)
+        if limit is not None:
+            raise UnsupportedError(_UNMEASURED)
+        return SessionPlan(None, None, backend.modes[0], count, None, base, cgroup)
     if limit is None and not footprint.covers(dims):
-        return SessionPlan(None, None, backend.modes[0], count, footprint, base)
+        return SessionPlan(None, None, backend.modes[0], count, footprint, base, cgroup)
     needs = {mode: max(usage.peak, base + footprint.predict(mode, dims)) for mode in modes}
-    for mode, needed in needs.items():
-        if limit is None or needed <= limit:
-            return SessionPlan(needed + SLACK, limit, mode, count, footprint, base)
-    raise MemoryBudgetError("the session", min(needs.values()) + SLACK, limit or 0)
-
-
-def _unmeasured_plan(base: int, limit: int | None, backend: Backend, weights_size: int, threads: int) -> SessionPlan:
-    if limit is None:
-        return SessionPlan(None, None, backend.modes[0], threads, None, base)
-    # Whatever the activations are, the weights are resident once.
-    if base + weights_size > limit:
-        raise MemoryBudgetError("the session", base + weights_size + SLACK, limit)
-    raise UnsupportedError(
-        "this seed holds no memory measurements, so --max-memory can't be enforced for its session; "
-        "run it without --max-memory, or make it again with seed-export on Linux"
-    )
+    check_budget("the session", min(needs.values()), limit, cgroup)
+    bounds = [size for size in (limit, None if cgroup is None else cgroup.room) if size is not None]
+    mode = next(mode for mode in modes if all(needs[mode] <= bound for bound in bounds))
+    return SessionPlan(needs[mode] + SLACK, limit, mode, count, footprint, base, cgroup)

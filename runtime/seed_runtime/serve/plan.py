@@ -16,6 +16,7 @@ import numpy as np
 
 from seed_runtime.backends import Array, TensorSpec, array_type
 from seed_runtime.errors import MemoryBudgetError
+from seed_runtime.memory.cgroup import CgroupLimit
 from seed_runtime.memory.footprint import Footprint
 from seed_runtime.seed import Seed
 from seed_runtime.serve.limits import (
@@ -57,13 +58,16 @@ class ServePlan:
         return CONNECTIONS_MAX * CONNECTION_BYTES + self.bodies_max + CONVERSION_BYTES + texts
 
 
-def plan_server(seed: Seed, limit: int | None = None, threads: int | None = None) -> ServePlan:
+def plan_server(
+    seed: Seed, limit: int | None = None, threads: int | None = None, cgroup: CgroupLimit | None = None
+) -> ServePlan:
     """Return the plan for the largest input that fits into a memory limit.
 
     Args:
         seed: the model.
         limit: --max-memory [B]; None for no limit.
         threads: --threads; None for the default.
+        cgroup: limit of this process's control groups; None to plan without it.
 
     Raises:
         MemoryBudgetError: not even the smallest input fits.
@@ -73,15 +77,14 @@ def plan_server(seed: Seed, limit: int | None = None, threads: int | None = None
     if footprint is None:
         return ServePlan(None, _body_max(specs, None, optional), has_text)
     refused: MemoryBudgetError | None = None
-    for feeds in _candidates(specs, footprint):
+    for place, feeds in enumerate(_candidates(specs, footprint)):
         size = _body_max(specs, feeds, optional)
-        if limit is None:
+        if limit is None and place == 0 and not _have_fixed_sizes(specs):
             # Inputs larger than those that were measured are run as well.
-            free = size if _have_fixed_sizes(specs) else min(BODY_MAX, max(size, BODY_FREE))
-            return ServePlan(feeds, free, has_text)
+            size = min(BODY_MAX, max(size, BODY_FREE))
         found = ServePlan(feeds, size, has_text)
         try:
-            seed.plan_session(footprint.dims(feeds), limit, threads=threads, beside=found.extra_bytes)
+            seed.plan_session(footprint.dims(feeds), limit, threads=threads, beside=found.extra_bytes, cgroup=cgroup)
         except MemoryBudgetError as error:
             if refused is None or error.needed < refused.needed:
                 refused = error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +76,32 @@ def test_a_plan_holds_in_a_cgroup_of_its_size_and_half_of_it_is_14(
         assert whole.returncode == 0, whole.stderr.decode()
         half = run_within(group, needed // 2, seed, *command, "--max-memory", str(needed // 2))
         assert (half.returncode, half.stdout) == (14, b"")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--assemble", "out"],
+        *(pytest.param(words, marks=pytest.mark.slow) for words in (["--verify"], ["--input", "x.npz"], ["--bench"])),
+    ],
+    ids=lambda command: command[0],
+)
+def test_in_a_cgroup_that_is_too_small_a_command_says_so_instead_of_being_killed(
+    seed: Path, data: Path, command: list[str], tmp_path: Path, group: MemoryCgroup
+) -> None:
+    words = [str(tmp_path / word) if word in ("out", "x.npz") else word for word in command]
+    done = run_within(group, 24 * MIB, seed, *words)
+    assert (done.returncode, done.stdout) == (14, b""), done.stderr.decode()
+    (line,) = done.stderr.decode().splitlines()
+    assert "and the memory limit of the container or service (cgroup /seed-test-" in line
+    assert "is 24.0 MiB" in line
+    # What it asks for is enough.
+    least = int(re.findall("raise it to at least ([0-9]+) MiB", line)[0])
+    assert run_within(group, least * MIB, seed, *words).returncode == 0
+
+
+def test_a_cgroup_does_not_keep_a_seed_from_being_looked_at(seed: Path, group: MemoryCgroup) -> None:
+    assert run_within(group, 40 * MIB, seed, "--inspect").returncode == 0
 
 
 def test_calls_do_not_add_up(seed: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from seed_runtime import backends
 from seed_runtime.backends import Backend
 from seed_runtime.errors import InputError, MemoryBudgetError, UnsupportedError
+from seed_runtime.memory.cgroup import CgroupLimit
 from seed_runtime.memory.footprint import Footprint, ModeFootprint
 from seed_runtime.memory.plan import SLACK, THREAD_BYTES, THREADS_MEASURED, SessionPlan, plan_session
 from seed_runtime.memory.process import Usage
@@ -54,6 +56,7 @@ def plan(
     dims: dict[str, int] = LONG,
     footprint: Footprint | None = FOOTPRINT,
     threads: int = THREADS_MEASURED,
+    cgroup: CgroupLimit | None = None,
     **options: int,
 ) -> SessionPlan:
     library: Backend = Library()
@@ -65,6 +68,7 @@ def plan(
         weights_size=16 * MIB,
         threads=threads,
         usage=NOW,
+        cgroup=cgroup,
         **options,  # type: ignore[arg-type]
     )
 
@@ -139,3 +143,40 @@ def test_a_later_input_is_admitted_or_refused_by_the_same_limit() -> None:
 
 def test_without_a_limit_every_input_is_admitted() -> None:
     plan(None).admit({"ids:1": 10**6})
+
+
+def test_a_control_group_limits_a_plan_like_max_memory() -> None:
+    whole = plan(None)
+    assert (whole.mode, whole.needed_bytes) == ("fast", 60 * MIB + SLACK)
+    assert plan(None, cgroup=CgroupLimit("/a", 60 * MIB, 0)) == replace(whole, cgroup=CgroupLimit("/a", 60 * MIB, 0))
+    least = plan(None, cgroup=CgroupLimit("/a", 70 * MIB, 22 * MIB))
+    assert (least.mode, least.limit) == ("small", None)
+    with pytest.raises(MemoryBudgetError) as caught:
+        plan(None, cgroup=CgroupLimit("/system.slice/x.service", 64 * MIB, 22 * MIB))
+    assert str(caught.value) == (
+        "the session needs 49 MiB and the memory limit of the container or service (cgroup /system.slice/x.service) is "
+        "64.0 MiB, of which other processes hold 22.0 MiB; raise it to at least 71 MiB, or use a smaller input"
+    )
+
+
+@pytest.mark.parametrize(
+    ("limit", "room", "named"), [(30, 20, "cgroup /a"), (20, 30, "--max-memory"), (20, 99, "--max")]
+)
+def test_of_both_limits_the_smaller_one_is_named(limit: int, room: int, named: str) -> None:
+    with pytest.raises(MemoryBudgetError, match=named):
+        plan(limit * MIB, cgroup=CgroupLimit("/a", room * MIB, 0))
+
+
+def test_in_a_control_group_what_is_not_known_is_run_and_what_is_known_is_checked() -> None:
+    group = CgroupLimit("/a", 60 * MIB, 0)
+    # Larger than what was measured, which only --max-memory refuses; and a seed without measurements.
+    assert plan(None, {"ids:1": 4000}, cgroup=group).needed_bytes is None
+    assert plan(None, footprint=None, cgroup=group).needed_bytes is None
+    with pytest.raises(MemoryBudgetError, match="cgroup /a"):
+        plan(None, footprint=None, cgroup=CgroupLimit("/a", 50 * MIB, 0))
+    opened = plan(None, SHORT, cgroup=CgroupLimit("/a", 59 * MIB, 0))
+    assert opened.mode == "lean"
+    opened.admit({"ids:1": 4000})
+    opened.admit(SHORT)
+    with pytest.raises(MemoryBudgetError, match="this input needs"):
+        replace(opened, mode="fast").admit(LONG)

@@ -34,7 +34,8 @@ class Model:
     """Answers with fixed outputs."""
 
     def __init__(self, outputs: Mapping[str, np.ndarray], inputs: tuple[TensorSpec, ...] = ()) -> None:
-        self.inputs, self.outputs, self.answer, self.fed = inputs, (), dict(outputs), {}
+        self.inputs, self.answer, self.fed = inputs, dict(outputs), {}
+        self.outputs: tuple[TensorSpec, ...] = ()
 
     def run(self, feeds: Feeds, *, watch: Watch | None = None) -> dict[str, np.ndarray]:
         self.fed = dict(feeds)
@@ -286,6 +287,14 @@ def test_texts_are_supplied_and_never_generated() -> None:
 def test_more_outliers_than_elements_are_damage() -> None:
     with pytest.raises(FormatError, match="outliers"):
         Golden.unpack(Golden(0, (), (Expected(1, 0.0, 0.0, np.zeros(0, np.float32), 2),)).pack())
+
+
+def test_a_sequence_of_another_length_is_no_damage_but_another_output() -> None:
+    model = Model({"q.0": np.ones(1), "q.1": np.ones(1)})
+    model.outputs = (TensorSpec("q.*", "float64", (1,)),)
+    verdict = verify(Golden(0, (), (sample(np.ones(1), 1),)).pack(), model)
+    assert (verdict.ok, verdict.output) == (False, "q.*")
+    assert "output 'q.*' of the golden sample is another one; update" in verdict.problem
 
 
 def test_outputs_that_are_not_compared_are_named() -> None:

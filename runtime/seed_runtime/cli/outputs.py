@@ -169,7 +169,7 @@ class Writer:
         if count * dtype.itemsize > TEXTS_MAX:
             raise InputError(
                 f"output {name!r} would take {count * dtype.itemsize:,} bytes, as each of its {count:,} texts takes as "
-                f"much as the longest, and at most {TEXTS_MAX:,} are written; print it with --json, or give fewer calls"
+                f"much as the longest, and at most {TEXTS_MAX:,} are written; give fewer calls at once"
             )
         return dtype
 

@@ -7,6 +7,7 @@ generator, or bytes; of each output, a few values at fixed places and the norm a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
 from typing import Final
@@ -23,6 +24,7 @@ from seed_runtime.format import primitives
 from seed_runtime.format.dtypes import BY_CODE, STRING, DType
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.limits import GOLDEN_ELEMENTS_MAX, RANK_MAX
+from seed_runtime.skeletons import ValueInfo
 
 VALUES_MAX: Final = 64
 """Largest number of values of one output."""
@@ -155,6 +157,20 @@ class Golden:
         outputs = tuple(_expected(cursor) for _ in range(cursor.varint("outputs", limit=_TENSORS_MAX)))
         cursor.end()
         return cls(rng_seed, inputs, outputs)
+
+    def check(self, inputs: Sequence[ValueInfo]) -> None:
+        """Raise FormatError unless its inputs have the types and shapes of the skeleton's inputs without defaults."""
+        for recipe, value in zip(self.inputs, inputs, strict=False):
+            dims = recipe.dims if value.dims is None else value.dims
+            stated = [(want, size) for want, size in zip(dims, recipe.dims, strict=False) if isinstance(want, int)]
+            if (
+                recipe.dtype.code != value.elem_type
+                or len(dims) != len(recipe.dims)
+                or any(want != size for want, size in stated)
+            ):
+                raise FormatError("header, GOLDEN", f"its inputs are not the model's: {value.name[:80]!r} differs")
+        if len(self.inputs) != len(inputs):
+            raise FormatError("header, GOLDEN", f"it has {len(self.inputs)} inputs, the model {len(inputs)}")
 
     def shapes(self, specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
         """Return arrays of the inputs' shapes and types that take no memory, for plans.

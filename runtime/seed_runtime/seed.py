@@ -136,7 +136,15 @@ class Seed:
         """Return what the skeleton says of inputs, outputs and weights, checked; nothing is decoded."""
         info = self.kind.scan(self.skeleton_bytes())
         self.kind.layout.check(info, self.header.holes)
+        self._check_inputs(info)
         return info
+
+    def _check_inputs(self, info: skeletons.SkeletonInfo) -> None:
+        """Raise FormatError if golden sample or footprint are of other inputs than the skeleton has."""
+        if self.golden is not None:
+            self.golden.check(info.inputs)
+        if self._footprint is not None:
+            self._footprint.check(info.inputs)
 
     def inputs(self) -> tuple[TensorSpec, ...]:
         """Return what every run must give the model; nothing is assembled."""
@@ -177,7 +185,7 @@ class Seed:
     def check(self, progress: Progress | None = None) -> None:
         """Decode everything and compare all digests; nothing is written."""
         with self._reader() as reader:
-            check_only(reader, progress)
+            check_only(reader, progress, check=self._check_inputs)
         self._accept()
 
     def assemble(
@@ -200,7 +208,7 @@ class Seed:
         self.plan_assembly(max_memory, cgroup_limit())
         target = Path(folder)
         with self._reader() as reader, model_folder(target) as part:
-            assemble_into(reader, part, progress)
+            assemble_into(reader, part, progress, check=self._check_inputs)
             self._accept()
         return target
 
@@ -302,7 +310,7 @@ def _assembled(
         if altered:
             notice("the assembled copy in the cache was altered; assembling it again")
         with seed._reader() as reader:
-            assemble_into(reader, folder, progress)
+            assemble_into(reader, folder, progress, check=seed._check_inputs)
         made = True
 
     def on_wait() -> None:

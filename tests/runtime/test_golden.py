@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +16,7 @@ from seed_runtime.backends.workers import Watch
 from seed_runtime.errors import FormatError, InputError, LimitError
 from seed_runtime.format.dtypes import BY_NAME, STRING
 from seed_runtime.golden import SUPPLIED, Expected, Golden, Recipe, sample, sample_text, verify
+from seed_runtime.skeletons import ValueInfo
 
 F32 = BY_NAME["float32"]
 
@@ -324,3 +326,29 @@ def test_a_sample_of_another_model_is_damage() -> None:
 
     with pytest.raises(FormatError, match="not the model's"):
         verify(golden([3, 4]), Picky({}))
+
+
+@pytest.mark.parametrize(
+    ("dims", "elem_type", "fits"),
+    [
+        ((2, 3), 1, True),
+        (("n", 3), 1, True),
+        ((None, None), 1, True),
+        (None, 1, True),
+        ((2, 4), 1, False),
+        ((2, 3, 1), 1, False),
+        ((2,), 1, False),
+        ((2, 3), 11, False),
+        (None, None, False),
+    ],
+)
+def test_inputs_are_those_of_the_skeleton(
+    dims: tuple[int | str | None, ...] | None, elem_type: int | None, fits: bool
+) -> None:
+    sample_of_one = Golden(0, (Recipe(generator.NORMAL, F32, (2, 3)),), ())
+    value = ValueInfo("x", elem_type, dims)
+    with contextlib.nullcontext() if fits else pytest.raises(FormatError, match="'x' differs"):
+        sample_of_one.check([value])
+    for inputs in ([], [ValueInfo("x", 1, (2, 3))] * 2):
+        with pytest.raises(FormatError, match=f"it has 1 inputs, the model {len(inputs)}"):
+            sample_of_one.check(inputs)

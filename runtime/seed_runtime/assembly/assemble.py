@@ -22,6 +22,7 @@ from seed_runtime.errors import DigestError, DiskSpaceError, FormatError
 from seed_runtime.format.header import Header, Hole, Stream
 from seed_runtime.format.parts import file_of
 from seed_runtime.format.reader import SeedReader
+from seed_runtime.skeletons import SkeletonInfo
 from seed_runtime.system.files import write_synced
 
 Chunks = Iterator[memoryview]
@@ -137,7 +138,11 @@ def decode_streams(
 
 
 def assemble_into(
-    reader: SeedReader, folder: Path, progress: Progress | None = None, base: BaseWeights | None = None
+    reader: SeedReader,
+    folder: Path,
+    progress: Progress | None = None,
+    base: BaseWeights | None = None,
+    check: Callable[[SkeletonInfo], object] | None = None,
 ) -> None:
     """Write the model's files into `folder`. They are checked, and on the disk, when this returns.
 
@@ -148,6 +153,8 @@ def assemble_into(
         folder: exists and is empty; the caller renames or removes it.
         progress: called after each decoded window.
         base: the base's weights, for a seed of differences.
+        check: called with what the skeleton says, before anything is written; raises FormatError for other sections
+            that contradict it.
 
     Raises:
         FormatError: the seed is damaged.
@@ -158,6 +165,8 @@ def assemble_into(
     kind, data = skeletons.of(header), reader.part_bytes(header.skeleton)
     info = kind.scan(data)
     kind.layout.check(info, header.holes)
+    if check is not None:
+        check(info)
     size = sum(kind.sizes(header).values())
     need_disk(folder, size)
     try:
@@ -180,10 +189,19 @@ def assemble_into(
         raise DigestError("assembled weights", header.weights.digest, computed)
 
 
-def check_only(reader: SeedReader, progress: Progress | None = None, base: BaseWeights | None = None) -> None:
+def check_only(
+    reader: SeedReader,
+    progress: Progress | None = None,
+    base: BaseWeights | None = None,
+    check: Callable[[SkeletonInfo], object] | None = None,
+) -> None:
     """Make all the checks of `assemble_into`, with nothing written."""
     header, kind = reader.header, skeletons.of(reader.header)
-    kind.layout.check(kind.scan(reader.part_bytes(header.skeleton)), header.holes)
+    info = kind.scan(reader.part_bytes(header.skeleton))
+    kind.layout.check(info, header.holes)
+    if check is not None:
+        check(info)
+    del info
     for part in header.parts[1:]:
         if file_of(part.kind) is None:
             reader.skip_part(part)

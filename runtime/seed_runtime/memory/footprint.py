@@ -30,6 +30,7 @@ from seed_runtime.backends.tensors import Feeds
 from seed_runtime.errors import FormatError, InputError
 from seed_runtime.format.primitives import Cursor, string, varint
 from seed_runtime.limits import RANK_MAX
+from seed_runtime.skeletons import ValueInfo
 
 UNIT: Final = 1 << 16
 """Memory is counted in units of this many bytes."""
@@ -112,6 +113,13 @@ class Footprint:
             out.append(string(mode.name))
             out += [varint(value) for value in (mode.opening, mode.mapped, *mode.peaks)]
         return b"".join(out)
+
+    def check(self, inputs: Sequence[ValueInfo]) -> None:
+        """Raise FormatError unless its free dimensions are among those of the skeleton's inputs without defaults."""
+        ranks = {value.name: RANK_MAX if value.dims is None else len(value.dims) for value in inputs}
+        for name, axis in self.axes:
+            if axis >= ranks.get(name, 0):
+                raise FormatError("header, FOOTPRINT", f"no input of the model is {name!r} with an axis {axis}")
 
     def dims(self, feeds: Feeds) -> Dims:
         """Return the sizes of the free dimensions in these feeds, for `predict`. Needs no open model."""

@@ -9,6 +9,7 @@ import pytest
 from seed_runtime.errors import FormatError, InputError, LimitError
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.memory.footprint import POINTS_MAX, UNIT, UNITS_MAX, Footprint, ModeFootprint
+from seed_runtime.skeletons import ValueInfo
 
 TEXT = Footprint(
     axes=(("ids", 0), ("ids", 1)),
@@ -58,6 +59,14 @@ def test_a_size_may_be_zero() -> None:
     footprint = Footprint((("x", 1),), ((0,), (8,)), (ModeFootprint("lean", 1, 1, (2, 6)),))
     assert unpack(footprint.pack()) == footprint
     assert footprint.predict("lean", {"x:1": 0}) == 3 << 16
+
+
+def test_free_dimensions_are_those_of_the_skeletons_inputs() -> None:
+    for dims in (("batch", "sequence"), (1, 2, 3), None):
+        TEXT.check([ValueInfo("mask", 1, ()), ValueInfo("ids", 7, dims)])
+    for inputs in ([ValueInfo("mask", 7, (1, 2))], [ValueInfo("ids", 7, (1,))], []):
+        with pytest.raises(FormatError, match="no input of the model is 'ids' with an axis"):
+            TEXT.check(inputs)
 
 
 def test_trailing_bytes_are_refused() -> None:

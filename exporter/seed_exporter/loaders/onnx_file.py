@@ -19,6 +19,7 @@ from seed_exporter.graph.model import Graph
 from seed_exporter.graph.versions import FIRST_IR, lower_versions
 from seed_exporter.loaders.defaults import find_defaults
 from seed_exporter.loaders.functions import inline_functions
+from seed_exporter.loaders.names import check_names, replace_dimension_names
 from seed_exporter.loaders.weights import WeightCollector
 from seed_runtime.backends.onnxruntime_releases import oldest_release
 from seed_runtime.errors import UnsupportedError, UsageError
@@ -99,6 +100,8 @@ def from_proto(model: onnx.ModelProto, path: Path | None) -> Graph:
         initializers = list(model.graph.initializer)
     initializers += collector.take_from_nodes(model.graph)
     _free_negative_dimensions(model.graph)
+    check_names(model.graph)
+    replace_dimension_names(model.graph)
     # Into a new message: the old one's memory holds the weights until it goes as a whole.
     replace_elements(model.graph.initializer, initializers)
     slim = onnx.ModelProto()

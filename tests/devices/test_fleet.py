@@ -13,7 +13,7 @@ import pytest
 
 from seed_devices.errors import FleetError, UnreachableError
 from seed_devices.fleet import parallel
-from seed_devices.fleet.parallel import Access, Outcome, combined_error, run_on_each
+from seed_devices.fleet.parallel import Access, Outcome, combined_error, open_connection, run_on_each
 from seed_devices.fleet.target import Target
 from tests.devices.support.commands import deploy, environment, hosts, stderr_of
 from tests.devices.support.proxy import Proxy
@@ -109,6 +109,15 @@ def test_logins_that_are_too_many_at_a_time_are_tried_again(sshd: Sshd, monkeypa
         )
     assert [outcome.value for outcome in outcomes] == ["in\n"] * 4
     assert host.asked == 9
+
+
+@pytest.mark.slow
+def test_a_command_for_one_device_tries_again_as_well(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "RETRY_S", (0.01, 0.02))
+    with Crowded(sshd.port, refused=2) as host:
+        target = Target(sshd.device("crowded-run", port=host.port).alias)
+        with open_connection(target, Access(sshd.config)) as connection:
+            assert connection.run("echo in").text == "in\n"
 
 
 @pytest.mark.slow

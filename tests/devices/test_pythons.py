@@ -216,4 +216,4 @@ def test_the_doctor_lists_the_pythons(mixed: Device) -> None:
     text = deploy(mixed.config, "doctor", mixed.alias).stdout.decode()
     assert "python3 3.9.2: it is older than 3.11" in text
     assert f"python3.{sys.version_info.minor} " in text
-    assert "runtimes are made with it" in text
+    assert "the next runtime is made with it" in text

@@ -57,8 +57,8 @@ def _print_faults(outcomes: list[Outcome[Answer]]) -> None:
             print(f"{outcome.target}: {fault['severity']}: {fault['what']}: {fault['why']}\n  fix it: {fault['fix']}")
         for row in outcome.value["pythons"]:
             title = " ".join(filter(None, (row["path"], row["version"])))
-            use = ", and the runtime there is made with it" if row["in_use"] else ""
-            print(f"{outcome.target}: {title}: {row['reason'] or 'runtimes are made with it'}{use}")
+            use = "the runtime there is made with it" if row["in_use"] else "the next runtime is made with it"
+            print(f"{outcome.target}: {title}: {row['reason'] or use}")
 
 
 def _fault_count(outcome: Outcome[Answer]) -> int:

@@ -18,6 +18,7 @@ import click
 
 from seed_devices.cli import options
 from seed_devices.cli.fleet_request import model_name
+from seed_devices.fleet.parallel import open_connection
 from seed_devices.fleet.target import parse
 from seed_devices.remote.agent_client import FIND_STORE, AgentClient
 from seed_devices.ssh import processes
@@ -61,8 +62,7 @@ def run(
     words = [*rest, *(["--input", "-"] if source is not None else []), *(["--output", "-"] if sink is not None else [])]
     with contextlib.ExitStack() as stack:
         given = _open_input(source, stack)
-        connection = stack.enter_context(options.access(config, accept_new).to(target))
-        connection.hold()
+        connection = stack.enter_context(open_connection(target, options.access(config, accept_new)))
         name = target.name
         if name is None:
             with AgentClient(connection) as agent:

@@ -67,7 +67,8 @@ def run_on_each(
 ) -> list[Outcome[T]]:
     """Do `work` on all devices.
 
-    Whatever interrupts this thread ends all connections first.
+    Whatever interrupts this thread ends all connections first. Work begins again, after a while, where a host on the
+    way refuses the login because it has too many at a time.
 
     Args:
         targets: the devices.
@@ -80,10 +81,14 @@ def run_on_each(
         The outcomes, in the order of `targets`.
     """
 
+    def attempt(target: Target) -> T:
+        with access.to(target) as connection:
+            return work(target, connection)
+
     def run(target: Target) -> Outcome[T]:
         start = time.perf_counter()
         try:
-            value = _with_retries(target, work, access)
+            value = _with_retries(lambda: attempt(target))
         except Exception as error:
             return Outcome(target, None, error, time.perf_counter() - start)
         return Outcome(target, value, None, time.perf_counter() - start)
@@ -101,12 +106,26 @@ def run_on_each(
     return [future.result() for future in futures]
 
 
-def _with_retries(target: Target, work: Callable[[Target, Connection], T], access: Access) -> T:
-    """Do `work` on a device; begin again for as long as a host on the way refuses the login because it has too many."""
+def open_connection(target: Target, access: Access) -> Connection:
+    """Return an open connection to a device; like `run_on_each`, try a login again that was refused as one too many."""
+
+    def attempt() -> Connection:
+        connection = access.to(target)
+        try:
+            connection.hold()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    return _with_retries(attempt)
+
+
+def _with_retries(attempt: Callable[[], T]) -> T:
+    """Repeat an attempt for as long as a host on the way refuses its login because it has too many at a time."""
     for wait_s in (*RETRY_S, None):
         try:
-            with access.to(target) as connection:
-                return work(target, connection)
+            return attempt()
         except UnreachableError as error:
             if not _CROWDED.match(error.reason) or processes.is_stopping():
                 raise

@@ -9,6 +9,7 @@ import pytest
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError
 from seed_runtime.format.dtypes import BY_CODE, BY_NAME
 from seed_runtime.format.header import Header, Hole, ModelInfo, Part, Stream, WeightsInfo, parse, serialize
+from seed_runtime.format.sections.model import FEATURE_LEVEL
 from seed_runtime.format.writer import to_sign
 from tests.support.spec_bytes import varint
 
@@ -127,6 +128,16 @@ def test_what_is_unknown_is_named_before_what_is_missing() -> None:
     # A delta seed may lack a skeleton: only its critical section tells why.
     with pytest.raises(UnsupportedError, match="section 0x0008 is unknown"):
         parse(section(1, MODEL) + section(8, b""), 0)
+
+
+def test_a_level_up_to_this_runtimes_has_the_first_release_that_reads_it() -> None:
+    def releases(level: int) -> tuple[int, int, int]:
+        return parse(data(model=MODEL.replace("ac 02  01", f"ac 02  {level:02x}")), BODY).model.min_runtime
+
+    assert releases(1) == (0, 1, 0)
+    assert [releases(level) for level in range(FEATURE_LEVEL + 1)] == sorted(map(releases, range(FEATURE_LEVEL + 1)))
+    with pytest.raises(UnsupportedError, match=f"needs level {FEATURE_LEVEL + 1} .* update it: pip install"):
+        releases(FEATURE_LEVEL + 1)
 
 
 @pytest.mark.parametrize("missing", [1, 2, 3, 4, 5])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +43,7 @@ from seed_runtime.format.sections.model import FEATURE_LEVEL
 from seed_runtime.format.writer import to_sign
 from seed_runtime.limits import STRING_MAX
 from seed_runtime.system.files import atomic_write
+from seed_runtime.system.scratch import scratch_folder
 from seed_runtime.trust.sshsig import describe_key
 
 FEED_RNG_SEEDS: Final = (101, 202, 303, 404)
@@ -99,8 +99,8 @@ def export(
     if example_inputs is not None:
         loader_options["example_inputs"] = example_inputs
     # Weights are coded in parallel already; with the BLAS's own threads besides, the search takes three times as long.
-    with threadpool_limits(1, "blas"), tempfile.TemporaryDirectory(prefix="seed-export-") as folder:
-        work = Work(options, Path(folder), progress or (lambda phase, done, total: None), signature_bytes)
+    with threadpool_limits(1, "blas"), scratch_folder() as folder:
+        work = Work(options, folder, progress or (lambda phase, done, total: None), signature_bytes)
         loaded = load(source, work, **loader_options)
         calibrated = calibrate(loaded, work)
         proven = build_and_prove(calibrated, work)

@@ -11,12 +11,12 @@ import binascii
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Final
 
 from seed_runtime.errors import TrustError, UsageError
 from seed_runtime.limits import SIGNATURE_MAX
+from seed_runtime.system.scratch import scratch_folder
 from seed_runtime.trust import sshsig
 
 TEST_MESSAGE: Final = b"seed-export: a test of the key, which signs no seed"
@@ -50,8 +50,8 @@ def make_signature(data: bytes, key: Path) -> bytes:
         raise UsageError(f"--sign needs ssh-keygen, which is not there; {sshsig.INSTALL}")
     if not key.is_file():
         raise UsageError(f"--sign {key}: there is no such key; make one: ssh-keygen -t ed25519 -f {key}")
-    with tempfile.TemporaryDirectory(prefix="seed-sign-") as folder:
-        message = Path(folder) / "header"
+    with scratch_folder() as folder:
+        message = folder / "header"
         message.write_bytes(data)
         # A file, because ssh-keygen asks for no passphrase where the message comes through stdin. Its requests to
         # touch a hardware key go to stderr, which a terminal must therefore show.

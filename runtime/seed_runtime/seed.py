@@ -7,7 +7,6 @@ import contextlib
 import errno
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -29,6 +28,7 @@ from seed_runtime.memory.footprint import Footprint
 from seed_runtime.memory.plan import SLACK, Plan, SessionPlan, check_budget, plan_session
 from seed_runtime.memory.process import baseline
 from seed_runtime.session import Session
+from seed_runtime.system.scratch import scratch_folder
 
 HELD_AFTER_ASSEMBLY: Final = 6 << 20
 """Memory that stays with the process once its weights are written [B]: NumPy's and Python's heaps don't shrink at
@@ -333,7 +333,7 @@ def _assembled(
             folder = cache.root / seed.digest.hex()
             if not is_assembled(folder, seed.header) or (verify and not _is_intact(seed, folder)):
                 notice(f"{cache.root} can't be written to; assembling in a temporary folder")
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seed-run-")))
+                folder = stack.enter_context(scratch_folder())
                 make(folder)
         if not made and (verify or seed.path is None):
             # What comes through a pipe is checked to its end, even where the cache has the model already.

@@ -7,6 +7,7 @@ import tempfile
 from typing import NoReturn
 
 from seed_runtime.cli import entrypoint
+from seed_runtime.system.scratch import scratch_parents, sweep
 
 try:
     import click
@@ -27,6 +28,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _run(arguments: list[str] | None) -> int:
     from seed_exporter.cli.export import command
 
+    sweep(scratch_parents())
     return entrypoint.run_click(click, lambda: command.main(arguments, prog_name="seed-export", standalone_mode=False))
 
 

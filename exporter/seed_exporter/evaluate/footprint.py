@@ -12,7 +12,6 @@ import math
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +29,7 @@ from seed_runtime import backends
 from seed_runtime.backends import Dims, Feeds, TensorSpec, dims_at, dims_of, free_axes, point_of
 from seed_runtime.memory import plan
 from seed_runtime.memory.footprint import FREE_DIMS_MAX, POINTS_MAX, UNIT, Footprint, ModeFootprint
+from seed_runtime.system.scratch import scratch_folder
 
 MARGIN_BYTES: Final = 1 << 20
 """Constant part of the margin on each peak [B]."""
@@ -136,8 +136,8 @@ def _measure_family(
     last = len(points) - 1
     wanted = [*points, growth.probe] if growth is not None and growth.probe is not None else list(points)
     order = sorted(range(len(wanted)), key=lambda number: _size_order(wanted[number]))
-    with tempfile.TemporaryDirectory(prefix="seed-footprint-") as temporary, ThreadPoolExecutor(2) as pool:
-        files = [Path(temporary) / f"{number}.npz" for number in range(len(wanted))]
+    with scratch_folder() as temporary, ThreadPoolExecutor(2) as pool:
+        files = [temporary / f"{number}.npz" for number in range(len(wanted))]
         for file, dims in zip(files, wanted, strict=True):
             np.savez(file, allow_pickle=False, **feeds_at(dims))
 

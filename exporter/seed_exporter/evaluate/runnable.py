@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +14,7 @@ from seed_runtime import backends
 from seed_runtime.backends import onnxruntime
 from seed_runtime.errors import UnsupportedError
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
+from seed_runtime.system.scratch import scratch_folder
 
 # How ONNX Runtime names an operator it lacks: "Fatal error: my.domain:Foo(-1) is not a registered
 # function/op", "Could not find an implementation for Foo(7) node with name ''", "Op (Foo) ...".
@@ -39,18 +39,18 @@ def check_runnable(graph: Graph, builder: SkeletonBuilder | None = None) -> None
     """
     builder = builder or builder_for(graph)
     skeleton = builder.build_unchecked(list(graph.weights))
-    with tempfile.TemporaryDirectory(prefix="seed-check-") as name:
-        path = Path(name) / MODEL_FILE
+    with scratch_folder() as folder:
+        path = folder / MODEL_FILE
         path.write_bytes(skeleton.data)
         # Operators don't depend on values: a sparse file costs no disk, and nothing is folded from it.
-        with (Path(name) / WEIGHTS_FILE).open("wb") as file:
+        with (folder / WEIGHTS_FILE).open("wb") as file:
             file.truncate(skeleton.weights_size)
         if _opening_error(path, optimize=False) is None:
             builder.build(list(graph.weights))
             return
         # Some models run only after optimization, or with their real constants.
         path.unlink()
-        problem = _opening_error(write_model_files(graph, Path(name), builder=builder), optimize=True)
+        problem = _opening_error(write_model_files(graph, folder, builder=builder), optimize=True)
     if problem is not None:
         raise UnsupportedError(_explain(graph, problem))
     builder.build(list(graph.weights))

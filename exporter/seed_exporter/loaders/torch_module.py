@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import onnx_file
 from seed_runtime.backends.onnxruntime import disable_telemetry
 from seed_runtime.errors import UnsupportedError, UsageError
+from seed_runtime.system.scratch import scratch_folder
 
 
 def matches(source: object) -> bool:
@@ -81,8 +80,8 @@ def through_onnx(program: Any, **options: Any) -> Graph:
     import torch
 
     # Mapped weights outlive the folder: an unlinked file stays until its last map goes.
-    with tempfile.TemporaryDirectory(prefix="seed-torch-") as folder:
-        path = Path(folder) / "model.onnx"
+    with scratch_folder() as folder:
+        path = folder / "model.onnx"
         try:
             with _quiet():
                 exported = torch.onnx.export(program, dynamo=True, external_data=True, verbose=False, **options)

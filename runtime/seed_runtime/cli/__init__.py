@@ -21,7 +21,9 @@ def _dispatch(argv: Sequence[str] | None) -> int:
     command = getattr(importlib.import_module(f"seed_runtime.cli.{job.action}"), job.action)
 
     from seed_runtime.cli.terminal import Terminal
+    from seed_runtime.system.scratch import scratch_parents, sweep
 
+    sweep(scratch_parents())
     terminal = Terminal(quiet=job.quiet)
     try:
         code: int = command(job, terminal)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import seed_runtime
 from seed_runtime.assembly.cache import ModelCache, default_root
@@ -16,6 +14,7 @@ from seed_runtime.cli.terminal import Terminal
 from seed_runtime.errors import UsageError
 from seed_runtime.seed import Seed
 from seed_runtime.session import Session
+from seed_runtime.system.scratch import scratch_folder
 
 
 @contextlib.contextmanager
@@ -41,8 +40,15 @@ def open_cache(job: Job, *, fresh: bool = False) -> Iterator[ModelCache]:
     if job.use_cache and not fresh:
         yield ModelCache(default_root(), job.cache_limit)
         return
-    with _scratch() as folder:
-        yield ModelCache(Path(folder), job.cache_limit)
+    with contextlib.ExitStack() as stack:
+        # Beside the cache, which is on a disk: the system's temporary folder is often memory.
+        parent = default_root().parent
+        try:
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder = stack.enter_context(scratch_folder(parent))
+        except OSError:
+            folder = stack.enter_context(scratch_folder())
+        yield ModelCache(folder, job.cache_limit)
 
 
 def open_session(
@@ -66,13 +72,3 @@ def open_session(
         beside=beside,
         verify=verify,
     )
-
-
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    # Beside the cache, which is on a disk: the system's temporary folder is often memory.
-    parent = default_root().parent
-    try:
-        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix="tmp-", dir=parent)
-    except OSError:
-        return tempfile.TemporaryDirectory(prefix="seed-run-")

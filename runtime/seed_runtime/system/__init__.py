@@ -3,6 +3,7 @@
 files    replace one file in one step
 folders  publish a whole folder in one step
 locks    flock on a file or a folder
+scratch  temporary folders, which the next command removes after a kill
 paths    where this user's configuration, caches, state and store are
 sync     names in folders that survive a power cut
 """

@@ -96,6 +96,15 @@ def test_health_and_inferences_are_answered_while_40_slow_bodies_hang(where: str
         assert client.get("/v2/health/ready").status == 200
 
 
+def test_silent_bodies_that_hold_all_memory_give_it_to_others(where: str) -> None:
+    announced = HEAD + b"Content-Length: %d\r\n\r\n" % (1 << 20)
+    with in_process(where) as (client, found), connections(client, 2, announced):
+        wait_for(lambda: found.bodies._free == 0)
+        start = time.monotonic()
+        assert client.infer(REQUEST).status == 200
+        assert time.monotonic() < start + 2
+
+
 def test_slow_bodies_beyond_the_places_get_503_and_no_reset(where: str) -> None:
     with in_process(where) as (client, found), connections(client, MANY, SLOW) as links:
         answered = []

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from seed_devices.errors import RemoteError, UnreachableError
+from seed_devices.remote import facts
 from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import SeedError
@@ -93,13 +94,16 @@ def test_the_installer_is_found_behind_what_a_start_file_prints(bash: Device) ->
         assert client.python.startswith("3.")
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish", "rbash", "dash", "busybox sh"])
+@pytest.mark.parametrize("shell", ["zsh", "fish", "tcsh", "rbash", "dash", "busybox sh"])
 def test_any_login_shell_will_do(make_device: MakeDevice, tmp_path: Path, shell: str) -> None:
     program = shutil.which(shell.split()[0]) or skip_or_fail(f"there is no {shell} on this machine")
     command = " ".join([program, *shell.split()[1:]])
     device = make_device(command=f'exec {command} -c \\"$SSH_ORIGINAL_COMMAND\\"')
     with connect(device) as connection:
-        assert connection.run('echo "$1"; cat', "it's $HOME", stdin=b"in").text == "it's $HOME\nin"
+        odd = "it's \\a \\\\b \\' !x \"$HOME\" `y`\n*\té "
+        script = "[ ! -d x ] && cat\nprintf '%s|%s\\n' \"$1\" $#"
+        assert connection.run(script, odd, "", stdin=b"in").text == f"in{odd}|2\n"
+        assert facts.find_pythons(connection).best is not None
         with AgentClient(connection) as agent:
             assert agent.call("status")["models"] == []
 
@@ -108,6 +112,7 @@ def test_any_login_shell_will_do(make_device: MakeDevice, tmp_path: Path, shell:
     ("shell", "file", "text"),
     [
         ("zsh", ".zshenv", "printf porch; print -Pn '\\e]0;porch\\a'"),
+        ("tcsh", ".cshrc", "printf porch; set echo"),
         ("fish", "config/fish/config.fish", "printf porch; set_color green; set -gx fish_trace 1"),
         ("bash --login", ".bash_profile", "printf porch; set -v"),
     ],

@@ -6,6 +6,7 @@ therefore begins with a random marker, and everything before it is skipped.
 
 from __future__ import annotations
 
+import re
 import secrets
 import select
 import shlex
@@ -26,6 +27,8 @@ _STEP_S: Final = 0.1
 """Seconds between two looks at whether the login is complete."""
 _WORDS_MAX: Final = 100
 """Most characters of a shell's last line that a message quotes."""
+_SPECIAL: Final = re.compile(r"['\\!\x00-\x1f\x7f]")
+"""What login shells read differently within single quotes: fish a backslash, csh `!` and the end of a line."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,10 @@ class Start:
 
 
 class Script:
-    """A script for sh on a device, and its arguments.
+    """A script for sh on a device, and its arguments, whatever they hold.
 
     Args:
-        text: the script. A login shell such as fish reads a backslash in it, or in an argument, as others don't.
+        text: the script.
         arguments: what the script knows as `$1` and so on.
     """
 
@@ -54,8 +57,9 @@ class Script:
         # What is printed is not in the command: a shell that shows what it runs isn't taken for the script.
         nonce = secrets.token_hex(8)
         self.marker = f"seed-{nonce}\n".encode()
+        program = f'set -- {shlex.join(arguments)}\necho "seed-""{nonce}"\n{text}'
         # No `exec`: restricted shells refuse it.
-        self.command = shlex.join(["sh", "-c", f'echo "seed-""{nonce}"; {text}', "sh", *arguments])
+        self.command = f"sh -c 'eval \"$(printf %b \"$1\")\"' sh '{_SPECIAL.sub(_octal, program)}'"
 
     def wait(self, pipe: IO[bytes], logged_in: Callable[[], bool], patience_s: float) -> Start:
         """Read to the marker, wherever in a line it is, and no further.
@@ -89,6 +93,10 @@ class Script:
             if heard - start > START_S:
                 break
         return Start("loud", _last_line(tail))
+
+
+def _octal(found: re.Match[str]) -> str:
+    return f"\\0{ord(found[0]):03o}"
 
 
 def _last_line(output: bytes) -> str:

@@ -144,7 +144,9 @@ def _measure_family(
         found: dict[str, dict[int, _Measured]] = {mode: {} for mode in (first, *others)}
 
         def run(mode: str, number: int, end: float) -> None:
-            if len(found[mode]) < POINTS_WANTED or time.monotonic() < end:
+            # A point that is there for another's sake alone is no point of the footprint.
+            is_wanted = number <= last and sum(each <= last for each in found[mode]) < POINTS_WANTED
+            if is_wanted or time.monotonic() < end:
                 measured = _run_child(backend, mode, folder, files[number])
                 if measured is not None:
                     found[mode][number] = measured

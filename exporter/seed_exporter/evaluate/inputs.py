@@ -16,6 +16,7 @@ import numpy as np
 
 from seed_exporter.evaluate.free_dims import FreeDim, concrete_shape, sizes_to_try
 from seed_exporter.evaluate.words import Words, words_of
+from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.model import Graph
 from seed_runtime import generator
 from seed_runtime.backends import Feeds, TensorSpec
@@ -24,6 +25,7 @@ from seed_runtime.data.calls import bind
 from seed_runtime.errors import SeedError, UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME, STRING
 from seed_runtime.golden import Recipe
+from seed_runtime.skeletons.info import BREAKING_OPERATORS
 
 CALLS_MAX: Final = 64
 """Most calls of a data file that are compared: their outputs are held at once."""
@@ -73,9 +75,12 @@ def find_recipes(graph: Graph, specs: Sequence[TensorSpec], run: Callable[[Feeds
         UnsupportedError: the model accepts none of the sizes tried, so inputs must be given.
     """
     limits, words = _index_limits(graph), words_of(graph)
+    breaks_on_empty = any(node.op_type in BREAKING_OPERATORS for node in GraphIndex(graph).nodes)
     problem: Exception | None = None
     for shaped in _with_shapes(specs):
         for sizes in sizes_to_try(shaped, _SIDES):
+            if breaks_on_empty and 0 in sizes.values():
+                continue
             recipes = tuple(_recipe(spec, sizes, limits, words) for spec in shaped)
             try:
                 run(make_feeds(specs, recipes, 0))

@@ -28,6 +28,7 @@ def serve(job: Job, terminal: Terminal) -> int:
             session.run,
             session.optional_inputs,
             seed.digest.hex(),
+            takes_empty=not seed.skeleton().breaks_on_empty,
         )
         listener, address = stack.enter_context(serving.listen(wanted))
         server = stack.enter_context(

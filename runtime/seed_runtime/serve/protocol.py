@@ -48,6 +48,8 @@ class ServedModel:
     """Inputs that have a default."""
     digest: str = ""
     """The seed's digest, in hexadecimal."""
+    takes_empty: bool = True
+    """False if an empty tensor might end the process."""
 
     def metadata(self) -> dict[str, Any]:
         """Return the answer to a request for the model's metadata."""
@@ -108,7 +110,7 @@ def read_request(body: bytearray | memoryview, json_size: int, model: ServedMode
         where = f"input {spec.name!r}"
         if spec.name in feeds:
             raise InputError(f"{where} is given twice")
-        shape, size = _shape(entry, spec), _parameters(entry, where).get("binary_data_size")
+        shape, size = _shape(entry, spec, model.takes_empty), _parameters(entry, where).get("binary_data_size")
         is_text = spec.dtype == "string"
         if size is None and is_text and "data" in entry:
             feeds[spec.name] = texts.read_texts(where, entry["data"], shape)
@@ -227,7 +229,7 @@ def _spec_of(entry: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> Tenso
     return specs[name]
 
 
-def _shape(entry: Mapping[str, Any], spec: TensorSpec) -> tuple[int, ...]:
+def _shape(entry: Mapping[str, Any], spec: TensorSpec, takes_empty: bool) -> tuple[int, ...]:
     shape = entry.get("shape")
     if (
         not isinstance(shape, list)
@@ -239,6 +241,11 @@ def _shape(entry: Mapping[str, Any], spec: TensorSpec) -> tuple[int, ...]:
         len(shape) == len(spec.shape)
         and all(size == want or not isinstance(want, int) for size, want in zip(shape, spec.shape, strict=True))
     )
+    if 0 in shape and not takes_empty:
+        raise InputError(
+            f"input {spec.name!r}: shape {shape} is empty, on which operators of this model end the process; "
+            f"send no empty tensors"
+        )
     # The body says nothing about the other sizes then, and outputs may be as large as they are.
     if 0 in shape and math.prod(size or 1 for size in shape) > EMPTY_MAX:
         raise InputError(

@@ -14,6 +14,13 @@ Form = Literal["tensor", "sequence", "map", "maps"]
 ALIGNMENT: Final = 64
 """Alignment of each tensor's offset in a weights file [B]."""
 
+MISSING_OPERATORS: Final = frozenset(
+    {"IsNaN", "Imputer", "LabelEncoder", "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}
+)
+"""Operators that take NaN for a missing value: a model that has one is given NaN as it is."""
+BREAKING_OPERATORS: Final = frozenset({"Einsum", "GRU", "LSTM", "RNN"})
+"""Operators that divide by a size or throw where nothing catches, in ONNX Runtime 1.32, if a tensor is empty."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExternalTensor:
@@ -57,8 +64,18 @@ class SkeletonInfo:
     """Texts for the programs that use the model, by key."""
     optional_inputs: tuple[ValueInfo, ...] = ()
     """Inputs that have a default, which a run may give."""
-    takes_missing: bool = False
-    """True if an operator takes NaN for a missing value."""
+    operators: frozenset[str] = frozenset()
+    """Operators that decide what the model may be given, wherever in it they occur."""
+
+    @property
+    def takes_missing(self) -> bool:
+        """True if an operator takes NaN for a missing value."""
+        return bool(self.operators & MISSING_OPERATORS)
+
+    @property
+    def breaks_on_empty(self) -> bool:
+        """True if an operator may end the process that gives it an empty tensor."""
+        return bool(self.operators & BREAKING_OPERATORS)
 
 
 class HoleLike(Protocol):

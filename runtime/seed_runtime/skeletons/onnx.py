@@ -52,7 +52,7 @@ def scan(data: bytes | memoryview | mmap.mmap) -> SkeletonInfo:
             refuse("it can be read as two formats")
         walker = _Walker(octets)
         info: SkeletonInfo = walker.message("Model", 0, len(octets), 0)
-        return replace(info, takes_missing=walker.takes_missing)
+        return replace(info, operators=frozenset(walker.noted))
 
 
 Fields = dict[str, Any]
@@ -68,7 +68,7 @@ _COUNTED: Final = frozenset((kind, schema.MANY) for kind in RUNS)
 
 class _Walker:
     def __init__(self, data: memoryview) -> None:
-        self.data, self.takes_missing = data, False
+        self.data, self.noted = data, set[str]()
         self.shares_left = schema.FIELDS_MAX * schema.RUN_SHARE
         """Fields that may still come, in sixteenths."""
 
@@ -102,7 +102,7 @@ class _Walker:
                 values.append(value)
             else:
                 fields[name] = fields.get(name, 0) + 1
-        self.takes_missing |= kind == "Node" and fields.get("op_type") in schema.MISSING_OPERATORS
+        self.noted |= {fields.get("op_type", "")} & schema.OPERATORS_NOTED if kind == "Node" else set()
         handler = _HANDLERS.get(kind)
         return handler(fields) if handler else None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from seed_runtime.limits import METADATA_ENTRIES_MAX, METADATA_MAX, TENSORS_MAX
+from seed_runtime.skeletons.info import BREAKING_OPERATORS, MISSING_OPERATORS
 
 DEPTH_MAX: Final = 64
 """Largest depth of messages in messages; protobuf itself stops at 100."""
@@ -34,10 +35,8 @@ DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 """Domains of operators that a skeleton may use."""
 OPERATORS_REFUSED: Final = frozenset({"EPContext", "PythonOp", "PythonOpGrad", "PyOp", "ATen", "TritonOp"})
 """Operators that name files, or functions of another language, in their attributes."""
-MISSING_OPERATORS: Final = frozenset(
-    {"IsNaN", "Imputer", "LabelEncoder", "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}
-)
-"""Operators that take NaN for a missing value: a model that has one is given NaN as it is."""
+OPERATORS_NOTED: Final = MISSING_OPERATORS | BREAKING_OPERATORS
+"""Operators whose presence a scan tells, because they decide what the model may be given."""
 ATTRIBUTES_REFUSED: Final = frozenset({"ep_cache_context", "func_name", "func_module", "onnx_model_filename"})
 
 Message = dict[int, tuple[str, str, int]]

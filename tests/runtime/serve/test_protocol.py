@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import tracemalloc
@@ -134,6 +135,13 @@ def test_an_empty_tensor_is_data_too(shape: list[int], nested: str) -> None:
     assert request.feeds["x"].shape == tuple(shape)
     text, rest = answer(to, request, y=np.zeros(shape, np.float32), z=np.array(5))
     assert (text["outputs"][0]["shape"], text["outputs"][0]["data"], rest) == (shape, [], b"")
+
+
+def test_a_model_that_an_empty_tensor_would_end_is_given_none() -> None:
+    to = dataclasses.replace(model(), takes_empty=False)
+    assert read(one("[1,2,3]"), to).feeds["x"].shape == (1, 3)
+    with pytest.raises(InputError, match="is empty, on which operators of this model end the process"):
+        read(one("[]", "[0, 3]"), to)
 
 
 def test_an_input_without_a_shape_takes_any() -> None:

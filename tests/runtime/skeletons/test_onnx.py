@@ -43,6 +43,14 @@ def test_a_skeleton_written_by_hand_is_read():
     assert skeletons.check_holes(info, [Hole()]) == ("w",)
 
 
+@pytest.mark.parametrize(
+    ("op", "missing", "breaks"), [("IsNaN", True, False), ("GRU", False, True), ("Add", False, False)]
+)
+def test_operators_that_decide_what_a_model_may_be_given_are_noted(op: str, missing: bool, breaks: bool):
+    info = onnx.scan(model(graph(extra=put(1, put(4, op)))))
+    assert (info.takes_missing, info.breaks_on_empty) == (missing, breaks)
+
+
 def inline(name: str, kind: int = 1) -> bytes:
     """Return an initializer of three elements whose data is in the model."""
     return put(5, num(1, 3) + num(2, kind) + put(8, name) + put(9, bytes(12)))

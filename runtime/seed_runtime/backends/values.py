@@ -167,7 +167,9 @@ def _parsed(name: str, kind: str, shape: Shape | None) -> ValueType | None:
             continue
         words = match.groupdict()
         if words["value"] in _DTYPES and words.get("key", "int64") in _DTYPES:
-            return ValueType(name, form, _DTYPES[words["value"]], shape, _DTYPES.get(words.get("key", ""), ""))
+            # It states no shape of a sequence's elements.
+            known = shape if form == "tensor" else None
+            return ValueType(name, form, _DTYPES[words["value"]], known, _DTYPES.get(words.get("key", ""), ""))
     return None
 
 

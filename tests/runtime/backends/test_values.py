@@ -132,7 +132,7 @@ def test_other_types_are_refused_without_a_cast_that_does_not_exist() -> None:
         with pytest.raises(UnsupportedError, match=advice):
             output_type("y", kind, ())
     assert input_type("x", "optional(tensor(float))", (2,)).specs == (TensorSpec("x", "float32", (2,)),)
-    assert output_type("y", "optional(seq(tensor(double)))", ()).specs == (TensorSpec("y.*", "float64", ()),)
+    assert output_type("y", "optional(seq(tensor(double)))", ()).specs == (TensorSpec("y.*", "float64", None),)
 
 
 def test_maps_of_different_keys_make_no_table() -> None:

@@ -74,6 +74,12 @@ def test_text_may_be_flat_or_nested() -> None:
     assert read({"shape": [1, 1], "data": [["a"]]}, to=text_model("a", "b")).feeds["s"].tolist() == [["a"]]
 
 
+def test_no_texts_are_texts_too() -> None:
+    assert read({"shape": [0], "data": []}).feeds["s"].shape == (0,)
+    assert binary(b"", 0).feeds["s"].shape == (0,)
+    assert read({"shape": [2, 0], "data": [[], []]}, to=text_model("a", "b")).feeds["s"].shape == (2, 0)
+
+
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
@@ -162,7 +168,8 @@ def test_maps_are_keys_and_values(rng: np.random.Generator, tmp_path: Path) -> N
 
 def test_a_sequence_is_answered_element_by_element(rng: np.random.Generator, tmp_path: Path) -> None:
     to = served(typed_models.sequence(rng), tmp_path)
-    assert to.metadata()["outputs"][0]["name"] == "rows.*"
+    (listed,) = to.metadata()["outputs"]
+    assert (listed["name"], listed["datatype"], listed["parameters"]) == ("rows.*", "FP32", {"any_shape": True})
     for outputs in ((), ("rows.*",)):
         assert [(each["name"], each["shape"]) for each in asked(to, 11, *outputs)] == [
             (f"rows.{row}", [1, 3]) for row in range(11)

@@ -12,11 +12,12 @@ import pytest
 from seed_devices import profiles
 from seed_devices.errors import RemoteError
 from seed_devices.push import one_device, preflight
-from seed_runtime.errors import UsageError
+from seed_runtime.errors import NotASeedError, UsageError
 from tests.devices.support.pushing import send
 from tests.devices.support.seeds import EXAMPLE, make_seed
 from tests.devices.support.sshd import Device
 from tests.support.seed_builder import build_seed
+from tests.support.wrong_files import POINTER
 
 GOOD: dict[str, Any] = {
     "store": "/store", "store_writable": True, "disk_free": 1 << 30, "ram": 1 << 30, "ram_available": 1 << 29,
@@ -119,6 +120,12 @@ def test_a_seed_whose_sample_or_footprint_cannot_be_read_is_refused_here(tmp_pat
     with pytest.raises(RemoteError, match=r"GOLDEN|FOOTPRINT") as caught:
         preflight.load(tmp_path / "m.seed")
     assert caught.value.exit_code == 10
+
+
+def test_what_was_saved_in_place_of_a_seed_is_named_here(tmp_path: Path) -> None:
+    (tmp_path / "m.seed").write_bytes(POINTER)
+    with pytest.raises(NotASeedError, match=r"this is a Git LFS pointer .*; fetch the file: git lfs pull"):
+        preflight.load(tmp_path / "m.seed")
 
 
 def test_a_file_that_isnt_there_is_the_users_mistake(tmp_path: Path) -> None:

@@ -13,9 +13,15 @@ import onnx
 from seed_exporter.graph.kinds import FLOATS
 from seed_exporter.graph.model import storable
 from seed_exporter.graph.versions import FIRST_IR
+from seed_runtime.format.dtypes import BY_CODE
 
 DEFAULT_MAX: Final = 1 << 20
 """Size up to which an initializer may be a default, which stays in the skeleton [B]."""
+
+_UNFEEDABLE: Final = frozenset(
+    dtype.code for dtype in BY_CODE.values() if dtype.bits < 8 or dtype.name.startswith(("bfloat", "float8"))
+)
+"""Element types that no array has, so that nobody could replace the default."""
 
 
 def find_defaults(model: onnx.ModelProto) -> tuple[set[str], tuple[str, ...]]:
@@ -34,7 +40,7 @@ def find_defaults(model: onnx.ModelProto) -> tuple[set[str], tuple[str, ...]]:
     if matrices and inputs.issuperset(matrices):
         fixed = listed
     else:
-        fixed = [tensor for tensor in listed if _size(tensor) > DEFAULT_MAX]
+        fixed = [tensor for tensor in listed if _size(tensor) > DEFAULT_MAX or tensor.data_type in _UNFEEDABLE]
     names = {tensor.name for tensor in listed} - {tensor.name for tensor in fixed}
     return names, (_note(fixed),) if fixed else ()
 

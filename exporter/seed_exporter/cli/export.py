@@ -107,8 +107,9 @@ class _Size(click.ParamType):
 def command(model: str, output: Path | None, as_json: bool, quiet: bool, report: Path | None, **chosen: Any) -> None:
     """Turn MODEL (.onnx, .pt2) into a seed: its graph, and its weights as entropy-coded streams.
 
-    The default is at least 4 times smaller than fp32. The seed is assembled again with the device's own decoder and
-    compared with the original before it replaces anything.
+    The default is at least 4 times smaller than fp32; where graph, header and integers alone take nearly that much, a
+    note says so. The seed is assembled again with the device's own decoder and compared with the original before it
+    replaces anything.
     """
     if model in RESERVED:
         raise UsageError(f"'{model}' is reserved for a command that is not there yet; a file of that name is ./{model}")

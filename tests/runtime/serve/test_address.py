@@ -11,6 +11,7 @@ import pytest
 
 import seed_runtime
 from seed_runtime.errors import MemoryBudgetError, UnsupportedError, UsageError
+from seed_runtime.memory.cgroup import CgroupLimit
 from seed_runtime.seed import Seed
 from seed_runtime.serve import Address, limits, listen, parse_address, plan_server, planned_bytes
 from tests.support.model_seeds import FEATURES, classifier
@@ -110,6 +111,19 @@ def test_the_largest_input_that_fits_is_planned_for(tmp_path: Path) -> None:
         plan_server(seed, 10 << 20)
     with pytest.raises(MemoryBudgetError):
         planned_bytes(seed, 10 << 20)
+
+
+def test_in_a_control_group_the_largest_input_that_fits_is_planned_for_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "model.seed"
+    path.write_bytes(classifier())
+    seed = seed_runtime.open(path)
+    assert plan_server(seed, cgroup=CgroupLimit("/a", 1 << 30, 0)).body_max == limits.BODY_FREE
+    small = plan_server(seed, cgroup=CgroupLimit("/a", _least(seed) + (1 << 19) + 4096, 4096))
+    assert small.feeds is not None
+    assert len(small.feeds["x"]) < 64
+    assert small.body_max < 1 << 20
+    with pytest.raises(MemoryBudgetError, match="cgroup /a"):
+        plan_server(seed, cgroup=CgroupLimit("/a", 10 << 20, 0))
 
 
 def test_without_measurements_no_limit_is_planned(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ def serve(job: Job, terminal: Terminal) -> int:
     wanted = serving.parse_address(job.address or "")
     with contextlib.ExitStack() as stack:
         seed = stack.enter_context(open_seed(job))
+        # Before the weights: a seed from a pipe is read once.
+        takes_empty = not seed.skeleton().breaks_on_empty
         plan = serving.plan_server(seed, job.max_memory, job.threads, cgroup_limit())
         cache = stack.enter_context(open_cache(job))
         session = stack.enter_context(open_session(job, seed, cache, terminal, plan.feeds, beside=plan.extra_bytes))
@@ -28,7 +30,7 @@ def serve(job: Job, terminal: Terminal) -> int:
             session.run,
             session.optional_inputs,
             seed.digest.hex(),
-            takes_empty=not seed.skeleton().breaks_on_empty,
+            takes_empty=takes_empty,
         )
         listener, address = stack.enter_context(serving.listen(wanted))
         server = stack.enter_context(

@@ -272,16 +272,6 @@ def test_a_client_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch,
         assert client.infer(REQUEST).status == 200
 
 
-def test_more_connections_than_threads_get_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "CONNECTIONS_MAX", 2)
-    monkeypatch.setattr(limits, "ADMIT_S", 0.1)
-    with in_process(f"unix:{tmp_path}/s") as (client, _):
-        with client.socket(), client.socket():
-            got = client.get("/v2/health/live")
-            assert (got.status, "too many" in got.error) == (503, True)
-        assert client.get("/v2/health/live").status == 200
-
-
 def test_bodies_wait_for_memory_and_then_get_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "WAIT_S", 0.2)
     with in_process(f"unix:{tmp_path}/s") as (client, found):

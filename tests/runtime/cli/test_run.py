@@ -71,6 +71,22 @@ def test_every_way_to_store_an_array_gives_the_same(seed: Path, tmp_path: Path, 
     assert np.array_equal(outputs_of(seed, path)["scores"], expected)
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_input_may_be_empty(two: Path, tmp_path: Path, order: Any) -> None:
+    shift = np.zeros(8, np.float32)
+    for ids in (np.zeros((2, 0), np.int32), np.zeros((0, 2), np.int64), np.zeros((3, 1, 0), np.int32)):
+        states = outputs_of(two, npz(tmp_path / "x.npz", ids=np.asarray(ids, order=order), shift=shift))["states"]
+        assert states.shape == (*ids.shape, 8)
+
+
+def test_an_empty_array_may_not_claim_sizes_that_no_array_has(seed: Path, tmp_path: Path) -> None:
+    header = io.BytesIO()
+    shape = (1 << 40, 1 << 40, 0)
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    (tmp_path / "x.npy").write_bytes(header.getvalue())
+    assert "a shape that no array has" in refused(3, seed, "--input", tmp_path / "x.npy")
+
+
 def test_an_input_given_once_serves_every_call(two: Path, tmp_path: Path) -> None:
     ids = np.arange(12, dtype=np.int32).reshape(3, 2, 2)
     shift = np.arange(8, dtype=np.float32)

@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from seed_exporter.evaluate import footprint
+from seed_exporter.evaluate import footprint, footprint_process
 from seed_exporter.evaluate.footprint import measure
 from seed_runtime import backends
+from seed_runtime.backends.onnxruntime import OnnxRuntimeRunner
 from seed_runtime.format.primitives import Cursor
+from seed_runtime.memory import process
 from seed_runtime.memory.footprint import UNIT, Footprint
 from tests.support.assembled_models import save_layers, save_tokens
 
@@ -65,6 +68,24 @@ def test_a_model_that_runs_on_no_size_is_not_measured(tmp_path: Path) -> None:
 def test_a_machine_that_cannot_count_peaks_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(footprint, "_run_child", lambda *arguments, **options: None)
     assert measure(save_layers(tmp_path)) is None
+
+
+@linux
+@pytest.mark.parametrize(("long_s", "runs"), [(60.0, 2), (-1.0, 1)])
+def test_a_long_run_is_not_repeated_and_counts_for_more(
+    long_s: float, runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+    usage = process.Usage(resident=10 * MIB, peak=26 * MIB)
+    monkeypatch.setattr(footprint_process, "LONG_S", long_s)
+    monkeypatch.setattr(process, "reset_peak", lambda: True)
+    monkeypatch.setattr(process, "baseline", lambda: usage)
+    monkeypatch.setattr(OnnxRuntimeRunner, "run", lambda _, feeds: seen.append(feeds))
+    np.savez(tmp_path / "feeds.npz", x=np.ones((1, 64), np.float32))
+    answer = footprint_process._measure("onnxruntime", "lean", 1, save_layers(tmp_path), str(tmp_path / "feeds.npz"))
+    alone = (26 - 10) * MIB - answer["mapped"]
+    assert len(seen) == runs
+    assert answer["peak"] == (alone if runs == 2 else alone + alone // 8)
 
 
 _SESSION = """

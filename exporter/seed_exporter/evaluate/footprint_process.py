@@ -20,7 +20,7 @@ from seed_runtime import backends
 from seed_runtime.errors import SeedError
 from seed_runtime.memory import process
 
-LONG_S: Final = 1.0
+LONG_S: Final = 2.0
 """Time that a run may take for a second one to follow [s]."""
 SECOND_DIVISOR: Final = 8
 """Part of the peak that stands in for a second run that doesn't follow.

@@ -16,10 +16,11 @@ FLOATS: Final = frozenset({"float32", "float16", "bfloat16", "float64"})
 """Element types whose values may be rounded."""
 MATRIX_MIN: Final = 1024
 """Number of elements below which a float tensor counts as a vector: there is little to gain and much to lose."""
-MATRIX_SHARE: Final = 1 / 64
+MATRIX_SHARE: Final = 1 / 16
 """Share of a graph's elements from which on a float tensor counts as a matrix, however few they are.
 
-In a model of 7,000 weights, a layer of 960 is a seventh of the size.
+In a model of 7,000 weights, a layer of 960 is a seventh of the size. The last layer of MTCNN's first network, 128 of
+6,600 weights, gets finer steps among the vectors: outputs had an error of 6.7 % at 4.05x, and 12 % at a share of 1/64.
 """
 
 

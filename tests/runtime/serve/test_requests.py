@@ -131,6 +131,7 @@ def test_memory_is_reserved_for_what_a_compressed_body_may_become_and_given_back
         (gzip.compress(BODY)[:-8] + bytes(8), "can't be decompressed"),
         (gzip.compress(b"nonsense"), "not JSON"),
     ],
+    ids=["last byte", "most of it", "empty", "a byte more", "two members", "not packed", "wrong sum", "not JSON"],
 )
 def test_damaged_compressed_bodies_are_400(client: Client, packed: bytes, reported: str) -> None:
     got = client.infer(packed, headers={"Content-Encoding": "gzip"})

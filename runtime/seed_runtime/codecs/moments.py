@@ -63,6 +63,9 @@ def decode(
 
     Memory: the components of one hole in float32, at most FACTOR_BYTES_MAX, a chunk, and a few windows.
     """
+    for hole in holes:
+        if hole.dtype.name not in STORED_AS:
+            raise FormatError(where, f"moments does not decode {hole.dtype.name}")
     heads = _read_head(holes, chunks, where)
     sizes = [_halves(head, hole.count // head.cols) for head, hole in zip(heads, holes, strict=True)]
     halves = _Halves(chunks, sum(sizes), where)
@@ -116,8 +119,6 @@ def _read_head(holes: Sequence[Hole], chunks: Iterator[memoryview], where: str) 
 
 
 def _read_moments(head: Cursor, hole: Hole) -> Moments:
-    if hole.dtype.name not in STORED_AS:
-        raise FormatError(head.where, f"moments does not decode {hole.dtype.name}")
     cols = head.varint("columns", limit=SIDE_MAX, least=1)
     if hole.count % cols:
         raise FormatError(head.where, f"{cols} columns do not divide {hole.count:,} elements")

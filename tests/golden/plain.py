@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import lzma
 import struct
+import sys
 import zlib
 from dataclasses import dataclass, field
 from math import prod
+from pathlib import Path
 
 from tests.golden.plain_float import rounded, stored_as
 
@@ -364,3 +366,15 @@ def normal(seed: int, index: int, mean: float, deviation: float) -> float:
 
 
 CODECS = {1: raw, 2: grid, 3: split, 4: moments, 5: lowrank}
+
+
+def main(seed: str, folder: str) -> None:
+    """Decode a seed to a folder, as tests/conformance asks."""
+    skeleton, weights = decode(Path(seed).read_bytes())
+    Path(folder).mkdir()
+    Path(folder, "model.onnx").write_bytes(skeleton)
+    Path(folder, "model.weights").write_bytes(weights)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

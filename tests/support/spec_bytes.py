@@ -142,6 +142,14 @@ class Matrix:
 
 def rans(symbols: Sequence[tuple[int, int]], tables: Sequence[Table], lanes: int) -> tuple[list[int], list[int]]:
     """Return states and words of (class, symbol) pairs, coded from the last to the first."""
+    states, words = rans_places(symbols, tables, lanes)
+    return states, [word for _, word in words]
+
+
+def rans_places(
+    symbols: Sequence[tuple[int, int]], tables: Sequence[Table], lanes: int
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Return states and words, each word with the number of the symbol behind which it is taken."""
     slots = [table.slots() for table in tables]
     states, words = [1 << 16] * lanes, []
     for place in range(len(symbols) - 1, -1, -1):
@@ -149,7 +157,7 @@ def rans(symbols: Sequence[tuple[int, int]], tables: Sequence[Table], lanes: int
         frequency, start = slots[number_of_class][symbol]
         state = states[place % lanes]
         if state >= frequency << 20:
-            words.append(state & 0xFFFF)
+            words.append((place, state & 0xFFFF))
             state >>= 16
         states[place % lanes] = (state // frequency << 12) + state % frequency + start
     return states, words[::-1]

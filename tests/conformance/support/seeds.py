@@ -1,0 +1,157 @@
+"""Whole seeds of any tensors and streams, as SPEC.md writes them. What they decode to comes from the plain decoder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tests.conformance.support.symbols import stored
+from tests.conformance.support.vector import Hole, Vector
+from tests.golden import plain
+from tests.support.spec_bytes import block, number, string, u8, u16, u32, u64, varint
+
+RAW, GRID, SPLIT, MOMENTS, LOWRANK = 1, 2, 3, 4, 5
+MODEL, WEIGHTS, PARTS, HOLES, STREAMS, GOLDEN, FOOTPRINT, SIGNATURE = 1, 2, 3, 4, 5, 0x8006, 0x8007, 0xFFFF
+OPSET = block(8, number(2, 17))
+"""Operators of the domain "", version 17."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A hole: the number of its dtype, its dimensions, and the zero bytes before it (None: to a multiple of 64)."""
+
+    dtype: int
+    dims: Sequence[int]
+    skip: int | None = None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One codec's chunks, and the tensors that they fill."""
+
+    codec: int
+    tensors: Sequence[Tensor]
+    chunks: Sequence[bytes]
+    data: bytes | None = None
+    """The bytes of all tensors, where the plain decoder would take long to find them."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part behind the skeleton."""
+
+    kind: int
+    packing: int
+    raw_size: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a seed may have beside its streams."""
+
+    model: bytes = string("vector") + varint(1) + varint(1) + varint(4) + varint(16)
+    """Payload of MODEL."""
+    sections: Mapping[int, bytes] | None = None
+    """Optional sections by id."""
+    parts: Sequence[Part] = ()
+    pack: Callable[[bytes], tuple[int, bytes]] = stored
+    """Packing of the skeleton."""
+    graph: bytes | None = None
+    """All of the graph but its initializers in the weights file."""
+    first: bytes = number(1, 8)
+    """Fields of the skeleton before the graph."""
+    last: bytes = OPSET
+    """Fields behind it."""
+
+
+def value(field: int, name: str, dims: Sequence[int | str] | None, code: int = 1) -> bytes:
+    """Return an input or output of the graph: a tensor; None for one of unknown rank."""
+    shape = b"" if dims is None else block(2, b"".join(block(1, _dim(dim)) for dim in dims))
+    return block(field, block(1, name) + block(2, block(1, number(1, code) + shape)))
+
+
+def _dim(dim: int | str) -> bytes:
+    return number(1, dim) if isinstance(dim, int) else block(2, dim)
+
+
+def identity() -> bytes:
+    """Return the graph y = Identity(x), with x of any number of 3 x 4 arrays."""
+    node = block(1, block(1, "x") + block(2, "y") + block(4, "Identity"))
+    return node + block(2, "g") + value(11, "x", ["n", 3, 4]) + value(12, "y", ["n", 3, 4])
+
+
+def build(name: str, tests: str, streams: Sequence[Stream], options: Options | None = None) -> Vector:
+    """Return the vector of a valid seed."""
+    options = options or Options()
+    holes, weights = place(streams)
+    skeleton = options.first + block(7, _graph(options, holes)) + options.last
+    packing, packed = options.pack(skeleton)
+    parts = [Part(1, packing, len(skeleton), packed), *options.parts]
+    sections = {
+        MODEL: options.model,
+        WEIGHTS: varint(len(weights)) + hashlib.sha256(weights).digest() + varint(1 << 20),
+        PARTS: varint(len(parts)) + b"".join(map(_part, parts)),
+        HOLES: _holes([tensor for stream in streams for tensor in stream.tensors]),
+        STREAMS: varint(len(streams)) + b"".join(map(_stream, streams)),
+    } | dict(options.sections or {})
+    header = b"".join(u16(number_) + u32(len(payload)) + payload for number_, payload in sorted(sections.items()))
+    body = b"".join(part.data for part in parts) + b"".join(chunk for stream in streams for chunk in stream.chunks)
+    seed = seal(header, body)
+    return Vector(name, tests, seed, model=skeleton, weights=weights, holes=holes)
+
+
+def seal(header: bytes, body: bytes, version: int = 1, flags: int = 0) -> bytes:
+    """Return the seed of a header, and the parts and chunks behind it."""
+    front = b"\x89SEED\r\n\x1a" + u16(version) + u16(flags) + u32(len(header)) + u64(56 + len(header) + len(body))
+    return front + hashlib.sha256(front + header).digest() + header + body
+
+
+def place(streams: Sequence[Stream]) -> tuple[list[Hole], bytes]:
+    """Return the holes of all streams, and the weights file."""
+    holes: list[Hole] = []
+    weights = b""
+    for stream in streams:
+        mine = [plain.Hole(tensor.dtype, 0, list(tensor.dims)) for tensor in stream.tensors]
+        data = stream.data
+        if data is None:
+            data = plain.CODECS[stream.codec](mine, list(stream.chunks))
+        assert len(data) == sum(hole.size for hole in mine)
+        for tensor, hole in zip(stream.tensors, mine, strict=True):
+            weights += bytes(-len(weights) % 64 if tensor.skip is None else tensor.skip)
+            holes.append(Hole(tensor.dtype, tensor.dims, len(weights)))
+            weights, data = weights + data[: hole.size], data[hole.size :]
+    return holes, weights
+
+
+def _graph(options: Options, holes: Sequence[Hole]) -> bytes:
+    out = options.graph if options.graph is not None else identity()
+    for index, hole in enumerate(holes):
+        size = plain.Hole(hole.dtype, 0, list(hole.dims)).size
+        tensor = b"".join(number(1, dim) for dim in hole.dims) + number(2, hole.dtype) + block(8, f"t{index}")
+        for key, text in (("location", "model.weights"), ("offset", str(hole.offset)), ("length", str(size))):
+            tensor += block(13, block(1, key) + block(2, text))
+        out += block(5, tensor + number(14, 1))
+    return out
+
+
+def _part(part: Part) -> bytes:
+    sizes = varint(part.raw_size) + varint(len(part.data))
+    return u16(part.kind) + u8(part.packing) + sizes + hashlib.sha256(part.data).digest()
+
+
+def _holes(tensors: Sequence[Tensor]) -> bytes:
+    out, end = varint(len(tensors)), 0
+    for index, tensor in enumerate(tensors):
+        skip = -end % 64 if tensor.skip is None else tensor.skip
+        end += skip + plain.Hole(tensor.dtype, 0, list(tensor.dims)).size
+        out += u8(tensor.dtype) + varint(skip) + hashlib.sha256(f"t{index}".encode()).digest()[:3]
+        out += varint(len(tensor.dims)) + b"".join(map(varint, tensor.dims))
+    return out
+
+
+def _stream(stream: Stream) -> bytes:
+    out = u8(stream.codec) + varint(len(stream.tensors)) + varint(len(stream.chunks))
+    out += b"".join(varint(len(chunk)) for chunk in stream.chunks)
+    return out + b"".join(hashlib.sha256(chunk).digest()[:16] for chunk in stream.chunks)

@@ -1,0 +1,67 @@
+"""What one conformance vector is, and its record in vectors.json."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NAMES = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    4: "uint16",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+    12: "uint32",
+    13: "uint64",
+    16: "bfloat16",
+    17: "float8e4m3fn",
+    18: "float8e4m3fnuz",
+    19: "float8e5m2",
+    20: "float8e5m2fnuz",
+    21: "uint4",
+    22: "int4",
+}
+"""SPEC.md's names of the element types, by their numbers."""
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A tensor's place in the weights file, as vectors.json states it."""
+
+    dtype: int
+    dims: Sequence[int]
+    offset: int
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A seed, what it shows, and what a conforming decoder makes of it."""
+
+    name: str
+    """Letters, digits and hyphens; the file is `seeds/NAME.seed`."""
+    tests: str
+    """What the seed has that others have not, or what is wrong with it."""
+    seed: bytes
+    exit_code: int = 0
+    model: bytes = b""
+    weights: bytes = b""
+    holes: Sequence[Hole] = ()
+
+    def record(self) -> dict[str, Any]:
+        """Return its entry in vectors.json."""
+        record: dict[str, Any] = {"name": self.name, "tests": self.tests, "exit_code": self.exit_code}
+        if not self.exit_code:
+            record["model.onnx"] = hashlib.sha256(self.model).hexdigest()
+            record["model.weights"] = hashlib.sha256(self.weights).hexdigest()
+            record["weights_size"] = len(self.weights)
+            record["holes"] = [
+                {"dtype": NAMES[hole.dtype], "dims": list(hole.dims), "offset": hole.offset} for hole in self.holes
+            ]
+        return record

@@ -12,6 +12,7 @@ import pytest
 import seed_runtime
 from seed_runtime.assembly.cache import ModelCache
 from seed_runtime.backends import Array, Feeds, TensorSpec
+from seed_runtime.backends.tensors import check_feeds
 from seed_runtime.backends.workers import Watch
 from seed_runtime.errors import InputError, MemoryBudgetError
 from seed_runtime.memory.footprint import Footprint, ModeFootprint
@@ -46,6 +47,9 @@ class Doubler:
     def open(self, folder: Path, mode: str, threads: int | None = None, *, watch: Watch | None = None) -> Doubler:
         self.opened.append((folder, mode, threads))
         return self
+
+    def check(self, feeds: Feeds) -> None:
+        check_feeds(self.inputs, feeds)
 
     def run(
         self, feeds: Feeds, outputs: Sequence[str] | None = None, *, watch: Watch | None = None

@@ -36,7 +36,7 @@ def test_a_run_that_is_killed_while_it_assembles_leaves_nothing_for_long(
         "from seed_runtime import cli\n"
         "from seed_runtime.assembly import assemble\n"
         "from seed_runtime import seed\n"
-        "seed.assemble_into = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "seed.assemble_into = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     command = [sys.executable, "-c", script, str(seed), "--verify", "--no-cache"]

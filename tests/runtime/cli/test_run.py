@@ -143,7 +143,7 @@ def test_the_seed_may_be_a_pipe(seed: Path, tmp_path: Path, own_folders: Path) -
         ({"x": np.ones((0, 1, FEATURES), np.float32)}, "length 0"),
         ({"x": np.full((1, FEATURES), np.nan, np.float32)}, "holds NaN"),
         ({"x": np.array([[{}]], object)}, "Python objects"),
-        ({"x": np.array([["a"]])}, "not a type of numbers"),
+        ({"x": np.array([["a"]])}, "x: float32[batch, 32] is expected"),
     ],
 )
 def test_an_array_that_does_not_fit_is_refused_with_what_was_expected(

@@ -35,9 +35,8 @@ TYPES = {
 
 def model(dtype: str = "float32", shape: tuple[Any, ...] = ("batch", 3)) -> ServedModel:
     spec = TensorSpec("x", dtype, shape)
-    return ServedModel(
-        "m", "1", (spec,), (TensorSpec("y", dtype, shape), TensorSpec("z", "int64", ())), lambda feeds: feeds
-    )
+    outputs = (TensorSpec("y", dtype, shape), TensorSpec("z", "int64", ()))
+    return ServedModel("m", "1", (spec,), outputs, lambda feeds: feeds)
 
 
 def read(text: str | bytes, to: ServedModel | None = None, json_size: int | None = None) -> protocol.Request:
@@ -67,18 +66,9 @@ def test_every_type_is_read_and_written_in_json_and_as_bytes(datatype: str, dtyp
         values = np.array([[0, np.iinfo(dtype).min, np.iinfo(dtype).max]], dtype)
     to = model(dtype)
     from_json = read(one(json.dumps(values.tolist()), datatype=datatype), to)
-    head = json.dumps(
-        {
-            "inputs": [
-                {
-                    "name": "x",
-                    "shape": [1, 3],
-                    "datatype": datatype,
-                    "parameters": {"binary_data_size": values.nbytes},
-                }
-            ]
-        }
-    ).encode()
+    size = {"binary_data_size": values.nbytes}
+    tensor = {"name": "x", "shape": [1, 3], "datatype": datatype, "parameters": size}
+    head = json.dumps({"inputs": [tensor]}).encode()
     from_bytes = read(head + values.tobytes(), to, len(head))
     for request in (from_json, from_bytes):
         assert request.feeds["x"].dtype == values.dtype

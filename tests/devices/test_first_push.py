@@ -19,7 +19,6 @@ from seed_devices.push.job import Options, PushResult
 from seed_devices.push.one_device import push
 from seed_devices.push.wheels import Wheelhouse
 from seed_devices.ssh.connection import Connection
-from seed_runtime.errors import DiskSpaceError
 from tests.devices.support import fake_wheels
 from tests.devices.support.pushing import send
 from tests.devices.support.seeds import EXAMPLE
@@ -59,8 +58,10 @@ def test_a_dry_run_refuses_a_disk_on_which_the_runtime_does_not_fit(
 ) -> None:
     huge = dataclasses.replace(house, own=dataclasses.replace(house.own, unpacked=1 << 50))
     monkeypatch.setattr(wheels, "collect", lambda *given, **named: huge)
-    with pytest.raises(DiskSpaceError, match="the runtime needs"):
+    needed = size_of(huge) + huge.unpacked + requirements.DISK_MARGIN
+    with pytest.raises(RemoteError, match=rf"^{bare.alias}: the runtime needs {needed:,} bytes in /") as refused:
         send(bare, EXAMPLE, dry_run=True)
+    assert refused.value.exit_code == 13
 
 
 def test_a_dry_run_without_an_index_says_that_it_does_not_know_the_size(

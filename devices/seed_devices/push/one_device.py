@@ -20,6 +20,7 @@ from seed_devices.push import preflight, requirements, runtime
 from seed_devices.push.deliver import Delivery, deliver
 from seed_devices.push.job import Job, Options, Phases, PushResult
 from seed_devices.push.preflight import SeedFile
+from seed_devices.push.requirements import NoRoomError
 from seed_devices.push.services import install_service, restart_stale_services
 from seed_devices.push.wheels import NoWheelsError
 from seed_devices.remote.agent_client import AgentClient, Progress
@@ -301,8 +302,10 @@ def _profile(facts: Mapping[str, Any]) -> Profile | None:
 
 @contextmanager
 def _naming(host: str) -> Iterator[None]:
-    """Turn an UnsupportedError within the block into a RemoteError that names the device."""
+    """Turn an UnsupportedError or a NoRoomError within the block into a RemoteError that names the device."""
     try:
         yield
+    except NoRoomError as error:
+        raise RemoteError(error.exit_code, f"{host}: {error}", "DiskSpaceError") from None
     except UnsupportedError as error:
         raise RemoteError(12, f"{host}: {str(error).removeprefix(f'{host}: ')}") from None

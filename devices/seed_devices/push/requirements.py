@@ -32,7 +32,8 @@ class NoRoomError(DiskSpaceError):
 
     def __str__(self) -> str:
         return (
-            f"{self.folder}: the runtime needs {self.needed:,} bytes and {self.free:,} are free; free some space there"
+            f"the runtime needs {self.needed:,} bytes in {self.folder} and {self.free:,} are free; "
+            "free some space there"
         )
 
 

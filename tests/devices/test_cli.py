@@ -31,6 +31,13 @@ def arrays(data: bytes) -> dict[str, np.ndarray]:
 # What it prints
 
 
+def test_a_device_without_a_runtime_does_not_seem_to_have_a_full_disk(bare: Device) -> None:
+    done = deploy(bare.config, "status", bare.alias)
+    assert done.stdout.decode().splitlines()[1].split() == [bare.alias, "nothing", "no", "runtime"]
+    (host,) = hosts(bare.config, "status", bare.alias)
+    assert (host["runtime"], host["disk_free"]) == (None, None)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0

@@ -45,7 +45,7 @@ def status(quiet: bool, as_json: bool, **where: Any) -> int:
 def _read_status(target: Target, connection: Connection) -> Answer:
     with AgentClient(connection) as agent:
         if agent.runtime is None and not agent.start_error:
-            return {"runtime": None, "disk_free": 0, "models": []}
+            return {"runtime": None, "disk_free": None, "models": []}
         answer = agent.call("status", name=target.name)
     models = []
     for model in answer.get("models") or []:
@@ -60,7 +60,7 @@ def _read_status(target: Target, connection: Connection) -> Answer:
                 "kept": [version["digest"] for version in versions],
             }
         )
-    return {"runtime": agent.runtime, "disk_free": answer.get("disk_free") or 0, "models": models}
+    return {"runtime": agent.runtime, "disk_free": answer.get("disk_free"), "models": models}
 
 
 def _print_versions(outcomes: list[Outcome[Answer]]) -> None:
@@ -82,14 +82,16 @@ def _print_status(outcomes: list[Outcome[Answer]]) -> None:
     for outcome in outcomes:
         if outcome.value is None:
             continue
-        host, free = outcome.target.device, size_text(outcome.value["disk_free"])
+        host, known = outcome.target.device, outcome.value["disk_free"]
+        # Without a runtime nothing there tells it.
+        free = "" if known is None else size_text(known)
         for model in _models(outcome):
             digest = (model["digest"] or "none")[: show.SHORT]
             version = str(model["version"] if model["version"] is not None else "")
             kept = str(len(model["kept"]))
             rows.append([host, model["name"], digest, version, kept, _service_text(model), free, _last_failure(model)])
         if not outcome.value["models"]:
-            rows.append([host, "", "nothing", "", "", "", free, ""])
+            rows.append([host, "", "nothing", "", "", "", free, "" if outcome.value["runtime"] else "no runtime"])
     show.print_rows(["host", "name", "runs", "version", "kept", "service", "disk free", ""], rows, right=[3, 4, 6])
 
 

@@ -165,6 +165,7 @@ def refusal(device: Device, limit_s: float = 10) -> SeedError:
     [
         ("read -p 'Continue? [y/N] ' answer >/dev/null", ""),
         ("echo -n 'Continue? [y/N] '; read answer", "Continue? [y/N]"),
+        ("select project in one two; do break; done", "#?"),
         ("sleep 600", ""),
         ("exec cat", ""),
         ("exec zsh", ""),

@@ -211,7 +211,9 @@ class Connection:
             return process
         if started.state != "ended":
             processes.kill(process, signal.SIGKILL)
-            raise ssh_errors.shell_error(self.target, started, user_master=self._user_master)
+            raise ssh_errors.shell_error(
+                self.target, started, stderr=self.stderr_of(process), user_master=self._user_master
+            )
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(processes.STOP_S)
         if process.returncode is None or process.returncode == 255 or process.returncode < 0:

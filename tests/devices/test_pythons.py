@@ -188,6 +188,16 @@ def test_a_device_whose_python3_is_too_old_gets_its_runtime_from_another_one(
 
 
 @pytest.mark.slow
+def test_a_named_python_is_not_ignored_where_the_model_runs_already(device: Device) -> None:
+    send(device, EXAMPLE)
+    with pytest.raises(UsageError, match=r"there is no Python python3\.99"):
+        send(device, EXAMPLE, python="python3.99")
+    done = send(device, EXAMPLE, python=str(REAL))
+    assert done.state == "unchanged"
+    assert any("--update-runtime makes it anew with" in note for note in done.notes)
+
+
+@pytest.mark.slow
 def test_a_python_without_wheels_gives_way_to_the_next(
     mixed: Device, new: Wheelhouse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -74,7 +74,7 @@ def push(
                 model = _installed_model(agent, job.name)
         check_replacement(job, model)
         prepared = Preparation(agent)
-        if options.update_runtime or not _has_version(job, model):
+        if options.update_runtime or options.python is not None or not _has_version(job, model):
             prepared = _prepare(job, agent, model)
             if agent.runtime is None and prepared.agent.runtime is not None:
                 # A store whose runtime was broken could not be asked before.

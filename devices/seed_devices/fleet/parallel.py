@@ -29,7 +29,7 @@ _CROWDED: Final = re.compile(
 """How ssh's words begin where an sshd, often that of a jump host, closed the connection before the login began."""
 _CROWDED_STEP: Final = (
     "a host on the way may allow too few logins at a time: give a smaller --parallel, or raise MaxStartups in its "
-    "sshd_config"
+    "sshd_config; or its sshd starts no session: see its log there, journalctl -u ssh"
 )
 
 T = TypeVar("T")

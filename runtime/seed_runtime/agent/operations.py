@@ -117,6 +117,15 @@ class Agent:
         events = history.read(model.folder)[-lines:]
         return {"lines": overview.newest_that_fit(events), "service": overview.newest_that_fit(service[-lines:])}
 
+    def health(self, name: str) -> dict[str, Any]:
+        """Ask the server of a model's service how it is; all None where it has no service."""
+        from seed_runtime.agent.service import settings
+        from seed_runtime.agent.service.health import read_health
+
+        self._require_model(name)
+        service = settings.read(self._store, name)
+        return {"ready": None, "problem": None, "latency": None} if service is None else read_health(service)
+
     # Operations that change a model
 
     def begin(self, name: str, digest: str, file_size: int, weights_bytes: int, wait_s: float) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def test_an_operation_answers_with_the_fields_of_the_table(local: LocalAgent, mo
         ("log", local.call("log", name=NAME)),
         ("facts", local.call("facts")),
         ("service", local.call("service", name=NAME, action="status")),
+        ("health", local.call("health", name=NAME)),
         ("rollback", local.call("rollback", name=NAME, to=digest_of(data))),
         ("remove", local.call("remove", name=NAME, all=True)),
         ("release", local.call("release")),

@@ -89,6 +89,7 @@ _SERVICE: Final = record(
     pid=optional(count), restarts=optional(count), memory_current=optional(count), hint=optional(text),
     error=optional(text), stale=optional(boolean), installing=optional(boolean),
 )  # fmt: skip
+_LATENCY: Final = record(bounds=list_of(number), counts=list_of(count), seconds=number)
 _MODEL: Final = record(
     name=name, current=optional(digest), previous=optional(digest), service=optional(_SERVICE),
     versions=optional(list_of(_VERSION)), partial=optional(count), partial_digest=optional(digest),
@@ -158,6 +159,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "memory_max": _MEMORY,
         },
         {"service": optional(_SERVICE)},
+    ),
+    "health": Operation(
+        {"name": _NAME},
+        {"ready": optional(boolean), "problem": optional(text), "latency": optional(_LATENCY)},
     ),
     "release": Operation({}, {}),
 }

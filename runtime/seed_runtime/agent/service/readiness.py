@@ -14,6 +14,10 @@ from seed_runtime.agent.service.systemd import ServiceError
 
 READY_S: Final = 10.0
 """Time within which a server that says it is ready must answer, in seconds."""
+READY_PATH: Final = "/v2/health/ready"
+"""Where a server says that it is ready to infer."""
+_BODY_MAX: Final = 64 << 10
+"""Bytes read of an answer."""
 _POLL_S: Final = 0.2
 """Time between two requests, in seconds."""
 
@@ -28,7 +32,7 @@ def await_ready(service: Service) -> None:
     problem = "it does not answer"
     while time.monotonic() < deadline:
         try:
-            code = _get(serve.parse_address(service.address.removeprefix("http://")), "/v2/health/ready")
+            code, _ = get(service, READY_PATH)
             if code == 200:
                 return
             problem = f"it answers {code}"
@@ -40,15 +44,22 @@ def await_ready(service: Service) -> None:
     )
 
 
-def _get(address: serve.Address, path: str) -> int:
-    """Return the status of a GET."""
+def get(service: Service, path: str) -> tuple[int, bytes]:
+    """Return the status of a GET, and the beginning of what is answered.
+
+    Raises:
+        OSError: the server can't be reached.
+        http.client.HTTPException: it answers something else.
+    """
+    address = serve.parse_address(service.address.removeprefix("http://"))
     connection = http.client.HTTPConnection(
         "localhost" if address.path else address.host, address.port, timeout=READY_S
     )
-    if address.path is not None:
-        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.sock.settimeout(READY_S)
-        connection.sock.connect(address.path)
     with contextlib.closing(connection):
+        if address.path is not None:
+            connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.sock.settimeout(READY_S)
+            connection.sock.connect(address.path)
         connection.request("GET", path, headers={"Connection": "close"})
-        return connection.getresponse().status
+        response = connection.getresponse()
+        return response.status, response.read(_BODY_MAX)

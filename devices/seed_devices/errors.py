@@ -93,6 +93,20 @@ class FleetError(SeedError):
         )
 
 
+class RolloutError(SeedError):
+    """The canaries of a rollout stopped it."""
+
+    exit_code = 30
+
+    def __init__(self, reason: str, waiting: int, advice: str) -> None:
+        super().__init__(reason, waiting, advice)
+        self.reason, self.waiting, self.advice = reason, waiting, advice
+
+    def __str__(self) -> str:
+        others = "1 other device was" if self.waiting == 1 else f"{self.waiting} other devices were"
+        return f"{self.reason}; {others} not pushed to; {self.advice}"
+
+
 class FaultsFound(SeedError):  # noqa: N818  faults that the doctor finds are no error of the doctor
     """The doctor found faults; each has been printed with its fix."""
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from seed_runtime.cli import entrypoint
 
 _INSTALL = "seed-deploy: this needs the host's packages; install them: pip install 'seed-runtime[deploy]'"
-_INTERRUPTED = "interrupted; the devices run what they ran before, and the same command continues from here"
+_INTERRUPTED = "interrupted; each device runs a version that it checked, and the same command continues from here"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -18,6 +19,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 """Settings of click for every command."""
+TIME_MIN_S, TIME_MAX_S = 1, 7 * 86400
+"""Shortest and longest time that can be waited for, in seconds."""
+_TIMES: Final = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+"""Units of time, in seconds."""
 RATE_MIN: Final = 1000
 """Smallest rate of a transfer that is taken as meant, in bytes per second."""
 
@@ -39,6 +44,26 @@ class Size(click.ParamType):
             return parse_size(str(value).removesuffix("/s"), least=self._least)
         except SeedError as error:
             self.fail(str(error), param, ctx)
+
+
+class Duration(click.ParamType):
+    """A time in seconds, such as "30s", "10min" or "1h"."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds of what the user wrote."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([a-z]*)", str(value).strip().lower())
+        if match is None or match[2] not in ("", *_TIMES):
+            self.fail(f"{value!r} is not a time; write it like 30s, 10min or 1h", param, ctx)
+        if not match[2]:
+            self.fail(f"{value!r} has no unit; did you mean {match[1]}s or {match[1]}min?", param, ctx)
+        seconds = float(match[1]) * _TIMES[match[2]]
+        if not TIME_MIN_S <= seconds <= TIME_MAX_S:
+            self.fail(f"{value!r} is not between 1s and {TIME_MAX_S // 86400}d; give another time", param, ctx)
+        return seconds
 
 
 def reach(command: Command) -> Command:
@@ -80,6 +105,27 @@ def many(command: Command) -> Command:
 def access(config: Path | None, accept_new: bool) -> Access:
     """Return how devices are reached."""
     return Access(config, accept_new)
+
+
+def words_again(*left_out: str) -> list[str]:
+    """Return the words of the command that runs, for another call of it.
+
+    Args:
+        left_out: parameters that are to be left out.
+    """
+    context = click.get_current_context()
+    words = ["seed-deploy", str(context.info_name)]
+    for param in context.command.params:
+        name = str(param.name)
+        if name in left_out or context.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
+            continue
+        values = context.params[name] if param.multiple or param.nargs == -1 else [context.params[name]]
+        for value in values:
+            if isinstance(param, click.Option):
+                words.append(param.opts[-1])
+            if not (isinstance(param, click.Option) and param.is_flag):
+                words.append(str(value))
+    return words
 
 
 def targets(hosts: Sequence[str], inventory_path: Path | None, groups: Sequence[str]) -> list[Target]:

@@ -37,10 +37,20 @@ class LiveProgress:
         quiet: print nothing at all.
         rate: the largest rate of all transfers together in bytes per second, for the time that is left.
         stream: the terminal; stderr if None.
+        summary: returns the last line, in place of one that counts devices.
     """
 
-    def __init__(self, total: int, *, quiet: bool, rate: int | None = None, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        total: int,
+        *,
+        quiet: bool,
+        rate: int | None = None,
+        stream: TextIO | None = None,
+        summary: Callable[[], str] | None = None,
+    ) -> None:
         self._stream = stream or sys.stderr
+        self._own_summary = summary
         self._total, self._rate, self._quiet = total, rate, quiet
         self._live = not quiet and self._stream.isatty() and os.environ.get("TERM") != "dumb"
         self._lock = threading.Lock()
@@ -112,6 +122,8 @@ class LiveProgress:
 
     def _lines(self, most: int) -> list[str]:
         lines = [f"{target}: {self._text(phase)}" for target, phase in self._phases.items()]
+        if self._own_summary is not None:
+            return [*lines[:most], self._own_summary()]
         if self._total == 1:
             return lines
         return [*lines[:most], self._summary(len(lines), max(0, len(lines) - most))]

@@ -14,7 +14,9 @@ from seed_devices.cli import options, show
 from seed_devices.cli.progress import LiveProgress
 from seed_devices.cli.push_results import next_command, print_results, result_text, totals, totals_text
 from seed_devices.cli.rates import Rates
+from seed_devices.cli.rollout import WATCH_S, Plan, Rollout
 from seed_devices.errors import ReplacementError
+from seed_devices.fleet import canary
 from seed_devices.fleet.parallel import Outcome, combined_error, run_on_each
 from seed_devices.fleet.target import Target
 from seed_devices.push import one_device, preflight
@@ -32,6 +34,7 @@ Examples:
   seed-deploy push model.seed pi@gate --max-rate 20KB --max-memory 64MB
   seed-deploy push model.seed pi@porch --service
   seed-deploy push other.seed pi@porch:doorbell --replace
+  seed-deploy push model.seed --inventory hosts.toml --canary 2 --watch 10min
 \b
 A push that was interrupted continues where it stopped: give the same command again.
 hosts.toml lists devices:
@@ -87,6 +90,15 @@ hosts.toml lists devices:
     "--replace", is_flag=True,
     help="Let the seed replace a model of another id that has the same name there; a terminal is asked otherwise.",
 )  # fmt: skip
+@click.option(
+    "--canary",
+    metavar="N|HOST,...",
+    help="Push to the first N devices, or to these, watch them, and only then push to the others: see docs/devices.md.",
+)
+@click.option(
+    "--watch", type=options.Duration(), metavar="TIME",
+    help=f"How long canaries are watched, such as 30s or 1h; {show.duration_text(WATCH_S)} if left out.",
+)  # fmt: skip
 def push(
     seed: Path, hosts: tuple[str, ...], inventory_path: Path | None, groups: tuple[str, ...], parallel: int,
     as_json: bool, quiet: bool, config: Path | None, accept_new: bool, **chosen: Any,
@@ -96,6 +108,7 @@ def push(
     if address and not chosen["service"]:
         raise UsageError("--service-address needs --service")
     targets = options.targets(hosts, inventory_path, groups)
+    plan = _plan(chosen.pop("canary"), chosen.pop("watch"), targets)
     rates = Rates(chosen.pop("max_rate"), chosen.pop("max_rate_per_device"), parallel)
     pace = None if rates.together is None else Pace(rates.together)
     push_options = Options(address=address, max_rate=rates.per_device, shared_pace=pace, **chosen)
@@ -117,27 +130,55 @@ def push(
         finally:
             live.clear()
 
-    outcomes = push_to(targets, push_options)
-    refused = [outcome for outcome in outcomes if isinstance(outcome.error, ReplacementError)]
-    if refused and not (quiet or as_json or push_options.dry_run) and _wants_replacement(refused):
-        again = push_to([outcome.target for outcome in refused], replace(push_options, replace=True))
-        replaced = {outcome.target: outcome for outcome in again}
-        outcomes = [replaced.get(outcome.target, outcome) for outcome in outcomes]
+    def push_all(targets: list[Target]) -> list[Outcome[PushResult]]:
+        outcomes = push_to(targets, push_options)
+        refused = [outcome for outcome in outcomes if isinstance(outcome.error, ReplacementError)]
+        if refused and not (quiet or as_json or push_options.dry_run) and _wants_replacement(refused):
+            again = push_to([outcome.target for outcome in refused], replace(push_options, replace=True))
+            replaced = {outcome.target: outcome for outcome in again}
+            outcomes = [replaced.get(outcome.target, outcome) for outcome in outcomes]
+        return outcomes
+
+    rollout = None
+    if plan is None or push_options.dry_run:
+        outcomes = push_all(targets)
+    else:
+        rollout = Rollout(
+            plan, seed_file.digest, seed_file.default_name, access=access, parallel=parallel,
+            max_memory=push_options.max_memory, quiet=quiet or as_json, again=options.words_again("canary", "watch"),
+        )  # fmt: skip
+        by_target = {outcome.target: outcome for outcome in rollout.run(push_all)}
+        outcomes = [by_target[target] for target in targets if target in by_target]
     if as_json:
-        show.print_hosts(outcomes, PushResult.as_json, **totals(outcomes, rates))
+        more = {"canary": rollout.as_json() if rollout else plan.as_json()} if plan is not None else {}
+        show.print_hosts(outcomes, PushResult.as_json, **totals(outcomes, rates), **more)
     elif not quiet:
         print_results(outcomes, rates)
         if len(outcomes) > 1 and not push_options.dry_run:
             print(totals_text(outcomes, rates), file=sys.stderr)
+        for text in rollout.lines() if rollout else [] if plan is None else [plan.text()]:
+            print(text)
         words = _config_words(config)
         if len(targets) > 1:
             words += _selection(hosts, inventory_path, groups)
-        if (line := next_command(outcomes, words)) is not None:
+        stopped = rollout is not None and rollout.error() is not None
+        if not stopped and (line := next_command(outcomes, words)) is not None:
             print(f"  {line}" if len(outcomes) == 1 else line)
     show.print_failures(outcomes if quiet or as_json else [])
-    if (error := combined_error(outcomes)) is not None:
+    if (error := (rollout.error() if rollout else None) or combined_error(outcomes)) is not None:
         raise error
     return 0
+
+
+def _plan(canaries: str | None, watch_s: float | None, targets: list[Target]) -> Plan | None:
+    """Return the rollout that the options ask for; None for a push to all devices at once."""
+    if canaries is None:
+        if watch_s is not None:
+            raise UsageError("--watch is for canaries; add --canary 1, or how many devices are pushed to first")
+        return None
+    chosen = canary.choose(canaries, targets)
+    waiting = [target for target in targets if target not in chosen]
+    return Plan(chosen, waiting, WATCH_S if watch_s is None else watch_s)
 
 
 def _config_words(config: Path | None) -> list[str]:

@@ -20,7 +20,8 @@ from seed_devices.cli import options
 from seed_devices.cli.fleet_request import model_name
 from seed_devices.fleet.parallel import open_connection
 from seed_devices.fleet.target import parse
-from seed_devices.remote.agent_client import FIND_STORE, AgentClient
+from seed_devices.remote import seed_run
+from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh import processes
 from seed_devices.ssh.connection import Connection
 from seed_devices.terminal_text import plain
@@ -39,13 +40,6 @@ Other options are passed on to seed-run on the device; its exit code is this com
 
 _LINE_MAX = 1 << 16
 """Largest part of a line of stderr that is printed at once, in characters."""
-
-_SCRIPT = (
-    f"{FIND_STORE}m=$s/models/$1/current/model.seed; r=$s/runtime/current/bin/seed-run; "
-    f'[ -x "$r" ] || {{ echo "seed-run: no runtime here; push a seed first" >&2; exit 12; }}; '
-    f'[ -e "$m" ] || {{ echo "seed-run: no model $1 here; push it first" >&2; exit 2; }}; '
-    'shift; exec "$r" "$m" "$@"'
-)
 
 
 @click.command(epilog=_EPILOG, context_settings={**options.SETTINGS, "ignore_unknown_options": True})
@@ -123,7 +117,7 @@ def _print_plain(source: int) -> None:
 
 def _run_remotely(connection: Connection, words: list[str], given: IO[bytes] | int, out: IO[bytes]) -> int:
     with _plain_stderr() as stderr:
-        process = connection.popen(_SCRIPT, *words, stdin=given, stderr=stderr)
+        process = connection.popen(seed_run.SCRIPT, *words, stdin=given, stderr=stderr)
         assert process.stdout is not None
         try:
             while data := process.stdout.read1():  # type: ignore[attr-defined]

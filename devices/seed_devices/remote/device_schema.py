@@ -47,6 +47,11 @@ PYTHON: Final[Mapping[str, Check]] = {
 }  # fmt: skip
 """Fields of what a Python of the device says about itself, see pythons.py."""
 
+VERIFIED: Final[Mapping[str, Check]] = {
+    "ok": optional(boolean), "golden": optional(boolean), "error": optional(text),
+}  # fmt: skip
+"""Fields that are used of what `seed-run --verify --json` prints."""
+
 FINDINGS: Final[Mapping[str, Check]] = {
     "user": optional(text), "linked": optional(boolean), "starts": optional(text),
     "status": optional(record(**OPERATIONS["status"].answer)), "status_error": optional(text),

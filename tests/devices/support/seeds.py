@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from onnx import helper
+from onnx import helper, numpy_helper
 
-from tests.support.model_seeds import build_model_seed, onnx_model
+from seed_runtime import generator
+from seed_runtime.golden import Recipe
+from tests.support.model_seeds import F32, build_model_seed, onnx_model
 from tests.support.project import ROOT
 
 EXAMPLE = ROOT / "tests" / "golden" / "example.seed"
@@ -22,13 +24,41 @@ def make_seed(
     version: int = 1,
     model_id: str = "product",
     working_bytes: int = 0,
+    golden: str = "none",
+    burden: int = 0,
 ) -> Path:
-    """Write a seed of `y = x @ w + version`: float32 x of (batch, width). It takes some 3.4 * width ** 2 bytes."""
+    """Write a seed of `y = x @ w + version`: float32 x of (batch, width). It takes some 3.4 * width ** 2 bytes.
+
+    Args:
+        golden: its golden sample: "right", "wrong" or "none".
+        burden: how many numbers it adds up for nothing at each inference, which takes time.
+    """
     weights = {
         "w": np.random.default_rng(version).standard_normal((width, width), dtype=np.float32),
         "b": np.full(width, version, np.float32),
     }
     nodes = [helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Add", ["m", "b"], ["y"])]
+    if burden:
+        weights["zero"] = np.zeros(1, np.float32)
+        nodes[1] = helper.make_node("Add", ["m", "b"], ["sum"])
+        nodes += [
+            # Of what depends on the input nothing is computed in advance.
+            helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0),
+            helper.make_node("Mul", ["largest", "zero"], ["nothing"]),
+            helper.make_node("Constant", [], ["many"], value=numpy_helper.from_array(np.array([burden], np.int64))),
+            helper.make_node("Expand", ["nothing", "many"], ["all"]),
+            helper.make_node("ReduceSum", ["all"], ["still"], keepdims=0),
+            helper.make_node("Add", ["sum", "still"], ["y"]),
+        ]
     model = onnx_model(nodes, {"x": ["batch", width]}, {"y": ["batch", width]}, weights)
-    path.write_bytes(build_model_seed(model, model_id=model_id, version=version, least_working_bytes=working_bytes))
+    recipes = () if golden == "none" else (Recipe(generator.NORMAL, F32, (1, width), 0.0, 1.0),)
+    data = build_model_seed(
+        model,
+        model_id=model_id,
+        version=version,
+        least_working_bytes=working_bytes,
+        recipes=recipes,
+        golden_error=1.0 if golden == "wrong" else 0.0,
+    )
+    path.write_bytes(data)
     return path

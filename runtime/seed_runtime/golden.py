@@ -60,7 +60,8 @@ class Recipe:
         if self.dtype is STRING:
             return _texts(Cursor(self.data, "header, GOLDEN"), prod(self.dims)).reshape(self.dims)
         if self.kind == SUPPLIED:
-            return np.frombuffer(self.data, self.dtype.storage).reshape(self.dims)
+            supplied: Array = np.frombuffer(self.data, self.dtype.storage).reshape(self.dims)
+            return supplied != 0 if self.dtype.name == "bool" else supplied
         if self.dtype.name == "bool":
             values: Array = generator.fill(self.kind, rng_seed, prod(self.dims), self.a, self.b) != 0
             return values.reshape(self.dims)

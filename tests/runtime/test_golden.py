@@ -119,6 +119,7 @@ def test_each_input_draws_with_a_seed_of_its_own() -> None:
     ("recipe", "dtype", "values"),
     [
         (Recipe(SUPPLIED, BY_NAME["int16"], (2,), data=b"\1\0\xff\xff"), np.int16, [1, -1]),
+        (Recipe(SUPPLIED, BY_NAME["bool"], (3,), data=b"\0\1\2"), np.bool_, [False, True, True]),
         (Recipe(generator.ZEROS, BY_NAME["int64"], (3,)), np.int64, [0, 0, 0]),
         (Recipe(generator.INTEGERS, BY_NAME["uint8"], (2,), 7, 8), np.uint8, [7, 7]),
         (Recipe(generator.ZEROS, BY_NAME["float16"], (1, 1)), np.float16, [[0]]),

@@ -105,16 +105,6 @@ def test_the_numbers_of_the_specification_are_those_of_the_code() -> None:
     }
 
 
-def test_the_fields_that_skeletons_may_have_are_those_of_the_code() -> None:
-    rows = re.findall(r"^\| (\w+)Proto \| ([^;|]+)", spec_fields.PATH.read_text(), re.MULTILINE)
-    written = {name: set(fields.strip().split(", ")) for name, fields in rows}
-    names = {"ValueInfo": "Value", "OperatorSetId": "Opset", "StringStringEntry": "Property"}
-    for name, fields in written.items():
-        known = schema.MESSAGES[names.get(name, name)]
-        assert {field for field, _, _ in known.values()} == fields, name
-    assert {field for field, _, _ in schema.MESSAGES["MainGraph"].values()} == written["Graph"]
-
-
 def test_the_rules_for_skeletons_name_what_the_code_refuses() -> None:
     text = " ".join(spec_fields.rule_text("skeleton").split())
     for name in (*schema.OPERATORS_REFUSED, *schema.ATTRIBUTES_REFUSED, onnx_skeleton.WEIGHTS_FILE):

@@ -45,6 +45,16 @@ def rule_text(table: str) -> str:
     return text
 
 
+def messages() -> dict[str, dict[int, tuple[str, str, str]]]:
+    """Return the fields of each message of a skeleton: number to name, kind and how many."""
+    (text,) = [text for name, text in _blocks("messages") if name == "skeleton"]
+    found: dict[str, dict[int, tuple[str, str, str]]] = {}
+    for line in text.splitlines()[1:]:
+        message, number, name, kind, most = line.split()
+        found.setdefault(message, {})[int(number)] = name, kind, most
+    return found
+
+
 def limits() -> dict[str, int]:
     """Return the table of limits as name to value."""
     rows = re.findall(r"^\| `([A-Z0-9_]+)` \| ([\d,]+) \|", PATH.read_text(), re.MULTILINE)

@@ -25,8 +25,8 @@ _FILE_WORDS: Final = frozenset(
     {"file", "files", "filename", "filepath", "path", "paths", "location", "dir", "directory", "folder", "library"}
 )
 """Words of keys that name files."""
-_FILE: Final = re.compile(r"(?:/|~/|\.\.?[/\\]|\\\\|[a-z]:[/\\]|file:)\S.*", re.IGNORECASE)
-"""A value of one line that is the place of a file."""
+_FILE: Final = re.compile(r"(?:/|~/|\.\.?[/\\]|\\\\|[a-z]:[/\\]|file:)\S.*", re.IGNORECASE | re.ASCII)
+"""A value of one line that is the place of a file. ASCII's white space and letters: those of Unicode change."""
 
 
 def problem_of(key: str, value: str) -> str | None:

@@ -174,3 +174,32 @@ break_rule("attributes", "skeleton.graph", block(1, block(5, block(1, "a") + num
 break_rule("needed", "part.data", number(1, 8), "no graph, no version or no opset")
 break_rule("needed", "part.data", lambda original: original[2:], "no graph, no version or no opset")
 break_rule("needed", "part.data", b"", "no graph, no version or no opset")
+
+
+def typed(content: bytes) -> bytes:
+    """Return an output of this type."""
+    return block(12, block(1, "z") + block(2, content))
+
+
+def axis(content: bytes) -> bytes:
+    """Return an output with one dimension."""
+    return typed(block(1, number(1, 1) + block(2, block(1, content))))
+
+
+float_tensor = block(1, number(1, 1))
+break_rule("types", "skeleton.graph", typed(float_tensor + block(4, b"")), "a type is of two kinds")
+break_rule("types", "skeleton.graph", typed(block(4, b"") + block(9, b"")), "a type is of two kinds")
+break_rule("types", "skeleton.graph", typed(float_tensor * 2), "given twice")
+break_rule("types", "skeleton.graph", axis(number(1, 3) + block(2, "n")), "both a number and a name")
+break_rule("types", "skeleton.graph", axis(number(1, (1 << 64) - 1)), "a dimension is -1")
+break_rule("types", "skeleton.graph", axis(block(2, "\x1b")), "can't be printed")
+break_rule("types", "skeleton.graph", typed(block(1, number(1, 1 << 31))), "elem_type is 2147483648")
+break_rule("types", "skeleton.graph", typed(block(7, b"")), "field 7")  # an opaque type
+break_rule("dimensions", "skeleton.graph", tensor((1 << 41,), bytes(4)), "negative or too large")
+break_rule("dimensions", "skeleton.graph", tensor(((1 << 64) - 1,), bytes(4)), "negative or too large")
+break_rule("dimensions", "skeleton.graph", tensor((1 << 39, 4), bytes(4)), "elements of tensor", LimitError)
+break_rule("dimensions", "skeleton.graph", tensor((1,) * 65, bytes(4)), "number of", LimitError)
+break_rule("dimensions", "skeleton.dims", number(1, 1) * 8 + number(1, 4), "axes of tensor", LimitError)
+break_rule("names", "skeleton.graph", block(12, block(1, "")), "empty or can't be printed")
+break_rule("names", "skeleton.graph", tensor((1,), bytes(4)) * 2, "same name")
+break_rule("metadata", "skeleton.model", block(14, block(1, "k") + block(2, "/\u00a0x")), "names a file")

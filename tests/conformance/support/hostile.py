@@ -105,6 +105,7 @@ def _packings() -> Iterator[Vector]:
         "deflate-long": ("deflate of a byte more", 1, packings.deflate_fixed(text + b"0")),
         "deflate-bomb": ("deflate of 256 KiB", 1, packings.deflate_fixed(bytes(1 << 18))),
         "deflate-zlib": ("a zlib wrapper", 1, b"\x78\xda" + fixed),
+        "deflate-far": ("a deflate match that begins before the output", 1, b"\3\2" + bytes(8)),
         "deflate-nothing": ("deflate of no bytes at all", 1, b""),
         "lzma-cut": ("LZMA without its last byte", 2, front + lzma[:-1]),
         "lzma-more": ("a byte behind the end of LZMA", 2, front + lzma + b"\0"),

@@ -56,6 +56,7 @@ def test_what_onnx_runtime_reads_itself_is_not(key: str) -> None:
         ("data", "C:\\data.yaml"),
         ("data", "\\\\server\\data"),
         ("data", "FILE:///data"),
+        ("data", "/\u00a0data"),
     ],
 )
 def test_what_names_a_file_is_not(key: str, value: str) -> None:

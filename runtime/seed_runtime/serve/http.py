@@ -42,6 +42,8 @@ class Connection:
         """Time of the event loop from which on it may be dropped for others."""
         self.is_idle = False
         """Whether a request was answered, and nothing of the next one has come."""
+        self._dropped = False
+        """Whether its place was given to others."""
         self._reset()
 
     def _reset(self) -> None:
@@ -66,6 +68,11 @@ class Connection:
         if self._deadline is not None and not self._deadline.expired():
             when = asyncio.get_running_loop().time() + seconds
             self._deadline.reschedule(min(when, self._deadline.when() or when))
+
+    def drop(self) -> None:
+        """End what is being read, since others need its place."""
+        self._dropped = True
+        self.hurry(0)
 
     async def refuse_all(self) -> None:
         """Answer 503 without reading a request, since the server is full."""
@@ -101,6 +108,8 @@ class Connection:
             # A request may be on its way on a connection that has had none.
             if self._server.stopping and not self.is_idle:
                 raise self._late("") from None
+            if self._dropped and not self.is_idle:
+                raise busy("too many connections; try again later") from None
             return False
         self.is_idle = False
         return True

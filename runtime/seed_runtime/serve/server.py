@@ -149,7 +149,7 @@ class Server:
         if slowest is None or slowest.patience > asyncio.get_running_loop().time():
             return False
         del self.readers[slowest]
-        slowest.hurry(0)
+        slowest.drop()
         return True
 
     # The thread of the connections

@@ -204,6 +204,17 @@ def test_connections_that_send_no_whole_head_give_their_place_to_others(
             assert client.get("/v2/health/live").status == 200
 
 
+def test_a_request_that_comes_after_its_place_was_given_away_is_answered(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CONNECTIONS_MAX", 1)
+    with in_process(where) as (client, found), connections(client, 1, b"") as (late,):
+        wait_for(lambda: len(found.readers) == 1)
+        assert client.get("/v2/health/live").status == 200
+        late.sendall(HEALTH)
+        assert received(late).startswith(b"HTTP/1.1 503 ")
+
+
 def test_many_clients_at_once_all_get_an_answer(where: str) -> None:
     with in_process(where) as (client, _):
         threads, answers = ask_at_once(client, 100)

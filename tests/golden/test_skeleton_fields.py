@@ -8,6 +8,7 @@ from operator import attrgetter
 import onnx
 import pytest
 
+from seed_runtime.format.dtypes import BY_CODE
 from seed_runtime.skeletons import onnx_schema as schema
 from seed_runtime.skeletons import onnx_tensors
 from tests.support import spec_fields
@@ -94,6 +95,13 @@ def test_the_fields_of_values_are_those_of_the_code() -> None:
     (row,) = re.findall(r"^\| AttributeProto\.type (.*)\n.*\n(\| field of the value .*)$", spec_text(), re.MULTILINE)
     numbers, fields = ([cell.strip() for cell in line.strip("| ").split("|")] for line in row)
     assert {int(number): field for number, field in zip(numbers, fields[1:], strict=True)} == schema.VALUE_FIELD
+
+
+def test_the_types_of_tensors_in_the_model_are_those_of_the_code() -> None:
+    table = spec_text().split("Types have the numbers of the table of holes")[1].split("Other types")[0]
+    types = dict(re.findall(r"\| (\d+) \| \w+ \| (\d+|-) (?=\|)", table))
+    beside = {str(code): str(onnx_tensors._BITS[code]) for code in onnx_tensors._BITS.keys() - BY_CODE.keys()}
+    assert types == beside | {"8": "-"}
 
 
 def test_the_version_of_onnx_proto_is_stated_alike() -> None:

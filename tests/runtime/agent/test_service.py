@@ -182,13 +182,25 @@ def test_a_limit_that_is_too_small_is_reported_before_anything_is_written(store:
     assert (found["max_memory"], found["memory_max"]) == (None, 300 << 20)
 
 
-def test_a_missing_manager_and_a_missing_model_are_reported(store: Store, manager: Path) -> None:
+def test_a_missing_manager_and_a_missing_model_are_reported(
+    store: Store, manager: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd, "_BOOTED", str(manager))
     with pytest.raises(UsageError, match="push a model first"):
         service.install(store, "m", "unix")
     (manager / "no-manager").touch()
     with pytest.raises(systemd.ServiceError, match=r"No medium found.*sudo loginctl enable-linger"):
         service.install(store, "m", "unix")
     assert not unit_file().exists()
+
+
+def test_where_systemd_did_not_start_the_system_nobody_is_sent_to_loginctl(
+    store: Store, manager: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd, "_BOOTED", str(manager / "none"))
+    (manager / "no-manager").touch()
+    with pytest.raises(systemd.ServiceError, match="has no systemd; let its own service manager start"):
+        service.install(store, "m", "unix")
 
 
 def test_a_device_without_systemd_is_reported(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

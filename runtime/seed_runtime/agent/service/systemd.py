@@ -22,6 +22,8 @@ _BUS_S: Final = 10.0
 """Time for a user manager that was just started to answer, in seconds."""
 _SHORT_S: Final = 60.0
 """Time for calls that only ask or set something, in seconds."""
+_BOOTED: Final = "/run/systemd/system"
+"""This folder is there if systemd started the system. Source: sd_booted(3)"""
 _UNIT: Final = """\
 [Unit]
 Description=seed model {name}
@@ -128,15 +130,16 @@ def await_manager() -> None:
     Raises:
         ServiceError: there is no systemd, or it doesn't answer.
     """
+    none = "this device has no systemd; let its own service manager start: seed-run model.seed --serve ADDRESS"
     if shutil.which("systemctl") is None:
-        raise ServiceError(
-            "this device has no systemd; let its own service manager start: seed-run model.seed --serve ADDRESS"
-        )
+        raise ServiceError(none)
     deadline = time.monotonic() + _BUS_S
     while True:
         done = systemctl("show", "--property=Version", check=False)
         if done.returncode == 0:
             return
+        if not os.path.isdir(_BOOTED):
+            raise ServiceError(none)
         if time.monotonic() >= deadline:
             break
         time.sleep(0.5)

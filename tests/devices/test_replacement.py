@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from seed_devices.errors import ReplacementError
-from seed_devices.push import preflight
+from seed_devices.push import one_device, preflight
+from seed_devices.push.deliver import Delivery
+from seed_devices.push.job import Job, PushResult
+from seed_devices.remote.agent_client import AgentClient
 from tests.devices.support.commands import COMMAND, environment, hosts
 from tests.devices.support.pushing import running_seed, send
 from tests.devices.support.seeds import make_seed
@@ -42,6 +47,38 @@ def test_another_model_of_the_same_name_is_replaced_only_when_asked_for(
     with pytest.raises(ReplacementError, match="pet is cat there, and this seed is dog"):
         send(device, dog, "pet")
     assert send(device, dog, "pet", replace=True).state == "switched"
+
+
+@pytest.mark.slow
+def test_of_two_first_pushes_at_the_same_moment_the_later_one_is_refused(
+    device: Device, seeds: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Both have looked at the device before either has sent anything.
+    both = threading.Barrier(2)
+    deliver = one_device.deliver
+
+    def deliver_together(job: Job, agent: AgentClient) -> Delivery:
+        if not job.options.replace:
+            both.wait(timeout=60)
+        return deliver(job, agent)
+
+    monkeypatch.setattr(one_device, "deliver", deliver_together)
+
+    def attempt(seed: Path) -> PushResult | ReplacementError:
+        try:
+            return send(device, seed, "pet")
+        except ReplacementError as error:
+            return error
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(attempt, seeds))
+    (error,) = (result for result in results if isinstance(result, ReplacementError))
+    (first,) = (result for result in results if isinstance(result, PushResult))
+    names = [preflight.load(seed).model.model_id for seed in seeds]
+    winner = results.index(first)
+    assert (error.there, error.seed) == (names[winner], names[1 - winner])
+    assert running_seed(device, "pet") == seeds[winner].read_bytes()
+    assert send(device, seeds[1 - winner], "pet", replace=True).state == "switched"
 
 
 @pytest.mark.slow

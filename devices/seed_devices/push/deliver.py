@@ -63,7 +63,13 @@ def deliver(job: Job, agent: AgentClient) -> Delivery:
         agent.call("release")
         return Delivery("unchanged", sent, record=record)
     with job.phases.phase("switch"):
-        answer = agent.call("switch", job.phases.progress_of("switch"), **fields, keep=job.options.keep)
+        answer = agent.call(
+            "switch",
+            job.phases.progress_of("switch"),
+            **fields,
+            keep=job.options.keep,
+            replace=job.options.replace,
+        )
     state = "pushed" if state == "partial" else "switched"
     return Delivery(state, sent, answer.get("previous"), tuple(answer.get("removed") or ()), record)
 

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from seed_devices import names, profiles
 from seed_devices.errors import RemoteError, ReplacementError, WheelsError
@@ -30,6 +30,9 @@ from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import UnsupportedError
 
 T = TypeVar("T")
+
+_OTHER_MODEL: Final = "OtherModelError"
+"""How the device calls the error of a switch to another model."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,12 @@ def push(
                 preflight.check_service(job.host, facts, _profile(facts))
         if options.dry_run:
             return dry_run_result(job, model, prepared)
-        delivery = deliver(job, agent)
+        try:
+            delivery = deliver(job, agent)
+        except RemoteError as refused:
+            if refused.kind == _OTHER_MODEL:  # which another push has brought since it was checked
+                check_replacement(job, _installed_model(agent, job.name))
+            raise
         service = install_service(job, agent) if options.service else dict(model.get("service") or {}) or None
         result = _result(job, prepared, delivery, service)
     finally:

@@ -13,7 +13,30 @@ import sys
 from seed_runtime.agent.protocol.transport import Report
 from seed_runtime.agent.store import history, partial
 from seed_runtime.agent.store.installed_model import InstalledModel
-from seed_runtime.errors import FormatError, SeedError
+from seed_runtime.errors import FormatError, SeedError, UsageError
+
+
+class OtherModelError(UsageError):
+    """A switch would replace a model by another one that has the same name, which nobody asked for."""
+
+
+def check_replacement(model: InstalledModel, digest: str) -> None:
+    """Check that a version is of the same model as the one that runs; the model is locked.
+
+    A version whose record names no model counts as the same.
+
+    Raises:
+        OtherModelError: it is another model's.
+    """
+    running = model.running
+    if running is None or running == digest:
+        return
+    there, new = model.record(running).get("model_id"), model.record(digest).get("model_id")
+    if there is not None and new is not None and there != new:
+        raise OtherModelError(
+            f"{model.name} is {there} here, and {digest[:12]} is {new}: another model; push it with --replace if that "
+            f"is meant, or under another name"
+        )
 
 
 def activate(model: InstalledModel, digest: str, event: str, verified: set[str], report: Report) -> None:

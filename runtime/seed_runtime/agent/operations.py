@@ -192,12 +192,14 @@ class Agent:
         self._verified.add(digest)
         return answer
 
-    def switch(self, name: str, digest: str, keep: int) -> dict[str, Any]:
-        """Activate a version, then remove the oldest ones beyond `keep`."""
+    def switch(self, name: str, digest: str, keep: int, replace: bool) -> dict[str, Any]:
+        """Activate a version, of another model only with `replace`, then remove the oldest ones beyond `keep`."""
         with self._locked(name) as model:
             if not model.has(digest):
                 raise UsageError(f"{name} has no version {digest[:12]}; push it first")
             before = model.running
+            if not replace:
+                activation.check_replacement(model, digest)
             with self._failures_logged(model, "switch", digest):
                 activation.activate(model, digest, "switch", self._verified, self._transport.report)
             previous = model.previous() if before == digest else before

@@ -20,6 +20,7 @@ from seed_runtime.errors import UsageError
 from tests.runtime.agent.support.device_agent import (
     NAME,
     LocalAgent,
+    RefusedError,
     agent,
     digest_of,
     push,
@@ -68,6 +69,20 @@ def test_a_push_of_the_running_version_does_nothing_and_of_a_stored_one_only_swi
     assert (begun["state"], begun["have"]) == ("kept", len(seed(1)))
     assert local.switch(seed(1))["previous"] == TWO
     assert running() == ONE
+
+
+def test_another_model_takes_the_place_of_one_only_when_asked_for(local: LocalAgent) -> None:
+    other = seed(1, model_id="other")
+    push(seed(1))
+    local.send(other)
+    local.install(other)
+    with pytest.raises(RefusedError, match=f"{NAME} is {NAME} here, and .* is other: another model") as caught:
+        local.switch(other)
+    assert (caught.value.exit, caught.value.kind) == (2, "OtherModelError")
+    assert running() == ONE
+    assert local.switch(other, replace=True)["previous"] == ONE
+    # Back to what ran before is no replacement that needs a word.
+    assert local.call("rollback", name=NAME)["current"] == ONE
 
 
 def test_a_switch_that_was_killed_before_its_line_in_the_history_is_repeated(local: LocalAgent) -> None:

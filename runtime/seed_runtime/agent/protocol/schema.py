@@ -136,7 +136,12 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         },
     ),
     "switch": Operation(
-        {"name": _NAME, "digest": _DIGEST, "keep": Field(int, 3, most=KEEP_MAX, least=1)},
+        {
+            "name": _NAME,
+            "digest": _DIGEST,
+            "keep": Field(int, 3, most=KEEP_MAX, least=1),
+            "replace": Field(bool, False, text="true or false"),
+        },
         {"previous": optional(digest), "removed": optional(list_of(digest))},
     ),
     "rollback": Operation(

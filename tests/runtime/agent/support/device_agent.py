@@ -84,8 +84,8 @@ class PushRequests:
     def install(self, data: bytes, name: str = NAME, **more: Any) -> dict[str, Any]:
         return self.call("install", name=name, digest=digest_of(data), **more)
 
-    def switch(self, data: bytes, name: str = NAME, keep: int = 3) -> dict[str, Any]:
-        return self.call("switch", name=name, digest=digest_of(data), keep=keep)
+    def switch(self, data: bytes, name: str = NAME, keep: int = 3, **more: Any) -> dict[str, Any]:
+        return self.call("switch", name=name, digest=digest_of(data), keep=keep, **more)
 
     def push(self, data: bytes, name: str = NAME, keep: int = 3) -> dict[str, Any]:
         """All of it; returns what `switch` answered, {} where this version ran already."""

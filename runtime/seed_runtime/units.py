@@ -16,15 +16,21 @@ _UNITS: Final = {"": 1, "B": 1} | {
 
 MEMORY_MIN: Final = 1_000_000
 """Smallest limit of a process's memory that is taken as meant, in bytes: Python alone takes more."""
+MEMORY_USUAL: Final = 16_000_000
+"""Smallest usual limit of a process's memory, in bytes."""
+CACHE_MIN: Final = 1_000_000
+"""Smallest limit of the cache that is taken as meant, in bytes: no assembled model of any use is smaller."""
+CACHE_USUAL: Final = 100_000_000
+"""Smallest usual limit of the cache, in bytes."""
 
 
-def parse_size(text: str | int, *, least: int = 1, usual: str = "MB") -> int:
+def parse_size(text: str | int, *, least: int = 1, usual: int = 1) -> int:
     """Return the bytes of "64MB", "64 MiB", "1.5GiB" or "65536".
 
     Args:
         text: what the user wrote.
         least: the smallest size that makes sense, in bytes: whoever writes less has forgotten the unit.
-        usual: the unit that was forgotten then.
+        usual: the smallest usual size, in bytes: the smallest unit that makes this of the number was forgotten then.
 
     Raises:
         UsageError: it is anything else, or less than `least`.
@@ -35,10 +41,12 @@ def parse_size(text: str | int, *, least: int = 1, usual: str = "MB") -> int:
     if size < 1:
         raise UsageError(f"{text!r} is not a size; write it like 64MB (millions of bytes) or 64MiB")
     if match and size < least:
+        number = float(match[1])
+        unit_text = next((unit for unit in ("KB", "MB") if number * _UNITS[unit] >= max(least, usual)), "GB")
         bytes_text = "1 byte" if size == 1 else f"{size} bytes"
         raise UsageError(
             f"{text!r} is {bytes_text}, and less than {size_text(least)} makes no sense here; "
-            f"did you mean {match[1]}{usual}?"
+            f"did you mean {match[1]}{unit_text}?"
         )
     return size
 

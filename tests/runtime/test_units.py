@@ -37,13 +37,15 @@ def test_what_is_not_a_size_is_refused(text: str | int) -> None:
 @pytest.mark.parametrize(
     ("text", "usual", "says"),
     [
-        ("1", "MB", "'1' is 1 byte, and less than 1 KB makes no sense here; did you mean 1MB?"),
-        ("64", "MB", "did you mean 64MB?"),
-        ("0.5KB", "KB", "is 500 bytes, .* did you mean 0.5KB?"),
-        (200, "KB", "200 is 200 bytes, .* did you mean 200KB?"),
+        ("1", 20_000, "'1' is 1 byte, and less than 1 KB makes no sense here; did you mean 1MB?"),
+        ("500", 20_000, "did you mean 500KB?"),
+        ("64", 16_000_000, "did you mean 64MB?"),
+        ("2", 16_000_000, "did you mean 2GB?"),
+        ("0.5KB", 1, "is 500 bytes, .* did you mean 0.5MB?"),
+        (200, 1, "200 is 200 bytes, .* did you mean 200KB?"),
     ],
 )
-def test_a_size_that_makes_no_sense_lacks_its_unit(text: str | int, usual: str, says: str) -> None:
+def test_a_size_that_makes_no_sense_lacks_its_unit(text: str | int, usual: int, says: str) -> None:
     with pytest.raises(UsageError, match=says.replace("?", r"\?")):
         parse_size(text, least=1000, usual=usual)
     assert parse_size("1KB", least=1000) == 1000

@@ -25,6 +25,8 @@ _TIMES: Final = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 """Units of time, in seconds."""
 RATE_MIN: Final = 1000
 """Smallest rate of a transfer that is taken as meant, in bytes per second."""
+RATE_USUAL: Final = 20_000
+"""Smallest usual rate of a transfer, in bytes per second."""
 
 
 class Size(click.ParamType):
@@ -32,16 +34,16 @@ class Size(click.ParamType):
 
     name = "size"
 
-    def __init__(self, least: int) -> None:
-        """Take sizes from `least` bytes on: whoever writes less has forgotten the unit."""
-        self._least = least
+    def __init__(self, least: int, usual: int) -> None:
+        """Take sizes from `least` bytes on: whoever writes less has forgotten the unit, see `parse_size`."""
+        self._least, self._usual = least, usual
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the bytes of what the user wrote."""
         if isinstance(value, int):
             return value
         try:
-            return parse_size(str(value).removesuffix("/s"), least=self._least)
+            return parse_size(str(value).removesuffix("/s"), least=self._least, usual=self._usual)
         except SeedError as error:
             self.fail(str(error), param, ctx)
 

@@ -24,7 +24,7 @@ from seed_devices.push.job import Options, PushResult
 from seed_devices.ssh.connection import Connection
 from seed_devices.ssh.pace import Pace
 from seed_runtime.errors import UsageError
-from seed_runtime.units import MEMORY_MIN
+from seed_runtime.units import MEMORY_MIN, MEMORY_USUAL
 
 _EPILOG = """\b
 Examples:
@@ -55,14 +55,18 @@ hosts.toml lists devices:
 )
 @click.option(
     "--max-rate",
-    type=options.Size(options.RATE_MIN),
+    type=options.Size(options.RATE_MIN, options.RATE_USUAL),
     help="Largest rate per second of all transfers together, such as 200KB.",
 )
 @click.option(
-    "--max-rate-per-device", type=options.Size(options.RATE_MIN), help="Largest rate per second of each device."
-)  # fmt: skip
+    "--max-rate-per-device",
+    type=options.Size(options.RATE_MIN, options.RATE_USUAL),
+    help="Largest rate per second of each device.",
+)
 @click.option(
-    "--max-memory", type=options.Size(MEMORY_MIN), help="How much memory the device may use to assemble and run it."
+    "--max-memory",
+    type=options.Size(MEMORY_MIN, MEMORY_USUAL),
+    help="How much memory the device may use to assemble and run it.",
 )
 @click.option(
     "--keep", type=click.IntRange(1, 64), default=3, show_default=True, metavar="N",

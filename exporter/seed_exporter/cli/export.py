@@ -54,7 +54,7 @@ class _Size(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            return parse_size(value, least=PREAMBLE_BYTES, usual="KB")
+            return parse_size(value, least=PREAMBLE_BYTES)
         except SeedError as error:
             self.fail(str(error), param, ctx)
 

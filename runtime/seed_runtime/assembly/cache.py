@@ -28,7 +28,7 @@ from seed_runtime.system import paths
 from seed_runtime.system.folders import temporary_folder
 from seed_runtime.system.locks import FileLock
 from seed_runtime.system.sync import sync_folder
-from seed_runtime.units import parse_size
+from seed_runtime.units import CACHE_MIN, CACHE_USUAL, parse_size
 
 DEFAULT_LIMIT: Final = 4 * 1000**3
 """Largest size of all assembled models together, in bytes; SEED_CACHE_LIMIT sets another."""
@@ -43,8 +43,9 @@ def default_root() -> Path:
 
 def default_cache() -> ModelCache:
     """Return the user's cache; SEED_CACHE_LIMIT sets its size, such as 500MB."""
-    limit = os.environ.get("SEED_CACHE_LIMIT")
-    return ModelCache(default_root(), parse_size(limit) if limit else DEFAULT_LIMIT)
+    text = os.environ.get("SEED_CACHE_LIMIT")
+    limit = parse_size(text, least=CACHE_MIN, usual=CACHE_USUAL) if text else DEFAULT_LIMIT
+    return ModelCache(default_root(), limit)
 
 
 class ModelCache:

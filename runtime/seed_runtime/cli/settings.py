@@ -25,9 +25,9 @@ _CONFIG_MAX: Final = 1 << 20
 
 def max_memory(flag: str | None) -> int | None:
     """Return the limit of the process [B], None for none."""
-    from seed_runtime.units import MEMORY_MIN
+    from seed_runtime.units import MEMORY_MIN, MEMORY_USUAL
 
-    return _size("max-memory", flag, MEMORY_MIN)
+    return _size("max-memory", flag, MEMORY_MIN, MEMORY_USUAL)
 
 
 def threads(flag: str | None) -> int | None:
@@ -44,8 +44,9 @@ def threads(flag: str | None) -> int | None:
 def cache_limit() -> int:
     """Return the limit of all assembled models in the cache together [B]."""
     from seed_runtime.assembly.cache import DEFAULT_LIMIT
+    from seed_runtime.units import CACHE_MIN, CACHE_USUAL
 
-    return _size("cache-limit", None) or DEFAULT_LIMIT
+    return _size("cache-limit", None, CACHE_MIN, CACHE_USUAL) or DEFAULT_LIMIT
 
 
 def config_path() -> Path:
@@ -53,14 +54,14 @@ def config_path() -> Path:
     return paths.config_home() / "config.toml"
 
 
-def _size(key: str, flag: str | None, least: int = 1) -> int | None:
+def _size(key: str, flag: str | None, least: int, usual: int) -> int | None:
     from seed_runtime.units import parse_size
 
     value, where = _find(key, flag)
     if value is None:
         return None
     try:
-        size = parse_size(value, least=least)
+        size = parse_size(value, least=least, usual=usual)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
     if size > _SIZE_MAX:

@@ -145,6 +145,9 @@ def test_a_flag_counts_before_the_environment_and_that_before_the_file(
     assert "allows 7.0 MiB" in refused(14, seed, "--input", data, "--max-memory", "7MiB", env=environment)
     config.write_text("max-memory = true\n")
     assert f"{config}: max-memory is True" in refused(2, seed, "--inspect")
+    config.write_text('cache-limit = "500"\n')
+    assert "less than 1 MB makes no sense here; did you mean 500MB?" in refused(2, seed, "--input", data)
+    assert "SEED_CACHE_LIMIT: '2' is 2 bytes" in refused(2, seed, "--input", data, env={"SEED_CACHE_LIMIT": "2"})
     config.write_text("max-memory = \n")
     assert f"{config}: Invalid value" in refused(2, seed, "--inspect")
 

@@ -24,6 +24,10 @@ from seed_runtime.errors import InputError, UsageError
         ("ssh://pi@porch:8022/doorbell", Target("pi@porch", "doorbell", 8022)),
         ("ssh://[::1]:22", Target("::1", None, 22)),
         ("ssh://porch", Target("porch")),
+        ("pi@porch:8022", Target("pi@porch", None, 8022)),
+        ("[::1]:8022", Target("::1", None, 8022)),
+        ("pi@[fe80::1%eth0]:22", Target("pi@fe80::1%eth0", None, 22)),
+        ("ssh://porch/8022", Target("porch", "8022")),
     ],
 )
 def test_a_device_is_a_host_and_perhaps_a_model(text: str, target: Target) -> None:
@@ -35,6 +39,7 @@ def test_a_device_is_a_host_and_perhaps_a_model(text: str, target: Target) -> No
     [
         "", "-oProxyCommand=x", "pi@", "@porch", "a b", "fe80::1", "porch:", "porch:../x", "porch:a/b", "porch:.hidden",
         "ssh://porch:99999", "ssh://porch:0", "ssh://", "porch:" + "n" * 65, "a" * 600, "po\nrch", "ssh://-oX", "h:n:m",
+        "porch:0", "porch:65536", "porch:" + "9" * 300, "porch:²",
     ],
 )  # fmt: skip
 def test_what_is_no_device_is_refused(text: str) -> None:
@@ -77,9 +82,18 @@ def test_two_boards_behind_one_address_are_two_devices() -> None:
     assert len({str(first), str(second)}) == len({first.device, second.device}) == 2
 
 
-def test_a_port_where_a_name_belongs_is_pointed_out() -> None:
-    with pytest.raises(UsageError, match="write ssh://pi@porch:8022"):
-        parse("pi@porch:8022")
+@pytest.mark.parametrize(
+    ("text", "better"),
+    [("pi@porch:8022:bell", "ssh://pi@porch:8022/bell"), ("[::1]:22/bell", r"ssh://\[::1\]:22/bell")],
+)
+def test_a_port_and_a_name_are_written_as_an_address(text: str, better: str) -> None:
+    with pytest.raises(UsageError, match=f"write {better}$"):
+        parse(text)
+    assert parse(better.replace("\\", "")).name == "bell"
+
+
+def test_a_port_of_an_inventory_leaves_the_name_to_its_key() -> None:
+    assert parse("gate:2201", "bell") == parse("ssh://gate:2201/bell")
 
 
 def write(folder: Path, text: str) -> Path:

@@ -23,7 +23,7 @@ Examples:
   seed-deploy rollback pi@porch:doorbell
 \b
 A device is [USER@]HOST or an alias of your ssh_config, followed by :NAME where it has several models;
-an IPv6 address stands in brackets, and with a port a device is ssh://[USER@]HOST:PORT[/NAME].
+an IPv6 address stands in brackets. A device with a port is [USER@]HOST:PORT, with a model ssh://[USER@]HOST:PORT/NAME.
 Everything goes over your own OpenSSH, with its configuration, agent, jump hosts and known keys.
 \b
 Exit codes: 0 ok, 1 internal error, 2 usage, 3 data can't be used, 10 corrupt seed, 11 signature or rollback refused,

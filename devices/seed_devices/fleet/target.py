@@ -1,4 +1,7 @@
-"""Parse what a user writes for a device: `[user@]host[:name]` or `ssh://[user@]host[:port][/name]`."""
+"""Parse what a user writes for a device: `[user@]host[:port]`, `[user@]host:name` or `ssh://[user@]host[:port][/name]`.
+
+Digits alone after the colon are a port, as everywhere else; a model whose name is digits alone is written with ssh://.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ _URI: Final = re.compile(
     r"ssh://(?P<host>(?:[^@/:]+@)?(?:\[[^\]/]+\]|[^:/@]+))(?::(?P<port>\d{1,5}))?(?:/(?P<name>.*))?"
 )
 _PLAIN: Final = re.compile(r"(?P<host>(?:[^@/:]+@)?(?:\[[^\]/]+\]|[^:/@]+))(?::(?P<name>.*))?")
+_PORT_AND_NAME: Final = re.compile(r"(\d{1,5})[:/](.+)")
 
 
 @dataclass(frozen=True)
@@ -62,19 +66,21 @@ def parse(text: str, name: str | None = None) -> Target:
             f"{text[:80]!r} is no device; write [user@]host or [user@]host:name, and an IPv6 address in brackets"
         )
     found = match.groupdict()
-    own = found["name"]
-    if own is not None and own.isdigit():
-        raise UsageError(
-            f"{text!r}: {own} looks like a port and stands in the place of a model's name; write "
-            f"ssh://{found['host']}:{own} , or put the port into your ssh_config"
-        )
+    own, digits = found["name"], found.get("port")
+    if pattern is _PLAIN and own is not None:
+        if own.isdecimal() and own.isascii():
+            own, digits = None, own
+        elif both := _PORT_AND_NAME.fullmatch(own):
+            raise UsageError(
+                f"{text!r}: with a port and a model's name write ssh://{found['host']}:{both[1]}/{both[2]}"
+            )
     if own is not None or name is not None:
         check_name(name if own is None else own, text)
     host = found["host"]
     user, at, address = host.rpartition("@")
-    port = int(found["port"]) if found.get("port") else None
+    port = int(digits[:6]) if digits else None
     if port is not None and not 0 < port < 1 << 16:
-        raise UsageError(f"{text!r}: {port} is no port; write 1 to 65535")
+        raise UsageError(f"{text!r}: {digits} is no port; write 1 to 65535")
     return Target(f"{user}{at}{address.strip('[]')}", own or name, port)
 
 

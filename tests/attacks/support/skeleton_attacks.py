@@ -203,3 +203,49 @@ break_rule("dimensions", "skeleton.dims", number(1, 1) * 8 + number(1, 4), "axes
 break_rule("names", "skeleton.graph", block(12, block(1, "")), "empty or can't be printed")
 break_rule("names", "skeleton.graph", tensor((1,), bytes(4)) * 2, "same name")
 break_rule("metadata", "skeleton.model", block(14, block(1, "k") + block(2, "/\u00a0x")), "names a file")
+
+
+def inline(code: int, data: bytes, dims: tuple[int, ...] = (2,)) -> bytes:
+    """Return a tensor of any type with this field of data in the model."""
+    return block(5, b"".join(number(1, dim) for dim in dims) + number(2, code) + block(8, "k") + data)
+
+
+for code, data, text in (
+    (1, block(4, bytes(7)), "7 bytes of data"),
+    (1, block(9, bytes(9)), "9 bytes of data"),
+    (1, block(10, bytes(16)), "data in double_data"),
+    (1, b"", "no data for 2 elements"),
+    (0, block(9, b""), "element type 0"),
+    (27, block(9, bytes(2)), "element type 27"),
+    (8, block(9, bytes(2)), "data in raw_data"),
+    (8, block(6, "a"), "1 strings of data"),
+    (7, block(7, b"\1"), "1 numbers of data"),
+    (7, block(7, b"\1\x81\0"), "shortest form"),
+    (7, block(7, b"\1" + b"\xff" * 9 + b"\2"), "shortest form"),
+    (7, block(7, b"\1\x80"), "ends within a number"),
+    (7, number(7, 1) * 2, "wire type 0"),
+    (7, block(7, b"\1") * 2, "given twice"),
+    (12, block(5, b"\1\1"), "data in int32_data"),
+    (22, block(5, b"\1\1"), "2 numbers of data"),
+    (25, block(9, b"\1\1"), "2 bytes of data"),
+):
+    break_rule("inside", "skeleton.graph", inline(code, data), text)
+break_rule("inside", "skeleton.graph", inline(1, block(9, bytes(8)), ()), "8 bytes of data")
+break_rule("unknown", "skeleton.dims", block(1, b"\4"), "wire type 2")  # packed
+break_rule("unknown", "skeleton.graph", block(1, block(5, block(1, "f") + number(2, 1))), "wire type 0")
+break_rule("names", "skeleton.graph", block(5, number(2, 7) + block(8, "x") + block(7, b"\1")), "another type or shape")
+break_rule(
+    "names",
+    "skeleton.graph",
+    block(5, number(1, 1) * 2 + number(2, 1) + block(8, "x") + block(9, bytes(4))),
+    "another type or shape",
+)
+break_rule("names", "skeleton.graph", block(1, block(1, b"\xff")), "UTF-8")
+break_rule("names", "skeleton.name", b"n" * 4097, "length of", LimitError)
+break_rule("operators", "skeleton.model", block(8, block(1, "ai.onnx") + number(2, 13)), "given twice")
+break_rule("attributes", "skeleton.graph", block(1, block(5, number(20, 2)) * 2), "an attribute twice")
+break_rule("attributes", "skeleton.graph", block(1, block(5, block(22, b"") + number(20, 11))), "field 22")
+break_rule("attributes", "skeleton.graph", block(1, block(5, number(20, 15))), "not of its type")
+break_rule("counts", "skeleton.graph", block(1, block(5, number(20, 2)) * 257), "number of", LimitError)
+break_rule("counts", "skeleton.model", block(8, block(1, "ai.onnx.ml")) * 17, "number of", LimitError)
+break_rule("counts", "skeleton.graph", block(12, block(1, "z")) * 4096, "number of", LimitError)

@@ -22,7 +22,7 @@ _BY_LIBRARY = ("lzma.", "deflate.")
 """Fields whose attacks in tests/attacks are packed by this machine's zlib or liblzma."""
 _STREAMS = [("raw",), ("grid",), ("split",), ("moments",), ("lowrank",), ("raw", "grid"), ALL]
 """The streams of the seeds, the smallest seed first."""
-_SHOWN = 16
+_SHOWN = 12
 """Bytes of a field that a description shows."""
 
 

@@ -58,7 +58,7 @@ def test_a_disk_of_this_machine_that_is_full_is_13_and_one_line(command: list[st
     assert done.returncode == 13, done.stderr
     *notes, line = done.stderr.splitlines()
     assert line.startswith(f"{NAMES[command[0]]}: ")
-    assert "No space left on device; free some" in line
+    assert "this machine: No space left on device; free some" in line
     assert not notes
 
 

@@ -114,7 +114,8 @@ def _explain(error: BaseException, space: Callable[[], str]) -> tuple[int, str]:
     if isinstance(error, OSError):
         what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
         if error.errno in _NO_SPACE:
-            return 13, f"{what}; {space()}"
+            # An error of stdout has no name, and "device" alone would read as one that is pushed to.
+            return 13, f"{error.filename or 'this machine'}: {error.strerror}; {space()}"
         if error.errno in _SETTING:
             return 2, f"{what}; give another path, or change its permissions"
         return 1, what

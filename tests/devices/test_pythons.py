@@ -124,6 +124,11 @@ def test_a_named_python_is_the_only_candidate(tmp_path: Path) -> None:
     for missing in ("python3.99", str(tmp_path / "none")):
         with pytest.raises(UsageError, match=r"there is no Python .* that can be started; give another --python"):
             found(Shell(tmp_path / "a"), missing)
+    old = fake(tmp_path / "opt" / "old", (3, 9, 2))
+    with pytest.raises(
+        UsageError, match=rf"no runtime can be made with {old} 3\.9\.2: .*older.*; give another --python"
+    ):
+        found(Shell(tmp_path / "a"), str(old))
 
 
 def test_an_answer_that_is_none_is_a_python_that_does_not_start(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def find(connection: Connection, named: str | None = None) -> Pythons:
         named: the only one to look at, a path or the name of a command.
 
     Raises:
-        UsageError: there is none that is named so.
+        UsageError: there is none that is named so, or no runtime can be made with it.
         SeedError: of the connection.
     """
     done = connection.run(_SCRIPT, _PROGRAM, named or "", FOLDERS, timeout=START_S, check=False)
@@ -169,7 +169,14 @@ def find(connection: Connection, named: str | None = None) -> Pythons:
             found.setdefault(python.real or python.path, python)
     if named and not found:
         raise UsageError(f"{connection.target}: there is no Python {named} that can be started; give another --python")
-    return choose(list(found.values()), made_with)
+    known = choose(list(found.values()), made_with)
+    if named and not known.suitable:
+        unfit = known.others[0]
+        raise UsageError(
+            f"{connection.target}: no runtime can be made with {unfit}: {unfit.fault}; give another --python, or leave "
+            "it out"
+        )
+    return known
 
 
 def choose(found: Sequence[Python], made_with: str = "") -> Pythons:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import shutil
 import subprocess
@@ -18,6 +20,13 @@ from seed_runtime.errors import UsageError
 from tests.devices.support.proxy import Proxy
 from tests.devices.support.sshd import Device, MakeDevice, Sshd
 from tests.support.project import skip_or_fail
+
+
+class FailingFile(io.FileIO):
+    """A file on a disk that can't be read."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
 
 
 def connect(device: Device) -> Connection:
@@ -114,6 +123,15 @@ def test_a_path_that_cant_be_one_is_refused(device: Device, tmp_path: Path, path
 def test_a_file_of_this_machine_that_cant_be_read_is_the_users_mistake(device: Device, tmp_path: Path) -> None:
     with connect(device) as connection, pytest.raises(UsageError, match="No such file"):
         put(connection, tmp_path / "none", str(device.home / "part"), 0)
+
+
+def test_a_disk_of_this_machine_that_fails_on_the_way_is_told(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    monkeypatch.setattr(Path, "open", lambda path, mode: FailingFile(path))
+    with connect(device) as connection, pytest.raises(UsageError, match=r"file: Input/output error; give a copy"):
+        put(connection, tmp_path / "file", str(device.home / "part"), 0)
 
 
 def test_a_link_that_is_cut_says_that_the_next_call_goes_on(sshd: Sshd, tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ def _send(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     process = connection.popen(_RECEIVE, remote, str(start))
-    feeder = threading.Thread(target=_feed, args=(file, process.stdin, paces), daemon=True)
+    unread: list[OSError] = []
+    feeder = threading.Thread(target=_feed, args=(file, process.stdin, paces, unread), daemon=True)
     feeder.start()
     try:
         # The size there, not what was written here: up to 2 MB of that are on their way, the whole of many seeds.
@@ -99,6 +100,8 @@ def _send(
         processes.kill(process, signal.SIGKILL)
         feeder.join()
         processes.stop(process)
+    if unread:
+        raise UsageError(f"{file.name}: {unread[0].strerror}; give a copy of the file that can be read")
     if code == 255 or code < 0:
         raise connection.failure(process)
     if code:
@@ -112,14 +115,25 @@ def _send(
         )
 
 
-def _feed(file: IO[bytes], pipe: IO[bytes], paces: Sequence[Pace]) -> None:
-    """Write the rest of a file to a pipe and close it; the command may end before it has read all of it."""
+def _feed(file: IO[bytes], pipe: IO[bytes], paces: Sequence[Pace], unread: list[OSError]) -> None:
+    """Write the rest of a file to a pipe and close it; the command may end before it has read all of it.
+
+    An error of the file itself is added to `unread`.
+    """
     block = min([_BLOCK, *(pace.block for pace in paces)])
     with contextlib.suppress(OSError, ValueError):
-        while data := file.read(block):
+        while data := _read(file, block, unread):
             pipe.write(data)
             pipe.flush()
             for pace in paces:
                 pace.wait(len(data))
     with contextlib.suppress(OSError, ValueError):
         pipe.close()
+
+
+def _read(file: IO[bytes], size: int, unread: list[OSError]) -> bytes:
+    try:
+        return file.read(size)
+    except OSError as error:
+        unread.append(error)
+        return b""

@@ -132,7 +132,10 @@ def test_the_progress_of_a_transfer_is_in_bytes() -> None:
     assert show.phase_text("connect", 0, 0) == "connect"
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (59, "59 s"), (231, "3 min 51 s"), (7500, "2 h 5 min")])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "1 s"), (59, "59 s"), (231, "3 min 51 s"), (300, "5 min"), (7200, "2 h"), (7500, "2 h 5 min")],
+)
 def test_a_time_is_written_for_people(seconds: float, text: str) -> None:
     assert show.duration_text(seconds) == text
 

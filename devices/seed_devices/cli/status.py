@@ -91,7 +91,18 @@ def _print_status(outcomes: list[Outcome[Answer]]) -> None:
             kept = str(len(model["kept"]))
             rows.append([host, model["name"], digest, version, kept, _service_text(model), free, _last_failure(model)])
         if not outcome.value["models"]:
-            rows.append([host, "", "nothing", "", "", "", free, "" if outcome.value["runtime"] else "no runtime"])
+            rows.append(
+                [
+                    host,
+                    outcome.target.name or "",
+                    "nothing",
+                    "",
+                    "",
+                    "",
+                    free,
+                    "" if outcome.value["runtime"] else "no runtime",
+                ]
+            )
     show.print_rows(["host", "name", "runs", "version", "kept", "service", "disk free", ""], rows, right=[3, 4, 6])
 
 

@@ -6,7 +6,7 @@ Nothing here depends on the versions of zlib and liblzma: what is packed was wri
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -20,26 +20,27 @@ SEEDS = FOLDER / "seeds"
 
 
 @cache
-def vectors() -> tuple[Vector, ...]:
-    """Return all vectors, whose names differ."""
-    found = tuple(
+def small_vectors() -> tuple[Vector, ...]:
+    """Return all vectors but those with more than one data chunk."""
+    return tuple(
         chain(
             valid_exact.vectors(), valid_quantized.vectors(), valid_files.vectors(), hostile.vectors(), order.vectors()
         )
     )
+
+
+@cache
+def vectors() -> tuple[Vector, ...]:
+    """Return all vectors, whose names differ."""
+    found = (*small_vectors(), *valid_exact.large_vectors())
     assert len({vector.name for vector in found}) == len(found)
     return found
 
 
-def listing() -> str:
+def listing(vectors: Sequence[Vector]) -> str:
     """Return the text of vectors.json, a vector a line."""
-    return "".join(_lines())
-
-
-def _lines() -> Iterator[str]:
-    yield '{\n"format_version": 1,\n"feature_level": 1,\n"vectors": [\n'
-    yield ",\n".join(json.dumps(vector.record(), ensure_ascii=True) for vector in vectors())
-    yield "\n]\n}\n"
+    lines = ",\n".join(json.dumps(vector.record()) for vector in vectors)
+    return f'{{\n"format_version": 1,\n"feature_level": 1,\n"vectors": [\n{lines}\n]\n}}\n'
 
 
 def main() -> None:
@@ -51,7 +52,7 @@ def main() -> None:
             path.unlink()
     for name, seed in made.items():
         (SEEDS / name).write_bytes(seed)
-    LIST.write_text(listing())
+    LIST.write_text(listing(vectors()))
     size = LIST.stat().st_size + sum(map(len, made.values()))
     print(f"{len(made)} vectors, {size:,} bytes")
 

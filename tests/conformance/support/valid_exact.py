@@ -67,10 +67,23 @@ def split(
 
 
 def vectors() -> Iterator[Vector]:
-    """Yield all vectors of this module."""
+    """Yield all vectors of this module but the large ones."""
     yield from _raw()
     yield from _packings()
     yield from _split()
+
+
+def large_vectors() -> Iterator[Vector]:
+    """Yield the vectors with more than one data chunk, which take a second to make."""
+    # Chunks are cut within the second tensor, and within one of its elements.
+    data = bytes(CHUNK - 6) + noise(16) + bytes(64)
+    tensors = [Tensor(3, (CHUNK - 6,), 0), Tensor(1, (20,), 6)]
+    stream = raw(tensors, data, 2, _fixed, known=True)
+    yield build("raw-two-chunks", "a chunk of 2^20 bytes that ends within an element, and one of 74", [stream])
+    data = bytes(CHUNK) + noise(24)
+    coded = _two_chunks(data)
+    stream = Stream(SPLIT, [Tensor(3, (len(data),))], coded, data)
+    yield build("split-two-chunks", "2^20 symbols in one chunk and 24 in the next", [stream])
 
 
 def _raw() -> Iterator[Vector]:
@@ -97,11 +110,6 @@ def _raw() -> Iterator[Vector]:
     yield build("skips", "zero bytes before the first hole, and the longest skip", [raw(skips, noise(68))])
     streams = [raw([Tensor(2, (5,))], noise(5, place)) for place in range(64)]
     yield build("streams-64", "as many streams as a seed of little weights may have", streams)
-    # Chunks are cut within the second tensor, and within one of its elements.
-    data = bytes(CHUNK - 6) + noise(16) + bytes(64)
-    tensors = [Tensor(3, (CHUNK - 6,), 0), Tensor(1, (20,), 6)]
-    stream = raw(tensors, data, 2, _fixed, known=True)
-    yield build("raw-two-chunks", "a chunk of 2^20 bytes that ends within an element, and one of 74", [stream])
 
 
 def _fixed(data: bytes) -> tuple[int, bytes]:
@@ -147,10 +155,6 @@ def _split() -> Iterator[Vector]:
     yield build("split-dead", "codec split, a dead row and a dead column", [stream])
     text = "codec split: all rows are dead, so there is no data chunk"
     yield build("split-all-dead", text, [split(1, (4, 4), bytes(64), 4, 0, bytes(4))])
-    data = bytes(CHUNK) + noise(24)
-    coded = _two_chunks(data)
-    stream = Stream(SPLIT, [Tensor(3, (len(data),))], coded, data)
-    yield build("split-two-chunks", "2^20 symbols in one chunk and 24 in the next", [stream])
 
 
 def _two_chunks(data: bytes) -> list[bytes]:

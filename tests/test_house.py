@@ -183,7 +183,13 @@ def test_exporting_an_onnx_file_needs_no_torch() -> None:
         "for name in ('torch', 'onnxscript'): sys.modules[name] = None\n"
         "import seed_exporter\n"
         "if importlib.util.find_spec('seed_exporter.cli'): import seed_exporter.cli\n"
+        "seed_exporter.export\n"
     )
+    run_checked([sys.executable, "-I", "-c", script])
+
+
+def test_seed_export_heeds_signals_before_it_imports_large_packages() -> None:
+    script = "import sys, seed_exporter.cli; sys.exit(bool({'numpy', 'onnx', 'joblib'} & sys.modules.keys()))"
     run_checked([sys.executable, "-I", "-c", script])
 
 

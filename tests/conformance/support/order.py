@@ -1,19 +1,13 @@
-"""Seeds with two faults, of which SPEC.md says which one is met first ("Order of checks"), and limits just passed."""
+"""Seeds with two faults, of which SPEC.md says which one is met first ("Order of checks")."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
-from tests.conformance.support import packings
 from tests.conformance.support.hostile import DAMAGED, NEWER
-from tests.conformance.support.seeds import OPSET, Options, Part, Stream, Tensor, build, identity
-from tests.conformance.support.valid_exact import noise, raw
-from tests.conformance.support.valid_files import four, nested
-from tests.conformance.support.valid_quantized import grid, lowrank
 from tests.conformance.support.vector import Vector
 from tests.support.seed_builder import Replacement, build_seed
-from tests.support.spec_bytes import Matrix, Table, block, number, u8, u16, u32, varint
+from tests.support.spec_bytes import block, number, u8, u16, u32, varint
 
 LEVEL_2 = varint(2)
 HUGE = varint(1 << 62)
@@ -28,8 +22,6 @@ def vectors() -> Iterator[Vector]:
     """Yield all vectors of this module."""
     for name, tests, replaced, streams, exit_code in (*_HEADER, *_SKELETON, *_STREAMS):
         yield Vector(f"order-{name}", tests, build_seed(replaced, streams), exit_code)
-    yield from _parts()
-    yield from _limits()
 
 
 _HEADER: list[Case] = [
@@ -313,6 +305,25 @@ _STREAMS: list[Case] = [
         DAMAGED,
     ),
     (
+        "states-packing",
+        "a state below 2^16, and a plane of an unknown packing: damage",
+        {"data_chunk.states": bytes(8), "plane.packing": u8(9), "plane.size": varint(1)},
+        GRID,
+        DAMAGED,
+    ),
+    (
+        "packing-words",
+        "a plane of an unknown packing, and a word too much: newer",
+        {
+            "data_chunk.word_count": varint(3),
+            "data_chunk.words": lambda words: words + bytes(2),
+            "plane.packing": u8(9),
+            "plane.size": varint(1),
+        },
+        GRID,
+        NEWER,
+    ),
+    (
         "packing-weights",
         "a chunk of an unknown packing, and a wrong digest of the weights: newer",
         {"raw_chunk.packing": u8(9), "weights.digest": bytes(32)},
@@ -330,50 +341,3 @@ _STREAMS: list[Case] = [
         for codec, code in (("grid", 6), ("split", 5), ("moments", 6), ("lowrank", 6))
     ),
 ]
-
-
-def _parts() -> Iterator[Vector]:
-    known, ignored = Part(0x8100, 0, 5, b"known"), Part(0x8123, 9, 5, b"other")
-    for name, tests, parts in (
-        ("digest", "an ignored part with a wrong digest", [ignored]),
-        ("raw-size", "an ignored part of more than PART_RAW_MAX", [replace(ignored, raw_size=(32 << 20) + 1)]),
-        ("order", "parts in descending order", [ignored, known]),
-        ("twice", "two parts of one kind", [known, known]),
-        ("needed", "a part behind the skeleton that isn't optional", [replace(known, kind=1)]),
-    ):
-        seed = build("", "", [four()], Options(parts=parts)).seed
-        if name == "digest":
-            seed = seed.replace(b"other", b"ether")
-        yield Vector(f"bad-part-{name}", tests, seed, DAMAGED)
-    seed = build("", "", [four()], Options(parts=[replace(known, kind=2)])).seed
-    yield Vector("bad-part-unknown", "a part of an unknown kind that isn't optional", seed, NEWER)
-
-
-def _limits() -> Iterator[Vector]:
-    streams = [raw([Tensor(2, (5,))], noise(5, index)) for index in range(65)]
-    yield _bad("streams-65", "a stream more than a seed of little weights may have", streams)
-    matrix = Matrix([[0]] * 8193, 0, 1.0)
-    tests = "8,193 steps in one lane"
-    yield _bad("steps-8193", tests, [grid([matrix], tables=[Table(0, [4095], 1)])])
-    v, u = Matrix([[1 << 12, 0]], 8, 1.0), Matrix([[1 << 12], [1]], 8, 1.0)
-    yield _bad("lowrank-sum", "a sum of 2^24", [lowrank([(v, u, b"\0")], [Tensor(1, (2, 2))])])
-    v, u = Matrix([[1, 0]], 0, 2.0**-64), Matrix([[1], [1]], 0, 2.0**-63)
-    yield _bad("lowrank-scale", "a scale of 2^-127", [lowrank([(v, u, b"\0")], [Tensor(1, (2, 2))])])
-    u = replace(u, row_classes=bytes(2))
-    tests = "a scale of 2^-127 for rows that are all dead, where rows have no steps of their own"
-    yield _bad("lowrank-scale-dead", tests, [lowrank([(v, u, b"\0")], [Tensor(1, (2, 2))])])
-    stream = raw([Tensor(2, (4,))], b"\1\2\3\4")
-    yield _bad(
-        "chunk-more",
-        "a chunk more than the tensors need",
-        [replace(stream, chunks=[*stream.chunks, b"\0\1"], data=b"\1\2\3\4")],
-    )
-    options = Options(graph=identity() + nested(21, block(1, b"")))
-    yield _bad("skeleton-depth-65", "messages in messages, a level too deep", [four()], options)
-    pairs = b"".join(block(14, block(1, key) + block(2, b"b" * (1 << 19))) for key in ("k", "l"))
-    options = Options(last=OPSET + pairs, pack=lambda data: (packings.DEFLATE, packings.deflate_fixed(data)))
-    yield _bad("skeleton-metadata-size", "keys and values of METADATA_MAX + 2 bytes", [four()], options)
-
-
-def _bad(name: str, tests: str, streams: Sequence[Stream], options: Options | None = None) -> Vector:
-    return Vector(f"bad-{name}", tests, build("", "", streams, options).seed, DAMAGED)

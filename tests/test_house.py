@@ -54,6 +54,8 @@ FOLDERS = {
     "seed_exporter/cli",
     "seed_exporter/codecs",
     "seed_exporter/evaluate",
+    "seed_exporter/gradients",
+    "seed_exporter/gradients/rules",
     "seed_exporter/graph",
     "seed_exporter/loaders",
     "seed_exporter/quantize",

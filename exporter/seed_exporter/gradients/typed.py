@@ -1,0 +1,77 @@
+"""Bring a graph to the opset that rules write in, with the types of all its values."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import onnx
+
+from seed_exporter.graph.messages import copy_of, replace_elements
+from seed_exporter.graph.model import Graph
+from seed_exporter.graph.versions import plain_domain
+from seed_runtime.errors import UnsupportedError
+
+OPSET: Final = 18
+"""Oldest opset that rules are written for: all reductions take their axes as an input, scattering can add."""
+_IR: Final = 8
+"""IR version of this opset."""
+_SOFTMAX: Final = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
+_SOFTMAX_OPSET: Final = 13
+"""Opset from which these look at one axis. The converter leaves them as they are where it knows no shapes."""
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of ONNX's own operators in a model; 1 where it states none."""
+    return next((each.version for each in model.opset_import if plain_domain(each.domain) == ""), 1)
+
+
+def typed_model(graph: Graph) -> onnx.ModelProto:
+    """Return a graph's model at OPSET or above, with the types that its values are known to have.
+
+    Raises:
+        UnsupportedError: onnx can't convert the model.
+    """
+    held = [tensor for tensor in graph.model.graph.initializer if tensor.name in graph.weights]
+    # Weights have no data here, which neither inference nor conversion needs where they are inputs.
+    probe = onnx.ModelProto()
+    probe.CopyFrom(graph.model)
+    given = {value.name for value in graph.model.graph.input}
+    inputs = [
+        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+        for tensor in held
+        if tensor.name not in given
+    ]
+    small = [tensor for tensor in graph.model.graph.initializer if tensor.name not in graph.weights]
+    replace_elements(probe.graph.initializer, small)
+    probe.graph.input.extend(inputs)
+    probe = _inferred(probe)
+    if opset_of(probe) < OPSET:
+        probe = _inferred(_converted(probe))
+    result = onnx.ModelProto()
+    result.CopyFrom(probe)
+    originals = list(graph.model.graph.input)
+    result.graph.CopyFrom(copy_of(probe.graph, input=originals, initializer=[*probe.graph.initializer, *held]))
+    result.ir_version = max(result.ir_version, _IR)
+    return result
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except Exception:  # an operator's inference function threw: what is stated must do
+        return model
+
+
+def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
+    old = opset_of(model)
+    advice = f"convert it to opset {OPSET} or newer (onnx.version_converter), or export it to that opset"
+    known = {value.name for value in [*model.graph.input, *model.graph.value_info, *model.graph.output]}
+    known |= {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if old < _SOFTMAX_OPSET and node.op_type in _SOFTMAX and node.input[0] not in known:
+            raise UnsupportedError(f"the model has opset {old}, and a {node.op_type} of an unknown shape; {advice}")
+    try:
+        return onnx.version_converter.convert_version(model, OPSET)
+    except Exception as error:  # whatever the C++ side threw
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UnsupportedError(f"onnx can't convert the model from opset {old}: {line}; {advice}") from error

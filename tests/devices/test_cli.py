@@ -52,7 +52,7 @@ def test_a_model_is_pushed_looked_at_run_rolled_back_and_removed(device: Device,
     done = deploy(config, "push", first, host)
     assert (done.returncode, stderr_of(done)) == (0, "")
     assert re.fullmatch(
-        rf"{host}: product {digests[0][:12]} runs \(.* sent, no golden sample, .* s\)\n"
+        rf"{host}: product {digests[0][:12]} runs \(.* sent, no golden sample compared, .* s\)\n"
         rf"  run it: seed-deploy run {host}:product --input x.npz --output y.npz\n",
         done.stdout.decode(),
     )

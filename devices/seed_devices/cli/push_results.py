@@ -58,7 +58,7 @@ def result_text(outcome: Outcome[PushResult], rates: Rates) -> str:
     if value.runtime_installed:
         parts.insert(0, runtime)
     if value.record is not None:
-        golden = {True: "golden sample right", None: "no golden sample"}
+        golden = {True: "golden sample right", None: "no golden sample compared"}
         parts.append(golden.get(value.record.get("golden"), "golden sample not run"))
     if value.previous and value.previous != value.digest:
         parts.append(f"before it {value.previous[: show.SHORT]}")

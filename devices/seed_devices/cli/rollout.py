@@ -279,7 +279,7 @@ def _state_text(seen: Observation) -> str:
         return f"not reached: {seen.problem}"
     parts = []
     if seen.golden is not None:
-        parts.append({True: "golden sample right", False: "golden sample wrong", None: "no golden sample"}[
+        parts.append({True: "golden sample right", False: "golden sample wrong", None: "no golden sample compared"}[
             seen.golden.right
         ])  # fmt: skip
     service = (seen.service or {}).get("active")

@@ -76,7 +76,10 @@ def _verify(connection: Connection, name: str, max_memory: int | None) -> Golden
     except RemoteError as error:
         return Golden(None, str(error))
     if found.get("ok"):
-        return Golden(found.get("golden"), "" if found.get("golden") else "the seed has none that this device can run")
+        return Golden(
+            found.get("golden"),
+            "" if found.get("golden") else "the seed has none with values that this device can compare",
+        )
     text = " ".join((found.get("error") or f"seed-run returned {done.code}").split())
     is_wrong = found.get("golden") is False or (found.get("ok") is False and done.code == _DAMAGED)
     return Golden(False if is_wrong else None, text)

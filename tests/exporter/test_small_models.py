@@ -105,6 +105,24 @@ def test_a_note_says_in_numbers_what_keeps_a_model_from_the_promise(rng: np.rand
     assert f"graph and header take {fixed} bytes" in note
     assert f"which would be {text.size(4 * result.parameters / 4.05)}" in note
     assert "bits for each" not in note
+    assert note.endswith("so that no choice of weights reaches it")
+
+
+def test_no_goal_is_advised_where_no_matrix_can_be_coarser(rng: np.random.Generator, tmp_path: Path) -> None:
+    codes = rng.integers(-128, 128, (64, 96)).astype(np.int8)
+    model = of_nodes(
+        [
+            helper.make_node("DequantizeLinear", ["codes", "scale"], ["w"]),
+            helper.make_node("MatMul", ["x", "w"], ["y"]),
+        ],
+        [numpy_helper.from_array(codes, "codes"), numpy_helper.from_array(np.float32(0.01), "scale")],
+        [helper.make_tensor_value_info("x", FLOAT, ["batch", 64])],
+        [helper.make_tensor_value_info("y", FLOAT, ["batch", 96])],
+    )
+    result = quick_export(model, tmp_path / "m.seed")
+    note = next(line for line in text.summary(result).splitlines() if line.startswith("note:"))
+    assert note.endswith("no matrix of floats is left in this model that could be quantized")
+    assert text.advice(result) == "ask for less: no matrix of floats is left in this model that could be quantized"
 
 
 def test_the_note_is_about_fp32_bytes_whatever_the_floats_of_the_model_are(

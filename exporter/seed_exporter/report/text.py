@@ -12,6 +12,7 @@ from seed_exporter.results import Result
 
 LOST: Final = 0.5
 """Error that leaves nothing to use, in root mean squares of the output."""
+_NO_MATRICES: Final = "no matrix of floats is left in this model that could be quantized"
 
 
 def summary(result: Result) -> str:
@@ -44,7 +45,7 @@ def summary(result: Result) -> str:
     if warning := beyond_use(result):
         lines.append(f"warning: {warning}")
     if result.default and not in_attributes and result.bytes > fp32_bytes(result.graph) / LEAST_RATIO:
-        lines.append(f"note: {_reason(result)}; --target goes further")
+        lines.append(f"note: {_reason(result)}")
     lines.extend(f"note: {note}" for note in result.graph.notes)
     lines.append("encoded and checked in " + ", ".join(f"{phase} {t:.1f} s" for phase, t in result.seconds.items()))
     lines.append(f"run it: seed-run {result.path} --verify")
@@ -69,6 +70,8 @@ def advice(result: Result) -> str:
         return warning
     if source_size(result.graph).in_attributes:
         return "ask for less: what is in attributes of nodes is kept bit by bit"
+    if not _adjustable(result):
+        return f"ask for less: {_NO_MATRICES}"
     return "ask for less, or give the model fewer parameters"
 
 
@@ -92,9 +95,9 @@ def beyond_use(result: Result) -> str:
 
 
 def _reason(result: Result) -> str:
-    """Say in numbers what keeps a seed from LEAST_RATIO."""
+    """Say in numbers what keeps a seed from LEAST_RATIO, and whether --target helps."""
     allowed = fp32_bytes(result.graph) / LEAST_RATIO
-    quantized = [name for name, plan in result.plans.items() if plan.adjustable]
+    quantized = _adjustable(result)
     streams = [stream for stream in result.seed.streams if not set(quantized) & set(stream.names)]
     kept = sum(stream.size for stream in streams)
     fixed = result.bytes - sum(stream.size for stream in result.seed.streams)
@@ -104,9 +107,18 @@ def _reason(result: Result) -> str:
     )
     count = sum(result.graph.weights[name].count for name in quantized)
     room = 8 * (allowed - fixed - kept)
-    if not count or room <= 0:
-        return text
-    return f"{text}, which leaves {room / count:.2f} bits for each of the {count:,} weights that can be quantized"
+    if fixed >= allowed:
+        return f"{text}, so that no choice of weights reaches it"
+    if not count:
+        return f"{text}; {_NO_MATRICES}"
+    if room > 0:
+        text += f", which leaves {room / count:.2f} bits for each of the {count:,} weights that can be quantized"
+    return f"{text}; --target goes further"
+
+
+def _adjustable(result: Result) -> list[str]:
+    """Return the names of the weights that are quantized, and may be so more coarsely."""
+    return [name for name, plan in result.plans.items() if plan.adjustable]
 
 
 def size(count: float) -> str:

@@ -8,18 +8,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from seed_devices import doctor
+from seed_devices import doctor, profiles
 from seed_devices.cli import push_results, show
 from seed_devices.cli.rates import Rates
 from seed_devices.errors import RemoteError, WheelsError
 from seed_devices.fleet.parallel import Outcome
 from seed_devices.fleet.target import Target
-from seed_devices.push import preflight, requirements, wheels
+from seed_devices.push import preflight, requirements, runtime, wheels
 from seed_devices.push.job import Options, PushResult
 from seed_devices.push.one_device import push
 from seed_devices.push.wheels import Wheelhouse
 from seed_devices.ssh.connection import Connection
+from seed_runtime.errors import DiskSpaceError
 from tests.devices.support import fake_wheels
+from tests.devices.support.board import BOARD
 from tests.devices.support.pushing import send
 from tests.devices.support.seeds import EXAMPLE
 from tests.devices.support.sshd import Device
@@ -59,9 +61,18 @@ def test_a_dry_run_refuses_a_disk_on_which_the_runtime_does_not_fit(
     huge = dataclasses.replace(house, own=dataclasses.replace(house.own, unpacked=1 << 50))
     monkeypatch.setattr(wheels, "collect", lambda *given, **named: huge)
     needed = size_of(huge) + huge.unpacked + requirements.DISK_MARGIN
-    with pytest.raises(RemoteError, match=rf"^{bare.alias}: the runtime needs {needed:,} bytes in /") as refused:
+    with pytest.raises(RemoteError, match=rf"^{bare.alias}: the push needs {needed:,} bytes in /") as refused:
         send(bare, EXAMPLE, dry_run=True)
     assert refused.value.exit_code == 13
+
+
+def test_there_must_be_room_for_the_seed_behind_the_runtime(house: Wheelhouse) -> None:
+    profile, seed_bytes = profiles.match(BOARD), 1 << 30
+    needed = house.unpacked + seed_bytes + requirements.DISK_MARGIN
+    facts = {**BOARD, "store": "/store", "disk_free": needed}
+    assert runtime.bytes_to_send(facts, profile, seed_bytes=seed_bytes) == size_of(house)
+    with pytest.raises(DiskSpaceError, match=f"the push needs {needed:,} bytes in /store and {needed - 1:,} are free"):
+        runtime.bytes_to_send({**facts, "disk_free": needed - 1}, profile, seed_bytes=seed_bytes)
 
 
 def test_a_dry_run_without_an_index_says_that_it_does_not_know_the_size(

@@ -179,7 +179,7 @@ def test_a_disk_that_is_too_small_is_refused_before_a_byte_is_sent(
     bare: Device, new: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     huge = dataclasses.replace(new, own=dataclasses.replace(new.own, unpacked=1 << 50))
-    with pytest.raises(RemoteError, match=r"the runtime needs .* bytes and .* are free; free some space") as caught:
+    with pytest.raises(RemoteError, match=r"the push needs .* bytes and .* are free; free some space") as caught:
         fake_wheels.install(bare, monkeypatch, huge)
     assert caught.value.exit_code == 13
     assert fake_wheels.runtimes(bare) == set()

@@ -204,15 +204,16 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any]) -> Preparat
             service=options.service,
             runtime_due=due,
         )
+    left = seed.file_size - _arrived_bytes(job, model)
     if options.dry_run:
         missing: int | None = 0
         if due and profile is not None and known is not None:
-            missing = _bytes_of_runtime(job, facts, profile, known, notes)
+            missing = _bytes_of_runtime(job, facts, profile, known, notes, left)
         return Preparation(agent, facts, notes, due, missing)
     if not due or known is None:
         restarted, failed = restart_stale_services(job, agent) if options.update_runtime else ([], {})
         return Preparation(agent, facts, notes + restarted, failed_services=failed)
-    job.phases.to_send_after = seed.file_size - _arrived_bytes(job, model)
+    job.phases.to_send_after = left
     with job.phases.phase("runtime"), _naming(job.host):
         installed = _with_best_python(
             job,
@@ -224,6 +225,7 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any]) -> Preparat
                 facts,
                 needed=needed,
                 online=options.online,
+                seed_bytes=left,
                 progress=job.phases.progress_of("runtime"),
             ),
         )
@@ -265,7 +267,7 @@ def _with_best_python(
 
 
 def _bytes_of_runtime(
-    job: Job, facts: dict[str, Any], profile: Profile, known: Pythons, notes: list[str]
+    job: Job, facts: dict[str, Any], profile: Profile, known: Pythons, notes: list[str], seed_bytes: int
 ) -> int | None:
     """Return the bytes of wheels that a push would send; None, with a note, where this machine can't get them now."""
     try:
@@ -275,7 +277,7 @@ def _bytes_of_runtime(
                 facts,
                 known,
                 notes,
-                lambda facts: runtime.bytes_to_send(facts, profile, online=job.options.online),
+                lambda facts: runtime.bytes_to_send(facts, profile, online=job.options.online, seed_bytes=seed_bytes),
             )
     except WheelsError as error:
         notes.append(f"the runtime's size is not known: {error}")

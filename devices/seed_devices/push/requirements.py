@@ -28,12 +28,11 @@ _IMPORT: Final = f'{FIND_STORE}ORT_DISABLE_TELEMETRY=1 "$s/runtime/current/bin/p
 
 
 class NoRoomError(DiskSpaceError):
-    """The runtime doesn't fit on the device's disk. What runs there was left alone."""
+    """The runtime, or the seed behind it, doesn't fit on the device's disk. What runs there was left alone."""
 
     def __str__(self) -> str:
         return (
-            f"the runtime needs {self.needed:,} bytes in {self.folder} and {self.free:,} are free; "
-            "free some space there"
+            f"the push needs {self.needed:,} bytes in {self.folder} and {self.free:,} are free; free some space there"
         )
 
 

@@ -38,23 +38,24 @@ class Installed:
     """Notes for the user on the wheels that the runtime was made from."""
 
 
-def bytes_to_send(facts: Mapping[str, Any], profile: Profile, *, online: bool = False) -> int:
+def bytes_to_send(facts: Mapping[str, Any], profile: Profile, *, online: bool = False, seed_bytes: int = 0) -> int:
     """Return the bytes of wheels that an installation would send. Nothing on the device is changed.
 
     Args:
         facts: what the device reported.
         profile: the device's.
         online: see `install`.
+        seed_bytes: see `install`.
 
     Raises:
         UnsupportedError: no wheels exist for the device.
         WheelsError: wheels are missing here, and the package index can't be reached.
-        NoRoomError: the runtime doesn't fit on the device's disk.
+        NoRoomError: the runtime and the seed don't fit on the device's disk.
     """
     python = version(str(facts["python"]))
     house = wheels.collect(profile, python[:2], str(facts["libc"][1]), dependencies=not online)
     missing = house.missing_bytes(facts.get("wheels") or {})
-    needed, free = missing + house.unpacked + DISK_MARGIN, facts.get("disk_free")
+    needed, free = missing + _staying_bytes(house, missing, seed_bytes) + DISK_MARGIN, facts.get("disk_free")
     if free is not None and needed > free:
         raise NoRoomError(str(facts.get("store")), needed, int(free))
     return missing
@@ -66,6 +67,7 @@ def install(
     *,
     needed: tuple[int, int, int] = (0, 0, 0),
     online: bool = False,
+    seed_bytes: int = 0,
     progress: Progress | None = None,
 ) -> Installed:
     """Put this host's version of the runtime into the device's store, unless another host just did.
@@ -75,6 +77,7 @@ def install(
         facts: what the device reported.
         needed: the oldest version that the seed runs with; this host's may be too old for it.
         online: let pip on the device download what seed-runtime needs from its own index; ours is sent all the same.
+        seed_bytes: bytes of a seed that are to be sent afterwards, for which there must be room, too.
         progress: called with the name of a phase, what is done of it, and all of it; bytes where bytes travel.
 
     Raises:
@@ -93,7 +96,7 @@ def install(
         house = wheels.collect(
             profile, (python[0], python[1]), str(facts["libc"][1]), dependencies=not online, progress=progress
         )
-        return _install(connection, client, facts, profile, house, online)
+        return _install(connection, client, facts, profile, house, online, seed_bytes)
 
 
 def _install(
@@ -103,6 +106,7 @@ def _install(
     profile: Profile,
     house: wheels.Wheelhouse,
     online: bool,
+    seed_bytes: int,
 ) -> Installed:
     by_name = {wheel.path.name: wheel for wheel in house.all}
     there = facts.get("runtime") or {}
@@ -112,7 +116,7 @@ def _install(
         known=there.get("path"),
         wanted=list(version(house.version)),
         wheels=[{"name": name, "sha256": wheel.sha256, "size": wheel.size} for name, wheel in by_name.items()],
-        unpacked=house.unpacked,
+        unpacked=_staying_bytes(house, house.missing_bytes(facts.get("wheels") or {}), seed_bytes),
         wait_s=WAIT_S,
     )
     if answer["state"] == "there":
@@ -141,6 +145,14 @@ def _install(
         origin = "what the device's own index has" if online else ", ".join(house.titles)
     notes = (*house.notes, f"runtime {house.version} was installed with {origin}")
     return Installed(answer["version"], answer["path"], True, total - before, notes)
+
+
+def _staying_bytes(house: wheels.Wheelhouse, missing: int, seed_bytes: int) -> int:
+    """Return the bytes for which there must be room beside the `missing` ones of wheels.
+
+    The wheels are removed before the seed comes.
+    """
+    return house.unpacked + max(0, seed_bytes - missing)
 
 
 def _send(

@@ -89,7 +89,7 @@ class Installer:
             known: the runtime that the host knows of.
             wanted: the numbers of the version that is to be installed.
             wheels: name, SHA-256 and size of each wheel.
-            unpacked: bytes that the wheels take when installed.
+            unpacked: bytes that the wheels take when installed, and what comes after them.
             wait_s: seconds that another installation may take.
 
         Returns:
@@ -116,7 +116,7 @@ class Installer:
         free = free_bytes(self.root)
         if needed > free:
             shutil.rmtree(self.folder, ignore_errors=True)
-            text = f"{self.root}: the runtime needs {needed:,} bytes and {free:,} are free; free some space"
+            text = f"{self.root}: the push needs {needed:,} bytes and {free:,} are free; free some space"
             raise RefusalError(13, text)
         return {"state": "send", "missing": missing}
 

@@ -17,6 +17,7 @@ from seed_devices.remote import device_schema
 from seed_devices.ssh import ssh_errors
 from seed_devices.terminal_text import plain, plain_lines
 from seed_runtime.agent.protocol.schema import OPERATIONS
+from tests.devices.support.answering import answering
 from tests.devices.support.board import BOARD, HEALTHY, judged, model
 from tests.devices.support.commands import COMMAND, deploy, environment, stderr_of
 from tests.devices.support.sshd import RUNTIME, Device, Sshd
@@ -24,17 +25,6 @@ from tests.devices.support.sshd import RUNTIME, Device, Sshd
 ESCAPES = "\x1b[2J\x1b]52;c;ZXZpbA==\x07\x9b2J\u202e\ud800"
 DIGEST = "a" * 64
 MODEL: dict[str, Any] = {"name": "bell", "current": DIGEST, "versions": [{"digest": DIGEST, "running": True}]}
-
-
-def answering(device: Device, *told: dict[str, Any]) -> None:
-    """Let the device's agent answer so, whatever it is asked."""
-    path = device.store / "runtime" / RUNTIME / "bin" / "python"
-    lines = device.home / "answers"
-    lines.write_text("".join(json.dumps({"ok": True, **one}) + "\n" for one in told))
-    greeting = shlex.quote(json.dumps({"agent": 1, "runtime": "0.1.0", "python": "3.11.2"}))
-    path.write_text(
-        f"#!/bin/sh\necho {greeting}\nexec 3< {lines}\nwhile read x && read -r y <&3; do printf '%s\\n' \"$y\"; done\n"
-    )
 
 
 # Text

@@ -108,6 +108,13 @@ def test_a_single_device_has_one_line_with_the_time_that_is_left() -> None:
     assert terminal.screen() == []
 
 
+def test_a_summary_of_its_own_is_the_last_line_of_any_number_of_devices() -> None:
+    terminal = Terminal()
+    live = LiveProgress(1, quiet=False, stream=terminal, summary=lambda: "watching, 5 s left")
+    put(live, PORCH, "golden sample right", 0, 0)
+    assert terminal.screen() == ["pi@porch: golden sample right", "watching, 5 s left"]
+
+
 def test_a_long_line_is_cut_so_that_it_takes_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     terminal = Terminal()

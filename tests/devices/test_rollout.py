@@ -22,12 +22,15 @@ import pytest
 
 from seed_devices.cli.rollout import Plan, Rollout
 from seed_devices.fleet import parallel
+from seed_devices.fleet.canary import judge
 from seed_devices.fleet.parallel import Access, Outcome, run_on_each
 from seed_devices.fleet.target import Target
 from seed_devices.push import one_device, preflight
 from seed_devices.push.job import Options, PushResult
+from seed_devices.push.observe import observe
 from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.connection import Connection
+from tests.devices.support.answering import answering
 from tests.devices.support.commands import COMMAND, deploy, environment, stderr_of
 from tests.devices.support.proxy import Proxy
 from tests.devices.support.pushing import running_seed, send
@@ -266,6 +269,32 @@ def test_a_device_that_dies_during_the_watch_is_missing_and_stops_nothing(
     assert (found["decision"], found["hosts"][0]["faults"]) == ("went on", [])
     assert re.match(r"it could not be asked (\d+) of \1 times: ", found["hosts"][0]["missing"][0])
     assert versions(devices, old, new) == "nn"
+
+
+def test_an_older_runtime_is_missing_data(device: Device) -> None:
+    model = {"name": NAME, "current": "a" * 64, "service": {"active": "active", "pid": 7}}
+    refusal = {
+        "ok": False,
+        "exit": 2,
+        "kind": "UsageError",
+        "error": 'op is "health"; this runtime (0.1.0) knows facts',
+    }
+    answering(device, {"models": [model]}, refusal)
+    with Connection(device.alias, config=device.config) as connection:
+        seen = observe(connection, NAME, golden=False)
+    assert (seen.digest, seen.ready, seen.latency) == ("a" * 64, None, None)
+    verdict = judge("a" * 64, None, [seen])
+    assert verdict.faults == ()
+    assert any("its runtime is older" in text for text in verdict.missing)
+
+
+def test_times_that_cant_be_a_histogram_are_missing_data(device: Device) -> None:
+    model = {"name": NAME, "current": "a" * 64, "service": {"active": "active", "pid": 7}}
+    for counts in ([3, 1], [1], []):
+        latency = {"bounds": [0.1], "counts": counts, "seconds": 1.0}
+        answering(device, {"models": [model]}, {"ready": True, "problem": None, "latency": latency})
+        with Connection(device.alias, config=device.config) as connection:
+            assert observe(connection, NAME, golden=False).latency is None
 
 
 @pytest.fixture

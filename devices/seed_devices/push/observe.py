@@ -10,7 +10,7 @@ from seed_devices.fleet.canary import Golden, Latency, Observation
 from seed_devices.remote import device_schema, seed_run
 from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.connection import PROGRAM_S, Connection
-from seed_runtime.errors import SeedError
+from seed_runtime.errors import SeedError, UsageError
 
 _DAMAGED: Final = 10
 """The exit code of a seed that isn't there as it was sent; others may be about what the device has left for it."""
@@ -49,7 +49,8 @@ def _health(agent: AgentClient, name: str) -> Mapping[str, Any]:
     try:
         return agent.call("health", name=name)
     except RemoteError as error:
-        # A runtime from before there was this operation.
+        if error.exit_code == UsageError.exit_code:
+            return {"problem": "its runtime is older and can't ask the server; --update-runtime brings a newer one"}
         return {"problem": str(error)}
 
 

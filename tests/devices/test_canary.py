@@ -135,6 +135,12 @@ def test_a_small_change_across_the_bound_of_a_bucket_does_not_stop() -> None:
     assert judge(NEW, before, windows(10.1, 10.1, 10.1)).faults == ()
 
 
+def test_a_delay_as_of_scheduling_does_not_stop() -> None:
+    before = served(times(*[0.5] * REQUESTS_MIN), digest=OLD)
+    assert judge(NEW, before, windows(2.4, 2.4, 2.4)).faults == ()
+    assert judge(NEW, before, windows(2.6, 2.6, 2.6)).faults != ()
+
+
 def test_one_inference_that_hangs_in_each_window_does_not_stop() -> None:
     done: list[float] = []
     seen = [served(times())]

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from seed_devices.cli.rollout import Plan, Rollout
-from seed_devices.fleet import parallel
+from seed_devices.fleet import canary, parallel
 from seed_devices.fleet.canary import judge
 from seed_devices.fleet.parallel import Access, Outcome, run_on_each
 from seed_devices.fleet.target import Target
@@ -223,16 +223,16 @@ def test_ctrl_c_during_the_watch_says_what_runs_and_how_to_go_on_or_back(
 
 
 class Trial:
-    """A rollout to the first of two devices."""
+    """A rollout to the first of some devices."""
 
-    def __init__(self, devices: list[Device], seed: Path, watch_s: float = 1.0) -> None:
+    def __init__(self, devices: list[Device], seed: Path, watch_s: float = 1.0, canaries: int = 1) -> None:
         self.seed, self.pushed = preflight.load(seed), 0
         access = Access(devices[0].config)
-        first, *others = (Target(device.alias) for device in devices)
+        targets = [Target(device.alias) for device in devices]
         self.access = access
         self.rollout = Rollout(
-            Plan([first], others, watch_s), self.seed.digest, NAME, access=access, parallel=8, max_memory=None,
-            quiet=True, again=["seed-deploy"],
+            Plan(targets[:canaries], targets[canaries:], watch_s), self.seed.digest, NAME, access=access, parallel=8,
+            max_memory=None, quiet=True, again=["seed-deploy"],
         )  # fmt: skip
 
     def run(self) -> dict[str, Any]:
@@ -269,6 +269,25 @@ def test_a_device_that_dies_during_the_watch_is_missing_and_stops_nothing(
     assert (found["decision"], found["hosts"][0]["faults"]) == ("went on", [])
     assert re.match(r"it could not be asked (\d+) of \1 times: ", found["hosts"][0]["missing"][0])
     assert versions(devices, old, new) == "nn"
+
+
+def test_a_device_that_died_is_not_rolled_back_and_the_command_for_it_is_told(
+    sshd: Sshd, make_device: MakeDevice, old: Path, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "RETRY_S", (0.01,))
+    with Proxy(sshd.port) as proxy:
+        devices = [make_device(port=proxy.port), make_device(), make_device()]
+        for device in devices:
+            send(device, old)
+        verify_another(devices[1], make_seed(tmp_path / "wrong.seed", version=2, golden="wrong"))
+        trial = Trial(devices, new, canaries=2)
+        trial.after_canaries = lambda: setattr(proxy, "cut_after", 0)  # type: ignore[method-assign]
+        found = trial.run()
+    dead, faulty = found["hosts"]
+    assert (found["decision"], dead["rolled_back"], faulty["rolled_back"]) == ("rolled back", False, True)
+    assert dead["end"].startswith("could not be rolled back: ")
+    assert dead["end"].endswith(f"; go back: seed-deploy rollback {devices[0].alias}:{NAME}")
+    assert versions(devices, old, new) == "noo"
 
 
 def test_an_older_runtime_is_missing_data(device: Device) -> None:
@@ -343,8 +362,10 @@ def asked_all_along(path: Path) -> Iterator[None]:
 
 
 def test_a_service_that_stays_as_quick_lets_the_others_follow(
-    serving: tuple[list[Device], Path], old: Path, new: Path, tmp_path: Path
+    serving: tuple[list[Device], Path], old: Path, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Whatever else this machine does meanwhile.
+    monkeypatch.setattr(canary, "SLOWER", 1000.0)
     devices, _ = serving
     path = tmp_path / "run" / f"seed-{NAME}.sock"
     for _ in range(40):

@@ -22,6 +22,8 @@ REQUESTS_MIN: Final = WINDOW * WINDOWS
 """Inferences that the version before must have answered, to be compared with."""
 SLOWER: Final = 1.5
 """Ratio of mean times from which on a window can be slower. Its median must be in a later bucket as well."""
+SLOWER_S: Final = 0.002
+"""Seconds by which its mean must be longer besides: scheduling alone delays by so much."""
 SILENT_MAX: Final = 2
 """Observations in a row in which a server isn't ready that make it unhealthy."""
 _DEAD: Final = ("failed", "inactive")
@@ -64,7 +66,8 @@ class Latency:
     def is_slower(self, before: Latency) -> bool:
         """Return whether these are clearly slower: the mean, and the median, which a single long one doesn't move."""
         # What a device sends may be NaN, which is larger than nothing.
-        return self.mean >= SLOWER * before.mean and self.median_bucket > before.median_bucket
+        is_longer = self.mean >= max(SLOWER * before.mean, before.mean + SLOWER_S)
+        return is_longer and self.median_bucket > before.median_bucket
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from seed_exporter import Result
+from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.report import page as pages
 from seed_exporter.report import text as texts
 from tests.exporter.support.exporting import of_nodes, quick_export
@@ -92,6 +94,17 @@ def test_the_summary_has_size_ratio_bits_and_an_error_per_output(result: Result)
     assert "n: identical" in text
     assert "on generated inputs" in text
     assert text.endswith(f"seed-run {result.path} --verify")
+
+
+def test_indices_that_moved_are_no_reason_to_call_a_seed_useless(result: Result, tmp_path: Path) -> None:
+    good, moved = OutputError(0.02, 0.1, 0.99, None, False), OutputError(np.inf, np.inf, 0.0, 0.0, False)
+    near = replace(result, outputs={f"y{ODD}": good, "n": moved})
+    assert texts.beyond_use(near) == ""
+    assert "n: its shape, or where it is infinite or NaN, differs" in texts.summary(near)
+    pages.write(tmp_path / "report.html", near)
+    assert "its shape, or where it is infinite" in (tmp_path / "report.html").read_text()
+    assert "(n: another shape, infinity or NaN)" in texts.beyond_use(replace(result, outputs={"n": moved}))
+    assert f"(y{ODD}: another shape" in texts.beyond_use(replace(near, outputs={f"y{ODD}": moved, "n": good}))
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import html
+import math
 from pathlib import Path
 
 from seed_exporter.codecs import codec_of
 from seed_exporter.evaluate.compare import OutputError
-from seed_exporter.report.text import noise_text, ratio_text, size
+from seed_exporter.report.text import UNLIKE, noise_text, ratio_text, size
 from seed_exporter.results import Result
 from seed_runtime.system.files import atomic_write
 
@@ -82,6 +83,8 @@ def _outputs(result: Result) -> str:
 def _error(error: OutputError) -> str:
     if error.noisy:
         return f"<td class=soft colspan=4>{html.escape(noise_text(error))}</td>"
+    if math.isinf(error.relative):
+        return f"<td class=soft colspan=4>{html.escape(UNLIKE)}</td>"
     if error.is_text:
         return f"<td class=n colspan=4>{100 * (error.agreement or 0):.1f} % of the texts are the original's</td>"
     agreement = "" if error.agreement is None else f"{100 * error.agreement:.1f} %"

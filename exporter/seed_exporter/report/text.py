@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from seed_exporter.evaluate.compare import OutputError
@@ -9,9 +10,14 @@ from seed_exporter.graph.kinds import fp32_bytes
 from seed_exporter.graph.source_size import source_size
 from seed_exporter.quantize.methods.quantized import LEAST_RATIO
 from seed_exporter.results import Result
+from seed_runtime.format.dtypes import BY_CODE
 
 LOST: Final = 0.5
 """Error that leaves nothing to use, in root mean squares of the output."""
+UNLIKE: Final = "its shape, or where it is infinite or NaN, differs from the original's"
+"""What there is to say of an output with an infinite error."""
+_INTEGERS: Final = ("int", "uint", "bool")
+"""How the names of these types begin."""
 _NO_MATRICES: Final = "no matrix of floats is left in this model that could be quantized"
 
 
@@ -32,6 +38,9 @@ def summary(result: Result) -> str:
             continue
         if error.noisy:
             lines.append(f"  {name}: {noise_text(error)}")
+            continue
+        if math.isinf(error.relative):
+            lines.append(f"  {name}: {UNLIKE}")
             continue
         if error.is_text:
             lines.append(f"  {name}: {100 * (error.agreement or 0):.1f} % of the texts are the original's")
@@ -83,15 +92,27 @@ def noise_text(error: OutputError) -> str:
 
 
 def beyond_use(result: Result) -> str:
-    """Warn of a seed whose answers have little to do with the original's; "" for all others."""
-    lost = [name for name, error in result.outputs.items() if not error.identical and error.relative > LOST]
+    """Warn of a seed whose answers have little to do with the original's; "" for all others.
+
+    Integers are judged where there is nothing else: one box more, and the indices of all others have moved.
+    """
+    chosen = _integers(result)
+    judged = {name: error for name, error in result.outputs.items() if name not in chosen} or result.outputs
+    lost = [name for name, error in judged.items() if not error.identical and error.relative > LOST]
     if not lost:
         return ""
-    worst = max(100 * result.outputs[name].relative for name in lost)
+    worst = max(100 * judged[name].relative for name in lost)
+    error = f"error {worst:.0f} %" if math.isfinite(worst) else "another shape, infinity or NaN"
     return (
-        f"the answers of this seed have little to do with the original's ({', '.join(lost)}: error {worst:.0f} %), so "
-        f"that it is hardly of use; ask for a larger one, or compare on real inputs with --calib"
+        f"the answers of this seed have little to do with the original's ({', '.join(lost)}: {error}), so that it is "
+        f"hardly of use; ask for a larger one, or compare on real inputs with --calib"
     )
+
+
+def _integers(result: Result) -> set[str]:
+    """Return the names of the outputs that are tensors of integers or truth values, such as indices of boxes."""
+    codes = {value.name: value.type.tensor_type.elem_type for value in result.graph.model.graph.output}
+    return {name for name, code in codes.items() if code in BY_CODE and BY_CODE[code].name.startswith(_INTEGERS)}
 
 
 def _reason(result: Result) -> str:

@@ -83,6 +83,7 @@ class Seed:
         self.digest = reader.digest
         self.file_size, self.header_size = reader.file_size, reader.header_size
         self._signed = reader.signed
+        self._skeleton: skeletons.SkeletonInfo | None = None
         # Whatever it is opened for: what one command refuses, all do.
         self.golden = None if self.header.golden is None else golden.Golden.unpack(self.header.golden)
         """The golden sample; None where the seed holds none."""
@@ -134,10 +135,13 @@ class Seed:
 
     def skeleton(self) -> skeletons.SkeletonInfo:
         """Return what the skeleton says of inputs, outputs and weights, checked; nothing is decoded."""
-        info = self.kind.scan(self.skeleton_bytes())
-        self.kind.layout.check(info, self.header.holes)
-        self._check_inputs(info)
-        return info
+        if self._skeleton is None:
+            info = self.kind.scan(self.skeleton_bytes())
+            self.kind.layout.check(info, self.header.holes)
+            self._check_inputs(info)
+            # Of a forest of trees a scan takes seconds on a small device; the digest says that it stays the same.
+            self._skeleton = info
+        return self._skeleton
 
     def _check_inputs(self, info: skeletons.SkeletonInfo) -> None:
         """Raise FormatError if golden sample or footprint are of other inputs than the skeleton has."""
@@ -343,10 +347,7 @@ def _assembled(
 
 def _is_intact(seed: Seed, copy: Path) -> bool:
     """Return whether an assembled copy is, bit for bit, what the seed gives."""
-    skeleton, layout = seed.skeleton_bytes(), seed.kind.layout
-    info = seed.kind.scan(skeleton)
-    layout.check(info, seed.header.holes)
-    if not layout.is_intact(copy, skeleton, info, seed.header):
+    if not seed.kind.layout.is_intact(copy, seed.skeleton_bytes(), seed.skeleton(), seed.header):
         return False
     files = [(index, file_of(part.kind)) for index, part in enumerate(seed.header.parts)]
     return all((copy / name).read_bytes() == seed._part_bytes(index) for index, name in files[1:] if name is not None)

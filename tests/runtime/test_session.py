@@ -116,3 +116,15 @@ def test_metadata_can_be_read_from_the_seed_and_from_its_session(tmp_path: Path)
     assert seed.metadata() == DETECTOR_METADATA
     with seed.session(cache=ModelCache(tmp_path / "cache", 1 << 30)) as session:
         assert session.metadata == DETECTOR_METADATA
+
+
+def test_a_seed_reads_its_skeleton_once_however_often_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "detector.seed"
+    path.write_bytes(detector())
+    seed = seed_runtime.open(path)
+    inputs = seed.inputs()
+    monkeypatch.setattr(type(seed), "skeleton_bytes", lambda self: pytest.fail("it was read again"))
+    assert seed.inputs() == inputs
+    assert seed.metadata() == DETECTOR_METADATA

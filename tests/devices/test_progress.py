@@ -74,7 +74,7 @@ def test_each_device_at_work_has_a_line_and_all_have_one() -> None:
         "pi@porch: transfer 10 MB of 40 MB",
         "gate:bell: transfer 0 bytes of 30 MB",
         "ssh://gate:2201/bell: install: verify  25 %",
-        "0 of 4 done, 3 at work, sending 10 MB of 70 MB, 1 min 0 s left for these",
+        "0 of 4 done, 3 at work, sending 10 MB of 70 MB, 1 min left for these",
     ]
     live.end(ended(GATE, UnreachableError("gate", "gone", "look")), "failed: gone")
     assert terminal.screen() == [

@@ -66,7 +66,7 @@ def load(source: str | Path | onnx.ModelProto) -> Graph:
     except DecodeError:
         if missing := _missing_bytes(data):
             raise UnsupportedError(
-                f"{path} is cut, at least {missing:,} bytes are missing at its end; copy it again"
+                f"{path} is cut, the last {missing:,} bytes or more are missing; copy it again"
             ) from None
         raise UnsupportedError(f"{path} is no ONNX model, or it is damaged; copy or export it again") from None
     del data

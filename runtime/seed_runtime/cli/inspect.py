@@ -192,10 +192,11 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     """Write the facts as lines for people."""
     parts, memory, golden = facts["parts_bytes"], facts["memory"], facts["golden"]
     yield heading(f"{facts['name']}: {facts['model_id']} version {facts['model_version']}")
+    exact = f" ({facts['bytes']:,} bytes)" if facts["bytes"] >= 1000 else ""
     rows = [
         (
             "size",
-            f"{size_text(facts['bytes'])} ({facts['bytes']:,} bytes), {facts['ratio']:.4g} times smaller",
+            f"{size_text(facts['bytes'])}{exact}, {facts['ratio']:.4g} times smaller",
         ),
         ("weights", _weights(facts)),
         ("made of", ", ".join(f"{name} {size_text(size)}" for name, size in parts.items() if size)),
@@ -223,6 +224,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     for index, (key, value) in enumerate(facts["metadata"].items()):
         rows.append(("metadata" if index == 0 else "", f"{key}: {one_line(value)}"))
     yield from table(rows)
+    if not facts["tensors"]:
+        return
     yield ""
     yield from _table(
         ("codec", "streams", "tensors", "chunks", "elements", "bytes", "bits_per_weight"), facts["codecs"]

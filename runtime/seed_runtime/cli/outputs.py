@@ -103,12 +103,14 @@ class Summary:
 
     def lines(self) -> Iterator[str]:
         """Yield the summary as lines."""
+        if not self._values:
+            yield "no arrays: all outputs are empty sequences, or optional ones that are missing"
         for name, dtype, shape in self._shapes:
             yield f"{name}: {_dtype_text(dtype)}{list(shape)}"
             size = int(np.prod(shape))
             values = self._values[name]
             more = " ..." if size > len(values) else ""
-            yield f"  {' '.join(_value(value) for value in values)}{more}"
+            yield f"  {' '.join(_value(value) for value in values)}{more}" if size else "  no elements"
             for call, best in enumerate(self._top.get(name, [])):
                 label = f"top {len(best)} of call {call}" if self._counted else f"top {len(best)}"
                 shown = ", ".join(f"[{item['index']}] {_number(item['value'])}" for item in best)

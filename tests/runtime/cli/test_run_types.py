@@ -112,6 +112,15 @@ def test_a_long_text_is_cut_on_the_terminal_and_whole_in_json() -> None:
     assert summary.as_json()["s"]["values"] == ["x" * 5000]
 
 
+def test_outputs_without_elements_are_said_to_be_so() -> None:
+    summary = Summary(counted=False)
+    summary.add({"boxes": np.zeros((0, 4), np.float32)})
+    assert list(summary.lines()) == ["boxes: float32[0, 4]", "  no elements"]
+    summary = Summary(counted=False)
+    summary.add({})
+    assert list(summary.lines()) == ["no arrays: all outputs are empty sequences, or optional ones that are missing"]
+
+
 def test_calls_with_sequences_of_other_lengths_are_not_stacked(tmp_path: Path) -> None:
     for sink in (Summary(True), Writer(True, tmp_path)):
         sink.add({"q.0": np.ones(2)})

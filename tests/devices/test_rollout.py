@@ -176,7 +176,7 @@ def test_a_dry_run_shows_the_canaries(fleet: list[Device], old: Path, new: Path)
     done = push(fleet, new, "--canary", "2", "--dry-run")
     assert done.returncode == 0
     names = f"{fleet[0].alias}, {fleet[1].alias}"
-    assert done.stdout.decode().splitlines()[-1] == f"2 canaries: {names}, watched for 5 min 0 s before 1 other"
+    assert done.stdout.decode().splitlines()[-1] == f"2 canaries: {names}, watched for 5 min before 1 other"
     found = json.loads(push(fleet, new, "--canary", "2", "--dry-run", "--json").stdout)["canary"]
     assert [host["host"] for host in found["hosts"]] == [device.alias for device in fleet[:2]]
     assert (found["decision"], found["not_pushed"]) == (None, [fleet[2].alias])

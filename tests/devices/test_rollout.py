@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import pty
 import re
 import shlex
 import signal
-import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +29,7 @@ from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.connection import Connection
 from tests.devices.support.answering import answering
 from tests.devices.support.commands import COMMAND, deploy, environment, stderr_of
+from tests.devices.support.inferences import ask, asked_all_along
 from tests.devices.support.proxy import Proxy
 from tests.devices.support.pushing import running_seed, send
 from tests.devices.support.seeds import make_seed
@@ -329,38 +327,6 @@ def serving(make_device: MakeDevice, old: Path, tmp_path: Path) -> Iterator[tupl
     kill_servers(manager)
 
 
-def ask(path: Path) -> None:
-    """Send one inference to a server."""
-    connection = http.client.HTTPConnection("localhost", timeout=10)
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.settimeout(10)
-    with contextlib.closing(connection):
-        connection.sock.connect(str(path))
-        tensor = {"name": "x", "datatype": "FP32", "shape": [1, 16], "data": [0.0] * 16}
-        connection.request("POST", f"/v2/models/{NAME}/infer", json.dumps({"inputs": [tensor]}))
-        connection.getresponse().read()
-
-
-@contextlib.contextmanager
-def asked_all_along(path: Path) -> Iterator[None]:
-    """Let a client ask the server for as long as the block runs."""
-    ended = threading.Event()
-
-    def loop() -> None:
-        while not ended.is_set():
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                ask(path)
-            ended.wait(0.005)
-
-    thread = threading.Thread(target=loop)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
 def test_a_service_that_stays_as_quick_lets_the_others_follow(
     serving: tuple[list[Device], Path], old: Path, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,8 +335,8 @@ def test_a_service_that_stays_as_quick_lets_the_others_follow(
     devices, _ = serving
     path = tmp_path / "run" / f"seed-{NAME}.sock"
     for _ in range(40):
-        ask(path)
-    with asked_all_along(path):
+        ask(path, NAME)
+    with asked_all_along(path, NAME):
         found = Trial(devices, new, watch_s=10.0).run()
     assert (found["decision"], found["hosts"][0]["faults"], found["hosts"][0]["missing"]) == ("went on", [], [])
     assert versions(devices, old, new) == "nn"
@@ -382,9 +348,9 @@ def test_a_service_that_became_slow_is_rolled_back(
     devices, _ = serving
     path = tmp_path / "run" / f"seed-{NAME}.sock"
     for _ in range(40):
-        ask(path)
+        ask(path, NAME)
     slow = make_seed(tmp_path / "slow.seed", version=2, burden=20_000_000)
-    with asked_all_along(path):
+    with asked_all_along(path, NAME):
         trial = Trial(devices, slow, watch_s=20.0)
         found = trial.run()
     assert found["decision"] == "rolled back"
@@ -392,7 +358,7 @@ def test_a_service_that_became_slow_is_rolled_back(
                     found["hosts"][0]["faults"][0])  # fmt: skip
     assert str(trial.rollout.error()).startswith(f"{devices[0].alias}: its inferences became slower: ")
     assert versions(devices, old, slow) == "oo"
-    ask(path)
+    ask(path, NAME)
 
 
 def test_a_service_that_ends_is_rolled_back_and_serves_again(
@@ -407,4 +373,4 @@ def test_a_service_that_ends_is_rolled_back_and_serves_again(
     assert found["decision"] == "rolled back"
     assert found["hosts"][0]["faults"][0].startswith("its service is not ready: it does not answer: ")
     assert versions(devices, old, new) == "oo"
-    ask(tmp_path / "run" / f"seed-{NAME}.sock")
+    ask(tmp_path / "run" / f"seed-{NAME}.sock", NAME)

@@ -96,6 +96,10 @@ def test_the_summary_has_size_ratio_bits_and_an_error_per_output(result: Result)
     assert text.endswith(f"seed-run {result.path} --verify")
 
 
+def test_a_seed_that_is_larger_than_its_model_is_called_larger(result: Result) -> None:
+    assert texts.ratio_text(replace(result, ratio=0.8)).startswith("1.25x larger, ")
+
+
 def test_indices_that_moved_are_no_reason_to_call_a_seed_useless(result: Result, tmp_path: Path) -> None:
     good, moved = OutputError(0.02, 0.1, 0.99, None, False), OutputError(np.inf, np.inf, 0.0, 0.0, False)
     near = replace(result, outputs={f"y{ODD}": good, "n": moved})

@@ -27,6 +27,8 @@ from seed_runtime.skeletons import metadata
 
 FILE_MAX: Final = (1 << 31) - 1
 """Largest protobuf message, which an ONNX file is [B]."""
+_KEYS_SHOWN: Final = 5
+"""Number of keys of metadata that a note names for each reason to leave them out."""
 
 
 def matches(source: object) -> bool:
@@ -152,7 +154,13 @@ def _select_metadata(model: onnx.ModelProto) -> tuple[str, ...]:
         model.metadata_props.add(key=key, value=value)
     if not dropped:
         return ()
-    reasons = ", ".join(f"{key[:80]!r} ({problem})" for key, problem in dropped.items())
+    keys: dict[str, list[str]] = {}
+    for key, problem in dropped.items():
+        keys.setdefault(problem, []).append(repr(key[:80]))
+    reasons = ", ".join(
+        f"{', '.join(names[:_KEYS_SHOWN])}{', ...' if len(names) > _KEYS_SHOWN else ''} ({problem})"
+        for problem, names in keys.items()
+    )
     entries = "1 entry" if len(dropped) == 1 else f"{len(dropped)} entries"
     return (f"{entries} of the model's metadata left out: {reasons}",)
 

@@ -62,8 +62,8 @@ def summary(result: Result) -> str:
 
 
 def ratio_text(result: Result) -> str:
-    """Say how much smaller the seed is than the original, and how many bits it has for each number."""
-    text = f"{result.ratio:.2f}x smaller"
+    """Say how much smaller or larger the seed is than the original, and how many bits it has for each number."""
+    text = f"{result.ratio:.2f}x smaller" if result.ratio >= 1 else f"{1 / result.ratio:.2f}x larger"
     if not result.parameters:
         return text
     if source_size(result.graph).in_attributes:

@@ -193,10 +193,13 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     parts, memory, golden = facts["parts_bytes"], facts["memory"], facts["golden"]
     yield heading(f"{facts['name']}: {facts['model_id']} version {facts['model_version']}")
     exact = f" ({facts['bytes']:,} bytes)" if facts["bytes"] >= 1000 else ""
+    ratio = f"{facts['ratio']:.4g} times smaller"
+    if 0 < facts["ratio"] < 1:
+        ratio = f"{1 / facts['ratio']:.4g} times larger"
     rows = [
         (
             "size",
-            f"{size_text(facts['bytes'])}{exact}, {facts['ratio']:.4g} times smaller",
+            f"{size_text(facts['bytes'])}{exact}, {ratio}",
         ),
         ("weights", _weights(facts)),
         ("made of", ", ".join(f"{name} {size_text(size)}" for name, size in parts.items() if size)),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from seed_devices.errors import RemoteError, UnreachableError
+from seed_devices.ssh import transfer
 from seed_devices.ssh.connection import Connection
 from seed_devices.ssh.transfer import put
 from seed_runtime.errors import UsageError
@@ -132,6 +135,34 @@ def test_a_disk_of_this_machine_that_fails_on_the_way_is_told(
     monkeypatch.setattr(Path, "open", lambda path, mode: FailingFile(path))
     with connect(device) as connection, pytest.raises(UsageError, match=r"file: Input/output error; give a copy"):
         put(connection, tmp_path / "file", str(device.home / "part"), 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_a_shell_that_is_killed_leaves_nothing_behind(shell: str, tmp_path: Path) -> None:
+    words = [shutil.which(shell) or skip_or_fail(f"there is no {shell} on this machine"), "-c", transfer._RECEIVE, "sh"]
+    process = subprocess.Popen(
+        [*words, str(tmp_path / "part"), "0"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"0\n"
+    process.kill()
+    process.wait()
+    process.stdin.close()
+    process.stdout.close()
+    # The group lives for as long as any of its processes.
+    until = time.monotonic() + 10
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < until:
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail("something runs on")
 
 
 def test_a_link_that_is_cut_says_that_the_next_call_goes_on(sshd: Sshd, tmp_path: Path) -> None:

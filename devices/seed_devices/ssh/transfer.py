@@ -29,10 +29,11 @@ _LINE_MAX: Final = 64
 # Writes at an offset, not at the end: late bytes of an earlier push that was cut land where they belong. A count of 0
 # with `seek` moves the offset that dd and cat share. The size on the disk is printed once a second; `ls -n` is the only
 # way to it that all systems have and that doesn't read the file. What sleeps must not hold the output open.
+# Once nobody reads the sizes the loop ends by itself: the shell that ends it may have been killed.
 _RECEIVE: Final = (
     'exec 3<&0 4<>"$1" || exit; dd bs=1 seek="$2" count=0 >&4 || exit; '
-    "while sleep 1 >/dev/null 2>&1; do "
-    '(set -f; set -- $(ls -nd "$1"); echo "$5"); done & '
+    "while sleep 1 >/dev/null 2>&1 && "
+    '(set -f; set -- $(ls -nd "$1"); echo "$5") 2>/dev/null; do :; done & '
     "cat <&3 >&4; code=$?; kill $!; exit $code"
 )
 

@@ -6,9 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
-from seed_exporter.calibrate import SPECTRA, WEIGHT_SCALES, Statistic, Subject, collect
+from seed_exporter.calibrate import SENSITIVITIES, SPECTRA, WEIGHT_SCALES, Statistic, Subject, collect
+from seed_exporter.loaders import load
 from tests.exporter.support.exporting import graph_of
+from tests.exporter.support.onnx_models import W, X, make
+
+MATMUL = helper.make_node("MatMul", ["x", "w"], ["h"])
 
 
 def test_only_what_was_asked_for_is_measured(rng: np.random.Generator) -> None:
@@ -43,3 +48,23 @@ def test_spectra_are_those_of_matrices_that_have_a_scale(rng: np.random.Generato
     assert values == pytest.approx(np.linalg.svd(weights - weights.mean(axis=0))[1], rel=1e-3, abs=0.01)
     assert vectors.shape == (40, 50)
     assert np.array_equal(values, found[1]["w"][0])
+
+
+def test_sensitivities_tell_how_far_errors_of_a_weight_move_the_outputs(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    graph = load(make([MATMUL, helper.make_node("Tanh", ["h"], ["y"])], [numpy_helper.from_array(W, "w")]))
+    feeds = [{"x": rng.standard_normal((3, 16)).astype(np.float32) / 4} for _ in range(40)]
+    found = collect(graph, {SENSITIVITIES}, feeds, tmp_path)[SENSITIVITIES]["w"]
+    # The squared norm of the slopes of all outputs by all weights, over that of the outputs.
+    exact = []
+    for feed in feeds:
+        y = np.tanh(feed["x"] @ W)
+        exact.append(np.square(feed["x"]).sum(axis=1) @ np.square(1 - y**2).sum(axis=1) / np.square(y).sum())
+    assert found == pytest.approx(np.mean(exact), rel=0.1)
+
+
+def test_there_are_no_sensitivities_without_inputs_or_where_an_operator_has_no_rule(tmp_path: Path) -> None:
+    for op, feeds in [("Tanh", []), ("Det", [X])]:
+        graph = load(make([MATMUL, helper.make_node(op, ["h"], ["y"])], [numpy_helper.from_array(W, "w")]))
+        assert collect(graph, {SENSITIVITIES}, feeds, tmp_path)[SENSITIVITIES] == {}

@@ -9,13 +9,14 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from seed_exporter.calibrate.sensitivity import SENSITIVITIES
 from seed_exporter.calibrate.spectra import SPECTRA
 from seed_exporter.calibrate.statistic import Statistic, Statistics, Subject
 from seed_exporter.calibrate.weight_scales import WEIGHT_SCALES
 from seed_exporter.graph.model import Graph
 from seed_runtime.backends import Feeds
 
-__all__ = ["SPECTRA", "WEIGHT_SCALES", "Statistic", "Statistics", "Subject", "collect"]
+__all__ = ["SENSITIVITIES", "SPECTRA", "WEIGHT_SCALES", "Statistic", "Statistics", "Subject", "collect"]
 
 
 def collect(

@@ -79,7 +79,7 @@ def check(graph, feeds, wrt: list[str], folder: Path, tolerance: float | None, s
     rng = np.random.default_rng(0)
     kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
     seeds = {
-        name: (scale * rng.standard_normal(shape)).astype(kinds[given[f"grad.{name}"].type])
+        name: np.asarray(scale * rng.standard_normal(shape)).astype(kinds[given[f"grad.{name}"].type])
         for name, shape in shapes.items()
     }
     found = session.run([f"grad.{name}" for name in wrt], feeds | {f"grad.{name}": g for name, g in seeds.items()})

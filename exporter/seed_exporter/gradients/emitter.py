@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from seed_exporter.gradients.sizes import name_sizes
 from seed_exporter.graph.edit import FreshNames
 from seed_exporter.graph.index import Dim, GraphIndex
 from seed_runtime.backends.dimension_names import is_unknown
@@ -42,6 +43,7 @@ class Emitter:
         for node in graph.node:
             if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
                 self._tensors[node.output[0]] = node.attribute[0].t
+        self._shapes = name_sizes(graph, self._shapes, self._integers)
 
     def __call__(self, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """Write a node with one output, and return its name; inputs left out in the middle are ""."""
@@ -81,6 +83,10 @@ class Emitter:
             return None  # a weight, whose data isn't in the message
         return values if values.shape == tuple(tensor.dims) else None
 
+    def _integers(self, name: str) -> list[int] | None:
+        values = self.static(name)
+        return None if values is None else [int(each) for each in values.reshape(-1)]
+
     def code(self, name: str) -> int:
         """Return the element type of a value of the graph; 0 where it isn't known."""
         if name in self._tensors:
@@ -91,7 +97,7 @@ class Emitter:
         """Return the type of a value of the graph, with its free dimensions as they are named there."""
         if name in self._types:
             return self._types[name]
-        return helper.make_tensor_type_proto(self.code(name), self._shapes.get(name))
+        return helper.make_tensor_type_proto(self.code(name), self._tensors[name].dims)
 
     def shape(self, name: str) -> tuple[Dim, ...] | None:
         """Return what is known of the shape of a value of the graph; None for an unknown rank."""

@@ -22,21 +22,20 @@ from seed_exporter import loaders, sign
 from seed_exporter.build import draft
 from seed_exporter.build.draft import SeedDraft
 from seed_exporter.build.streams import Plans, StreamEncoder
-from seed_exporter.evaluate import compare, footprint, inputs, noise, run, thinning
+from seed_exporter.evaluate import compare, footprint, run, thinning
 from seed_exporter.evaluate import golden as golden_sample
 from seed_exporter.evaluate.compare import OutputError
-from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.evaluate.reference import GOLDEN_RNG_SEED, make_reference
 from seed_exporter.evaluate.runnable import check_runnable
-from seed_exporter.graph.model import Graph
 from seed_exporter.graph.source_size import source_size
 from seed_exporter.output_files import check_output
 from seed_exporter.quantize.methods import METHODS, Evaluator
 from seed_exporter.quantize.methods.quantized import LEAST_RATIO
 from seed_exporter.records import Built, Calibrated, Loaded, Planned, Progress, Proven, Work
-from seed_exporter.results import Options, Reference, Result, Source
-from seed_exporter.skeletons import SkeletonBuilder, builder_for
+from seed_exporter.results import Options, Result, Source
+from seed_exporter.skeletons import builder_for
 from seed_runtime import backends
-from seed_runtime.errors import UnsupportedError, UsageError
+from seed_runtime.errors import UsageError
 from seed_runtime.format import primitives
 from seed_runtime.format.header import ModelInfo
 from seed_runtime.format.sections.model import FEATURE_LEVEL
@@ -46,10 +45,6 @@ from seed_runtime.system.files import atomic_write
 from seed_runtime.system.scratch import scratch_folder
 from seed_runtime.trust.sshsig import describe_key
 
-FEED_RNG_SEEDS: Final = (101, 202, 303, 404)
-"""Random states of the generated inputs that outputs are compared on."""
-GOLDEN_RNG_SEED: Final = 1
-"""Random state of the golden sample."""
 PROOF_SHARE: Final = 0.03
 """Share of a seed above which golden sample and footprint are shortened, as far as they can be."""
 _SECTION_BYTES: Final = 6
@@ -115,7 +110,7 @@ def load(source: Any, work: Work, **loader_options: Any) -> Loaded:
         check_runnable(graph, skeletons)
         model_id = _model_id(source, work.options)
     with work.timed("reference"):
-        reference = _reference(graph, skeletons, work)
+        reference = make_reference(graph, skeletons, work.subfolder("original"), work.options.calib)
     size = source_size(graph)
     return Loaded(Source(model_id, size.bytes, size.numbers, reference), graph, skeletons)
 
@@ -308,42 +303,6 @@ def write(proven: Proven, source: Source, output: Path, work: Work) -> Result:
         signed_with=None if signature is None else describe_key(signature),
         default=goal is None and work.method.has_default,
     )
-
-
-def _reference(graph: Graph, skeletons: SkeletonBuilder, work: Work) -> Reference:
-    """Run the original on real inputs, or on generated ones."""
-    folder, calib = work.subfolder("original"), work.options.calib
-    write_model_files(graph, folder, builder=skeletons)
-    runner = backends.get().open(folder, "fast")
-    try:
-        specs = runner.inputs
-        feeds = [] if calib is None else inputs.load_feeds(calib, specs, runner.optional_inputs)
-        outputs = [runner.run(feed) for feed in feeds]
-        try:
-            recipes = inputs.find_recipes(graph, specs, runner.run)
-        except UnsupportedError:
-            if calib is None:
-                raise
-            recipes = golden_sample.recipes_from_feeds(feeds[0], specs)
-        if calib is None:
-            feeds = [inputs.make_feeds(specs, recipes, rng_seed) for rng_seed in FEED_RNG_SEEDS]
-            outputs = [runner.run(feed) for feed in feeds]
-        sample = inputs.make_feeds(specs, recipes, GOLDEN_RNG_SEED)
-        sample_outputs = runner.run(sample)
-        repeated = [*zip(feeds, outputs, strict=True), (sample, sample_outputs)]
-        if not noise.draws_noise(graph):
-            # Nobody can know all operators: one input is tried.
-            del repeated[:-1]
-        again = [runner.run(feed) for feed, _ in repeated]
-    finally:
-        runner.close()
-    for arrays in (*feeds, *outputs, sample, sample_outputs):
-        for array in arrays.values():
-            array.flags.writeable = False
-    rounding = golden_sample.least_relative_tolerance(graph)
-    noisy = noise.noisy_outputs([before for _, before in repeated], again, rounding)
-    kind = "generated" if calib is None else "real"
-    return Reference(kind, specs, tuple(feeds), tuple(outputs), recipes, sample, sample_outputs, noisy)
 
 
 def _front_bytes(source: Source, work: Work) -> int:

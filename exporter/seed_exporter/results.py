@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,9 @@ from typing import Any
 from seed_exporter.build.draft import SeedDraft
 from seed_exporter.codecs.base import Plan
 from seed_exporter.evaluate.compare import OutputError
-from seed_exporter.evaluate.noise import Noisy
+from seed_exporter.evaluate.reference import Reference
 from seed_exporter.graph.model import Graph
 from seed_runtime import backends
-from seed_runtime.backends import Array, Feeds, TensorSpec
-from seed_runtime.golden import Recipe
 
 
 @dataclass(frozen=True)
@@ -40,31 +38,6 @@ class Options:
     model_version: int = 1
     sign: Path | None = None
     jobs: int = field(default_factory=backends.usable_cores)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The original's answers, in arrays that can't be written to: what every later stage is compared with.
-
-    Attributes:
-        kind: origin of the feeds, `real` or `generated`.
-        specs: the model's inputs.
-        feeds: inputs of some calls.
-        outputs: the original's outputs for them, in the same order.
-        recipes: the golden sample's inputs, as a device makes them.
-        sample: the arrays that `recipes` give.
-        sample_outputs: the original's outputs for `sample`.
-        noisy: outputs that noise decides, and the axes whose sizes it decides.
-    """
-
-    kind: str
-    specs: tuple[TensorSpec, ...]
-    feeds: Sequence[Feeds]
-    outputs: Sequence[Mapping[str, Array]]
-    recipes: tuple[Recipe, ...]
-    sample: Feeds
-    sample_outputs: Mapping[str, Array]
-    noisy: Noisy
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,95 @@
+"""The original's answers, which every later stage of an export is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from seed_exporter.evaluate import golden as golden_sample
+from seed_exporter.evaluate import inputs, noise
+from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.evaluate.noise import Noisy
+from seed_exporter.graph.model import Graph
+from seed_exporter.skeletons import SkeletonBuilder
+from seed_runtime import backends
+from seed_runtime.backends import Array, Feeds, TensorSpec
+from seed_runtime.errors import UnsupportedError
+from seed_runtime.golden import Recipe
+
+FEED_RNG_SEEDS: Final = (101, 202, 303, 404)
+"""Random states of the generated inputs that outputs are compared on."""
+GOLDEN_RNG_SEED: Final = 1
+"""Random state of the golden sample."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The original's answers, in arrays that can't be written to: what every later stage is compared with.
+
+    Attributes:
+        kind: origin of the feeds, `real` or `generated`.
+        specs: the model's inputs.
+        feeds: inputs of some calls.
+        outputs: the original's outputs for them, in the same order.
+        recipes: the golden sample's inputs, as a device makes them.
+        sample: the arrays that `recipes` give.
+        sample_outputs: the original's outputs for `sample`.
+        noisy: outputs that noise decides, and the axes whose sizes it decides.
+    """
+
+    kind: str
+    specs: tuple[TensorSpec, ...]
+    feeds: Sequence[Feeds]
+    outputs: Sequence[Mapping[str, Array]]
+    recipes: tuple[Recipe, ...]
+    sample: Feeds
+    sample_outputs: Mapping[str, Array]
+    noisy: Noisy
+
+
+def make_reference(graph: Graph, skeletons: SkeletonBuilder, folder: Path, calib: Path | None) -> Reference:
+    """Run the original on real inputs, or on generated ones.
+
+    Args:
+        graph: the original.
+        skeletons: builder of its skeletons.
+        folder: where its files are written.
+        calib: data file with real inputs, None to generate inputs.
+
+    Raises:
+        InputError: the data doesn't fit the model.
+        UnsupportedError: the model can't be run, or no generated input suits it.
+    """
+    write_model_files(graph, folder, builder=skeletons)
+    runner = backends.get().open(folder, "fast")
+    try:
+        specs = runner.inputs
+        feeds = [] if calib is None else inputs.load_feeds(calib, specs, runner.optional_inputs)
+        outputs = [runner.run(feed) for feed in feeds]
+        try:
+            recipes = inputs.find_recipes(graph, specs, runner.run)
+        except UnsupportedError:
+            if calib is None:
+                raise
+            recipes = golden_sample.recipes_from_feeds(feeds[0], specs)
+        if calib is None:
+            feeds = [inputs.make_feeds(specs, recipes, rng_seed) for rng_seed in FEED_RNG_SEEDS]
+            outputs = [runner.run(feed) for feed in feeds]
+        sample = inputs.make_feeds(specs, recipes, GOLDEN_RNG_SEED)
+        sample_outputs = runner.run(sample)
+        repeated = [*zip(feeds, outputs, strict=True), (sample, sample_outputs)]
+        if not noise.draws_noise(graph):
+            # Nobody can know all operators: one input is tried.
+            del repeated[:-1]
+        again = [runner.run(feed) for feed, _ in repeated]
+    finally:
+        runner.close()
+    for arrays in (*feeds, *outputs, sample, sample_outputs):
+        for array in arrays.values():
+            array.flags.writeable = False
+    rounding = golden_sample.least_relative_tolerance(graph)
+    noisy = noise.noisy_outputs([before for _, before in repeated], again, rounding)
+    kind = "generated" if calib is None else "real"
+    return Reference(kind, specs, tuple(feeds), tuple(outputs), recipes, sample, sample_outputs, noisy)

@@ -119,14 +119,19 @@ REDUCTIONS = [
             "ReduceMin",
             "ReduceProd",
             "ReduceL1",
-            "ReduceL2",
             "ReduceSumSquare",
             "ReduceLogSum",
             "ReduceLogSumExp",
         ]
         for name, axes, keep in _AXES
     ),
-    Case("ReduceSum", [p(2, 3)], {"noop_with_empty_axes": 1, "keepdims": 0}, name="that does nothing"),
+    *(
+        Case(
+            "ReduceL2", [p(*X), *([] if axes is None else [ints(*axes)])], {"keepdims": keep}, name=name, since=(1, 20)
+        )
+        for name, axes, keep in _AXES
+    ),
+    Case("ReduceSum", [p(2, 3)], {"noop_with_empty_axes": 1, "keepdims": 0}, name="that does nothing", since=(1, 24)),
     Case("ReduceProd", [np.array([[1.0, 0, 2], [0, 0, 3], [2, 3, 4]]), ints(1)], name="with zeros"),
     Case("ReduceMean", [p(*X)], {"axes": [1], "keepdims": 0}, opset=13, name="of opset 13"),
     Case("CumSum", [n(2, 3), ints(1)[0]]),
@@ -223,7 +228,7 @@ NORMS = [
     Case("LayerNormalization", [n(2, 3, 4), n(3, 4)], {"axis": 1}, name="of two axes"),
     Case("GroupNormalization", [n(2, 4, 2, 3), n(4), n(4)], {"num_groups": 2}, opset=21, single=True),
     Case("SimplifiedLayerNormalization", [n(2, 3, 4), n(4)]),
-    Case("RMSNormalization", [n(2, 3, 4), n(4)], opset=23),
+    Case("RMSNormalization", [n(2, 3, 4), n(4)], opset=23, since=(1, 23)),
     Case("LpNormalization", [n(2, 3)], {"p": 2, "axis": 0}),
     Case("LpNormalization", [n(2, 3)], {"p": 1}, name="by sums"),
     Case("MeanVarianceNormalization", [n(2, 3, 2, 3)]),

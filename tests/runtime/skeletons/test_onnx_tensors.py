@@ -25,6 +25,8 @@ def inline(code: int, *data: bytes, dims: tuple[int, ...] = (2, 3), name: str = 
 @pytest.mark.parametrize("code", range(1, 27))
 def test_what_onnx_writes_of_each_type_is_taken(code: int, raw: bool) -> None:
     library = pytest.importorskip("onnx")
+    if code not in library.TensorProto.DataType.values():
+        pytest.skip(f"onnx {library.__version__} has no such type")
     if raw and code == 8:
         pytest.skip("strings have no raw data")
     if raw:

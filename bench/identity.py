@@ -1,9 +1,9 @@
-"""Whether seeds are still, byte for byte, what they were before the exporter was reshaped.
+"""Whether seeds are still, byte for byte, what they were when the list was recorded.
 
-`bench/identity.json` was made by the exporter before the reshape. Seeds at fixed settings must have the digests of that
-list. Where a size is searched for, a seed may have other steps: then it is shown by how much its bytes and its error
-differ, and it may be at most 0.3 % larger. Factors and components come from the linear algebra of NumPy's build, so
-another processor or version may round them otherwise; the list says on which it was made.
+Seeds at fixed settings must have the digests of `bench/identity.json`, which is recorded again after each intended
+change of bytes. Where a size is searched for, a seed may have other steps: then it is shown by how much its bytes and
+its error differ, and it may be at most 0.3 % larger. Factors and components come from the linear algebra of NumPy's
+build, so another processor or version may round them otherwise; the list says on which it was made.
 
     python -m bench.identity --record [MODEL ...]     make a new list, after an intended change of bytes
 """

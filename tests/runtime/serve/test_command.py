@@ -166,10 +166,13 @@ def test_a_signal_ends_it_with_its_code_while_40_slow_bodies_hang(
             link.sendall(slow)
         start = time.monotonic()
         assert client.get("/v2/health/ready").status == 200
-        assert time.monotonic() < start + 1
-        time.sleep(1)
+        assert time.monotonic() < start + 5
         x = np.ones((64, FEATURES), np.float32)
-        assert client.infer({"inputs": [tensor("x", x, "FP32")]}).status == 200
+        # All places may just have been given to others who are slow: then it is 503, and the next try gets one.
+        while (answer := client.infer({"inputs": [tensor("x", x, "FP32")]})).status == 503:
+            assert time.monotonic() < start + 10
+            time.sleep(int(answer.headers["retry-after"]))
+        assert answer.status == 200
         assert client.memory()[1] <= 120 << 20
         start = time.monotonic()
         client.process.send_signal(number)

@@ -108,26 +108,17 @@ def trailing_axes(c: Call) -> str:
     return c.emit.integers(range(axis, 0) if axis < 0 else range(axis, c.rank(c.x)))
 
 
-@rule("LayerNormalization")
+@rule("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
 def _layer_normalization(c: Call) -> Sequence[str | None]:
+    is_centred = c.node.op_type == "LayerNormalization"
+    forward, backward = (centred, centred_gradient) if is_centred else (scaled, scaled_gradient)
     e, axes = c.emit, trailing_axes(c)
-    normal, factor = centred(c, c.x, axes, c.attribute("epsilon", 1e-5))
+    normal, factor = forward(c, c.x, axes, c.attribute("epsilon", 1e-5))
     inner = e("Mul", c.gradient, c.input(1))
     return [
-        centred_gradient(c, inner, normal, factor, axes) if 0 in c.wanted else None,
+        backward(c, inner, normal, factor, axes) if 0 in c.wanted else None,
         c.reduced(e("Mul", c.gradient, normal), 1) if 1 in c.wanted else None,
         c.reduced(c.gradient, 2),
-    ]
-
-
-@rule("RMSNormalization", "SimplifiedLayerNormalization")
-def _rms_normalization(c: Call) -> Sequence[str | None]:
-    e, axes = c.emit, trailing_axes(c)
-    normal, factor = scaled(c, c.x, axes, c.attribute("epsilon", 1e-5))
-    inner = e("Mul", c.gradient, c.input(1))
-    return [
-        scaled_gradient(c, inner, normal, factor, axes) if 0 in c.wanted else None,
-        c.reduced(e("Mul", c.gradient, normal), 1) if 1 in c.wanted else None,
     ]
 
 

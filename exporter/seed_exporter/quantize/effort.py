@@ -1,0 +1,43 @@
+"""Effort: which of the slower ways to fewer bytes an export takes (`--effort 1..9`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What an export does for fewer bytes at the same damage, beyond rounding to nearest at steps by weight scales.
+
+    Attributes:
+        probes: tensors' steps follow the damage that each does to the outputs alone.
+        feedback: rounding errors are compensated by weights that are not rounded yet, by the covariance of inputs.
+        input_steps: inputs of a matrix have steps of their own, by the pivots of that covariance.
+        table_rows: rows of a table have steps by how often they are read.
+        rate: weight of the rate against the squared error, in squared steps a bit, when an integer is chosen.
+        distills: steps, scales and rounding are trained on the calibration inputs (needs torch).
+    """
+
+    probes: bool = False
+    feedback: bool = False
+    input_steps: bool = False
+    table_rows: bool = False
+    rate: float = 0.0
+    distills: bool = False
+
+
+EFFORTS: Final = {
+    1: Effort(),
+    2: Effort(probes=True),
+    3: Effort(probes=True, feedback=True),
+    4: Effort(probes=True, feedback=True, input_steps=True, table_rows=True),
+    5: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.05),
+    6: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.05),
+    7: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.05),
+    8: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.05),
+    9: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.05, distills=True),
+}
+"""What each level of `--effort` does."""
+DEFAULT: Final = 5
+"""Level of `--effort` where none is given."""

@@ -60,6 +60,7 @@ FOLDERS = {
     "seed_exporter/loaders",
     "seed_exporter/quantize",
     "seed_exporter/quantize/methods",
+    "seed_exporter/quantize/rounding",
     "seed_exporter/report",
     "seed_exporter/skeletons",
     "seed_devices",

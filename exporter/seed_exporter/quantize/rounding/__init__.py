@@ -1,0 +1,1 @@
+"""Round weights to integers: to nearest, or with errors that later weights compensate."""

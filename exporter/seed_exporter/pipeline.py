@@ -116,11 +116,13 @@ def load(source: Any, work: Work, **loader_options: Any) -> Loaded:
 
 
 def calibrate(loaded: Loaded, work: Work) -> Calibrated:
-    """Measure the statistics that the method needs."""
+    """Prepare the graph for the method, and measure the statistics that it needs."""
     with work.timed("search"):
+        graph = work.method.prepare(loaded.graph)
+        skeletons = loaded.skeletons if graph is loaded.graph else builder_for(graph)
         feeds, folder = loaded.source.reference.feeds, work.subfolder("calibration")
-        measured = statistics.collect(loaded.graph, work.method.needs, feeds, folder, work.options.jobs)
-    return Calibrated(loaded.source, loaded.graph, loaded.skeletons, measured)
+        measured = statistics.collect(graph, work.method.needs, feeds, folder, work.options.jobs)
+    return Calibrated(loaded.source, graph, skeletons, measured)
 
 
 def build_and_prove(calibrated: Calibrated, work: Work) -> Proven:

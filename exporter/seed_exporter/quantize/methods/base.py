@@ -8,6 +8,7 @@ from typing import Any
 
 from seed_exporter.calibrate import Statistic
 from seed_exporter.codecs.base import Plan
+from seed_exporter.graph.model import Graph
 from seed_exporter.quantize.methods.evaluator import Evaluator
 
 Alive = Callable[[], None]
@@ -34,11 +35,13 @@ class Method:
     Attributes:
         choose: function that plans the evaluator's graph for its goal.
         needs: the statistics that it reads, see `calibrate`.
+        prepare: rewrites the graph before anything is measured, to one that computes the same but for rounding.
         has_sizes: True if it can make seeds of different sizes, so that a goal makes sense.
         has_default: True if users expect DEFAULT_RATIO of it where they give no goal.
     """
 
     choose: Callable[[Evaluator, Alive], Choice]
     needs: frozenset[Statistic[Any]] = frozenset()
+    prepare: Callable[[Graph], Graph] = lambda graph: graph
     has_sizes: bool = True
     has_default: bool = False

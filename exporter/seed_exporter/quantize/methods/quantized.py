@@ -13,6 +13,7 @@ from seed_exporter.calibrate import WEIGHT_SCALES
 from seed_exporter.codecs.base import Plan
 from seed_exporter.codecs.exact import MANTISSA_BITS, with_mantissa
 from seed_exporter.codecs.lowrank import LowRankPlan
+from seed_exporter.graph.fold import fold_batch_norms
 from seed_exporter.graph.kinds import Kind, fp32_bytes, kind_of
 from seed_exporter.graph.model import Weight
 from seed_exporter.quantize import allocate, lowrank, vectors
@@ -108,7 +109,7 @@ def choose(evaluator: Evaluator, alive: Alive) -> Choice:
     return Choice(with_factors(found.coarseness), found.met)
 
 
-METHOD: Final = Method(choose, needs=frozenset({WEIGHT_SCALES}), has_default=True)
+METHOD: Final = Method(choose, needs=frozenset({WEIGHT_SCALES}), prepare=fold_batch_norms, has_default=True)
 
 
 def _least_error(evaluator: Evaluator, codings: Iterable[PlansAt], fitted: _Fit) -> tuple[PlansAt, Found]:

@@ -6,14 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-WIDTH, LABELS, BAR, GAP, TOP = 760, 190, 16, 12, 64
-_COLOURS = ("#2f81f7", "#9a8cd6", "#d29922", "#3fa66b")
+from seed_exporter.report.svg import TOP, WIDTH, colour, document, legend
 
-_STYLE = """
-text { font: 12px system-ui, sans-serif; fill: #24292f } .title { font-size: 14px; font-weight: 600 }
-.axis { stroke: #8c959f; stroke-width: 1 } .grid { stroke: #8c959f; stroke-opacity: .3 }
-@media (prefers-color-scheme: dark) { text { fill: #e6edf3 } }
-"""
+LABELS, BAR, GAP = 190, 16, 12
 
 
 def bars(title: str, groups: Mapping[str, Mapping[str, float]], unit: str, logarithmic: bool = False) -> str:
@@ -27,25 +22,28 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]], unit: str, logar
             return room * math.log10(max(value, 1)) / math.log10(largest)
         return room * value / largest
 
-    out, y = _legend(names), TOP
+    out, lower = legend(names)
+    y = first = TOP + lower
     for label, group in groups.items():
         middle = y + BAR * len(group) / 2 + 4
         out.append(f'<text x="{LABELS - 10}" y="{middle:.0f}" text-anchor="end">{escape(label)}</text>')
         for index, value in enumerate(group.values()):
             end = LABELS + length(value)
             out.append(
-                f'<rect x="{LABELS}" y="{y}" width="{end - LABELS:.1f}" height="{BAR - 2}" fill="{_COLOURS[index]}"/>'
+                f'<rect x="{LABELS}" y="{y}" width="{end - LABELS:.1f}" height="{BAR - 2}" fill="{colour(index)}"/>'
                 f'<text x="{end + 6:.1f}" y="{y + BAR - 5}">{_figure(value)} {escape(unit)}</text>'
             )
             y += BAR
         y += GAP
-    out.append(f'<line class="axis" x1="{LABELS}" x2="{LABELS}" y1="{TOP - 4}" y2="{y - GAP + 4}"/>')
-    return _svg(title, out, y + 4)
+    out.append(f'<line class="axis" x1="{LABELS}" x2="{LABELS}" y1="{first - 4}" y2="{y - GAP + 4}"/>')
+    return document(title, out, y + 4)
 
 
 def lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str) -> str:
     """Draw points joined by lines; both axes are linear, from the least to the largest value."""
-    left, right, top, bottom = 70, WIDTH - 30, TOP, TOP + 280
+    out, lower = legend(list(series))
+    left, right, top = 70, WIDTH - 30, TOP + lower
+    bottom = top + 280
     xs = [x for points in series.values() for x, _ in points]
     ys = [y for points in series.values() for _, y in points]
     (x_least, x_most), (y_least, y_most) = (min(xs), max(xs)), _room(min(ys), max(ys))
@@ -56,7 +54,6 @@ def lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], acros
             bottom - (bottom - top) * (y - y_least) / ((y_most - y_least) or 1),
         )
 
-    out = _legend(list(series))
     for step in range(5):
         y = y_least + (y_most - y_least) * step / 4
         height = place(x_least, y)[1]
@@ -67,11 +64,11 @@ def lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], acros
     for index, points in enumerate(series.values()):
         placed = [place(x, y) for x, y in points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-        out.append(f'<polyline points="{path}" fill="none" stroke="{_COLOURS[index]}" stroke-width="2"/>')
-        out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{_COLOURS[index]}"/>' for x, y in placed]
+        out.append(f'<polyline points="{path}" fill="none" stroke="{colour(index)}" stroke-width="2"/>')
+        out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour(index)}"/>' for x, y in placed]
     caption = f"{up}, over {across}"
     out.append(f'<text x="{(left + right) / 2:.0f}" y="{bottom + 38}" text-anchor="middle">{escape(caption)}</text>')
-    return _svg(title, out, bottom + 50)
+    return document(title, out, bottom + 50)
 
 
 def _room(least: float, most: float) -> tuple[float, float]:
@@ -79,23 +76,5 @@ def _room(least: float, most: float) -> tuple[float, float]:
     return least - margin, most + margin
 
 
-def _legend(names: Sequence[str]) -> list[str]:
-    out, x = [], 10.0
-    for index, name in enumerate(names):
-        out.append(f'<rect x="{x:.0f}" y="32" width="12" height="12" fill="{_COLOURS[index]}"/>')
-        out.append(f'<text x="{x + 18:.0f}" y="42">{escape(name)}</text>')
-        x += 34 + 7 * len(name)
-    return out
-
-
 def _figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _svg(title: str, parts: Sequence[str], height: float) -> str:
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" role="img" '
-        f'aria-label="{escape(title)}">\n<style>{_STYLE}</style>\n'
-        f'<text class="title" x="10" y="18">{escape(title)}</text>\n'
-    )
-    return head + "\n".join(parts) + "\n</svg>\n"

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import seed_runtime
 from seed_exporter import cli
-from seed_exporter.cli.export import RESERVED
+from seed_exporter.cli.words import RESERVED
 from seed_exporter.evaluate import footprint
 from seed_runtime.format.preamble import MAGIC
 from tests.exporter.support.exporting import layers, of_nodes

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import tempfile
 from typing import NoReturn
 
+from seed_exporter.cli.words import COMMANDS
 from seed_runtime.cli import entrypoint
 from seed_runtime.system.scratch import scratch_parents, sweep
 
@@ -26,10 +28,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _run(arguments: list[str] | None) -> int:
-    from seed_exporter.cli.export import command
-
+    words = sys.argv[1:] if arguments is None else arguments
+    name, rest = (words[0], words[1:]) if words and words[0] in COMMANDS else ("export", words)
+    command = importlib.import_module(f"{__name__}.{name}").command
+    program = "seed-export" if name == "export" else f"seed-export {name}"
     sweep(scratch_parents())
-    return entrypoint.run_click(click, lambda: command.main(arguments, prog_name="seed-export", standalone_mode=False))
+    return entrypoint.run_click(click, lambda: command.main(rest, prog_name=program, standalone_mode=False))
 
 
 def _space_advice() -> str:

@@ -8,14 +8,12 @@ from typing import Any
 
 import click
 
+from seed_exporter.cli.words import COMMANDS, RESERVED
 from seed_runtime.errors import GoalNotMetError, SeedError, UsageError
 from seed_runtime.format.preamble import PREAMBLE_BYTES
 from seed_runtime.system import files
 from seed_runtime.units import parse_size
 from seed_runtime.version import __version__
-
-RESERVED = ("compare", "batch", "zoo")
-"""Words that commands to come will have; a model file of such a name is written ./zoo."""
 
 _EPILOG = """\b
 Examples:
@@ -111,6 +109,8 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
     note says so. The seed is assembled again with the device's own decoder and compared with the original before it
     replaces anything.
     """
+    if model in COMMANDS:
+        raise UsageError(f"'{model}' is a command and comes before all options; a file of that name is ./{model}")
     if model in RESERVED:
         raise UsageError(f"'{model}' is reserved for a command that is not there yet; a file of that name is ./{model}")
     if not Path(model).name:

@@ -15,14 +15,17 @@ from seed_exporter.graph.edit import (
     FreshNames,
     drop_initializers,
     drop_unused,
+    name_first_results,
     prepend,
     rename_uses,
     with_graph,
+    with_outputs,
 )
 from seed_exporter.graph.index import with_uses
 from seed_exporter.graph.model import Graph, Weight
+from seed_exporter.loaders import load
 from seed_runtime.format.dtypes import FLOAT32
-from tests.exporter.support.onnx_models import V, W, info, make, tensor
+from tests.exporter.support.onnx_models import V, W, info, make, matmul_chain, tensor
 
 
 def model() -> onnx.ModelProto:
@@ -103,3 +106,30 @@ def test_graphs_and_weights_are_read_only() -> None:
 def test_a_fresh_name_is_used_at_no_depth() -> None:
     names = FreshNames(model().graph)
     assert [names.take(wanted) for wanted in ("new", "new", "a", "w", "")] == ["new", "new_1", "a_1", "w_1", "_1"]
+
+
+def test_values_of_the_main_graph_can_become_outputs_and_others_cannot() -> None:
+    graph = load(matmul_chain())
+    before = graph.model.SerializeToString()
+    middle = "layers.1/MatMul_output_0"
+    edited = with_outputs(graph, [middle, "y", middle])
+    assert [value.name for value in edited.model.graph.output] == ["y", middle]
+    assert edited.weights.keys() == graph.weights.keys()
+    assert graph.model.SerializeToString() == before
+    for name in ("x", "w0", "nowhere"):
+        with pytest.raises(ValueError, match=f"no node of the main graph makes '{name}'"):
+            with_outputs(graph, [name])
+
+
+def test_first_results_of_nodes_get_names_where_they_have_none() -> None:
+    nodes = [
+        helper.make_node("LSTM", ["x", "w", "r"], ["", "LSTM_results"], hidden_size=1),
+        helper.make_node("LSTM", ["x", "w", "r"], ["all"], hidden_size=1),
+        helper.make_node("Identity", ["LSTM_results"], ["y"]),
+    ]
+    graph = Graph(make(nodes), {})
+    before = graph.model.SerializeToString()
+    named = name_first_results(graph, {"LSTM"})
+    assert [list(node.output) for node in named.model.graph.node[:2]] == [["LSTM_results_1", "LSTM_results"], ["all"]]
+    assert graph.model.SerializeToString() == before
+    assert name_first_results(named, {"LSTM"}) is named

@@ -9,14 +9,32 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from seed_exporter.calibrate import activations
+from seed_exporter.calibrate.covariances import COVARIANCES
+from seed_exporter.calibrate.linear_inputs import RECURRENT
+from seed_exporter.calibrate.row_counts import ROW_COUNTS
 from seed_exporter.calibrate.sensitivity import SENSITIVITIES
 from seed_exporter.calibrate.spectra import SPECTRA
-from seed_exporter.calibrate.statistic import Statistic, Statistics, Subject
+from seed_exporter.calibrate.statistic import Observer, Seen, Statistic, Statistics, Subject, Watch
 from seed_exporter.calibrate.weight_scales import WEIGHT_SCALES
+from seed_exporter.graph.edit import name_first_results
 from seed_exporter.graph.model import Graph
 from seed_runtime.backends import Feeds
 
-__all__ = ["SENSITIVITIES", "SPECTRA", "WEIGHT_SCALES", "Statistic", "Statistics", "Subject", "collect"]
+__all__ = [
+    "COVARIANCES",
+    "ROW_COUNTS",
+    "SENSITIVITIES",
+    "SPECTRA",
+    "WEIGHT_SCALES",
+    "Observer",
+    "Seen",
+    "Statistic",
+    "Statistics",
+    "Subject",
+    "Watch",
+    "collect",
+]
 
 
 def collect(
@@ -26,7 +44,7 @@ def collect(
     folder: Path | None = None,
     jobs: int = 1,
 ) -> Statistics:
-    """Measure the wanted statistics of every weight.
+    """Measure the wanted statistics of every weight. Those that look at activations share the runs of the model.
 
     Args:
         graph: stays as it is.
@@ -35,5 +53,12 @@ def collect(
         folder: for what they write; None where none does.
         jobs: threads.
     """
-    subject = Subject(graph, feeds, folder, jobs)
-    return Statistics({statistic: statistic.measure(subject) for statistic in wanted})
+    # The states that recurrent layers go on from are among their results.
+    subject = Subject(name_first_results(graph, RECURRENT), feeds, folder, jobs)
+    measured = {statistic: statistic.measure(subject) for statistic in wanted}
+    observers = [each for each in measured.values() if isinstance(each, Observer)]
+    if observers:
+        activations.show(subject, [watch for observer in observers for watch in observer.watches])
+    return Statistics(
+        {statistic: each.values() if isinstance(each, Observer) else each for statistic, each in measured.items()}
+    )

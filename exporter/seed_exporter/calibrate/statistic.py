@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from seed_exporter.graph.model import Graph
 from seed_runtime.backends import Feeds
 
 V = TypeVar("V")
+
+PARTS_MAX: Final = 4
+"""Most parts that the inputs are divided into, for cross-validation."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,61 @@ class Subject:
     folder: Path | None = None
     jobs: int = 1
 
+    @property
+    def parts(self) -> int:
+        """Number of parts that the feeds are divided into: feed number i belongs to part i modulo it."""
+        return min(PARTS_MAX, len(self.feeds))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Values of one run of the model.
+
+    Attributes:
+        number: position of the run's inputs among the subject's feeds.
+        part: part of the feeds that they belong to.
+        samples: number of independent inputs, the size of the batch.
+        values: what was asked for, by name; read-only.
+    """
+
+    number: int
+    part: int
+    samples: int
+    values: Feeds
+
+
+class Watch(ABC):
+    """Looks at some values of a model while it runs. All watches share the runs.
+
+    Attributes:
+        values: names of inputs, of small constants, or of results of nodes of the main graph.
+        size: memory that is held from the first `see` to `finish` [B].
+    """
+
+    values: tuple[str, ...]
+    size: int = 0
+
+    @abstractmethod
+    def see(self, seen: Seen) -> None:
+        """Take the values of one run; called once for each feed, in order."""
+
+    def finish(self) -> None:  # noqa: B027  most have nothing to do
+        """Release memory, once all feeds were seen."""
+
+
+class Observer(ABC, Generic[V]):
+    """Measures a statistic while the model runs.
+
+    Attributes:
+        watches: what it looks at.
+    """
+
+    watches: Sequence[Watch]
+
+    @abstractmethod
+    def values(self) -> Mapping[str, V]:
+        """Return the statistic's value of each weight that has one, once all watches have finished."""
+
 
 @dataclass(frozen=True, eq=False)
 class Statistic(Generic[V]):
@@ -36,11 +95,12 @@ class Statistic(Generic[V]):
 
     Attributes:
         name: description for people.
-        measure: function that returns its value of each weight that has one, by the weight's name.
+        measure: function that returns its value of each weight that has one, by the weight's name; or an observer,
+            which finds these while the model runs on the subject's feeds.
     """
 
     name: str
-    measure: Callable[[Subject], Mapping[str, V]]
+    measure: Callable[[Subject], Mapping[str, V] | Observer[V]]
 
 
 class Statistics:

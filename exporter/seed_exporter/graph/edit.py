@@ -44,6 +44,36 @@ def with_graph(graph: Graph, edited: onnx.GraphProto) -> Graph:
     return replace(graph, model=model, weights={name: each for name, each in graph.weights.items() if name in held})
 
 
+def with_outputs(graph: Graph, names: Iterable[str]) -> Graph:
+    """Make values that nodes of the main graph compute outputs too, after the model's own.
+
+    Their types aren't stated: ONNX Runtime infers them.
+
+    Args:
+        graph: the graph.
+        names: the values; those that are outputs already stay where they are.
+
+    Raises:
+        ValueError: no node of the main graph makes a value of this name.
+    """
+    index, main = GraphIndex(graph), graph.model.graph
+    known = {value.name for value in main.output}
+    added = [name for name in dict.fromkeys(names) if name not in known]
+    for name in added:
+        if name not in index.producers:
+            raise ValueError(f"no node of the main graph makes {name!r}")
+    return with_graph(graph, copy_of(main, output=[*main.output, *(onnx.ValueInfoProto(name=name) for name in added)]))
+
+
+def name_first_results(graph: Graph, ops: Set[str]) -> Graph:
+    """Give a name to the first result of each node of these operators in the main graph that leaves it unnamed."""
+    edited, fresh = copy_of(graph.model.graph), FreshNames(graph)
+    unnamed = [node for node in edited.node if node.op_type in ops and not (node.output and node.output[0])]
+    for node in unnamed:
+        node.output[:] = [fresh.take(f"{node.op_type}_results"), *node.output[1:]]
+    return with_graph(graph, edited) if unnamed else graph
+
+
 def rename_uses(graph: onnx.GraphProto, new_names: Mapping[str, str]) -> onnx.GraphProto:
     """Make the nodes of `graph` and of graphs nested in it read other values.
 

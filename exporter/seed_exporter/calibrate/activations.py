@@ -1,0 +1,120 @@
+"""Run a model and show values between its nodes to whoever watches them, in bounded memory.
+
+One pass over the feeds shows as many values as memory holds: in a small model all of them. Watches of later layers wait
+for the next pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import onnx
+from onnx import numpy_helper
+
+from seed_exporter.calibrate.statistic import Seen, Subject, Watch
+from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.graph.edit import FreshNames, with_graph, with_outputs
+from seed_exporter.graph.index import GraphIndex
+from seed_exporter.graph.messages import copy_of
+from seed_exporter.graph.model import Graph
+from seed_runtime import backends
+from seed_runtime.backends import Array, Feeds
+from seed_runtime.system.scratch import scratch_folder
+
+MEMORY_MAX: Final = 256 << 20
+"""Most memory of the values of one run and of the watches that look at them, unless one watch alone needs more [B]."""
+_ELEMENT_BYTES: Final = 8
+"""Size that an element of a value is taken to have, whatever its type [B]."""
+
+
+def show(subject: Subject, watches: Sequence[Watch]) -> None:
+    """Run the model on all feeds, show the watches what they want to see, and finish them.
+
+    Raises:
+        UnsupportedError: the backend can't run the model.
+        InputError: a feed doesn't fit it.
+    """
+    if not subject.feeds:
+        for watch in watches:
+            watch.finish()
+        return
+    index = GraphIndex(subject.graph)
+    constants = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in subject.graph.model.graph.initializer
+        if tensor.name not in subject.graph.weights
+    }
+    computed = [name for watch in watches for name in watch.values if name in index.producers]
+    sizes = _sizes(subject, list(dict.fromkeys(computed)))
+    for group in _groups(watches, sizes):
+        wanted = [name for name in sizes if any(name in watch.values for watch in group)]
+        for number, values in enumerate(_runs(subject, with_outputs(subject.graph, wanted), wanted)):
+            known = {**constants, **values}
+            samples = samples_of(subject.graph, values)
+            for watch in group:
+                wanted_values = {name: known[name] for name in watch.values}
+                watch.see(Seen(number, number % subject.parts, samples, wanted_values))
+        for watch in group:
+            watch.finish()
+
+
+def samples_of(graph: Graph, feeds: Feeds) -> int:
+    """Return the size of a batch: what the free first axes of all inputs have in common, 1 where nothing."""
+    shapes = GraphIndex(graph).shapes
+    initialized = {tensor.name for tensor in graph.model.graph.initializer}
+    firsts = set()
+    for value in graph.model.graph.input:
+        if value.name in initialized:
+            continue
+        shape = shapes.get(value.name, ())
+        firsts.add(feeds[value.name].shape[0] if len(shape) > 1 and not isinstance(shape[0], int) else 1)
+    return max(1, firsts.pop()) if len(firsts) == 1 else 1
+
+
+def _sizes(subject: Subject, names: Sequence[str]) -> dict[str, int]:
+    """Measure how much memory each value takes in a run on the first feed [B]. Nothing but sizes leaves the run."""
+    if not names:
+        return {}
+    fresh = FreshNames(subject.graph)
+    sizes = {name: fresh.take(f"{name}_size") for name in names}
+    main = subject.graph.model.graph
+    nodes = [onnx.helper.make_node("Size", [name], [size]) for name, size in sizes.items()]
+    edited = with_graph(subject.graph, copy_of(main, node=[*main.node, *nodes]))
+    found = next(_runs(subject, with_outputs(edited, sizes.values()), list(sizes.values())))
+    return {name: _ELEMENT_BYTES * int(found[size]) for name, size in sizes.items()}
+
+
+def _groups(watches: Sequence[Watch], sizes: Mapping[str, int]) -> Iterator[list[Watch]]:
+    """Divide watches into those that memory holds at once, in order."""
+    group: list[Watch] = []
+    held: set[str] = set()
+    taken = 0
+    for watch in watches:
+        new = {name for name in watch.values if name in sizes} - held
+        needed = watch.size + sum(sizes[name] for name in new)
+        if group and taken + needed > MEMORY_MAX:
+            yield group
+            group, held, taken = [], set(), 0
+            new = {name for name in watch.values if name in sizes}
+            needed = watch.size + sum(sizes[name] for name in new)
+        group.append(watch)
+        held |= new
+        taken += needed
+    if group:
+        yield group
+
+
+def _runs(subject: Subject, graph: Graph, wanted: Sequence[str]) -> Iterator[dict[str, Array]]:
+    """Yield each feed together with the wanted outputs that a graph has for it."""
+    if not wanted:
+        yield from map(dict, subject.feeds)
+        return
+    with scratch_folder(subject.folder) as folder:
+        write_model_files(graph, folder)
+        runner = backends.get().open(folder, "fast", subject.jobs)
+        try:
+            for feeds in subject.feeds:
+                yield {**feeds, **runner.run(feeds, wanted)}
+        finally:
+            runner.close()

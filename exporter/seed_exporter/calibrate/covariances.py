@@ -1,0 +1,141 @@
+"""The covariances of what matrices are multiplied by, which rounding by second order needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from seed_exporter.calibrate.covariance import Covariance
+from seed_exporter.calibrate.linear_inputs import Source, source_of
+from seed_exporter.calibrate.statistic import Observer, Seen, Statistic, Subject, Watch
+from seed_exporter.graph.kinds import FLOATS
+from seed_exporter.graph.linear import linear_view
+from seed_exporter.graph.model import Graph
+
+INPUTS_MAX: Final = 4096
+"""Most inputs of a group of a layer that has covariances: their matrix takes 64 MB a part."""
+POSITIONS_MAX: Final = 1024
+"""Most positions (tokens, pixels) of one sample that are looked at, spread evenly."""
+MEMORY_MAX: Final = 64 << 20
+"""Size of all moments from which on they are kept in a file [B]."""
+
+_FILE: Final = "moments.f32"
+
+
+def _measure(subject: Subject) -> Observer[Covariance]:
+    return _Covariances(subject)
+
+
+COVARIANCES: Final = Statistic("the covariances of layers' inputs", _measure)
+"""Covariance of the inputs of each weight that is multiplied as a matrix in the main graph.
+
+Weights that are used several times have the mean over all positions of all uses. None where there are no feeds, where
+a layer has more inputs than INPUTS_MAX, and of weights that only bodies of If, Loop and Scan use.
+"""
+
+
+class _Covariances(Observer[Covariance]):
+    def __init__(self, subject: Subject) -> None:
+        by_sources: dict[tuple[Source, ...], _Moments] = {}
+        self._of_weight: dict[str, _Moments] = {}
+        for name, sources in _sources(subject.graph).items() if subject.feeds else ():
+            view = linear_view(subject.graph.weights[name])
+            assert view is not None
+            groups, _, inputs = view.shape
+            if sources not in by_sources:
+                by_sources[sources] = _Moments(sources, groups, inputs, subject.parts)
+            self._of_weight[name] = by_sources[sources]
+        self.watches: Sequence[_Moments] = list(by_sources.values())
+        self._path: Path | None = None
+        if subject.folder is not None and sum(watch.size for watch in self.watches) > MEMORY_MAX:
+            self._path = subject.folder / _FILE
+            self._path.unlink(missing_ok=True)
+            for watch in self.watches:
+                watch.path = self._path
+
+    def values(self) -> dict[str, Covariance]:
+        # One map for all, since each holds a file open.
+        stored = None if self._path is None else np.memmap(self._path, np.float32, "r")
+        found = {id(watch): watch.covariance(stored) for watch in self.watches if watch.positions.any()}
+        return {name: found[id(watch)] for name, watch in self._of_weight.items() if id(watch) in found}
+
+
+class _Moments(Watch):
+    """Sums of the moments of one or several sources."""
+
+    def __init__(self, sources: tuple[Source, ...], groups: int, inputs: int, parts: int) -> None:
+        self.values = tuple(dict.fromkeys(name for source in sources for name in source.values))
+        self.path: Path | None = None
+        self.positions = np.zeros(parts, np.int64)
+        self._sources = sources
+        self._shape = (parts, groups, inputs, inputs)
+        self.size = 4 * parts * groups * inputs * inputs
+        self._moments: npt.NDArray[np.float32] | None = None
+        self._means = np.zeros((parts, groups, inputs), np.float64)
+        self._samples = np.zeros(parts, np.int64)
+        self._offset = 0
+
+    def see(self, seen: Seen) -> None:
+        if self._moments is None:
+            self._moments = np.zeros(self._shape, np.float32)
+        self._samples[seen.part] += seen.samples
+        rng = np.random.default_rng(seen.number)
+        for source in self._sources:
+            vectors = source.vectors(seen.values, lambda count: _spread(count, POSITIONS_MAX * seen.samples, rng))
+            # What overflows says nothing about the layer.
+            finite = np.isfinite(vectors).all(axis=(0, 2))
+            vectors = vectors if finite.all() else vectors[:, finite]
+            self._moments[seen.part] += np.matmul(vectors.swapaxes(1, 2), vectors)
+            self._means[seen.part] += vectors.sum(axis=1, dtype=np.float64)
+            self.positions[seen.part] += vectors.shape[1]
+
+    def finish(self) -> None:
+        if self._moments is None:
+            return
+        counts = np.maximum(1, self.positions)
+        self._moments /= counts[:, None, None, None].astype(np.float32)
+        self._means /= counts[:, None, None]
+        if self.path is not None:
+            with self.path.open("ab") as file:
+                self._offset = file.tell() // 4
+                file.write(self._moments.data)
+            self._moments = None
+
+    def covariance(self, stored: npt.NDArray[np.float32] | None) -> Covariance:
+        moments = self._moments
+        if moments is None:
+            assert stored is not None
+            moments = stored[self._offset : self._offset + self.size // 4].reshape(self._shape)
+        return Covariance(moments, self._means.astype(np.float32), self.positions, self._samples)
+
+
+def _sources(graph: Graph) -> dict[str, tuple[Source, ...]]:
+    """Return the sources of each weight that can have a covariance, in the order of the nodes that read it first."""
+    found: dict[str, list[Source]] = {}
+    known = {value.name for value in graph.model.graph.input}
+    known |= {tensor.name for tensor in graph.model.graph.initializer} - graph.weights.keys()
+    for node in graph.model.graph.node:
+        known |= set(node.output)
+        for index, name in enumerate(node.input):
+            weight = graph.weights.get(name)
+            if weight is None or weight.dtype.name not in FLOATS:
+                continue
+            view = linear_view(weight)
+            source = source_of(node, index, weight) if view is not None and view.shape[2] <= INPUTS_MAX else None
+            if source is not None and known.issuperset(source.values):
+                found.setdefault(name, []).append(source)
+    return {name: tuple(sources) for name, sources in found.items()}
+
+
+def _spread(count: int, most: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """Choose at most `most` of `count` positions, one at random from each of as many equal ranges.
+
+    At equal distances they would follow patterns such as the width of an image.
+    """
+    if count <= most:
+        return np.arange(count)
+    return np.minimum((np.arange(most) + rng.random(most)) * (count / most), count - 1).astype(np.intp)

@@ -88,6 +88,7 @@ def test_the_seed_builder_writes_every_field_of_the_specification() -> None:
         "lzma.data",
         "deflate.data",
         "plane.size",
+        "head.col_steps",
     }
     hidden = {
         "golden_input.data",

@@ -27,10 +27,10 @@ def test_a_product_costs_at_most_1024_multiplications_a_weight(monkeypatch: pyte
     # Everything is dead, so nothing is coded: as large a rank as there may be for a megabyte of weights.
     done = 0
 
-    def counted(u: np.ndarray, v: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    def counted(u: np.ndarray, v: np.ndarray, *scales: np.ndarray | None) -> np.ndarray:
         nonlocal done
         done += u.shape[0] * u.shape[1] * v.shape[1]
-        return real(u, v, scale)
+        return real(u, v, *scales)
 
     real = lowrank.multiply
     monkeypatch.setattr(lowrank, "multiply", counted)

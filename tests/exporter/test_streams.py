@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -247,11 +248,14 @@ def test_other_plans_of_a_weight_are_sized_under_the_tables_of_the_others(rng: n
 def test_integers_that_were_found_elsewhere_are_coded_as_they_are(rng: np.random.Generator, tmp_path: Path) -> None:
     graph = graph_of(w=rng.standard_normal((60, 50)).astype(np.float32))
     integers = rng.integers(-9, 9, (60, 50)).astype(np.int32)
-    matrix = QuantizedMatrix(integers, 0.25, row_steps=rng.integers(0, 20, 60).astype(np.uint8))
+    rows, cols = (rng.integers(0, 20, side).astype(np.uint8) for side in (60, 50))
+    matrix = QuantizedMatrix(integers, 0.25, row_steps=rows, col_steps=cols)
     plan = GridPlan.of(matrix)
     assert plan == GridPlan.of(matrix)
     assert plan != GridPlan.of(QuantizedMatrix(integers, 0.25))
-    assert plan.describe() == "step 0.25, scaled by row"
+    assert plan.describe() == "step 0.25, scaled by row and column"
+    assert GridPlan.of(replace(matrix, col_steps=None)).describe() == "step 0.25, scaled by row"
+    assert GridPlan.of(replace(matrix, row_steps=None)).describe() == "step 0.25, scaled by column"
     back = decoded(graph, {"w": plan}, tmp_path)["w"]
     assert back.tobytes() == matrix.values().tobytes() == streams.restored(graph.weights["w"], plan).tobytes()
     # A plan that is compared with others and kept is found again, whatever it holds.

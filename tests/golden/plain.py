@@ -151,6 +151,7 @@ class Matrix:
     flags: int
     step: float
     row_steps: bytes = b""
+    col_steps: bytes = b""
     row_classes: bytes = b""
     col_classes: bytes = b""
     integers: dict[int, int] = field(default_factory=dict)
@@ -161,8 +162,14 @@ class Matrix:
         return self.count // self.cols
 
     def step_of(self, row: int) -> float:
-        code = self.row_steps[row] if self.row_steps else 0
-        return rounded(self.step * (1 + code % 8 / 8) * 2 ** (code // 8))
+        return rounded(self.step * (factor(self.row_steps[row]) if self.row_steps else 1))
+
+    def widened(self, value: float, col: int) -> float:
+        return rounded(value * factor(self.col_steps[col])) if self.col_steps else value
+
+
+def factor(code: int) -> float:
+    return float((1 + code % 8 / 8) * 2 ** (code // 8))
 
 
 @dataclass
@@ -192,6 +199,8 @@ def read_head(head: Bytes, counts: list[int], quantized: bool) -> Head:
         matrices.append(Matrix(count, cols, low_bits, flags, head.f32() if quantized else 1.0))
     for matrix in matrices:
         matrix.row_steps = head.take(matrix.rows) if matrix.flags & 4 else b""
+    for matrix in matrices:
+        matrix.col_steps = head.take(matrix.cols) if matrix.flags & 8 else b""
     for matrix in matrices:
         matrix.row_classes = head.take(matrix.rows) if matrix.flags & 1 else b"\1" * matrix.rows
     for matrix in matrices:
@@ -287,7 +296,8 @@ def grid(holes: list[Hole], chunks: list[bytes]) -> bytes:
             weight = 0.0
             if place in matrix.integers:
                 q = (matrix.integers[place] + (1 << 31)) % (1 << 32) - (1 << 31)
-                weight = rounded(rounded(q) * steps[place // matrix.cols])
+                row, col = divmod(place, matrix.cols)
+                weight = rounded(matrix.widened(rounded(q), col) * steps[row])
             out += stored_as(hole.dtype, weight)
     return bytes(out)
 
@@ -326,7 +336,7 @@ def lowrank(holes: list[Hole], chunks: list[bytes]) -> bytes:
                     u.integers.get(row * len(shifts) + r, 0) * v.integers.get(r * cols + col, 0) << shift
                     for r, shift in enumerate(shifts)
                 )
-                out += stored_as(hole.dtype, rounded(p * scale))
+                out += stored_as(hole.dtype, rounded(v.widened(p, col) * scale))
     return bytes(out)
 
 

@@ -14,7 +14,6 @@ from seed_exporter.codecs import lowrank, moments
 from seed_exporter.quantize.factorize import factorize
 from seed_runtime import generator
 from seed_runtime.codecs.encode import grid, raw, split, symbols
-from seed_runtime.codecs.encode.matrix import CodedMatrix
 from seed_runtime.errors import FormatError, UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.header import Hole
@@ -34,28 +33,29 @@ def _integers(seed: int, shape: tuple[int, int]) -> np.ndarray:
     return np.clip(np.rint(values), -(1 << 23), 1 << 23).astype(np.int32)
 
 
-def _steps(matrix: CodedMatrix, seed: int, rows: int) -> CodedMatrix:
-    codes = np.random.default_rng(seed).integers(0, 40, rows).astype(np.uint8)
-    return CodedMatrix(matrix.symbols, matrix.classes, matrix.low_bits, matrix.low, matrix.escaped, matrix.step, codes)
+def _codes(seed: int, length: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 40, length).astype(np.uint8)
+
+
+def _factors(codes: np.ndarray) -> np.ndarray:
+    return (8 + codes % 8) * 2.0 ** (codes // 8 - 3.0)
 
 
 @settings(max_examples=40)
-@given(SHAPES, SEEDS, st.floats(1e-20, 1e20), st.booleans())
+@given(SHAPES, SEEDS, st.floats(1e-20, 1e20), st.booleans(), st.booleans())
 def test_grid_decodes_to_integers_times_steps(
-    shapes: list[tuple[int, int]], seed: int, step: float, row_steps: bool
+    shapes: list[tuple[int, int]], seed: int, step: float, row_steps: bool, col_steps: bool
 ) -> None:
     step = float(np.float32(step))
     tensors = [_integers(seed + place, shape) for place, shape in enumerate(shapes)]
     matrices, expected = [], []
     for tensor in tensors:
-        matrix, scale = grid.matrix_of(grid.QuantizedMatrix(tensor, step)), np.float32(step)
-        if row_steps:
-            matrix = _steps(matrix, seed, len(tensor))
-            assert matrix.row_steps is not None
-            eighths = (8 + matrix.row_steps % 8) * 2.0 ** (matrix.row_steps // 8 - 3.0)
-            scale = (np.float64(step) * eighths).astype(np.float32)[:, None]
-        matrices.append(matrix)
-        expected.append((tensor.astype(np.float32) * scale).ravel())
+        rows, cols = _codes(seed, len(tensor)) * row_steps, _codes(seed + 1, tensor.shape[1]) * col_steps
+        steps = rows if row_steps else None, cols if col_steps else None
+        matrices.append(grid.matrix_of(grid.QuantizedMatrix(tensor, step, *steps)))
+        scale = (np.float64(step) * _factors(rows)).astype(np.float32)[:, None]
+        widened = (tensor.astype(np.float32) * _factors(cols)).astype(np.float32)
+        expected.append((widened * scale).ravel())
     decoded = decode("grid", [hole(*shape) for shape in shapes], symbols.encode(matrices).chunks)
     assert decoded == np.concatenate(expected).tobytes()
 
@@ -123,7 +123,10 @@ def test_the_generator_depends_on_the_place_alone(seed: int, start: int, first: 
 
 def _grid_stream() -> tuple[list[Hole], list[bytes]]:
     tensors = [_integers(5, (9, 11)), _integers(9, (4, 7)), np.zeros((3, 2), np.int32)]
-    matrices = [_steps(grid.matrix_of(grid.QuantizedMatrix(tensor, 0.5)), 1, len(tensor)) for tensor in tensors]
+    matrices = [
+        grid.matrix_of(grid.QuantizedMatrix(tensor, 0.5, _codes(1, tensor.shape[0]), _codes(2, tensor.shape[1])))
+        for tensor in tensors
+    ]
     return [hole(*tensor.shape) for tensor in tensors], symbols.encode(matrices).chunks
 
 

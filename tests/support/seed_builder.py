@@ -292,14 +292,16 @@ def _symbols(
         for frequency in table.frequencies:
             head += write("table.frequency", varint(frequency))
     for matrix in matrices:
-        arrays = (matrix.row_classes, matrix.col_classes, matrix.row_steps)
+        arrays = (matrix.row_classes, matrix.col_classes, matrix.row_steps, matrix.col_steps)
         flags = sum(1 << bit for bit, array in enumerate(arrays) if array is not None)
         head += write("matrix.columns", varint(len(matrix.values[0]))) + write("matrix.low_bits", u8(matrix.low_bits))
         head += write("matrix.flags", u8(flags))
         head += write("matrix.step", f32(matrix.step)) if matrix.step is not None else []
-    for name in ("row_steps", "row_classes", "col_classes"):
+    for name in ("row_steps", "col_steps", "row_classes", "col_classes"):
         for matrix in matrices:
-            head += write(f"head.{name}", getattr(matrix, name)) if getattr(matrix, name) is not None else []
+            # Written even where it is empty: attacks give columns steps by a flag and these.
+            if getattr(matrix, name) is not None or name == "col_steps":
+                head += write(f"head.{name}", getattr(matrix, name) or b"")
     head += write("head.end", b"")
     size = len(join_fields(head))
     packed = write("head_chunk.data", join_fields(head))

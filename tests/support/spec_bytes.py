@@ -109,6 +109,7 @@ class Matrix:
     row_steps: bytes | None = None
     row_classes: bytes | None = None
     col_classes: bytes | None = None
+    col_steps: bytes | None = None
     symbols: list[tuple[int, int]] = field(init=False)
     """The class and the symbol byte of each coded element."""
     low: list[int] = field(init=False)

@@ -1,7 +1,7 @@
 """`grid`: matrices on a uniform grid, entropy-coded under contexts.
 
 Every kind of rounding comes in by one door: the plan holds the `QuantizedMatrix` that it made of the weight, which may
-bring steps of its rows and classes of its own. A plan without one stands for rounding to nearest.
+bring steps of its rows and columns, and classes of its own. A plan without one stands for rounding to nearest.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ class GridPlan(Plan):
         return grid.round_to_nearest(as_float32(weight), self.step) if self.matrix is None else self.matrix
 
     def describe(self) -> str:
-        """Give the quantization step."""
-        rows = ", scaled by row" if self.matrix is not None and self.matrix.row_steps is not None else ""
-        return f"step {self.step:.3g}{rows}"
+        """Give the quantization step, and what scales it."""
+        scales = None if self.matrix is None else (self.matrix.row_steps, self.matrix.col_steps)
+        scaled = [axis for axis, codes in zip(("row", "column"), scales or (), strict=False) if codes is not None]
+        return f"step {self.step:.3g}" + (f", scaled by {' and '.join(scaled)}" if scaled else "")
 
 
 class GridCodec(MatrixCodec[GridPlan]):

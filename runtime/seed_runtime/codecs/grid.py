@@ -1,7 +1,7 @@
 """`grid`: uniform scalar quantization, entropy-coded (SPEC.md, "Codec 2: grid").
 
-weight = step(row) * q, with q = symbol << low_bits | low: integers, then one multiplication in float32, so that every
-machine decodes the same bits.
+weight = q * factor(column) * step(row), with q = symbol << low_bits | low: integers, then two multiplications in
+float32, from left to right, or one where columns have no factors, so that every machine decodes the same bits.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def decode(
 
 @np.errstate(over="ignore")
 def dequantize_into(piece: Piece, out: F32) -> F32:
-    """Multiply the integers of one piece by their quantization steps.
+    """Multiply the integers of one piece by the factors of their columns, if any, then by the steps of their rows.
 
     Args:
         piece: integers and steps.
@@ -48,7 +48,7 @@ def dequantize_into(piece: Piece, out: F32) -> F32:
     """
     matrix, steps = piece.matrix, piece.matrix.steps
     integers = integers_of(piece)
-    if steps.size == 1:
+    if steps.size == 1 and matrix.col_factors is None:
         # Two calls: one that multiplies and casts goes through a buffer of NumPy's, a third slower.
         np.copyto(out, integers, "same_kind")
         np.multiply(out, steps[0], out)
@@ -56,13 +56,14 @@ def dequantize_into(piece: Piece, out: F32) -> F32:
     offset = 0
     for row, row_end, col, col_end in rectangles(piece.start, piece.stop, matrix.col_class.size):
         shape, size = (row_end - row, col_end - col), (row_end - row) * (col_end - col)
+        block = out[offset : offset + size].reshape(shape)
+        by_row = steps if steps.size == 1 else steps[row:row_end]
+        by_col = by_row if matrix.col_factors is None else matrix.col_factors[col:col_end]
         np.multiply(
-            integers[offset : offset + size].reshape(shape),
-            steps[row:row_end],
-            out=out[offset : offset + size].reshape(shape),
-            dtype=np.float32,
-            casting="same_kind",
+            integers[offset : offset + size].reshape(shape), by_col, out=block, dtype=np.float32, casting="same_kind"
         )
+        if matrix.col_factors is not None:
+            np.multiply(block, by_row, out=block)
         offset += size
     return out
 

@@ -1,8 +1,9 @@
 """`lowrank`: a product of two quantized factors (SPEC.md, "Codec 5: lowrank").
 
-W[i, j] = scale[i] * p[i, j], with p = sum over r of U[i, r] * V[r, j] * 2**shift[r] in integers and
-scale[i] = step of U's row i * step of V. Four roundings at most, in this order: the row's step, scale[i] and
-W[i, j] to float32, then to the type in which the model stores it.
+W[i, j] = p[i, j] * factor[j] * scale[i], with p = sum over r of U[i, r] * V[r, j] * 2**shift[r] in integers,
+factor[j] that of V's column j, if it has any, and scale[i] = step of U's row i * step of V. Five roundings at most, in
+this order: the row's step, scale[i], p[i, j] * factor[j] and W[i, j] to float32, then to the type in which the model
+stores it.
 
 The sum over r of |U[i, r]| * max over j of |V[r, j]| * 2**shift[r] is below 2**24, so float32 holds p and
 every partial sum of it exactly: whichever order a BLAS adds in, and with fused operations or without, every
@@ -80,7 +81,9 @@ def decode(
     for piece in reader.pieces():
         index, is_left = divmod(piece.index, 2)
         if product is None or product.index != index:
-            product = _Product(index, shapes[index], scales[index], factors[piece.index + 1].rows, where)
+            product = _Product(
+                index, shapes[index], scales[index], factors[2 * index], factors[2 * index + 1].rows, where
+            )
         for values in scatterers[piece.index].scatter(piece, integers_of(piece)):
             if is_left:
                 for block in product.multiply(values):
@@ -89,16 +92,19 @@ def decode(
                 product.fill(values)
 
 
-def multiply(u: F32, v: F32, scale: F32) -> F32:
-    """Return `scale * (u @ v)`, with the arithmetic that the encoder repeats.
+def multiply(u: F32, v: F32, scale: F32, col_factors: F32 | None = None) -> F32:
+    """Return `(u @ v) * col_factors * scale`, with the arithmetic that the encoder repeats.
 
     Args:
         u: `(rows, rank)`, integers.
         v: `(rank, cols)`, integers, shifted.
         scale: `(rows, 1)` or `(1, 1)`.
+        col_factors: `(cols,)`, or None for ones.
     """
     out = u @ v
     out += np.float32(0)  # a BLAS may leave -0.0 where another leaves 0.0
+    if col_factors is not None:
+        out *= col_factors
     out *= scale
     return out
 
@@ -134,9 +140,13 @@ def _scales(shape: Shape, v: Matrix, u: Matrix, where: str) -> F32:
         raise FormatError(where, f"factors {v.cols} and {u.cols} wide, not {shape.cols} and {shape.rank}")
     if v.has_row_steps:
         raise FormatError(where, "the right factor has steps of its rows")
+    if u.col_factors is not None:
+        raise FormatError(where, "the left factor has steps of its columns")
+    largest = 1.0 if v.col_factors is None else float(v.col_factors.max(initial=1))
     with np.errstate(over="ignore", under="ignore"):
         live = u.steps * v.steps
-    if not ((live >= SCALE_LEAST) & (live <= SCALE_MOST)).all():
+    # In float64, which holds these products exactly.
+    if not ((live >= SCALE_LEAST) & (live.astype(np.float64) * largest <= SCALE_MOST)).all():
         raise FormatError(where, "the scale of a row is not valid")
     if u.live_rows is None or not u.has_row_steps:
         return live
@@ -145,14 +155,24 @@ def _scales(shape: Shape, v: Matrix, u: Matrix, where: str) -> F32:
     return scales
 
 
+def _along_row(right: Matrix) -> F32 | None:
+    """Return the factor of each column, `(cols,)`, ones for dead columns; None where columns have no steps."""
+    if right.col_factors is None or right.live_cols is None:
+        return right.col_factors
+    factors = np.ones(right.cols, np.float32)
+    factors[right.live_cols] = right.col_factors
+    return factors
+
+
 class _Product:
     """One hole: V is filled first, then rows of U are multiplied as they come."""
 
-    def __init__(self, index: int, shape: Shape, scales: F32, rows: int, where: str) -> None:
+    def __init__(self, index: int, shape: Shape, scales: F32, right: Matrix, rows: int, where: str) -> None:
         self.index = index
         self._shape, self._scales, self._rows, self._where = shape, scales, rows, where
         self._v, self._filled = np.empty(shape.rank * shape.cols, np.float32), 0
         self._v_most = np.empty(0)
+        self._col_factors = _along_row(right)
         # As many rows as make a window of W.
         self._u = np.empty((min(rows, max(1, WINDOW // max(shape.cols, shape.rank))), shape.rank), np.float32)
         self._row, self._pending = 0, 0
@@ -189,4 +209,5 @@ class _Product:
             scales = scales[self._row : self._row + len(u)]
         # More than one segment of columns only where a row is longer than a window: then a block is one row.
         for col in range(0, self._shape.cols, WINDOW):
-            yield multiply(u, v[:, col : col + WINDOW], scales).reshape(-1)
+            factors = None if self._col_factors is None else self._col_factors[col : col + WINDOW]
+            yield multiply(u, v[:, col : col + WINDOW], scales, factors).reshape(-1)

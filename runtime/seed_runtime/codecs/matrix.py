@@ -20,6 +20,8 @@ class Matrix:
     low_bits: int
     steps: F32
     """Quantization steps, `(live rows, 1)` or `(1, 1)`; ones where the codec has none."""
+    col_factors: F32 | None
+    """Factors by which columns' steps are larger, `(live columns,)`; None where columns have none."""
     row_class: U32
     """Classes of the live rows, each shifted left by 12 bits, `(live rows,)`."""
     col_class: U32

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from seed_runtime.codecs.arrays import U8, U32, WINDOW, Index
+from seed_runtime.codecs.arrays import F32, U8, U32, WINDOW, Index
 from seed_runtime.codecs.lanes import PROBABILITY_BITS, SLOTS, STATE_LEAST, LaneDecoder, decoding_table
 from seed_runtime.codecs.matrix import Matrix, Piece, rectangles
 from seed_runtime.codecs.planes import ESCAPE, Escapes, LowPlanes, Span, read_planes
@@ -37,7 +37,7 @@ Counts = Sequence[int] | Callable[[Cursor], Sequence[int]]
 STEP_LEAST: Final = 2.0**-126
 """Smallest quantization step: below, some machines flush to zero, and the bits would differ."""
 
-_ROW_CLASSES, _COLUMN_CLASSES, _ROW_STEPS = 1, 2, 4
+_ROW_CLASSES, _COLUMN_CLASSES, _ROW_STEPS, _COLUMN_STEPS = 1, 2, 4, 8
 """Bits of a matrix's flags."""
 
 
@@ -181,18 +181,19 @@ class SymbolReader:
             [
                 np.frombuffer(head.take(size, name), np.uint8) if flags & flag else None
                 for (rows, cols, _, flags, _) in shapes
-                for size in (cols if flag == _COLUMN_CLASSES else rows,)
+                for size in (cols if flag in (_COLUMN_CLASSES, _COLUMN_STEPS) else rows,)
             ]
             for flag, name in (
                 (_ROW_STEPS, "row steps"),
+                (_COLUMN_STEPS, "column steps"),
                 (_ROW_CLASSES, "row classes"),
                 (_COLUMN_CLASSES, "column classes"),
             )
         ]
         head.end()
         self.matrices = [
-            _matrix(shape, steps, row_class, col_class, classes, head.where)
-            for shape, steps, row_class, col_class in zip(shapes, *arrays, strict=True)
+            _matrix(shape, *sides, classes=classes, where=head.where)
+            for shape, *sides in zip(shapes, *arrays, strict=True)
         ]
 
     def _read_table(self, head: Cursor, previous: U32 | None) -> U32:
@@ -221,7 +222,7 @@ class SymbolReader:
         low_bits, flags = head.uint(1, "low bits"), head.uint(1, "flags")
         if low_bits > LOW_BITS_MAX:
             raise FormatError(head.where, f"{low_bits} low bits are too many")
-        if flags > (7 if self._quantized else 3):
+        if flags > (15 if self._quantized else 3):
             raise FormatError(head.where, f"flags {flags:#x} are unknown")
         step = head.f32("step") if self._quantized else 1.0
         if not STEP_LEAST <= step < float("inf"):
@@ -234,22 +235,32 @@ _NOWHERE: Index = np.empty(0, np.intp)
 
 
 def steps_of_rows(step: float, codes: U8) -> npt.NDArray[np.float32]:
-    """Compute the quantization step of each row, `(rows, 1)`: `step * (1 + code % 8 / 8) * 2 ** (code // 8)`.
+    """Compute the quantization step of each row, `(rows, 1)`: `step` times the code's factor, rounded once.
 
-    Codes are eighths of an octave, whose factors are exact in float32, so that a step is rounded once. It is infinite
-    where it is too large.
+    It is infinite where it is too large.
     """
-    factors = np.ldexp((8 + (codes & 7)).astype(np.float32), (codes >> 3).astype(np.int32) - 3)
     with np.errstate(over="ignore"):
-        return np.float32(step) * factors[:, None]
+        return np.float32(step) * factors_of(codes)[:, None]
+
+
+def factors_of(codes: U8) -> npt.NDArray[np.float32]:
+    """Compute what codes multiply a step by, exactly: `(1 + code % 8 / 8) * 2 ** (code // 8)`, eighths of an octave."""
+    return np.ldexp((8 + (codes & 7)).astype(np.float32), (codes >> 3).astype(np.int32) - 3)
 
 
 def _matrix(
-    shape: _Shape, codes: U8 | None, row_class: U8 | None, col_class: U8 | None, classes: int, where: str
+    shape: _Shape,
+    row_codes: U8 | None,
+    col_codes: U8 | None,
+    row_class: U8 | None,
+    col_class: U8 | None,
+    *,
+    classes: int,
+    where: str,
 ) -> Matrix:
     """Make the matrix of a head's record.
 
-    `codes` and classes are None where the head has none: one step, and class 1 along the whole axis.
+    Codes and classes are None where the head has none: one step, and class 1 along the whole axis.
     """
     rows, cols, low_bits, flags, step = shape
     live_rows, row_offset = _offsets(row_class, rows)
@@ -257,14 +268,16 @@ def _matrix(
     if row_offset.size and col_offset.size and int(row_offset.max()) + int(col_offset.max()) >= classes * SLOTS:
         raise FormatError(where, "a row and a column add up to a class without a table")
     steps = np.full((1, 1), step, np.float32)
-    if codes is not None:
-        if live_rows is not None:
-            codes = codes[live_rows]
-        steps = steps_of_rows(step, codes)
+    if row_codes is not None:
+        steps = steps_of_rows(step, row_codes if live_rows is None else row_codes[live_rows])
         # An infinite step would make NaN of a zero.
         if not np.isfinite(steps).all():
             raise FormatError(where, "the quantization step of a row is not valid")
-    return Matrix(rows, cols, low_bits, steps, row_offset, col_offset, live_rows, live_cols, bool(flags & _ROW_STEPS))
+    col_factors: F32 | None = None
+    if col_codes is not None:
+        col_factors = factors_of(col_codes if live_cols is None else col_codes[live_cols])
+    has_row_steps = bool(flags & _ROW_STEPS)
+    return Matrix(rows, cols, low_bits, steps, col_factors, row_offset, col_offset, live_rows, live_cols, has_row_steps)
 
 
 def _offsets(classes: U8 | None, size: int) -> tuple[Index | None, U32]:

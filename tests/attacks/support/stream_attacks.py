@@ -66,6 +66,8 @@ attack("head.classes", varint(64), "sum|past the end|exceeds|symbols", SeedError
 attack("head.classes", varint(1), "columns do not divide|too many|low bits|flags|column")
 attack("head.row_steps", cut, "past the end")
 attack("head.row_steps", b"\xff\xff\xff", "step of a row", matrix__step=f32(3e38))
+attack("head.col_steps", bytes(3), "past the end|class without a table", matrix__flags=u8(15))
+attack("head.col_steps", bytes([255] * 4), "assembled weights", DigestError, matrix__flags=u8(15))
 attack("head.row_classes", bytes([200, 0, 200]), "class without a table")
 attack("head.row_classes", bytes(3), "more chunks")
 attack("head.col_classes", bytes([255] * 4), "class without a table")
@@ -84,9 +86,10 @@ attack("matrix.columns", varint(1), "past the end|too many")
 attack("matrix.low_bits", u8(25), "25 low bits")
 attack("matrix.low_bits", u8(24), "past the end|packing|unknown", SeedError)
 attack("split/matrix.low_bits", u8(7), "7 low bits do not make a float16")
-attack("matrix.flags", u8(8), "flags 0x8")
+attack("matrix.flags", u8(16), "flags 0x10")
 attack("matrix.flags", u8(255), "flags 0xff")
 attack("split/matrix.flags", u8(4), "flags 0x4")
+attack("split/matrix.flags", u8(8), "flags 0x8")
 attack("matrix.step", f32(0), "quantization step")
 attack("matrix.step", f32(-1), "quantization step")
 attack("matrix.step", INF, "quantization step")
@@ -148,6 +151,22 @@ attack("lowrank.shifts", bytes([24]), "shift of 24")
 attack("lowrank.shifts", bytes([23]), "not exact")
 ATTACKS.append(
     Attack("matrix.flags", {"lowrank/matrix.flags": u8(4), "lowrank/head.end": b"\0"}, FormatError, "steps of its rows")
+)
+ATTACKS.append(
+    Attack(
+        "matrix.flags",
+        {"lowrank/matrix.flags#1": u8(8), "lowrank/head.end": b"\0"},
+        FormatError,
+        "steps of its columns",
+    )
+)
+ATTACKS.append(
+    Attack(
+        "head.col_steps",
+        {"lowrank/matrix.flags": u8(8), "lowrank/head.col_steps": b"\0\xff\0", "lowrank/matrix.step": f32(2.0**80)},
+        FormatError,
+        "scale of a row",
+    )
 )
 attack("lowrank/matrix.step", f32(1e-38), "scale of a row|quantization step")
 attack("lowrank/matrix.step", f32(3e38), "scale of a row|quantization step")

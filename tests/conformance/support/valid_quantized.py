@@ -95,6 +95,16 @@ def _grid() -> Iterator[Vector]:
     yield build("grid-row-steps", "steps of rows: eighths of an octave, rounded to float32", [grid([steps])])
     steps = Matrix(numbers(3, 3, 4), 0, 3e38, row_steps=bytes([0, 255, 0]), row_classes=bytes([1, 0, 1]))
     yield build("grid-row-steps-dead", "a dead row may have a step beyond float32", [grid([steps])])
+    steps = Matrix(numbers(3, 4, 4), 0, 0.1, col_steps=bytes([0, 7, 100, 8]))
+    yield build("grid-column-steps", "steps of columns: eighths of an octave", [grid([steps])])
+    # 2^20 + 1 and more have more digits than a product by 1.875 keeps; the second multiplication rounds again.
+    steps = Matrix([[(1 << 21) + 1, (1 << 23) - 1, 5], [-(1 << 22) - 3, 1 << 30, 7]], 24, 0.1, bytes([3, 0]))
+    steps.col_steps = bytes([7, 13, 255])
+    text = "steps of rows and columns: the column's factor first, each product rounded to float32"
+    yield build("grid-both-steps", text, [grid([steps])])
+    steps = Matrix([[1, -1, 2]], 0, 1e30, col_steps=bytes([255, 255, 0]), col_classes=bytes([0, 1, 1]))
+    text = "a column's step may be beyond float32: of a dead one without effect, else its weights are infinite"
+    yield build("grid-column-steps-infinite", text, [grid([steps])])
     text = "a matrix of other rows and columns than its tensor: 6 x 2 for 3 x 4"
     yield build(
         "grid-other-shape", text, [replace(grid([Matrix(numbers(6, 2, 3), 0, 0.5)]), tensors=[Tensor(1, (3, 4))])]
@@ -228,6 +238,9 @@ def _lowrank() -> Iterator[Vector]:
     u = Matrix(numbers(4, 2, 5), 0, 0.1, bytes([0, 12, 3, 255]), bytes([1, 1, 0, 0]))
     stream = lowrank([(v, u, bytes([1, 0]))], [Tensor(1, (4, 3))])
     yield build("lowrank-dead", "a dead column of V, dead rows of U, and steps of rows", [stream])
+    v = Matrix(numbers(2, 4, 5), 2, 0.5, col_classes=bytes([1, 0, 1, 1]), col_steps=bytes([9, 255, 0, 31]))
+    stream = lowrank([(v, Matrix(numbers(3, 2, 5), 0, 0.1, bytes([0, 12, 3])), bytes([1, 0]))], [Tensor(1, (3, 4))])
+    yield build("lowrank-column-steps", "steps of V's columns, of which one is dead, and of U's rows", [stream])
     first = Matrix([[1, 2]], 0, 1.0), Matrix([[300], [2]], 0, 1.0), b"\0"
     second = Matrix([[-1, 2], [4, 0]], 0, 1.0), Matrix([[1, 2], [3, -500]], 1, 1.0), bytes([1, 0])
     stream = lowrank([first, second], [Tensor(10, (2, 2)), Tensor(16, (4,))])

@@ -43,6 +43,18 @@ def test_steps_of_rows_are_decoded_as_the_matrix_says(integers: np.ndarray, rng:
     assert decoded(steps)[0].ravel().tolist() == [0.5, 1.0, 1.5]
 
 
+@pytest.mark.parametrize("with_rows", [False, True])
+def test_steps_of_columns_are_decoded_as_the_matrix_says(
+    with_rows: bool, integers: np.ndarray, rng: np.random.Generator
+) -> None:
+    rows = rng.integers(0, 30, 40).astype(np.uint8) if with_rows else None
+    matrix = QuantizedMatrix(integers, 0.03, rows, rng.integers(0, 30, integers.shape[1]).astype(np.uint8))
+    assert decoded(matrix)[0].tobytes() == matrix.values().tobytes()
+    steps = QuantizedMatrix(np.ones((1, 3), np.int32), 0.5, col_steps=np.array([0, 8, 12], np.uint8))
+    assert decoded(steps)[0].ravel().tolist() == [0.5, 1.0, 1.5]
+    assert grid.matrix_of(matrix).side_bits > grid.matrix_of(QuantizedMatrix(integers, 0.03, rows)).side_bits
+
+
 def test_float64_values_are_the_products_before_a_decoder_rounds_them() -> None:
     matrix = QuantizedMatrix(np.array([[8_388_607, 3]], np.int32), float(np.float32(0.1)))
     exact = [8_388_607 * float(np.float32(0.1)), 3 * float(np.float32(0.1))]
@@ -81,6 +93,7 @@ def test_a_class_that_would_lose_integers_is_refused(integers: np.ndarray) -> No
         ({"step": float("nan")}, "quantization step"),
         ({"step": 1e30, "row_steps": np.full(40, 255, np.uint8)}, "quantization step"),
         ({"row_steps": np.zeros(30, np.uint8)}, "don't fit"),
+        ({"col_steps": np.zeros(40, np.uint8)}, "don't fit"),
         ({"row_classes": np.ones(40, np.uint8), "col_classes": np.ones(40, np.uint8)}, "don't fit"),
         ({"row_classes": np.full(40, 30, np.uint8), "col_classes": np.full(30, 12, np.uint8)}, "more than the 40"),
         ({"integers": np.full((40, 30), -(1 << 31), np.int32)}, "magnitudes"),

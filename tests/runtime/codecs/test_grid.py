@@ -72,6 +72,35 @@ def test_steps_of_dead_rows_are_not_used() -> None:
     assert floats("grid", hole(3, 2), chunks) == [[0.5, 0], [0, 0], [3.0, 0]]
 
 
+def test_columns_have_steps_in_eighths_of_an_octave() -> None:
+    # The symbols are 1, 0 and 2, 0: code 12 makes the first column's steps three times as large, 4 the second's 1.5.
+    chunks = [head(shapes=shape(2, flags=8), arrays=b"\x0c\x04"), data()]
+    assert floats("grid", hole(2, 2), chunks) == [[1.5, 0], [3.0, 0]]
+
+
+def test_steps_of_columns_stand_behind_those_of_rows_and_multiply_them() -> None:
+    chunks = [head(shapes=shape(2, flags=12), arrays=b"\x08\x0c" + b"\x0c\xff"), data()]
+    assert floats("grid", hole(2, 2), chunks) == [[3.0, 0], [9.0, 0]]
+
+
+def test_an_integer_is_multiplied_by_its_columns_factor_first_and_rounded_twice() -> None:
+    # 13 << 20 | 11 needs 24 bits; times 15 / 8 it is rounded, and times the row's step, 9 / 8 of 0.1, again.
+    shapes = shape(1, low_bits=20, flags=12, step=0.1)
+    fields = head(lanes_log2=0, tables=table(13, (4095, 1)), shapes=shapes, arrays=b"\x01" + b"\x07")
+    state = 0x10000 // 4095 << 12 | 0x10000 % 4095
+    planes = b"\x00\x0b" + b"\x00\x00" + b"\x00\x00" * 4
+    decoded = floats("grid", hole(1, 1), [fields, data(states=(state,), words=(), planes=planes)])
+    integer, factor, row = np.float32(13 << 20 | 11), np.float32(15 / 8), np.float32(0.1) * np.float32(9 / 8)
+    assert decoded == [[float(integer * factor * row)]]
+    assert float(integer * (factor * row)) != decoded[0][0] != float(integer * row * factor)
+
+
+def test_steps_of_dead_columns_are_not_used_and_infinite_ones_make_no_nan() -> None:
+    arrays = b"\xff\xff\xff" + b"\x00\x01\x01"
+    chunks = [head(shapes=shape(3, flags=10, step=1e30), arrays=arrays), data()]
+    assert floats("grid", hole(2, 3), chunks) == [[0, np.inf, 0], [0, np.inf, 0]]
+
+
 @pytest.mark.parametrize("classes", [b"\x00\x00\x01\x01", b"\x01\x01\x00\x00", bytes(4)])
 def test_a_dead_matrix_may_have_row_steps(classes: bytes) -> None:
     chunks = [head(shapes=shape(2, flags=7), arrays=b"\x00\x0c" + classes)]

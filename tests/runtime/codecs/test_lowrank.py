@@ -55,6 +55,17 @@ def test_rows_of_the_left_factor_may_have_steps_of_their_own() -> None:
     assert floats("lowrank", hole(2, 2), chunks) == [[0, -0.75], [0, 0]]
 
 
+def test_columns_of_the_right_factor_may_have_steps_of_their_own() -> None:
+    # Code 12 is three steps; that of the dead column isn't looked at.
+    shapes = shape(2, flags=8, step=0.5) + shape(1, step=0.25)
+    chunks = [head(prefix=_prefix(), tables=SIGNED, shapes=shapes, arrays=b"\x00\x0c"), DATA]
+    assert floats("lowrank", hole(2, 2), chunks) == [[0, -0.75], [0, 0]]
+    shapes = shape(3, flags=10, step=2.0**90) + shape(1, step=0.25)
+    arrays = b"\x00\xff\x0c" + b"\x01\x00\x01"
+    chunks = [head(prefix=_prefix(cols=3), tables=SIGNED, shapes=shapes, arrays=arrays), DATA]
+    assert floats("lowrank", hole(2, 3), chunks) == [[0, 0, -3 * 2.0**89], [0, 0, 0]]
+
+
 def test_dead_rows_of_the_left_factor_are_zero() -> None:
     shapes = shape(2, step=0.5) + shape(1, flags=5, step=0.25)
     chunks = [head(prefix=_prefix(), tables=SIGNED, shapes=shapes, arrays=b"\xff\x0c\x00" + b"\x00\x01\x01"), DATA]
@@ -74,6 +85,8 @@ def test_dead_rows_of_the_left_factor_are_zero() -> None:
         ({"prefix": _prefix(cols=1)}, "do not divide|wide"),
         ({"shapes": shape(1, step=0.5) + shape(1, step=0.25)}, "wide"),
         ({"shapes": shape(2, flags=4) + shape(1), "arrays": b"\x00"}, "right factor has steps"),
+        ({"shapes": shape(2) + shape(1, flags=8), "arrays": b"\x00"}, "left factor has steps"),
+        ({"shapes": shape(2, flags=8, step=2.0**80) + shape(1), "arrays": b"\x00\xff"}, "scale"),
         ({"shapes": shape(2, step=1e30) + shape(1, step=1e30)}, "scale"),
         ({"shapes": shape(2, step=1e15) + shape(1, step=2e15)}, "scale"),
         ({"shapes": shape(2, step=1e-30) + shape(1, step=1e-30)}, "scale"),

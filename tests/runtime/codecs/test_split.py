@@ -63,8 +63,10 @@ def test_types_it_does_not_know_are_refused(dtype: str) -> None:
         decode("split", [hole(2, 2, dtype=dtype)], BYTES)
 
 
-def test_row_steps_have_no_meaning_here() -> None:
-    steps = head(tables=table(0x7F, (2048, 2048), escape=None), shapes=shape(2, flags=4, step=None), arrays=b"\x00\x00")
+@pytest.mark.parametrize("flags", [4, 8])
+def test_steps_of_rows_and_columns_have_no_meaning_here(flags: int) -> None:
+    shapes = shape(2, flags=flags, step=None)
+    steps = head(tables=table(0x7F, (2048, 2048), escape=None), shapes=shapes, arrays=b"\x00\x00")
     with pytest.raises(FormatError, match="flags"):
         decode("split", [hole(2, 2, dtype="int8")], [steps, BYTES[1]])
 

@@ -74,7 +74,7 @@ def test_lanes_run_on_from_one_matrix_to_the_next() -> None:
         ({"shapes": shape(3)}, "do not divide"),
         ({"shapes": shape(SIDE_MAX + 1)}, "limit of 262,144"),
         ({"shapes": shape(2, low_bits=25)}, "low bits are too many"),
-        ({"shapes": shape(2, flags=8)}, "flags"),
+        ({"shapes": shape(2, flags=16)}, "flags"),
         ({"shapes": shape(2, flags=0x80)}, "flags"),
         ({"shapes": shape(2, step=float("nan"))}, "step"),
         ({"shapes": shape(2, step=float("inf"))}, "step"),
@@ -86,6 +86,7 @@ def test_lanes_run_on_from_one_matrix_to_the_next() -> None:
         ({"shapes": shape(2, flags=3), "arrays": b"\xff\x01\xff\x01"}, "class without a table"),
         ({"shapes": shape(2, flags=1), "arrays": b"\x01"}, "row classes ends 1 bytes past"),
         ({"shapes": shape(2, flags=4), "arrays": b"\x01"}, "row steps ends 1 bytes past"),
+        ({"shapes": shape(2, flags=8), "arrays": b"\x01"}, "column steps ends 1 bytes past"),
         ({"tail": b"\x00"}, "too many"),
     ],
 )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from seed_runtime.codecs.encode.contexts import CLASSES, Classes, magnitude_classes
 from seed_runtime.codecs.encode.matrix import CodedMatrix
 from seed_runtime.codecs.planes import ESCAPE
-from seed_runtime.codecs.symbols import STEP_LEAST, steps_of_rows
+from seed_runtime.codecs.symbols import STEP_LEAST, factors_of, steps_of_rows
 
 U8 = npt.NDArray[np.uint8]
 I32 = npt.NDArray[np.int32]
@@ -28,12 +28,14 @@ _ALPHABET_MEAN: Final = 12.0
 class QuantizedMatrix:
     """A matrix on a uniform grid, as every kind of rounding hands it to the coder. Equal only to itself.
 
-    A weight is its integer times `step`, or times the step of its row, see `steps_of_rows`.
+    A weight is its integer times the factor of its column, if columns have any, times the step of its row, see
+    `factors_of` and `steps_of_rows`.
 
     Attributes:
         integers: `(rows, cols)`, of magnitude INTEGER_MAX at most.
         step: quantization step, in weight units.
         row_steps: `(rows,)`, eighths of an octave by which a row's step lies above `step`; None for one step.
+        col_steps: `(cols,)`, the same of columns, on top of the rows' steps; None for none.
         row_classes: `(rows,)`, 0 for a row of zeros, else 1 + its part of the class of each of its symbols; None to
             derive row and column classes from the integers' magnitudes.
         col_classes: `(cols,)`, the same of columns; given where `row_classes` are.
@@ -45,15 +47,18 @@ class QuantizedMatrix:
     integers: I32
     step: float
     row_steps: U8 | None = None
+    col_steps: U8 | None = None
     row_classes: U8 | None = None
     col_classes: U8 | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no decoder would take, while it is known where it comes from."""
         rows, cols = self.integers.shape
-        for array, length in ((self.row_steps, rows), (self.row_classes, rows), (self.col_classes, cols)):
-            if array is not None and array.shape != (length,):
-                raise ValueError(f"steps or classes of shape {array.shape} don't fit a matrix of {rows} x {cols}")
+        by_row, by_col = (self.row_steps, self.row_classes), (self.col_steps, self.col_classes)
+        for arrays, length in ((by_row, rows), (by_col, cols)):
+            for array in arrays:
+                if array is not None and array.shape != (length,):
+                    raise ValueError(f"steps or classes of shape {array.shape} don't fit a matrix of {rows} x {cols}")
         steps = np.array(self.step, np.float32) if self.row_steps is None else steps_of_rows(self.step, self.row_steps)
         if not (np.isfinite(steps).all() and self.step >= STEP_LEAST):
             raise ValueError(f"a quantization step of {self.step} is too small or too large")
@@ -65,8 +70,11 @@ class QuantizedMatrix:
             dtype: float64 gives the products before a decoder rounds them.
         """
         steps = np.float32(self.step) if self.row_steps is None else steps_of_rows(self.step, self.row_steps)
+        first = steps if self.col_steps is None else factors_of(self.col_steps)
         with np.errstate(over="ignore"):
-            weights: npt.NDArray[Any] = np.multiply(self.integers, steps, dtype=dtype, casting="same_kind")
+            weights: npt.NDArray[Any] = np.multiply(self.integers, first, dtype=dtype, casting="same_kind")
+            if self.col_steps is not None:
+                weights *= steps
         return weights
 
 
@@ -108,7 +116,7 @@ def matrix_of(matrix: QuantizedMatrix) -> CodedMatrix:
     symbols = high.astype(np.int8).view(np.uint8)
     far = np.flatnonzero((high > 127) | (high < -127))
     symbols[far] = ESCAPE
-    return CodedMatrix(symbols, classes, low_bits, low, high[far], matrix.step, matrix.row_steps)
+    return CodedMatrix(symbols, classes, low_bits, low, high[far], matrix.step, matrix.row_steps, matrix.col_steps)
 
 
 def _given_classes(matrix: QuantizedMatrix, magnitudes: I32) -> Classes:

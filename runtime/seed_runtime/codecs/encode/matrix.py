@@ -33,6 +33,8 @@ class CodedMatrix:
     step: float | None = None
     row_steps: U8 | None = None
     """Step of each row in eighths of an octave above `step`, `(rows,)`."""
+    col_steps: U8 | None = None
+    """Step of each column in eighths of an octave above that of the row, `(cols,)`."""
 
     @property
     def counts(self) -> I64:
@@ -46,10 +48,9 @@ class CodedMatrix:
 
     @property
     def side_bits(self) -> float:
-        """Size of row classes, column classes and row steps under their own entropy [bit]."""
-        arrays = [self.classes.rows, self.classes.cols]
-        arrays += [] if self.row_steps is None else [self.row_steps]
-        return sum(entropy_bits(np.bincount(array)[None]) for array in arrays)
+        """Size of classes and steps of rows and columns under their own entropy [bit]."""
+        arrays = (self.classes.rows, self.classes.cols, self.row_steps, self.col_steps)
+        return sum(entropy_bits(np.bincount(array)[None]) for array in arrays if array is not None)
 
     @cached_property
     def _counts(self) -> npt.NDArray[np.uint32]:

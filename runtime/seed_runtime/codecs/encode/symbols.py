@@ -199,14 +199,15 @@ def _head(
     out = [primitives.uint(lanes_log2, 1), tables.pack(with_escape=quantized)]
     flagged = []
     for matrix in matrices:
-        rows, cols, steps = matrix.classes.rows, matrix.classes.cols, matrix.row_steps
-        arrays = {1: None if (rows == 1).all() else rows, 2: None if (cols == 1).all() else cols, 4: steps}
+        rows, cols = matrix.classes.rows, matrix.classes.cols
+        arrays = {1: None if (rows == 1).all() else rows, 2: None if (cols == 1).all() else cols}
+        arrays |= {4: matrix.row_steps, 8: matrix.col_steps}
         flagged.append(arrays)
         flags = sum(flag for flag, array in arrays.items() if array is not None)
         out += [primitives.varint(cols.size), primitives.uint(matrix.low_bits, 1), primitives.uint(flags, 1)]
         if quantized:
             assert matrix.step is not None
             out.append(primitives.f32(matrix.step))
-    for flag in (4, 1, 2):
+    for flag in (4, 8, 1, 2):
         out += [array.tobytes() for arrays in flagged if (array := arrays[flag]) is not None]
     return b"".join(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,11 @@ from seed_exporter.graph.matrix import as_float32, coded_view
 from seed_exporter.graph.model import Use, Weight
 from seed_exporter.quantize.effort import EFFORTS, Effort
 from seed_exporter.quantize.rounding import Rounder, rounder_of
+from seed_exporter.quantize.rounding.by_covariance import CovarianceRounder
 from seed_exporter.quantize.rounding.feedback import factor, inverse_of_unit_lower, left_out_pivots
+from seed_exporter.quantize.rounding.table_rows import COARSEST
 from seed_runtime.codecs.encode.grid import INTEGER_MAX, QuantizedMatrix, round_to_nearest
+from seed_runtime.codecs.symbols import factors_of
 from seed_runtime.format.dtypes import BY_NAME
 
 FEEDBACK = Effort(feedback=True)
@@ -88,7 +92,9 @@ def test_steps_of_inputs_gain_what_unequal_pivots_predict_at_the_same_rate() -> 
     equal = rounder_of(subject, covariance(drawn), None, FEEDBACK)
     unequal = rounder_of(subject, covariance(drawn), None, STEPS)
     fresh = inputs(4096, 48, seed=7, spread=0.3)
-    feedback, _ = factor(covariance(drawn).total(), 0.01)
+    assert isinstance(equal, CovarianceRounder)
+    assert equal.validated is not None
+    feedback, _ = factor(covariance(drawn).total(), equal.validated.damping or 0)
     pivots = left_out_pivots(feedback, np.einsum("ngi,ngj->gij", fresh, fresh) / len(fresh))
     predicted = 0.5 * np.log2(pivots.mean() / np.exp(np.log(pivots).mean()))
     gained = 0.5 * np.log2(moved(subject, equal.quantize(0.1), fresh) / moved(subject, unequal.quantize(0.1), fresh))
@@ -116,6 +122,113 @@ def test_damage_is_that_on_inputs_left_out(count: int) -> None:
         assert rounder.damage(matrix) == pytest.approx(moved(subject, matrix, fresh), rel=0.2)
         nearest = round_to_nearest(as_float32(subject), 0.2)
         assert rounder.damage(nearest) == pytest.approx(moved(subject, nearest, fresh), rel=0.35)
+
+
+@pytest.mark.parametrize(
+    ("shape", "use", "axis"),
+    [
+        ((64, 32), Use("MatMul", 1), "row_steps"),
+        ((32, 64), Use("Gemm", 1, {"transB": 1}), "col_steps"),
+        ((32, 16, 2, 2), Use("Conv", 1), "col_steps"),
+        ((64, 8, 2, 2), Use("ConvTranspose", 1), "row_steps"),
+        ((2, 32, 64), Use("LSTM", 1), "col_steps"),
+        ((3, 64, 32), Use("MatMul", 1), "row_steps"),
+    ],
+)
+def test_steps_of_inputs_lie_where_the_inputs_do(shape: tuple[int, ...], use: Use, axis: str) -> None:
+    subject = weight(shape, use)
+    view = linear_view(subject)
+    assert view is not None
+    groups, _, size = view.shape
+    drawn = np.repeat(inputs(4096, size, spread=0.3), groups, axis=1)
+    rounder = rounder_of(subject, covariance(drawn), None, STEPS)
+    matrix, whole = rounder.quantize(0.1), as_float32(subject)
+    assert getattr(matrix, axis) is not None
+    # Nothing but steps decides how far the first input that is rounded lies from its weight.
+    first = view.maps_of(np.abs(whole - matrix.values()))[0, :, 0]
+    codes = np.broadcast_to(matrix.row_steps[:, None] if axis == "row_steps" else matrix.col_steps[None], whole.shape)
+    step = matrix.step * factors_of(view.maps_of(np.ascontiguousarray(codes))[0, :1, 0])[0]
+    assert 0.4 * step < first.max() < 0.501 * step
+
+
+def test_steps_of_inputs_average_to_the_step_asked_for() -> None:
+    subject = weight((64, 32), Use("MatMul", 1))
+    matrix = rounder_of(subject, covariance(inputs(4096, 64)), None, STEPS).quantize(0.1)
+    assert matrix.row_steps is not None
+    steps = matrix.step * factors_of(matrix.row_steps).astype(np.float64)
+    assert np.exp(np.log(steps).mean()) == pytest.approx(0.1)
+
+
+def zipf(rows: int, reads: int, parts: int = 4, seed: int = 3) -> npt.NDArray[np.int64]:
+    """Draw how often each row is read, the first ones most often."""
+    shares = 1 / (1 + np.arange(rows))
+    return np.random.default_rng(seed).multinomial(reads // parts, shares / shares.sum(), parts)
+
+
+def read_error(subject: Weight, matrix: QuantizedMatrix, counts: npt.NDArray[np.int64]) -> float:
+    errors = np.square(as_float32(subject) - matrix.values(), dtype=np.float64).sum(axis=1)
+    return float(errors @ counts.sum(axis=0) / counts.sum())
+
+
+def test_rows_read_often_are_finer_and_gain_on_other_texts_at_the_same_rate() -> None:
+    subject, rows = weight((2000, 32), Use("Gather", 0)), Effort(table_rows=True)
+    plain, by_count = rounder_of(subject, None, None, rows), rounder_of(subject, None, zipf(2000, 20000), rows)
+    matrix, fresh = by_count.quantize(0.2), zipf(2000, 20000, seed=8)
+    assert matrix.row_steps is not None
+    assert matrix.row_steps[0] + 16 < matrix.row_steps[-1]
+    assert read_error(subject, matrix, fresh) < 0.5 * read_error(subject, plain.quantize(0.2), fresh)
+    assert by_count.damage(matrix) == pytest.approx(read_error(subject, matrix, fresh), rel=0.1)
+    steps = matrix.step * factors_of(matrix.row_steps).astype(np.float64)
+    assert np.exp(np.log(steps).mean()) == pytest.approx(0.2)
+
+
+def test_rows_never_read_stay_within_the_coarsest_step() -> None:
+    subject, counts = weight((2000, 32), Use("Gather", 0)), np.zeros((4, 2000), np.int64)
+    counts[:, :1900] = 1000
+    matrix = rounder_of(subject, None, counts, Effort(table_rows=True)).quantize(0.2)
+    assert matrix.row_steps is not None
+    coarsest = matrix.step * factors_of(matrix.row_steps).max()
+    assert coarsest <= 1.05 * COARSEST * 0.2
+
+
+def test_counts_that_do_not_repeat_leave_equal_steps() -> None:
+    counts = np.random.default_rng(0).permuted(np.tile(zipf(2000, 4000, 1), (4, 1)), axis=1)
+    matrix = rounder_of(weight((2000, 32), Use("Gather", 0)), None, counts, Effort(table_rows=True)).quantize(0.2)
+    assert matrix.row_steps is None
+
+
+def test_steps_of_rows_wait_for_their_effort() -> None:
+    subject = weight((2000, 32), Use("Gather", 0))
+    assert rounder_of(subject, None, zipf(2000, 20000), FEEDBACK).quantize(0.2).row_steps is None
+
+
+@pytest.mark.parametrize("effort", [Effort(), FEEDBACK])
+def test_the_rate_in_the_choice_gains_at_few_bits(effort: Effort) -> None:
+    subject, moments = weight((96, 2048), Use("MatMul", 1)), covariance(inputs(4096, 96))
+    nearest = rounder_of(subject, moments, None, effort)
+    chosen = rounder_of(subject, moments, None, replace(effort, rate=0.08))
+    step = 1.5
+    spent, saved = nearest.damage(nearest.quantize(step)), bits(nearest, step) - bits(chosen, step)
+    extra = 0.5 * np.log2(chosen.damage(chosen.quantize(step)) / spent)
+    assert saved > 0.1
+    assert saved - extra > 0.05
+
+
+def test_the_rate_changes_nothing_at_many_bits() -> None:
+    subject, moments = weight((96, 64), Use("MatMul", 1)), covariance(inputs(4096, 96))
+    nearest, chosen = (rounder_of(subject, moments, None, Effort(feedback=True, rate=rate)) for rate in (0.0, 0.05))
+    assert (nearest.quantize(0.02).integers == chosen.quantize(0.02).integers).all()
+
+
+def test_a_tied_embedding_is_rounded_by_both_of_its_uses() -> None:
+    drawn = covariance(inputs(4096, 32))
+    rounders = [
+        rounder_of(weight((64, 32), Use("Gemm", 1, {"transB": 1}), *more), drawn, None, FEEDBACK)
+        for more in ((), (Use("Gather", 0),))
+    ]
+    linear, tied = (np.square(each.errors(each.quantize(0.2))).sum() for each in rounders)
+    alone = np.square(as_float32(rounders[0].weight) - round_to_nearest(as_float32(rounders[0].weight), 0.2).values())
+    assert alone.sum() < tied < linear
 
 
 def test_damage_without_inputs_is_the_squared_error() -> None:
@@ -148,10 +261,12 @@ def test_all_groups_at_once_are_rounded_as_one_weight_after_the_other(shape: tup
     matrix = rounder.quantize(0.25)
     assert matrix.integers.shape == coded_view(subject)
     found = view.maps_of(matrix.integers.astype(np.float32))
-    whole, damping = view.maps_of(as_float32(subject)), rounder.validated.damping
-    assert damping is not None
+    assert isinstance(rounder, CovarianceRounder)
+    whole, validated = view.maps_of(as_float32(subject)), rounder.validated
+    assert validated is not None
+    assert validated.damping is not None
     for group in range(groups):
-        feedback, _ = factor(moments.total(), damping)
+        feedback, _ = factor(moments.total(), validated.damping)
         errors = np.zeros((outputs, size))
         for index in range(size):
             target = whole[group, :, index] + errors[:, :index] @ feedback[group, index, :index].astype(np.float64)

@@ -8,11 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from seed_exporter.graph.model import Use, Weight
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
@@ -38,7 +41,7 @@ class LinearView:
         """Number of groups, of outputs of a group, and of inputs of a group."""
         return self._size(self.groups), self._size(self.outputs), self._size(self.inputs)
 
-    def maps_of(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def maps_of(self, values: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
         """Return `(groups, outputs, inputs)` of values in the weight's order of memory, any shape."""
         order = (*self.groups, *self.outputs, *self.inputs)
         return values.reshape(self.stored).transpose(order).reshape(self.shape)

@@ -18,8 +18,8 @@ from seed_exporter.quantize.rounding.feedback import factor, left_out_pivots
 
 F64 = npt.NDArray[np.float64]
 
-DAMPINGS: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-"""Dampings that are tried, as shares of the mean diagonal."""
+DAMPINGS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""Dampings that may be tried, as shares of the mean diagonal: from the middle one on, as far as it gets better."""
 EXPONENTS: Final = (0.0, 0.5, 1.0)
 """Exponents of the inputs' steps that are tried: a squared step is a power of one over the pivot."""
 DEAD: Final = 1e-3
@@ -36,21 +36,23 @@ class Validated:
         damping: share of the mean diagonal; None where no feedback promises less damage than rounding to nearest.
         exponent: of the inputs' steps, one of EXPONENTS; 0 for equal steps.
         pivots: `(groups, inputs)`, the cost of errors of each input, averaged over the parts, each left out in turn.
+        squared_steps: `(groups, inputs)`, the wanted squares of inputs' steps, of geometric mean 1.
         gain: bits a weight that feedback and steps are worth together on the parts left out.
     """
 
     damping: float | None
     exponent: float
     pivots: F64
+    squared_steps: F64
     gain: float
-
-    def squared_steps(self) -> F64:
-        """Compute the squared steps of inputs, `(groups, inputs)`, of geometric mean 1."""
-        return _squared_steps(self.pivots, self.exponent)
 
 
 def validate(
-    covariance: Covariance, exponents: Sequence[float] = (0.0,), dampings: Sequence[float] = DAMPINGS
+    covariance: Covariance,
+    exponents: Sequence[float] = EXPONENTS,
+    dampings: Sequence[float] = DAMPINGS,
+    *,
+    shared: bool = False,
 ) -> Validated | None:
     """Choose the damping and the exponent of steps that do the least damage on left-out inputs.
 
@@ -59,7 +61,8 @@ def validate(
     Args:
         covariance: of the weight's inputs.
         exponents: those of EXPONENTS to try.
-        dampings: those of DAMPINGS to try.
+        dampings: those of DAMPINGS to try, from the least on.
+        shared: all groups have the same steps.
 
     Returns:
         None where the moments say nothing: one part only, or no variance, or values that are not finite.
@@ -72,38 +75,56 @@ def validate(
     if not np.isfinite(diagonals).all() or not diagonals.mean() > 0:
         return None
     others = [covariance.total(without=part) for part in parts]
-    plain = _log_damage(diagonals, 0.0)
-    best, least = Validated(None, 0.0, diagonals.mean(axis=0), 0.0), plain - _GAIN_LEAST
-    for damping in (None, *dampings):
-        pivots = diagonals
-        if damping is not None:
-            try:
-                pivots = np.stack([left_out_pivots(factor(others[part], damping)[0], moments[part]) for part in parts])
-            except np.linalg.LinAlgError:
-                continue
-        for exponent in exponents:
-            damage = _log_damage(pivots, exponent)
-            if damage < least:
-                gain = (plain - damage) / np.log(4)
-                best, least = Validated(damping, exponent, pivots.mean(axis=0), gain), damage
-    return best
+    plain = _log_damage(diagonals, 0.0, shared)
+    best: tuple[float, float | None, float, F64] = (plain, None, 0.0, diagonals)
+
+    def try_pivots(damping: float | None, pivots: F64) -> float:
+        nonlocal best
+        judged = [(_log_damage(pivots, exponent, shared), exponent) for exponent in exponents]
+        damage, exponent = min(judged)
+        if damage < min(best[0], plain - _GAIN_LEAST):
+            best = damage, damping, exponent, pivots
+        return damage
+
+    def try_damping(index: int) -> float:
+        try:
+            feedback = [factor(each, dampings[index])[0] for each in others]
+        except np.linalg.LinAlgError:
+            return np.inf
+        pivots = np.stack([left_out_pivots(feedback[part], moments[part]) for part in parts])
+        return try_pivots(dampings[index], pivots)
+
+    try_pivots(None, diagonals)
+    # The damage falls to one minimum and rises again: walk down from the middle.
+    middle = len(dampings) // 2
+    first = try_damping(middle)
+    for direction in (-1, 1):
+        index, last = middle, first
+        while 0 <= index + direction < len(dampings) and (found := try_damping(index + direction)) < last:
+            index, last = index + direction, found
+        if index != middle:
+            break
+    damage, damping, exponent, pivots = best
+    mean = pivots.mean(axis=0)
+    return Validated(damping, exponent, mean, _squared_steps(mean, exponent, shared), (plain - damage) / np.log(4))
 
 
-def _log_damage(pivots: F64, exponent: float) -> float:
+def _log_damage(pivots: F64, exponent: float, shared: bool) -> float:
     """Return the logarithm of the damage on the parts, `pivots` of shape `(parts, groups, inputs)`."""
     if not exponent:
         return float(np.log(pivots.mean()))
     total = pivots.sum(axis=0)
-    judged = [each * _squared_steps((total - each) / (len(pivots) - 1), exponent) for each in pivots]
+    judged = [each * _squared_steps((total - each) / (len(pivots) - 1), exponent, shared) for each in pivots]
     return float(np.log(np.mean(judged)))
 
 
-def _squared_steps(pivots: F64, exponent: float) -> F64:
+def _squared_steps(pivots: F64, exponent: float, shared: bool) -> F64:
     """Return powers of one over the pivots `(groups, inputs)`, of geometric mean 1; 1 for dead inputs."""
-    floor = DEAD * np.median(pivots, axis=1, keepdims=True)
-    live = pivots > np.maximum(floor, np.finfo(np.float64).tiny)
-    logs = np.log(pivots, where=live, out=np.zeros_like(pivots))
+    used = pivots.mean(axis=0, keepdims=True) if shared else pivots
+    floor = DEAD * np.median(used, axis=1, keepdims=True)
+    live = used > np.maximum(floor, np.finfo(np.float64).tiny)
+    logs = np.log(used, where=live, out=np.zeros_like(used))
     counts = live.sum(axis=1, keepdims=True)
     means = logs.sum(axis=1, keepdims=True) / np.maximum(counts, 1)
     squared: F64 = np.exp(np.where(live, -exponent * (logs - means), 0.0))
-    return squared
+    return np.broadcast_to(squared, pivots.shape)

@@ -1,0 +1,88 @@
+"""Rounding without covariances: each weight for itself, rows of tables with steps by how often they are read."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from seed_exporter.graph.linear import table_axis_is_first
+from seed_exporter.graph.matrix import as_float32, coded_view
+from seed_exporter.graph.model import Weight
+from seed_exporter.quantize.rounding.code_lengths import rate_choice
+from seed_exporter.quantize.rounding.layout import average_step, step_codes
+from seed_exporter.quantize.rounding.rounder import Rounder, checked
+from seed_exporter.quantize.rounding.table_rows import read_shares, squared_steps
+from seed_runtime.codecs.encode.grid import INTEGER_MAX, QuantizedMatrix
+from seed_runtime.codecs.symbols import factors_of, steps_of_rows
+
+U8 = npt.NDArray[np.uint8]
+I64 = npt.NDArray[np.int64]
+F32 = npt.NDArray[np.float32]
+
+_WINDOW: Final = 1 << 15
+"""Elements that are rounded at once: their temporaries stay in a cache."""
+
+
+class RowRounder(Rounder):
+    """Rounds each weight for itself.
+
+    Inputs count as uncorrelated, of variance 1; of a table, each position reads one row.
+    """
+
+    def __init__(self, weight: Weight, row_counts: I64 | None = None, rate: float = 0.0) -> None:
+        """Hold the weight.
+
+        Args:
+            weight: what is rounded.
+            row_counts: `(parts, rows)`, how often each row of a table was read; None for equal steps.
+            rate: weight of a bit when an integer is chosen, in squared steps.
+        """
+        super().__init__(weight)
+        self._row_counts, self._rate = row_counts, rate
+
+    def quantize(self, step: float) -> QuantizedMatrix:
+        """Round each weight to the nearest multiple of its row's step, or to the next one where that saves more."""
+        codes, least = self._row_steps
+        least = checked(step * least)
+        weights = as_float32(self.weight)
+        steps = np.full((1, 1), least, np.float32) if codes is None else steps_of_rows(least, codes)
+        integers = np.empty(weights.shape, np.int32)
+        windows = [slice(start, start + self._window_rows) for start in range(0, len(weights), self._window_rows)]
+        for rows in windows:
+            integers[rows] = np.rint(_scaled(weights[rows], steps if codes is None else steps[rows]))
+        if (choice := rate_choice(integers, self._rate)) is not None:
+            for rows in windows:
+                scaled = _scaled(weights[rows], steps if codes is None else steps[rows])
+                integers[rows] = choice.choose(scaled, choice.classes[rows])
+        return QuantizedMatrix(integers, least, codes)
+
+    def damage(self, matrix: QuantizedMatrix) -> float:
+        """Compute the squared error of all weights together; of a table, of a row that is read."""
+        squared = np.square(self.errors(matrix), dtype=np.float64)
+        if not table_axis_is_first(self.weight):
+            return float(squared.sum())
+        of_rows = squared.reshape(self.weight.shape[0], -1).sum(axis=1)
+        return float(of_rows.mean() if self._row_counts is None else of_rows @ read_shares(self._row_counts))
+
+    @property
+    def _window_rows(self) -> int:
+        return max(1, _WINDOW // max(1, coded_view(self.weight)[1]))
+
+    @cached_property
+    def _row_steps(self) -> tuple[U8 | None, float]:
+        """Codes of the rows' steps, and the least step over the plain one."""
+        rows = coded_view(self.weight)[0]
+        squared = None if self._row_counts is None else squared_steps(self._row_counts)
+        # A table that was folded into more rows has several for each of its own.
+        if squared is None or rows % squared.size:
+            return None, 1.0
+        codes = step_codes(np.sqrt(np.repeat(squared, rows // squared.size)))
+        return (codes, average_step(factors_of(codes))) if codes.any() else (None, 1.0)
+
+
+def _scaled(weights: F32, steps: F32) -> F32:
+    scaled = weights / steps
+    return np.clip(scaled, -INTEGER_MAX, INTEGER_MAX, out=scaled)

@@ -1,0 +1,98 @@
+"""Code lengths of integers, and the choice of integers that takes them into account.
+
+An integer next to the nearest one may cost fewer bits than its error is worth. The coder's own tables are shared by all
+weights of a stream and are not known yet; those of the weight alone, under the same classes, stand for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from seed_runtime.codecs.encode.contexts import CLASS_STEP, CLASSES, ORIGIN, magnitude_classes
+
+U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I32 = npt.NDArray[np.int32]
+
+BITS_MAX: Final = 4.0
+"""Bits a weight above which integers are the nearest ones: code lengths of neighbours are nearly equal there."""
+_MAGNITUDES: Final = 64
+"""Number of magnitudes with a code length of their own: larger ones are rare below BITS_MAX."""
+_PRIOR: Final = 32.0
+"""Number of integers that a class's geometric distribution counts for, beside those that were seen."""
+
+
+@dataclass(frozen=True, eq=False)
+class RateChoice:
+    """Chooses between the nearest integer and its neighbour towards zero. Equal only to itself.
+
+    Attributes:
+        classes: `(rows, cols)`, the class of each element of the coded matrix.
+        limits: `(CLASSES * _MAGNITUDES,)`, how far the nearest integer may lie beyond a weight, in steps, by class and
+            magnitude; else the neighbour is chosen.
+    """
+
+    classes: U8
+    limits: F32
+
+    def choose(self, scaled: F32, classes: U8) -> F32:
+        """Return integers as float32.
+
+        Args:
+            scaled: weights in steps, overwritten.
+            classes: of these weights, of the same shape.
+        """
+        magnitudes = np.abs(scaled)
+        nearest = np.rint(magnitudes)
+        np.subtract(nearest, magnitudes, out=magnitudes)
+        index = np.minimum(nearest, _MAGNITUDES - 1).astype(np.intp)
+        index += classes * np.intp(_MAGNITUDES)
+        nearest -= magnitudes > self.limits[index]
+        return np.copysign(nearest, scaled, out=scaled)
+
+
+def rate_choice(integers: I32, rate: float) -> RateChoice | None:
+    """Learn code lengths from integers that were rounded without them.
+
+    Args:
+        integers: `(rows, cols)`, as `coded_view` lays the weight out.
+        rate: weight of a bit, in squared steps.
+
+    Returns:
+        None where the nearest integers are as good: no weight of the rate, or more than BITS_MAX bits a weight.
+    """
+    if not rate:
+        return None
+    magnitudes = np.abs(integers)
+    classes = magnitude_classes(magnitudes)
+    rows, cols = np.maximum(classes.rows, 1) - np.uint8(1), np.maximum(classes.cols, 1) - np.uint8(1)
+    of_elements = rows[:, None] + cols[None]
+    index = np.minimum(magnitudes, _MAGNITUDES - 1).astype(np.intp)
+    index += of_elements * np.intp(_MAGNITUDES)
+    counts = np.bincount(index.reshape(-1), minlength=CLASSES * _MAGNITUDES).reshape(CLASSES, _MAGNITUDES)
+    lengths = _code_lengths(counts.astype(np.float64))
+    if (counts * lengths).sum() > BITS_MAX * integers.size:
+        return None
+    # The neighbour's squared error is larger by 1 - 2 d, d the distance of the nearest integer beyond the weight.
+    saved = np.diff(lengths, axis=1, prepend=np.inf).clip(0)
+    limits = np.where(np.isfinite(saved), 0.5 - rate / 2 * saved, 0.5)
+    return RateChoice(of_elements, limits.astype(np.float32).reshape(-1))
+
+
+def _code_lengths(counts: F64) -> F64:
+    """Compute the bits of a magnitude with its sign, `(CLASSES, _MAGNITUDES)`, from counts of the same shape."""
+    sizes = np.arange(_MAGNITUDES)
+    total = counts.sum(axis=1, keepdims=True)
+    centres = np.exp((np.arange(CLASSES)[:, None] + ORIGIN) * CLASS_STEP)
+    means = np.divide((counts * sizes).sum(axis=1, keepdims=True), total, out=centres, where=total > 0)
+    means = np.maximum(means, np.exp(ORIGIN * CLASS_STEP))
+    base = (np.sqrt(1 + means**2) - 1) / means
+    geometric = np.where(sizes > 0, 2.0, 1.0) * base**sizes * (1 - base) / (1 + base)
+    shares = (counts + _PRIOR * geometric) / (total + _PRIOR)
+    lengths: F64 = np.where(sizes > 0, 1.0, 0.0) - np.log2(np.maximum(shares, 2.0**-40))
+    return lengths

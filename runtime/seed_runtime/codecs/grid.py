@@ -47,23 +47,22 @@ def dequantize_into(piece: Piece, out: F32) -> F32:
         `out`.
     """
     matrix, steps = piece.matrix, piece.matrix.steps
-    integers = integers_of(piece)
+    if piece.low is None:
+        # Two calls: one that multiplies and casts goes through a buffer of NumPy's, a third slower. Escapes are few.
+        np.copyto(out, piece.symbols.view(np.int8), "same_kind")
+        out[piece.escapes] = piece.escaped
+    else:
+        np.copyto(out, integers_of(piece), "same_kind")
     if steps.size == 1 and matrix.col_factors is None:
-        # Two calls: one that multiplies and casts goes through a buffer of NumPy's, a third slower.
-        np.copyto(out, integers, "same_kind")
         np.multiply(out, steps[0], out)
         return out
     offset = 0
     for row, row_end, col, col_end in rectangles(piece.start, piece.stop, matrix.col_class.size):
-        shape, size = (row_end - row, col_end - col), (row_end - row) * (col_end - col)
-        block = out[offset : offset + size].reshape(shape)
-        by_row = steps if steps.size == 1 else steps[row:row_end]
-        by_col = by_row if matrix.col_factors is None else matrix.col_factors[col:col_end]
-        np.multiply(
-            integers[offset : offset + size].reshape(shape), by_col, out=block, dtype=np.float32, casting="same_kind"
-        )
+        size = (row_end - row) * (col_end - col)
+        block = out[offset : offset + size].reshape(row_end - row, col_end - col)
         if matrix.col_factors is not None:
-            np.multiply(block, by_row, out=block)
+            np.multiply(block, matrix.col_factors[col:col_end], out=block)
+        np.multiply(block, steps if steps.size == 1 else steps[row:row_end], out=block)
         offset += size
     return out
 

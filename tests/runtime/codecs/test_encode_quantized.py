@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,8 +11,11 @@ import numpy as np
 import pytest
 
 from seed_runtime.codecs.encode import grid, symbols
-from seed_runtime.codecs.encode.contexts import magnitude_classes
+from seed_runtime.codecs.encode.contexts import Classes, magnitude_classes
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
+from seed_runtime.codecs.encode.matrix import CodedMatrix
+from seed_runtime.codecs.encode.tables import Tables
+from seed_runtime.codecs.planes import ESCAPE
 from tests.support.streams import decode, hole
 
 
@@ -144,3 +148,33 @@ def test_encoding_stays_within_the_memory_that_is_stated(step: float, rng: np.ra
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak <= symbols.WORKING_BYTES_PER_SYMBOL * weights.size + symbols.WORKING_BYTES_FIXED
+
+
+def test_integers_too_rare_for_a_slot_of_a_table_are_escaped(rng: np.random.Generator) -> None:
+    fine = np.rint(rng.laplace(0, 3, (500, 400))).clip(-40, 40).astype(np.int32)
+    fine[::50, 7], fine[3, 3] = np.arange(60, 120, 6), -5000
+    matrix = QuantizedMatrix(fine, 0.25)
+    coded = grid.matrix_of(matrix)
+    tables = Tables.of([coded])
+    escaped = tables.escape_rare(coded)
+    # In the order of their places, between them the one that no symbol stands for.
+    assert set(range(60, 120, 6)) | {-5000} <= set(escaped.escaped.tolist())
+    assert escaped.escaped.tolist() == fine.ravel()[escaped.symbols == ESCAPE].tolist()
+    assert np.array_equal(
+        escaped.symbols != ESCAPE, tables.frequencies[0, escaped.symbols] * (escaped.symbols != 128) > 0
+    )
+    assert decoded(matrix)[0].tobytes() == matrix.values().tobytes()
+    stream = symbols.encode([coded])
+    size = sum(map(len, stream.chunks))
+    # 1.0076 of it with a slot for each.
+    assert size < 1.0072 * stream.entropy_bits / 8
+    assert size <= symbols.estimate([coded]).size <= 1.001 * size
+    assert tables.bytes_of(coded) == pytest.approx(size, rel=0.005)
+
+
+def test_where_low_bits_are_symbols_of_bytes_nothing_is_escaped(rng: np.random.Generator) -> None:
+    lone = np.zeros((300, 300), np.uint8)
+    lone[1, 1:100] = np.arange(1, 100)
+    coded = CodedMatrix(lone.reshape(-1), Classes(np.ones(300, np.uint8), np.ones(300, np.uint8)))
+    assert not Tables.of([coded]).rare.any()
+    assert Tables.of([replace(coded, step=1.0)]).rare.any()

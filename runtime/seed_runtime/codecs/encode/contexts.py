@@ -38,10 +38,14 @@ class Classes:
         """Return the index of the live rows and columns of a matrix."""
         return np.ix_(np.flatnonzero(self.rows), np.flatnonzero(self.cols))
 
+    def live_offsets(self) -> tuple[U8, U8]:
+        """Return what each live row and each live column adds to the class of its symbols."""
+        return self.rows[self.rows > 0] - np.uint8(1), self.cols[self.cols > 0] - np.uint8(1)
+
     def of_symbols(self) -> U8:
         """Compute the class of each live symbol, `(live rows, live columns)`."""
-        rows, cols = self.rows[self.rows > 0], self.cols[self.cols > 0]
-        return (rows[:, None] - np.uint8(1)) + (cols[None] - np.uint8(1))
+        rows, cols = self.live_offsets()
+        return rows[:, None] + cols[None]
 
 
 def magnitude_classes(magnitudes: npt.NDArray[np.integer], scale: float = 1.0) -> Classes:

@@ -76,7 +76,7 @@ def encode(
     layout = _layout(matrices, prefix)
     chunks = [_packed_head(layout.head)]
     if layout.total:
-        coded = _coded(matrices, layout, progress)
+        coded = _coded(layout, progress)
         words = coded.words.astype("<u2", copy=False)
         for number, (first, last) in enumerate(layout.spans(coded.bounds)):
             states = coded.states.astype("<u4").tobytes() if number == 0 else b""
@@ -96,7 +96,7 @@ def estimate(matrices: Sequence[CodedMatrix], *, prefix: bytes = b"") -> StreamE
     chunks = [len(_packed_head(layout.head))]
     if layout.total:
         if layout.total <= _QUICKLY_CODED:
-            bounds = _coded(matrices, layout, None).bounds
+            bounds = _coded(layout, None).bounds
         else:
             tables = layout.tables
             bounds = lane_coder.estimated_bounds(tables.counts, tables.frequencies, 1 << layout.lanes_log2)
@@ -115,6 +115,8 @@ def estimate(matrices: Sequence[CodedMatrix], *, prefix: bytes = b"") -> StreamE
 class _Layout:
     """Head, lanes and tables with which a stream's symbols are coded, and all of its chunks but the lanes' words."""
 
+    matrices: Sequence[CodedMatrix]
+    """What is coded, with the symbols escaped that the tables leave out."""
     head: bytes
     lanes_log2: int
     tables: Tables
@@ -137,13 +139,14 @@ class _Layout:
 def _layout(matrices: Sequence[CodedMatrix], prefix: bytes) -> _Layout:
     quantized = matrices[0].step is not None
     counts = histogram(matrices)
-    tables = Tables.of_counts(counts)
+    tables = Tables.of_counts(counts, with_escape=quantized)
     bits = entropy_bits(counts)
     total = sum(matrix.symbols.size for matrix in matrices)
+    matrices = [tables.escape_rare(matrix) for matrix in matrices]
     below = _below(matrices)
     lanes_log2 = _lanes_log2(bits / 8, sum(map(len, below)), total)
     head = prefix + _head(matrices, lanes_log2, tables, quantized)
-    return _Layout(head, lanes_log2, tables, below, total, bits)
+    return _Layout(matrices, head, lanes_log2, tables, below, total, bits)
 
 
 def _packed_head(head: bytes) -> bytes:
@@ -151,9 +154,8 @@ def _packed_head(head: bytes) -> bytes:
     return primitives.uint(packing, 1) + primitives.varint(len(head)) + packed
 
 
-def _coded(
-    matrices: Sequence[CodedMatrix], layout: _Layout, progress: Callable[[int], None] | None
-) -> lane_coder.Coded:
+def _coded(layout: _Layout, progress: Callable[[int], None] | None) -> lane_coder.Coded:
+    matrices = layout.matrices
     symbols = np.concatenate([matrix.symbols for matrix in matrices])
     of_class = layout.tables.of_class
     classes = np.concatenate([of_class[matrix.classes.of_symbols()].reshape(-1) for matrix in matrices])

@@ -18,7 +18,7 @@ export PIP_NO_INPUT := 1
 FOR_DEMO := .[export]
 FOR_TEST := .[export,deploy,test]
 FOR_TORCH := .[torch]
-FOR_BENCH := .[export,torch,bench]
+FOR_BENCH := .[export,torch,bench,compare]
 # The build of torch for the CPU; what stands above it on the index brings gigabytes of CUDA.
 TORCH := torch==2.13.0
 # Peers whose declared dependencies are not what their codecs need: installed without them.

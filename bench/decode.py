@@ -26,6 +26,7 @@ from seed_exporter import loaders
 from seed_exporter.build.streams import Plans
 from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.graph.model import Graph
+from seed_exporter.peers.nncodec import module
 
 BITS = 3.0
 """Bits per weight that the quantization steps are chosen for, as entropy under the contexts [bit]."""
@@ -136,7 +137,7 @@ def _measured(folder: Path, count: int) -> Figures:
     """Measure a case in a process of its own, on one core."""
     import seed_runtime
 
-    nnc = peers.nncodec()
+    nnc = module()
     shapes = {name: tuple(shape) for name, shape in json.loads((folder / "shapes.json").read_text()).items()}
     with np.load(folder / "scales.npz") as arrays:
         scales = {name: arrays[name] for name in shapes}

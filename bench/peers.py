@@ -7,46 +7,21 @@ dependencies: see PEERS in the Makefile.
 from __future__ import annotations
 
 import math
-import sys
-import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from seed_exporter.peers.nncodec import DENSITY, module, step_of
+
 WINDOW = 1 << 16
-DENSITY = 4
-"""NNCodec's qp_density: 16 steps per octave. Compared with its default of 4, only the choice of steps is finer."""
-
-
-def nncodec() -> Any:
-    """Import the module `nncodec.nnc` without torch and TensorFlow.
-
-    nncodec imports its bridges to both, though neither takes part in coding arrays; three empty
-    modules in their places leave the C++ coder (extensions/deepCABAC) and all that calls it as they are.
-    """
-    bridges = types.ModuleType("nncodec.framework")
-    for name in ("tensorflow_model", "pytorch_model", "use_case_init"):
-        bridge = types.ModuleType(f"nncodec.framework.{name}")
-        setattr(bridges, name, bridge)
-        sys.modules.setdefault(bridge.__name__, bridge)
-    sys.modules.setdefault("nncodec.framework", bridges)
-    from nncodec import nnc
-
-    return nnc
-
-
-def nncodec_step(qp: int) -> float:
-    """Compute the quantization step of a quantization parameter; an octave has 2**DENSITY of them."""
-    octave, part = divmod(qp, 1 << DENSITY)
-    return (1 + part / (1 << DENSITY)) * 2.0**octave
 
 
 def nncodec_qp(step: float) -> int:
     """Return the quantization parameter whose step is nearest, by ratio."""
     first = math.floor(math.log2(step)) << DENSITY
-    return min(range(first, first + (1 << DENSITY) + 1), key=lambda qp: abs(math.log(nncodec_step(qp) / step)))
+    return min(range(first, first + (1 << DENSITY) + 1), key=lambda qp: abs(math.log(step_of(qp) / step)))
 
 
 def nncodec_encode(weights: Mapping[str, np.ndarray], qps: Mapping[str, int]) -> bytearray:
@@ -55,7 +30,7 @@ def nncodec_encode(weights: Mapping[str, np.ndarray], qps: Mapping[str, int]) ->
     NNCodec's defaults choose other integers that take fewer bits. `param_opt` is off: it makes files 0.5 % smaller
     (2.81 bits for 2.82) and decoding no faster.
     """
-    stream: bytearray = nncodec().compress(
+    stream: bytearray = module().compress(
         dict(weights), bitstream_path=None, return_bitstream=True, use_dq=False, param_opt=False,
         qp_density=DENSITY, qp=min(qps.values()), qp_per_tensor=dict(qps),
     )  # fmt: skip

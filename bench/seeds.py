@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.peers import nncodec_qp, nncodec_step
+from bench.peers import nncodec_qp
 from seed_exporter.build import draft
 from seed_exporter.build.streams import CodedStream, Plans, encode
 from seed_exporter.calibrate.weight_scales import root_mean_square
@@ -18,6 +18,7 @@ from seed_exporter.codecs.grid import GridCodec, GridPlan
 from seed_exporter.graph.kinds import Kind, kind_of
 from seed_exporter.graph.matrix import matrix_view
 from seed_exporter.graph.model import Graph
+from seed_exporter.peers.nncodec import step_of
 from seed_exporter.quantize import allocate
 from seed_runtime.assembly.assemble import decode_streams
 from seed_runtime.format.header import ModelInfo
@@ -46,7 +47,7 @@ def plans_at(graph: Graph, coarseness: float) -> dict[str, Plan]:
     plans: dict[str, Plan] = {}
     for name, weight in graph.weights.items():
         scale = root_mean_square(weight) if kind_of(weight) is Kind.MATRIX else 0
-        step = nncodec_step(nncodec_qp(coarseness * scale)) if scale else 0.0
+        step = step_of(nncodec_qp(coarseness * scale)) if scale else 0.0
         plans[name] = GridPlan(step) if scale else allocate.exact(weight)
     return plans
 

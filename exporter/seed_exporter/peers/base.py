@@ -1,0 +1,121 @@
+"""Parts that peers share: what a peer is, what it delivers, the file it gets, xz around what it writes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import logging
+import lzma
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import onnx
+
+from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.graph.model import Graph
+from seed_runtime.backends import Feeds
+
+SINGLE_FILE_MAX: Final = 2**31 - 1
+"""Largest ONNX model in one file: the limit of a protobuf message [B]."""
+
+
+class PeerError(Exception):
+    """A peer can't take this model; the text is its reason, in one line."""
+
+
+@dataclass(frozen=True)
+class Deliverable:
+    """One file that a peer makes of a model.
+
+    Attributes:
+        size: of all that a device needs to have the model again: graph and coded weights [B].
+        model: ONNX file that runs with the weights as they come out of it.
+    """
+
+    size: int
+    model: Path
+
+
+Make = Callable[[Graph, Sequence[Feeds], Path, int], Deliverable]
+"""Function of the model, calibration inputs, an empty folder, and one of the peer's settings."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One way to make a model smaller, by software of others.
+
+    Attributes:
+        name: for tables.
+        module: that must be installed.
+        install: command that installs it.
+        make: makes one deliverable; raises PeerError where it can't.
+        settings: of the rate, from the finest on; one where the peer has no choice.
+        title_of: what a setting is called in a table; "" where there is one only.
+        needs_data: True if it calibrates on inputs.
+    """
+
+    name: str
+    module: str
+    install: str
+    make: Make
+    settings: tuple[int, ...] = (0,)
+    title_of: Callable[[int], str] = lambda setting: ""
+    needs_data: bool = False
+
+    @property
+    def is_installed(self) -> bool:
+        """True if the package is here; nothing is imported."""
+        # What this program itself put in the place of a module has no origin to find.
+        if self.module in sys.modules:
+            return True
+        return importlib.util.find_spec(self.module) is not None
+
+
+def xz_size(*data: bytes) -> int:
+    """Compute the size of byte strings, compressed as one by `xz -9e` [B]."""
+    coder = lzma.LZMACompressor(check=lzma.CHECK_CRC32, preset=9 | lzma.PRESET_EXTREME)
+    return sum(len(coder.compress(part)) for part in data) + len(coder.flush())
+
+
+def single_file(graph: Graph, folder: Path) -> Path:
+    """Write the graph as one ONNX file with its weights inside, as peers expect it; return its path.
+
+    Raises:
+        PeerError: the model is larger than one file may be.
+    """
+    if graph.distinct_bytes >= SINGLE_FILE_MAX:
+        raise PeerError("the model is larger than 2 GB, which one ONNX file can't hold")
+    source = write_model_files(graph, folder)
+    path = folder / "single.onnx"
+    onnx.save(onnx.load(source), path)
+    return path
+
+
+@contextlib.contextmanager
+def peer_call() -> Iterator[None]:
+    """Keep what a peer prints and logs off the terminal, and turn whatever it raises into its reason.
+
+    Its passes raise anything on graphs that they don't expect, and nncodec exits.
+    """
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    except PeerError:
+        raise
+    except (Exception, SystemExit) as error:
+        first = " ".join(str(error).split())[:200]
+        raise PeerError(f"it fails on this model: {type(error).__name__}: {first}") from error
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def delivered(path: Path) -> Deliverable:
+    """Return an ONNX file of a peer without an entropy coder as its deliverable: the file, xz'ed."""
+    model = onnx.load(path)
+    onnx.save(model, path)  # weights that the peer put beside it
+    return Deliverable(xz_size(path.read_bytes()), path)

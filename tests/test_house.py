@@ -57,6 +57,8 @@ FOLDERS = {
     "seed_exporter/gradients",
     "seed_exporter/gradients/rules",
     "seed_exporter/graph",
+    "seed_exporter/heal",
+    "seed_exporter/heal/ops",
     "seed_exporter/loaders",
     "seed_exporter/peers",
     "seed_exporter/quantize",

@@ -17,7 +17,8 @@ from tests.exporter.test_gradient_rules import CASES
 from tests.support.public_models import CACHE, prepared, tasks
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'seed-runtime[torch]'")
-from tests.exporter.support.torch_graph import OPS, torch_gradients  # noqa: E402
+from seed_exporter.heal.registry import OPERATORS  # noqa: E402
+from tests.exporter.support.torch_graph import torch_gradients  # noqa: E402
 
 pytestmark = pytest.mark.slow  # importing torch takes seconds
 
@@ -41,15 +42,7 @@ def distance(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
     return float(np.sqrt(over / sum(float(np.square(b).sum()) for b in expected)))
 
 
-def in_torch(case: Case) -> bool:
-    """Return whether the interpreter evaluates the case's operator in all that the case asks for."""
-    elsewhere = {"mode", "ceil_mode", "fmod", "noop_with_empty_axes"} & case.attributes.keys()
-    if len(case.attributes.get("kernel_shape", (1, 1))) != 2:
-        return False
-    return case.op in OPS and not case.domain and not elsewhere and case.op not in ("Resize", "Clip", "Pow", "Max")
-
-
-@pytest.mark.parametrize("case", [case for case in CASES if in_torch(case)], ids=str)
+@pytest.mark.parametrize("case", [case for case in CASES if (case.domain, case.op) in OPERATORS], ids=str)
 def test_a_rule_gives_what_torch_gives(case: Case, tmp_path: Path) -> None:
     graph = loaders.load(model_of(case, SINGLE, free=False))
     feeds = {

@@ -1,0 +1,193 @@
+"""Run ONNX graphs in torch, with gradients: each node by the function of its operator (ops/).
+
+All floats are computed in one type, whatever the graph says: what is trained here is coded in steps far coarser than
+the difference, and float16 is slow or not there on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from seed_exporter.gradients.typed import opset_of
+from seed_exporter.graph.model import Graph, Weight
+from seed_exporter.graph.versions import plain_domain
+from seed_exporter.heal import ops
+from seed_exporter.heal.registry import OPERATORS, Call, Operator, RefusedError
+from seed_runtime.errors import UnsupportedError
+
+_FLOATS: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+__all__ = ["Interpreter", "missing_operators", "ops"]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One node, made ready to run.
+
+    Attributes:
+        run: the function of its operator.
+        node: the node.
+        attributes: its attributes.
+        spent: names that no later node and no output reads.
+    """
+
+    run: Operator
+    node: onnx.NodeProto
+    attributes: Mapping[str, Any]
+    spent: tuple[str, ...]
+
+
+class Interpreter:
+    """A graph in torch. What depends neither on inputs nor on weights is computed once.
+
+    Args:
+        graph: the graph.
+        float_type: the type that all floats are computed in.
+        device: where everything is computed.
+        kept: names of values between nodes that `run` returns beside the outputs.
+
+    Raises:
+        UnsupportedError: an operator has no function here; the message names it.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        float_type: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+        kept: Sequence[str] = (),
+    ) -> None:
+        missing = missing_operators(graph)
+        if missing:
+            raise UnsupportedError(
+                f"the model has operators that can't be trained here: {', '.join(missing)}; "
+                f"export without healing: a lower --effort, and no --heal"
+            )
+        self.float_type, self.device = float_type, torch.device(device)
+        self._opset = opset_of(graph.model)
+        proto = graph.model.graph
+        self._outputs = [*(value.name for value in proto.output), *kept]
+        self._weights = {name: unpacked(weight) for name, weight in graph.weights.items()}
+        self._constants = {
+            tensor.name: self.tensor(numpy_helper.to_array(tensor))
+            for tensor in proto.initializer
+            if tensor.name not in graph.weights
+        }
+        varying = {value.name for value in proto.input if value.name not in self._constants} | graph.weights.keys()
+        self._steps = self._fold(self._prepare(proto), varying)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the graph's own weights; a float's data is never shared with the graph."""
+        return {name: self.tensor(array) for name, array in self._weights.items()}
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """Return a copy of an array on the device, floats in the type that is computed in."""
+        if array.dtype.kind == "V" or array.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
+            array = array.astype(np.float32)
+        found = torch.from_numpy(np.array(array))
+        return found.to(self.device, self.float_type if found.is_floating_point() else None)
+
+    def run(
+        self, feeds: Mapping[str, np.ndarray | Tensor], weights: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Compute the outputs, and the values that were to be kept.
+
+        Args:
+            feeds: inputs by name.
+            weights: weights by name; the graph's own where they are left out.
+
+        Raises:
+            UnsupportedError: an operator isn't known with these attributes or inputs.
+        """
+        values: dict[str, Tensor | None] = {"": None, **self._constants}
+        given = weights or {}
+        values |= {name: given[name] if name in given else self.tensor(self._weights[name]) for name in self._weights}
+        for name, fed in feeds.items():
+            values[name] = fed if isinstance(fed, torch.Tensor) else self.tensor(fed)
+        for step in self._steps:
+            self._run(step, values)
+            for name in step.spent:
+                del values[name]
+        return {name: value for name in self._outputs if (value := values[name]) is not None}
+
+    def _run(self, step: _Step, values: dict[str, Tensor | None]) -> None:
+        node = step.node
+        call = Call([values[name] for name in node.input], step.attributes, self._opset, self.float_type)
+        try:
+            found = step.run(call)
+        except (RefusedError, RuntimeError, IndexError, TypeError) as error:
+            raise UnsupportedError(
+                f"node {node.name or node.output[0]!r}: torch can't compute {node.op_type} as the model asks for it: "
+                f"{error}; export without healing: a lower --effort, and no --heal"
+            ) from error
+        outputs = [found] if isinstance(found, torch.Tensor) else list(found)
+        values |= dict(zip(node.output, outputs, strict=False))
+        if any(node.output[len(outputs) :]):
+            raise UnsupportedError(
+                f"node {node.name or node.output[0]!r}: only the first output of {node.op_type} can be computed in "
+                f"torch; export without healing: a lower --effort, and no --heal"
+            )
+
+    def _prepare(self, proto: onnx.GraphProto) -> list[_Step]:
+        last: dict[str, int] = {}
+        for index, node in enumerate(proto.node):
+            last |= dict.fromkeys([*node.input, *node.output], index)
+        steps = []
+        for index, node in enumerate(proto.node):
+            names = dict.fromkeys([*node.input, *node.output])
+            spent = tuple(name for name in names if name and last[name] == index and name not in self._outputs)
+            function = OPERATORS[plain_domain(node.domain), node.op_type]
+            attributes = {each.name: self._attribute(each) for each in node.attribute}
+            steps.append(_Step(function, node, attributes, spent))
+        return steps
+
+    def _fold(self, steps: Sequence[_Step], varying: set[str]) -> list[_Step]:
+        """Compute what is constant, and return the steps that are left."""
+        values: dict[str, Tensor | None] = {"": None, **self._constants}
+        left = []
+        for step in steps:
+            if varying.isdisjoint(step.node.input):
+                with torch.no_grad():
+                    self._run(step, values)
+            else:
+                varying |= set(step.node.output) - {""}
+                left.append(step)
+        needed = {name for step in left for name in step.node.input} | set(self._outputs)
+        self._constants = {name: value for name, value in values.items() if name in needed and value is not None}
+        # Constants that nodes before have used up are not among the values of a run.
+        made = {name for step in left for name in [*step.node.input, *step.node.output]}
+        return [
+            _Step(step.run, step.node, step.attributes, tuple(name for name in step.spent if name in made))
+            for step in left
+        ]
+
+    def _attribute(self, attribute: onnx.AttributeProto) -> Any:
+        value = onnx.helper.get_attribute_value(attribute)
+        if isinstance(value, onnx.TensorProto):
+            return self.tensor(numpy_helper.to_array(value))
+        return value.decode() if isinstance(value, bytes) else value
+
+
+def missing_operators(graph: Graph) -> list[str]:
+    """Return the operators of a graph that have no function here, sorted."""
+    found = {(plain_domain(node.domain), node.op_type) for node in graph.model.graph.node}
+    return sorted(f"{domain}.{name}".lstrip(".") for domain, name in found - OPERATORS.keys())
+
+
+def unpacked(weight: Weight) -> np.ndarray:
+    """Return a weight's elements in its shape, of a type that NumPy has itself."""
+    if weight.data.shape == weight.shape and weight.dtype.storage.kind != "u":
+        return weight.data
+    packed = onnx.TensorProto(data_type=weight.dtype.code, dims=weight.shape, raw_data=weight.data.tobytes())
+    array = numpy_helper.to_array(packed)
+    if weight.dtype.bits < 8:
+        return array.astype(np.int8)
+    return array.astype(np.float32) if "float" in weight.dtype.name else array

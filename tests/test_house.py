@@ -49,6 +49,7 @@ FOLDERS = {
     "seed_runtime/system",
     "seed_runtime/trust",
     "seed_exporter",
+    "seed_exporter/batch",
     "seed_exporter/build",
     "seed_exporter/calibrate",
     "seed_exporter/cli",
@@ -228,7 +229,7 @@ def top_level_imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     ("package", "extras"),
-    [("seed_runtime", []), ("seed_exporter", ["export", "torch", "compare"]), ("seed_devices", ["deploy"])],
+    [("seed_runtime", []), ("seed_exporter", ["cluster", "compare", "export", "torch"]), ("seed_devices", ["deploy"])],
 )
 def test_what_a_package_imports_is_declared(package: str, extras: list[str]) -> None:
     lines = PROJECT["dependencies"] + [line for extra in extras for line in PROJECT["optional-dependencies"][extra]]

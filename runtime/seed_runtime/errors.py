@@ -164,3 +164,36 @@ class GoalNotMetError(_MessageError, SeedError):
     """The size or quality asked for was not reached; the best result so far was written."""
 
     exit_code = 15
+
+
+class BatchError(SeedError):
+    """Part of the jobs of a batch failed. The seeds of the others are whole."""
+
+    exit_code = 16
+
+    def __init__(self, total: int, failed: list[str]) -> None:
+        super().__init__(total, failed)
+        self.total, self.failed = total, failed
+
+    def __str__(self) -> str:
+        jobs = "1 job" if self.total == 1 else f"{self.total} jobs"
+        return (
+            f"{len(self.failed)} of {jobs} failed ({', '.join(self.failed[:3])}{', ...' if self.failed[3:] else ''}); "
+            f"correct what the table says, and run the same command again: what is made is kept"
+        )
+
+
+class ClusterError(SeedError):
+    """The scheduler of a cluster can't be reached, has no workers, or was lost. What was made before is whole."""
+
+    exit_code = 20
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(address, reason)
+        self.address, self.reason = address, reason
+
+    def __str__(self) -> str:
+        return (
+            f"scheduler {self.address}: {self.reason}; see that it runs and has workers (dask worker {self.address}), "
+            f"and run the same command again: what is made is kept"
+        )

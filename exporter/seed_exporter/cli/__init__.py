@@ -7,7 +7,7 @@ import sys
 import tempfile
 from typing import NoReturn
 
-from seed_exporter.cli.words import COMMANDS
+from seed_exporter.cli.words import COMMANDS, INTERRUPTED
 from seed_runtime.cli import entrypoint
 from seed_runtime.system.scratch import scratch_parents, sweep
 
@@ -23,12 +23,12 @@ except ModuleNotFoundError:  # the device's install
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and exit with its code."""
-    text = "interrupted, nothing was written"
-    sys.exit(entrypoint.run("seed-export", lambda: _run(arguments), interrupted=text, space=_space_advice))
-
-
-def _run(arguments: list[str] | None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
+    text = INTERRUPTED.get(words[0] if words else "", "interrupted, nothing was written")
+    sys.exit(entrypoint.run("seed-export", lambda: _run(words), interrupted=text, space=_space_advice))
+
+
+def _run(words: list[str]) -> int:
     name, rest = (words[0], words[1:]) if words and words[0] in COMMANDS else ("export", words)
     command = importlib.import_module(f"{__name__}.{name}").command
     program = "seed-export" if name == "export" else f"seed-export {name}"

@@ -21,6 +21,8 @@ Examples:
   seed-export model.onnx -o model.seed --target 8x --report report.html
   seed-export model.onnx -o exact.seed --method lossless
 \b
+Many models: seed-export batch --help
+\b
 Then, on the device:
   seed-run model.seed --input x.npz --max-memory 128MB
 \b

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-COMMANDS: Final[tuple[str, ...]] = ()
+COMMANDS: Final[tuple[str, ...]] = ("batch",)
 """Commands beside the export of a model; each is the click command `command` of the module of this name."""
-RESERVED: Final = ("compare", "batch", "zoo")
+RESERVED: Final = ("compare", "zoo")
 """Words that commands to come will have; a model file of such a name is written ./zoo."""
+
+INTERRUPTED: Final = {
+    "batch": "interrupted; the seeds that are made are whole, the same command again makes the others"
+}
+"""What there is to say of Ctrl-C, by command, where something may have been written."""

@@ -10,7 +10,7 @@ import time
 
 from bench import measure, publish
 
-NAMES = ("decode", "memory", "export_time", "lossless", "quality", "deploy", "transfer", "identity")
+NAMES = ("decode", "two_cores", "memory", "export_time", "lossless", "quality", "deploy", "transfer", "identity")
 DATA_ERROR = 3  # exit code: the models or a module are missing
 
 

@@ -90,7 +90,7 @@ def _goals(row: Figures, case: Case) -> list[Goal]:
 def _prepare(case: Case, folder: Path, quick: bool) -> Figures:
     measure.note(f"{case.title}: drawing, encoding")
     graph = case.graph(quick)
-    plans, made = _at_three_bits(graph, folder / "model.seed")
+    plans, made = at_three_bits(graph, folder / "model.seed")
     matrices = seeds.dequantized(graph, plans)
     count = sum(array.size for array in matrices.values())
     measure.note(f"{case.title}: encoding with NNCodec")
@@ -119,7 +119,7 @@ def _prepare(case: Case, folder: Path, quick: bool) -> Figures:
     }
 
 
-def _at_three_bits(graph: Graph, path: Path) -> tuple[Plans, seeds.Made]:
+def at_three_bits(graph: Graph, path: Path) -> tuple[Plans, seeds.Made]:
     """Choose one relative step for all matrices: a guess, corrected once by the difference of its entropy to BITS."""
     coarseness = 0.45
     for _ in range(2):

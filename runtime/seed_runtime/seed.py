@@ -12,11 +12,19 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from seed_runtime import backends, golden, skeletons, trust
-from seed_runtime.assembly.assemble import Progress, assemble_into, check_only, is_assembled, working_bytes
+from seed_runtime.assembly.assemble import (
+    Progress,
+    assemble_into,
+    beside_bytes,
+    check_only,
+    is_assembled,
+    working_bytes,
+)
 from seed_runtime.assembly.cache import ModelCache, default_cache
 from seed_runtime.assembly.folder import model_folder
 from seed_runtime.backends import Dims, Feeds, TensorSpec, input_spec
 from seed_runtime.backends.workers import Watch
+from seed_runtime.codecs.windows import can_decode_beside
 from seed_runtime.errors import InputError, MemoryBudgetError
 from seed_runtime.format.header import Header
 from seed_runtime.format.parts import file_of
@@ -25,8 +33,7 @@ from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.reader import SeedReader
 from seed_runtime.memory.cgroup import CgroupLimit, cgroup_limit
 from seed_runtime.memory.footprint import Footprint
-from seed_runtime.memory.plan import SLACK, Plan, SessionPlan, check_budget, plan_session
-from seed_runtime.memory.process import baseline
+from seed_runtime.memory.plan import AssemblyPlan, SessionPlan, plan_assembly, plan_session
 from seed_runtime.session import Session
 from seed_runtime.system.scratch import scratch_folder
 
@@ -170,26 +177,33 @@ class Seed:
         """Return what sessions of this model need, as measured when it was exported; None where the seed holds none."""
         return self._footprint
 
-    def plan_assembly(self, limit: int | None = None, cgroup: CgroupLimit | None = None) -> Plan:
-        """Plan the peak memory of assembling in this process.
+    def plan_assembly(
+        self, limit: int | None = None, cgroup: CgroupLimit | None = None, *, cores: int | None = None
+    ) -> AssemblyPlan:
+        """Plan the peak memory of assembling in this process, and in one beside it where both fit.
 
         Args:
             limit: limit of the whole process, None for none [B].
             cgroup: limit of this process's control groups, `cgroup_limit()`; None to plan without it.
+            cores: None for all that may be used; 1 plans for the least memory.
 
         Raises:
             MemoryBudgetError: it doesn't fit.
         """
-        usage = baseline()
         working = max(working_bytes(self.header), self.header.weights.working_bytes)
-        needed = max(usage.peak, usage.resident + working) + SLACK
-        check_budget("assembling this seed", needed - SLACK, limit, cgroup)
-        return Plan(needed, limit)
+        if cores is None:
+            cores = backends.usable_cores() if can_decode_beside() else 1
+        return plan_assembly(working, beside_bytes(self.header), limit, cgroup, cores)
 
-    def check(self, progress: Progress | None = None) -> None:
-        """Decode everything and compare all digests; nothing is written."""
+    def check(self, progress: Progress | None = None, *, cores: int = 1) -> None:
+        """Decode everything and compare all digests; nothing is written.
+
+        Args:
+            progress: called with the bytes of the weights done so far, and all of them.
+            cores: of a plan for assembly.
+        """
         with self._reader() as reader:
-            check_only(reader, progress, check=self._check_inputs)
+            check_only(reader, progress, check=self._check_inputs, cores=cores)
         self._accept()
 
     def assemble(
@@ -209,10 +223,9 @@ class Seed:
             InputError: the folder holds anything else.
             DiskSpaceError: the model doesn't fit on the disk.
         """
-        self.plan_assembly(max_memory, cgroup_limit())
-        target = Path(folder)
+        plan, target = self.plan_assembly(max_memory, cgroup_limit()), Path(folder)
         with self._reader() as reader, model_folder(target) as part:
-            assemble_into(reader, part, progress, check=self._check_inputs)
+            assemble_into(reader, part, progress, check=self._check_inputs, cores=plan.cores)
             self._accept()
         return target
 
@@ -259,7 +272,8 @@ class Seed:
                     raise other from None
             raise
         plan = self.plan_session(dims, max_memory, threads=threads, backend=backend, beside=beside, cgroup=cgroup)
-        assembled = _assembled(self, cache or default_cache(), progress, notice or _print_notice, verify)
+        chosen, say = cache or default_cache(), notice or _print_notice
+        assembled = _assembled(self, chosen, progress, say, verify, assembly.cores)
         session = Session(self._backend(backend), plan, assembly, assembled, self.header.golden, watch)
         try:
             self._accept()
@@ -305,7 +319,7 @@ class Seed:
 
 @contextlib.contextmanager
 def _assembled(
-    seed: Seed, cache: ModelCache, progress: Progress | None, notice: Notice, verify: bool
+    seed: Seed, cache: ModelCache, progress: Progress | None, notice: Notice, verify: bool, cores: int
 ) -> Iterator[Path]:
     made = altered = False
 
@@ -314,7 +328,7 @@ def _assembled(
         if altered:
             notice("the assembled copy in the cache was altered; assembling it again")
         with seed._reader() as reader:
-            assemble_into(reader, folder, progress, check=seed._check_inputs)
+            assemble_into(reader, folder, progress, check=seed._check_inputs, cores=cores)
         made = True
 
     def on_wait() -> None:
@@ -341,7 +355,7 @@ def _assembled(
                 make(folder)
         if not made and (verify or seed.path is None):
             # What comes through a pipe is checked to its end, even where the cache has the model already.
-            seed.check(progress)
+            seed.check(progress, cores=cores)
         yield folder
 
 

@@ -102,7 +102,7 @@ def _examine(
     else:
         # 32-bit boards have no ONNX Runtime: they assemble the model, and another program runs it.
         start = time.perf_counter()
-        results["planned_bytes"] = seed.plan_assembly(max_memory).needed_bytes
+        results["planned_bytes"] = seed.plan_assembly(max_memory, cores=1).needed_bytes
         seed.check(lambda done, total: report("assemble", done, total))
         seconds["assemble"] = time.perf_counter() - start
     return seconds, results, seed.header

@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from seed_runtime import skeletons
 from seed_runtime.codecs import BaseWeights, by_number
+from seed_runtime.codecs.windows import BESIDE_BYTES, BESIDE_LEAST
 from seed_runtime.errors import DigestError, DiskSpaceError, FormatError
 from seed_runtime.format.header import Header, Hole, Stream
 from seed_runtime.format.parts import file_of
@@ -43,6 +45,19 @@ def working_bytes(header: Header) -> int:
     tensors = max((stream.holes for stream in header.streams), default=0)
     # A chunk as read, its words widened to 32 bits, its planes unpacked.
     return max(part, held + 3 * chunk + _FIXED) + _PER_TENSOR * tensors
+
+
+def beside_bytes(header: Header) -> int:
+    """Return the bytes that assembling on more than one core needs beyond that; 0 where it takes but one."""
+    symbols = max((sum(hole.count for hole in holes) for holes in _holes_of_streams(header)), default=0)
+    if symbols < BESIDE_LEAST:
+        return 0
+    # The next chunk, and the words of two where the process beside reads them.
+    return 3 * max(max(stream.sizes) for stream in header.streams) + BESIDE_BYTES
+
+
+def _holes_of_streams(header: Header) -> Iterator[tuple[Hole, ...]]:
+    return (header.holes[stream.first : stream.first + stream.holes] for stream in header.streams)
 
 
 class WeightsWriter:
@@ -102,6 +117,7 @@ def decode_streams(
     *,
     skip: Callable[[int], object] | None = None,
     base: BaseWeights | None = None,
+    cores: int = 1,
 ) -> bytes:
     """Decode all streams, in the order of the seed.
 
@@ -112,6 +128,7 @@ def decode_streams(
         progress: called after each window.
         skip: called before each hole with the size of the gap before it [B]; None writes zeros.
         base: the base's weights, whose holes are counted as the header's, for streams of differences.
+        cores: how many may be used; more than one takes `beside_bytes` more.
 
     Returns:
         SHA-256 of the weights file that the bytes make.
@@ -121,17 +138,19 @@ def decode_streams(
         UnsupportedError: a codec is newer than this runtime.
     """
     writer = WeightsWriter(header.holes, write, skip)
-    for index, stream in enumerate(header.streams):
+    for index, (stream, holes) in enumerate(zip(header.streams, _holes_of_streams(header), strict=True)):
         where = f"stream {index}"
-        holes = header.holes[stream.first : stream.first + stream.holes]
         expected = writer.written + sum(hole.skip + hole.size for hole in holes)
         of_stream = None if base is None else _StreamBase(base, stream.first)
-        for window in by_number(stream.codec, where).decode(holes, chunks_of(index, stream), where, of_stream):
-            if writer.written + window.nbytes > expected:
-                raise FormatError(where, "it decodes to more bytes than its holes take")
-            writer.append(window)
-            if progress is not None:
-                progress(writer.written, header.weights.size)
+        decoded = by_number(stream.codec, where).decode(holes, chunks_of(index, stream), where, of_stream, cores)
+        # Closed at once: a process beside must not wait for the garbage collection.
+        with closing(decoded) if isinstance(decoded, Generator) else nullcontext():
+            for window in decoded:
+                if writer.written + window.nbytes > expected:
+                    raise FormatError(where, "it decodes to more bytes than its holes take")
+                writer.append(window)
+                if progress is not None:
+                    progress(writer.written, header.weights.size)
         if writer.written != expected:
             raise FormatError(where, f"it fills {writer.written:,} of {expected:,} bytes")
     return writer.digest()
@@ -143,6 +162,7 @@ def assemble_into(
     progress: Progress | None = None,
     base: BaseWeights | None = None,
     check: Callable[[SkeletonInfo], object] | None = None,
+    cores: int = 1,
 ) -> None:
     """Write the model's files into `folder`. They are checked, and on the disk, when this returns.
 
@@ -155,6 +175,7 @@ def assemble_into(
         base: the base's weights, for a seed of differences.
         check: called with what the skeleton says, before anything is written; raises FormatError for other sections
             that contradict it.
+        cores: as for `decode_streams`.
 
     Raises:
         FormatError: the seed is damaged.
@@ -178,7 +199,9 @@ def assemble_into(
                     reader.skip_part(part)
                 else:
                     write_synced(folder / name, reader.part_bytes(part))
-            computed = decode_streams(header, reader.chunks, output.write, progress, skip=output.skip, base=base)
+            computed = decode_streams(
+                header, reader.chunks, output.write, progress, skip=output.skip, base=base, cores=cores
+            )
             output.finish()
         reader.finish()
     except OSError as error:
@@ -194,6 +217,7 @@ def check_only(
     progress: Progress | None = None,
     base: BaseWeights | None = None,
     check: Callable[[SkeletonInfo], object] | None = None,
+    cores: int = 1,
 ) -> None:
     """Make all the checks of `assemble_into`, with nothing written."""
     header, kind = reader.header, skeletons.of(reader.header)
@@ -207,7 +231,9 @@ def check_only(
             reader.skip_part(part)
         else:
             reader.part_bytes(part)
-    computed = decode_streams(header, reader.chunks, lambda data: None, progress, skip=lambda size: None, base=base)
+    computed = decode_streams(
+        header, reader.chunks, lambda data: None, progress, skip=lambda size: None, base=base, cores=cores
+    )
     reader.finish()
     if computed != header.weights.digest:
         raise DigestError("assembled weights", header.weights.digest, computed)

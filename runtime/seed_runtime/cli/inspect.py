@@ -94,7 +94,7 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
 
 def _memory(seed: Seed, job: Job) -> dict[str, Any]:
     """Return what --max-memory must allow: for assembly, and for sessions at the ends of what was measured."""
-    assembly = seed.plan_assembly().needed_bytes or 0
+    assembly = seed.plan_assembly(cores=1).needed_bytes or 0
     plans: dict[str, Any] = {
         "assembly_bytes": assembly,
         "assembly_mib": mib(assembly),

@@ -56,8 +56,8 @@ def _verify(job: Job, terminal: Terminal, result: dict[str, Any]) -> None:
         shapes = seed.golden_shapes()
         if shapes is None or _runs_nothing():
             # Nothing to run: digests alone, which need no backend.
-            seed.plan_assembly(job.max_memory, cgroup_limit())
-            seed.check(terminal.progress("checking"))
+            plan = seed.plan_assembly(job.max_memory, cgroup_limit())
+            seed.check(terminal.progress("checking"), cores=plan.cores)
             result["ok"] = True
             return
         with open_cache(job) as cache, open_session(job, seed, cache, terminal, shapes, verify=True) as session:

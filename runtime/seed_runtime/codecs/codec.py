@@ -15,7 +15,13 @@ class Decode(Protocol):
     """Decodes one stream."""
 
     def __call__(
-        self, holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, base: BaseWeights | None = None, /
+        self,
+        holes: Sequence[Hole],
+        chunks: Iterator[memoryview],
+        where: str,
+        base: BaseWeights | None = None,
+        cores: int = 1,
+        /,
     ) -> Iterator[Values]:
         """Yield the bytes of all holes in order, without the zeros that are skipped before a hole.
 
@@ -30,6 +36,8 @@ class Decode(Protocol):
             where: names the stream in error messages.
             base: for codecs that code differences: the base's weights, whose holes are counted from the stream's first
                 one. None where there is no base. A codec that needs none ignores it.
+            cores: how many may be used. With more than one a chunk may be taken before the one ahead of it is done, and
+                a process beside this one takes memory, see `assembly.assemble.beside_bytes`.
 
         Raises:
             FormatError: the chunks break a rule of SPEC.md, or there is no base where the codec needs one.

@@ -21,13 +21,13 @@ from seed_runtime.format.sections.holes import Hole
 
 
 def decode(
-    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None
+    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None, cores: int = 1
 ) -> Iterator[Values]:
     """Yield the elements of all holes in order (see codec.py). A window is overwritten by the next one."""
     for hole in holes:
         if hole.dtype.name not in STORED_AS:
             raise FormatError(where, f"grid does not decode {hole.dtype.name}")
-    reader = SymbolReader(chunks, [hole.count for hole in holes], quantized=True, where=where)
+    reader = SymbolReader(chunks, [hole.count for hole in holes], quantized=True, where=where, cores=cores)
     scatterers = [Scatterer(hole.dtype.storage) for hole in holes]
     floats = np.empty(WINDOW, np.float32)
     for piece in reader.pieces():

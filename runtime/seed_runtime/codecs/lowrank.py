@@ -57,7 +57,7 @@ class Shape:
 
 
 def decode(
-    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None
+    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None, cores: int = 1
 ) -> Iterator[Values]:
     """Yield the elements of all holes in order, in blocks of rows (see codec.py).
 
@@ -73,7 +73,7 @@ def decode(
         rows = [hole.count // shape.cols for shape, hole in zip(shapes, holes, strict=True)]
         return [side * shape.rank for shape, n in zip(shapes, rows, strict=True) for side in (shape.cols, n)]
 
-    reader = SymbolReader(chunks, counts, quantized=True, where=where)
+    reader = SymbolReader(chunks, counts, quantized=True, where=where, cores=cores)
     factors = reader.matrices
     scales = [_scales(shape, factors[2 * i], factors[2 * i + 1], where) for i, shape in enumerate(shapes)]
     scatterers = [Scatterer(np.float32) for _ in factors]

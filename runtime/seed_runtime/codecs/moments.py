@@ -57,7 +57,7 @@ class Moments:
 
 
 def decode(
-    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None
+    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None, _cores: int = 1
 ) -> Iterator[Values]:
     """Yield the elements of all holes in order, a window or a row at a time (see codec.py).
 

@@ -19,7 +19,7 @@ WIDTHS = (1, 2, 4, 8)
 
 
 def decode(
-    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None
+    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None, _cores: int = 1
 ) -> Iterator[Values]:
     """Yield the bytes of all holes, one after the other, a chunk at a time (see codec.py)."""
     left = sum(hole.size for hole in holes)

@@ -26,7 +26,7 @@ _UNSIGNED: Final[dict[int, Any]] = {8: np.uint8, 16: np.uint16, 32: np.uint32}
 
 
 def decode(
-    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None
+    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None, cores: int = 1
 ) -> Iterator[Values]:
     """Yield the elements of all holes in order (see codec.py). A window is overwritten by the next one."""
     for hole in holes:
@@ -34,7 +34,7 @@ def decode(
             raise FormatError(where, f"split does not decode {hole.dtype.name}")
     # Two 4-bit elements share a byte, and a byte is what is coded.
     counts = [hole.size if hole.dtype.bits < 8 else hole.count for hole in holes]
-    reader = SymbolReader(chunks, counts, quantized=False, where=where)
+    reader = SymbolReader(chunks, counts, quantized=False, where=where, cores=cores)
     for matrix, hole in zip(reader.matrices, holes, strict=True):
         if matrix.low_bits != LOW_BITS[hole.dtype.name]:
             raise FormatError(where, f"{matrix.low_bits} low bits do not make a {hole.dtype.name}")

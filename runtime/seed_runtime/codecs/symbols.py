@@ -7,8 +7,10 @@ columns of class 0 are dead: nothing is coded for them and they decode to zeros.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
+from contextlib import contextmanager, suppress
+from itertools import accumulate, islice
 from typing import Final
 
 import numpy as np
@@ -18,6 +20,13 @@ from seed_runtime.codecs.arrays import F32, U8, U32, WINDOW, Index
 from seed_runtime.codecs.lanes import PROBABILITY_BITS, SLOTS, STATE_LEAST, LaneDecoder, decoding_table
 from seed_runtime.codecs.matrix import Matrix, Piece, rectangles
 from seed_runtime.codecs.planes import ESCAPE, Escapes, LowPlanes, Span, read_planes
+from seed_runtime.codecs.windows import (
+    BESIDE_LEAST,
+    Windows,
+    WindowsBeside,
+    WindowsHere,
+    can_decode_beside,
+)
 from seed_runtime.errors import FormatError, LimitError
 from seed_runtime.format.packing import unpack
 from seed_runtime.format.primitives import Cursor
@@ -44,10 +53,13 @@ _ROW_CLASSES, _COLUMN_CLASSES, _ROW_STEPS, _COLUMN_STEPS = 1, 2, 4, 8
 class SymbolReader:
     """Decodes one stream's symbols, window by window.
 
-    Memory: WINDOW symbols and classes, the coded chunk, its low planes and escapes, and the head's tables.
+    Memory: WINDOW symbols and classes, the coded chunk, its low planes and escapes, and the head's tables. With a
+    process beside this one, BESIDE_BYTES and three coded chunks more.
     """
 
-    def __init__(self, chunks: Iterator[memoryview], counts: Counts, *, quantized: bool, where: str) -> None:
+    def __init__(
+        self, chunks: Iterator[memoryview], counts: Counts, *, quantized: bool, where: str, cores: int = 1
+    ) -> None:
         """Read the head.
 
         Args:
@@ -55,11 +67,12 @@ class SymbolReader:
             counts: elements of each matrix.
             quantized: the head has quantization steps, and symbols may be escapes.
             where: names the stream in error messages.
+            cores: more than one to decode the lanes of a long stream in a process beside, where there may be one.
 
         Raises:
             FormatError: the head breaks a rule of SPEC.md.
         """
-        self._chunks, self._quantized, self.where = chunks, quantized, where
+        self._chunks, self._quantized, self.where, self._cores = chunks, quantized, where, cores
         self._rows_of = -1
         self._rows: U32 | None = None
         head = Cursor(self._chunk("head"), f"{where}: head")
@@ -80,41 +93,84 @@ class SymbolReader:
             FormatError: a chunk breaks a rule of SPEC.md, or is missing or left over.
         """
         ends = list(accumulate(matrix.count for matrix in self.matrices))
-        total, index = ends[-1], 0
-        classes, symbols = np.empty(WINDOW, np.uint32), np.empty(WINDOW, np.uint8)
-        lanes: LaneDecoder | None = None
-        for chunk_start in range(0, total, CHUNK_DECODED_MAX):
-            chunk_stop = min(chunk_start + CHUNK_DECODED_MAX, total)
-            payload = Cursor(self._chunk("data"), f"{self.where}: chunk")
-            if lanes is None:
-                coded = payload.take(4 << self._lanes_log2, "lane states")
-                states = np.frombuffer(coded, "<u4").astype(np.uint32)
-                if (states < STATE_LEAST).any():
-                    raise FormatError(payload.where, f"a lane's state is below {STATE_LEAST:,}")
-                lanes = LaneDecoder(self._tables, states)
-            lanes.load(payload.take(2 * payload.varint("words", limit=CHUNK_CODED_MAX // 2), "words"))
-            planes = self._read_planes(payload, ends, chunk_start, chunk_stop)
-            escapes = Escapes(payload)
-            for start in range(chunk_start, chunk_stop, WINDOW):
-                stop = min(start + WINDOW, chunk_stop)
-                spans = list(self._spans(ends, start, stop))
-                for matrix, a, b, offset in spans:
-                    self._classes_into(matrix, a, b, classes[offset : offset + b - a])
-                lanes.decode_into(classes[: stop - start], symbols[: stop - start])
-                for matrix, a, b, offset in spans:
-                    yield from self._empty(index, matrix)
-                    index = matrix + 1
-                    window = symbols[offset : offset + b - a]
-                    where = escapes.find(window) if self._escapes else _NOWHERE
-                    low = planes[matrix].low(a, b) if matrix in planes else None
-                    yield Piece(matrix, self.matrices[matrix], a, b, window, low, where, escapes.take(where.size))
-            escapes.end()
-            lanes.end_chunk()
+        index = 0
+        with self._loaded(ends) as loaded:
+            for chunk_start, chunk_stop, payload, windows in loaded:
+                planes = self._read_planes(payload, ends, chunk_start, chunk_stop)
+                escapes = Escapes(payload)
+                for start in range(chunk_start, chunk_stop, WINDOW):
+                    stop = min(start + WINDOW, chunk_stop)
+                    symbols = windows.take(start, stop)
+                    for matrix, a, b, offset in self._spans(ends, start, stop):
+                        yield from self._empty(index, matrix)
+                        index = matrix + 1
+                        window = symbols[offset : offset + b - a]
+                        where = escapes.find(window) if self._escapes else _NOWHERE
+                        low = planes[matrix].low(a, b) if matrix in planes else None
+                        yield Piece(matrix, self.matrices[matrix], a, b, window, low, where, escapes.take(where.size))
+                escapes.end()
+                windows.end_chunk()
         yield from self._empty(index, len(self.matrices))
-        if lanes is not None:
-            lanes.end_stream()
         if next(self._chunks, None) is not None:
             raise FormatError(self.where, "it has more chunks than its matrices need")
+
+    @contextmanager
+    def _loaded(self, ends: list[int]) -> Iterator[Iterator[tuple[int, int, Cursor, Windows]]]:
+        """Give each chunk's first and last symbol, what stands behind its words, and the windows that have them."""
+        total = ends[-1]
+        windows: Windows | None = None
+
+        def load(start: int) -> tuple[int, int, Cursor] | FormatError:
+            nonlocal windows
+            stop = min(start + CHUNK_DECODED_MAX, total)
+            try:
+                payload = Cursor(self._chunk("data"), f"{self.where}: chunk")
+                if windows is None:
+                    windows = self._windows(self._lanes(payload), ends)
+                words = payload.take(2 * payload.varint("words", limit=CHUNK_CODED_MAX // 2), "words")
+            except FormatError as error:
+                return error
+            windows.load(words, start, stop)
+            return start, stop, payload
+
+        def chunks() -> Iterator[tuple[int, int, Cursor, Windows]]:
+            starts = iter(range(0, total, CHUNK_DECODED_MAX))
+            ahead = deque(map(load, islice(starts, 1)))
+            while ahead:
+                if windows is not None:
+                    ahead.extend(map(load, islice(starts, windows.ahead - len(ahead))))
+                # What is wrong with a chunk is said in its turn: what is wrong with the one before comes first.
+                if isinstance(chunk := ahead.popleft(), FormatError):
+                    raise chunk
+                assert windows is not None
+                yield (*chunk, windows)
+                if not ahead:
+                    ahead.extend(map(load, islice(starts, 1)))
+
+        try:
+            yield chunks()
+        finally:
+            if windows is not None:
+                windows.close()
+
+    def _lanes(self, payload: Cursor) -> LaneDecoder:
+        coded = payload.take(4 << self._lanes_log2, "lane states")
+        states = np.frombuffer(coded, "<u4").astype(np.uint32)
+        if (states < STATE_LEAST).any():
+            raise FormatError(payload.where, f"a lane's state is below {STATE_LEAST:,}")
+        return LaneDecoder(self._tables, states)
+
+    def _windows(self, lanes: LaneDecoder, ends: list[int]) -> Windows:
+        """Return windows of all symbols; beside this process where that may be and saves time."""
+
+        def classes_into(start: int, stop: int, out: U32) -> None:
+            for matrix, a, b, offset in self._spans(ends, start, stop):
+                self._classes_into(matrix, a, b, out[offset : offset + b - a])
+
+        if self._cores > 1 and ends[-1] >= BESIDE_LEAST and can_decode_beside():
+            with suppress(OSError):
+                return WindowsBeside(lanes, classes_into, ends[-1])
+        return WindowsHere(lanes, classes_into, ends[-1])
 
     def _chunk(self, what: str) -> memoryview:
         chunk = next(self._chunks, None)

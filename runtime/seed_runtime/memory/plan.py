@@ -46,6 +46,37 @@ class Plan:
     """Limit of --max-memory; None for none [B]."""
 
 
+@dataclass(frozen=True)
+class AssemblyPlan(Plan):
+    """Plan of how a seed is to be assembled."""
+
+    cores: int = 1
+    """How many decoding may use; the processes of all of them are planned for."""
+
+
+def plan_assembly(working: int, beside: int, limit: int | None, cgroup: CgroupLimit | None, cores: int) -> AssemblyPlan:
+    """Choose to assemble on several cores where that fits into both limits, else on one.
+
+    Args:
+        working: what assembling needs beyond what the process has [B].
+        beside: what it needs beyond that on more than one core; 0 where it takes but one [B].
+        limit: --max-memory, None for none [B].
+        cgroup: limit of this process's control groups; None for none.
+        cores: how many may be used.
+
+    Raises:
+        MemoryBudgetError: it doesn't fit on one core.
+    """
+    usage = baseline()
+    alone = max(usage.peak, usage.resident + working)
+    check_budget("assembling this seed", alone, limit, cgroup)
+    both = max(usage.peak, usage.resident + working) + beside
+    bounds = [size for size in (limit, None if cgroup is None else cgroup.room) if size is not None]
+    if beside and cores > 1 and all(both <= bound for bound in bounds):
+        return AssemblyPlan(both + SLACK, limit, cores)
+    return AssemblyPlan(alone + SLACK, limit)
+
+
 def check_budget(what: str, needed: int, limit: int | None, cgroup: CgroupLimit | None) -> None:
     """Check a peak against both limits.
 

@@ -114,7 +114,7 @@ def planned_bytes(seed: Seed, most: int | None = None, threads: int | None = Non
     specs = seed.inputs()
     wanted = ServePlan(feeds, _body_max(specs, feeds, seed.optional_inputs()), _has_text(specs))
     needed = seed.plan_session(footprint.dims(feeds), threads=threads, beside=wanted.extra_bytes).needed_bytes or 0
-    needed = max(needed, seed.plan_assembly().needed_bytes or 0)
+    needed = max(needed, seed.plan_assembly(cores=1).needed_bytes or 0)
     if most is None or needed <= most:
         return needed
     plan_server(seed, most, threads)  # raises MemoryBudgetError

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import os
+import sys
 import tracemalloc
 import zlib
 from collections import namedtuple
@@ -15,7 +17,8 @@ import pytest
 
 import seed_runtime
 from seed_runtime.assembly import assemble
-from seed_runtime.assembly.assemble import WeightsWriter, decode_streams, working_bytes
+from seed_runtime.assembly.assemble import WeightsWriter, beside_bytes, decode_streams, working_bytes
+from seed_runtime.codecs import symbols
 from seed_runtime.errors import DiskSpaceError, FormatError
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.header import Header, Hole, ModelInfo, Part, WeightsInfo
@@ -65,6 +68,38 @@ def test_assembling_writes_the_model_and_its_weights_and_nothing_else(tmp_path: 
     assert steps[-1] == (len(decoded_weights()), len(decoded_weights()))
     assert sorted(steps) == steps
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} <= {0o644, 0o664, 0o600}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="decodes in one process")
+def test_a_seed_is_decoded_in_two_processes_where_memory_allows_it_and_else_in_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    def fork() -> int:
+        started.append(os.getpid())
+        return real()
+
+    real = os.fork
+    monkeypatch.setattr(os, "fork", fork)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
+    for module in (assemble, symbols):
+        monkeypatch.setattr(module, "BESIDE_LEAST", 1)
+    # The streams of grid, split and lowrank have symbols.
+    for name, tight, processes in (("free", False, 3), ("tight", True, 0)):
+        seed = seed_runtime.open(io.BytesIO(build_seed()))
+        least = seed.plan_assembly(cores=1).needed_bytes or 0
+        assert (seed.plan_assembly().needed_bytes or 0) >= least + beside_bytes(seed.header) > least + (8 << 20)
+        folder = seed.assemble(tmp_path / name, max_memory=least + (8 << 20) if tight else None)
+        assert (folder / "model.weights").read_bytes() == decoded_weights()
+        assert len(started) == processes
+        started.clear()
+
+
+def test_small_seeds_take_no_second_process() -> None:
+    seed = seed_runtime.open(io.BytesIO(build_seed()))
+    assert beside_bytes(seed.header) == 0
+    assert seed.plan_assembly().cores == 1
 
 
 def test_the_assembled_model_is_opened_by_plain_onnx_runtime(tmp_path: Path) -> None:

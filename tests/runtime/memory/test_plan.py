@@ -12,7 +12,7 @@ from seed_runtime.backends import Backend
 from seed_runtime.errors import InputError, MemoryBudgetError, UnsupportedError
 from seed_runtime.memory.cgroup import CgroupLimit
 from seed_runtime.memory.footprint import Footprint, ModeFootprint
-from seed_runtime.memory.plan import SLACK, THREAD_BYTES, THREADS_MEASURED, SessionPlan, plan_session
+from seed_runtime.memory.plan import SLACK, THREAD_BYTES, THREADS_MEASURED, SessionPlan, plan_assembly, plan_session
 from seed_runtime.memory.process import Usage
 
 MIB = 1 << 20
@@ -143,6 +143,25 @@ def test_a_later_input_is_admitted_or_refused_by_the_same_limit() -> None:
 
 def test_without_a_limit_every_input_is_admitted() -> None:
     plan(None).admit({"ids:1": 10**6})
+
+
+def test_assembly_uses_several_cores_where_both_limits_leave_room_for_it() -> None:
+    whole = plan_assembly(40 * MIB, 20 * MIB, None, None, 2)
+    assert whole.cores == 2
+    needed = whole.needed_bytes or 0
+    alone = plan_assembly(40 * MIB, 20 * MIB, None, None, 1)
+    assert (alone.cores, alone.needed_bytes) == (1, needed - 20 * MIB)
+    for limit, room, cores in (
+        (needed, None, 2),
+        (needed - MIB - SLACK, None, 1),
+        (None, needed, 2),
+        (needed, needed - MIB - SLACK, 1),
+    ):
+        group = None if room is None else CgroupLimit("/a", room, 0)
+        assert plan_assembly(40 * MIB, 20 * MIB, limit, group, 2).cores == cores
+    assert plan_assembly(40 * MIB, 0, None, None, 2).cores == 1
+    with pytest.raises(MemoryBudgetError):
+        plan_assembly(40 * MIB, 20 * MIB, needed - 22 * MIB, None, 2)
 
 
 def test_a_control_group_limits_a_plan_like_max_memory() -> None:

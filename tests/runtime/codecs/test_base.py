@@ -27,7 +27,7 @@ DIFFERENCES = 0xF0
 
 
 def decode(
-    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, base: BaseWeights | None = None, /
+    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, base: BaseWeights | None = None, _cores: int = 1, /
 ) -> Iterator[Values]:
     if base is None:
         raise FormatError(where, "its codec needs a base")

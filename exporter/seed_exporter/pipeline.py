@@ -120,8 +120,10 @@ def calibrate(loaded: Loaded, work: Work) -> Calibrated:
     with work.timed("search"):
         graph = work.method.prepare(loaded.graph)
         skeletons = loaded.skeletons if graph is loaded.graph else builder_for(graph)
-        feeds, folder = loaded.source.reference.feeds, work.subfolder("calibration")
+        feeds, folder = loaded.source.reference.calibration, work.subfolder("calibration")
         measured = statistics.collect(graph, work.method.needs, feeds, folder, work.options.jobs)
+        if statistics.COVARIANCES in measured and (note := statistics.shortage(measured[statistics.COVARIANCES])):
+            work.notes.append(note)
     return Calibrated(loaded.source, graph, skeletons, measured)
 
 
@@ -298,6 +300,8 @@ def write(proven: Proven, source: Source, output: Path, work: Work) -> Result:
         goal_met=goal is None or size <= goal,
         seconds=work.seconds,
         inputs=source.reference.kind,
+        inputs_note=source.reference.note,
+        notes=tuple(work.notes),
         graph=built.graph,
         plans=built.plans,
         seed=made,

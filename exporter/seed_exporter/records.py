@@ -81,7 +81,7 @@ class Proven:
 
 @dataclass
 class Work:
-    """State that all stages of one export share: options, a folder for models, progress and the clock."""
+    """State that all stages of one export share: options, a folder for models, progress, the clock, notes."""
 
     options: Options
     folder: Path
@@ -89,6 +89,8 @@ class Work:
     signature_bytes: int = 0
     """Size of the section SIGNATURE; 0 if the seed isn't signed [B]."""
     seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """Lines for the user on what the export met with."""
 
     @property
     def method(self) -> Method:

@@ -23,7 +23,7 @@ class Options:
         method: a word of `quantize.methods.METHODS`.
         target: ratio to reach, source weights over the whole file.
         size: largest size of the file [B].
-        calib: file with real inputs (.npz).
+        calib: file with real inputs (.npz), for statistics and to compare outputs on.
         model_id: name that stays the same over versions; the file's name by default.
         model_version: grows with every release of a model id.
         sign: SSH key to sign with, see `sign`.
@@ -82,6 +82,8 @@ class Result:
         goal_met: True if the size that was asked for is kept.
         seconds: time of each phase [s].
         inputs: kind of the inputs on which outputs were compared, `real` or `generated`.
+        inputs_note: sentence on where they are from and which are used for what.
+        notes: lines for the user on what the export met with.
         graph: the graph whose weights the seed holds.
         plans: plan of how each of them is coded.
         seed: all of the seed's bytes.
@@ -99,6 +101,8 @@ class Result:
     goal_met: bool
     seconds: dict[str, float]
     inputs: str
+    inputs_note: str
+    notes: tuple[str, ...]
     graph: Graph
     plans: Mapping[str, Plan]
     seed: SeedDraft
@@ -117,8 +121,9 @@ class Result:
             "seconds": {phase: round(seconds, 3) for phase, seconds in self.seconds.items()},
             "outputs": {name: error.as_json() for name, error in self.outputs.items()},
             "inputs": self.inputs,
+            "inputs_note": self.inputs_note,
             "goal_met": self.goal_met,
             "digest": self.digest,
             "signed_with": self.signed_with,
-            "notes": list(self.graph.notes),
+            "notes": [*self.graph.notes, *self.notes],
         }

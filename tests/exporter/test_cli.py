@@ -234,12 +234,20 @@ def test_an_operator_that_is_missing_is_named(tmp_path: Path, output: Path, capf
     assert "node up" in error
 
 
+def test_a_folder_of_inputs_is_refused_with_what_to_do(model: Path, output: Path, capfd: Any) -> None:
+    error = refused(capfd, 3, model, "-o", output, "--calib", model.parent)
+    assert "is a folder; prepare its files as the model takes them and save them as one file: numpy.savez" in error
+    assert "numpy.savez('calib.npz', x=array)" in error
+
+
 @pytest.mark.parametrize(
     ("arrays", "problem"),
     [
         ({"images": np.zeros((1, 48), np.float32)}, "it expects x: float32[batch, 48]"),
         ({"x": np.zeros((1, 49), np.float32)}, "x: float32[batch, 48] is expected"),
-        ({"x": np.full((1, 48), np.nan, np.float32)}, "NaN"),
+        ({"x": np.zeros((1, 48), np.float64)}, "convert it with .astype('float32')"),
+        ({"x": np.full((9, 1, 48), np.nan, np.float32)}, "call 1: input 'x' holds NaN"),
+        ({"x": np.full((1, 48), -np.inf, np.float32)}, "call 1: input 'x' holds infinities; clean the data"),
         (None, "No such file"),
     ],
 )

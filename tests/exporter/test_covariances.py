@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from seed_exporter.calibrate import COVARIANCES, activations, collect, covariances
+from seed_exporter.calibrate import COVARIANCES, activations, collect, covariances, shortage
 from seed_exporter.calibrate.covariance import Covariance
 from seed_exporter.graph.linear import linear_view
 from seed_exporter.loaders import load
@@ -209,6 +209,13 @@ def test_dead_and_infinite_activations_do_no_harm(rng: np.random.Generator) -> N
     assert found.positions.tolist() == [2]
     x[:] = 0
     assert collect(graph, {COVARIANCES}, [{"x": x}])[COVARIANCES] == {}
+
+
+def test_a_note_counts_the_layers_that_saw_fewer_positions_than_they_have_inputs(rng: np.random.Generator) -> None:
+    assert shortage(_of_chain(rng, ["x", "a0"])) == ""
+    assert shortage({}) == ""
+    note = shortage(_of_chain(rng, ["x", "a0"], samples=2))
+    assert note.startswith("2 of 2 layers have more inputs than the calibration has positions")
 
 
 def _of_chain(

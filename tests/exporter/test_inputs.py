@@ -1,9 +1,8 @@
-"""Inputs that a model accepts: generated ones, and the user's own."""
+"""Generated inputs that a model accepts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from seed_exporter import loaders
 from seed_exporter.evaluate import inputs
-from seed_exporter.evaluate.inputs import CALLS_MAX
 from seed_runtime.backends import Feeds, TensorSpec
 from seed_runtime.errors import InputError, UnsupportedError
 from seed_runtime.golden import Golden, Recipe
@@ -117,45 +115,6 @@ def test_the_same_rng_seed_gives_the_same_feeds(rng: np.random.Generator) -> Non
     assert np.array_equal(one["x"], two["x"])
     assert not np.array_equal(one["x"], three["x"])
     assert not np.array_equal(one["x"], one["z"])
-
-
-# Data files
-
-
-def npz(folder: Path, **arrays: np.ndarray) -> Path:
-    np.savez(folder / "calib.npz", **arrays)
-    return folder / "calib.npz"
-
-
-def test_one_axis_more_counts_calls_and_labels_are_passed_by(tmp_path: Path, rng: np.random.Generator) -> None:
-    x = rng.standard_normal((5, 2, 4)).astype(np.float32)
-    calls = inputs.load_feeds(npz(tmp_path, x=x, labels=np.arange(5)), [X])
-    assert len(calls) == 5
-    for call, expected in zip(calls, x, strict=True):
-        assert np.array_equal(call["x"], expected)
-
-
-def test_no_more_calls_are_read_than_are_compared(tmp_path: Path) -> None:
-    assert len(inputs.load_feeds(npz(tmp_path, x=np.zeros((CALLS_MAX + 9, 1, 4), np.float32)), [X])) == CALLS_MAX
-
-
-@pytest.mark.parametrize(
-    ("arrays", "problem"),
-    [
-        ({"y": np.zeros((1, 4), np.float32)}, "no input 'y'"),
-        ({"labels": np.zeros(3)}, "'x' is missing"),
-        ({"x": np.zeros((1, 5), np.float32)}, "x: float32"),
-        ({"x": np.zeros((1, 4), np.int32)}, "x: float32"),
-    ],
-)
-def test_data_for_another_model_is_refused(arrays: dict[str, np.ndarray], problem: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=problem):
-        inputs.load_feeds(npz(tmp_path, **arrays), [X])
-
-
-def test_a_missing_data_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.npz"):
-        inputs.load_feeds(tmp_path / "none.npz", [X])
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2, 3, 4])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from seed_exporter.calibrate.covariance import Covariance
 from seed_exporter.calibrate.linear_inputs import Source, source_of
 from seed_exporter.calibrate.statistic import Observer, Seen, Statistic, Subject, Watch
+from seed_exporter.evaluate.samples import spread
 from seed_exporter.graph.kinds import FLOATS
 from seed_exporter.graph.linear import linear_view
 from seed_exporter.graph.model import Graph
@@ -36,6 +37,17 @@ COVARIANCES: Final = Statistic("the covariances of layers' inputs", _measure)
 Weights that are used several times have the mean over all positions of all uses. None where there are no feeds, where
 a layer has more inputs than INPUTS_MAX, and of weights that only bodies of If, Loop and Scan use.
 """
+
+
+def shortage(found: Mapping[str, Covariance]) -> str:
+    """Write a note on layers that have seen fewer positions than they have inputs; "" where none has."""
+    short = sum(int(each.positions.sum()) < each.moments.shape[-1] for each in found.values())
+    if not short:
+        return ""
+    return (
+        f"{short} of {len(found)} layers have more inputs than the calibration has positions, so that their rounding "
+        f"follows it less; give more inputs with --calib"
+    )
 
 
 class _Covariances(Observer[Covariance]):
@@ -85,7 +97,7 @@ class _Moments(Watch):
         self._samples[seen.part] += seen.samples
         rng = np.random.default_rng(seen.number)
         for source in self._sources:
-            vectors = source.vectors(seen.values, lambda count: _spread(count, POSITIONS_MAX * seen.samples, rng))
+            vectors = source.vectors(seen.values, lambda count: spread(count, POSITIONS_MAX * seen.samples, rng))
             # What overflows says nothing about the layer.
             finite = np.isfinite(vectors).all(axis=(0, 2))
             vectors = vectors if finite.all() else vectors[:, finite]
@@ -129,13 +141,3 @@ def _sources(graph: Graph) -> dict[str, tuple[Source, ...]]:
             if source is not None and known.issuperset(source.values):
                 found.setdefault(name, []).append(source)
     return {name: tuple(sources) for name, sources in found.items()}
-
-
-def _spread(count: int, most: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
-    """Choose at most `most` of `count` positions, one at random from each of as many equal ranges.
-
-    At equal distances they would follow patterns such as the width of an image.
-    """
-    if count <= most:
-        return np.arange(count)
-    return np.minimum((np.arange(most) + rng.random(most)) * (count / most), count - 1).astype(np.intp)

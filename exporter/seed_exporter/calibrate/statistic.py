@@ -110,6 +110,10 @@ class Statistics:
         """Hold the values of some statistics."""
         self._values = dict(values)
 
+    def __contains__(self, statistic: Statistic[Any]) -> bool:
+        """Return whether a statistic was asked for."""
+        return statistic in self._values
+
     def __getitem__(self, statistic: Statistic[V]) -> Mapping[str, V]:
         """Return the values of a statistic by the weights' names.
 

@@ -78,8 +78,8 @@ class _Size(click.ParamType):
 )
 @click.option(
     "--calib",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Real inputs (.npz, one array per input) to compare outputs on.",
+    type=click.Path(path_type=Path),
+    help="Real inputs (.npz, one array per input): statistics are measured on most, outputs compared on the others.",
 )
 @click.option("--model-id", help="Name that stays the same over versions; the file's name if left out.")
 @click.option(

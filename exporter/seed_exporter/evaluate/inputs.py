@@ -1,15 +1,13 @@
-"""Inputs on which the original and the seed are compared: the user's own, or generated ones that the model accepts.
+"""Inputs that are generated because the model accepts them, for users who give none of their own.
 
-Generated inputs are recipes of the runtime's generator, so that a device can make the same ones.
+They are recipes of the runtime's generator, so that a device can make the same ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from math import prod
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -20,15 +18,11 @@ from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.model import Graph
 from seed_runtime import generator
 from seed_runtime.backends import Feeds, TensorSpec
-from seed_runtime.data import stored
-from seed_runtime.data.calls import bind
 from seed_runtime.errors import SeedError, UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME, STRING
 from seed_runtime.golden import Recipe
 from seed_runtime.skeletons.info import BREAKING_OPERATORS
 
-CALLS_MAX: Final = 64
-"""Most calls of a data file that are compared: their outputs are held at once."""
 _SIDES: Final = (16, 32, 48, 64, 96, 128, 224, 256, 320, 640)
 """Sizes to try for free dimensions that are no batch, until the model accepts one."""
 _SHAPES: Final = ((None, None), (None, 3, None, None), (None, None, None), (None, 1, None, None), (None,), ())
@@ -37,27 +31,6 @@ _PASSES_INDICES_ON: Final = frozenset(
     {"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Flatten", "Expand", "Slice", "Transpose"}
 )
 """Operators whose result holds no other integers than their first input."""
-
-
-def load_feeds(
-    path: Path, specs: Sequence[TensorSpec], optional: Sequence[TensorSpec] = ()
-) -> list[dict[str, np.ndarray]]:
-    """Read the calls that a data file makes of a model, as `seed-run --input` reads it.
-
-    Args:
-        path: a data file.
-        specs: the model's inputs.
-        optional: its inputs that have a default.
-
-    Returns:
-        Feeds of at most CALLS_MAX calls.
-
-    Raises:
-        InputError: there is no such file, or an input is missing or doesn't fit.
-    """
-    with stored.open_arrays(str(path)) as arrays:
-        calls = bind(arrays, specs, optional)
-        return [{name: array.copy() for name, array in call.items()} for call in islice(calls, CALLS_MAX)]
 
 
 def find_recipes(graph: Graph, specs: Sequence[TensorSpec], run: Callable[[Feeds], Any]) -> tuple[Recipe, ...]:

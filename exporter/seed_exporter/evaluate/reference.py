@@ -11,6 +11,7 @@ from seed_exporter.evaluate import golden as golden_sample
 from seed_exporter.evaluate import inputs, noise
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.evaluate.noise import Noisy
+from seed_exporter.evaluate.samples import read_samples
 from seed_exporter.graph.model import Graph
 from seed_exporter.skeletons import SkeletonBuilder
 from seed_runtime import backends
@@ -20,6 +21,8 @@ from seed_runtime.golden import Recipe
 
 FEED_RNG_SEEDS: Final = (101, 202, 303, 404)
 """Random states of the generated inputs that outputs are compared on."""
+GENERATED: Final = "random numbers; real inputs say more: --calib x.npz"
+"""What is said of generated inputs."""
 GOLDEN_RNG_SEED: Final = 1
 """Random state of the golden sample."""
 
@@ -30,8 +33,11 @@ class Reference:
 
     Attributes:
         kind: origin of the feeds, `real` or `generated`.
+        note: sentence for the user on where they are from and which are used for what.
         specs: the model's inputs.
-        feeds: inputs of some calls.
+        feeds: inputs of some calls, on which outputs are judged.
+        calibration: inputs of other calls, on which statistics are measured; read when they are asked for, and the
+            same as `feeds` where there are no others.
         outputs: the original's outputs for them, in the same order.
         recipes: the golden sample's inputs, as a device makes them.
         sample: the arrays that `recipes` give.
@@ -40,8 +46,10 @@ class Reference:
     """
 
     kind: str
+    note: str
     specs: tuple[TensorSpec, ...]
     feeds: Sequence[Feeds]
+    calibration: Sequence[Feeds]
     outputs: Sequence[Mapping[str, Array]]
     recipes: tuple[Recipe, ...]
     sample: Feeds
@@ -66,7 +74,12 @@ def make_reference(graph: Graph, skeletons: SkeletonBuilder, folder: Path, calib
     runner = backends.get().open(folder, "fast")
     try:
         specs = runner.inputs
-        feeds = [] if calib is None else inputs.load_feeds(calib, specs, runner.optional_inputs)
+        feeds: list[Feeds] = []
+        calibration: Sequence[Feeds] = ()
+        note = GENERATED
+        if calib is not None:
+            given = read_samples(calib, specs, runner.optional_inputs, runner.run, runner.check, folder)
+            feeds, calibration, note = list(given.held_out), given.calibration, given.note
         outputs = [runner.run(feed) for feed in feeds]
         try:
             recipes = inputs.find_recipes(graph, specs, runner.run)
@@ -76,6 +89,7 @@ def make_reference(graph: Graph, skeletons: SkeletonBuilder, folder: Path, calib
             recipes = golden_sample.recipes_from_feeds(feeds[0], specs)
         if calib is None:
             feeds = [inputs.make_feeds(specs, recipes, rng_seed) for rng_seed in FEED_RNG_SEEDS]
+            calibration = feeds
             outputs = [runner.run(feed) for feed in feeds]
         sample = inputs.make_feeds(specs, recipes, GOLDEN_RNG_SEED)
         sample_outputs = runner.run(sample)
@@ -92,4 +106,6 @@ def make_reference(graph: Graph, skeletons: SkeletonBuilder, folder: Path, calib
     rounding = golden_sample.least_relative_tolerance(graph)
     noisy = noise.noisy_outputs([before for _, before in repeated], again, rounding)
     kind = "generated" if calib is None else "real"
-    return Reference(kind, specs, tuple(feeds), tuple(outputs), recipes, sample, sample_outputs, noisy)
+    return Reference(
+        kind, note, specs, tuple(feeds), calibration, tuple(outputs), recipes, sample, sample_outputs, noisy
+    )

@@ -30,7 +30,7 @@ def summary(result: Result) -> str:
             f"{result.path}: {size(result.bytes)} for "
             f"{f'a model of {source}' if in_attributes else f'{source} of weights'}, {ratio_text(result)}"
         ),
-        f"outputs against the original's, on {result.inputs} inputs:",
+        f"outputs against the original's, on {result.inputs} inputs ({result.inputs_note}):",
     ]
     for name, error in result.outputs.items():
         if error.identical:
@@ -55,7 +55,7 @@ def summary(result: Result) -> str:
         lines.append(f"warning: {warning}")
     if result.default and not in_attributes and result.bytes > fp32_bytes(result.graph) / LEAST_RATIO:
         lines.append(f"note: {_reason(result)}")
-    lines.extend(f"note: {note}" for note in result.graph.notes)
+    lines.extend(f"note: {note}" for note in (*result.graph.notes, *result.notes))
     lines.append("encoded and checked in " + ", ".join(f"{phase} {t:.1f} s" for phase, t in result.seconds.items()))
     lines.append(f"run it: seed-run {result.path} --verify")
     return "\n".join(lines)

@@ -108,6 +108,10 @@ public: $(DONE)/public ## fetch the public models and their data (2 GB in the us
 bench: $(DONE)/bench $(DONE)/public ## measure against peers; needs a C++ compiler, 25 minutes and some 8 GB of disk
 	@$(BIN)/python -m bench $(BENCH)
 
+.PHONY: bench-size
+bench-size: $(DONE)/bench $(DONE)/public ## compare whole seeds with peers at equal damage; hours, goes on where it stopped
+	@$(BIN)/python -m bench size $(BENCH)
+
 .PHONY: clean
 clean: ## remove all that was made here, environments included
 	@rm -rf $(VENV) $(OLDEST) .venv-lean .venv-lean.lock .venv-clients .venv-clients.lock .cache build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -11,6 +11,8 @@ import time
 from bench import measure, publish
 
 NAMES = ("decode", "two_cores", "memory", "export_time", "lossless", "quality", "deploy", "transfer", "identity")
+LONG = ("size",)
+"""Benchmarks that take hours and are run by their names only."""
 DATA_ERROR = 3  # exit code: the models or a module are missing
 
 
@@ -59,7 +61,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog="The public models come from `python -m bench.public`; the peers are installed by `make bench`.",
     )
     parser.add_argument(
-        "names", nargs="*", choices=["all", *NAMES, []], metavar="NAME", help=f"all (default), {', '.join(NAMES)}"
+        "names",
+        nargs="*",
+        choices=["all", *NAMES, *LONG, []],
+        metavar="NAME",
+        help=f"all (default), {', '.join(NAMES)}; alone: {', '.join(LONG)}",
     )
     parser.add_argument("--quick", action="store_true", help="small settings: shows that everything works")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

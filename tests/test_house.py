@@ -54,6 +54,7 @@ FOLDERS = {
     "seed_exporter/calibrate",
     "seed_exporter/cli",
     "seed_exporter/codecs",
+    "seed_exporter/comparison",
     "seed_exporter/evaluate",
     "seed_exporter/gradients",
     "seed_exporter/gradients/rules",

@@ -1,0 +1,305 @@
+"""Compare whole seeds with peers at equal damage: bytes at one KL or cosine, and the task's score there.
+
+Damage is the KL, or 1 - the cosine, between a candidate's answers and the original's on the test inputs of each public
+model (bench/public). Each method is measured at two or more sizes around the model's line, and its bytes at the line
+are interpolated (bench/equal_damage.py). Calibration inputs come from other sources than the test inputs. Quantizers of
+fixed bits have one point each; a seed must be smaller than it without more damage.
+
+The ablations switch the parts of an effort on one after the other, on three draws of calibration inputs.
+
+What is measured is kept under bench/results/size, by the digest of the code that made it, so that a run that was
+interrupted goes on where it stopped. Scores of originals are kept in the cache of the public models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import measure, publish
+from bench.equal_damage import Point, bytes_at, measured
+from bench.measure import Figures
+from bench.size_table import DRAWS, INPUTS, PEER, charts, goals, means, table
+from seed_exporter import loaders
+from seed_exporter.comparison.own import OwnSeeds, own_seeds
+from seed_exporter.peers import PEERS, Deliverable, PeerError
+from seed_exporter.quantize.effort import Effort
+from seed_exporter.results import Options
+from seed_runtime.system.files import atomic_write
+
+LINES = {"magika": 0.03, "efflite0": 0.01, "pprec": 0.01, "minilm6": 0.01, "ppcls": 0.01, "basicpitch": 0.001}
+"""Damage at which a model's sizes are compared: KL [nat], or 1 - cosine for minilm6."""
+ABLATED = ("magika", "ppcls", "efflite0")
+SAMPLES = {"magika": 1000, "efflite0": 160, "pprec": 120, "minilm6": 300, "ppcls": 300, "basicpitch": 40}
+QUICK_MODELS, QUICK_SAMPLES, QUICK_INPUTS = ("magika", "ppcls"), 100, 16
+FIXED = tuple(name for name, peer in PEERS.items() if name not in ("xz", PEER))
+"""Peers with one point each: quantizers to int8 and to 4 bits."""
+ABLATIONS = {
+    "rounding to nearest": Effort(),
+    "+ probes": Effort(probes=True),
+    "+ error feedback": Effort(probes=True, feedback=True),
+    "+ steps of inputs": Effort(probes=True, feedback=True, input_steps=True),
+    "+ steps of read rows": Effort(probes=True, feedback=True, input_steps=True, table_rows=True),
+    "+ rate": Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.05),
+}
+"""Efforts of which each adds one part to the one before."""
+ROOT = Path(__file__).parents[1]
+__all__ = ["charts", "run", "table"]
+
+
+@dataclass(frozen=True)
+class Own:
+    """A way to make seeds: with calibration inputs or without, at an effort."""
+
+    title: str
+    effort: int | Effort
+    calibrated: bool
+    draw: int = 0
+
+
+OWN = (
+    Own("seed, no data", 5, calibrated=False),
+    Own("seed, calibrated", 5, calibrated=True),
+    Own("seed, highest effort", 9, calibrated=True),
+)
+
+
+def run(quick: bool = False) -> Figures:
+    names = QUICK_MODELS if quick else tuple(LINES)
+    own = OWN[:2] if quick else OWN
+    models = []
+    for name in names:
+        subject = _Subject(name, quick)
+        rows = [subject.peer_curve(), *(subject.own_curve(each) for each in own)]
+        models.append(
+            {
+                "model": name,
+                "damage": subject.damage_name,
+                "line": LINES[name],
+                "original": subject.original["value"],
+                "rows": rows,
+                "fixed": [] if quick else [subject.fixed(peer, own[1]) for peer in FIXED],
+                "ablations": subject.ablations() if name in ABLATED and not quick else {},
+            }
+        )
+        for line in table({"models": models[-1:], "means": {}})[2:]:
+            measure.say(line)
+    return {"models": models, "means": means(models), "goals": [goal.as_json() for goal in goals(models)]}
+
+
+class _Subject:
+    """One public model: the original's answers, and everything that is measured of it, kept on the disk."""
+
+    def __init__(self, name: str, quick: bool) -> None:
+        from bench.public import MODELS, cache_folder
+
+        self.name, self._public, self._cache = name, MODELS[name], cache_folder()
+        self._limit = QUICK_SAMPLES if quick else SAMPLES[name]
+        self._inputs = QUICK_INPUTS if quick else INPUTS
+        self.path = self._public.prepare(self._cache)
+        self._kept = _Kept(publish.RESULTS / "size" / f"{name}.json")
+        self.damage_name = "1 - cosine" if name == "minilm6" else "KL"
+
+    @cached_property
+    def original(self) -> Figures:
+        """The original's score, with its outputs."""
+        from bench.public import onnx_run
+
+        key = hashlib.sha256(self.path.read_bytes() + _code("bench/public")).hexdigest()[:16]
+        kept = self._cache / "scores" / f"{self.name}-{self._limit}-{key}.npz"
+        if kept.is_file():
+            with np.load(kept) as arrays:
+                score = json.loads(str(arrays["score"]))
+                outputs = {key[len("out/") :]: arrays[key] for key in arrays.files if key.startswith("out/")}
+            return {**score, "outputs": outputs}
+        measure.say(f"{self.name}: scoring the original")
+        score = self._public.score(self._cache, onnx_run(self.path), self._limit)
+        plain = json.dumps({key: value for key, value in score.items() if key != "outputs"})
+        kept.parent.mkdir(exist_ok=True)
+        with atomic_write(kept) as file:
+            np.savez(file, score=np.array(plain), **{f"out/{key}": value for key, value in score["outputs"].items()})
+        return score
+
+    @cached_property
+    def graph(self) -> Any:
+        return loaders.load(self.path)
+
+    def peer_curve(self) -> Figures:
+        """Measure NNCodec around the line."""
+        peer = PEERS[PEER]
+
+        def make(setting: float) -> Point:
+            qp = -round(setting)
+            return self._point(
+                PEER, str(qp), _code("exporter/seed_exporter/peers"),
+                lambda folder: peer.make(self.graph, (), folder, qp),
+            )  # fmt: skip
+
+        # 16 parameters halve the step, and damage goes with its square.
+        points = measured(make, 120.0, LINES[self.name], lambda setting, octaves: setting + 8 * octaves)
+        return self._row(PEER, points)
+
+    def own_curve(self, own: Own) -> Figures:
+        """Measure seeds around the line; the first has the size at which NNCodec meets it."""
+        start = self.peer_curve()["bytes"]
+        with self._seeds(own) as make:
+            points = measured(make, start, LINES[self.name], self._move)
+        return self._row(own.title, points)
+
+    def fixed(self, name: str, own: Own) -> Figures:
+        """Measure a peer of fixed bits, and the seed that must be smaller without more damage."""
+        peer = PEERS[name]
+        row: Figures = {"method": name}
+        if not peer.is_installed:
+            return {**row, "reason": f"not installed: {peer.install}"}
+        try:
+            feeds = self._draw(0)[:32] if peer.needs_data else ()
+            point = self._point(
+                name, "", _code("exporter/seed_exporter/peers"), lambda folder: peer.make(self.graph, feeds, folder, 0)
+            )
+        except PeerError as error:
+            return {**row, "reason": str(error)}
+        row |= {"point": _plain(point)}
+        better = [Point(each["size"], each["damage"]) for each in self.own_curve(own)["points"]]
+        if not _better(better, point):
+            with self._seeds(own) as make:
+                better.append(make(0.98 * point.size))
+        sizes = [each.size for each in better if each.damage <= point.damage]
+        return {**row, "own_bytes": min(sizes, default=None), "own_least_damage": min(each.damage for each in better)}
+
+    def ablations(self) -> Figures:
+        """Measure the bytes at the line of each of ABLATIONS, for all draws of calibration inputs."""
+        return {
+            title: [
+                self.own_curve(Own(f"{title}, draw {draw}", effort, calibrated=True, draw=draw))["bytes"]
+                for draw in range(DRAWS)
+            ]
+            for title, effort in ABLATIONS.items()
+        }
+
+    def _move(self, size: float, octaves: float) -> float:
+        # A bit more for each weight is a quarter of the damage.
+        return size + octaves / 2 * self.graph.parameters / 8
+
+    @contextmanager
+    def _seeds(self, own: Own) -> Iterator[Callable[[float], Point]]:
+        """Yield what makes a seed of a size; the model is calibrated when the first is made that isn't kept."""
+        with ExitStack() as stack:
+
+            @cache
+            def seeds() -> OwnSeeds:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seed-bench-")))
+                calib = None
+                if own.calibrated:
+                    calib, draw = folder / "calib.npz", self._draw(own.draw)
+                    np.savez(calib, **{key: np.concatenate([feeds[key] for feeds in draw]) for key in draw[0]})
+                effort = {"effort": own.effort} if hasattr(Options, "effort") else {}
+                return stack.enter_context(own_seeds(self.path, Options(calib=calib, **effort)))
+
+            code = _code("exporter", "runtime")
+            options = f"{own.effort}, {f'{self._inputs} inputs, draw {own.draw}' if own.calibrated else 'no data'}"
+            yield lambda size: self._point(
+                "seed", f"{options}, {round(size)}", code, lambda folder: seeds().make(round(size), folder)
+            )
+
+    def _draw(self, draw: int) -> list[dict[str, np.ndarray]]:
+        inputs = self._public.inputs(self._cache, self._inputs * (draw + 1), "calib")
+        return inputs[self._inputs * draw :]
+
+    def _point(self, method: str, options: str, code: bytes, make: Callable[[Path], Deliverable]) -> Point:
+        """Make one deliverable and score it, unless that is kept. Raises PeerError, which is kept as well."""
+        key = f"{method}|{options}|{self._limit}|{hashlib.sha256(code).hexdigest()[:16]}"
+        kept = self._kept.get(key) or self._kept.put(key, self._scored(f"{method} {options}", make))
+        if "reason" in kept:
+            raise PeerError(kept["reason"])
+        return Point(kept["size"], kept["damage"], kept)
+
+    def _scored(self, title: str, make: Callable[[Path], Deliverable]) -> Figures:
+        from bench.public import onnx_run
+
+        original = self.original
+        with tempfile.TemporaryDirectory(prefix="seed-bench-") as folder:
+            start = time.perf_counter()
+            try:
+                made = make(Path(folder))
+                seconds = time.perf_counter() - start
+                score = self._public.score(self._cache, onnx_run(made.model), self._limit)
+            except PeerError as error:
+                return {"reason": str(error)}
+            except Exception as error:
+                if title.startswith("seed"):
+                    raise
+                return {"reason": f"what it made can't be run: {' '.join(str(error).split())[:160]}"}
+        compared = self._public.compare(original, score)
+        damage = 1 - compared["cosine"] if "cosine" in compared else compared["kl"]
+        measure.say(f"{self.name}: {title}: {made.size:,} B, damage {damage:.5f}, {seconds:.0f} s")
+        return {
+            "size": made.size,
+            "damage": max(damage, 0.0),
+            "score": compared["candidate"],
+            "agreement": compared["agreement"],
+            "seconds": round(seconds, 1),
+        }
+
+    def _row(self, title: str, points: list[Point]) -> Figures:
+        line = LINES[self.name]
+        nearest = min(points, key=lambda point: abs(np.log(max(point.damage, 1e-9) / line)))
+        return {
+            "method": title,
+            "bytes": bytes_at(points, line),
+            "score": nearest.figures["score"],
+            "score_lost": self._lost(nearest.figures["score"]),
+            "agreement": nearest.figures["agreement"],
+            "seconds": max(point.figures["seconds"] for point in points),
+            "points": [_plain(point) for point in points],
+        }
+
+    def _lost(self, score: float) -> float:
+        change = self.original["value"] - score
+        return (change if self.original["better"] == "higher" else -change) / abs(self.original["value"])
+
+
+class _Kept:
+    """Results on the disk by key, written after each."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: dict[str, Figures] = json.loads(path.read_text()) if path.is_file() else {}
+
+    def get(self, key: str) -> Figures | None:
+        return self._held.get(key)
+
+    def put(self, key: str, figures: Figures) -> Figures:
+        self._held[key] = figures
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self._path) as file:
+            file.write(json.dumps(self._held, indent=1).encode())
+        return figures
+
+
+@cache
+def _code(*folders: str) -> bytes:
+    """Return a digest of all Python files in these folders: what is kept holds for this code."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.digest()
+
+
+def _plain(point: Point) -> Figures:
+    return {"size": point.size, "damage": measure.rounded(point.damage)}
+
+
+def _better(points: list[Point], peer: Point) -> bool:
+    return any(point.size <= peer.size and point.damage <= peer.damage for point in points)

@@ -1,0 +1,1 @@
+"""One model by many methods: seeds of several sizes beside what peers make of it."""

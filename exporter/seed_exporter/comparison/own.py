@@ -1,0 +1,46 @@
+"""Seeds of one model at several sizes, from one calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from threadpoolctl import threadpool_limits
+
+from seed_exporter import pipeline
+from seed_exporter.peers import Deliverable
+from seed_exporter.records import Calibrated, Progress, Work
+from seed_exporter.results import Options
+from seed_runtime.skeletons.onnx import MODEL_FILE
+from seed_runtime.system.scratch import scratch_folder
+
+
+@dataclass(frozen=True)
+class OwnSeeds:
+    """A model that was loaded and calibrated, of which seeds are made: what `export` writes for the same options."""
+
+    calibrated: Calibrated
+    work: Work
+
+    def make(self, size: int, folder: Path) -> Deliverable:
+        """Make the seed of at most `size` bytes, or the smallest there is, and assemble it in an existing folder."""
+        self.work.options = replace(self.work.options, target=None, size=size)
+        draft = pipeline.build_and_prove(self.calibrated, self.work).draft
+        draft.assemble(folder)
+        return Deliverable(draft.size, folder / MODEL_FILE)
+
+
+@contextmanager
+def own_seeds(model: Path, options: Options, progress: Progress | None = None) -> Iterator[OwnSeeds]:
+    """Load and calibrate a model, and yield what makes seeds of it.
+
+    Args:
+        model: path of the model.
+        options: of all seeds; a size in it is not used.
+        progress: called while work goes on.
+    """
+    with threadpool_limits(1, "blas"), scratch_folder() as folder:
+        work = Work(options, folder, progress or (lambda phase, done, total: None))
+        yield OwnSeeds(pipeline.calibrate(pipeline.load(model, work), work), work)

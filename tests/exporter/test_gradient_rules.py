@@ -163,6 +163,18 @@ MATRICES = [
         for b in (0, 1)
     ),
     Case("Gemm", [n(2, 3), n(3, 4)], name="without a bias"),
+    *(
+        Case(
+            "FusedMatMul",
+            [n(*((2, 3, 2) if a else (2, 2, 3))), n(*((4, 3) if b else (3, 4)))],
+            {"transA": a, "transB": b, "alpha": 0.5},
+            domain="com.microsoft",
+            name=f"{a}{b}",
+        )
+        for a in (0, 1)
+        for b in (0, 1)
+    ),
+    Case("FusedMatMul", [n(2, 1, 2, 3), n(3, 3, 2)], domain="com.microsoft", name="of broadcast batches"),
     Case("Einsum", [n(2, 3), n(3, 4)], {"equation": "ij,jk->ik"}),
     Case("Einsum", [n(2, 3, 2), n(2, 2)], {"equation": "bij,bk->bi"}, name="with labels that are summed"),
     Case("Einsum", [n(2, 3), n(3, 4)], {"equation": "ij,jk"}, name="without an arrow"),
@@ -218,6 +230,11 @@ POOLING = [
         "AveragePool", [n(1, 2, 5, 6)], {**_POOL, "pads": [1, 1, 1, 0], "count_include_pad": 1}, name="pads that count"
     ),
     Case("AveragePool", [n(1, 2, 6, 7)], {**_POOL, "ceil_mode": 1}, name="ceil_mode"),
+    Case("LpPool", [n(1, 2, 5, 6)], {**_POOL, "pads": [1, 0, 1, 0]}),
+    Case("LpPool", [n(1, 2, 6, 6)], {**_POOL, "p": 3}, name="of cubes"),
+    Case("LpPool", [n(1, 2, 6, 6)], {**_POOL, "p": 1}, name="of absolute values"),
+    Case("GlobalLpPool", [n(2, 3, 3, 2)]),
+    Case("GlobalLpPool", [n(2, 3, 3, 2)], {"p": 3}, name="of cubes"),
     Case("AveragePool", [n(1, 2, 7)], {"kernel_shape": [3], "auto_pad": "SAME_UPPER"}, name="of one dimension"),
 ]
 NORMS = [
@@ -232,6 +249,8 @@ NORMS = [
     Case("LpNormalization", [n(2, 3)], {"p": 2, "axis": 0}),
     Case("LpNormalization", [n(2, 3)], {"p": 1}, name="by sums"),
     Case("MeanVarianceNormalization", [n(2, 3, 2, 3)]),
+    Case("LRN", [n(2, 5, 2, 2)], {"size": 3, "alpha": 0.5, "beta": 0.6, "bias": 1.2}),
+    Case("LRN", [n(1, 6, 3, 1)], {"size": 5, "alpha": 0.9}, name="of five channels"),
     Case("SkipLayerNormalization", [n(2, 3, 4), n(2, 3, 4), n(4), n(4), n(4)], domain="com.microsoft"),
     Case("SkipSimplifiedLayerNormalization", [n(2, 3, 4), n(2, 3, 4), n(4)], domain="com.microsoft"),
 ]
@@ -266,6 +285,8 @@ INDEXING = [
     Case("ScatterND", [n(4, 2), np.array([[1], [3]]), n(2, 2)]),
     Case("ScatterND", [n(4, 2), np.array([[1], [1]]), n(2, 2)], {"reduction": "add"}, name="add"),
     Case("TopK", [n(2, 4), ints(2)], outputs=2),
+    Case("OneHot", [np.array([[0, 2], [-1, 5]]), ints(3)[0], n(2)], wrt=[2]),
+    Case("OneHot", [ints(1, 0), ints(3)[0], n(2)], {"axis": 0}, wrt=[2], name="of the first axis"),
     Case("Trilu", [n(3, 4)], {"upper": 0}),
     Case("Trilu", [n(3, 4), ints(1)[0]], name="above the diagonal"),
     Case("ReverseSequence", [n(4, 2), ints(3, 2)]),

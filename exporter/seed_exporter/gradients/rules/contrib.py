@@ -7,6 +7,7 @@ from typing import Final
 
 from seed_exporter.gradients.registry import Call, rule
 from seed_exporter.gradients.rules.activations import gelu_slope, swish_slope, tanh_gelu_slope
+from seed_exporter.gradients.rules.matrices import transposed
 from seed_exporter.gradients.rules.normalizations import centred, centred_gradient, scaled, scaled_gradient
 
 DOMAIN: Final = "com.microsoft"
@@ -50,4 +51,30 @@ def _skip_layer_normalization(c: Call) -> Sequence[str | None]:
     if not simple:
         found[3] = c.reduced(first, 3)
     found[bias_at] = c.reduced(back, bias_at)
+    return found
+
+
+@rule("FusedMatMul", domain=DOMAIN)
+def _fused_matmul(c: Call) -> Sequence[str | None]:
+    """Multiply matrices that may be transposed, and scale their product."""
+    e, (a, b), batch = c.emit, c.node.input[:2], c.emit.shape(c.y)
+    a_shape, b_shape = c.shape(a), c.shape(b)
+    if min(len(a_shape), len(b_shape)) < 2 or c.attribute("transBatchA", 0) or c.attribute("transBatchB", 0):
+        c.refuse("vectors or transposed batches")
+    swaps_a, swaps_b = bool(c.attribute("transA", 0)), bool(c.attribute("transB", 0))
+    gradient, rank = c.gradient, max(len(a_shape), len(b_shape))
+    if (alpha := c.attribute("alpha", 1.0)) != 1:
+        gradient = e("Mul", gradient, c.scalar(alpha))
+
+    def operand(back: str, swaps: bool, name: str) -> str:
+        full = None if batch is None else (*batch[:-2], *c.shape(name)[-2:])
+        return e.reduce_to(transposed(c, back, rank) if swaps else back, full, name)
+
+    found: list[str | None] = [None, None]
+    if 0 in c.wanted:
+        right = b if swaps_b else transposed(c, b, len(b_shape))
+        found[0] = operand(e("MatMul", gradient, right), swaps_a, a)
+    if 1 in c.wanted:
+        left = a if swaps_a else transposed(c, a, len(a_shape))
+        found[1] = operand(e("MatMul", left, gradient), swaps_b, b)
     return found

@@ -138,3 +138,14 @@ def _triangle(c: Call) -> Sequence[str | None]:
 def _reverse_sequence(c: Call) -> Sequence[str | None]:
     places = {"batch_axis": c.attribute("batch_axis", 1), "time_axis": c.attribute("time_axis", 0)}
     return [c.emit("ReverseSequence", c.gradient, c.input(1), **places)]
+
+
+@rule("OneHot")
+def _one_hot(c: Call) -> Sequence[str | None]:
+    """Of the two values: the gradients where the second stands, and the rest."""
+    e, (indices, depth, _) = c.emit, c.node.input
+    places = e("Cast", e.constant(np.array([0, 1], np.float32)), to=c.code)
+    hot = e("OneHot", indices, depth, places, axis=c.attribute("axis", -1))
+    on, total = e("ReduceSum", e("Mul", c.gradient, hot), keepdims=0), e("ReduceSum", c.gradient, keepdims=0)
+    first = e.integers([0])
+    return [None, None, e("Concat", e("Unsqueeze", e("Sub", total, on), first), e("Unsqueeze", on, first), axis=0)]

@@ -136,3 +136,29 @@ def _mean_variance_normalization(c: Call) -> Sequence[str | None]:
     axes = c.emit.integers(c.attribute("axes", [0, 2, 3]))
     normal, factor = centred(c, c.x, axes, 0)
     return [centred_gradient(c, c.gradient, normal, factor, axes)]
+
+
+@rule("LRN")
+def _local_response(c: Call) -> Sequence[str | None]:
+    """Divide by a power of the squares of some channels; a channel is among those of its neighbours as well."""
+    e, size, beta = c.emit, c.attribute("size"), c.attribute("beta", 0.75)
+    share = c.attribute("alpha", 1e-4) / size
+    base = e(
+        "Add",
+        e("Mul", _channel_sums(c, e("Mul", c.x, c.x), (size - 1) // 2), c.scalar(share)),
+        c.scalar(c.attribute("bias", 1.0)),
+    )
+    factor = e("Pow", base, c.scalar(-beta))
+    scaled_back = e("Div", e("Mul", e("Mul", c.gradient, c.x), factor), base)
+    others = _channel_sums(c, scaled_back, size - 1 - (size - 1) // 2)
+    return [e("Sub", e("Mul", c.gradient, factor), e("Mul", e("Mul", c.x, others), c.scalar(2 * share * beta)))]
+
+
+def _channel_sums(c: Call, name: str, before: int) -> str:
+    """Return for each channel the sum over `size` channels that begin `before` channels earlier."""
+    e, size, rest = c.emit, c.attribute("size"), [0] * (c.rank(c.x) - 2)
+    pads = [before, *rest, size - 1 - before, *rest]
+    image = e("Unsqueeze", name, e.integers([1]))
+    kernel = [size, *(1 for _ in rest)]
+    means = e("AveragePool", image, kernel_shape=kernel, pads=pads, count_include_pad=1)
+    return e("Mul", e("Squeeze", means, e.integers([1])), c.scalar(size))

@@ -40,16 +40,49 @@ def _max_pool(c: Call) -> Sequence[str | None]:
 
 @rule("AveragePool")
 def _average_pool(c: Call) -> Sequence[str | None]:
-    e, kernel = c.emit, c.attribute("kernel_shape")
-    window = window_of(c, kernel, c.x)
-    share = e("Div", c.gradient, _divisors(c, window))
+    window = window_of(c, c.attribute("kernel_shape"), c.x)
+    return [_summed_back(c, c.emit("Div", c.gradient, _divisors(c, window)), window)]
+
+
+@rule("LpPool")
+def _norm_pool(c: Call) -> Sequence[str | None]:
+    window = window_of(c, c.attribute("kernel_shape"), c.x)
+    return [c.emit("Mul", _summed_back(c, _per_power(c), window), _power_slope(c))]
+
+
+@rule("GlobalLpPool")
+def _global_norm(c: Call) -> Sequence[str | None]:
+    return [c.emit("Mul", _per_power(c), _power_slope(c))]
+
+
+def _per_power(c: Call) -> str:
+    """Return the gradient of the sum of powers below a norm, but for the factor p; 0 where the norm is."""
+    e, p = c.emit, c.attribute("p", 2)
+    if p == 1:
+        return c.gradient
+    zero = c.scalar(0)
+    norm = e("Where", e("Equal", c.y, zero), c.scalar(1), c.y)
+    return e("Where", e("Equal", c.y, zero), zero, e("Div", c.gradient, e("Pow", norm, c.scalar(p - 1))))
+
+
+def _power_slope(c: Call) -> str:
+    """Return the slope of |x| ** p, but for the factor p."""
+    e, p = c.emit, c.attribute("p", 2)
+    if p == 2:
+        return c.x
+    sign = e("Sign", c.x)
+    return sign if p == 1 else e("Mul", e("Pow", e("Abs", c.x), c.scalar(p - 1)), sign)
+
+
+def _summed_back(c: Call, share: str, window: Window) -> str:
+    """Add up, for each element of the first input, what the windows that hold it give to each of their elements."""
+    e, spatial = c.emit, range(2, 2 + len(window.kernel))
     # All channels take the same kernel of ones, so that they are more images of one channel.
-    spatial = range(2, 2 + len(kernel))
     flat = e("Reshape", share, e.vector([-1, 1, *(e.size(c.y, axis) for axis in spatial)]))
-    ones = e.constant(np.ones((1, 1, *kernel), np.float32))
+    ones = e.constant(np.ones((1, 1, *window.kernel), np.float32))
     if c.code != 1:
         ones = e("Cast", ones, to=c.code)
-    return [e("Reshape", spread(c, flat, ones, _reaching(c, window), 1, c.x), e.shape_vector(c.x))]
+    return e("Reshape", spread(c, flat, ones, _reaching(c, window), 1, c.x), e.shape_vector(c.x))
 
 
 def _reaching(c: Call, window: Window) -> Window:

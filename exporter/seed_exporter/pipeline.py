@@ -260,9 +260,8 @@ def measure_memory(source: Source, work: Work) -> bytes | None:
     with work.timed("footprint"):
         work.progress("footprint", 0, 1)
         # Generated inputs are as small as the model takes them; only real ones say what sizes are used.
-        sample = reference.feeds[0] if reference.kind == "real" else None
         measured = footprint.measure(
-            work.subfolder("assembled"), inputs=reference.specs, sample=sample, generated=reference.sample
+            work.subfolder("assembled"), inputs=reference.specs, sample=reference.call, generated=reference.sample
         )
         work.progress("footprint", 1, 1)
     return thinning.thinned(measured, _proof_bytes(source, work)).pack() if measured else None

@@ -86,6 +86,7 @@ def test_the_samples_of_few_batches_are_divided_where_the_model_takes_them_one_b
     assert (len(found.held_out), len(found.calibration)) == (3, 9)
     assert {each["x"].shape for each in found.calibration} == {(1, 4)}
     assert {each["mask"].shape for each in found.calibration} == {(1, 3)}
+    assert {name: array.shape for name, array in found.call.items()} == {"x": (12, 4), "mask": (12, 3)}
     both = [read(tmp_path, X, x=x) for x in (counting(24, 4), counting(24, 4).reshape(2, 12, 4), counting(24, 4).T.T)]
     assert all(sorted(numbers([*each.held_out, *each.calibration])) == list(range(24)) for each in both)
 

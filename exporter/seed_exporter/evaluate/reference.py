@@ -38,6 +38,7 @@ class Reference:
         feeds: inputs of some calls, on which outputs are judged.
         calibration: inputs of other calls, on which statistics are measured; read when they are asked for, and the
             same as `feeds` where there are no others.
+        call: real inputs of the sizes that the user's calls have; None for generated ones.
         outputs: the original's outputs for them, in the same order.
         recipes: the golden sample's inputs, as a device makes them.
         sample: the arrays that `recipes` give.
@@ -50,6 +51,7 @@ class Reference:
     specs: tuple[TensorSpec, ...]
     feeds: Sequence[Feeds]
     calibration: Sequence[Feeds]
+    call: Feeds | None
     outputs: Sequence[Mapping[str, Array]]
     recipes: tuple[Recipe, ...]
     sample: Feeds
@@ -76,10 +78,12 @@ def make_reference(graph: Graph, skeletons: SkeletonBuilder, folder: Path, calib
         specs = runner.inputs
         feeds: list[Feeds] = []
         calibration: Sequence[Feeds] = ()
+        call: Feeds | None = None
         note = GENERATED
         if calib is not None:
             given = read_samples(calib, specs, runner.optional_inputs, runner.run, runner.check, folder)
-            feeds, calibration, note = list(given.held_out), given.calibration, given.note
+            feeds, calibration = list(given.held_out), given.calibration
+            call, note = given.call, given.note
         outputs = [runner.run(feed) for feed in feeds]
         try:
             recipes = inputs.find_recipes(graph, specs, runner.run)
@@ -107,5 +111,5 @@ def make_reference(graph: Graph, skeletons: SkeletonBuilder, folder: Path, calib
     noisy = noise.noisy_outputs([before for _, before in repeated], again, rounding)
     kind = "generated" if calib is None else "real"
     return Reference(
-        kind, note, specs, tuple(feeds), calibration, tuple(outputs), recipes, sample, sample_outputs, noisy
+        kind, note, specs, tuple(feeds), calibration, call, tuple(outputs), recipes, sample, sample_outputs, noisy
     )

@@ -85,11 +85,13 @@ class Samples:
     Attributes:
         held_out: those that outputs are judged on.
         calibration: those that statistics are measured on; the same where there is only one.
+        call: feeds of the sizes that the file gives the model, where a batch was divided with repeated values.
         note: sentence for the user on how many are used for what.
     """
 
     held_out: Sequence[Feeds]
     calibration: Sequence[Feeds]
+    call: Feeds
     note: str
 
 
@@ -121,6 +123,7 @@ def read_samples(
         )
     with stored.open_arrays(str(path)) as arrays:
         calls = bind(arrays, specs, optional)
+        whole = calls.shapes()
         if len(calls) < CALLS_ENOUGH and (rows := _one_by_one(arrays, calls, specs, optional, run)) is not None:
             calls = rows
         held, measured = _divide(len(calls), _bytes_of(calls.shapes()))
@@ -136,7 +139,8 @@ def read_samples(
                 calibration.append(call)
             if number == last:
                 break
-        return Samples(judged, calibration, _note(len(calls), len(judged), len(calibration)))
+        call = {name: np.broadcast_to(array, whole[name].shape) for name, array in judged[0].items()}
+        return Samples(judged, calibration, call, _note(len(calls), len(judged), len(calibration)))
 
 
 def spread(count: int, most: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:

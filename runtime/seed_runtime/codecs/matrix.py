@@ -23,9 +23,9 @@ class Matrix:
     col_factors: F32 | None
     """Factors by which columns' steps are larger, `(live columns,)`; None where columns have none."""
     row_class: U32
-    """Classes of the live rows, each shifted left by 12 bits, `(live rows,)`."""
+    """What each live row adds to the class of its elements, `(live rows,)`."""
     col_class: U32
-    """Classes of the live columns, each shifted left by 12 bits, `(live columns,)`."""
+    """What each live column adds to the class of its elements, `(live columns,)`."""
     live_rows: Index | None
     """Indices of the live rows, or None when all are."""
     live_cols: Index | None

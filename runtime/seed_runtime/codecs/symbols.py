@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seed_runtime.codecs.arrays import F32, U8, U32, WINDOW, Index
-from seed_runtime.codecs.lanes import PROBABILITY_BITS, SLOTS, STATE_LEAST, LaneDecoder, decoding_table
+from seed_runtime.codecs.lanes import SLOTS, STATE_LEAST, LaneDecoder, decoding_table
 from seed_runtime.codecs.matrix import Matrix, Piece, rectangles
 from seed_runtime.codecs.planes import ESCAPE, Escapes, LowPlanes, Span, read_planes
 from seed_runtime.codecs.windows import (
@@ -38,6 +38,7 @@ from seed_runtime.limits import (
     LOW_BITS_MAX,
     SIDE_MAX,
     STEPS_MAX,
+    TABLES_MAX,
 )
 
 Counts = Sequence[int] | Callable[[Cursor], Sequence[int]]
@@ -197,16 +198,16 @@ class SymbolReader:
     def _classes_into(self, index: int, start: int, stop: int, out: U32) -> None:
         matrix, offset = self.matrices[index], 0
         if self._rows_of != index:
-            self._rows_of, self._rows = index, _rows_by_class(matrix)
+            self._rows_of, self._rows = index, _rows_by_class(matrix, self._table_of)
         for row, row_end, col, col_end in rectangles(start, stop, matrix.col_class.size):
             size = (row_end - row) * (col_end - col)
             block = out[offset : offset + size].reshape(row_end - row, col_end - col)
             if self._rows is not None and col_end - col == matrix.col_class.size:
                 # As indices: 32-bit systems cast no unsigned ones.
-                index_of = (matrix.row_class[row:row_end] >> np.uint32(PROBABILITY_BITS)).astype(np.intp)
-                self._rows.take(index_of, 0, block, "clip")
+                self._rows.take(matrix.row_class[row:row_end].astype(np.intp), 0, block, "clip")
             else:
-                np.add(matrix.row_class[row:row_end, None], matrix.col_class[None, col:col_end], out=block)
+                by_class = matrix.row_class[row:row_end, None] + matrix.col_class[None, col:col_end]
+                self._table_of.take(by_class.astype(np.intp), None, block, "clip")
             offset += size
 
     def _read_planes(self, payload: Cursor, ends: list[int], start: int, stop: int) -> dict[int, LowPlanes]:
@@ -224,11 +225,17 @@ class SymbolReader:
         if self._lanes_log2 > LANES_LOG2_MAX:
             raise FormatError(head.where, f"2**{self._lanes_log2} lanes are too many")
         classes = head.varint("classes", limit=CLASSES_MAX, least=1)
-        self._tables, self._escapes = np.empty(classes * SLOTS, np.uint32), False
-        table: U32 | None = None
+        # Where in `_tables` the slots of each class begin: classes that share a table share its place in the cache.
+        self._table_of, self._escapes = np.empty(classes, np.uint32), False
+        tables: list[U32] = []
         for number in range(classes):
-            table = self._read_table(head, table)
-            self._tables[number * SLOTS : (number + 1) * SLOTS] = table
+            slots = self._read_table(head, own=not tables)
+            if slots is not None:
+                tables.append(slots)
+            if len(tables) > TABLES_MAX:
+                raise LimitError(f"{head.where}: tables", len(tables), TABLES_MAX)
+            self._table_of[number] = (len(tables) - 1) * SLOTS
+        self._tables = np.concatenate(tables)
         shapes = [self._read_shape(head, count) for count in counts]
         side = sum(rows + cols for rows, cols, *_ in shapes)
         if side > SIDE_MAX:
@@ -252,12 +259,13 @@ class SymbolReader:
             for shape, *sides in zip(shapes, *arrays, strict=True)
         ]
 
-    def _read_table(self, head: Cursor, previous: U32 | None) -> U32:
+    def _read_table(self, head: Cursor, *, own: bool) -> U32 | None:
+        """Read the table of the next class, None where it shares the one before, unless it must have its own."""
         count = head.varint("symbols", limit=256)
         if not count:
-            if previous is None:
+            if own:
                 raise FormatError(head.where, "the first class has no table to share")
-            return previous
+            return None
         escape = head.varint("escape frequency", limit=SLOTS - 1) if self._quantized else 0
         first = head.uint(1, "first symbol")
         listed = [head.varint("frequency", limit=SLOTS - 1) for _ in range(count)]
@@ -321,7 +329,7 @@ def _matrix(
     rows, cols, low_bits, flags, step = shape
     live_rows, row_offset = _offsets(row_class, rows)
     live_cols, col_offset = _offsets(col_class, cols)
-    if row_offset.size and col_offset.size and int(row_offset.max()) + int(col_offset.max()) >= classes * SLOTS:
+    if row_offset.size and col_offset.size and int(row_offset.max()) + int(col_offset.max()) >= classes:
         raise FormatError(where, "a row and a column add up to a class without a table")
     steps = np.full((1, 1), step, np.float32)
     if row_codes is not None:
@@ -337,24 +345,25 @@ def _matrix(
 
 
 def _offsets(classes: U8 | None, size: int) -> tuple[Index | None, U32]:
-    """Return the live places of an axis, None when all are, and of each its class as an offset into the tables."""
+    """Return the live places of an axis, None when all are, and what each adds to the class of its elements."""
     if classes is None:
         return None, np.zeros(size, np.uint32)
     live = classes.nonzero()[0]
     if live.size < size:
-        return live, (classes[live].astype(np.uint32) - np.uint32(1)) << np.uint32(PROBABILITY_BITS)
-    return None, (classes.astype(np.uint32) - np.uint32(1)) << np.uint32(PROBABILITY_BITS)
+        return live, classes[live].astype(np.uint32) - np.uint32(1)
+    return None, classes.astype(np.uint32) - np.uint32(1)
 
 
-def _rows_by_class(matrix: Matrix) -> U32 | None:
-    """Return the classes along a row of each row class, `(row classes, live columns)`.
+def _rows_by_class(matrix: Matrix, table_of: U32) -> U32 | None:
+    """Return the places of tables along a row of each row class, `(row classes, live columns)`.
 
     None where that exceeds a window, or where there is one row. Copying rows takes a third of the time of adding up
     classes for each row (768 columns).
     """
     if matrix.row_class.size < 2:
         return None
-    rows = np.arange(int(matrix.row_class.max() >> np.uint32(PROBABILITY_BITS)) + 1, dtype=np.uint32)
+    rows = np.arange(int(matrix.row_class.max()) + 1)
     if rows.size * matrix.col_class.size > WINDOW:
         return None
-    return (rows[:, None] << np.uint32(PROBABILITY_BITS)) + matrix.col_class
+    # The sums of unused row classes may lie beyond the last class.
+    return table_of.take(rows[:, None] + matrix.col_class.astype(np.intp), mode="clip")

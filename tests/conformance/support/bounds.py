@@ -44,6 +44,9 @@ def _limits() -> Iterator[Vector]:
     matrix = Matrix([[0]] * 8193, 0, 1.0)
     tests = "8,193 steps in one lane"
     yield _bad("steps-8193", tests, [grid([matrix], tables=[Table(0, [4095], 1)])])
+    flat = Table(254, [800, 800, 896, 800, 800], 0)
+    tests = "a table more than there may be"
+    yield _bad("tables-65", tests, [grid([Matrix([[1, -1, 2]], 0, 1.0)], tables=[flat] * 65)])
     v, u = Matrix([[1 << 12, 0]], 8, 1.0), Matrix([[1 << 12], [1]], 8, 1.0)
     yield _bad("lowrank-sum", "a sum of 2^24", [lowrank([(v, u, b"\0")], [Tensor(1, (2, 2))])])
     v, u = Matrix([[1, 0]], 0, 2.0**-64), Matrix([[1], [1]], 0, 2.0**-63)

@@ -119,9 +119,14 @@ def _tables() -> Iterator[Vector]:
     matrix = Matrix(values, 0, 0.5, row_classes=classes[0], col_classes=classes[1])
     text = "classes of rows and of columns add up; two classes share the table of the one before"
     yield build("classes", text, [grid([matrix], tables=[flat, None, steep, None])])
-    tables: list[Table | None] = [flat, *[None] * 63]
-    matrix = Matrix(values, 0, 0.5, row_classes=bytes([64, 1, 2]))
-    yield build("classes-64", "as many classes as there may be", [grid([matrix], tables=tables)])
+    tables: list[Table | None] = [flat, *[None] * 127]
+    matrix = Matrix(values, 0, 0.5, row_classes=bytes([128, 1, 2]))
+    yield build("classes-128", "as many classes as there may be", [grid([matrix], tables=tables)])
+    tables = [flat, None, *[steep, flat] * 31, steep, None]
+    matrix = Matrix(values, 0, 0.5, row_classes=bytes([66, 1, 2]))
+    yield build(
+        "tables-64", "as many tables as there may be, with classes that share some", [grid([matrix], tables=tables)]
+    )
     every = Table(0x81, [16] * 255, 16)
     matrix = Matrix([list(range(-127, 128))], 0, 1.0)
     text = "all 255 symbols, listed from 81h on and across 0, and an escape that does not occur"

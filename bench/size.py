@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from bench import measure, publish
-from bench.equal_damage import Point, bytes_at, measured
+from bench.equal_damage import Point, bound, bytes_at, measured
 from bench.measure import Figures
 from bench.size_table import DRAWS, INPUTS, PEER, charts, goals, means, table
 from seed_exporter import loaders
@@ -257,6 +257,7 @@ class _Subject:
         return {
             "method": title,
             "bytes": bytes_at(points, line),
+            "bound": bound(points, line),
             "score": nearest.figures["score"],
             "score_lost": self._lost(nearest.figures["score"]),
             "agreement": nearest.figures["agreement"],

@@ -72,7 +72,8 @@ def table(figures: Figures) -> list[str]:
             ratio = _ratio(model, row["method"])
             points = "; ".join(f"{point['size']:,} at {point['damage']:.4g}" for point in row["points"])
             lines.append(
-                f"| {model['model']}, {model['damage']} {model['line']:g} | {row['method']} | {row['bytes']:,.0f} "
+                f"| {model['model']}, {model['damage']} {model['line']:g} | {row['method']} "
+                f"| {row['bound']} {row['bytes']:,.0f} "
                 f"| **{ratio:.3f}** | {row['score']:.4f} | {model['original']:.4f} "
                 f"| {row['agreement']:.3f} | {points} |"
             )

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bench.equal_damage import Point, around, bytes_at, geometric_mean, measured
+from bench.equal_damage import Point, around, bound, bytes_at, geometric_mean, measured
 
 
 def test_bytes_are_linear_over_the_logarithm_of_the_damage() -> None:
@@ -28,10 +28,12 @@ def test_points_needn_t_be_monotone() -> None:
     assert 109 < bytes_at(points, 0.01) < 113
 
 
-def test_beyond_all_points_the_line_is_continued_and_one_point_stands_for_itself() -> None:
-    assert bytes_at([Point(100, 0.04), Point(200, 0.01)], 0.005) == pytest.approx(250)
-    assert bytes_at([Point(100, 0.04)], 0.005) == 100
-    assert bytes_at([Point(100, 0.0), Point(90, 0.0)], 0.01) == 100
+def test_with_points_on_one_side_only_the_outermost_bounds_the_bytes() -> None:
+    below, above = [Point(100, 0.004), Point(90, 0.005)], [Point(100, 0.04), Point(200, 0.02)]
+    assert (bytes_at(below, 0.01), bound(below, 0.01)) == (90, "at most")
+    assert (bytes_at(above, 0.01), bound(above, 0.01)) == (200, "at least")
+    assert bound([*below, *above], 0.01) == ""
+    assert bytes_at([Point(100, 0.0)], 0.01) == 100
 
 
 def test_geometric_means_are_those_of_the_logarithms() -> None:
@@ -55,3 +57,15 @@ def test_the_search_ends_with_two_points_close_around_the_line(start: float) -> 
 
 def test_the_search_ends_where_a_method_has_one_point_alone() -> None:
     assert len(measured(lambda setting: Point(100, 0.5), 1.0, 0.01, lambda bits, octaves: bits + octaves)) == 1
+
+
+def test_the_search_goes_on_past_points_that_are_not_monotone() -> None:
+    damages = {99: 0.006, 92: 0.005, 85: 0.02}
+    settings = iter(damages)
+
+    def uneven(setting: float) -> Point:
+        size = next(settings)
+        return Point(size, damages[size])
+
+    points = measured(uneven, 99, 0.01, lambda size, octaves: size + 8 * octaves)
+    assert [point.size for point in points] == [99, 92, 85]

@@ -10,6 +10,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from seed_exporter import pipeline
+from seed_exporter.graph.model import Graph
 from seed_exporter.peers import Deliverable
 from seed_exporter.records import Calibrated, Progress, Work
 from seed_exporter.results import Options
@@ -21,8 +22,14 @@ from seed_runtime.system.scratch import scratch_folder
 class OwnSeeds:
     """A model that was loaded and calibrated, of which seeds are made: what `export` writes for the same options."""
 
+    original: Graph
     calibrated: Calibrated
     work: Work
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the source's weights, to which ratios refer [B]."""
+        return self.calibrated.source.weight_bytes
 
     def make(self, size: int, folder: Path) -> Deliverable:
         """Make the seed of at most `size` bytes, or the smallest there is, and assemble it in an existing folder."""
@@ -43,4 +50,5 @@ def own_seeds(model: Path, options: Options, progress: Progress | None = None) -
     """
     with threadpool_limits(1, "blas"), scratch_folder() as folder:
         work = Work(options, folder, progress or (lambda phase, done, total: None))
-        yield OwnSeeds(pipeline.calibrate(pipeline.load(model, work), work), work)
+        loaded = pipeline.load(model, work)
+        yield OwnSeeds(loaded.graph, pipeline.calibrate(loaded, work), work)

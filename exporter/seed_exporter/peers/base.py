@@ -18,6 +18,7 @@ import onnx
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.graph.model import Graph
 from seed_runtime.backends import Feeds
+from seed_runtime.skeletons.onnx import MODEL_FILE
 
 SINGLE_FILE_MAX: Final = 2**31 - 1
 """Largest ONNX model in one file: the limit of a protobuf message [B]."""
@@ -33,7 +34,7 @@ class Deliverable:
 
     Attributes:
         size: of all that a device needs to have the model again: graph and coded weights [B].
-        model: ONNX file that runs with the weights as they come out of it.
+        model: ONNX file that runs with the weights as they come out of it, called as in an assembled seed.
     """
 
     size: int
@@ -116,6 +117,8 @@ def peer_call() -> Iterator[None]:
 
 def delivered(path: Path) -> Deliverable:
     """Return an ONNX file of a peer without an entropy coder as its deliverable: the file, xz'ed."""
-    model = onnx.load(path)
-    onnx.save(model, path)  # weights that the peer put beside it
-    return Deliverable(xz_size(path.read_bytes()), path)
+    target = path.parent / "delivered" / MODEL_FILE
+    target.parent.mkdir()
+    # With weights that the peer put beside it.
+    onnx.save(onnx.load(path), target)
+    return Deliverable(xz_size(target.read_bytes()), target)

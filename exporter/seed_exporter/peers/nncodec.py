@@ -106,5 +106,5 @@ PEER = Peer(
     install="pip install --no-deps nncodec==2.1.3",
     make=make,
     settings=SETTINGS,
-    title_of=lambda qp: f"qp {qp}/{OCTAVE}",
+    title_of=lambda qp: f"qp {qp}",
 )

@@ -1,0 +1,118 @@
+"""Compare: seeds of several sizes and the deliverables of all peers, judged on the same inputs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from seed_exporter.comparison.own import OwnSeeds, own_seeds
+from seed_exporter.evaluate import compare, run
+from seed_exporter.evaluate.damage import Metric, metric_of
+from seed_exporter.peers import PEERS, Deliverable, Peer, PeerError
+from seed_exporter.records import Progress
+from seed_exporter.report.comparison import Comparison, Row
+from seed_exporter.results import Options
+from seed_runtime import backends
+from seed_runtime.backends import Array
+from seed_runtime.errors import SeedError
+from seed_runtime.system.scratch import scratch_folder
+
+TARGETS: Final = (4.0, 6.0, 8.0, 12.0, 16.0)
+"""Ratios of the seeds that are made."""
+OWN: Final = "seed"
+"""Method of the rows of seeds."""
+_CALIBRATION_MAX: Final = 64
+"""Most inputs that a peer calibrates on."""
+
+
+def compare_with_peers(
+    model: Path, options: Options, metric: str, comparison: Comparison, progress: Progress | None = None
+) -> None:
+    """Make seeds and call peers, and add a row to the comparison as soon as it is measured.
+
+    Args:
+        model: path of the model.
+        options: of the seeds, with the calibration data where there is some.
+        metric: word of `--metric`.
+        comparison: receives rows; what stands in it when this is interrupted is right.
+        progress: called while work goes on.
+
+    Raises:
+        UsageError: there is no such metric.
+        UnsupportedError: the model can't be read or run.
+        InputError: the calibration data doesn't fit the model.
+    """
+    metric_of(metric)
+    report = progress or (lambda phase, done, total: None)
+    with own_seeds(model, options, progress) as seeds:
+        reference = seeds.calibrated.source.reference
+        comparison.inputs = f"{reference.kind} inputs: {reference.note}"
+        comparison.weight_bytes = seeds.weight_bytes
+        judge = _Judge(seeds, metric_of(metric, reference.noisy))
+        for target in TARGETS:
+            size = int(seeds.weight_bytes / target)
+            row = judge.row(OWN, f"{target:g}x", partial(seeds.make, size))
+            if row.size not in {each.size for each in comparison.rows}:  # no smaller one may exist
+                comparison.rows.append(row)
+        for peer in PEERS.values():
+            if not peer.is_installed:
+                comparison.missing[peer.name] = peer.install
+                continue
+            for number, setting in enumerate(peer.settings):
+                report(peer.name, number, len(peer.settings))
+                row = judge.row(peer.name, peer.title_of(setting), _maker(seeds, peer, setting))
+                comparison.rows.append(replace(row, setting="") if row.reason else row)
+                if row.reason:
+                    break
+
+
+def _maker(seeds: OwnSeeds, peer: Peer, setting: int) -> Callable[[Path], Deliverable]:
+    reference = seeds.calibrated.source.reference
+    feeds = [dict(feed) for feed in reference.calibration[:_CALIBRATION_MAX]] if peer.needs_data else []
+    return lambda folder: peer.make(seeds.original, feeds, folder, setting)
+
+
+class _Judge:
+    """Measures what is made of one model on its held-out inputs."""
+
+    def __init__(self, seeds: OwnSeeds, metric: Metric) -> None:
+        self._reference = seeds.calibrated.source.reference
+        self._metric, self._weight_bytes = metric, seeds.weight_bytes
+
+    def row(self, method: str, setting: str, make: Callable[[Path], Deliverable]) -> Row:
+        """Make one deliverable and measure it; what can't be made or run is a row with the reason."""
+        reference = self._reference
+        with scratch_folder() as folder:
+            start = time.perf_counter()
+            try:
+                made = make(folder)
+                seconds = time.perf_counter() - start
+                outputs = run.run_all(made.model.parent, reference.feeds, "fast", backends.usable_cores())
+            except PeerError as error:
+                return Row(method, setting, reason=str(error))
+            except SeedError as error:
+                if method == OWN:
+                    raise
+                return Row(method, setting, reason=f"what it makes of this model doesn't run: {error}")
+        errors = list(compare.compare(reference.outputs, outputs, reference.noisy).values())
+        agreements = [error.agreement for error in errors if error.agreement is not None]
+        cosines = [error.cosine for error in errors if np.isfinite(error.cosine)]
+        return Row(
+            method,
+            setting,
+            size=made.size,
+            ratio=self._weight_bytes / made.size,
+            damage=self._damage(outputs) if any(not error.identical for error in errors) else 0.0,
+            agreement=min(agreements, default=None),
+            cosine=min(cosines, default=None),
+            seconds=seconds,
+        )
+
+    def _damage(self, outputs: Sequence[Mapping[str, Array]]) -> float:
+        return self._metric.damage(self._reference.outputs, outputs, self._reference.feeds)

@@ -1,0 +1,156 @@
+"""`seed-export compare`: rows of seeds and peers, and what is said where a peer can't go on or is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from seed_exporter import cli
+from seed_exporter.comparison import run as comparing
+from seed_exporter.evaluate import footprint
+from seed_exporter.peers import PEERS, Deliverable, Peer, PeerError, xz
+from seed_exporter.report.comparison import Comparison, Row, lines
+from tests.exporter.support.exporting import layers
+
+MISSING = Peer("the missing", "no_such_package", "pip install no-such-package", xz.make)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One seed, xz and a peer that isn't installed, and no other processes that measure memory."""
+    monkeypatch.setattr(footprint, "measure", lambda *_, **__: None)
+    monkeypatch.setattr(comparing, "TARGETS", (4.0,))
+    monkeypatch.setattr(comparing, "PEERS", {"xz": xz.PEER, MISSING.name: MISSING})
+
+
+@pytest.fixture
+def model(tmp_path: Path, rng: np.random.Generator) -> Path:
+    path = tmp_path / "model.onnx"
+    onnx.save(layers(rng, 48, 96, 64), path)
+    return path
+
+
+@pytest.fixture
+def calib(tmp_path: Path, rng: np.random.Generator) -> Path:
+    path = tmp_path / "calib.npz"
+    np.savez(path, x=rng.standard_normal((32, 48)).astype(np.float32))
+    return path
+
+
+@pytest.fixture
+def compared(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
+    def call(*arguments: str | Path) -> tuple[Any, str, str]:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["compare", *map(str, arguments)])
+        out, err = capfd.readouterr()
+        return stopped.value.code, out, err
+
+    return call
+
+
+def with_peer(monkeypatch: pytest.MonkeyPatch, make: Any) -> None:
+    monkeypatch.setattr(comparing, "PEERS", {"xz": xz.PEER, "odd": replace(xz.PEER, name="odd", make=make)})
+
+
+def test_seeds_of_several_sizes_stand_beside_peers_with_their_damage(
+    model: Path, calib: Path, compared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "TARGETS", (4.0, 8.0))
+    code, out, _ = compared(model, "--calib", calib, "--json")
+    found = json.loads(out)
+    first, second, exact = found["rows"]
+    assert code == 0
+    assert [row["method"] for row in found["rows"]] == ["seed", "seed", "xz"]
+    assert [row["setting"] for row in found["rows"]] == ["4x", "8x", ""]
+    for row, ratio in ((first, 4), (second, 8)):
+        assert row["ratio"] == pytest.approx(found["weight_bytes"] / row["size"], abs=1e-3)
+        assert ratio <= row["ratio"] < 1.05 * ratio
+    assert 0 < first["damage"] < second["damage"]
+    assert second["agreement"] <= first["agreement"] <= 1
+    assert exact["damage"] == 0
+    assert exact["agreement"] == 1
+    assert found["inputs"].startswith("real inputs: of 32 given inputs")
+
+
+def test_a_peer_that_is_missing_is_named_with_the_command_that_installs_it(model: Path, compared: Any) -> None:
+    code, out, _ = compared(model)
+    assert code == 0
+    assert "the missing isn't installed: pip install no-such-package" in out
+
+
+def test_without_data_the_table_says_that_inputs_are_generated(model: Path, compared: Any) -> None:
+    assert "on generated inputs" in compared(model)[1]
+
+
+def test_a_peer_that_can_t_take_the_model_is_a_line_with_its_reason(
+    model: Path, compared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Deliverable:
+        raise PeerError("it knows no such operator")
+
+    with_peer(monkeypatch, refuse)
+    code, out, _ = compared(model)
+    assert code == 0
+    assert "odd: it knows no such operator" in out
+
+
+def test_a_peer_whose_model_doesn_t_run_is_a_line_with_its_reason(
+    model: Path, compared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(graph: Any, feeds: Sequence[Any], folder: Path, setting: int) -> Deliverable:
+        (folder / "model.onnx").write_bytes(b"\x08\x07damaged")
+        return Deliverable(9, folder / "model.onnx")
+
+    with_peer(monkeypatch, damaged)
+    code, out, _ = compared(model)
+    assert code == 0
+    assert "odd: what it makes of this model doesn't run" in out
+
+
+def test_an_interruption_shows_what_was_measured_so_far(
+    model: Path, tmp_path: Path, compared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> Deliverable:
+        raise KeyboardInterrupt
+
+    with_peer(monkeypatch, interrupt)
+    code, out, err = compared(model, "--report", tmp_path / "r.html")
+    assert code == 130
+    assert "what was measured so far is above" in err
+    assert re.search(r"^xz +[\d,]+ ", out, re.MULTILINE)
+    assert "<svg" in (tmp_path / "r.html").read_text()
+
+
+def test_the_page_has_the_frontier_and_all_rows_and_names_no_address(
+    model: Path, tmp_path: Path, compared: Any
+) -> None:
+    compared(model, "--report", tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("<circle") == 2
+    assert "<td>seed, 4x" in page
+    assert "<td>the missing" in page
+    assert "http" not in page
+
+
+def test_an_unknown_metric_and_data_that_don_t_fit_are_refused(model: Path, tmp_path: Path, compared: Any) -> None:
+    assert compared(model, "--metric", "beauty")[0] == 2
+    np.savez(tmp_path / "odd.npz", x=np.zeros((4, 7), np.float32))
+    assert compared(model, "--calib", tmp_path / "odd.npz")[0] == 3
+
+
+def test_a_row_without_a_number_says_so() -> None:
+    row = Row("odd", size=10, ratio=2.0, damage=float("inf"))
+    assert row.as_json()["damage"] is None
+    assert "other shapes, or NaN" in "\n".join(lines(Comparison("m", "auto", "real inputs", 20, [row])))
+
+
+def test_peers_are_those_of_the_room() -> None:
+    assert {"xz", "NNCodec", "ORT 4 bits", "NNCF int8"} <= set(PEERS)

@@ -22,6 +22,7 @@ Examples:
   seed-export model.onnx -o exact.seed --method lossless
 \b
 Many models: seed-export batch --help
+Beside other software: seed-export compare --help
 \b
 Then, on the device:
   seed-run model.seed --input x.npz --max-memory 128MB

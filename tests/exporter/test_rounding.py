@@ -132,6 +132,7 @@ def test_damage_is_that_on_inputs_left_out(count: int) -> None:
         ((32, 16, 2, 2), Use("Conv", 1), "col_steps"),
         ((64, 8, 2, 2), Use("ConvTranspose", 1), "row_steps"),
         ((2, 32, 64), Use("LSTM", 1), "col_steps"),
+        ((64, 1, 5, 5), Use("Conv", 1, {"group": 64}), "col_steps"),
         ((3, 64, 32), Use("MatMul", 1), "row_steps"),
     ],
 )

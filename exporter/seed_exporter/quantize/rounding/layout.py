@@ -58,7 +58,7 @@ def place_of_inputs(view: LinearView, coded: tuple[int, int]) -> Place:
         return Place.ROWS
     if (matrix == matrix[:1]).all():
         return Place.COLUMNS
-    matrix %= inputs
+    matrix = matrix % inputs
     return Place.SHARED if (matrix == matrix[:1]).all() else Place.NONE
 
 

@@ -88,7 +88,7 @@ def run(quick: bool = False) -> Figures:
                 "line": LINES[name],
                 "original": subject.original["value"],
                 "rows": rows,
-                "fixed": [] if quick else [subject.fixed(peer, own[1]) for peer in FIXED],
+                "fixed": [] if quick else subject.fixed(OWN[1]),
                 "ablations": subject.ablations() if name in ABLATED and not quick else {},
             }
         )
@@ -156,26 +156,36 @@ class _Subject:
             points = measured(make, start, LINES[self.name], self._move)
         return self._row(own.title, points)
 
-    def fixed(self, name: str, own: Own) -> Figures:
-        """Measure a peer of fixed bits, and the seed that must be smaller without more damage."""
+    def fixed(self, own: Own) -> list[Figures]:
+        """Measure peers of fixed bits, and for each the seed that must be smaller without more damage."""
+        seeds = [Point(each["size"], each["damage"]) for each in self.own_curve(own)["points"]]
+        rows = []
+        with self._seeds(own) as make:
+            for name in FIXED:
+                row: Figures = {"method": name}
+                rows.append(row)
+                try:
+                    point = self._fixed_point(name)
+                except PeerError as error:
+                    row["reason"] = str(error)
+                    continue
+                if not any(each.size <= point.size and each.damage <= point.damage for each in seeds):
+                    seeds.append(make(0.98 * point.size))
+                sizes = [each.size for each in seeds if each.damage <= point.damage]
+                row |= {
+                    "point": _plain(point),
+                    "own_bytes": min(sizes, default=None),
+                    "own_least_damage": min(each.damage for each in seeds),
+                }
+        return rows
+
+    def _fixed_point(self, name: str) -> Point:
         peer = PEERS[name]
-        row: Figures = {"method": name}
         if not peer.is_installed:
-            return {**row, "reason": f"not installed: {peer.install}"}
-        try:
-            feeds = self._draw(0)[:32] if peer.needs_data else ()
-            point = self._point(
-                name, "", _code("exporter/seed_exporter/peers"), lambda folder: peer.make(self.graph, feeds, folder, 0)
-            )
-        except PeerError as error:
-            return {**row, "reason": str(error)}
-        row |= {"point": _plain(point)}
-        better = [Point(each["size"], each["damage"]) for each in self.own_curve(own)["points"]]
-        if not _better(better, point):
-            with self._seeds(own) as make:
-                better.append(make(0.98 * point.size))
-        sizes = [each.size for each in better if each.damage <= point.damage]
-        return {**row, "own_bytes": min(sizes, default=None), "own_least_damage": min(each.damage for each in better)}
+            raise PeerError(f"not installed: {peer.install}")
+        feeds = self._draw(0)[:32] if peer.needs_data else ()
+        code = _code("exporter/seed_exporter/peers")
+        return self._point(name, "", code, lambda folder: peer.make(self.graph, feeds, folder, 0))
 
     def ablations(self) -> Figures:
         """Measure the bytes at the line of each of ABLATIONS, for all draws of calibration inputs."""
@@ -300,7 +310,3 @@ def _code(*folders: str) -> bytes:
 
 def _plain(point: Point) -> Figures:
     return {"size": point.size, "damage": measure.rounded(point.damage)}
-
-
-def _better(points: list[Point], peer: Point) -> bool:
-    return any(point.size <= peer.size and point.damage <= peer.damage for point in points)

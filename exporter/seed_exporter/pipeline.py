@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,17 +25,20 @@ from seed_exporter.build.draft import SeedDraft
 from seed_exporter.build.streams import Plans, StreamEncoder
 from seed_exporter.evaluate import compare, footprint, run, thinning
 from seed_exporter.evaluate import golden as golden_sample
-from seed_exporter.evaluate.compare import OutputError
+from seed_exporter.evaluate.line import score_outputs
 from seed_exporter.evaluate.reference import GOLDEN_RNG_SEED, make_reference
 from seed_exporter.evaluate.runnable import check_runnable
 from seed_exporter.graph.source_size import source_size
+from seed_exporter.option_checks import check_options
 from seed_exporter.output_files import check_output
-from seed_exporter.quantize.methods import METHODS, Evaluator
-from seed_exporter.quantize.methods.quantized import LEAST_RATIO
-from seed_exporter.records import Built, Calibrated, Loaded, Planned, Progress, Proven, Work
-from seed_exporter.results import Options, Result, Source
+from seed_exporter.quantize.default_size import LEAST_RATIO
+from seed_exporter.quantize.methods import Choice, Evaluator
+from seed_exporter.quantize.trail import Trail
+from seed_exporter.records import Built, Calibrated, Judgement, Loaded, Planned, Progress, Proven, Work
+from seed_exporter.results import InterruptedExport, Options, Result, Source
 from seed_exporter.skeletons import builder_for
 from seed_runtime import backends
+from seed_runtime.cli import entrypoint
 from seed_runtime.errors import UsageError
 from seed_runtime.format import primitives
 from seed_runtime.format.header import ModelInfo
@@ -53,7 +57,7 @@ _BUILDS_MAX: Final = 4
 """Most times that a seed is built for one goal: once, unless the sizes were estimated wrongly."""
 _FRONT_SLACK: Final = 16
 """Bytes by which the golden sample and the signature may grow when a seed is built once more [B]."""
-_USED_LEAST: Final = 0.98
+_USED_LEAST: Final = 0.99
 """Share of the goal that a seed must use, or finer steps are tried."""
 
 
@@ -78,16 +82,12 @@ def export(
 
     Raises:
         UsageError: the options contradict each other, or the output can't be written or holds something else.
+        InterruptedExport: Ctrl-C during the search; the best so far was written.
         UnsupportedError: the model can't be read or run.
         InputError: the calibration data doesn't fit the model.
     """
     options = options or Options()
-    if options.method not in METHODS:
-        raise UsageError(f"no method is called {options.method!r}; use one of {', '.join(METHODS)}")
-    if options.target is not None and options.size is not None:
-        raise UsageError("--target and --size say the same thing twice; give one of them")
-    if not METHODS[options.method].has_sizes and (options.target is not None or options.size is not None):
-        raise UsageError(f"--method {options.method} has the size it has; leave out --target and --size")
+    check_options(options)
     check_output(output)
     # What is wrong with a key is said now, not after minutes.
     signature_bytes = 0 if options.sign is None else _SECTION_BYTES + sign.size_of_signatures(options.sign)
@@ -95,24 +95,32 @@ def export(
         loader_options["example_inputs"] = example_inputs
     # Weights are coded in parallel already; with the BLAS's own threads besides, the search takes three times as long.
     with threadpool_limits(1, "blas"), scratch_folder() as folder:
-        work = Work(options, folder, progress or (lambda phase, done, total: None), signature_bytes)
+        deadline = None if options.time_limit is None else time.monotonic() + options.time_limit
+        show = progress or (lambda phase, done, total: None)
+        work = Work(options, folder, show, signature_bytes, deadline=deadline)
         loaded = load(source, work, **loader_options)
         calibrated = calibrate(loaded, work)
         proven = build_and_prove(calibrated, work)
-        return write(proven, loaded.source, Path(output), work)
+        result = write(proven, loaded.source, Path(output), work)
+    if proven.built.interruption is not None:
+        raise InterruptedExport(result) from proven.built.interruption
+    return result
 
 
-def load(source: Any, work: Work, **loader_options: Any) -> Loaded:
+def load(model: Any, work: Work, **loader_options: Any) -> Loaded:
     """Read a model, make sure that ONNX Runtime runs it, and record what it answers."""
     with work.timed("load"):
-        graph = loaders.load(source, **loader_options)
+        graph = loaders.load(model, **loader_options)
         skeletons = builder_for(graph)
         check_runnable(graph, skeletons)
-        model_id = _model_id(source, work.options)
+        model_id = _model_id(model, work.options)
     with work.timed("reference"):
         reference = make_reference(graph, skeletons, work.subfolder("original"), work.options.calib)
     size = source_size(graph)
-    return Loaded(Source(model_id, size.bytes, size.numbers, reference), graph, skeletons)
+    source = Source(model_id, size.bytes, size.numbers, reference, score_outputs(graph))
+    # A metric that doesn't suit the outputs is said now, not after the search.
+    source.damage(work.options, reference.outputs)
+    return Loaded(source, graph, skeletons)
 
 
 def calibrate(loaded: Loaded, work: Work) -> Calibrated:
@@ -121,7 +129,8 @@ def calibrate(loaded: Loaded, work: Work) -> Calibrated:
         graph = work.method.prepare(loaded.graph)
         skeletons = loaded.skeletons if graph is loaded.graph else builder_for(graph)
         feeds, folder = loaded.source.reference.calibration, work.subfolder("calibration")
-        measured = statistics.collect(graph, work.method.needs, feeds, folder, work.options.jobs)
+        needs = work.method.needs(loaded.source.effort(work.options))
+        measured = statistics.collect(graph, needs, feeds, folder, work.options.jobs)
         if statistics.COVARIANCES in measured and (note := statistics.shortage(measured[statistics.COVARIANCES])):
             work.notes.append(note)
     return Calibrated(loaded.source, graph, skeletons, measured)
@@ -136,19 +145,18 @@ def build_and_prove(calibrated: Calibrated, work: Work) -> Proven:
     source, goal = calibrated.source, calibrated.source.goal(work.options)
     reserved = _front_bytes(source, work)
     built = plan_and_build(calibrated, reserved, work)
-    assembled, errors = prove(built, source, work)
+    assembled, judgement = prove(built, source, work)
     memory = measure_memory(source, work)
-    proven = Proven(built, seal(assembled, memory, work), errors)
+    proven = Proven(built, seal(assembled, memory, work), judgement)
     needed = proven.front_bytes + _FRONT_SLACK
-    if goal is None or _fits(proven.draft.size, goal):
+    if goal is None or built.interruption is not None or _fits(proven.draft.size, goal):
         return proven
     if proven.draft.size <= goal and (needed >= reserved or not _can_grow(built)):
         return proven
     again = plan_and_build(calibrated, needed, work)
-    assembled, errors = prove(again, source, work)
-    return max(
-        (proven, Proven(again, seal(assembled, memory, work), errors)), key=lambda one: _rank(one.draft.size, goal)
-    )
+    assembled, judgement = prove(again, source, work)
+    finished = Proven(again, seal(assembled, memory, work), judgement)
+    return max((proven, finished), key=lambda one: _rank(one.draft.size, goal))
 
 
 def plan_and_build(calibrated: Calibrated, front_bytes: int, work: Work) -> Built:
@@ -171,7 +179,7 @@ def plan_and_build(calibrated: Calibrated, front_bytes: int, work: Work) -> Buil
             break
         before = planned.plans
         built = build(planned, calibrated.source, work)
-        if goal is None or wanted is None:
+        if goal is None or wanted is None or built.interruption is not None:
             return built
         size = built.draft.size + front_bytes
         if best is None or _rank(size, goal) > _rank(best.draft.size + front_bytes, goal):
@@ -208,9 +216,24 @@ def plan(calibrated: Calibrated, goal: int | None, front_bytes: int, encoder: St
             expected=reference.outputs,
             folder=work.subfolder("trial"),
             noisy=reference.noisy,
+            calibration=reference.calibration,
+            line=calibrated.source.line(work.options) if work.method.has_quality else None,
+            metric=calibrated.source.metric(work.options),
+            effort=calibrated.source.effort(work.options),
+            trail=Trail(lambda done, total: work.progress("search", done, total), work.deadline),
         )
-        choice = work.method.choose(evaluator, lambda: work.progress("search", 0, 0))
-    return Planned(calibrated.graph, calibrated.skeletons, choice.plans, choice.met, encoder)
+        interruption: BaseException | None = None
+        try:
+            choice = work.method.choose(evaluator, lambda: work.progress("search", 0, 0))
+        except BaseException as error:
+            if not entrypoint.is_interrupt(error) or evaluator.trail.best is None:
+                raise
+            # The best so far is finished; the next Ctrl-C ends that as well.
+            entrypoint.listen_again()
+            interruption, choice = error, Choice(*evaluator.trail.best)
+    return Planned(
+        calibrated.graph, calibrated.skeletons, choice.plans, choice.met, encoder, evaluator.trail, interruption
+    )
 
 
 def build(planned: Planned, source: Source, work: Work) -> Built:
@@ -225,14 +248,15 @@ def build(planned: Planned, source: Source, work: Work) -> Built:
     with work.timed("encode"):
         streams = planned.encoder.encode(planned.plans, advance)
         made = draft.build(planned.graph, streams, _model(source, work.options), planned.skeletons)
-    return Built(planned.graph, planned.plans, made)
+        sizes = planned.encoder.estimate_bytes(planned.plans)
+    return Built(planned.graph, planned.plans, made, planned.met, planned.trail, planned.interruption, sizes)
 
 
-def prove(built: Built, source: Source, work: Work) -> tuple[SeedDraft, dict[str, OutputError]]:
+def prove(built: Built, source: Source, work: Work) -> tuple[SeedDraft, Judgement]:
     """Assemble the seed as a device does and compare its outputs with the original's.
 
     Returns:
-        The draft with the weights' digest and the golden sample, and the error of each output.
+        The draft with the weights' digest and the golden sample, and how far the outputs are from the original's.
     """
     reference = source.reference
     with work.timed("check"):
@@ -241,6 +265,9 @@ def prove(built: Built, source: Source, work: Work) -> tuple[SeedDraft, dict[str
         threads = backends.usable_cores()
         *outputs, sampled = run.run_all(assembled, [*reference.feeds, reference.sample], "fast", threads)
         errors = compare.compare(reference.outputs, outputs, reference.noisy)
+        line = source.line(work.options)
+        kept = line is not None and line.excess(reference.outputs, outputs, reference.feeds) <= 1
+        judgement = Judgement(errors, source.damage(work.options, outputs), kept)
         golden = golden_sample.make_golden(
             assembled,
             reference.recipes,
@@ -251,7 +278,7 @@ def prove(built: Built, source: Source, work: Work) -> tuple[SeedDraft, dict[str
             reference.noisy,
             _proof_bytes(source, work),
         )
-    return replace(made, header=replace(made.header, golden=golden.pack() if golden else None)), errors
+    return replace(made, header=replace(made.header, golden=golden.pack() if golden else None)), judgement
 
 
 def measure_memory(source: Source, work: Work) -> bytes | None:
@@ -295,8 +322,8 @@ def write(proven: Proven, source: Source, output: Path, work: Work) -> Result:
         ratio=source.ratio(size),
         parameters=source.parameters,
         bits_per_weight=8 * size / max(1, source.parameters),
-        outputs=proven.errors,
-        goal_met=goal is None or size <= goal,
+        outputs=proven.judgement.errors,
+        goal_met=(goal is None or size <= goal) and (options.quality is None or built.met),
         seconds=work.seconds,
         inputs=source.reference.kind,
         inputs_note=source.reference.note,
@@ -306,7 +333,16 @@ def write(proven: Proven, source: Source, output: Path, work: Work) -> Result:
         seed=made,
         digest=written.digest.hex(),
         signed_with=None if signature is None else describe_key(signature),
-        default=goal is None and work.method.has_default,
+        default=goal is None and options.quality is None and work.method.has_default,
+        damage=proven.judgement.damage,
+        metric=source.metric(options).name,
+        line=line.text if goal is None and work.method.has_quality and (line := source.line(options)) else "",
+        line_kept=proven.judgement.line_kept,
+        points=tuple(built.trail.points),
+        weight_bytes=built.weight_bytes,
+        weight_damages=dict(built.trail.damages),
+        effort=options.effort,
+        timed_out=built.trail.expired_in_search,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from seed_exporter.calibrate import Statistics
 from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.graph.model import Graph
 from seed_exporter.quantize.methods import METHODS, Method
+from seed_exporter.quantize.trail import Trail
 from seed_exporter.results import Options, Source
 from seed_exporter.skeletons import SkeletonBuilder
 
@@ -54,6 +55,9 @@ class Planned:
     plans: Plans
     met: bool
     encoder: StreamEncoder
+    trail: Trail = field(default_factory=Trail)
+    interruption: BaseException | None = None
+    """What ended the search early, such as Ctrl-C; the plans are the best so far then."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +67,36 @@ class Built:
     graph: Graph
     plans: Plans
     draft: SeedDraft
+    met: bool = True
+    """True if the method kept its goal by what it measured."""
+    trail: Trail = field(default_factory=Trail)
+    interruption: BaseException | None = None
+    weight_bytes: Mapping[str, float] = field(default_factory=dict)
+    """Size of each weight, with its share of what its stream's weights share [B]."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How far a seed's outputs are from the original's.
+
+    Attributes:
+        errors: error of each output.
+        damage: of all outputs by the export's metric; NaN where nothing is measured.
+        line_kept: True if the outputs keep the line that was asked for, or the default's.
+    """
+
+    errors: dict[str, OutputError]
+    damage: float
+    line_kept: bool
 
 
 @dataclass(frozen=True)
 class Proven:
-    """A seed that the device's decoder has assembled, with all its sections, and its outputs' errors."""
+    """A seed that the device's decoder has assembled, with all its sections, and how it was judged."""
 
     built: Built
     draft: SeedDraft
-    errors: dict[str, OutputError]
+    judgement: Judgement
 
     @property
     def front_bytes(self) -> int:
@@ -91,6 +116,8 @@ class Work:
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     """Lines for the user on what the export met with."""
+    deadline: float | None = None
+    """When a search takes its best so far, on `time.monotonic`'s clock; None without a limit."""
 
     @property
     def method(self) -> Method:

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from seed_exporter.build.draft import SeedDraft
 from seed_exporter.codecs.base import Plan
 from seed_exporter.evaluate.compare import OutputError
+from seed_exporter.evaluate.damage import Metric, metric_of
+from seed_exporter.evaluate.line import GENERATED_STRICTNESS, Line, line_by_metric, line_by_outputs
 from seed_exporter.evaluate.reference import Reference
 from seed_exporter.graph.model import Graph
+from seed_exporter.quantize.effort import DEFAULT, EFFORTS, WITHOUT_DATA, Effort
+from seed_exporter.quantize.trail import Point
 from seed_runtime import backends
+from seed_runtime.backends import Array
 
 
 @dataclass(frozen=True)
 class Options:
-    """Options of the command line. At most one of `target` (ratio) and `size` (bytes) may be given.
+    """Options of the command line. At most one of `target` (ratio), `size` (bytes) and `quality` may be given.
 
     Attributes:
         method: a word of `quantize.methods.METHODS`.
         target: ratio to reach, source weights over the whole file.
         size: largest size of the file [B].
+        quality: share of equal decisions to keep, or the mean cosine where outputs are none; 1 - damage with `metric`.
+        metric: how damage is measured, a word of `evaluate.damage.metric_of`; by the outputs' kind if None.
+        effort: 1 to 9, see `quantize.effort`.
+        time_limit: time after which the search takes the best so far [s].
         calib: file with real inputs (.npz), for statistics and to compare outputs on.
         model_id: name that stays the same over versions; the file's name by default.
         model_version: grows with every release of a model id.
@@ -33,6 +43,10 @@ class Options:
     method: str = "grid"
     target: float | None = None
     size: int | None = None
+    quality: float | None = None
+    metric: str | None = None
+    effort: int = DEFAULT
+    time_limit: float | None = None
     calib: Path | None = None
     model_id: str | None = None
     model_version: int = 1
@@ -50,12 +64,14 @@ class Source:
             model where its numbers are in attributes of nodes [B].
         parameters: number of distinct weights, those in attributes included there.
         reference: inputs with the original's outputs.
+        scores: outputs that a dense layer or a softmax makes (`line.score_outputs`).
     """
 
     model_id: str
     weight_bytes: int
     parameters: int
     reference: Reference
+    scores: frozenset[str] = frozenset()
 
     def ratio(self, size: int) -> float:
         """Compute how many times smaller a file of `size` bytes is than the weights."""
@@ -66,6 +82,31 @@ class Source:
         if options.size is not None:
             return options.size
         return int(self.weight_bytes / options.target) if options.target else None
+
+    def effort(self, options: Options) -> Effort:
+        """Return what is done for fewer bytes; less where inputs were generated."""
+        effort = EFFORTS[options.effort]
+        return effort if self.reference.kind == "real" else replace(effort, **WITHOUT_DATA)
+
+    def metric(self, options: Options) -> Metric:
+        """Return the metric that was asked for, of all outputs that noise doesn't decide."""
+        return metric_of(options.metric or "auto", self.reference.noisy)
+
+    def damage(self, options: Options, outputs: Sequence[Mapping[str, Array]]) -> float:
+        """Compute the damage of outputs; NaN where noise decides all of them."""
+        reference = self.reference
+        if not reference.outputs[0].keys() > reference.noisy.keys():
+            return math.nan
+        return self.metric(options).damage(reference.outputs, outputs, reference.feeds)
+
+    def line(self, options: Options) -> Line | None:
+        """Return the line of the quality that was asked for, else the default's; None where nothing is measured."""
+        reference = self.reference
+        if options.quality is not None and options.metric is not None:
+            return line_by_metric(self.metric(options), options.quality)
+        careful = reference.kind == "generated" and options.quality is None
+        strictness = GENERATED_STRICTNESS if careful else 1.0
+        return line_by_outputs(reference.outputs, reference.noisy, self.scores, options.quality, strictness)
 
 
 @dataclass(frozen=True)
@@ -90,6 +131,15 @@ class Result:
         digest: digest of the seed, in hexadecimal.
         signed_with: type and fingerprint of the key; None without a signature.
         default: True if no goal was given and the method has a ratio that users expect.
+        damage: of all outputs by `metric`; NaN where noise decides them.
+        metric: name of the metric.
+        line: what the outputs were to keep, for people; "" where a size was asked for, or nothing is measured.
+        line_kept: True if they keep it.
+        points: the seeds that the search tried.
+        weight_bytes: size of each weight in the seed [B].
+        weight_damages: damage that each weight does alone, rounded at the step at which it was probed.
+        effort: 1 to 9.
+        timed_out: True if the time limit ended the search.
     """
 
     path: Path
@@ -109,6 +159,15 @@ class Result:
     digest: str
     signed_with: str | None
     default: bool
+    damage: float = math.nan
+    metric: str = "auto"
+    line: str = ""
+    line_kept: bool = False
+    points: Sequence[Point] = ()
+    weight_bytes: Mapping[str, float] = field(default_factory=dict)
+    weight_damages: Mapping[str, float] = field(default_factory=dict)
+    effort: int = DEFAULT
+    timed_out: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the keys that programs rely on, and a few more."""
@@ -122,8 +181,20 @@ class Result:
             "outputs": {name: error.as_json() for name, error in self.outputs.items()},
             "inputs": self.inputs,
             "inputs_note": self.inputs_note,
+            "metric": self.metric,
+            "damage": self.damage if math.isfinite(self.damage) else None,
+            "effort": self.effort,
+            "timed_out": self.timed_out,
             "goal_met": self.goal_met,
             "digest": self.digest,
             "signed_with": self.signed_with,
             "notes": [*self.graph.notes, *self.notes],
         }
+
+
+class InterruptedExport(KeyboardInterrupt):
+    """Ctrl-C ended the search, and the best so far was written; the exception that stands for it in Python."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(f"interrupted; the best so far, {result.bytes:,} bytes, was written to {result.path}")
+        self.result = result

@@ -1,4 +1,4 @@
-"""Sizes in bytes, read from what a user writes and written for people."""
+"""Sizes in bytes and times in seconds, read from what a user writes and written for people."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ _UNITS: Final = {"": 1, "B": 1} | {
 }
 
 
+_TIMES: Final = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+"""Units of time, in seconds."""
+TIME_MIN_S, TIME_MAX_S = 1, 7 * 86400
+"""Shortest and longest time that can be waited for, in seconds."""
 MEMORY_MIN: Final = 1_000_000
 """Smallest limit of a process's memory that is taken as meant, in bytes: Python alone takes more."""
 MEMORY_USUAL: Final = 16_000_000
@@ -49,6 +53,23 @@ def parse_size(text: str | int, *, least: int = 1, usual: int = 1) -> int:
             f"did you mean {match[1]}{unit_text}?"
         )
     return size
+
+
+def parse_time(text: str) -> float:
+    """Return the seconds of "30s", "10min" or "1h".
+
+    Raises:
+        UsageError: it is anything else, or not between TIME_MIN_S and TIME_MAX_S.
+    """
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([a-z]*)", text.strip().lower())
+    if match is None or match[2] not in ("", *_TIMES):
+        raise UsageError(f"{text!r} is not a time; write it like 30s, 10min or 1h")
+    if not match[2]:
+        raise UsageError(f"{text!r} has no unit; did you mean {match[1]}s or {match[1]}min?")
+    seconds = float(match[1]) * _TIMES[match[2]]
+    if not TIME_MIN_S <= seconds <= TIME_MAX_S:
+        raise UsageError(f"{text!r} is not between 1s and {TIME_MAX_S // 86400}d; give another time")
+    return seconds
 
 
 def size_text(size: float) -> str:

@@ -320,7 +320,7 @@ def drive(script: str) -> list[str]:
 
 AT_SEARCH = """
     import time
-    from seed_exporter.quantize.methods.evaluator import Evaluator
+    from seed_exporter.quantize.evaluator import Evaluator
     def wait(self, plans):
         print("there", flush=True)
         time.sleep(60)

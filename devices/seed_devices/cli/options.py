@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -13,16 +12,12 @@ from seed_devices.fleet import inventory
 from seed_devices.fleet.parallel import PARALLEL, PARALLEL_MAX, Access
 from seed_devices.fleet.target import Target, parse
 from seed_runtime.errors import SeedError, UsageError
-from seed_runtime.units import parse_size
+from seed_runtime.units import parse_size, parse_time
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 """Settings of click for every command."""
-TIME_MIN_S, TIME_MAX_S = 1, 7 * 86400
-"""Shortest and longest time that can be waited for, in seconds."""
-_TIMES: Final = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-"""Units of time, in seconds."""
 RATE_MIN: Final = 1000
 """Smallest rate of a transfer that is taken as meant, in bytes per second."""
 RATE_USUAL: Final = 20_000
@@ -57,15 +52,10 @@ class Duration(click.ParamType):
         """Return the seconds of what the user wrote."""
         if isinstance(value, float):
             return value
-        match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([a-z]*)", str(value).strip().lower())
-        if match is None or match[2] not in ("", *_TIMES):
-            self.fail(f"{value!r} is not a time; write it like 30s, 10min or 1h", param, ctx)
-        if not match[2]:
-            self.fail(f"{value!r} has no unit; did you mean {match[1]}s or {match[1]}min?", param, ctx)
-        seconds = float(match[1]) * _TIMES[match[2]]
-        if not TIME_MIN_S <= seconds <= TIME_MAX_S:
-            self.fail(f"{value!r} is not between 1s and {TIME_MAX_S // 86400}d; give another time", param, ctx)
-        return seconds
+        try:
+            return parse_time(str(value))
+        except SeedError as error:
+            self.fail(str(error), param, ctx)
 
 
 def reach(command: Command) -> Command:

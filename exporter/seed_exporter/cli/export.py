@@ -9,16 +9,18 @@ from typing import Any
 import click
 
 from seed_exporter.cli.words import COMMANDS, RESERVED
+from seed_exporter.quantize.effort import DEFAULT
 from seed_runtime.errors import GoalNotMetError, SeedError, UsageError
 from seed_runtime.format.preamble import PREAMBLE_BYTES
 from seed_runtime.system import files
-from seed_runtime.units import parse_size
+from seed_runtime.units import parse_size, parse_time
 from seed_runtime.version import __version__
 
 _EPILOG = """\b
 Examples:
   seed-export model.onnx -o model.seed
   seed-export model.onnx -o model.seed --target 8x --report report.html
+  seed-export model.onnx -o model.seed --calib x.npz --quality 0.99
   seed-export model.onnx -o exact.seed --method lossless
 \b
 Many models: seed-export batch --help
@@ -48,6 +50,18 @@ class _Ratio(click.ParamType):
         return ratio
 
 
+class _Time(click.ParamType):
+    """A time such as 10m, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return parse_time(str(value))
+        except SeedError as error:
+            self.fail(str(error), param, ctx)
+
+
 class _Size(click.ParamType):
     """A size such as 160KB."""
 
@@ -69,7 +83,31 @@ class _Size(click.ParamType):
     help="The seed; MODEL's name with .seed if left out.",
 )
 @click.option("--target", type=_Ratio(), help="Ratio to reach, such as 20x: source weights over the whole file.")
-@click.option("--size", type=_Size(), help="Largest size of the file, such as 160KB.")
+@click.option("--size", type=_Size(), help="Largest size of the file, such as 160KB; it is used within 1 %.")
+@click.option(
+    "--quality",
+    type=float,
+    help="Smallest file that keeps this share of equal decisions, such as 0.99; the mean cosine where outputs are no "
+    "scores, and 1 - damage by --metric where that is given.",
+)
+@click.option(
+    "--metric",
+    metavar="METRIC",
+    help="How damage is measured: kl, cosine, agreement, relative, or module:function of your own, which gets (inputs, "
+    "original outputs, candidate outputs) and returns a number, smaller is better.  [default: by the outputs]",
+)
+@click.option(
+    "--effort",
+    type=click.IntRange(1, 9),
+    default=DEFAULT,
+    show_default=True,
+    help="Work for fewer bytes: 1 rounds at steps by the weights' scales, from 2 on each tensor's damage is measured.",
+)
+@click.option(
+    "--time-limit",
+    type=_Time(),
+    help="Time after which the search takes the best so far, such as 10m. Bytes may differ from run to run then.",
+)
 @click.option(
     "--method",
     type=click.Choice(["grid", "lossless", "moments"]),
@@ -80,7 +118,8 @@ class _Size(click.ParamType):
 @click.option(
     "--calib",
     type=click.Path(path_type=Path),
-    help="Real inputs (.npz, one array per input): statistics are measured on most, outputs compared on the others.",
+    help="Real inputs (.npz, one array per input): statistics are measured on most, outputs judged on the others. "
+    "Without, inputs are generated, and mislead.",
 )
 @click.option("--model-id", help="Name that stays the same over versions; the file's name if left out.")
 @click.option(
@@ -108,9 +147,11 @@ class _Size(click.ParamType):
 def command(model: str, output: Path | None, as_json: bool, quiet: bool, report: Path | None, **chosen: Any) -> None:
     """Turn MODEL (.onnx, .pt2) into a seed: its graph, and its weights as entropy-coded streams.
 
-    The default is at least 4 times smaller than fp32; where graph, header and integers alone take nearly that much, a
-    note says so. The seed is assembled again with the device's own decoder and compared with the original before it
-    replaces anything.
+    Without --target, --size and --quality the seed is the smallest that keeps 99.5 % of the decisions on the inputs of
+    --calib, or a cosine of .999 where outputs are no scores, and at least 4 times smaller than fp32 in any case; on
+    generated inputs, which mislead, it loses a hundredth of that. Where graph, header and integers alone take nearly a
+    quarter, a note says so. The seed is assembled again with the device's own decoder and compared with the original
+    before it replaces anything. Ctrl-C during the search writes the best so far.
     """
     if model in COMMANDS:
         raise UsageError(f"'{model}' is a command and comes before all options; a file of that name is ./{model}")
@@ -123,7 +164,7 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
     from seed_exporter.pipeline import export
     from seed_exporter.progress import ProgressBar
     from seed_exporter.report import page, text
-    from seed_exporter.results import Options
+    from seed_exporter.results import InterruptedExport, Options
 
     chosen["jobs"] = chosen["jobs"] or Options().jobs
     path = output or Path(Path(model).name).with_suffix(".seed")
@@ -131,14 +172,16 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
         check_report(report)
         if files.is_same_file(report, path):
             raise UsageError(f"--report and -o both name {path}; give the report another name, such as report.html")
+    options, interruption = Options(**chosen), None
     with ProgressBar(quiet or as_json) as bar:
-        result = export(model, output=path, options=Options(**chosen), progress=bar.update)
+        try:
+            result = export(model, output=path, options=options, progress=bar.update)
+        except InterruptedExport as error:
+            result, interruption = error.result, error
     if report is not None:
         page.write(report, result)
     click.echo(json.dumps(result.as_json()) if as_json else text.summary(result))
+    if interruption is not None:
+        raise interruption
     if not result.goal_met:
-        wanted = f"{chosen['target']:g}x" if chosen["target"] else f"{chosen['size']:,} bytes"
-        raise GoalNotMetError(
-            f"{wanted} was not reached: {result.bytes:,} bytes, {result.ratio:.2f}x is the best so far and was "
-            f"written to {result.path}; {text.advice(result)}"
-        )
+        raise GoalNotMetError(text.goal_missed(result, options))

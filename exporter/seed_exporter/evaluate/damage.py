@@ -96,9 +96,14 @@ def judged_outputs(original: Calls) -> list[str]:
     return floats or list(kinds)
 
 
+def has_rows(arrays: Sequence[Array]) -> bool:
+    """Return whether one output has rows of floats along its last axis, with two entries at least."""
+    return bool(arrays) and arrays[0].dtype.kind == "f" and arrays[0].ndim >= 2 and arrays[0].shape[-1] >= 2
+
+
 def is_probabilities(arrays: Sequence[Array]) -> bool:
     """Return whether rows along the last axis are probabilities: not negative, and their sum is 1."""
-    if not _has_rows(arrays):
+    if not has_rows(arrays):
         return False
     allowed = _HALF_TOLERANCE if arrays[0].dtype.itemsize < 4 else _SUM_TOLERANCE
     for array in arrays:
@@ -120,7 +125,7 @@ def error_rate(labels: Array, outputs: Calls) -> float | None:
     wanted = labels.reshape(-1)
     for name in judged_outputs(outputs):
         arrays = [call[name] for call in outputs if name in call]
-        if _has_rows(arrays):
+        if has_rows(arrays):
             chosen = np.concatenate([array.argmax(axis=-1).reshape(-1) for array in arrays])
             if chosen.shape == wanted.shape:
                 return float(np.mean(chosen != wanted))
@@ -129,7 +134,7 @@ def error_rate(labels: Array, outputs: Calls) -> float | None:
 
 def kl(original: Sequence[Array], candidate: Sequence[Array]) -> float | None:
     """Compute the mean over rows of KL(original || candidate) of one output [nat]; rows may be logits as well."""
-    if not _has_rows(original):
+    if not has_rows(original):
         return None
     as_logs = _log_probabilities if is_probabilities(original) else _log_softmax
 
@@ -144,7 +149,7 @@ def kl(original: Sequence[Array], candidate: Sequence[Array]) -> float | None:
 
 def cosine(original: Sequence[Array], candidate: Sequence[Array]) -> float | None:
     """Compute 1 - the mean cosine of the rows of one output; two rows of nearly nothing are equal."""
-    if not _has_rows(original):
+    if not has_rows(original):
         return None
     count = sum(array.size // array.shape[-1] for array in original if array.size)
     energy = sum(float(np.square(np.where(ordinary(x := a.astype(np.float64)), x, 0)).sum()) for a in original)
@@ -164,7 +169,7 @@ def agreement(original: Sequence[Array], candidate: Sequence[Array]) -> float | 
     """Compute 1 - the share of rows of one output whose largest score is at the same place; of equal texts."""
     if original[0].dtype.kind == "O":
         return compare([{"": a} for a in original], [{"": b} for b in candidate])[""].relative
-    if not _has_rows(original):
+    if not has_rows(original):
         return None
     return _mean_of_rows(original, candidate, lambda a, b: (a.argmax(axis=-1) != b.argmax(axis=-1)).astype(np.float64))
 
@@ -177,7 +182,7 @@ def relative(original: Sequence[Array], candidate: Sequence[Array]) -> float:
 
 def auto(original: Sequence[Array], candidate: Sequence[Array]) -> float:
     """Compute `kl` of probabilities, `cosine` of other floats with rows, `relative` of all else."""
-    if not _has_rows(original):
+    if not has_rows(original):
         return relative(original, candidate)
     found = (kl if is_probabilities(original) else cosine)(original, candidate)
     assert found is not None
@@ -237,10 +242,6 @@ def _log_softmax(rows: F64) -> F64:
     shifted = rows - rows.max(axis=-1, keepdims=True)
     logs: F64 = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return logs
-
-
-def _has_rows(arrays: Sequence[Array]) -> bool:
-    return bool(arrays) and arrays[0].dtype.kind == "f" and arrays[0].ndim >= 2 and arrays[0].shape[-1] >= 2
 
 
 def _without(calls: Calls, names: Collection[str]) -> Calls:

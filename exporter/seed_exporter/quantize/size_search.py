@@ -9,11 +9,11 @@ from typing import Final
 
 from seed_exporter.quantize.rate import COARSEST, FINEST, RateModel
 
-_TRIES: Final = 6
+_TRIES: Final = 8
 """Most sizes that are asked for before the best so far is taken."""
 _STRIDE: Final = 1.25
 """Factor by which the coarseness moves where the estimate leads nowhere: a third of a bit per weight."""
-_CLOSE: Final = 0.985
+_CLOSE: Final = 0.992
 """Share of the goal from which on a seed is large enough: the rest would take another round."""
 
 
@@ -30,14 +30,21 @@ class Found:
     met: bool
 
 
-def fit(model: RateModel, goal: int, size_at: Callable[[float], int], start: float | None = None) -> Found:
+def fit(
+    model: RateModel,
+    goal: int,
+    size_at: Callable[[float], int],
+    start: float | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Found:
     """Find the finest coarseness, nearly, at which `size_at` gives at most `goal` bytes.
 
     Args:
         model: says where to look.
         goal: most bytes of the seed.
-        size_at: computes the seed's bytes at a coarseness; called some six times.
+        size_at: computes the seed's bytes at a coarseness; called some four times.
         start: coarseness to begin with; by default the one that `model` gives.
+        stop: returns True when time is up, so that the best so far is taken.
     """
     coarseness = start or model.coarseness_for(goal)
     too_fine, fits, best_size = 0.0, math.inf, 0
@@ -48,7 +55,7 @@ def fit(model: RateModel, goal: int, size_at: Callable[[float], int], start: flo
             too_fine = max(too_fine, coarseness)
         elif size > best_size:
             fits, best_size = coarseness, size
-        if goal * _CLOSE <= best_size or too_fine == COARSEST or fits == FINEST:
+        if goal * _CLOSE <= best_size or too_fine == COARSEST or fits == FINEST or (best_size and stop()):
             break
         known.append((math.log2(coarseness), size))
         coarseness = _next(model, known, goal * (1 + _CLOSE) / 2)

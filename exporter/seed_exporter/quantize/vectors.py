@@ -6,23 +6,71 @@ of the seed, and what a finer vector costs is missing in the matrices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
+import numpy as np
+
+from seed_exporter.build.streams import Plans, restored
 from seed_exporter.codecs.base import Plan
+from seed_exporter.codecs.exact import MANTISSA_BITS as TYPE_BITS
+from seed_exporter.codecs.exact import with_mantissa
 from seed_exporter.codecs.raw import RawPlan
 from seed_exporter.codecs.split import SplitPlan
-from seed_exporter.graph.model import Graph
+from seed_exporter.graph.kinds import Kind, kind_of
+from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.quantize import allocate
-
-PlansAt = Callable[[float], dict[str, Plan]]
-"""Plans all weights at a coarseness."""
+from seed_exporter.quantize.allocate import VECTOR_BITS
+from seed_exporter.quantize.evaluator import Evaluator
+from seed_exporter.quantize.search import PlansAt
 
 MANTISSA_BITS: Final = (4, 7, 10)
 """Mantissa bits that are tried of vectors as floats."""
+VECTOR_SHARE: Final = 0.1
+"""Largest share of the output error that rounding vectors may add: they take few bytes."""
+VECTORS_HEAVY: Final = 1 / 16
+"""Share of the seed above which vectors don't take few bytes, and their coding is chosen by trying."""
 _UNIT_SHARES: Final = (1.0, 1 / 4, 1 / 16)
 """Steps that are tried of vectors on grids, as shares of their unit steps: they share the matrices' stream then."""
+
+
+def are_heavy(evaluator: Evaluator, plans: Plans, names: Sequence[str], largest: int) -> bool:
+    """Return whether vectors take so much of a seed that their coding is worth trying."""
+    if not evaluator.measures_errors:
+        return False
+    streams = evaluator.encoder.estimate(plans, names=names)
+    return sum(stream.sizes.size for stream in streams) > VECTORS_HEAVY * largest
+
+
+def error_of(evaluator: Evaluator, plans: Plans) -> float:
+    """Compute the worst output's relative error with these plans; infinite where it is none."""
+    error = evaluator.error_with(lambda weight: restored(weight, plans[weight.name]))
+    return error if np.isfinite(error) else np.inf
+
+
+def fewest_bits(evaluator: Evaluator, plans: Plans) -> int:
+    """Choose the mantissa bits of vectors: the fewest that add little to the error that the matrices make.
+
+    The middle choice where noise decides all outputs.
+
+    Args:
+        evaluator: runs the model.
+        plans: of all weights, with whole vectors.
+    """
+    if not evaluator.measures_errors:
+        return VECTOR_BITS[1]
+    allowed = VECTOR_SHARE * evaluator.error_with(lambda weight: restored(weight, plans[weight.name]))
+
+    def rounded(weight: Weight, bits: int) -> np.ndarray:
+        if plans[weight.name].adjustable or kind_of(weight) is Kind.EXACT:
+            return weight.data
+        return with_mantissa(weight.data, TYPE_BITS[weight.dtype.name], bits)
+
+    for bits in VECTOR_BITS[:-1]:
+        if evaluator.keeps(lambda weight: rounded(weight, bits), allowed):  # noqa: B023  called at once
+            return bits
+    return VECTOR_BITS[-1]
 
 
 def codings(graph: Graph, units: Mapping[str, float], vectors: Mapping[str, float]) -> Iterator[PlansAt]:

@@ -8,8 +8,8 @@ from typing import Final
 from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.graph.kinds import fp32_bytes
 from seed_exporter.graph.source_size import source_size
-from seed_exporter.quantize.methods.quantized import LEAST_RATIO
-from seed_exporter.results import Result
+from seed_exporter.quantize.default_size import LEAST_RATIO
+from seed_exporter.results import Options, Result
 from seed_runtime.format.dtypes import BY_CODE
 
 LOST: Final = 0.5
@@ -51,6 +51,10 @@ def summary(result: Result) -> str:
         lines.append(
             "note: noise decides all outputs, so that no error was measured; judge some answers of the seed yourself"
         )
+    if result.line:
+        lines.append(_line_text(result))
+    if result.timed_out:
+        lines.append("note: the time limit ended the search; more time, or a lower --effort, may make the seed smaller")
     if warning := beyond_use(result):
         lines.append(f"warning: {warning}")
     if result.default and not in_attributes and result.bytes > fp32_bytes(result.graph) / LEAST_RATIO:
@@ -59,6 +63,20 @@ def summary(result: Result) -> str:
     lines.append("encoded and checked in " + ", ".join(f"{phase} {t:.1f} s" for phase, t in result.seconds.items()))
     lines.append(f"run it: seed-run {result.path} --verify")
     return "\n".join(lines)
+
+
+def _line_text(result: Result) -> str:
+    """Say what the seed was kept to, and how far that can be trusted."""
+    damage = f"damage {result.damage:.3g} by {result.metric}"
+    if result.line_kept:
+        text = f"as small as it keeps {result.line}; {damage}"
+    elif result.default:
+        text = f"as large as it is by default, which doesn't keep {result.line}; {damage}; --quality goes further"
+    else:
+        text = f"the best that was found doesn't keep {result.line}; {damage}"
+    if result.inputs == "generated":
+        text += "; generated inputs mislead: real ones, by --calib x.npz, may allow a far smaller seed"
+    return text
 
 
 def ratio_text(result: Result) -> str:
@@ -71,6 +89,24 @@ def ratio_text(result: Result) -> str:
     else:
         kind, counted = "weight", f"{result.parameters / 1e6:.2f} M parameters"
     return f"{text}, {result.bits_per_weight:.2f} bits per {kind} ({counted})"
+
+
+def goal_missed(result: Result, options: Options) -> str:
+    """Say what was asked for and not reached, what was written, and what to do."""
+    if options.quality is not None:
+        wanted = f"quality {options.quality:g}"
+    elif options.target is not None:
+        wanted = f"{options.target:g}x"
+    else:
+        wanted = f"{options.size:,} bytes"
+    found = f"{result.bytes:,} bytes, {result.ratio:.2f}x is "
+    if options.quality is not None:
+        found += f"the best so far, with a damage of {result.damage:.3g} by {result.metric},"
+    elif options.method == "grid" and not result.timed_out:
+        found += "the best so far, about the smallest possible size,"
+    else:
+        found += "the best so far"
+    return f"{wanted} was not reached: {found} and was written to {result.path}; {advice(result)}"
 
 
 def advice(result: Result) -> str:

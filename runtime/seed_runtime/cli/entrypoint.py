@@ -27,12 +27,25 @@ _SETTING: Final = (
 """Errors that another path, or other permissions, would avoid."""
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Return whether an exception stands for Ctrl-C."""
+    return isinstance(error, KeyboardInterrupt) or (isinstance(error, Stopped) and error.number == signal.SIGINT)
+
+
+def listen_again() -> None:
+    """Let the next Ctrl-C interrupt again, for a command that finishes something after the first one."""
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Stopped(BaseException):
     """A signal that ends the process, as an exception: half-written files are removed on the way out."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+        self.said = ""
+        """What the command says about it; its usual text if there is none."""
 
     @property
     def exit_code(self) -> int:
@@ -51,7 +64,7 @@ def run(name: str, work: Callable[[], int], *, interrupted: str = "", space: Cal
     Args:
         name: of the command, for messages.
         work: returns the exit code where nothing goes wrong.
-        interrupted: what to say after Ctrl-C.
+        interrupted: what to say after Ctrl-C, unless the KeyboardInterrupt has a text of its own.
         space: a `space_advice` of the command's own.
     """
     code = 0
@@ -60,9 +73,10 @@ def run(name: str, work: Callable[[], int], *, interrupted: str = "", space: Cal
             code = _code(name, work, stopped, space)
         if not stopped:
             return code
-        if interrupted and stopped[0].number == signal.SIGINT:
+        said = stopped[0].said or interrupted
+        if said and stopped[0].number == signal.SIGINT:
             # Not behind the terminal's ^C.
-            _say(f"{name}: {interrupted}", first="\n" if sys.stderr.isatty() else "")
+            _say(f"{name}: {said}", first="\n" if sys.stderr.isatty() else "")
         return stopped[0].exit_code
     finally:
         for stream in (sys.stdout, sys.stderr):
@@ -133,9 +147,10 @@ def _code(name: str, work: Callable[[], int], stopped: list[Stopped], space: Cal
         return _flushed(work)
     except BrokenPipeError:
         return _broken_pipe()
-    except KeyboardInterrupt:
-        # As of a library; the signal itself is a `Stopped`.
+    except KeyboardInterrupt as error:
+        # As of a library, or of a command that finished something; the signal itself is a `Stopped`.
         stopped.append(Stopped(signal.SIGINT))
+        stopped[0].said = str(error)
         return 130
     except Exception as error:
         # Extension modules turn a signal that interrupts their import into an ImportError.

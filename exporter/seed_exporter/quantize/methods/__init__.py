@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from seed_exporter.quantize.evaluator import Evaluator
 from seed_exporter.quantize.methods import lossless, published, quantized
 from seed_exporter.quantize.methods.base import Choice, Method
-from seed_exporter.quantize.methods.evaluator import Evaluator
 
 METHODS: Final[Mapping[str, Method]] = {
     "grid": quantized.METHOD,

@@ -9,7 +9,8 @@ from typing import Any
 from seed_exporter.calibrate import Statistic
 from seed_exporter.codecs.base import Plan
 from seed_exporter.graph.model import Graph
-from seed_exporter.quantize.methods.evaluator import Evaluator
+from seed_exporter.quantize.effort import Effort
+from seed_exporter.quantize.evaluator import Evaluator
 
 Alive = Callable[[], None]
 """Sign of life: a callback that is called now and then during long work."""
@@ -34,14 +35,16 @@ class Method:
 
     Attributes:
         choose: function that plans the evaluator's graph for its goal.
-        needs: the statistics that it reads, see `calibrate`.
+        needs: gives the statistics that it reads at an effort, see `calibrate`.
         prepare: rewrites the graph before anything is measured, to one that computes the same but for rounding.
-        has_sizes: True if it can make seeds of different sizes, so that a goal makes sense.
-        has_default: True if users expect DEFAULT_RATIO of it where they give no goal.
+        has_sizes: True if it can make seeds of different sizes, so that a size makes sense.
+        has_quality: True if it can search for a quality as well.
+        has_default: True if it promises a ratio and a quality where no goal is given (`default_size`, `evaluate.line`).
     """
 
     choose: Callable[[Evaluator, Alive], Choice]
-    needs: frozenset[Statistic[Any]] = frozenset()
+    needs: Callable[[Effort], frozenset[Statistic[Any]]] = lambda effort: frozenset()
     prepare: Callable[[Graph], Graph] = lambda graph: graph
     has_sizes: bool = True
+    has_quality: bool = False
     has_default: bool = False

@@ -14,8 +14,8 @@ from seed_exporter.codecs.raw import RawPlan
 from seed_exporter.codecs.split import SplitPlan
 from seed_exporter.graph.model import Weight
 from seed_exporter.quantize import allocate
+from seed_exporter.quantize.evaluator import Evaluator
 from seed_exporter.quantize.methods.base import Alive, Choice, Method
-from seed_exporter.quantize.methods.evaluator import Evaluator
 from seed_runtime.codecs.encode import raw
 from seed_runtime.limits import CHUNK_DECODED_MAX
 

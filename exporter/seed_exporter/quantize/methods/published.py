@@ -14,9 +14,9 @@ from seed_exporter.graph.matrix import coded_view
 from seed_exporter.graph.model import Graph
 from seed_exporter.quantize import allocate
 from seed_exporter.quantize.allocate import VECTOR_BITS
+from seed_exporter.quantize.default_size import DEFAULT_RATIO
+from seed_exporter.quantize.evaluator import Evaluator
 from seed_exporter.quantize.methods.base import Alive, Choice, Method
-from seed_exporter.quantize.methods.evaluator import Evaluator
-from seed_exporter.quantize.methods.quantized import DEFAULT_RATIO
 from seed_exporter.quantize.steps import unit_steps
 
 _TRIES: Final = 6
@@ -63,7 +63,7 @@ def choose(evaluator: Evaluator, alive: Alive) -> Choice:
     return Choice(plans_at(fits))
 
 
-METHOD: Final = Method(choose, needs=frozenset({WEIGHT_SCALES, SPECTRA}))
+METHOD: Final = Method(choose, needs=lambda effort: frozenset({WEIGHT_SCALES, SPECTRA}))
 
 
 def plans_of(

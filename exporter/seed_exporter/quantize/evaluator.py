@@ -9,12 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from seed_exporter.build import draft
-from seed_exporter.build.streams import EstimatedStream, Plans, StreamEncoder, groups
+from seed_exporter.build.streams import EstimatedStream, Plans, StreamEncoder, groups, restored
 from seed_exporter.calibrate import Statistics
 from seed_exporter.evaluate import compare, run
+from seed_exporter.evaluate.damage import Metric, metric_of
+from seed_exporter.evaluate.line import Line
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.evaluate.noise import Noisy
 from seed_exporter.graph.model import Graph, Weight
+from seed_exporter.quantize.effort import EFFORTS, Effort
+from seed_exporter.quantize.trail import Trail
 from seed_exporter.skeletons import SkeletonBuilder
 from seed_runtime.backends import Array, Feeds
 from seed_runtime.codecs.encode.symbols import StreamEstimate
@@ -32,10 +36,15 @@ class Evaluator:
         statistics: statistics that the method asked for.
         front_bytes: size of golden sample, footprint and signature, which a plan doesn't change [B].
         goal: largest size of the seed; None where no size was asked for [B].
-        feeds: inputs to compare outputs on.
+        feeds: inputs to judge outputs on.
         expected: the original's outputs on them.
         folder: place for models with other weights.
         noisy: outputs that noise decides, which measure no error, and the axes whose sizes it decides.
+        calibration: other inputs, on which single weights are probed; `feeds` if there are none.
+        line: what the outputs' damage has to stay under where no size was asked for; None where nothing is measured.
+        metric: measures the damage that is reported, and that of single weights.
+        effort: what is done for fewer bytes.
+        trail: what the search leaves behind.
     """
 
     encoder: StreamEncoder
@@ -48,6 +57,11 @@ class Evaluator:
     expected: Sequence[Mapping[str, Array]]
     folder: Path
     noisy: Noisy = field(default_factory=dict)
+    calibration: Sequence[Feeds] = ()
+    line: Line | None = None
+    metric: Metric = field(default_factory=lambda: metric_of("auto"))
+    effort: Effort = EFFORTS[2]
+    trail: Trail = field(default_factory=Trail)
 
     @property
     def graph(self) -> Graph:
@@ -64,6 +78,11 @@ class Evaluator:
         """False if noise decides all outputs, so that no error tells anything of the weights."""
         return self.expected[0].keys() > self.noisy.keys()
 
+    @property
+    def smooth_metric(self) -> Metric:
+        """The metric, or one in its place that grows with the squared error: single decisions change by jumps."""
+        return metric_of("auto", self.noisy) if self.metric.name == "agreement" else self.metric
+
     def size_of(self, plans: Plans) -> int:
         """Compute the size of the whole seed, within 0.1 % and not less than it will have [B]."""
         streams = self.encoder.estimate(plans)
@@ -78,6 +97,10 @@ class Evaluator:
         empty = StreamEstimate((0, 0), ())
         streams += [EstimatedStream(group.codec, group.names, empty) for group in groups(matrices, plans)]
         return draft.estimate_size(self.graph, streams, self.model, self.skeletons) + self.front_bytes
+
+    def outputs_with(self, plans: Plans) -> list[dict[str, Array]]:
+        """Compute the outputs of the model that a device makes of these plans, on all inputs."""
+        return list(self._outputs(lambda weight: restored(weight, plans[weight.name])))
 
     def error_with(self, data: Callable[[Weight], np.ndarray]) -> float:
         """Compute the worst output's relative error of the original model with other weights.

@@ -1,0 +1,128 @@
+"""The line that a seed's damage has to stay under: what `--quality` asks for, and what the default promises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from seed_exporter.evaluate.damage import Metric, has_rows, is_probabilities, judged_outputs, metric_of
+from seed_exporter.evaluate.user_metric import Calls
+from seed_exporter.graph.index import GraphIndex
+from seed_exporter.graph.model import Graph
+from seed_runtime.backends import Array
+
+DECIDED: Final = 0.995
+"""Share of equal decisions that a seed keeps by default, where outputs are scores."""
+COSINE: Final = 0.999
+"""Mean cosine that a seed keeps by default, where they are not."""
+GENERATED_STRICTNESS: Final = 0.01
+"""Factor on what cosines may lose by default where inputs were generated, because these mislead. Loss on generated and
+on real inputs: PP-OCR's classifier of directions 4.8e-5 and 7.4e-3 at 5.1x, its recognition 2.2e-5 and 3.5e-3 at 4.4x,
+EfficientNet-lite0 2.7e-4 and 1.0e-3 at 4.1x, Magika 2.3e-4 and 1.4e-6 at 4.5x."""
+_FEW: Final = 0.2
+"""Largest loss of cosine for a loss of 1 in decisions, where there are too few of these to show it."""
+_MANY: Final = 2.0
+"""The same where there are enough: it binds only where the same score is largest whatever the input."""
+_PASSES_ON: Final = frozenset({"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+_LINEAR: Final = frozenset({"Gemm", "MatMul"})
+
+
+@dataclass(frozen=True)
+class Line:
+    """Limits of damage, all of which a seed has to keep.
+
+    Attributes:
+        criteria: metrics with the largest damage by each.
+        text: what they ask for, for people.
+        required: True if the user asked for it; what the default doesn't keep gets its largest size.
+    """
+
+    criteria: tuple[tuple[Metric, float], ...]
+    text: str
+    required: bool
+
+    def excess(self, original: Calls, candidate: Calls, feeds: Calls = ()) -> float:
+        """Compute how many times the worst damage exceeds its limit; at most 1 where all are kept."""
+        worst = 0.0
+        for metric, limit in self.criteria:
+            damage = metric.damage(original, candidate, feeds)
+            ratio = damage / limit if limit > 0 else math.inf if damage > 0 else 0.0
+            worst = max(worst, math.inf if math.isnan(ratio) else ratio)
+        return worst
+
+
+def line_by_metric(metric: Metric, quality: float) -> Line:
+    """Return the line of `--quality` with `--metric`: a damage of at most 1 - quality."""
+    return Line(((metric, 1 - quality),), f"a damage of at most {1 - quality:.4g} by {metric.name}", True)
+
+
+def line_by_outputs(
+    original: Calls,
+    noisy: Collection[str],
+    scores: Collection[str],
+    quality: float | None = None,
+    strictness: float = 1,
+) -> Line | None:
+    """Return the line of `--quality` alone, or the default's: decisions where there are any, else the cosine.
+
+    Few decisions can't show a share such as .995, so that their scores' cosine has to be high as well then.
+
+    Args:
+        original: the original's outputs.
+        noisy: outputs that noise decides.
+        scores: outputs that the graph says are scores (`score_outputs`); probabilities are found without.
+        quality: share of decisions or mean cosine; None for DECIDED and COSINE.
+        strictness: factor on what cosines may lose.
+
+    Returns:
+        None if noise decides all outputs.
+    """
+    lost = 1 - (DECIDED if quality is None else quality)
+    lost_cosine = strictness * (1 - (COSINE if quality is None else quality))
+    names = {name for call in original for name in call}
+    judged = judged_outputs([{name: array for name, array in call.items() if name not in noisy} for call in original])
+    criteria: list[tuple[Metric, float]] = []
+    decides = False
+    for name in judged:
+        arrays = [call[name] for call in original if name in call]
+        others = names - {name}
+        if not has_rows(arrays):
+            # 1 - cosine is about half of the squared relative error; texts are equal or not.
+            is_text = arrays[0].dtype.kind == "O"
+            criteria.append((metric_of("relative", others), lost if is_text else 2 * lost_cosine))
+        elif name in scores or is_probabilities(arrays):
+            decides = True
+            few = _rows(arrays) * lost < 1
+            criteria.append((metric_of("agreement", others), lost))
+            criteria.append((metric_of("cosine", others), strictness * lost * (_FEW if few else _MANY)))
+        else:
+            criteria.append((metric_of("cosine", others), lost_cosine))
+    if not criteria:
+        return None
+    asked = f"{1 - lost:.4g} of the decisions" if decides else f"a cosine of {1 - lost_cosine:.6g}"
+    return Line(tuple(criteria), asked, quality is not None)
+
+
+def score_outputs(graph: Graph) -> frozenset[str]:
+    """Return the outputs that a dense layer or a softmax makes: their largest entry is taken for a decision."""
+    index = GraphIndex(graph)
+    producers = {output: node for node in index.nodes for output in node.output}
+    found = set()
+    for value in graph.model.graph.output:
+        node = producers.get(value.name)
+        while node is not None and node.op_type in _PASSES_ON:
+            node = producers.get(node.input[0])
+        if node is not None and node.op_type == "Add":
+            node = next((producers[name] for name in node.input if name in producers), None)
+        if node is not None and (
+            node.op_type in ("Softmax", "LogSoftmax")
+            or (node.op_type in _LINEAR and any(name in graph.weights for name in node.input[:2]))
+        ):
+            found.add(value.name)
+    return frozenset(found)
+
+
+def _rows(arrays: Sequence[Array]) -> int:
+    return sum(array.size // array.shape[-1] for array in arrays)

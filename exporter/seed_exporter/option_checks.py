@@ -1,0 +1,42 @@
+"""Refuse options that contradict each other, before any work is done."""
+
+from __future__ import annotations
+
+from seed_exporter.evaluate.damage import metric_of
+from seed_exporter.quantize.effort import EFFORTS
+from seed_exporter.quantize.methods import METHODS
+from seed_exporter.results import Options
+from seed_runtime.errors import UsageError
+
+
+def check_options(options: Options) -> None:
+    """Return if an export can do what the options say together.
+
+    Raises:
+        UsageError: it can't; the line says which to leave out.
+        InputError: the module of the user's metric can't be imported.
+    """
+    if options.method not in METHODS:
+        raise UsageError(f"no method is called {options.method!r}; use one of {', '.join(METHODS)}")
+    method = METHODS[options.method]
+    goals = {"--target": options.target, "--size": options.size, "--quality": options.quality}
+    given = [name for name, value in goals.items() if value is not None]
+    if given == ["--target", "--size"]:
+        raise UsageError("--target and --size say the same thing twice; give one of them")
+    if len(given) > 1:
+        raise UsageError(
+            f"{' and '.join(given)} contradict each other: a seed is as small as a quality allows, or as good as a "
+            f"size allows; give one of them"
+        )
+    if not method.has_sizes and given:
+        raise UsageError(f"--method {options.method} has the size it has; leave out {given[0]}")
+    if not method.has_quality and options.quality is not None:
+        raise UsageError(f"--method {options.method} knows sizes only; give --target or --size in place of --quality")
+    if options.quality is not None and not 0 < options.quality <= 1:
+        raise UsageError(f"a quality is above 0 and at most 1, as in --quality 0.99; {options.quality:g} is none")
+    if options.effort not in EFFORTS:
+        raise UsageError(f"--effort is {min(EFFORTS)} to {max(EFFORTS)}; {options.effort} is none")
+    if options.time_limit is not None and not options.time_limit > 0:
+        raise UsageError("--time-limit is a time such as 10m or 90s, more than 0")
+    if options.metric is not None:
+        metric_of(options.metric)

@@ -1,0 +1,62 @@
+"""Plans on grids with the integers that this export's rounding makes, at any coarseness."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Final
+
+from joblib import Parallel, delayed
+
+from seed_exporter.calibrate import COVARIANCES, ROW_COUNTS
+from seed_exporter.codecs.base import Plan
+from seed_exporter.codecs.grid import GridPlan
+from seed_exporter.quantize.evaluator import Evaluator
+from seed_exporter.quantize.rounding import Rounder, rounder_of
+from seed_exporter.quantize.search import PlansAt
+
+_KEPT: Final = 2
+"""Steps of each weight whose integers are kept: the search comes back to the best, and to the last."""
+
+
+class RoundedPlans:
+    """Rounds weights by the export's effort; what was rounded last is kept, as a search asks for it again.
+
+    Memory: four bytes an element for each step that is kept, and what the rounders keep. Weights of which nothing was
+    measured are rounded to nearest when they are coded, and take none.
+    """
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        """Round the weights of an evaluator's graph, by its statistics and effort."""
+        effort, statistics = evaluator.effort, evaluator.statistics
+        self._weights, self._jobs = evaluator.graph.weights, evaluator.encoder.jobs
+        self._covariances = statistics[COVARIANCES] if effort.feedback else {}
+        self._counts = statistics[ROW_COUNTS] if effort.table_rows else {}
+        self._effort = effort
+        self._kept: dict[str, dict[float, Plan]] = {}
+        self._rounder = cache(self._make_rounder)
+
+    def plan(self, name: str, plan: Plan) -> Plan:
+        """Return the plan with integers where another rounding than to nearest is at hand, else the plan."""
+        if not isinstance(plan, GridPlan) or not (name in self._covariances or name in self._counts):
+            return plan
+        kept = self._kept.setdefault(name, {})
+        if plan.step not in kept:
+            while len(kept) >= _KEPT:
+                del kept[next(iter(kept))]
+            kept[plan.step] = GridPlan.of(self._rounder(name).quantize(plan.step))
+        return kept[plan.step]
+
+    def at(self, plans_at: PlansAt) -> PlansAt:
+        """Return a function that plans as another one does, with integers in what is on grids."""
+
+        def rounded_at(coarseness: float) -> dict[str, Plan]:
+            plans = plans_at(coarseness)
+            found = Parallel(n_jobs=self._jobs, prefer="threads")(
+                delayed(self.plan)(name, plan) for name, plan in plans.items()
+            )
+            return dict(zip(plans, found, strict=True))
+
+        return rounded_at
+
+    def _make_rounder(self, name: str) -> Rounder:
+        return rounder_of(self._weights[name], self._covariances.get(name), self._counts.get(name), self._effort)

@@ -1,0 +1,127 @@
+"""Finds the coarseness at which plans keep what an export is for: a size, a quality, or the default's line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+from seed_exporter.codecs.base import Plan
+from seed_exporter.quantize.evaluator import Evaluator
+from seed_exporter.quantize.quality_search import fit_quality
+from seed_exporter.quantize.rate import FINEST, RateModel
+from seed_exporter.quantize.size_search import Found, fit
+from seed_exporter.quantize.trail import Point
+
+PlansAt = Callable[[float], dict[str, Plan]]
+"""Plans all weights at a coarseness."""
+
+_START: Final = 1 / 8
+"""Coarseness at which a search for a quality begins: some five bits a weight."""
+_ROUGH: Final = 1.5
+"""Factor between both sides of the line at which a rough search ends."""
+_KEPT: Final = 3
+"""Plans that are kept: they are asked for their size and their damage."""
+_WORK: Final = 8
+"""Seeds that one search tries, about."""
+
+
+class Search:
+    """Searches for one evaluator's goal, over plans that differ in their coarseness alone."""
+
+    def __init__(self, evaluator: Evaluator, model: RateModel, largest: int) -> None:
+        """Prepare a search.
+
+        Args:
+            evaluator: has the goal.
+            model: estimates sizes.
+            largest: most bytes of the seed: what was asked for, or the default's largest.
+        """
+        self._evaluator, self._model, self._largest = evaluator, model, largest
+        self._line = evaluator.line if evaluator.goal is None else None
+
+    def fit(self, plans_at: PlansAt, start: float | None = None) -> Found:
+        """Find the coarseness: the finest that keeps a size, the coarsest that keeps a line.
+
+        Args:
+            plans_at: plans all weights at a coarseness.
+            start: a coarseness near it, where one is known.
+        """
+        self._evaluator.trail.plan_work(_WORK)
+        plans_at = lru_cache(maxsize=_KEPT)(plans_at)
+        if self._line is None:
+            return self._fit_size(plans_at, start)
+        if self._line.required:
+            return self._fit_line(plans_at, start or _START)
+        finest = self._fit_size(plans_at, None).coarseness
+        found = self._fit_line(plans_at, start or finest, finest)
+        return found if found.met else Found(finest, True)
+
+    def roughly(self, plans_at: PlansAt, kept: int) -> float:
+        """Return a coarseness near the one that `fit` finds.
+
+        Args:
+            plans_at: plans all weights at a coarseness.
+            kept: bytes of all but the matrices.
+        """
+        by_size = self._model.coarseness_for(max(self._largest - kept, 1))
+        if self._line is None:
+            return by_size
+        excess_at = self._excess_at(plans_at)
+        if self._line.required:
+            return fit_quality(excess_at, _START, close=_ROUGH, stop=self._stop).coarseness
+        return fit_quality(excess_at, by_size, by_size, close=_ROUGH, stop=self._stop).coarseness
+
+    def keeps(self, plans: dict[str, Plan]) -> bool:
+        """Return whether plans keep the size or the line that is searched for."""
+        evaluator = self._evaluator
+        if (self._line is None or not self._line.required) and evaluator.size_of(plans) > self._largest:
+            return False
+        return self._line is None or self._excess_at(lambda _: plans)(0.0) <= 1
+
+    def replaces(self, plans: dict[str, Plan], others: dict[str, Plan]) -> bool:
+        """Return whether smaller plans of the same squared error do no more damage than the line allows, or others do.
+
+        Equal squared errors are not always equal damage.
+        """
+        if self._line is None:
+            return True
+        excess, before = (self._excess_at(lambda _: each)(0.0) for each in (plans, others))  # noqa: B023  called at once
+        return excess <= max(1.0, before)
+
+    def _fit_size(self, plans_at: PlansAt, start: float | None) -> Found:
+        evaluator = self._evaluator
+
+        def size_at(coarseness: float) -> int:
+            evaluator.trail.advance()
+            plans = plans_at(coarseness)
+            size = evaluator.size_of(plans)
+            if self._line is None:
+                evaluator.trail.offer(plans, size <= self._largest, (size if size <= self._largest else -size,))
+            return size
+
+        return fit(self._model, self._largest, size_at, start, self._stop)
+
+    def _fit_line(self, plans_at: PlansAt, start: float, finest: float = FINEST) -> Found:
+        return fit_quality(self._excess_at(plans_at), start, finest, stop=self._stop)
+
+    def _excess_at(self, plans_at: PlansAt) -> Callable[[float], float]:
+        evaluator, line = self._evaluator, self._line
+        assert line is not None
+
+        def excess_at(coarseness: float) -> float:
+            evaluator.trail.advance()
+            plans = plans_at(coarseness)
+            outputs = evaluator.outputs_with(plans)
+            excess = line.excess(evaluator.expected, outputs, evaluator.feeds)
+            size = evaluator.size_of(plans)
+            damage = evaluator.metric.damage(evaluator.expected, outputs, evaluator.feeds)
+            evaluator.trail.points.append(Point(size, damage))
+            merit = (-float(size),) if excess <= 1 else (-excess, -float(size))
+            evaluator.trail.offer(plans, excess <= 1, merit)
+            return excess
+
+        return excess_at
+
+    def _stop(self) -> bool:
+        return self._evaluator.trail.expired

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,3 +38,9 @@ class Covariance:
             shares[without] = 0
         shares /= max(1.0, shares.sum())
         return np.einsum("p,pgij->gij", shares.astype(np.float32), self.moments, optimize=True)
+
+    def release(self) -> None:
+        """Give up the memory of moments that are in a file; they are read from there again where they are needed."""
+        mapped = getattr(self.moments, "_mmap", None)
+        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)

@@ -43,27 +43,27 @@ class CovarianceRounder(Rounder):
 
     def quantize(self, step: float) -> QuantizedMatrix:
         """Round input by input, each towards its weight plus what earlier errors ask for."""
-        prepared = self._prepared
+        prepared, weights = self._prepared, self._inputs_first()
         least = checked(step * prepared.steps.least)
         steps = prepared.steps.above(least)
         integers = np.empty(0, np.int32)
         if prepared.feedback is None or self._rate:
-            integers = _nearest(prepared.weights, steps)
+            integers = _nearest(weights, steps)
         choice = rate_choice(self._coded(integers), self._rate) if self._rate else None
         if choice is not None:
             classes = np.ascontiguousarray(self.view.maps_of(choice.classes).transpose(0, 2, 1))
             if prepared.feedback is None:
-                scaled = _scaled(prepared.weights, steps)
+                scaled = _scaled(weights, steps)
                 integers = choice.choose(scaled, classes).astype(np.int32)
             else:
                 integers = round_with_feedback(
-                    prepared.weights,
+                    weights,
                     steps,
                     prepared.feedback,
                     lambda scaled, index: choice.choose(scaled, classes[:, index]),
                 )
         elif prepared.feedback is not None:
-            integers = round_with_feedback(prepared.weights, steps, prepared.feedback)
+            integers = round_with_feedback(weights, steps, prepared.feedback)
         return QuantizedMatrix(self._coded(integers), least, prepared.steps.row_steps, prepared.steps.col_steps)
 
     def damage(self, matrix: QuantizedMatrix) -> float:
@@ -96,9 +96,12 @@ class CovarianceRounder(Rounder):
             feedback, _ = factor(self.covariance.total(), validated.damping)
         if validated is not None and validated.exponent:
             squared = validated.squared_steps
-        weights = self.view.maps_of(as_float32(self.weight)).transpose(0, 2, 1)
-        steps = input_steps(self.view, coded_view(self.weight), squared)
-        return _Prepared(np.ascontiguousarray(weights), feedback, steps)
+        self.covariance.release()
+        return _Prepared(feedback, input_steps(self.view, coded_view(self.weight), squared))
+
+    def _inputs_first(self) -> F32:
+        """Copy the weights, `(groups, inputs, outputs)`: at every step anew, as a kept copy takes what they take."""
+        return np.ascontiguousarray(self.view.maps_of(as_float32(self.weight)).transpose(0, 2, 1))
 
     def _coded(self, integers: I32) -> I32:
         """Lay `(groups, inputs, outputs)` out as the coded matrix."""
@@ -110,12 +113,10 @@ class _Prepared:
     """What rounding needs at any step. Equal only to itself.
 
     Attributes:
-        weights: `(groups, inputs, outputs)`.
         feedback: see `feedback.factor`; None where none promises a gain.
         steps: of the inputs.
     """
 
-    weights: F32
     feedback: F32 | None
     steps: InputSteps
 

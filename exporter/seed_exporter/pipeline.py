@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,7 +116,15 @@ def load(model: Any, work: Work, **loader_options: Any) -> Loaded:
         check_runnable(graph, skeletons)
         model_id = _model_id(model, work.options)
     with work.timed("reference"):
-        reference = make_reference(graph, skeletons, work.subfolder("original"), work.options.calib)
+        # Where every bit is kept, or nothing is measured, it doesn't matter how typical inputs are.
+        generate = partial(statistics.excite, graph, work.folder, work.options.jobs)
+        reference = make_reference(
+            graph,
+            skeletons,
+            work.subfolder("original"),
+            work.options.calib,
+            generate if work.method.has_default else None,
+        )
     size = source_size(graph)
     source = Source(model_id, size.bytes, size.numbers, reference, score_outputs(graph))
     # A metric that doesn't suit the outputs is said now, not after the search.

@@ -11,6 +11,7 @@ from typing import Any
 
 from seed_exporter.calibrate import activations
 from seed_exporter.calibrate.covariances import COVARIANCES, shortage
+from seed_exporter.calibrate.excite import excite
 from seed_exporter.calibrate.linear_inputs import RECURRENT
 from seed_exporter.calibrate.row_counts import ROW_COUNTS
 from seed_exporter.calibrate.sensitivity import SENSITIVITIES
@@ -34,6 +35,7 @@ __all__ = [
     "Subject",
     "Watch",
     "collect",
+    "excite",
     "shortage",
 ]
 

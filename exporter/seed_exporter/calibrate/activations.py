@@ -7,6 +7,7 @@ for the next pass.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import onnx
@@ -46,7 +47,8 @@ def show(subject: Subject, watches: Sequence[Watch]) -> None:
         if tensor.name not in subject.graph.weights
     }
     computed = [name for watch in watches for name in watch.values if name in index.producers]
-    sizes = _sizes(subject, list(dict.fromkeys(computed)))
+    names = list(dict.fromkeys(computed))
+    sizes = sizes_of(subject.graph, names, subject.feeds[0], subject.folder, subject.jobs)
     for group in _groups(watches, sizes):
         wanted = [name for name in sizes if any(name in watch.values for watch in group)]
         for number, values in enumerate(_runs(subject, with_outputs(subject.graph, wanted), wanted)):
@@ -72,16 +74,17 @@ def samples_of(graph: Graph, feeds: Feeds) -> int:
     return max(1, firsts.pop()) if len(firsts) == 1 else 1
 
 
-def _sizes(subject: Subject, names: Sequence[str]) -> dict[str, int]:
-    """Measure how much memory each value takes in a run on the first feed [B]. Nothing but sizes leaves the run."""
+def sizes_of(graph: Graph, names: Sequence[str], feeds: Feeds, folder: Path | None, jobs: int) -> dict[str, int]:
+    """Measure how much memory each value takes in a run on these feeds [B]. Nothing but sizes leaves the run."""
     if not names:
         return {}
-    fresh = FreshNames(subject.graph)
+    fresh = FreshNames(graph)
     sizes = {name: fresh.take(f"{name}_size") for name in names}
-    main = subject.graph.model.graph
+    main = graph.model.graph
     nodes = [onnx.helper.make_node("Size", [name], [size]) for name, size in sizes.items()]
-    edited = with_graph(subject.graph, copy_of(main, node=[*main.node, *nodes]))
-    found = next(_runs(subject, with_outputs(edited, sizes.values()), list(sizes.values())))
+    edited = with_graph(graph, copy_of(main, node=[*main.node, *nodes]))
+    wanted = list(sizes.values())
+    found = next(_runs(Subject(graph, [feeds], folder, jobs), with_outputs(edited, wanted), wanted))
     return {name: _ELEMENT_BYTES * int(found[size]) for name, size in sizes.items()}
 
 

@@ -21,6 +21,10 @@ INPUTS_MAX: Final = 4096
 """Most inputs of a group of a layer that has covariances: their matrix takes 64 MB a part."""
 POSITIONS_MAX: Final = 1024
 """Most positions (tokens, pixels) of one sample that are looked at, spread evenly."""
+POSITIONS_PER_INPUT: Final = 64
+"""Number of positions for each input of a layer from which on, over all samples, no more are looked at."""
+POSITIONS_LEAST: Final = 4096
+"""Number of positions over all samples that are looked at however few inputs a layer has."""
 MEMORY_MAX: Final = 64 << 20
 """Size of all moments from which on they are kept in a file [B]."""
 
@@ -59,7 +63,7 @@ class _Covariances(Observer[Covariance]):
             assert view is not None
             groups, _, inputs = view.shape
             if sources not in by_sources:
-                by_sources[sources] = _Moments(sources, groups, inputs, subject.parts)
+                by_sources[sources] = _Moments(sources, groups, inputs, subject)
             self._of_weight[name] = by_sources[sources]
         self.watches: Sequence[_Moments] = list(by_sources.values())
         self._path: Path | None = None
@@ -79,7 +83,8 @@ class _Covariances(Observer[Covariance]):
 class _Moments(Watch):
     """Sums of the moments of one or several sources."""
 
-    def __init__(self, sources: tuple[Source, ...], groups: int, inputs: int, parts: int) -> None:
+    def __init__(self, sources: tuple[Source, ...], groups: int, inputs: int, subject: Subject) -> None:
+        parts = subject.parts
         self.values = tuple(dict.fromkeys(name for source in sources for name in source.values))
         self.path: Path | None = None
         self.positions = np.zeros(parts, np.int64)
@@ -90,6 +95,8 @@ class _Moments(Watch):
         self._means = np.zeros((parts, groups, inputs), np.float64)
         self._samples = np.zeros(parts, np.int64)
         self._offset = 0
+        enough = max(POSITIONS_LEAST, POSITIONS_PER_INPUT * inputs)
+        self._most = min(POSITIONS_MAX, -(-enough // len(subject.feeds)))
 
     def see(self, seen: Seen) -> None:
         if self._moments is None:
@@ -97,7 +104,7 @@ class _Moments(Watch):
         self._samples[seen.part] += seen.samples
         rng = np.random.default_rng(seen.number)
         for source in self._sources:
-            vectors = source.vectors(seen.values, lambda count: spread(count, POSITIONS_MAX * seen.samples, rng))
+            vectors = source.vectors(seen.values, lambda count: spread(count, self._most * seen.samples, rng))
             # What overflows says nothing about the layer.
             finite = np.isfinite(vectors).all(axis=(0, 2))
             vectors = vectors if finite.all() else vectors[:, finite]

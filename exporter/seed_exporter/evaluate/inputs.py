@@ -33,13 +33,16 @@ _PASSES_INDICES_ON: Final = frozenset(
 """Operators whose result holds no other integers than their first input."""
 
 
-def find_recipes(graph: Graph, specs: Sequence[TensorSpec], run: Callable[[Feeds], Any]) -> tuple[Recipe, ...]:
-    """Find inputs that the model accepts, the smallest of those tried.
+def find_recipes(
+    graph: Graph, specs: Sequence[TensorSpec], run: Callable[[Feeds], Any], sides: Sequence[int] = _SIDES
+) -> tuple[Recipe, ...]:
+    """Find inputs that the model accepts, the first of those tried.
 
     Args:
         graph: the model.
         specs: its inputs.
         run: runs the model on feeds; raises SeedError where it can't.
+        sides: sizes of free dimensions that are no batch, the first one preferred.
 
     Returns:
         One recipe per input.
@@ -47,11 +50,11 @@ def find_recipes(graph: Graph, specs: Sequence[TensorSpec], run: Callable[[Feeds
     Raises:
         UnsupportedError: the model accepts none of the sizes tried, so inputs must be given.
     """
-    limits, words = _index_limits(graph), words_of(graph)
+    limits, words = index_limits(graph), words_of(graph)
     breaks_on_empty = any(node.op_type in BREAKING_OPERATORS for node in GraphIndex(graph).nodes)
     problem: Exception | None = None
     for shaped in _with_shapes(specs):
-        for sizes in sizes_to_try(shaped, _SIDES):
+        for sizes in sizes_to_try(shaped, sides):
             if breaks_on_empty and 0 in sizes.values():
                 continue
             recipes = tuple(_recipe(spec, sizes, limits, words) for spec in shaped)
@@ -98,7 +101,7 @@ def _recipe(spec: TensorSpec, sizes: Mapping[FreeDim, int], limits: Mapping[str,
     return Recipe(generator.INTEGERS, dtype, dims, 0, min(rows, end))
 
 
-def _index_limits(graph: Graph) -> dict[str, int]:
+def index_limits(graph: Graph) -> dict[str, int]:
     """Return the number of rows for each input that selects rows of a weight."""
     limits: dict[str, int] = {}
     origin = {value.name: value.name for value in graph.model.graph.input}

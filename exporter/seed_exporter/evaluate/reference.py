@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,7 +11,7 @@ from seed_exporter.evaluate import golden as golden_sample
 from seed_exporter.evaluate import inputs, noise
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.evaluate.noise import Noisy
-from seed_exporter.evaluate.samples import read_samples
+from seed_exporter.evaluate.samples import Run, Samples, read_samples
 from seed_exporter.graph.model import Graph
 from seed_exporter.skeletons import SkeletonBuilder
 from seed_runtime import backends
@@ -19,8 +19,13 @@ from seed_runtime.backends import Array, Feeds, TensorSpec
 from seed_runtime.errors import UnsupportedError
 from seed_runtime.golden import Recipe
 
+Generate = Callable[[Sequence[TensorSpec], Sequence[Recipe], Run], Samples]
+"""Function that makes inputs of a model from its inputs' types, recipes that it accepts, and a way to run it."""
+
 FEED_RNG_SEEDS: Final = (101, 202, 303, 404)
-"""Random states of the generated inputs that outputs are compared on."""
+"""Random states of the generated inputs that outputs are compared on, where no better ones are made."""
+OUTPUTS_MAX: Final = 64 << 20
+"""Size of outputs from which on no more generated inputs are compared [B]."""
 GENERATED: Final = "random numbers; real inputs say more: --calib x.npz"
 """What is said of generated inputs."""
 GOLDEN_RNG_SEED: Final = 1
@@ -59,7 +64,9 @@ class Reference:
     noisy: Noisy
 
 
-def make_reference(graph: Graph, skeletons: SkeletonBuilder, folder: Path, calib: Path | None) -> Reference:
+def make_reference(
+    graph: Graph, skeletons: SkeletonBuilder, folder: Path, calib: Path | None, generate: Generate | None = None
+) -> Reference:
     """Run the original on real inputs, or on generated ones.
 
     Args:
@@ -67,6 +74,7 @@ def make_reference(graph: Graph, skeletons: SkeletonBuilder, folder: Path, calib
         skeletons: builder of its skeletons.
         folder: where its files are written.
         calib: data file with real inputs, None to generate inputs.
+        generate: makes inputs where there are no real ones; None for the generator's random numbers.
 
     Raises:
         InputError: the data doesn't fit the model.
@@ -76,25 +84,23 @@ def make_reference(graph: Graph, skeletons: SkeletonBuilder, folder: Path, calib
     runner = backends.get().open(folder, "fast")
     try:
         specs = runner.inputs
-        feeds: list[Feeds] = []
-        calibration: Sequence[Feeds] = ()
-        call: Feeds | None = None
-        note = GENERATED
+        given: Samples | None = None
         if calib is not None:
             given = read_samples(calib, specs, runner.optional_inputs, runner.run, runner.check, folder)
-            feeds, calibration = list(given.held_out), given.calibration
-            call, note = given.call, given.note
-        outputs = [runner.run(feed) for feed in feeds]
         try:
             recipes = inputs.find_recipes(graph, specs, runner.run)
         except UnsupportedError:
-            if calib is None:
+            if given is None:
                 raise
-            recipes = golden_sample.recipes_from_feeds(feeds[0], specs)
-        if calib is None:
-            feeds = [inputs.make_feeds(specs, recipes, rng_seed) for rng_seed in FEED_RNG_SEEDS]
-            calibration = feeds
-            outputs = [runner.run(feed) for feed in feeds]
+            recipes = golden_sample.recipes_from_feeds(given.held_out[0], specs)
+        if given is None:
+            given = (generate or _random)(specs, recipes, runner.run)
+        feeds, outputs = given.held_out, list[Mapping[str, Array]]()
+        for feed in feeds:
+            outputs.append(runner.run(feed))
+            if calib is None and sum(array.nbytes for each in outputs for array in each.values()) > OUTPUTS_MAX:
+                break
+        feeds = feeds[: len(outputs)]
         sample = inputs.make_feeds(specs, recipes, GOLDEN_RNG_SEED)
         sample_outputs = runner.run(sample)
         repeated = [*zip(feeds, outputs, strict=True), (sample, sample_outputs)]
@@ -111,5 +117,20 @@ def make_reference(graph: Graph, skeletons: SkeletonBuilder, folder: Path, calib
     noisy = noise.noisy_outputs([before for _, before in repeated], again, rounding)
     kind = "generated" if calib is None else "real"
     return Reference(
-        kind, note, specs, tuple(feeds), calibration, call, tuple(outputs), recipes, sample, sample_outputs, noisy
+        kind=kind,
+        note=given.note,
+        specs=specs,
+        feeds=tuple(feeds),
+        calibration=given.calibration,
+        call=given.call,
+        outputs=tuple(outputs),
+        recipes=recipes,
+        sample=sample,
+        sample_outputs=sample_outputs,
+        noisy=noisy,
     )
+
+
+def _random(specs: Sequence[TensorSpec], recipes: Sequence[Recipe], run: Run) -> Samples:
+    feeds = [inputs.make_feeds(specs, recipes, rng_seed) for rng_seed in FEED_RNG_SEEDS]
+    return Samples(feeds, feeds, None, GENERATED)

@@ -1,4 +1,4 @@
-"""Real inputs of a data file, divided: statistics are measured on most of them, outputs are judged on the others.
+"""Inputs of calls, divided: statistics are measured on most of them, outputs are judged on the others.
 
 The judged ones are held in memory. The others are copied to the disk as they are read, so that any number of passes
 over them takes the memory of one.
@@ -20,6 +20,9 @@ from seed_runtime.data import stored
 from seed_runtime.data.calls import UNNAMED, Calls, bind
 from seed_runtime.data.stored import StoredArray
 from seed_runtime.errors import InputError, SeedError
+
+Run = Callable[[Feeds], Mapping[str, Array]]
+"""Function that runs a model."""
 
 CALLS_MAX: Final = 64
 """Most calls that outputs are judged on: their outputs are held at once."""
@@ -80,18 +83,19 @@ class StoredFeeds(Sequence[Feeds]):
 
 @dataclass(frozen=True)
 class Samples:
-    """The calls of a data file.
+    """The calls of a data file, or generated ones.
 
     Attributes:
         held_out: those that outputs are judged on.
         calibration: those that statistics are measured on; the same where there is only one.
-        call: feeds of the sizes that the file gives the model, where a batch was divided with repeated values.
+        call: feeds of the sizes that the file gives the model, where a batch was divided with repeated values; None
+            for generated ones.
         note: sentence for the user on how many are used for what.
     """
 
     held_out: Sequence[Feeds]
     calibration: Sequence[Feeds]
-    call: Feeds
+    call: Feeds | None
     note: str
 
 
@@ -99,7 +103,7 @@ def read_samples(
     path: Path,
     specs: Sequence[TensorSpec],
     optional: Sequence[TensorSpec],
-    run: Callable[[Feeds], Mapping[str, Array]],
+    run: Run,
     check: Callable[[Feeds], None],
     folder: Path,
 ) -> Samples:
@@ -170,7 +174,7 @@ def _one_by_one(
     calls: Calls,
     specs: Sequence[TensorSpec],
     optional: Sequence[TensorSpec],
-    run: Callable[[Feeds], Mapping[str, Array]],
+    run: Run,
 ) -> Calls | None:
     """Return calls with one sample each in place of batches; None where the inputs have no batch in common."""
     known = {spec.name: spec for spec in (*specs, *optional)}

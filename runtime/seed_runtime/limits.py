@@ -51,7 +51,7 @@ CHUNK_CODED_MAX = 6 << 20
 LANES_LOG2_MAX = 15
 STEPS_MAX = 1 << 13
 """Largest number of lane steps in one chunk: with fewer lanes, a small file could keep a device busy for hours."""
-CLASSES_MAX = 128
+CLASSES_MAX = 256
 TABLES_MAX = 64
 """Largest number of probability tables of a symbol stream; a decoder holds 16 KB of each."""
 SIDE_MAX = 1 << 18

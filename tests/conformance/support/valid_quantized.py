@@ -119,9 +119,9 @@ def _tables() -> Iterator[Vector]:
     matrix = Matrix(values, 0, 0.5, row_classes=classes[0], col_classes=classes[1])
     text = "classes of rows and of columns add up; two classes share the table of the one before"
     yield build("classes", text, [grid([matrix], tables=[flat, None, steep, None])])
-    tables: list[Table | None] = [flat, *[None] * 127]
-    matrix = Matrix(values, 0, 0.5, row_classes=bytes([128, 1, 2]))
-    yield build("classes-128", "as many classes as there may be", [grid([matrix], tables=tables)])
+    tables: list[Table | None] = [flat, *[None] * 254, steep]
+    matrix = Matrix(values, 0, 0.5, row_classes=bytes([255, 1, 2]), col_classes=bytes([2, 1, 1, 1]))
+    yield build("classes-256", "as many classes as there may be", [grid([matrix], tables=tables)])
     tables = [flat, None, *[steep, flat] * 31, steep, None]
     matrix = Matrix(values, 0, 0.5, row_classes=bytes([66, 1, 2]))
     yield build(

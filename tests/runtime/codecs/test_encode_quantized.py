@@ -99,7 +99,7 @@ def test_a_class_that_would_lose_integers_is_refused(integers: np.ndarray) -> No
         ({"row_steps": np.zeros(30, np.uint8)}, "don't fit"),
         ({"col_steps": np.zeros(40, np.uint8)}, "don't fit"),
         ({"row_classes": np.ones(40, np.uint8), "col_classes": np.ones(40, np.uint8)}, "don't fit"),
-        ({"row_classes": np.full(40, 30, np.uint8), "col_classes": np.full(30, 12, np.uint8)}, "more than the 40"),
+        ({"row_classes": np.full(40, 60, np.uint8), "col_classes": np.full(30, 22, np.uint8)}, "more than the 80"),
         ({"integers": np.full((40, 30), -(1 << 31), np.int32)}, "magnitudes"),
         ({"integers": np.full((40, 30), (1 << 23) + 1, np.int32)}, "magnitudes"),
     ],

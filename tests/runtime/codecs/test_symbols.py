@@ -60,7 +60,7 @@ def test_lanes_run_on_from_one_matrix_to_the_next() -> None:
     [
         ({"lanes_log2": LANES_LOG2_MAX + 1}, "lanes are too many"),
         ({"classes": 0, "tables": b""}, "at least 1"),
-        ({"classes": 129, "tables": table(0, RARE) + bytes(128)}, "limit of 128"),
+        ({"classes": 257, "tables": table(0, RARE) + bytes(256)}, "limit of 256"),
         ({"classes": 65, "tables": table(0, RARE) * 65}, "limit of 64"),
         ({"classes": 2}, "sum 0"),
         ({"tables": varint(0)}, "no table to share"),

@@ -13,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from seed_exporter import Result
 from seed_exporter.evaluate.compare import OutputError
+from seed_exporter.quantize.trail import Point as Tried
+from seed_exporter.report import gains
 from seed_exporter.report import page as pages
 from seed_exporter.report import text as texts
 from tests.exporter.support.exporting import of_nodes, quick_export
@@ -84,6 +86,54 @@ def test_the_page_says_where_the_bytes_went(result: Result, tmp_path: Path) -> N
     for part in ("original", "seed", "grid (2)", "graph", "header", "40x50", "float32"):
         assert part in page.text
     assert texts.size(result.bytes) in page.text
+
+
+def test_weights_stand_by_their_bytes_with_bits_and_the_damage_of_each(result: Result, tmp_path: Path) -> None:
+    sizes = {f"w{ODD}": 1000.0, f"b{ODD}": 100.0, f"i{ODD}": 2000.0}
+    probed = replace(result, weight_bytes=sizes, weight_damages={f"w{ODD}": 0.004, f"b{ODD}": 0.001})
+    pages.write(tmp_path / "report.html", probed)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    places = [page.text.index(name, page.text.index("weight")) for name in (f"i{ODD}", f"w{ODD}", f"b{ODD}")]
+    assert places == sorted(places)
+    assert "4.00" in page.text[places[1] : places[2]]  # bits of each of 40 x 50 weights
+    assert "0.004" in page.text[places[1] : places[2]]
+    assert text.count("class=damage") == 2
+    assert 'class=damage style="width:25.00%"' in text
+    assert "0.004" not in Page(_written(result, tmp_path)).text
+
+
+def _written(result: Result, folder: Path) -> str:
+    pages.write(folder / "report.html", result)
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_frontier_marks_the_seed_among_those_that_were_tried(result: Result, tmp_path: Path) -> None:
+    points = (Tried(2000, 0.01), Tried(4000, 0.001))
+    drawn = _written(replace(result, points=points, damage=0.002, metric="kl", line="0.99 of <all>"), tmp_path)
+    page = Page(drawn)
+    assert page.tags.count("svg") == 1
+    assert page.tags.count("circle") == 4  # those tried, the seed, and the ring around it
+    assert "damage by kl" in drawn
+    assert "0.99 of <all>" in page.text
+    assert "http" not in drawn
+    assert "svg" not in Page(_written(replace(result, damage=float("nan")), tmp_path)).tags
+
+
+def test_the_page_says_what_more_could_gain_by_what_was_measured(result: Result, tmp_path: Path) -> None:
+    assert "No real inputs were given" in gains.texts(result)[0]
+    damages = {f"w{ODD}": 0.004, f"b{ODD}": 0.001}
+    sizes = {f"w{ODD}": result.bytes / 2, f"b{ODD}": 100.0}
+    real = replace(result, inputs="real", weight_damages=damages, weight_bytes=sizes, timed_out=True, effort=1)
+    texts_of_it = gains.texts(real)
+    assert "1 of 2 probed weights do half of the damage that weights do alone, with 50.0 %" in texts_of_it[3]
+    assert f"w{ODD}" in texts_of_it[3]
+    for start in ("No weight was rounded by the calibration", "The time limit ended", "The effort was 1; --effort 2"):
+        assert any(text.startswith(start) for text in texts_of_it), start
+    assert texts_of_it[-1].startswith("Graph and header take ")
+    assert all(text in " ".join(Page(_written(real, tmp_path)).text) for text in texts_of_it)
+    highest = gains.texts(replace(real, effort=9, timed_out=False))
+    assert not any("effort was" in text or "time limit" in text for text in highest)
 
 
 def test_the_summary_has_size_ratio_bits_and_an_error_per_output(result: Result) -> None:

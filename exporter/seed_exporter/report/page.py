@@ -5,12 +5,19 @@ from __future__ import annotations
 import html
 import math
 from pathlib import Path
+from typing import Final
 
 from seed_exporter.codecs import codec_of
 from seed_exporter.evaluate.compare import OutputError
+from seed_exporter.quantize.effort import EFFORTS
+from seed_exporter.report import frontier, gains
+from seed_exporter.report.frontier import Point
 from seed_exporter.report.text import UNLIKE, noise_text, ratio_text, size
 from seed_exporter.results import Result
 from seed_runtime.system.files import atomic_write
+
+_OWN: Final = "seeds of this export"
+_NAMESPACE: Final = ' xmlns="http://www.w3.org/2000/svg"'
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -21,20 +28,25 @@ _PAGE = """<!doctype html>
 body {{ font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: light-dark(#fff, #15171a);
   max-width: 62rem; margin: 2.5rem auto; padding: 0 1.25rem; }}
 h1 {{ font-size: 1.5rem; margin: 0 0 .25rem; }} h2 {{ font-size: 1.05rem; margin: 2.25rem 0 .5rem; }}
-p.sub, td.soft, caption {{ color: var(--soft); }}
+p.sub, td.soft, caption {{ color: var(--soft); }} svg {{ max-width: 100%; height: auto; }}
 .row {{ display: grid; grid-template-columns: 7rem 1fr 9rem; gap: .75rem; align-items: center; margin: .3rem 0; }}
 .row i {{ display: block; height: 1.1rem; border-radius: 3px; background: var(--bar); min-width: 2px; }}
 .row i.was {{ background: var(--was); }} .row b {{ font-weight: 500; text-align: right; }}
 table {{ border-collapse: collapse; width: 100%; font-size: 14px; }}
 th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); }}
-th {{ font-weight: 500; color: var(--soft); }} td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums; }}
+th {{ font-weight: 500; color: var(--soft); }} td:first-child {{ overflow-wrap: anywhere; }}
+td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
+td.bar {{ min-width: 5rem; }} td.bar i {{ display: block; height: .7rem; border-radius: 2px; background: var(--bar);
+  min-width: 1px; }} td.bar i.damage {{ background: #c4703f; }}
 .scroll {{ overflow-x: auto; }}
 </style>
 <h1>{title}</h1><p class="sub">{subtitle}</p>
 <h2>Size</h2>{sizes}
-<h2>Outputs, against the original</h2><div class="scroll">{outputs}</div>
+<h2>How it was judged</h2>{judged}
+{frontier}<h2>Outputs, against the original</h2><div class="scroll">{outputs}</div>
 <h2>Where the bytes went</h2>{parts}
-<h2>Weights</h2><div class="scroll">{weights}</div>
+<h2>Weights, those with the most bytes first</h2><div class="scroll">{weights}</div>
+<h2>What more could gain</h2>{gains}
 <h2>Time</h2>{times}
 </html>
 """
@@ -47,6 +59,8 @@ def write(path: Path, result: Result) -> None:
         title=html.escape(f"{model.model_id}, version {model.version}"),
         subtitle=html.escape(f"{result.parameters:,} parameters, {ratio_text(result)}"),
         sizes=_bars([("original", model.source_bytes, "was"), ("seed", result.bytes, "")]),
+        judged=_judged(result),
+        frontier=_frontier(result),
         outputs=_outputs(result),
         parts=_bars(
             [
@@ -56,6 +70,7 @@ def write(path: Path, result: Result) -> None:
             ]
         ),
         weights=_weights(result),
+        gains="".join(f"<p>{html.escape(text)}</p>" for text in gains.texts(result)),
         times=_bars([(phase, seconds, "") for phase, seconds in result.seconds.items()], "s"),
     )
     with atomic_write(path) as file:
@@ -94,15 +109,61 @@ def _error(error: OutputError) -> str:
     )
 
 
+def _judged(result: Result) -> str:
+    facts = [("inputs", result.inputs_note), ("metric", result.metric)]
+    if math.isfinite(result.damage):
+        facts.append(("damage", f"{result.damage:.4g}"))
+    if result.line:
+        facts.append(("kept", result.line))
+    facts.append(("effort", f"{result.effort} of {max(EFFORTS)}"))
+    rows = "".join(f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in facts)
+    return f"<table>{rows}</table>"
+
+
+def _frontier(result: Result) -> str:
+    """Draw the seeds that were tried and the one that was written; "" where no damage was measured."""
+    if not math.isfinite(result.damage):
+        return ""
+    tried = [Point(_OWN, point.bytes, point.damage) for point in result.points]
+    chosen = Point(_OWN, result.bytes, result.damage)
+    # The namespace is for files of their own, and a page names no address.
+    drawing = frontier.frontier(tried, chosen, _damage_name(result)).replace(_NAMESPACE, "")
+    return f"{drawing}<p class=sub>On {result.inputs} inputs.</p>\n"
+
+
+def _damage_name(result: Result) -> str:
+    return "damage" if result.metric == "auto" else f"damage by {result.metric}"
+
+
 def _weights(result: Result) -> str:
+    """List all weights with their bytes, bits and the damage that each does alone, with a bar for both."""
+    sizes, damages = result.weight_bytes, result.weight_damages
+    most, worst = max(sizes.values(), default=1) or 1, max(damages.values(), default=1) or 1
     rows = []
-    for name, weight in result.graph.weights.items():
-        plan = result.plans[name]
-        shape = "x".join(map(str, weight.shape))
-        rows.append(
-            f"<tr><td>{html.escape(name)}</td><td>{shape}</td><td>{weight.dtype.name}</td>"
-            f"<td>{codec_of(plan).name}</td><td class=soft>{html.escape(plan.describe())}</td>"
-            f"<td class=n>{size(weight.size)}</td></tr>"
-        )
-    head = "<tr><th>weight<th>shape<th>type<th>codec<th>precision<th class=n>in the source</tr>"
-    return f"<table>{head}{''.join(rows)}</table>"
+    for name, weight in sorted(result.graph.weights.items(), key=lambda item: -sizes.get(item[0], item[1].size)):
+        plan, taken = result.plans[name], sizes.get(name)
+        cells = [
+            f"<td>{html.escape(name)}<td>{'x'.join(map(str, weight.shape))}<td>{weight.dtype.name}",
+            f"<td>{codec_of(plan).name}<td class=soft>{html.escape(plan.describe())}<td class=n>{size(weight.size)}",
+        ]
+        if sizes:
+            cells.append("<td><td><td>" if taken is None else _taken(taken, weight.count, taken / most))
+        if damages:
+            cells.append(_damage(damages.get(name), worst))
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    head = "<th>weight<th>shape<th>type<th>codec<th>precision<th class=n>in the source"
+    head += "<th class=n>in the seed<th class=n>bits each<th>" if sizes else ""
+    head += "<th class=n>damage alone<th>" if damages else ""
+    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+
+
+def _taken(taken: float, count: int, share: float) -> str:
+    bits = f"{8 * taken / count:.2f}" if count else ""
+    return f'<td class=n>{size(taken)}<td class=n>{bits}<td class=bar><i style="width:{100 * share:.2f}%"></i>'
+
+
+def _damage(damage: float | None, worst: float) -> str:
+    if damage is None or not math.isfinite(damage):
+        return "<td><td>"
+    share = min(1.0, max(0.0, damage / worst))
+    return f'<td class=n>{damage:.3g}<td class=bar><i class=damage style="width:{100 * share:.2f}%"></i>'

@@ -62,8 +62,9 @@ class Own:
     """A way to make seeds: with calibration inputs or without, at an effort."""
 
     title: str
-    effort: int | Effort
+    effort: int
     calibrated: bool
+    parts: Effort | None = None
     draw: int = 0
 
 
@@ -191,10 +192,10 @@ class _Subject:
         """Measure the bytes at the line of each of ABLATIONS, for all draws of calibration inputs."""
         return {
             title: [
-                self.own_curve(Own(f"{title}, draw {draw}", effort, calibrated=True, draw=draw))["bytes"]
+                self.own_curve(Own(f"{title}, draw {draw}", 5, calibrated=True, parts=parts, draw=draw))["bytes"]
                 for draw in range(DRAWS)
             ]
-            for title, effort in ABLATIONS.items()
+            for title, parts in ABLATIONS.items()
         }
 
     def _move(self, size: float, octaves: float) -> float:
@@ -213,11 +214,12 @@ class _Subject:
                 if own.calibrated:
                     calib, draw = folder / "calib.npz", self._draw(own.draw)
                     np.savez(calib, **{key: np.concatenate([feeds[key] for feeds in draw]) for key in draw[0]})
-                effort = {"effort": own.effort} if hasattr(Options, "effort") else {}
-                return stack.enter_context(own_seeds(self.path, Options(calib=calib, **effort)))
+                options = Options(calib=calib, effort=own.effort, parts=own.parts)
+                return stack.enter_context(own_seeds(self.path, options))
 
             code = _code("exporter", "runtime")
-            options = f"{own.effort}, {f'{self._inputs} inputs, draw {own.draw}' if own.calibrated else 'no data'}"
+            data = f"{self._inputs} inputs, draw {own.draw}" if own.calibrated else "no data"
+            options = f"{own.parts or own.effort}, {data}"
             yield lambda size: self._point(
                 "seed", f"{options}, {round(size)}", code, lambda folder: seeds().make(round(size), folder)
             )

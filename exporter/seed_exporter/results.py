@@ -32,6 +32,7 @@ class Options:
         quality: share of equal decisions to keep, or the mean cosine where outputs are none; 1 - damage with `metric`.
         metric: how damage is measured, a word of `evaluate.damage.metric_of`; by the outputs' kind if None.
         effort: 1 to 9, see `quantize.effort`.
+        parts: what exactly is done in place of `effort`, for measurements of each part's worth.
         time_limit: time after which the search takes the best so far [s].
         calib: file with real inputs (.npz), for statistics and to compare outputs on.
         model_id: name that stays the same over versions; the file's name by default.
@@ -46,6 +47,7 @@ class Options:
     quality: float | None = None
     metric: str | None = None
     effort: int = DEFAULT
+    parts: Effort | None = None
     time_limit: float | None = None
     calib: Path | None = None
     model_id: str | None = None
@@ -85,7 +87,7 @@ class Source:
 
     def effort(self, options: Options) -> Effort:
         """Return what is done for fewer bytes; less where inputs were generated."""
-        effort = EFFORTS[options.effort]
+        effort = options.parts or EFFORTS[options.effort]
         return effort if self.reference.kind == "real" else replace(effort, **WITHOUT_DATA)
 
     def metric(self, options: Options) -> Metric:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from seed_exporter.quantize.effort import DEFAULT
 from seed_runtime.cli import terminal
 from seed_runtime.errors import UsageError
 
@@ -28,9 +30,11 @@ Exit codes: 0 ok, 2 usage, 3 data can't be used, 12 model can't be taken, 130 in
 )
 @click.option(
     "--metric",
-    default="auto",
-    show_default=True,
-    help="How damage is measured: auto, kl, cosine, agreement, relative, or module:function.",
+    metavar="METRIC",
+    help="How damage is measured: kl, cosine, agreement, relative, or module:function.  [default: by the outputs]",
+)
+@click.option(
+    "--effort", type=click.IntRange(1, 9), default=DEFAULT, show_default=True, help="Work for fewer bytes of the seeds."
 )
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), help="Write a page (HTML) with the frontier."
@@ -38,9 +42,7 @@ Exit codes: 0 ok, 2 usage, 3 data can't be used, 12 model can't be taken, 130 in
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Threads; all cores if left out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def command(
-    model: str, calib: Path | None, metric: str, report: Path | None, jobs: int | None, as_json: bool, quiet: bool
-) -> None:
+def command(model: str, report: Path | None, as_json: bool, quiet: bool, **chosen: Any) -> None:
     """Compare seeds of MODEL at several sizes with what peers make of it: NNCodec, ONNX Runtime, NNCF, xz.
 
     All are judged on the same inputs, which none of them was calibrated on where there are enough. Bytes are those of
@@ -57,11 +59,11 @@ def command(
 
     if report is not None:
         check_report(report)
-    comparison = reports.Comparison(Path(model).stem, metric)
-    options = Options(calib=calib, jobs=jobs or Options().jobs)
+    chosen["jobs"] = chosen["jobs"] or Options().jobs
+    comparison = reports.Comparison(Path(model).stem, chosen["metric"] or "auto")
     try:
         with ProgressBar(quiet or as_json) as bar:
-            compare_with_peers(Path(model), options, metric, comparison, bar.update)
+            compare_with_peers(Path(model), Options(**chosen), comparison, bar.update)
     finally:
         # What is measured when this is interrupted is right, and may have taken long.
         if comparison.rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,12 @@ import numpy as np
 
 from seed_exporter.comparison.own import OwnSeeds, own_seeds
 from seed_exporter.evaluate import compare, run
-from seed_exporter.evaluate.damage import Metric, metric_of
+from seed_exporter.option_checks import check_options
 from seed_exporter.peers import PEERS, Deliverable, Peer, PeerError
 from seed_exporter.records import Progress
 from seed_exporter.report.comparison import Comparison, Row
 from seed_exporter.results import Options
 from seed_runtime import backends
-from seed_runtime.backends import Array
 from seed_runtime.errors import SeedError
 from seed_runtime.system.scratch import scratch_folder
 
@@ -31,15 +30,12 @@ _CALIBRATION_MAX: Final = 64
 """Most inputs that a peer calibrates on."""
 
 
-def compare_with_peers(
-    model: Path, options: Options, metric: str, comparison: Comparison, progress: Progress | None = None
-) -> None:
+def compare_with_peers(model: Path, options: Options, comparison: Comparison, progress: Progress | None = None) -> None:
     """Make seeds and call peers, and add a row to the comparison as soon as it is measured.
 
     Args:
         model: path of the model.
-        options: of the seeds, with the calibration data where there is some.
-        metric: word of `--metric`.
+        options: of the seeds, with the calibration data where there is some, and the metric.
         comparison: receives rows; what stands in it when this is interrupted is right.
         progress: called while work goes on.
 
@@ -48,13 +44,13 @@ def compare_with_peers(
         UnsupportedError: the model can't be read or run.
         InputError: the calibration data doesn't fit the model.
     """
-    metric_of(metric)
+    check_options(options)
     report = progress or (lambda phase, done, total: None)
     with own_seeds(model, options, progress) as seeds:
         reference = seeds.calibrated.source.reference
         comparison.inputs = f"{reference.kind} inputs: {reference.note}"
         comparison.weight_bytes = seeds.weight_bytes
-        judge = _Judge(seeds, metric_of(metric, reference.noisy))
+        judge = _Judge(seeds)
         for target in TARGETS:
             size = int(seeds.weight_bytes / target)
             row = judge.row(OWN, f"{target:g}x", partial(seeds.make, size))
@@ -81,13 +77,12 @@ def _maker(seeds: OwnSeeds, peer: Peer, setting: int) -> Callable[[Path], Delive
 class _Judge:
     """Measures what is made of one model on its held-out inputs."""
 
-    def __init__(self, seeds: OwnSeeds, metric: Metric) -> None:
-        self._reference = seeds.calibrated.source.reference
-        self._metric, self._weight_bytes = metric, seeds.weight_bytes
+    def __init__(self, seeds: OwnSeeds) -> None:
+        self._source, self._options = seeds.calibrated.source, seeds.work.options
 
     def row(self, method: str, setting: str, make: Callable[[Path], Deliverable]) -> Row:
         """Make one deliverable and measure it; what can't be made or run is a row with the reason."""
-        reference = self._reference
+        reference = self._source.reference
         with scratch_folder() as folder:
             start = time.perf_counter()
             try:
@@ -107,12 +102,9 @@ class _Judge:
             method,
             setting,
             size=made.size,
-            ratio=self._weight_bytes / made.size,
-            damage=self._damage(outputs) if any(not error.identical for error in errors) else 0.0,
+            ratio=self._source.ratio(made.size),
+            damage=self._source.damage(self._options, outputs) if any(not each.identical for each in errors) else 0.0,
             agreement=min(agreements, default=None),
             cosine=min(cosines, default=None),
             seconds=seconds,
         )
-
-    def _damage(self, outputs: Sequence[Mapping[str, Array]]) -> float:
-        return self._metric.damage(self._reference.outputs, outputs, self._reference.feeds)

@@ -100,6 +100,11 @@ def test_pictures_are_changed_until_batch_norms_see_what_they_saw_in_training(
     alone = batch_norms.match(graph, begun, ["x"], tmp_path, 1)
     assert alone is not None
     assert distances(graph, alone) < 0.02 * before
+    monkeypatch.setattr(batch_norms, "WORK_MAX", 1)
+    few = batch_norms.match(graph, begun, ["x"], tmp_path, 1)
+    assert few is not None
+    assert len(few) == batch_norms.INPUTS_LEAST
+    monkeypatch.undo()
     found = excited(graph, tmp_path, X)
     assert (len(found.held_out), len(found.calibration)) == (8, 32)
     assert found.note == (

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 
@@ -53,10 +54,10 @@ def show(subject: Subject, watches: Sequence[Watch]) -> None:
         wanted = [name for name in sizes if any(name in watch.values for watch in group)]
         for number, values in enumerate(_runs(subject, with_outputs(subject.graph, wanted), wanted)):
             known = {**constants, **values}
-            samples = samples_of(subject.graph, values)
+            samples, mask = samples_of(subject.graph, values), _mask_of(subject.graph, values)
             for watch in group:
                 wanted_values = {name: known[name] for name in watch.values}
-                watch.see(Seen(number, number % subject.parts, samples, wanted_values))
+                watch.see(Seen(number, number % subject.parts, samples, wanted_values, mask))
         for watch in group:
             watch.finish()
 
@@ -72,6 +73,16 @@ def samples_of(graph: Graph, feeds: Feeds) -> int:
         shape = shapes.get(value.name, ())
         firsts.add(feeds[value.name].shape[0] if len(shape) > 1 and not isinstance(shape[0], int) else 1)
     return max(1, firsts.pop()) if len(firsts) == 1 else 1
+
+
+def _mask_of(graph: Graph, feeds: Feeds) -> Array | None:
+    """Return the input that masks what fills texts up to one length; None where there isn't exactly one."""
+    names = [value.name for value in graph.model.graph.input if "mask" in value.name.lower() and value.name in feeds]
+    if len(names) != 1:
+        return None
+    mask = feeds[names[0]]
+    is_mask = mask.ndim == 2 and mask.dtype.kind in "biu" and np.isin(mask, (0, 1)).all()
+    return mask if is_mask and mask.any() and not mask.all() else None
 
 
 def sizes_of(graph: Graph, names: Sequence[str], feeds: Feeds, folder: Path | None, jobs: int) -> dict[str, int]:

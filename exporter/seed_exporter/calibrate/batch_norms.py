@@ -35,8 +35,12 @@ from seed_runtime.system.scratch import scratch_folder
 
 F32 = npt.NDArray[np.float32]
 
-ITERATIONS: Final = 40
+ITERATIONS: Final = 32
 """Number of times that each input is changed."""
+INPUTS_LEAST: Final = 8
+"""Number of inputs that are changed however large the model is."""
+WORK_MAX: Final = 512 << 20
+"""Size of what the batch norms read of all inputs from which on no more are changed: time grows with it [B]."""
 RATE: Final = 0.2
 """Largest change of an element at once, in standard deviations of the inputs; it falls to 0 over the second half."""
 LEVELS: Final = ((0.0, 0.5), (0.0, 1.0), (0.5, 0.25), (128.0, 64.0))
@@ -103,7 +107,8 @@ def match(
         jobs: threads.
 
     Returns:
-        The changed inputs; None where there are no batch norms, or an operator has no gradient.
+        The changed inputs, fewer than were given where the model is large; None where there are no batch norms, or
+        an operator has no gradient.
     """
     norms = batch_norms(graph)
     if not norms or not feeds:
@@ -114,8 +119,9 @@ def match(
         if missing_rules(loss, outputs[:1], names):
             return None
         built = gradient_graph(loss, outputs[:1], names)
-        size = sum(sizes_of(graph, [norm.value for norm in norms], feeds[0], folder, jobs).values())
-        batch = max(1, min(len(feeds), MEMORY_MAX // max(1, size)))
+        size = max(1, sum(sizes_of(graph, [norm.value for norm in norms], feeds[0], folder, jobs).values()))
+        feeds = feeds[: max(INPUTS_LEAST, WORK_MAX // size)]
+        batch = max(1, min(len(feeds), MEMORY_MAX // size))
         with ExitStack() as stack:
             own = stack.enter_context(scratch_folder(folder))
             write_model_files(built, own)

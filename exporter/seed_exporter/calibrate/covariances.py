@@ -38,7 +38,8 @@ def _measure(subject: Subject) -> Observer[Covariance]:
 COVARIANCES: Final = Statistic("the covariances of layers' inputs", _measure)
 """Covariance of the inputs of each weight that is multiplied as a matrix in the main graph.
 
-Weights that are used several times have the mean over all positions of all uses. None where there are no feeds, where
+Weights that are used several times have the mean over all positions of all uses. Places that a mask input says only
+fill a text up don't count. None where there are no feeds, where
 a layer has more inputs than INPUTS_MAX, and of weights that only bodies of If, Loop and Scan use.
 """
 
@@ -103,8 +104,16 @@ class _Moments(Watch):
             self._moments = np.zeros(self._shape, np.float32)
         self._samples[seen.part] += seen.samples
         rng = np.random.default_rng(seen.number)
+        tokens = None if seen.mask is None else np.flatnonzero(seen.mask)
+
+        def choose(count: int) -> npt.NDArray[np.intp]:
+            most = self._most * seen.samples
+            if tokens is not None and seen.mask is not None and count == seen.mask.size:
+                return tokens[spread(len(tokens), most, rng)]
+            return spread(count, most, rng)
+
         for source in self._sources:
-            vectors = source.vectors(seen.values, lambda count: spread(count, self._most * seen.samples, rng))
+            vectors = source.vectors(seen.values, choose)
             # What overflows says nothing about the layer.
             finite = np.isfinite(vectors).all(axis=(0, 2))
             vectors = vectors if finite.all() else vectors[:, finite]

@@ -21,7 +21,7 @@ def _measure(subject: Subject) -> Observer[Counts]:
 ROW_COUNTS: Final = Statistic("how often rows of tables are read", _measure)
 """Number of times that each row of a table is read by Gather nodes of the main graph, `(parts, rows)`.
 
-None where there are no feeds.
+Places that a mask input says only fill a text up don't count. None where there are no feeds.
 """
 
 
@@ -53,4 +53,7 @@ class _Counter(Watch):
     def see(self, seen: Seen) -> None:
         rows = self.counts.shape[1]
         for name in self._indices:
-            self.counts[seen.part] += np.bincount(seen.values[name].reshape(-1) % rows, minlength=rows)
+            indices = seen.values[name]
+            if seen.mask is not None and indices.shape == seen.mask.shape:
+                indices = indices[seen.mask != 0]
+            self.counts[seen.part] += np.bincount(indices.reshape(-1) % rows, minlength=rows)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from seed_exporter.graph.model import Graph
-from seed_runtime.backends import Feeds
+from seed_runtime.backends import Array, Feeds
 
 V = TypeVar("V")
 
@@ -48,12 +48,15 @@ class Seen:
         part: part of the feeds that they belong to.
         samples: number of independent inputs, the size of the batch.
         values: what was asked for, by name; read-only.
+        mask: input that says which places of a text are tokens and which fill it up, `(batch, length)`; None where
+            there is none, or nothing is filled up.
     """
 
     number: int
     part: int
     samples: int
     values: Feeds
+    mask: Array | None = None
 
 
 class Watch(ABC):

@@ -1,0 +1,270 @@
+"""Train a seed's integers, steps and vectors so that the model answers as the original does, at a size that is held.
+
+Loss: distance to the original's outputs and to its layers, plus lambda times the coder's bits. A controller moves
+lambda so that the bits reach what was asked for. The state with the least damage on inputs that aren't trained on is
+kept: what is pushed too hard knows its inputs by heart.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seed_exporter.codecs.base import Plan
+from seed_exporter.evaluate.damage import judged_outputs
+from seed_exporter.graph.linear import is_linear
+from seed_exporter.graph.model import Graph
+from seed_exporter.heal.batches import Batches, grouped, joined
+from seed_exporter.heal.interpreter import Interpreter
+from seed_exporter.heal.losses import damage, relative_error
+from seed_exporter.heal.rate import RateModel
+from seed_exporter.heal.student import Student
+from seed_runtime.backends import Array, Feeds
+
+THREADS: Final = 2
+"""Threads of torch: as many everywhere, because sums depend on it."""
+
+Progress = Callable[[int, int, float], None]
+"""Callback: steps done, steps in all, damage on inputs left out."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and how fast is trained.
+
+    Attributes:
+        steps: optimizer steps.
+        batch: inputs of a step.
+        unit_rate: learning rate of weights, in quantization steps.
+        step_rate: learning rate of the logarithms of quantization steps.
+        vector_rate: learning rate of vectors, in their steps.
+        layers: weight of the distance to the original's layers against that of its outputs, both as parts of the start.
+        mixed: share of inputs that are mixed with another one.
+        left_out: share of inputs that judge states and aren't trained on.
+        descent: share of the run after which the bits are to be what was asked for.
+        decay: share of the run after which learning rates fall to nothing.
+        every: steps between two looks at the damage, and between two renewals of the tables.
+    """
+
+    steps: int = 1000
+    batch: int = 16
+    unit_rate: float = 0.01
+    step_rate: float = 1e-3
+    vector_rate: float = 0.02
+    layers: float = 0.3
+    mixed: float = 0.5
+    left_out: float = 0.25
+    descent: float = 0.4
+    decay: float = 0.5
+    every: int = 25
+
+
+def distill(
+    graph: Graph,
+    plans: Mapping[str, Plan],
+    feeds: Sequence[Feeds],
+    size_of: Callable[[Mapping[str, Plan]], int],
+    goal: int,
+    *,
+    noisy: Sequence[str] = (),
+    settings: Settings | None = None,
+    time_limit: float = math.inf,
+    progress: Progress | None = None,
+    device: str = "cpu",
+) -> dict[str, Plan]:
+    """Return better plans: those that were given where training found none.
+
+    Args:
+        graph: the graph; its weights are the original's.
+        plans: where training starts, of all weights.
+        feeds: calibration inputs, at least two.
+        size_of: computes the size of the seed that plans give [B].
+        goal: largest size [B].
+        noisy: outputs that noise decides.
+        settings: how long and how fast is trained.
+        time_limit: when training stops [s].
+        progress: told how far it is.
+        device: where it is computed.
+
+    Raises:
+        UnsupportedError: the graph has an operator that torch can't compute here.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        run = _Run(graph, plans, feeds, size_of, goal, noisy, settings or Settings(), torch.device(device))
+        return run.train(time.monotonic() + time_limit, progress)
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Run:
+    """One training: the student, the original beside it, and what steers both."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        plans: Mapping[str, Plan],
+        feeds: Sequence[Feeds],
+        size_of: Callable[[Mapping[str, Plan]], int],
+        goal: int,
+        noisy: Sequence[str],
+        settings: Settings,
+        device: torch.device,
+    ) -> None:
+        self.settings, self.plans, self.size_of, self.goal = settings, plans, size_of, goal
+        self.layers = _layer_outputs(graph) if settings.layers else []
+        self.model = Interpreter(graph, device=device, kept=self.layers)
+        self.originals = self.model.weights()
+        self.student = Student(graph, plans, device)
+        self.rate = RateModel(device)
+        self.rate.renew(self.student.integers())
+        held = max(1, round(settings.left_out * len(feeds)))
+        size = settings.batch if _takes_batches(graph) else 1
+        self.batches = iter(Batches(feeds[:-held], size, settings.mixed))
+        self.held = [
+            self._on_device(joined(group[first : first + size]))
+            for group in grouped(feeds[-held:])
+            for first in range(0, len(group), size)
+        ]
+        with torch.no_grad():
+            self.expected = [self.model.run(feed, self.originals) for feed in self.held]
+        outputs = {value.name for value in graph.model.graph.output} - set(noisy)
+        arrays: list[Mapping[str, Array]] = [
+            {name: value.cpu().numpy() for name, value in found.items() if name in outputs} for found in self.expected
+        ]
+        self.judged = judged_outputs(arrays)
+
+    def train(self, deadline: float, progress: Progress | None) -> dict[str, Plan]:
+        """Train until the steps or the time are over, and return the best plans that keep the size."""
+        settings, student = self.settings, self.student
+        optimizer = torch.optim.Adam(
+            [
+                {"params": [student.matrices], "lr": settings.unit_rate},
+                {"params": [student.coarsened], "lr": settings.step_rate},
+                {"params": [student.vectors], "lr": settings.vector_rate},
+            ],
+            betas=(0.9, 0.98),
+        )
+        rates = [group["lr"] for group in optimizer.param_groups]
+        least = self.held_damage()
+        scale, layer_scale = max(least, 1e-9), max(self.held_layers(), 1e-9)
+        steering = _Steering(self._bits(), self._spare_bits(), settings.descent)
+        best: list[Tensor] | None = None
+        if self.size_of(dict(self.plans) | student.plans()) > self.goal:
+            least = math.inf  # what is too large is no result
+        for step in range(settings.steps):
+            share = step / settings.steps
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * min(1.0, (step + 1) / 20, max(0.02, (1 - share) / (1 - settings.decay)))
+            feed = self._on_device(next(self.batches))
+            with torch.no_grad():
+                original = self.model.run(feed, self.originals)
+            units = student.units()
+            found = self.model.run(feed, self.originals | student.weights(units))
+            loss = damage(original, found, self.judged) / scale
+            if self.layers:
+                loss = loss + settings.layers / layer_scale * self._layer_error(original, found)
+            bits = self.rate.bits(units)
+            if step == 0:
+                steering.start(loss, bits, student.matrices)
+            optimizer.zero_grad()
+            (loss + steering.price * bits).backward()
+            if all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in student.parameters()):
+                optimizer.step()
+            if step % 5 == 4:
+                steering.move(self._bits(), (step + 1) / settings.steps)
+            over = step == settings.steps - 1 or time.monotonic() > deadline
+            if over or step % settings.every == settings.every - 1:
+                self.rate.renew(student.integers())
+                size = self.size_of(dict(self.plans) | student.plans())
+                steering.goal = self._bits() + 8 * (0.998 * self.goal - size)
+                judged = self.held_damage()
+                if size <= self.goal and judged < least:
+                    least, best = judged, student.state()
+                if progress is not None:
+                    progress(step + 1, settings.steps, judged)
+            if over:
+                break
+        if best is None:
+            return dict(self.plans)
+        student.restore(best)
+        return dict(self.plans) | student.plans()
+
+    def held_damage(self) -> float:
+        """Measure the student's damage on the inputs that are left out."""
+        with torch.no_grad():
+            weights = self._student_weights()
+            pairs = zip(self.held, self.expected, strict=True)
+            found = [damage(original, self.model.run(feed, weights), self.judged) for feed, original in pairs]
+        return float(torch.stack(found).mean())
+
+    def held_layers(self) -> float:
+        """Measure the distance of its layers there."""
+        if not self.layers:
+            return 0.0
+        with torch.no_grad():
+            found = self.model.run(self.held[0], self._student_weights())
+            return float(self._layer_error(self.expected[0], found))
+
+    def _student_weights(self) -> dict[str, Tensor]:
+        return self.originals | self.student.weights(self.student.units())
+
+    def _layer_error(self, original: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([relative_error(original[name], found[name]) for name in self.layers]).mean()
+
+    def _bits(self) -> float:
+        return self.rate.bits_of(self.student.units().detach().round())
+
+    def _spare_bits(self) -> float:
+        """Return the bits that matrices may take, as far as tables tell, for the seed to have the size of the goal."""
+        return self._bits() + 8.0 * (self.goal - self.size_of(dict(self.plans) | self.student.plans()))
+
+    def _on_device(self, feed: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+        return {name: self.model.tensor(array) for name, array in feed.items()}
+
+
+class _Steering:
+    """The price of a bit, moved so that the bits follow a curve down to the goal."""
+
+    def __init__(self, bits: float, goal: float, descent: float) -> None:
+        self.first, self.goal, self.descent, self.price = bits, goal, descent, 0.0
+
+    def start(self, loss: Tensor, bits: Tensor, weights: Tensor) -> None:
+        """Choose a first price by the gradients of loss and bits: a tenth of what would balance them."""
+        (of_loss,) = torch.autograd.grad(loss, [weights], retain_graph=True)
+        (of_bits,) = torch.autograd.grad(bits, [weights], retain_graph=True)
+        self.price = 0.1 * float(of_loss.abs().mean() / of_bits.abs().mean().clamp_min(1e-12))
+
+    def move(self, bits: float, share: float) -> None:
+        """Raise the price where there are more bits than the curve allows at this share of the run, else lower it."""
+        goal = max(self.goal, self.first * (self.goal / self.first) ** min(1.0, share / self.descent))
+        self.price *= math.exp(0.08 * float(np.clip(20 * math.log(bits / goal), -1, 1)))
+
+
+def _layer_outputs(graph: Graph) -> list[str]:
+    """Return the results of the products with weights, whose distance to the original's trains layers before."""
+    held = graph.weights.keys()
+    uses = {(use.node, use.op) for weight in graph.weights.values() for use in weight.uses if is_linear(use)}
+    ends = {value.name for value in graph.model.graph.output}
+    return [
+        node.output[0]
+        for node in graph.model.graph.node
+        if (node.name, node.op_type) in uses and not held.isdisjoint(node.input) and node.output[0] not in ends
+    ]
+
+
+def _takes_batches(graph: Graph) -> bool:
+    """Return whether all inputs and outputs have a free first axis, which counts samples."""
+    for value in [*graph.model.graph.input, *graph.model.graph.output]:
+        dims = value.type.tensor_type.shape.dim
+        if value.name not in graph.weights and (not dims or (dims[0].HasField("dim_value") and dims[0].dim_value > 0)):
+            return False
+    return True

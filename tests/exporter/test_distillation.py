@@ -1,0 +1,171 @@
+"""Training a seed's integers in torch: rate, batches, and what comes out. Skipped without torch."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from seed_exporter import heal, loaders
+from seed_exporter.build.streams import StreamEncoder, restored
+from seed_exporter.codecs.grid import GridPlan
+from seed_exporter.graph.model import Graph
+from seed_exporter.heal.batches import Batches
+from seed_exporter.quantize import allocate
+from seed_runtime.codecs.encode import grid, symbols
+from seed_runtime.codecs.encode.grid import QuantizedMatrix
+from seed_runtime.errors import UnsupportedError, UsageError
+from tests.exporter.support.gradients import session, whole
+
+RNG_SEED = 11
+INPUTS, HIDDEN, CLASSES = 24, 64, 6
+
+
+def classifier(activation: str = "Relu") -> Graph:
+    """Return two layers before a softmax, whose rows differ by two orders of magnitude."""
+    rng = np.random.default_rng(RNG_SEED)
+    first = rng.standard_normal((INPUTS, HIDDEN)) / 4
+    second = rng.standard_normal((HIDDEN, CLASSES)) * np.exp(rng.standard_normal((HIDDEN, 1))) / 4
+    bias = rng.standard_normal(HIDDEN)
+    arrays = {"first": first, "bias": bias, "second": second}
+    weights = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
+    nodes = [
+        helper.make_node("MatMul", ["x", "first"], ["a"], name="one"),
+        helper.make_node("Add", ["a", "bias"], ["b"]),
+        helper.make_node(activation, ["b"], ["c"]),
+        helper.make_node("MatMul", ["c", "second"], ["d"], name="two"),
+        helper.make_node("Softmax", ["d"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", INPUTS])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", CLASSES])
+    graph = helper.make_graph(nodes, "g", [x], [y], weights)
+    return loaders.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9))
+
+
+def inputs(count: int, rng_seed: int) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(rng_seed)
+    return [{"x": rng.standard_normal((1, INPUTS)).astype(np.float32)} for _ in range(count)]
+
+
+def start(graph: Graph) -> dict:
+    return allocate.uniform(graph, {"first": 0.4, "second": 0.4}, 1.0, 10)
+
+
+def size_of(graph: Graph):
+    encoder = StreamEncoder(graph, 1)
+    return lambda plans: sum(stream.sizes.size for stream in encoder.estimate(plans))
+
+
+def kl(graph: Graph, plans: dict) -> float:
+    original = session(whole(graph))
+    model = whole(graph)
+    for tensor in model.graph.initializer:
+        if tensor.name in plans:
+            data = restored(graph.weights[tensor.name], plans[tensor.name]).reshape(tuple(tensor.dims))
+            tensor.CopyFrom(numpy_helper.from_array(data.astype(np.float32), tensor.name))
+    candidate = session(model)
+    x = np.concatenate([feed["x"] for feed in inputs(400, 99)])
+    p, q = original.run(None, {"x": x})[0], candidate.run(None, {"x": x})[0]
+    return float((p * np.log(np.maximum(p, 1e-7) / np.maximum(q, 1e-7))).sum(-1).mean())
+
+
+def trained(graph: Graph, goal: float = 1.0, **keywords):
+    distillation = pytest.importorskip("seed_exporter.heal.distillation", exc_type=ImportError)
+    settings = distillation.Settings(steps=100, batch=16, step_rate=2e-3, unit_rate=0.02)
+    plans, size = start(graph), size_of(graph)
+    bytes_at_most = int(goal * size(plans))
+    return heal.distill(graph, plans, inputs(128, 1), size, bytes_at_most, settings=settings, **keywords), bytes_at_most
+
+
+def test_mixed_inputs_take_spans_of_tokens_and_their_mask_from_the_same_input() -> None:
+    feeds = [
+        {"ids": np.full((1, 50), index, np.int64), "mask": np.full((1, 50), index, np.int64)} for index in range(8)
+    ]
+    batches = iter(Batches(feeds, 4, mixed=1.0))
+    drawn = [next(batches) for _ in range(6)]
+    assert all((batch["ids"] == batch["mask"]).all() for batch in drawn)
+    assert any(len(set(row)) == 2 for batch in drawn for row in batch["ids"].tolist())
+    assert all(batch["ids"].shape == (4, 50) for batch in drawn)
+
+
+def test_without_mixing_every_input_is_seen_once_before_any_is_seen_again() -> None:
+    feeds = [{"x": np.full((1, 2), index, np.float32)} for index in range(6)]
+    batches = iter(Batches(feeds, 4, mixed=0.0))
+    seen = np.concatenate([next(batches)["x"][:, 0] for _ in range(2)])
+    assert sorted(seen.tolist()) == [0, 1, 2, 3, 4, 5]
+
+
+def test_inputs_of_several_shapes_are_batched_with_their_like() -> None:
+    feeds = [{"x": np.zeros((1, length), np.float32)} for length in (3, 5, 3, 5, 5)]
+    batches = iter(Batches(feeds, 8, mixed=1.0))
+    assert sorted(next(batches)["x"].shape for _ in range(2)) == [(2, 3), (3, 5)]
+
+
+def test_without_torch_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "seed_exporter.heal.distillation", raising=False)
+    with pytest.raises(UsageError, match=r"seed-runtime\[torch\].*--effort"):
+        heal.distill()
+
+
+@pytest.mark.slow
+def test_the_rate_is_the_coders_and_its_gradient_that_of_the_interpolated_code_length() -> None:
+    torch = pytest.importorskip("torch")
+    from seed_exporter.heal.rate import RateModel
+
+    rng = np.random.default_rng(RNG_SEED)
+    values = rng.laplace(size=(600, 600)) * np.exp(rng.standard_normal((600, 1)))
+    integers = np.rint(values).astype(np.int32)
+    model = RateModel(torch.device("cpu"))
+    model.renew([integers])
+    flat = torch.from_numpy(integers.astype(np.float32).reshape(-1))
+    coded = symbols.estimate([grid.matrix_of(QuantizedMatrix(integers, 1.0))]).size
+    assert model.bits_of(flat) / 8 == pytest.approx(coded, rel=0.02)
+    assert float(model.bits(flat)) == pytest.approx(model.bits_of(flat), rel=1e-3)
+
+    units = torch.from_numpy((values.reshape(-1)[:50] + 0.25).astype(np.float64)).requires_grad_()
+    model = RateModel(torch.device("cpu"))
+    model.renew([integers.reshape(-1)[None, :50]])
+    model.bits(units).backward()
+    with torch.no_grad():
+        for index in range(50):
+            low, high = units.detach().clone(), units.detach().clone()
+            low[index] = low[index].floor()
+            high[index] = low[index] + 1
+            expected = float(model.bits(high) - model.bits(low))
+            assert float(units.grad[index]) == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.slow
+def test_trained_plans_are_smaller_than_their_start_and_do_less_damage_on_new_inputs_every_time_the_same() -> None:
+    graph = classifier()
+    plans, goal = trained(graph, goal=0.85)
+    assert size_of(graph)(plans) <= goal
+    assert kl(graph, plans) < kl(graph, start(graph))
+    again, _ = trained(graph, goal=0.85)
+    for name, plan in plans.items():
+        assert isinstance(plan, GridPlan)
+        assert plan.step == again[name].step
+        np.testing.assert_array_equal(plan.matrix.integers, again[name].matrix.integers)
+
+
+@pytest.mark.slow
+def test_training_stops_when_its_time_is_over() -> None:
+    seen = []
+    trained(classifier(), time_limit=0.0, progress=lambda *told: seen.append(told[:2]))
+    assert seen == [(1, 100)]
+
+
+@pytest.mark.slow
+def test_where_training_does_not_reach_the_size_the_plans_stay() -> None:
+    graph = classifier()
+    plans, _ = trained(graph, goal=0.5, time_limit=0.0)
+    assert plans == start(graph)
+
+
+@pytest.mark.slow
+def test_an_operator_that_torch_does_not_know_is_named() -> None:
+    with pytest.raises(UnsupportedError, match="Hardmax"):
+        trained(classifier("Hardmax"))

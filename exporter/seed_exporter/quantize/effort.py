@@ -32,11 +32,11 @@ EFFORTS: Final = {
     2: Effort(probes=True),
     3: Effort(probes=True, feedback=True),
     4: Effort(probes=True, feedback=True, input_steps=True, table_rows=True),
-    5: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.05),
-    6: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.05),
-    7: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.05),
-    8: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.05),
-    9: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.05, distills=True),
+    5: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.1),
+    6: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.1),
+    7: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.1),
+    8: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.1),
+    9: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.1, distills=True),
 }
 """What each level of `--effort` does."""
 WITHOUT_DATA: Final = {"feedback": False, "input_steps": False, "table_rows": False}

@@ -12,7 +12,7 @@ from seed_exporter.calibrate.covariance import Covariance
 from seed_exporter.graph.linear import LinearView, table_axis_is_first
 from seed_exporter.graph.matrix import as_float32, coded_view
 from seed_exporter.graph.model import Weight
-from seed_exporter.quantize.rounding.code_lengths import rate_choice
+from seed_exporter.quantize.rounding.code_lengths import costs_of, rate_choice
 from seed_exporter.quantize.rounding.cross_validation import DAMPINGS, EXPONENTS, Validated, validate
 from seed_exporter.quantize.rounding.feedback import factor, round_with_feedback
 from seed_exporter.quantize.rounding.layout import InputSteps, Place, input_steps, place_of_inputs
@@ -54,13 +54,13 @@ class CovarianceRounder(Rounder):
             classes = np.ascontiguousarray(self.view.maps_of(choice.classes).transpose(0, 2, 1))
             if prepared.feedback is None:
                 scaled = _scaled(weights, steps)
-                integers = choice.choose(scaled, classes).astype(np.int32)
+                integers = choice.choose(scaled, classes, prepared.costs[:, :, None]).astype(np.int32)
             else:
                 integers = round_with_feedback(
                     weights,
                     steps,
                     prepared.feedback,
-                    lambda scaled, index: choice.choose(scaled, classes[:, index]),
+                    lambda scaled, index: choice.choose(scaled, classes[:, index], prepared.costs[:, index, None]),
                 )
         elif prepared.feedback is not None:
             integers = round_with_feedback(weights, steps, prepared.feedback)
@@ -96,8 +96,12 @@ class CovarianceRounder(Rounder):
             feedback, _ = factor(self.covariance.total(), validated.damping)
         if validated is not None and validated.exponent:
             squared = validated.squared_steps
+        steps = input_steps(self.view, coded_view(self.weight), squared)
+        costs = np.ones(steps.multiples.shape, np.float32)
+        if validated is not None:
+            costs = costs_of(validated.pivots * np.square(steps.multiples, dtype=np.float64))
         self.covariance.release()
-        return _Prepared(feedback, input_steps(self.view, coded_view(self.weight), squared))
+        return _Prepared(feedback, steps, costs)
 
     def _inputs_first(self) -> F32:
         """Copy the weights, `(groups, inputs, outputs)`: at every step anew, as a kept copy takes what they take."""
@@ -115,10 +119,12 @@ class _Prepared:
     Attributes:
         feedback: see `feedback.factor`; None where none promises a gain.
         steps: of the inputs.
+        costs: `(groups, inputs)`, damage of a squared step of each input over the average.
     """
 
     feedback: F32 | None
     steps: InputSteps
+    costs: F32
 
 
 def _scaled(weights: F32, steps: F32) -> F32:

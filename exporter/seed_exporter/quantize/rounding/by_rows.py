@@ -11,7 +11,7 @@ import numpy.typing as npt
 from seed_exporter.graph.linear import table_axis_is_first
 from seed_exporter.graph.matrix import as_float32, coded_view
 from seed_exporter.graph.model import Weight
-from seed_exporter.quantize.rounding.code_lengths import rate_choice
+from seed_exporter.quantize.rounding.code_lengths import costs_of, rate_choice
 from seed_exporter.quantize.rounding.layout import average_step, step_codes
 from seed_exporter.quantize.rounding.rounder import Rounder, checked
 from seed_exporter.quantize.rounding.table_rows import read_shares, squared_steps
@@ -54,9 +54,10 @@ class RowRounder(Rounder):
         for rows in windows:
             integers[rows] = np.rint(_scaled(weights[rows], steps if codes is None else steps[rows]))
         if (choice := rate_choice(integers, self._rate)) is not None:
+            costs = self._costs(codes)
             for rows in windows:
                 scaled = _scaled(weights[rows], steps if codes is None else steps[rows])
-                integers[rows] = choice.choose(scaled, choice.classes[rows])
+                integers[rows] = choice.choose(scaled, choice.classes[rows], costs if costs.size == 1 else costs[rows])
         return QuantizedMatrix(integers, least, codes)
 
     def damage(self, matrix: QuantizedMatrix) -> float:
@@ -66,6 +67,14 @@ class RowRounder(Rounder):
             return float(squared.sum())
         of_rows = squared.reshape(self.weight.shape[0], -1).sum(axis=1)
         return float(of_rows.mean() if self._row_counts is None else of_rows @ read_shares(self._row_counts))
+
+    def _costs(self, codes: U8 | None) -> F32:
+        """Compute what a squared step of each row costs, `(rows, 1)`; `(1, 1)` where all cost the same."""
+        if self._row_counts is None or codes is None:
+            return np.ones((1, 1), np.float32)
+        shares = read_shares(self._row_counts)
+        squared = np.square(factors_of(codes), dtype=np.float64)
+        return costs_of(np.repeat(shares, codes.size // shares.size) * squared)[:, None]
 
     @property
     def _window_rows(self) -> int:

@@ -101,7 +101,8 @@ class _Size(click.ParamType):
     type=click.IntRange(1, 9),
     default=DEFAULT,
     show_default=True,
-    help="Work for fewer bytes: 1 rounds at steps by the weights' scales, from 2 on each tensor's damage is measured.",
+    help="Work for fewer bytes: 1 rounds at steps by the weights' scales, from 2 on each tensor's damage is measured, "
+    "9 trains on the inputs of --calib and needs PyTorch.",
 )
 @click.option(
     "--time-limit",

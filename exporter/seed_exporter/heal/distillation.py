@@ -8,7 +8,6 @@ kept: what is pushed too hard knows its inputs by heart.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -22,11 +21,13 @@ from seed_exporter.evaluate.damage import judged_outputs
 from seed_exporter.graph.linear import is_linear
 from seed_exporter.graph.model import Graph
 from seed_exporter.heal.batches import Batches, grouped, joined
-from seed_exporter.heal.interpreter import Interpreter
+from seed_exporter.heal.interpreter import Interpreter, check
 from seed_exporter.heal.losses import damage, relative_error
 from seed_exporter.heal.rate import RateModel
 from seed_exporter.heal.student import Student
 from seed_runtime.backends import Array, Feeds
+
+__all__ = ["Settings", "check", "distill"]
 
 THREADS: Final = 2
 """Threads of torch: as many everywhere, because sums depend on it."""
@@ -75,7 +76,7 @@ def distill(
     *,
     noisy: Sequence[str] = (),
     settings: Settings | None = None,
-    time_limit: float = math.inf,
+    stop: Callable[[], bool] = lambda: False,
     progress: Progress | None = None,
     device: str = "cpu",
 ) -> dict[str, Plan]:
@@ -89,7 +90,7 @@ def distill(
         goal: largest size [B].
         noisy: outputs that noise decides.
         settings: how long and how fast is trained.
-        time_limit: when training stops [s].
+        stop: asked after each step; True ends training.
         progress: told how far it is.
         device: where it is computed.
 
@@ -100,7 +101,7 @@ def distill(
     torch.set_num_threads(THREADS)
     try:
         run = _Run(graph, plans, feeds, size_of, goal, noisy, settings or Settings(), torch.device(device))
-        return run.train(time.monotonic() + time_limit, progress)
+        return run.train(stop, progress)
     finally:
         torch.set_num_threads(before)
 
@@ -142,8 +143,8 @@ class _Run:
         ]
         self.judged = judged_outputs(arrays)
 
-    def train(self, deadline: float, progress: Progress | None) -> dict[str, Plan]:
-        """Train until the steps or the time are over, and return the best plans that keep the size."""
+    def train(self, stop: Callable[[], bool], progress: Progress | None) -> dict[str, Plan]:
+        """Train until the steps are done or it is stopped, and return the best plans that keep the size."""
         settings, student = self.settings, self.student
         optimizer = torch.optim.Adam(
             [
@@ -181,7 +182,7 @@ class _Run:
                 optimizer.step()
             if step % 5 == 4:
                 steering.move(self._bits(), (step + 1) / settings.steps)
-            over = step == settings.steps - 1 or time.monotonic() > deadline
+            over = step == settings.steps - 1 or stop()
             if over or step % settings.every == settings.every - 1:
                 self.rate.renew(student.integers())
                 size = self.size_of(dict(self.plans) | student.plans())

@@ -25,7 +25,7 @@ from seed_runtime.errors import UnsupportedError
 
 _FLOATS: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-__all__ = ["Interpreter", "missing_operators", "ops"]
+__all__ = ["Interpreter", "check", "ops"]
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,7 @@ class Interpreter:
         device: str | torch.device = "cpu",
         kept: Sequence[str] = (),
     ) -> None:
-        missing = missing_operators(graph)
-        if missing:
-            raise UnsupportedError(
-                f"the model has operators that can't be trained here: {', '.join(missing)}; "
-                f"export without healing: a lower --effort, and no --heal"
-            )
+        check(graph)
         self.float_type, self.device = float_type, torch.device(device)
         self._opset = opset_of(graph.model)
         proto = graph.model.graph
@@ -126,14 +121,14 @@ class Interpreter:
         except (RefusedError, RuntimeError, IndexError, TypeError) as error:
             raise UnsupportedError(
                 f"node {node.name or node.output[0]!r}: torch can't compute {node.op_type} as the model asks for it: "
-                f"{error}; export without healing: a lower --effort, and no --heal"
+                f"{error}; export without training: a lower --effort"
             ) from error
         outputs = [found] if isinstance(found, torch.Tensor) else list(found)
         values |= dict(zip(node.output, outputs, strict=False))
         if any(node.output[len(outputs) :]):
             raise UnsupportedError(
                 f"node {node.name or node.output[0]!r}: only the first output of {node.op_type} can be computed in "
-                f"torch; export without healing: a lower --effort, and no --heal"
+                f"torch; export without training: a lower --effort"
             )
 
     def _prepare(self, proto: onnx.GraphProto) -> list[_Step]:
@@ -176,10 +171,15 @@ class Interpreter:
         return value.decode() if isinstance(value, bytes) else value
 
 
-def missing_operators(graph: Graph) -> list[str]:
-    """Return the operators of a graph that have no function here, sorted."""
+def check(graph: Graph) -> None:
+    """Raise UnsupportedError where an operator has no function here; the message names it."""
     found = {(plain_domain(node.domain), node.op_type) for node in graph.model.graph.node}
-    return sorted(f"{domain}.{name}".lstrip(".") for domain, name in found - OPERATORS.keys())
+    missing = sorted(f"{domain}.{name}".lstrip(".") for domain, name in found - OPERATORS.keys())
+    if missing:
+        raise UnsupportedError(
+            f"the model has operators that can't be trained here: {', '.join(missing)}; "
+            f"export without training: a lower --effort"
+        )
 
 
 def unpacked(weight: Weight) -> np.ndarray:

@@ -39,7 +39,7 @@ EFFORTS: Final = {
     9: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.1, distills=True),
 }
 """What each level of `--effort` does."""
-WITHOUT_DATA: Final = {"feedback": False, "input_steps": False, "table_rows": False}
+WITHOUT_DATA: Final = {"feedback": False, "input_steps": False, "table_rows": False, "distills": False}
 """What no effort does where inputs were generated: their covariances and counts are not those of real ones."""
 DEFAULT: Final = 5
 """Level of `--effort` where none is given."""

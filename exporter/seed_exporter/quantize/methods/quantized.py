@@ -10,7 +10,7 @@ from seed_exporter.codecs.base import Plan
 from seed_exporter.codecs.lowrank import LowRankPlan
 from seed_exporter.graph.fold import fold_batch_norms
 from seed_exporter.graph.kinds import Kind
-from seed_exporter.quantize import allocate, lowrank, vectors
+from seed_exporter.quantize import allocate, distilled, lowrank, vectors
 from seed_exporter.quantize.allocate import VECTOR_BITS
 from seed_exporter.quantize.default_size import default_largest
 from seed_exporter.quantize.effort import Effort
@@ -34,6 +34,7 @@ def choose(evaluator: Evaluator, alive: Alive) -> Choice:
     """Choose unit steps by damage, the coarseness that keeps the goal, and the coding of vectors by the outputs."""
     graph = evaluator.graph
     evaluator.trail.begin()
+    distilled.check(evaluator)
     alive()
     scales = evaluator.statistics[WEIGHT_SCALES]
     units, vector_units = unit_steps(graph, scales), unit_steps(graph, scales, Kind.VECTOR)
@@ -67,6 +68,8 @@ def choose(evaluator: Evaluator, alive: Alive) -> Choice:
             plans_at = rounding.at(partial(allocate.uniform, graph, units, mantissa_bits=bits))
             found = search.fit(plans_at, found.coarseness)
     plans, met = _with_factors(evaluator, search, plans_at, found)
+    if met:
+        plans = distilled.distilled(evaluator, plans, search.keeps)
     if by_size:
         return Choice(plans, met)
     if not met:

@@ -1,0 +1,96 @@
+"""The highest effort's end: when plans are trained, and when trained plans are kept. Training itself is replaced."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import seed_exporter
+from seed_exporter import heal
+from seed_exporter.codecs.grid import GridPlan
+from seed_exporter.quantize import allocate
+from seed_runtime.errors import UsageError
+from tests.exporter.support.exporting import layers, quick_export
+
+HIGHEST = 9
+
+
+@pytest.fixture
+def model(rng: np.random.Generator) -> onnx.ModelProto:
+    return layers(rng, 24, 48, 10)
+
+
+@pytest.fixture
+def calib(rng: np.random.Generator, tmp_path: Path) -> Path:
+    path = tmp_path / "calib.npz"
+    np.savez(path, x=rng.standard_normal((24, 40, 24)).astype(np.float32))
+    return path
+
+
+class Training:
+    """Stands for training: gives plans whose steps are those before times a factor."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+        self.factor, self.goals, self.inputs = factor, [], []
+        monkeypatch.setattr(heal, "check", lambda graph: None)
+        monkeypatch.setattr(heal, "distill", self.distill)
+
+    def distill(self, graph, plans, feeds, size_of, goal, **_: Any):
+        self.goals.append(goal / size_of(plans))
+        self.inputs.append(len(feeds))
+        steps = {name: plan.step for name, plan in plans.items() if isinstance(plan, GridPlan)}
+        return plans | {name: replace(plan, step=self.factor * steps[name], matrix=None)
+                        for name, plan in plans.items() if name in steps}  # fmt: skip
+
+
+def export(model: onnx.ModelProto, output: Path, calib: Path | None, **options: Any) -> seed_exporter.Result:
+    return quick_export(model, output, calib=calib, **options)
+
+
+@pytest.mark.slow
+def test_at_a_size_trained_plans_are_kept_if_they_do_less_damage(
+    model: onnx.ModelProto, output: Path, calib: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = export(model, output, calib, size=3000, effort=8)
+    better = Training(monkeypatch, 0.7)
+    assert export(model, output, calib, size=3000, effort=HIGHEST).damage < before.damage
+    assert better.goals[0] >= 1
+    Training(monkeypatch, 3.0)
+    assert export(model, output, calib, size=3000, effort=HIGHEST).damage == before.damage
+
+
+@pytest.mark.slow
+def test_under_a_line_smaller_trained_plans_are_kept_if_they_keep_it(
+    model: onnx.ModelProto, output: Path, calib: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = export(model, output, calib, quality=0.9, effort=8)
+    training = Training(monkeypatch, 30.0)
+    after = export(model, output, calib, quality=0.9, effort=HIGHEST)
+    assert after.bytes == before.bytes
+    assert training.goals == pytest.approx([0.75, 0.87], abs=0.01)
+
+
+@pytest.mark.parametrize(("effort", "real"), [(8, True), (HIGHEST, False)])
+def test_only_the_highest_effort_trains_and_only_on_real_inputs(
+    effort: int, real: bool, model: onnx.ModelProto, output: Path, calib: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(monkeypatch, 1.0)
+    export(model, output, calib if real else None, size=3000, effort=effort)
+    assert training.goals == []
+
+
+def test_without_torch_the_highest_effort_is_refused_before_the_search(
+    model: onnx.ModelProto, output: Path, calib: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "seed_exporter.heal.distillation", raising=False)
+    monkeypatch.setattr(allocate, "lossless", lambda graph: pytest.fail("the search began"))
+    with pytest.raises(UsageError, match=r"seed-runtime\[torch\]"):
+        export(model, output, calib, size=3000, effort=HIGHEST)
+    assert not output.exists()

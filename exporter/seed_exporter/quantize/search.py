@@ -29,15 +29,17 @@ _WORK: Final = 8
 class Search:
     """Searches for one evaluator's goal, over plans that differ in their coarseness alone."""
 
-    def __init__(self, evaluator: Evaluator, model: RateModel, largest: int) -> None:
+    def __init__(self, evaluator: Evaluator, model: RateModel, largest: int, kept: int) -> None:
         """Prepare a search.
 
         Args:
             evaluator: has the goal.
             model: estimates sizes.
             largest: most bytes of the seed: what was asked for, or the default's largest.
+            kept: bytes of all but the matrices.
         """
         self._evaluator, self._model, self._largest = evaluator, model, largest
+        self._by_size = model.coarseness_for(max(largest - kept, 1))
         self._line = evaluator.line if evaluator.goal is None else None
 
     def fit(self, plans_at: PlansAt, start: float | None = None) -> Found:
@@ -53,24 +55,20 @@ class Search:
             return self._fit_size(plans_at, start)
         if self._line.required:
             return self._fit_line(plans_at, start or _START)
-        finest = self._fit_size(plans_at, None).coarseness
-        found = self._fit_line(plans_at, start or finest, finest)
-        return found if found.met else Found(finest, True)
+        found = self._fit_line(plans_at, start or self._by_size, self._by_size)
+        if found.met and self._evaluator.size_of(plans_at(found.coarseness)) <= self._largest:
+            return found
+        # The line asks for more than the default's largest size, nearly.
+        return Found(self._fit_size(plans_at, self._by_size).coarseness, True)
 
-    def roughly(self, plans_at: PlansAt, kept: int) -> float:
-        """Return a coarseness near the one that `fit` finds.
-
-        Args:
-            plans_at: plans all weights at a coarseness.
-            kept: bytes of all but the matrices.
-        """
-        by_size = self._model.coarseness_for(max(self._largest - kept, 1))
+    def roughly(self, plans_at: PlansAt) -> float:
+        """Return a coarseness near the one that `fit` finds, where plans differ in the weights' unit steps."""
         if self._line is None:
-            return by_size
+            return self._by_size
         excess_at = self._excess_at(plans_at)
         if self._line.required:
             return fit_quality(excess_at, _START, close=_ROUGH, stop=self._stop).coarseness
-        return fit_quality(excess_at, by_size, by_size, close=_ROUGH, stop=self._stop).coarseness
+        return fit_quality(excess_at, self._by_size, self._by_size, close=_ROUGH, stop=self._stop).coarseness
 
     def keeps(self, plans: dict[str, Plan]) -> bool:
         """Return whether plans keep the size or the line that is searched for."""

@@ -50,18 +50,21 @@ def choose(evaluator: Evaluator, alive: Alive) -> Choice:
         return Choice(exact)
 
     rounding = RoundedPlans(evaluator)
-    search = Search(evaluator, RateModel(graph, units), largest)
+    kept = evaluator.kept_bytes(allocate.uniform(graph, units, 1.0, VECTOR_BITS[1]))
+    search, start = Search(evaluator, RateModel(graph, units), largest, kept), None
     if evaluator.effort.probes and evaluator.measures_errors:
         plans_at = rounding.at(partial(allocate.uniform, graph, units, mantissa_bits=VECTOR_BITS[1]))
-        kept = evaluator.kept_bytes(allocate.uniform(graph, units, 1.0, VECTOR_BITS[1]))
-        units = units_by_damage(evaluator, units, search.roughly(plans_at, kept), rounding)
-        search = Search(evaluator, RateModel(graph, units), largest)
+        start = search.roughly(plans_at)
+        units = units_by_damage(evaluator, units, start, rounding)
+        search = Search(evaluator, RateModel(graph, units), largest, kept)
+        if by_size:
+            start = None
     first = rounding.at(partial(allocate.uniform, graph, units, mantissa_bits=VECTOR_BITS[1]))
     if vectors.are_heavy(evaluator, first(1.0), list(vector_units), largest):
-        tried = ((plans_at, search.fit(plans_at)) for plans_at in vectors.codings(graph, units, vector_units))
+        tried = ((plans_at, search.fit(plans_at, start)) for plans_at in vectors.codings(graph, units, vector_units))
         plans_at, found = min(tried, key=lambda one: _rank(evaluator, *one))
     else:
-        plans_at, found = first, search.fit(first)
+        plans_at, found = first, search.fit(first, start)
         whole = rounding.at(partial(allocate.uniform, graph, units, mantissa_bits=VECTOR_BITS[-1]))
         bits = vectors.fewest_bits(evaluator, whole(found.coarseness))
         if bits != VECTOR_BITS[1]:

@@ -178,7 +178,7 @@ def test_rows_read_often_are_finer_and_gain_on_other_texts_at_the_same_rate() ->
     assert matrix.row_steps is not None
     assert matrix.row_steps[0] + 16 < matrix.row_steps[-1]
     assert read_error(subject, matrix, fresh) < 0.5 * read_error(subject, plain.quantize(0.2), fresh)
-    assert by_count.damage(matrix) == pytest.approx(read_error(subject, matrix, fresh), rel=0.1)
+    assert by_count.damage(matrix) == pytest.approx(read_error(subject, matrix, fresh), rel=0.2)
     steps = matrix.step * factors_of(matrix.row_steps).astype(np.float64)
     assert np.exp(np.log(steps).mean()) == pytest.approx(0.2)
 

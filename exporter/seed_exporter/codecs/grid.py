@@ -6,9 +6,10 @@ bring steps of its rows and columns, and classes of its own. A plan without one 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
 
 from seed_exporter.codecs.base import Plan
@@ -40,9 +41,20 @@ class GridPlan(Plan):
         """Plan to code integers as they are."""
         return cls(matrix.step, matrix)
 
+    @classmethod
+    def of_narrow(cls, matrix: QuantizedMatrix) -> GridPlan:
+        """Plan to code integers as they are, kept in the narrowest type that holds them and their magnitudes."""
+        largest = max(int(matrix.integers.max(initial=0)), -int(matrix.integers.min(initial=0)))
+        narrow = next(kind for kind in (np.int8, np.int16, np.int32) if largest <= np.iinfo(kind).max)
+        return cls(matrix.step, replace(matrix, integers=matrix.integers.astype(narrow)))
+
     def quantize(self, weight: Weight) -> QuantizedMatrix:
         """Return the integers of the plan, or round the weight to nearest."""
-        return grid.round_to_nearest(as_float32(weight), self.step) if self.matrix is None else self.matrix
+        if self.matrix is None:
+            return grid.round_to_nearest(as_float32(weight), self.step)
+        if self.matrix.integers.dtype == np.int32:
+            return self.matrix
+        return replace(self.matrix, integers=self.matrix.integers.astype(np.int32))
 
     def describe(self) -> str:
         """Give the quantization step, and what scales it."""

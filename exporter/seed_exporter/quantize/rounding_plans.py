@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import Final
 
@@ -16,13 +17,19 @@ from seed_exporter.quantize.search import PlansAt
 
 _KEPT: Final = 2
 """Steps of each weight whose integers are kept: the search comes back to the best, and to the last."""
+ROUNDERS_MAX: Final = 256 << 20
+"""Size of what rounders hold for their next step [B]; what is beyond is computed again, which takes as long as a step.
+
+Feedback takes four bytes for each pair of inputs: as much as the weights for square layers, several times as much for
+convolutions with many inputs.
+"""
 
 
 class RoundedPlans:
     """Rounds weights by the export's effort; what was rounded last is kept, as a search asks for it again.
 
-    Memory: four bytes an element for each step that is kept, and what the rounders keep. Weights of which nothing was
-    measured are rounded to nearest when they are coded, and take none.
+    Memory: a byte or two an element for each step that is kept, and ROUNDERS_MAX for rounders. Weights of which
+    nothing was measured are rounded to nearest when they are coded, and take none.
     """
 
     def __init__(self, evaluator: Evaluator) -> None:
@@ -33,6 +40,8 @@ class RoundedPlans:
         self._counts = statistics[ROW_COUNTS] if effort.table_rows else {}
         self._effort = effort
         self._kept: dict[str, dict[float, Plan]] = {}
+        self._held: dict[str, int] = {}
+        self._lock = threading.Lock()
         self._rounder = cache(self._make_rounder)
 
     def plan(self, name: str, plan: Plan) -> Plan:
@@ -43,7 +52,9 @@ class RoundedPlans:
         if plan.step not in kept:
             while len(kept) >= _KEPT:
                 del kept[next(iter(kept))]
-            kept[plan.step] = GridPlan.of(self._rounder(name).quantize(plan.step))
+            rounder = self._rounder(name)
+            kept[plan.step] = GridPlan.of_narrow(rounder.quantize(plan.step))
+            self._bound(name, rounder)
         return kept[plan.step]
 
     def at(self, plans_at: PlansAt) -> PlansAt:
@@ -57,6 +68,14 @@ class RoundedPlans:
             return dict(zip(plans, found, strict=True))
 
         return rounded_at
+
+    def _bound(self, name: str, rounder: Rounder) -> None:
+        """Let a rounder forget what it holds where all of them hold more than they may."""
+        with self._lock:
+            self._held[name] = rounder.held_bytes
+            if sum(self._held.values()) > ROUNDERS_MAX:
+                rounder.forget()
+                self._held[name] = 0
 
     def _make_rounder(self, name: str) -> Rounder:
         return rounder_of(self._weights[name], self._covariances.get(name), self._counts.get(name), self._effort)

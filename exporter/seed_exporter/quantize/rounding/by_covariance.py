@@ -80,6 +80,16 @@ class CovarianceRounder(Rounder):
         differences = np.matmul(errors, feedback.transpose(0, 2, 1))
         return float(np.einsum("goi,gi->", np.square(differences, dtype=np.float64), validated.pivots))
 
+    @property
+    def held_bytes(self) -> int:
+        """Size of the feedback where it was computed."""
+        prepared = self.__dict__.get("_prepared")
+        return 0 if prepared is None or prepared.feedback is None else prepared.feedback.nbytes
+
+    def forget(self) -> None:
+        """Drop the feedback; what left-out inputs confirmed, which takes most of the time, stays."""
+        self.__dict__.pop("_prepared", None)
+
     @cached_property
     def validated(self) -> Validated | None:
         """Damping, pivots and steps that left-out inputs confirm; None where the moments say nothing."""

@@ -47,6 +47,14 @@ class Rounder(ABC):
             matrix: what `quantize` returned, or other integers of this weight.
         """
 
+    @property
+    def held_bytes(self) -> int:
+        """Size of what is held for the next step, and `forget` drops [B]."""
+        return 0
+
+    def forget(self) -> None:  # noqa: B027  most hold nothing
+        """Drop what the next step can compute again."""
+
     def errors(self, matrix: QuantizedMatrix) -> npt.NDArray[np.float32]:
         """Compute what rounding changed, as `coded_view` lays the weight out."""
         return as_float32(self.weight) - matrix.values()

@@ -4,80 +4,49 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from seed_exporter.codecs import codec_of
 from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.quantize.effort import EFFORTS
-from seed_exporter.report import frontier, gains
+from seed_exporter.report import frontier, gains, shell
 from seed_exporter.report.frontier import Point
 from seed_exporter.report.text import UNLIKE, noise_text, ratio_text, size
 from seed_exporter.results import Result
 from seed_runtime.system.files import atomic_write
 
 _OWN: Final = "seeds of this export"
-_NAMESPACE: Final = ' xmlns="http://www.w3.org/2000/svg"'
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; --ink: light-dark(#1a1d21, #e8e6e1); --soft: light-dark(#6b7280, #9aa0a8);
-  --line: light-dark(#e3e5e8, #33373d); --bar: #2f8f6b; --was: light-dark(#c9ced6, #4a5058); }}
-body {{ font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: light-dark(#fff, #15171a);
-  max-width: 62rem; margin: 2.5rem auto; padding: 0 1.25rem; }}
-h1 {{ font-size: 1.5rem; margin: 0 0 .25rem; }} h2 {{ font-size: 1.05rem; margin: 2.25rem 0 .5rem; }}
-p.sub, td.soft, caption {{ color: var(--soft); }} svg {{ max-width: 100%; height: auto; }}
-.row {{ display: grid; grid-template-columns: 7rem 1fr 9rem; gap: .75rem; align-items: center; margin: .3rem 0; }}
-.row i {{ display: block; height: 1.1rem; border-radius: 3px; background: var(--bar); min-width: 2px; }}
-.row i.was {{ background: var(--was); }} .row b {{ font-weight: 500; text-align: right; }}
-table {{ border-collapse: collapse; width: 100%; font-size: 14px; }}
-th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); }}
-th {{ font-weight: 500; color: var(--soft); }} td:first-child {{ min-width: 10rem; overflow-wrap: anywhere; }}
-td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
-td.bar {{ min-width: 5rem; }} td.bar i {{ display: block; height: .7rem; border-radius: 2px; background: var(--bar);
-  min-width: 1px; }} td.bar i.damage {{ background: #c4703f; }}
-.scroll {{ overflow-x: auto; }}
-</style>
-<h1>{title}</h1><p class="sub">{subtitle}</p>
-<h2>Size</h2>{sizes}
-<h2>How it was judged</h2>{judged}
-{frontier}<h2>Outputs, against the original</h2><div class="scroll">{outputs}</div>
-<h2>Where the bytes went</h2>{parts}
-<h2>Weights, those with the most bytes first</h2><div class="scroll">{weights}</div>
-<h2>What more could gain</h2>{gains}
-<h2>Time</h2>{times}
-</html>
-"""
 
 
 def write(path: Path, result: Result) -> None:
     """Write one page that needs nothing but itself."""
     model = result.seed.header.model
-    page = _PAGE.format(
-        title=html.escape(f"{model.model_id}, version {model.version}"),
-        subtitle=html.escape(f"{result.parameters:,} parameters, {ratio_text(result)}"),
-        sizes=_bars([("original", model.source_bytes, "was"), ("seed", result.bytes, "")]),
-        judged=_judged(result),
-        frontier=_frontier(result),
-        outputs=_outputs(result),
-        parts=_bars(
-            [
-                *((f"{stream.codec.name} ({len(stream.names)})", stream.size, "") for stream in result.seed.streams),
-                ("graph", len(result.seed.part), ""),
-                ("header", result.bytes - result.seed.header.body_size, ""),
-            ]
-        ),
-        weights=_weights(result),
-        gains="".join(f"<p>{html.escape(text)}</p>" for text in gains.texts(result)),
-        times=_bars([(phase, seconds, "") for phase, seconds in result.seconds.items()], "s"),
+    coded: list[tuple[str, float, str]] = [
+        (f"{stream.codec.name} ({len(stream.names)})", stream.size, "") for stream in result.seed.streams
+    ]
+    coded += [("graph", len(result.seed.part), ""), ("header", result.bytes - result.seed.header.body_size, "")]
+    sections = [
+        ("Size", _bars([("original", model.source_bytes, "was"), ("seed", result.bytes, "")])),
+        ("How it was judged", _judged(result)),
+        ("Frontier", _frontier(result)),
+        ("Outputs, against the original", f'<div class="scroll">{_outputs(result)}</div>'),
+        ("Where the bytes went", _bars(coded)),
+        ("Weights, those with the most bytes first", f'<div class="scroll">{_weights(result)}</div>'),
+        ("What more could gain", "".join(f"<p>{html.escape(text)}</p>" for text in gains.texts(result))),
+        ("Time", _bars([(phase, seconds, "") for phase, seconds in result.seconds.items()], "s")),
+    ]
+    page = shell.page(
+        f"{model.model_id}, version {model.version}",
+        f"{result.parameters:,} parameters, {ratio_text(result)}",
+        sections,
     )
     with atomic_write(path) as file:
         file.write(page.encode())
 
 
-def _bars(rows: list[tuple[str, float, str]], unit: str = "B") -> str:
+def _bars(rows: Sequence[tuple[str, float, str]], unit: str = "B") -> str:
     largest = max((value for _, value, _ in rows), default=1) or 1
     return "".join(
         f'<div class="row"><span>{html.escape(name)}</span>'
@@ -126,8 +95,7 @@ def _frontier(result: Result) -> str:
         return ""
     tried = [Point(_OWN, point.bytes, point.damage) for point in result.points]
     chosen = Point(_OWN, result.bytes, result.damage)
-    # The namespace is for files of their own, and a page names no address.
-    drawing = frontier.frontier(tried, chosen, _damage_name(result)).replace(_NAMESPACE, "")
+    drawing = shell.inline(frontier.frontier(tried, chosen, _damage_name(result)))
     return f"{drawing}<p class=sub>On {result.inputs} inputs.</p>\n"
 
 

@@ -1,4 +1,4 @@
-"""What all pages share: the document around their sections, which needs nothing but itself, and tables."""
+"""What all pages share: the document around their sections, which needs nothing but itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ p.sub, td.soft, caption {{ color: var(--soft); }} svg {{ max-width: 100%; height
 .row i.was {{ background: var(--was); }} .row b {{ font-weight: 500; text-align: right; }}
 table {{ border-collapse: collapse; width: 100%; font-size: 14px; }}
 th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); }}
-th {{ font-weight: 500; color: var(--soft); }} td:first-child {{ overflow-wrap: anywhere; }}
+th {{ font-weight: 500; color: var(--soft); }} td:first-child {{ min-width: 10rem; overflow-wrap: anywhere; }}
 td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 td.bar {{ min-width: 5rem; }} td.bar i {{ display: block; height: .7rem; border-radius: 2px; background: var(--bar);
   min-width: 1px; }} td.bar i.damage {{ background: #c4703f; }}

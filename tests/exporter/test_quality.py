@@ -45,6 +45,7 @@ def export(model: onnx.ModelProto, output: Path, **options: Any) -> seed_exporte
     return quick_export(model, output, **{"effort": EFFORT, **options})
 
 
+@pytest.mark.slow
 def test_a_quality_is_kept_by_the_smallest_file(model: onnx.ModelProto, output: Path, calib: Path) -> None:
     high, low = (export(model, output, calib=calib, quality=quality) for quality in (0.999, 0.8))
     for result, quality in ((high, 0.999), (low, 0.8)):
@@ -163,11 +164,13 @@ def test_a_time_limit_ends_the_search_with_what_it_has(model: onnx.ModelProto, o
     assert len(result.points) < len(export(model, output, quality=0.999).points)
 
 
-def test_bytes_and_damage_are_monotone_from_4x_to_40x(model: onnx.ModelProto, output: Path, calib: Path) -> None:
+@pytest.mark.slow
+def test_bytes_and_damage_are_monotone_over_targets(model: onnx.ModelProto, output: Path, calib: Path) -> None:
     results = [export(model, output, calib=calib, target=target) for target in (4.0, 6.0, 9.0)]
     assert all(one.bytes > two.bytes and one.damage < two.damage for one, two in pairwise(results))
 
 
+@pytest.mark.slow
 def test_the_same_options_give_the_same_bytes_whatever_the_number_of_jobs(
     model: onnx.ModelProto, output: Path, tmp_path: Path, calib: Path
 ) -> None:

@@ -88,10 +88,10 @@ def test_pictures_are_changed_until_batch_norms_see_what_they_saw_in_training(
     level: tuple[float, float], rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph = load(network(rng, *level))
-    begun = [{"x": picture((1, 3, 12, 12), number)} for number in range(10)]
+    begun = [{"x": picture((1, 3, 12, 12), number)} for number in range(16)]
     matched = batch_norms.match(graph, begun, ["x"], tmp_path, 1)
     assert matched is not None
-    assert [each["x"].shape for each in matched] == [(1, 3, 12, 12)] * 10
+    assert [each["x"].shape for each in matched] == [(1, 3, 12, 12)] * 16
     before = distances(graph, begun)
     assert before > 0.3
     assert distances(graph, matched) < 0.02 * before
@@ -101,9 +101,7 @@ def test_pictures_are_changed_until_batch_norms_see_what_they_saw_in_training(
     assert alone is not None
     assert distances(graph, alone) < 0.02 * before
     monkeypatch.setattr(batch_norms, "WORK_MAX", 1)
-    few = batch_norms.match(graph, begun, ["x"], tmp_path, 1)
-    assert few is not None
-    assert len(few) == batch_norms.INPUTS_LEAST
+    assert batch_norms.match(graph, begun, ["x"], tmp_path, 1) is None
     monkeypatch.undo()
     found = excited(graph, tmp_path, X)
     assert (len(found.held_out), len(found.calibration)) == (8, 32)

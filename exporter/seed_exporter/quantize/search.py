@@ -59,7 +59,7 @@ class Search:
         if found.met and self._evaluator.size_of(plans_at(found.coarseness)) <= self._largest:
             return found
         # The line asks for more than the default's largest size, nearly.
-        return Found(self._fit_size(plans_at, self._by_size).coarseness, True)
+        return Found(self._fit_size(plans_at, self._by_size).coarseness, met=True, capped=True)
 
     def roughly(self, plans_at: PlansAt) -> float:
         """Return a coarseness near the one that `fit` finds, where plans differ in the weights' unit steps."""

@@ -23,11 +23,13 @@ class Found:
 
     Attributes:
         coarseness: quantization step, in unit steps.
-        met: True if the seed has at most the bytes asked for.
+        met: True if the seed has at most the bytes asked for, or keeps the line.
+        capped: True if the line asks for more than the default's largest size, which was taken in its place.
     """
 
     coarseness: float
     met: bool
+    capped: bool = False
 
 
 def fit(

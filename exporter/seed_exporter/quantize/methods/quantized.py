@@ -101,12 +101,12 @@ def _may_keep_all(evaluator: Evaluator, size: int) -> bool:
     return size > LOSSLESS_SHARE * evaluator.source_bytes or evaluator.source_bytes <= LOSSLESS_TRIED
 
 
-def _rank(evaluator: Evaluator, plans_at: PlansAt, found: Found) -> tuple[bool, float]:
-    """Order codings of vectors that were fitted: by the error at a size, by the size at a quality."""
+def _rank(evaluator: Evaluator, plans_at: PlansAt, found: Found) -> tuple[bool, bool, float]:
+    """Order codings of vectors that were fitted, the best first: by the size at a line, by the error at a size."""
     plans = plans_at(found.coarseness)
-    if evaluator.goal is None and evaluator.line is not None:
-        return not found.met, float(evaluator.size_of(plans))
-    return not found.met, vectors.error_of(evaluator, plans)
+    by_line = evaluator.goal is None and evaluator.line is not None and not found.capped
+    merit = float(evaluator.size_of(plans)) if by_line else vectors.error_of(evaluator, plans)
+    return not found.met, found.capped, merit
 
 
 def _with_factors(

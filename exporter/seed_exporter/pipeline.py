@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 import seed_runtime
 from seed_exporter import calibrate as statistics
-from seed_exporter import loaders, sign
+from seed_exporter import front_size, loaders, sign
 from seed_exporter.build import draft
 from seed_exporter.build.draft import SeedDraft
 from seed_exporter.build.streams import Plans, StreamEncoder
@@ -32,7 +32,6 @@ from seed_exporter.evaluate.runnable import check_runnable
 from seed_exporter.graph.source_size import source_size
 from seed_exporter.option_checks import check_options
 from seed_exporter.output_files import check_output
-from seed_exporter.quantize.default_size import LEAST_RATIO
 from seed_exporter.quantize.methods import Choice, Evaluator
 from seed_exporter.quantize.trail import Trail
 from seed_exporter.records import Built, Calibrated, Judgement, Loaded, Planned, Progress, Proven, Work
@@ -50,10 +49,6 @@ from seed_runtime.system.files import atomic_write
 from seed_runtime.system.scratch import scratch_folder
 from seed_runtime.trust.sshsig import describe_key
 
-PROOF_SHARE: Final = 0.03
-"""Share of a seed above which golden sample and footprint are shortened, as far as they can be."""
-_SECTION_BYTES: Final = 6
-"""Id and size of a section of the header [B]."""
 _BUILDS_MAX: Final = 4
 """Most times that a seed is built for one goal: once, unless the sizes were estimated wrongly."""
 _FRONT_SLACK: Final = 16
@@ -91,7 +86,7 @@ def export(
     check_options(options)
     check_output(output)
     # What is wrong with a key is said now, not after minutes.
-    signature_bytes = 0 if options.sign is None else _SECTION_BYTES + sign.size_of_signatures(options.sign)
+    signature_bytes = 0 if options.sign is None else front_size.SECTION_BYTES + sign.size_of_signatures(options.sign)
     if example_inputs is not None:
         loader_options["example_inputs"] = example_inputs
     # Weights are coded in parallel already; with the BLAS's own threads besides, the search takes three times as long.
@@ -152,7 +147,7 @@ def build_and_prove(calibrated: Calibrated, work: Work) -> Proven:
     goal or leaves more of it unused than it may, it is built once more.
     """
     source, goal = calibrated.source, calibrated.source.goal(work.options)
-    reserved = _front_bytes(source, work)
+    reserved = front_size.front_bytes(source, work)
     built = plan_and_build(calibrated, reserved, work)
     assembled, judgement = prove(built, source, work)
     memory = measure_memory(source, work)
@@ -285,7 +280,7 @@ def prove(built: Built, source: Source, work: Work) -> tuple[SeedDraft, Judgemen
             golden_sample.least_relative_tolerance(built.graph),
             {("fast", threads): sampled},
             reference.noisy,
-            _proof_bytes(source, work),
+            front_size.proof_bytes(source, work),
         )
     return replace(made, header=replace(made.header, golden=golden.pack() if golden else None)), judgement
 
@@ -300,7 +295,7 @@ def measure_memory(source: Source, work: Work) -> bytes | None:
             work.subfolder("assembled"), inputs=reference.specs, sample=reference.call, generated=reference.sample
         )
         work.progress("footprint", 1, 1)
-    return thinning.thinned(measured, _proof_bytes(source, work)).pack() if measured else None
+    return thinning.thinned(measured, front_size.proof_bytes(source, work)).pack() if measured else None
 
 
 def seal(made: SeedDraft, memory: bytes | None, work: Work) -> SeedDraft:
@@ -353,25 +348,6 @@ def write(proven: Proven, source: Source, output: Path, work: Work) -> Result:
         effort=options.effort,
         timed_out=built.trail.expired_in_search,
     )
-
-
-def _front_bytes(source: Source, work: Work) -> int:
-    """Compute what the sections take that are added once the weights are coded [B]."""
-    reference, size = source.reference, _proof_bytes(source, work)
-    golden = golden_sample.golden_from_runs(
-        [reference.sample_outputs] * 2, reference.recipes, GOLDEN_RNG_SEED, noisy=reference.noisy, size=size
-    )
-    golden_bytes = len(golden.pack()) if golden else 0
-    footprint_bytes = thinning.thinned_size_max(reference.specs, size)
-    return 2 * _SECTION_BYTES + golden_bytes + footprint_bytes + work.signature_bytes
-
-
-def _proof_bytes(source: Source, work: Work) -> int:
-    """Compute how large golden sample and footprint may be without being shortened, each [B]."""
-    size = source.weight_bytes / LEAST_RATIO
-    if (goal := source.goal(work.options)) is not None:
-        size = min(size, goal)
-    return min(int(PROOF_SHARE * size / 2), golden_sample.GOLDEN_BYTES)
 
 
 def _can_grow(built: Built) -> bool:

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from seed_exporter import pipeline
+from seed_exporter import front_size, pipeline
 from seed_exporter.build import draft
 from seed_runtime.errors import UsageError
 from tests.exporter.support.exporting import layers, of_nodes, quick_export, tensor
@@ -105,7 +105,7 @@ def test_sizes_are_ordered_from_the_worst_to_the_best() -> None:
 def test_a_goal_is_kept_and_used_whatever_room_the_last_sections_were_given(
     room: int, rng: np.random.Generator, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "_front_bytes", lambda source, work: room)
+    monkeypatch.setattr(front_size, "front_bytes", lambda source, work: room)
     result = quick_export(layers(rng, 96, 128, 64), output, size=12_000)
     assert result.goal_met
     assert 0.98 * 12_000 <= output.stat().st_size <= 12_000

@@ -7,6 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from seed_exporter.report import svg
 from seed_exporter.report.frontier import Point, frontier
 
 SEEDS = [Point("seed", 100_000, 0.1), Point("seed", 200_000, 0.01), Point("seed", 400_000, 0.001)]
@@ -49,6 +50,15 @@ def test_points_of_no_finite_damage_are_left_out() -> None:
 def test_one_point_alone_and_equal_points_can_be_drawn() -> None:
     assert len(circles(frontier(SEEDS[:1]))) == 1
     assert "nan" not in frontier([SEEDS[0], SEEDS[0], Point("b", 0, 0.0)])
+
+
+@pytest.mark.parametrize("most", [1_000, 200_000, 500_000_000, 2_000_000_000])
+def test_no_label_leaves_the_drawing(most: int) -> None:
+    points = [Point("seed", most // 100, 0.1), Point("seed", most, 0.001)]
+    for text in ET.fromstring(frontier(points, points[1])).iter(f"{SVG}text"):
+        if text.get("text-anchor") == "middle":
+            half = 7 * len(text.text or "") / 2  # as wide as legends take a letter
+            assert half <= float(text.get("x", "")) <= svg.WIDTH - half, text.text
 
 
 def test_names_are_escaped_and_many_take_more_lines() -> None:

@@ -12,7 +12,8 @@ from seed_exporter.report import svg
 from seed_exporter.report.text import size as size_text
 
 _LEFT: Final = 76
-_RIGHT: Final = svg.WIDTH - 24
+_RIGHT: Final = svg.WIDTH - 40
+"""Where the axis of bytes ends, so that half of its last label has room behind it [user units]."""
 _HEIGHT: Final = 300
 """Height of the drawing between its axes [user units]."""
 _NONE_BELOW: Final = 10.0

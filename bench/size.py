@@ -33,7 +33,7 @@ from bench.size_table import DRAWS, INPUTS, PEER, charts, goals, means, table
 from seed_exporter import loaders
 from seed_exporter.comparison.own import OwnSeeds, own_seeds
 from seed_exporter.peers import PEERS, Deliverable, PeerError
-from seed_exporter.quantize.effort import Effort
+from seed_exporter.quantize.effort import DEFAULT, EFFORTS, Effort
 from seed_exporter.results import Options
 from seed_runtime.system.files import atomic_write
 
@@ -50,7 +50,7 @@ ABLATIONS = {
     "+ error feedback": Effort(probes=True, feedback=True),
     "+ steps of inputs": Effort(probes=True, feedback=True, input_steps=True),
     "+ steps of read rows": Effort(probes=True, feedback=True, input_steps=True, table_rows=True),
-    "+ rate": Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.05),
+    "+ rate": EFFORTS[DEFAULT],
 }
 """Efforts of which each adds one part to the one before."""
 ROOT = Path(__file__).parents[1]

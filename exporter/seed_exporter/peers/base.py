@@ -102,6 +102,7 @@ def peer_call() -> Iterator[None]:
 
     Its passes raise anything on graphs that they don't expect, and nncodec exits.
     """
+    disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -112,7 +113,7 @@ def peer_call() -> Iterator[None]:
         first = " ".join(str(error).split())[:200]
         raise PeerError(f"it fails on this model: {type(error).__name__}: {first}") from error
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(disabled)
 
 
 def delivered(path: Path) -> Deliverable:

@@ -12,13 +12,13 @@ from typing import Any
 from seed_exporter.calibrate import activations
 from seed_exporter.calibrate.covariances import COVARIANCES, shortage
 from seed_exporter.calibrate.excite import excite
-from seed_exporter.calibrate.linear_inputs import RECURRENT
 from seed_exporter.calibrate.row_counts import ROW_COUNTS
 from seed_exporter.calibrate.sensitivity import SENSITIVITIES
 from seed_exporter.calibrate.spectra import SPECTRA
 from seed_exporter.calibrate.statistic import Observer, Seen, Statistic, Statistics, Subject, Watch
 from seed_exporter.calibrate.weight_scales import WEIGHT_SCALES
 from seed_exporter.graph.edit import name_first_results
+from seed_exporter.graph.linear import RECURRENT
 from seed_exporter.graph.model import Graph
 from seed_runtime.backends import Feeds
 

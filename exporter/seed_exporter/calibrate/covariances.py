@@ -39,8 +39,8 @@ COVARIANCES: Final = Statistic("the covariances of layers' inputs", _measure)
 """Covariance of the inputs of each weight that is multiplied as a matrix in the main graph.
 
 Weights that are used several times have the mean over all positions of all uses. Places that a mask input says only
-fill a text up don't count. None where there are no feeds, where
-a layer has more inputs than INPUTS_MAX, and of weights that only bodies of If, Loop and Scan use.
+fill a text up don't count. There is none without feeds, of layers with more inputs than INPUTS_MAX, and of weights
+that only bodies of If, Loop and Scan use.
 """
 
 

@@ -15,14 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from seed_exporter.graph.linear import is_linear
+from seed_exporter.graph.linear import RECURRENT, is_linear
 from seed_exporter.graph.model import Use, Weight
 from seed_runtime.backends import Feeds
 
 F32 = npt.NDArray[np.float32]
 Choose = Callable[[int], npt.NDArray[np.intp]]
 """Function that chooses some of so many positions."""
-RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 
 class Source(Protocol):

@@ -22,7 +22,7 @@ from seed_runtime.errors import InputError, UsageError
 F64 = npt.NDArray[np.float64]
 PROBABILITY_FLOOR: Final = 1e-7
 """Smaller probabilities are rounding noise of a softmax in fp32, which would dominate a mean."""
-_SUM_TOLERANCE: Final = 1e-3
+SUM_TOLERANCE: Final = 1e-3
 """Most by which the sum of a row of probabilities differs from 1; in half precision _HALF_TOLERANCE."""
 _HALF_TOLERANCE: Final = 1e-2
 _SILENT: Final = 1e-3
@@ -105,7 +105,7 @@ def is_probabilities(arrays: Sequence[Array]) -> bool:
     """Return whether rows along the last axis are probabilities: not negative, and their sum is 1."""
     if not has_rows(arrays):
         return False
-    allowed = _HALF_TOLERANCE if arrays[0].dtype.itemsize < 4 else _SUM_TOLERANCE
+    allowed = _HALF_TOLERANCE if arrays[0].dtype.itemsize < 4 else SUM_TOLERANCE
     for array in arrays:
         values = array.astype(np.float64)
         if values.size and not (values.min() >= 0 and np.abs(values.sum(axis=-1) - 1).max() <= allowed):

@@ -17,7 +17,8 @@ from seed_exporter.graph.model import Use, Weight
 
 _Number = TypeVar("_Number", bound=np.generic)
 
-_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+"""Operators whose inputs 1 and 2 are multiplied by inputs and by states."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def is_linear(use: Use) -> bool:
 _LINEAR = frozenset(
     {("Conv", 1), ("ConvTranspose", 1), ("Gemm", 0), ("Gemm", 1), ("MatMul", 0), ("MatMul", 1)}
     | {("FusedMatMul", 0), ("FusedMatMul", 1)}
-    | {(op, index) for op in _RECURRENT for index in (1, 2)}
+    | {(op, index) for op in RECURRENT for index in (1, 2)}
 )
 
 
@@ -95,7 +96,7 @@ def _view_of_use(use: Use, shape: tuple[int, ...]) -> LinearView | None:
         return LinearView((groups, shape[0] // groups, math.prod(shape[1:])), (0,), (2,), (1,))
     batch = math.prod(shape[:-2])
     stored = (batch, shape[-2], shape[-1])
-    if use.op in _RECURRENT:
+    if use.op in RECURRENT:
         return LinearView(stored, (0,), (1,), (2,))
     transposed = bool(use.attributes.get("transB" if use.index else "transA", 0))
     # The second operand is [inputs, outputs], the first one [outputs, inputs].

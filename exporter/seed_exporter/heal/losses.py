@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import torch
 from torch import Tensor
 
-from seed_exporter.evaluate.damage import PROBABILITY_FLOOR
-
-_SUM_TOLERANCE: Final = 1e-3
-"""Most by which a row of probabilities differs from 1 in its sum."""
+from seed_exporter.evaluate.damage import PROBABILITY_FLOOR, SUM_TOLERANCE
 
 
 def damage(original: Mapping[str, Tensor], candidate: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
@@ -37,4 +33,4 @@ def _auto(original: Tensor, candidate: Tensor) -> Tensor:
 
 
 def _is_probabilities(rows: Tensor) -> bool:
-    return bool(rows.min() >= 0) and bool((rows.sum(-1) - 1).abs().max() <= _SUM_TOLERANCE)
+    return bool(rows.min() >= 0) and bool((rows.sum(-1) - 1).abs().max() <= SUM_TOLERANCE)

@@ -47,12 +47,11 @@ class RateModel:
         for matrix in matrices:
             classes = magnitude_classes(np.abs(matrix))
             # A row of zeros has no class: one more nonzero element would give it the lowest.
-            rows, cols = (np.maximum(each, 1).astype(np.int64) - 1 for each in (classes.rows, classes.cols))
-            of_symbols = np.minimum(rows[:, None] + cols[None], CLASSES - 1)
-            flat = of_symbols * counts.shape[1] + np.clip(matrix, -_LARGEST, _LARGEST) + _LARGEST
+            of_elements = classes.of_elements().astype(np.int32)
+            flat = of_elements * counts.shape[1] + np.clip(matrix, -_LARGEST, _LARGEST) + _LARGEST
             live = (classes.rows > 0)[:, None] & (classes.cols > 0)[None]
             counts += np.bincount(flat[live], minlength=counts.size).reshape(counts.shape)
-            found.append(of_symbols.astype(np.int32).reshape(-1))
+            found.append(of_elements.reshape(-1))
         # Signs are equally likely; noise in the counts of both would push weights to one side.
         counts = (counts + counts[:, ::-1]) / 2 + _PRIOR * _laplace()
         lengths = np.minimum(-np.log2(counts / counts.sum(axis=1, keepdims=True)), _LONGEST)

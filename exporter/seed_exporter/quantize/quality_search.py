@@ -11,7 +11,7 @@ from seed_exporter.quantize.size_search import Found
 
 _TRIES: Final = 14
 """Most coarsenesses that are tried."""
-_CLOSE: Final = 1.02
+CLOSE: Final = 1.02
 """Factor between a coarseness that keeps the line and one that doesn't at which the search ends: .03 bit a weight."""
 _STRIDE_MAX: Final = 4.0
 """Largest factor by which the coarseness moves at once: two bits a weight."""
@@ -25,7 +25,7 @@ def fit_quality(
     excess_at: Callable[[float], float],
     start: float,
     finest: float = FINEST,
-    close: float = _CLOSE,
+    close: float = CLOSE,
     stop: Callable[[], bool] = lambda: False,
 ) -> Found:
     """Find the coarsest coarseness, nearly, whose damage is at most its limit.

@@ -8,7 +8,7 @@ from typing import Final
 
 from seed_exporter.codecs.base import Plan
 from seed_exporter.quantize.evaluator import Evaluator
-from seed_exporter.quantize.quality_search import fit_quality
+from seed_exporter.quantize.quality_search import CLOSE, fit_quality
 from seed_exporter.quantize.rate import FINEST, RateModel
 from seed_exporter.quantize.size_search import Found, fit
 from seed_exporter.quantize.trail import Point
@@ -65,17 +65,15 @@ class Search:
         """Return a coarseness near the one that `fit` finds, where plans differ in the weights' unit steps."""
         if self._line is None:
             return self._by_size
-        excess_at = self._excess_at(plans_at)
-        if self._line.required:
-            return fit_quality(excess_at, _START, close=_ROUGH, stop=self._stop).coarseness
-        return fit_quality(excess_at, self._by_size, self._by_size, close=_ROUGH, stop=self._stop).coarseness
+        start, finest = (_START, FINEST) if self._line.required else (self._by_size, self._by_size)
+        return self._fit_line(plans_at, start, finest, _ROUGH).coarseness
 
     def keeps(self, plans: dict[str, Plan]) -> bool:
         """Return whether plans keep the size or the line that is searched for."""
         evaluator = self._evaluator
         if (self._line is None or not self._line.required) and evaluator.size_of(plans) > self._largest:
             return False
-        return self._line is None or self._excess_at(lambda _: plans)(0.0) <= 1
+        return self._line is None or self._excess(plans) <= 1
 
     def replaces(self, plans: dict[str, Plan], others: dict[str, Plan]) -> bool:
         """Return whether smaller plans of the same squared error do no more damage than the line allows, or others do.
@@ -84,8 +82,7 @@ class Search:
         """
         if self._line is None:
             return True
-        excess, before = (self._excess_at(lambda _: each)(0.0) for each in (plans, others))  # noqa: B023  called at once
-        return excess <= max(1.0, before)
+        return self._excess(plans) <= max(1.0, self._excess(others))
 
     def _fit_size(self, plans_at: PlansAt, start: float | None) -> Found:
         evaluator = self._evaluator
@@ -100,26 +97,22 @@ class Search:
 
         return fit(self._model, self._largest, size_at, start, self._stop)
 
-    def _fit_line(self, plans_at: PlansAt, start: float, finest: float = FINEST) -> Found:
-        return fit_quality(self._excess_at(plans_at), start, finest, stop=self._stop)
+    def _fit_line(self, plans_at: PlansAt, start: float, finest: float = FINEST, close: float = CLOSE) -> Found:
+        return fit_quality(lambda coarseness: self._excess(plans_at(coarseness)), start, finest, close, self._stop)
 
-    def _excess_at(self, plans_at: PlansAt) -> Callable[[float], float]:
+    def _excess(self, plans: dict[str, Plan]) -> float:
+        """Measure how many times plans exceed the line, and leave what was tried in the trail."""
         evaluator, line = self._evaluator, self._line
         assert line is not None
-
-        def excess_at(coarseness: float) -> float:
-            evaluator.trail.advance()
-            plans = plans_at(coarseness)
-            outputs = evaluator.outputs_with(plans)
-            excess = line.excess(evaluator.expected, outputs, evaluator.feeds)
-            size = evaluator.size_of(plans)
-            damage = evaluator.metric.damage(evaluator.expected, outputs, evaluator.feeds)
-            evaluator.trail.points.append(Point(size, damage))
-            merit = (-float(size),) if excess <= 1 else (-excess, -float(size))
-            evaluator.trail.offer(plans, excess <= 1, merit)
-            return excess
-
-        return excess_at
+        evaluator.trail.advance()
+        outputs = evaluator.outputs_with(plans)
+        excess = line.excess(evaluator.expected, outputs, evaluator.feeds)
+        size = evaluator.size_of(plans)
+        damage = evaluator.metric.damage(evaluator.expected, outputs, evaluator.feeds)
+        evaluator.trail.points.append(Point(size, damage))
+        merit = (-float(size),) if excess <= 1 else (-excess, -float(size))
+        evaluator.trail.offer(plans, excess <= 1, merit)
+        return excess
 
     def _stop(self) -> bool:
         return self._evaluator.trail.expired

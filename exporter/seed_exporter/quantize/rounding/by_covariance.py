@@ -16,8 +16,8 @@ from seed_exporter.quantize.rounding.code_lengths import costs_of, rate_choice
 from seed_exporter.quantize.rounding.cross_validation import DAMPINGS, EXPONENTS, Validated, validate
 from seed_exporter.quantize.rounding.feedback import factor, round_with_feedback
 from seed_exporter.quantize.rounding.layout import InputSteps, Place, input_steps, place_of_inputs
-from seed_exporter.quantize.rounding.rounder import Rounder, checked
-from seed_runtime.codecs.encode.grid import INTEGER_MAX, QuantizedMatrix
+from seed_exporter.quantize.rounding.rounder import Rounder, checked, in_steps
+from seed_runtime.codecs.encode.grid import QuantizedMatrix
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
@@ -53,7 +53,7 @@ class CovarianceRounder(Rounder):
         if choice is not None:
             classes = np.ascontiguousarray(self.view.maps_of(choice.classes).transpose(0, 2, 1))
             if prepared.feedback is None:
-                scaled = _scaled(weights, steps)
+                scaled = in_steps(weights, steps[:, :, None])
                 integers = choice.choose(scaled, classes, prepared.costs[:, :, None]).astype(np.int32)
             else:
                 integers = round_with_feedback(
@@ -137,11 +137,6 @@ class _Prepared:
     costs: F32
 
 
-def _scaled(weights: F32, steps: F32) -> F32:
-    scaled = weights / steps[:, :, None]
-    return np.clip(scaled, -INTEGER_MAX, INTEGER_MAX, out=scaled)
-
-
 def _nearest(weights: F32, steps: F32) -> I32:
-    scaled = _scaled(weights, steps)
+    scaled = in_steps(weights, steps[:, :, None])
     return np.rint(scaled, out=scaled).astype(np.int32)

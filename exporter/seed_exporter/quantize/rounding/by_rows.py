@@ -13,9 +13,9 @@ from seed_exporter.graph.matrix import as_float32, coded_view
 from seed_exporter.graph.model import Weight
 from seed_exporter.quantize.rounding.code_lengths import costs_of, rate_choice
 from seed_exporter.quantize.rounding.layout import average_step, step_codes
-from seed_exporter.quantize.rounding.rounder import Rounder, checked
+from seed_exporter.quantize.rounding.rounder import Rounder, checked, in_steps
 from seed_exporter.quantize.rounding.table_rows import read_shares, squared_steps
-from seed_runtime.codecs.encode.grid import INTEGER_MAX, QuantizedMatrix
+from seed_runtime.codecs.encode.grid import QuantizedMatrix
 from seed_runtime.codecs.symbols import factors_of, steps_of_rows
 
 U8 = npt.NDArray[np.uint8]
@@ -52,11 +52,11 @@ class RowRounder(Rounder):
         integers = np.empty(weights.shape, np.int32)
         windows = [slice(start, start + self._window_rows) for start in range(0, len(weights), self._window_rows)]
         for rows in windows:
-            integers[rows] = np.rint(_scaled(weights[rows], steps if codes is None else steps[rows]))
+            integers[rows] = np.rint(in_steps(weights[rows], steps if codes is None else steps[rows]))
         if (choice := rate_choice(integers, self._rate)) is not None:
             costs = self._costs(codes)
             for rows in windows:
-                scaled = _scaled(weights[rows], steps if codes is None else steps[rows])
+                scaled = in_steps(weights[rows], steps if codes is None else steps[rows])
                 integers[rows] = choice.choose(scaled, choice.classes[rows], costs if costs.size == 1 else costs[rows])
         return QuantizedMatrix(integers, least, codes)
 
@@ -90,8 +90,3 @@ class RowRounder(Rounder):
             return None, 1.0
         codes = step_codes(np.sqrt(np.repeat(squared, rows // squared.size)))
         return (codes, average_step(factors_of(codes))) if codes.any() else (None, 1.0)
-
-
-def _scaled(weights: F32, steps: F32) -> F32:
-    scaled = weights / steps
-    return np.clip(scaled, -INTEGER_MAX, INTEGER_MAX, out=scaled)

@@ -76,9 +76,7 @@ def rate_choice(integers: I32, rate: float) -> RateChoice | None:
     if not rate:
         return None
     magnitudes = np.abs(integers)
-    classes = magnitude_classes(magnitudes)
-    rows, cols = np.maximum(classes.rows, 1) - np.uint8(1), np.maximum(classes.cols, 1) - np.uint8(1)
-    of_elements = rows[:, None] + cols[None]
+    of_elements = magnitude_classes(magnitudes).of_elements()
     index = np.minimum(magnitudes, _MAGNITUDES - 1).astype(np.intp)
     index += of_elements * np.intp(_MAGNITUDES)
     counts = np.bincount(index.reshape(-1), minlength=CLASSES * _MAGNITUDES).reshape(CLASSES, _MAGNITUDES)

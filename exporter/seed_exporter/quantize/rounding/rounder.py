@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from seed_exporter.graph.matrix import as_float32
 from seed_exporter.graph.model import Weight
-from seed_runtime.codecs.encode.grid import QuantizedMatrix
+from seed_runtime.codecs.encode.grid import INTEGER_MAX, QuantizedMatrix
 from seed_runtime.codecs.symbols import STEP_LEAST
 
 _STEP_MAX: Final = 2.0**96
@@ -69,3 +69,9 @@ def checked(step: float) -> float:
     if not STEP_LEAST <= step <= _STEP_MAX:
         raise ValueError(f"a quantization step of {step} is too small or too large")
     return step
+
+
+def in_steps(weights: npt.NDArray[np.float32], steps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return weights in their steps, as far as integers reach; `steps` broadcasts to them."""
+    scaled = weights / steps
+    return np.clip(scaled, -INTEGER_MAX, INTEGER_MAX, out=scaled)

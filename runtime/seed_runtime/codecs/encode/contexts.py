@@ -57,6 +57,11 @@ class Classes:
         rows, cols = self.live_offsets()
         return rows[:, None] + cols[None]
 
+    def of_elements(self) -> U8:
+        """Compute the class of each element, `(rows, columns)`; where all is zero, that of the lowest magnitude."""
+        rows, cols = (np.maximum(each, 1) - np.uint8(1) for each in (self.rows, self.cols))
+        return rows[:, None] + cols[None]
+
 
 def magnitude_classes(magnitudes: npt.NDArray[np.integer], scale: float = 1.0) -> Classes:
     """Derive classes from the mean magnitude of rows and columns, where they save more than they cost.

@@ -17,6 +17,7 @@ from seed_exporter.graph.model import Use, Weight
 from seed_exporter.quantize.effort import EFFORTS, Effort
 from seed_exporter.quantize.rounding import Rounder, rounder_of
 from seed_exporter.quantize.rounding.by_covariance import CovarianceRounder
+from seed_exporter.quantize.rounding.cross_validation import validate
 from seed_exporter.quantize.rounding.feedback import factor, inverse_of_unit_lower, left_out_pivots
 from seed_exporter.quantize.rounding.table_rows import COARSEST
 from seed_runtime.codecs.encode.grid import INTEGER_MAX, QuantizedMatrix, round_to_nearest
@@ -283,6 +284,15 @@ def test_inputs_that_say_nothing_leave_rounding_to_nearest(drawn: npt.NDArray[np
         rounder = rounder_of(subject, covariance(drawn), None, STEPS)
     expected = round_to_nearest(as_float32(subject), 0.1)
     assert (rounder.quantize(0.1).integers == expected.integers).all()
+
+
+def test_inputs_that_are_all_the_same_are_rounded_with_feedback_without_a_negative_damage() -> None:
+    one = inputs(1, 128)
+    with np.errstate(all="raise", under="ignore"):
+        validated = validate(covariance(np.repeat(one, 30, axis=0)))
+    assert validated is not None
+    assert validated.pivots.min() > 0
+    assert np.isfinite(validated.gain)
 
 
 def test_one_part_can_not_be_left_out_and_leaves_rounding_to_nearest() -> None:

@@ -117,7 +117,9 @@ class _Moments(Watch):
             # What overflows says nothing about the layer.
             finite = np.isfinite(vectors).all(axis=(0, 2))
             vectors = vectors if finite.all() else vectors[:, finite]
-            self._moments[seen.part] += np.matmul(vectors.swapaxes(1, 2), vectors)
+            # Moments that overflow are infinite, and nothing is chosen by them.
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._moments[seen.part] += np.matmul(vectors.swapaxes(1, 2), vectors)
             self._means[seen.part] += vectors.sum(axis=1, dtype=np.float64)
             self.positions[seen.part] += vectors.shape[1]
 

@@ -78,7 +78,10 @@ def left_out_pivots(feedback: F32, moments: npt.NDArray[np.floating]) -> F64:
     """
     spread = inverse_of_unit_lower(feedback).transpose(0, 2, 1)
     product = np.matmul(spread, moments.astype(np.float32, copy=False))
-    return np.einsum("gij,gij->gi", product, spread, dtype=np.float64)
+    pivots = np.einsum("gij,gij->gi", product, spread, dtype=np.float64)
+    # None is negative but by rounding, which moments of nearly equal inputs leave nothing else of.
+    scales = np.einsum("gii->gi", moments).mean(axis=1, dtype=np.float64)
+    return np.maximum(pivots, np.finfo(np.float32).eps * scales[:, None])
 
 
 def inverse_of_unit_lower(matrix: F32) -> F32:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from seed_exporter import cli
 from seed_exporter.batch import jobs_file as files
 from seed_exporter.batch import worker
 from seed_exporter.batch.fingerprint import digest
+from seed_exporter.batch.state import State
 from seed_exporter.cli.export import command
 from seed_runtime.errors import UsageError
 from seed_runtime.system.locks import FileLock
@@ -147,6 +150,14 @@ def test_what_is_made_of_the_same_is_made_once(tmp_path: Path, stand_in: None, c
     assert Ran(capfd, path, "--force").words["a"] == "made"
 
 
+def test_an_interrupted_export_begins_again(tmp_path: Path, stand_in: None, capfd: Any) -> None:
+    path = jobs_file(tmp_path, *models(tmp_path, "interrupted"))
+    for _ in range(2):
+        ran = Ran(capfd, path)
+        assert ran.rows["interrupted"]["exit_code"] == 130
+        assert ran.rows["interrupted"]["seconds"] > 0
+
+
 def change_model(folder: Path) -> None:
     (folder / "a.onnx").write_bytes(b"another")
 
@@ -260,6 +271,22 @@ worker._COMMAND = sys.argv.pop(1).split()
 from seed_exporter import cli
 cli.main()
 """
+
+
+def test_a_state_that_cant_be_written_ends_the_batch_with_one_line(
+    tmp_path: Path, stand_in: None, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(State, "record", full)
+    path = jobs_file(tmp_path, *models(tmp_path, *"abcd"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["batch", str(path), "--jobs", "2"])
+    assert stopped.value.code == 13
+    assert len(capfd.readouterr().err.splitlines()) == 1
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from seed_exporter import cli
 from seed_exporter.comparison import run as comparing
 from seed_exporter.evaluate import footprint
 from seed_exporter.peers import PEERS, Deliverable, Peer, PeerError, xz
+from seed_exporter.quantize.trail import Trail
 from seed_exporter.report.comparison import Comparison, Row, lines
 from tests.exporter.support.exporting import layers
 
@@ -127,6 +128,23 @@ def test_an_interruption_shows_what_was_measured_so_far(
     assert "what was measured so far is above" in err
     assert re.search(r"^xz +[\d,]+ ", out, re.MULTILINE)
     assert "<svg" in (tmp_path / "r.html").read_text()
+
+
+def test_an_interruption_within_a_seed_ends_the_comparison_and_is_no_row(
+    model: Path, compared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offers: list[int] = []
+    offer = Trail.offer
+
+    def interrupted(self: Trail, *arguments: Any) -> None:
+        offer(self, *arguments)
+        offers.append(1)
+        if len(offers) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trail, "offer", interrupted)
+    code, out, _ = compared(model, "--effort", "1")
+    assert (code, out) == (130, "")
 
 
 def test_the_page_has_the_frontier_and_all_rows_and_names_no_address(

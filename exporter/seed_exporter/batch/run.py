@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -44,10 +45,17 @@ def run(jobs: Sequence[Job], at_once: int, scheduler: str | None = None) -> Iter
 
     # Threads: each waits for the process of its job.
     parallel = Parallel(at_once, prefer="threads", return_as="generator_unordered", batch_size=1)
+    results = parallel(delayed(do)(job) for job in jobs)
     try:
-        yield from parallel(delayed(do)(job) for job in jobs)
+        # Not `yield from`, which would close `results` before what follows.
+        for result in results:  # noqa: UP028
+            yield result
     finally:
         children.stop()
+        with warnings.catch_warnings():
+            # joblib warns of jobs that were not waited for, which is meant here.
+            warnings.simplefilter("ignore", UserWarning)
+            results.close()
 
 
 def _run_there(jobs: Sequence[Job], address: str) -> Iterator[tuple[Job, Outcome]]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from seed_exporter.batch.fingerprint import digest
 from seed_exporter.batch.jobs_file import Job
 from seed_exporter.batch.outcome import Outcome
+from seed_runtime.errors import GoalNotMetError
 from seed_runtime.system.files import atomic_write
+
+_GOAL_NOT_MET: Final = GoalNotMetError.exit_code
+"""Code of an export that did all it could: it would do no better again."""
 
 
 class State:
@@ -41,7 +45,8 @@ class State:
     def record(self, job: Job, fingerprint: str, outcome: Outcome) -> None:
         """Remember the outcome of a job that wrote a seed, and forget what is known of one that didn't."""
         self._made.pop(str(job.output), None)
-        if outcome.result is not None:
+        # An interrupted one wrote its best so far, and begins again.
+        if outcome.result is not None and outcome.code in (0, _GOAL_NOT_MET):
             self._made[str(job.output)] = {
                 "fingerprint": fingerprint,
                 "sha256": digest(job.output),

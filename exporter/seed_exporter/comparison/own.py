@@ -34,9 +34,12 @@ class OwnSeeds:
     def make(self, size: int, folder: Path) -> Deliverable:
         """Make the seed of at most `size` bytes, or the smallest there is, and assemble it in an existing folder."""
         self.work.options = replace(self.work.options, target=None, size=size)
-        draft = pipeline.build_and_prove(self.calibrated, self.work).draft
-        draft.assemble(folder)
-        return Deliverable(draft.size, folder / MODEL_FILE)
+        proven = pipeline.build_and_prove(self.calibrated, self.work)
+        if proven.built.interruption is not None:
+            # Not the seed of this size, but the best that there was by then.
+            raise proven.built.interruption
+        proven.draft.assemble(folder)
+        return Deliverable(proven.draft.size, folder / MODEL_FILE)
 
 
 @contextmanager

@@ -36,6 +36,8 @@ output.write_bytes(b"\x89SEED\r\n\x1a" + hashlib.sha256(model.read_bytes() + rep
 if "report" in options:
     Path(options["report"]).write_text("<!doctype html>")
 print(json.dumps({"seed": str(output), "bytes": 40, "ratio": 5.0, "cores": cores, "jobs": int(options["jobs"])}))
+if model.stem == "interrupted":
+    sys.exit(130)
 if model.stem == "missed":
     print("seed-export: the goal was not met; ask for less", file=sys.stderr)
     sys.exit(15)

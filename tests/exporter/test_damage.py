@@ -141,6 +141,11 @@ def test_a_users_function_is_found_in_the_current_folder(tmp_path: Path, monkeyp
     ("name", "body", "said"),
     [
         ("throws", "def f(i, a, b):\n    return 1 / 0", r"throws.py, line 2, `return 1 / 0`: ZeroDivisionError"),
+        (
+            "ends",
+            "def f(i, a, b):\n    raise SystemExit(5)",
+            r"ends.py, line 2, `raise SystemExit\(5\)`: SystemExit: 5",
+        ),
         ("text", "def f(i, a, b):\n    return 'much'", "ValueError.*returns a number"),
         ("none", "def f(i, a, b):\n    return None", "TypeError"),
         ("nan", "def f(i, a, b):\n    return float('nan')", "returned NaN"),

@@ -33,7 +33,7 @@ def load_function(word: str) -> Callable[[Calls, Calls, Calls], float]:
     sys.path.insert(0, here)
     try:
         function = getattr(importlib.import_module(module_name), name)
-    except Exception as error:  # the user's module may throw anything
+    except (Exception, SystemExit) as error:  # the user's module may throw anything
         raise InputError(f"--metric {word}: {_place(error)}; it is imported from {here} or PYTHONPATH") from error
     finally:
         sys.path.remove(here)
@@ -43,7 +43,7 @@ def load_function(word: str) -> Callable[[Calls, Calls, Calls], float]:
     def measure(feeds: Calls, original: Calls, candidate: Calls) -> float:
         try:
             value = float(function(list(feeds), list(original), list(candidate)))
-        except Exception as error:  # whatever the user's function throws
+        except (Exception, SystemExit) as error:  # whatever the user's function throws
             raise InputError(f"--metric {word} failed: {_place(error)}; {_CONTRACT}") from error
         if math.isnan(value):
             raise InputError(f"--metric {word} returned NaN; {_CONTRACT}")

@@ -124,6 +124,7 @@ def load(model: Any, work: Work, **loader_options: Any) -> Loaded:
     source = Source(model_id, size.bytes, size.numbers, reference, score_outputs(graph))
     # A metric that doesn't suit the outputs is said now, not after the search.
     source.damage(work.options, reference.outputs)
+    work.notes.extend(source.doubts(work.options))
     return Loaded(source, graph, skeletons)
 
 
@@ -157,10 +158,17 @@ def build_and_prove(calibrated: Calibrated, work: Work) -> Proven:
         return proven
     if proven.draft.size <= goal and (needed >= reserved or not _can_grow(built)):
         return proven
-    again = plan_and_build(calibrated, needed, work)
-    assembled, judgement = prove(again, source, work)
+    try:
+        again = plan_and_build(calibrated, needed, work)
+        assembled, judgement = prove(again, source, work)
+    except BaseException as error:
+        if not entrypoint.is_interrupt(error):
+            raise
+        entrypoint.listen_again()
+        return replace(proven, built=replace(built, interruption=error))
     finished = Proven(again, seal(assembled, memory, work), judgement)
-    return max((proven, finished), key=lambda one: _rank(one.draft.size, goal))
+    best = max((proven, finished), key=lambda one: _rank(one.draft.size, goal))
+    return replace(best, built=replace(best.built, interruption=again.interruption))
 
 
 def plan_and_build(calibrated: Calibrated, front_bytes: int, work: Work) -> Built:
@@ -178,7 +186,14 @@ def plan_and_build(calibrated: Calibrated, front_bytes: int, work: Work) -> Buil
     best: Built | None = None
     before: Plans | None = None
     for _ in range(_BUILDS_MAX):
-        planned = plan(calibrated, wanted, front_bytes, encoder, work)
+        try:
+            planned = plan(calibrated, wanted, front_bytes, encoder, work)
+        except BaseException as error:
+            if best is None or not entrypoint.is_interrupt(error):
+                raise
+            # The round before was whole.
+            entrypoint.listen_again()
+            return replace(best, interruption=error)
         if best is not None and planned.plans == before:
             break
         before = planned.plans
@@ -271,7 +286,7 @@ def prove(built: Built, source: Source, work: Work) -> tuple[SeedDraft, Judgemen
         errors = compare.compare(reference.outputs, outputs, reference.noisy)
         line = source.line(work.options)
         kept = line is not None and line.excess(reference.outputs, outputs, reference.feeds) <= 1
-        judgement = Judgement(errors, source.damage(work.options, outputs), kept)
+        judgement = Judgement(errors, source.damage(work.options, outputs), kept, source.error_rates(outputs))
         golden = golden_sample.make_golden(
             assembled,
             reference.recipes,
@@ -347,6 +362,7 @@ def write(proven: Proven, source: Source, output: Path, work: Work) -> Result:
         weight_damages=dict(built.trail.damages),
         effort=options.effort,
         timed_out=built.trail.expired_in_search,
+        error_rates=proven.judgement.error_rates,
     )
 
 

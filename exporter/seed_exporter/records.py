@@ -83,11 +83,13 @@ class Judgement:
         errors: error of each output.
         damage: of all outputs by the export's metric; NaN where nothing is measured.
         line_kept: True if the outputs keep the line that was asked for, or the default's.
+        error_rates: share of decisions that labels call wrong, of the original and of the seed; None without labels.
     """
 
     errors: dict[str, OutputError]
     damage: float
     line_kept: bool
+    error_rates: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from seed_exporter.build.draft import SeedDraft
 from seed_exporter.codecs.base import Plan
 from seed_exporter.evaluate.compare import OutputError
-from seed_exporter.evaluate.damage import Metric, metric_of
+from seed_exporter.evaluate.damage import Metric, error_rate, metric_of
 from seed_exporter.evaluate.line import GENERATED_STRICTNESS, Line, line_by_metric, line_by_outputs
 from seed_exporter.evaluate.reference import Reference
 from seed_exporter.graph.model import Graph
+from seed_exporter.quantize.distilled import INPUTS_LEAST
 from seed_exporter.quantize.effort import DEFAULT, EFFORTS, WITHOUT_DATA, Effort
 from seed_exporter.quantize.trail import Point
 from seed_runtime import backends
@@ -101,6 +104,34 @@ class Source:
             return math.nan
         return self.metric(options).damage(reference.outputs, outputs, reference.feeds)
 
+    def error_rates(self, outputs: Sequence[Mapping[str, Array]]) -> tuple[float, float] | None:
+        """Compute the shares of decisions that labels call wrong, of the original and of `outputs`; None without."""
+        labels = self.reference.labels
+        if labels is None or (before := error_rate(labels, self.reference.outputs)) is None:
+            return None
+        after = error_rate(labels, outputs)
+        return None if after is None else (before, after)
+
+    def doubts(self, options: Options) -> list[str]:
+        """Say what of the given inputs can't be used, tells nothing, or isn't enough."""
+        reference = self.reference
+        said = []
+        count = len(reference.calibration) if reference.kind == "real" else 0
+        if EFFORTS[options.effort].distills and count < INPUTS_LEAST:
+            said.append(
+                f"nothing is trained, as --effort {options.effort} does with {INPUTS_LEAST} inputs beside those that "
+                f"outputs are judged on, and there are {count}; give more with --calib"
+            )
+        if reference.labels is not None and self.error_rates(reference.outputs) is None:
+            said.append("the labels are left out: they are no integer for each row of scores in an output")
+        first, *others = reference.outputs
+        if reference.kind == "real" and others and all(_equal(first, each) for each in others):
+            said.append(
+                "all outputs are the same whatever the given inputs, so that these tell little of the weights; give "
+                "inputs that differ with --calib"
+            )
+        return said
+
     def line(self, options: Options) -> Line | None:
         """Return the line of the quality that was asked for, else the default's; None where nothing is measured."""
         reference = self.reference
@@ -142,6 +173,7 @@ class Result:
         weight_damages: damage that each weight does alone, rounded at the step at which it was probed.
         effort: 1 to 9.
         timed_out: True if the time limit ended the search.
+        error_rates: share of decisions that labels call wrong, of the original and of the seed; None without labels.
     """
 
     path: Path
@@ -170,6 +202,7 @@ class Result:
     weight_damages: Mapping[str, float] = field(default_factory=dict)
     effort: int = DEFAULT
     timed_out: bool = False
+    error_rates: tuple[float, float] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the keys that programs rely on, and a few more."""
@@ -185,6 +218,8 @@ class Result:
             "inputs_note": self.inputs_note,
             "metric": self.metric,
             "damage": self.damage if math.isfinite(self.damage) else None,
+            "error_rate": self.error_rates[1] if self.error_rates else None,
+            "original_error_rate": self.error_rates[0] if self.error_rates else None,
             "effort": self.effort,
             "timed_out": self.timed_out,
             "goal_met": self.goal_met,
@@ -192,6 +227,10 @@ class Result:
             "signed_with": self.signed_with,
             "notes": [*self.graph.notes, *self.notes],
         }
+
+
+def _equal(first: Mapping[str, Array], second: Mapping[str, Array]) -> bool:
+    return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
 
 
 class InterruptedExport(KeyboardInterrupt):

@@ -58,6 +58,27 @@ def test_a_quarter_is_judged_and_spread_over_the_file(tmp_path: Path) -> None:
     assert (numbers(again.held_out), numbers(again.calibration)) == (held, measured)
 
 
+@pytest.mark.parametrize("shape", [(40,), (40, 1), (4, 10)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_labels_go_with_the_calls_that_are_judged(shape: tuple[int, ...], order: Any, tmp_path: Path) -> None:
+    inputs = counting(40, 1, 4) if shape[0] == 40 else counting(40, 4).reshape(4, 10, 4)
+    found = read(tmp_path, X, x=inputs, labels=np.asarray(np.arange(40).reshape(shape), order=order))
+    assert found.labels is not None
+    assert found.labels.reshape(-1).tolist() == numbers(found.held_out)
+
+
+def test_labels_are_none_where_there_are_none_or_the_model_takes_them(tmp_path: Path) -> None:
+    labels = TensorSpec("labels", "int64", ("batch",))
+    assert read(tmp_path, X, x=counting(40, 1, 4)).labels is None
+    assert read(tmp_path, X, labels, x=counting(40, 1, 4), labels=np.zeros((40, 1), np.int64)).labels is None
+
+
+def test_labels_that_no_memory_should_hold_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "LABELS_MAX", 100)
+    with pytest.raises(InputError, match="save one integer for each decision"):
+        read(tmp_path, X, x=counting(40, 1, 4), labels=np.arange(40))
+
+
 def test_of_many_inputs_no_more_are_used_than_the_limits_say(tmp_path: Path) -> None:
     found = read(tmp_path, X, x=counting(2000, 1, 4))
     held, measured = numbers(found.held_out), numbers(found.calibration)

@@ -86,7 +86,7 @@ def line_by_outputs(
     names = {name for call in original for name in call}
     judged = judged_outputs([{name: array for name, array in call.items() if name not in noisy} for call in original])
     criteria: list[tuple[Metric, float]] = []
-    of_scores: list[float] = []
+    decides, few = False, math.inf
     for name in judged:
         arrays = [call[name] for call in original if name in call]
         others = names - {name}
@@ -95,19 +95,20 @@ def line_by_outputs(
             is_text = arrays[0].dtype.kind == "O"
             criteria.append((metric_of("relative", others), lost if is_text else 2 * lost_cosine))
         elif name in scores or is_probabilities(arrays):
+            decides = True
             # How many of the decisions that a loss of one takes there are.
             shown = _rows(arrays) * lost
             factor = _MANY if shown >= 1 else _FEW * shown
-            of_scores.append(strictness * lost * factor)
             criteria.append((metric_of("agreement", others), lost))
-            criteria.append((metric_of("cosine", others), of_scores[-1]))
+            criteria.append((metric_of("cosine", others), strictness * lost * factor))
+            few = few if shown >= 1 else min(few, strictness * lost * factor)
         else:
             criteria.append((metric_of("cosine", others), lost_cosine))
     if not criteria:
         return None
-    asked = f"a cosine of {1 - lost_cosine:.6g}"
-    if of_scores:
-        asked = f"{1 - lost:.4g} of the decisions, with at most {min(of_scores):.2g} of their scores' cosine lost"
+    asked = f"{1 - lost:.4g} of the decisions" if decides else f"a cosine of {1 - lost_cosine:.6g}"
+    if few < math.inf:
+        asked += f" and, as these are few, a cosine of {1 - few:.10g}"
     return Line(tuple(criteria), asked, quality is not None)
 
 

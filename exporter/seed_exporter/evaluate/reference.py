@@ -16,7 +16,7 @@ from seed_exporter.graph.model import Graph
 from seed_exporter.skeletons import SkeletonBuilder
 from seed_runtime import backends
 from seed_runtime.backends import Array, Feeds, TensorSpec
-from seed_runtime.errors import UnsupportedError
+from seed_runtime.errors import InputError, UnsupportedError
 from seed_runtime.golden import Recipe
 
 Generate = Callable[[Sequence[TensorSpec], Sequence[Recipe], Run], Samples]
@@ -49,6 +49,7 @@ class Reference:
         sample: the arrays that `recipes` give.
         sample_outputs: the original's outputs for `sample`.
         noisy: outputs that noise decides, and the axes whose sizes it decides.
+        labels: of the task, for the decisions on `feeds`; None where the data has none.
     """
 
     kind: str
@@ -62,6 +63,7 @@ class Reference:
     sample: Feeds
     sample_outputs: Mapping[str, Array]
     noisy: Noisy
+    labels: Array | None = None
 
 
 def make_reference(
@@ -77,7 +79,7 @@ def make_reference(
         generate: makes inputs where there are no real ones; None for the generator's random numbers.
 
     Raises:
-        InputError: the data doesn't fit the model.
+        InputError: the data doesn't fit the model, or gets empty answers.
         UnsupportedError: the model can't be run, or no generated input suits it.
     """
     write_model_files(graph, folder, builder=skeletons)
@@ -101,6 +103,8 @@ def make_reference(
             if calib is None and sum(array.nbytes for each in outputs for array in each.values()) > OUTPUTS_MAX:
                 break
         feeds = feeds[: len(outputs)]
+        if calib is not None and outputs[0] and not any(array.size for each in outputs for array in each.values()):
+            raise InputError(f"{calib}: all outputs are empty, so that nothing can be judged; give inputs with answers")
         sample = inputs.make_feeds(specs, recipes, GOLDEN_RNG_SEED)
         sample_outputs = runner.run(sample)
         repeated = [*zip(feeds, outputs, strict=True), (sample, sample_outputs)]
@@ -128,6 +132,7 @@ def make_reference(
         sample=sample,
         sample_outputs=sample_outputs,
         noisy=noisy,
+        labels=given.labels,
     )
 
 

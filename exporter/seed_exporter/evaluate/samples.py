@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from seed_runtime.backends import Array, Feeds, TensorSpec
 from seed_runtime.data import stored
-from seed_runtime.data.calls import UNNAMED, Calls, bind
-from seed_runtime.data.stored import StoredArray
+from seed_runtime.data.calls import LABELS, UNNAMED, Calls, bind
+from seed_runtime.data.stored import ArrayReader, StoredArray
 from seed_runtime.errors import InputError, SeedError
 
 Run = Callable[[Feeds], Mapping[str, Array]]
@@ -34,6 +34,8 @@ CALIBRATION_BYTES_MAX: Final = 1 << 30
 """Most space on the disk for the calls that statistics are measured on, unless one alone needs more [B]."""
 CALLS_ENOUGH: Final = 8
 """Number of calls below which a batch is divided into its samples, where the model takes them one by one."""
+LABELS_MAX: Final = 64 << 20
+"""Most bytes of labels, which are held at once [B]."""
 
 _RNG_SEED: Final = 2
 """Random state of the division."""
@@ -91,12 +93,14 @@ class Samples:
         call: feeds of the sizes that the file gives the model, where a batch was divided with repeated values; None
             for generated ones.
         note: sentence for the user on how many are used for what.
+        labels: labels of the judged calls where the file has some; all where they can't be divided among the calls.
     """
 
     held_out: Sequence[Feeds]
     calibration: Sequence[Feeds]
     call: Feeds | None
     note: str
+    labels: Array | None = None
 
 
 def read_samples(
@@ -144,7 +148,8 @@ def read_samples(
             if number == last:
                 break
         call = {name: np.broadcast_to(array, whole[name].shape) for name, array in judged[0].items()}
-        return Samples(judged, calibration, call, _note(len(calls), len(judged), len(calibration)))
+        note = _note(len(calls), len(judged), len(calibration))
+        return Samples(judged, calibration, call, note, _labels(arrays, (*specs, *optional), len(calls), held))
 
 
 def spread(count: int, most: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -200,6 +205,25 @@ def _one_by_one(
 
 def _counts_samples(axis: int | str | None) -> bool:
     return not isinstance(axis, int) and not any(part in (axis or "").lower() for part in _NO_BATCH)
+
+
+def _labels(arrays: Sequence[StoredArray], specs: Sequence[TensorSpec], count: int, held: set[int]) -> Array | None:
+    """Read the labels of the calls in `held`, of `count` calls; None where the file has none."""
+    found = next((array for array in arrays if array.name == LABELS), None)
+    if found is None or any(spec.name == LABELS for spec in specs):
+        return None
+    if found.nbytes > LABELS_MAX:
+        raise InputError(
+            f"{found.where} takes {found.nbytes:,} bytes; save one integer for each decision, or leave it out"
+        )
+    labels = np.empty(found.shape[::-1] if found.is_fortran else found.shape, found.dtype)
+    reader = ArrayReader(found)
+    try:
+        reader.read_into(labels)
+    finally:
+        reader.close()
+    labels = labels.T if found.is_fortran else labels
+    return labels if labels.size % count else labels.reshape(count, -1)[sorted(held)]
 
 
 def _check_values(where: str, call: Feeds, check: Callable[[Feeds], None]) -> None:

@@ -19,8 +19,8 @@ PARTS: Final = (0.75, 0.87)
 
 
 def check(evaluator: Evaluator) -> None:
-    """Raise the error that training would end in, before the search begins."""
-    if evaluator.effort.distills:
+    """Raise the error that training would end in, before the search begins; where there are inputs to train on."""
+    if evaluator.effort.distills and len(evaluator.calibration) >= INPUTS_LEAST:
         heal.check(evaluator.graph)
 
 

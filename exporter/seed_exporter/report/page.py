@@ -13,7 +13,7 @@ from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.quantize.effort import EFFORTS
 from seed_exporter.report import frontier, gains, shell
 from seed_exporter.report.frontier import Point
-from seed_exporter.report.text import UNLIKE, noise_text, ratio_text, size
+from seed_exporter.report.text import UNLIKE, error_rates_text, noise_text, ratio_text, size
 from seed_exporter.results import Result
 from seed_runtime.system.files import atomic_write
 
@@ -82,6 +82,8 @@ def _judged(result: Result) -> str:
     facts = [("inputs", result.inputs_note), ("metric", result.metric)]
     if math.isfinite(result.damage):
         facts.append(("damage", f"{result.damage:.4g}"))
+    if result.error_rates:
+        facts.append(("wrong by the labels", error_rates_text(result.error_rates)))
     if result.line:
         facts.append(("asked for", result.line))
     facts.append(("effort", f"{result.effort} of {max(EFFORTS)}"))

@@ -53,6 +53,8 @@ def summary(result: Result) -> str:
         )
     if result.line:
         lines.append(_line_text(result))
+    if result.error_rates:
+        lines.append(f"wrong by the labels: {error_rates_text(result.error_rates)}")
     if result.timed_out:
         lines.append("note: the time limit ended the search; more time, or a lower --effort, may make the seed smaller")
     if warning := beyond_use(result):
@@ -63,6 +65,11 @@ def summary(result: Result) -> str:
     lines.append("encoded and checked in " + ", ".join(f"{phase} {t:.1f} s" for phase, t in result.seconds.items()))
     lines.append(f"run it: seed-run {result.path} --verify")
     return "\n".join(lines)
+
+
+def error_rates_text(rates: tuple[float, float]) -> str:
+    """Say how many of the task's decisions are wrong."""
+    return f"{100 * rates[1]:.2f} % of the decisions, of the original's {100 * rates[0]:.2f} %"
 
 
 def _line_text(result: Result) -> str:
@@ -94,7 +101,7 @@ def ratio_text(result: Result) -> str:
 def goal_missed(result: Result, options: Options) -> str:
     """Say what was asked for and not reached, what was written, and what to do."""
     if options.quality is not None:
-        wanted = f"quality {options.quality:g}"
+        wanted = f"quality {options.quality:.10g}"
     elif options.target is not None:
         wanted = f"{options.target:g}x"
     else:

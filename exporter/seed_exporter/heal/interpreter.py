@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,8 +22,6 @@ from seed_exporter.graph.versions import plain_domain
 from seed_exporter.heal import ops
 from seed_exporter.heal.registry import OPERATORS, Call, Operator, RefusedError
 from seed_runtime.errors import UnsupportedError
-
-_FLOATS: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 __all__ = ["Interpreter", "check", "ops"]
 

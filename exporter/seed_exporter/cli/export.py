@@ -101,8 +101,8 @@ class _Size(click.ParamType):
     type=click.IntRange(1, 9),
     default=DEFAULT,
     show_default=True,
-    help="Work for fewer bytes: 1 rounds at steps by the weights' scales, from 2 on each tensor's damage is measured, "
-    "9 trains on the inputs of --calib and needs PyTorch.",
+    help="Work for fewer bytes: 1 rounds to nearest, 2 measures each tensor's damage, 3 and 4 round by what layers see "
+    "of --calib, 5 weighs bits against errors (6 to 8 do the same today), 9 trains on --calib and needs PyTorch.",
 )
 @click.option(
     "--time-limit",
@@ -119,8 +119,8 @@ class _Size(click.ParamType):
 @click.option(
     "--calib",
     type=click.Path(path_type=Path),
-    help="Real inputs (.npz, one array per input): statistics are measured on most, outputs judged on the others. "
-    "Without, inputs are generated, and mislead.",
+    help="Real inputs (.npz, one array per input, samples first): statistics are measured on most, outputs are judged "
+    "on the others. Generated if left out.",
 )
 @click.option("--model-id", help="Name that stays the same over versions; the file's name if left out.")
 @click.option(
@@ -139,7 +139,7 @@ class _Size(click.ParamType):
 @click.option(
     "--report",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a page (HTML) that shows where the bytes went.",
+    help="Write a page (HTML) with the sizes and the damage that were tried, and where the bytes went.",
 )
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Threads; all cores if left out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -149,10 +149,11 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
     """Turn MODEL (.onnx, .pt2) into a seed: its graph, and its weights as entropy-coded streams.
 
     Without --target, --size and --quality the seed is the smallest that keeps 99.5 % of the decisions on the inputs of
-    --calib, or a cosine of .999 where outputs are no scores, and at least 4 times smaller than fp32 in any case; on
-    generated inputs, which mislead, it loses a hundredth of that. Where graph, header and integers alone take nearly a
-    quarter, a note says so. The seed is assembled again with the device's own decoder and compared with the original
-    before it replaces anything. Ctrl-C during the search writes the best so far.
+    --calib, or a cosine of .999 where outputs are no scores, and at least 4 times smaller than fp32 in any case.
+    Without --calib, inputs are generated; they mislead, and only a hundredth of the loss of the cosine is allowed.
+    Where graph, header and integers alone take nearly a quarter, a note says so. The seed is assembled again with the
+    device's own decoder and compared with the original before it replaces anything. Ctrl-C during the search writes
+    the best so far.
     """
     if model in COMMANDS:
         raise UsageError(f"'{model}' is a command and comes before all options; a file of that name is ./{model}")

@@ -25,7 +25,7 @@ Exit codes: 0 ok, 2 usage, 3 data can't be used, 12 model can't be taken, 130 in
 @click.argument("model")
 @click.option(
     "--calib",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     help="Real inputs (.npz, one array per input): most to calibrate on, the others to judge. Generated if left out.",
 )
 @click.option(

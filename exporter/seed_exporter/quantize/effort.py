@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 
@@ -27,18 +27,16 @@ class Effort:
     distills: bool = False
 
 
+_WITHOUT_TRAINING: Final = Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.1)
 EFFORTS: Final = {
     1: Effort(),
     2: Effort(probes=True),
     3: Effort(probes=True, feedback=True),
     4: Effort(probes=True, feedback=True, input_steps=True, table_rows=True),
-    5: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.1),
-    6: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.1),
-    7: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.1),
-    8: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.1),
-    9: Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.1, distills=True),
+    **dict.fromkeys(range(5, 9), _WITHOUT_TRAINING),
+    9: replace(_WITHOUT_TRAINING, distills=True),
 }
-"""What each level of `--effort` does."""
+"""What each level of `--effort` does; nothing is left for 6 to 8 that isn't training."""
 WITHOUT_DATA: Final = {"feedback": False, "input_steps": False, "table_rows": False, "distills": False}
 """What no effort does where inputs were generated: their covariances and counts are not those of real ones."""
 DEFAULT: Final = 5

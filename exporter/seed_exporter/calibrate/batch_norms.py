@@ -35,7 +35,7 @@ from seed_runtime.system.scratch import scratch_folder
 
 F32 = npt.NDArray[np.float32]
 
-ITERATIONS: Final = 32
+ITERATIONS: Final = 16
 """Number of times that each input is changed."""
 INPUTS_LEAST: Final = 16
 """Number of inputs below which none is changed. With 8 and half of the iterations EfficientNet-lite0 gained nothing

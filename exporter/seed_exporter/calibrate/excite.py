@@ -23,8 +23,8 @@ from seed_runtime.backends import Array, Feeds, TensorSpec
 from seed_runtime.errors import SeedError, UnsupportedError
 from seed_runtime.golden import Recipe
 
-SAMPLES: Final = 40
-"""Most inputs that are made."""
+SAMPLES: Final = 20
+"""Most inputs that are made: probes run on them and outputs are judged on them; no covariances are measured."""
 TEXTS: Final = 16
 """Most texts that a language model writes: each takes up to ROUNDS runs."""
 BYTES_MAX: Final = 64 << 20
@@ -35,8 +35,8 @@ HELD_LEAST: Final = 4
 """Number of inputs that outputs are judged on, where there are twice as many."""
 ROUNDS: Final = 16
 """Most times that a text is written over."""
-SIDES: Final = (128, 96, 64, 224, 320, 640)
-"""Sizes to try for free dimensions: larger than for a golden sample, since statistics need many positions."""
+SIDES: Final = (64, 96, 128, 224, 320, 640)
+"""Sizes to try for free dimensions: larger than for a golden sample, so that batch norms see many positions."""
 PICTURE_MIN: Final = 8
 """Smallest height and width of a picture."""
 PICTURE_SCALE: Final = 0.5

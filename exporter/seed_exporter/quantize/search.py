@@ -41,6 +41,7 @@ class Search:
         self._evaluator, self._model, self._largest = evaluator, model, largest
         self._by_size = model.coarseness_for(max(largest - kept, 1))
         self._line = evaluator.line if evaluator.goal is None else None
+        self._missed = False
 
     def fit(self, plans_at: PlansAt, start: float | None = None) -> Found:
         """Find the coarseness: the finest that keeps a size, the coarsest that keeps a line.
@@ -55,11 +56,14 @@ class Search:
             return self._fit_size(plans_at, start)
         if self._line.required:
             return self._fit_line(plans_at, start or _START)
-        found = self._fit_line(plans_at, start or self._by_size, self._by_size)
+        begin = self._by_size if self._missed else start or self._by_size
+        found = self._fit_line(plans_at, begin, self._by_size)
         if found.met and self._evaluator.size_of(plans_at(found.coarseness)) <= self._largest:
             return found
-        # The line asks for more than the default's largest size, nearly.
-        return Found(self._fit_size(plans_at, self._by_size).coarseness, met=True, capped=True)
+        # The line asks for more than the default's largest size, nearly; the next plans are likely to miss it as well.
+        nearby = start if self._missed else None
+        self._missed = True
+        return Found(self._fit_size(plans_at, nearby or self._by_size).coarseness, met=True, capped=True)
 
     def roughly(self, plans_at: PlansAt) -> float:
         """Return a coarseness near the one that `fit` finds, where plans differ in the weights' unit steps."""

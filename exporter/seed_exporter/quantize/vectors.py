@@ -6,7 +6,7 @@ of the seed, and what a finer vector costs is missing in the matrices.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -23,7 +23,9 @@ from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.quantize import allocate
 from seed_exporter.quantize.allocate import VECTOR_BITS
 from seed_exporter.quantize.evaluator import Evaluator
-from seed_exporter.quantize.search import PlansAt
+from seed_exporter.quantize.rounding_plans import RoundedPlans
+from seed_exporter.quantize.search import PlansAt, Search
+from seed_exporter.quantize.size_search import Found
 
 MANTISSA_BITS: Final = (4, 7, 10)
 """Mantissa bits that are tried of vectors as floats."""
@@ -33,6 +35,9 @@ VECTORS_HEAVY: Final = 1 / 16
 """Share of the seed above which vectors don't take few bytes, and their coding is chosen by trying."""
 _UNIT_SHARES: Final = (1.0, 1 / 4, 1 / 16)
 """Steps that are tried of vectors on grids, as shares of their unit steps: they share the matrices' stream then."""
+
+_Rank = tuple[bool, bool, float]
+"""Order of codings: whether they miss the goal, whether the size keeps them from the line, and their error or size."""
 
 
 def are_heavy(evaluator: Evaluator, plans: Plans, names: Sequence[str], largest: int) -> bool:
@@ -73,20 +78,59 @@ def fewest_bits(evaluator: Evaluator, plans: Plans) -> int:
     return VECTOR_BITS[-1]
 
 
-def codings(graph: Graph, units: Mapping[str, float], vectors: Mapping[str, float]) -> Iterator[PlansAt]:
-    """Yield ways to code a graph's vectors beside its matrices.
+def best_coding(
+    evaluator: Evaluator,
+    search: Search,
+    rounding: RoundedPlans,
+    units: Mapping[str, float],
+    vectors: Mapping[str, float],
+    start: float | None,
+) -> tuple[PlansAt, Found]:
+    """Choose how to code vectors beside matrices: the least error at a size, the least size at a quality.
+
+    Each coding is fitted from the coarseness of the last. Of each kind finer vectors are tried until they are worse:
+    what still finer ones cost would be missing in the matrices, too.
 
     Args:
-        graph: the weights.
+        evaluator: runs the model.
+        search: finds the coarseness of each coding.
+        rounding: rounds the matrices.
         units: unit steps of the matrices.
         vectors: unit steps of the vectors.
+        start: coarseness to begin with, where one is known.
     """
-    for bits in MANTISSA_BITS:
-        yield partial(allocate.uniform, graph, units, mantissa_bits=bits)
-        yield partial(_uniform_packed, graph, units, mantissa_bits=bits)
-    for share in _UNIT_SHARES:
+    graph, fitted = evaluator.graph, list[tuple[_Rank, PlansAt, Found]]()
+
+    def as_floats(bits: int) -> PlansAt:
+        # Both give the same outputs: the smaller one leaves more for the matrices.
+        ways = [partial(way, graph, units, mantissa_bits=bits) for way in (allocate.uniform, _uniform_packed)]
+        return min(ways, key=lambda way: evaluator.size_of(way(start or 1.0)))
+
+    def on_grids(share: float) -> PlansAt:
         steps = dict(units) | {name: share * unit for name, unit in vectors.items()}
-        yield partial(allocate.uniform, graph, steps, mantissa_bits=allocate.VECTOR_BITS[-1])
+        return partial(allocate.uniform, graph, steps, mantissa_bits=allocate.VECTOR_BITS[-1])
+
+    kinds = (map(as_floats, MANTISSA_BITS), map(on_grids, _UNIT_SHARES))
+    for kind in kinds:
+        before: _Rank | None = None
+        for way in kind:
+            plans_at = rounding.at(way)
+            found = search.fit(plans_at, start)
+            start = found.coarseness
+            rank = _rank(evaluator, plans_at, found)
+            fitted.append((rank, plans_at, found))
+            if before is not None and rank > before:
+                break
+            before = rank
+    return min(fitted, key=lambda one: one[0])[1:]
+
+
+def _rank(evaluator: Evaluator, plans_at: PlansAt, found: Found) -> _Rank:
+    """Order codings that were fitted, the best first: by the size at a line, by the error at a size."""
+    plans = plans_at(found.coarseness)
+    by_line = evaluator.goal is None and evaluator.line is not None and not found.capped
+    merit = float(evaluator.size_of(plans)) if by_line else error_of(evaluator, plans)
+    return not found.met, found.capped, merit
 
 
 def _uniform_packed(

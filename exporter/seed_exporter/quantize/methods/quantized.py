@@ -61,8 +61,7 @@ def choose(evaluator: Evaluator, alive: Alive) -> Choice:
             start = None
     first = rounding.at(partial(allocate.uniform, graph, units, mantissa_bits=VECTOR_BITS[1]))
     if vectors.are_heavy(evaluator, first(1.0), list(vector_units), largest):
-        tried = ((plans_at, search.fit(plans_at, start)) for plans_at in vectors.codings(graph, units, vector_units))
-        plans_at, found = min(tried, key=lambda one: _rank(evaluator, *one))
+        plans_at, found = vectors.best_coding(evaluator, search, rounding, units, vector_units, start)
     else:
         plans_at, found = first, search.fit(first, start)
         whole = rounding.at(partial(allocate.uniform, graph, units, mantissa_bits=VECTOR_BITS[-1]))
@@ -99,14 +98,6 @@ METHOD: Final = Method(choose, needs, prepare=fold_batch_norms, has_quality=True
 def _may_keep_all(evaluator: Evaluator, size: int) -> bool:
     """Return whether it is worth a try to keep every bit within `size` bytes."""
     return size > LOSSLESS_SHARE * evaluator.source_bytes or evaluator.source_bytes <= LOSSLESS_TRIED
-
-
-def _rank(evaluator: Evaluator, plans_at: PlansAt, found: Found) -> tuple[bool, bool, float]:
-    """Order codings of vectors that were fitted, the best first: by the size at a line, by the error at a size."""
-    plans = plans_at(found.coarseness)
-    by_line = evaluator.goal is None and evaluator.line is not None and not found.capped
-    merit = float(evaluator.size_of(plans)) if by_line else vectors.error_of(evaluator, plans)
-    return not found.met, found.capped, merit
 
 
 def _with_factors(

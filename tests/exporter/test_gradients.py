@@ -122,15 +122,17 @@ def test_an_older_model_is_brought_to_an_opset_that_the_rules_know() -> None:
 def test_a_node_without_a_rule_is_named_and_can_be_asked_for() -> None:
     nodes = [
         LINEAR,
-        helper.make_node("LRN", ["h"], ["k"], name="norm", size=3),
+        helper.make_node("Hardmax", ["h"], ["k"], name="hard"),
         helper.make_node("Det", ["k"], ["y"]),
     ]
     graph = graph_of(nodes)
-    assert missing_rules(graph, ["y"], ["w"]) == {"Det": ("the one that makes 'y'",), "LRN": ("norm",)}
+    assert missing_rules(graph, ["y"], ["w"]) == {"Det": ("the one that makes 'y'",), "Hardmax": ("hard",)}
     assert missing_rules(graph, ["h"], ["w"]) == {}
     with pytest.raises(UnsupportedError, match=r"through Det \(node the one that makes 'y'\).* \(and 1 more nodes\)"):
         gradient_graph(graph, ["y"], ["w"])
-    with pytest.raises(UnsupportedError, match=r"through LRN \(node norm\): the operator has no rule; .*forward runs"):
+    with pytest.raises(
+        UnsupportedError, match=r"through Hardmax \(node hard\): the operator has no rule; .*forward runs"
+    ):
         gradient_graph(graph, ["k"], ["w"])
 
 

@@ -41,13 +41,13 @@ def four_bits(graph: Graph, feeds: Sequence[Feeds], folder: Path, setting: int) 
 
 def _quantized(graph: Graph, folder: Path, quantize: Callable[[Path, Path], None]) -> Deliverable:
     source, target = single_file(fold_batch_norms(graph), folder), folder / "quantized.onnx"
-    backends.get().load()  # without its telemetry
     with peer_call():
         quantize(source, target)
     return delivered(target)
 
 
 def _dynamic(source: Path, target: Path) -> None:
+    backends.get().load()  # without its telemetry
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     # Of signed weights in a convolution its kernels know none.
@@ -57,6 +57,7 @@ def _dynamic(source: Path, target: Path) -> None:
 
 
 def _static(source: Path, target: Path, feeds: Sequence[Feeds]) -> None:
+    backends.get().load()  # without its telemetry
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
     class Reader(CalibrationDataReader):
@@ -72,6 +73,7 @@ def _static(source: Path, target: Path, feeds: Sequence[Feeds]) -> None:
 
 
 def _four_bits(source: Path, target: Path) -> None:
+    backends.get().load()  # without its telemetry
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     model = onnx.load(source)

@@ -9,6 +9,7 @@ from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.graph.kinds import fp32_bytes
 from seed_exporter.graph.source_size import source_size
 from seed_exporter.quantize.default_size import LEAST_RATIO
+from seed_exporter.quantize.methods import METHODS
 from seed_exporter.results import Options, Result
 from seed_runtime.format.dtypes import BY_CODE
 
@@ -109,7 +110,7 @@ def goal_missed(result: Result, options: Options) -> str:
     found = f"{result.bytes:,} bytes, {result.ratio:.2f}x is "
     if options.quality is not None:
         found += f"the best so far, with a damage of {result.damage:.3g} by {result.metric},"
-    elif options.method == "grid" and not result.timed_out:
+    elif METHODS[options.method].has_quality and not result.timed_out:
         found += "the best so far, about the smallest possible size,"
     else:
         found += "the best so far"

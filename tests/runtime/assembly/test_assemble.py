@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import sys
+import threading
 import tracemalloc
 import zlib
 from collections import namedtuple
@@ -83,6 +84,8 @@ def test_a_seed_is_decoded_in_two_processes_where_memory_allows_it_and_else_in_o
     real = os.fork
     monkeypatch.setattr(os, "fork", fork)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
+    # Tests before this may have left a thread that only sleeps, such as that of progress bars.
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
     for module in (assemble, symbols):
         monkeypatch.setattr(module, "BESIDE_LEAST", 1)
     # The streams of grid, split and lowrank have symbols.

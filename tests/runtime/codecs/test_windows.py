@@ -51,6 +51,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[WindowsBeside]:
 
     monkeypatch.setattr(symbols_module, "BESIDE_LEAST", 1)
     monkeypatch.setattr(symbols_module, "WindowsBeside", Noted)
+    # Tests before these may have left a thread that only sleeps, such as that of progress bars.
+    threads = set(threading.enumerate())
+    monkeypatch.setattr(threading, "active_count", lambda: 1 + len(set(threading.enumerate()) - threads))
     return found
 
 

@@ -88,8 +88,8 @@ def best_coding(
 ) -> tuple[PlansAt, Found]:
     """Choose how to code vectors beside matrices: the least error at a size, the least size at a quality.
 
-    Each coding is fitted from the coarseness of the last. Of each kind finer vectors are tried until they are worse:
-    what still finer ones cost would be missing in the matrices, too.
+    Each coding is fitted from the coarseness of the last. All precisions are tried: the error doesn't fall to one
+    minimum. Of PP-OCR's classifier at one size it is .017, .017 and .004 with 4, 7 and 10 mantissa bits.
 
     Args:
         evaluator: runs the model.
@@ -110,18 +110,11 @@ def best_coding(
         steps = dict(units) | {name: share * unit for name, unit in vectors.items()}
         return partial(allocate.uniform, graph, steps, mantissa_bits=allocate.VECTOR_BITS[-1])
 
-    kinds = (map(as_floats, MANTISSA_BITS), map(on_grids, _UNIT_SHARES))
-    for kind in kinds:
-        before: _Rank | None = None
-        for way in kind:
-            plans_at = rounding.at(way)
-            found = search.fit(plans_at, start)
-            start = found.coarseness
-            rank = _rank(evaluator, plans_at, found)
-            fitted.append((rank, plans_at, found))
-            if before is not None and rank > before:
-                break
-            before = rank
+    for way in (*map(as_floats, MANTISSA_BITS), *map(on_grids, _UNIT_SHARES)):
+        plans_at = rounding.at(way)
+        found = search.fit(plans_at, start)
+        start = found.coarseness
+        fitted.append((_rank(evaluator, plans_at, found), plans_at, found))
     return min(fitted, key=lambda one: one[0])[1:]
 
 

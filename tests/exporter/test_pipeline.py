@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -74,6 +75,16 @@ def test_a_goal_that_is_not_met_is_said_and_the_best_is_written(model: onnx.Mode
     assert not result.goal_met
     assert result.bytes == output.stat().st_size > 100
     seed_runtime.open(output).check()
+
+
+def test_what_is_said_to_be_the_smallest_possible_is_so_where_vectors_weigh_most(
+    rng: np.random.Generator, output: Path
+) -> None:
+    sizes = (8, 300, 8, 300, 8)
+    matrices = [rng.standard_normal(shape).astype(np.float32) for shape in pairwise(sizes)]
+    heavy = dense(matrices, [10 * rng.standard_normal(size).astype(np.float32) for size in sizes[1:]])
+    smallest = quick_export(heavy, output, size=100, effort=1).bytes
+    assert not quick_export(heavy, output, size=int(0.95 * smallest), effort=1).goal_met
 
 
 def test_tied_weights_are_stored_once(rng: np.random.Generator, output: Path) -> None:

@@ -119,10 +119,14 @@ def best_coding(
 
 
 def _rank(evaluator: Evaluator, plans_at: PlansAt, found: Found) -> _Rank:
-    """Order codings that were fitted, the best first: by the size at a line, by the error at a size."""
+    """Order codings that were fitted, the best first: the size at a line, the error at a size.
+
+    Where a size isn't kept, the smallest is the best, which is said to be the smallest possible.
+    """
     plans = plans_at(found.coarseness)
     by_line = evaluator.goal is None and evaluator.line is not None and not found.capped
-    merit = float(evaluator.size_of(plans)) if by_line else error_of(evaluator, plans)
+    by_size = by_line or not found.met
+    merit = float(evaluator.size_of(plans)) if by_size else error_of(evaluator, plans)
     return not found.met, found.capped, merit
 
 

@@ -11,6 +11,6 @@ RESERVED: Final = ("zoo",)
 
 INTERRUPTED: Final = {
     "batch": "interrupted; the seeds that are made are whole, the same command again makes the others",
-    "compare": "interrupted; what was measured so far is above",
+    "compare": "interrupted; what was measured so far, if anything, is above",
 }
 """What there is to say of Ctrl-C, by command, where something may have been written."""

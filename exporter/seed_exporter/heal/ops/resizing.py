@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from torch import Tensor
 
 from seed_exporter.heal.registry import Call, operator
+from seed_runtime import backends
 
 _KEPT: Final = (
     "antialias", "coordinate_transformation_mode", "cubic_coeff_a", "exclude_outside", "mode", "nearest_mode"
@@ -59,6 +60,7 @@ def _matrix(before: int, size: int, scale: float, attributes: tuple[tuple[str, A
         scale: factor of the size; 0 to take `size`.
         attributes: how it is resized.
     """
+    backends.get().load()  # without its telemetry
     import onnxruntime as ort
 
     image = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, before, before])

@@ -104,7 +104,7 @@ def test_pictures_are_changed_until_batch_norms_see_what_they_saw_in_training(
     assert batch_norms.match(graph, begun, ["x"], tmp_path, 1) is None
     monkeypatch.undo()
     found = excited(graph, tmp_path, X)
-    assert (len(found.held_out), len(found.calibration)) == (4, 16)
+    assert (len(found.held_out), len(found.calibration)) == (8, 16)
     assert found.note == (
         "random smooth pictures, changed until batch norms saw what they saw in training; real inputs say more: "
         "--calib x.npz"

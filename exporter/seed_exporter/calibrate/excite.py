@@ -23,13 +23,13 @@ from seed_runtime.backends import Array, Feeds, TensorSpec
 from seed_runtime.errors import SeedError, UnsupportedError
 from seed_runtime.golden import Recipe
 
-SAMPLES: Final = 20
+SAMPLES: Final = 24
 """Most inputs that are made: probes run on them and outputs are judged on them; no covariances are measured."""
 TEXTS: Final = 16
 """Most texts that a language model writes: each takes up to ROUNDS runs."""
 BYTES_MAX: Final = 64 << 20
 """Most memory of all inputs, if they are more than HELD_SHARE asks for [B]."""
-HELD_SHARE: Final = 0.2
+HELD_SHARE: Final = 1 / 3
 """Share of them that outputs are judged on."""
 HELD_LEAST: Final = 4
 """Number of inputs that outputs are judged on, where there are twice as many."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from seed_exporter.comparison import run as comparing
 from seed_exporter.evaluate import footprint
 from seed_exporter.peers import PEERS, Deliverable, Peer, PeerError, xz
 from seed_exporter.quantize.trail import Trail
+from seed_exporter.report import comparison as reports
 from seed_exporter.report.comparison import Comparison, Row, lines
 from tests.exporter.support.exporting import layers
 
@@ -128,6 +130,19 @@ def test_an_interruption_shows_what_was_measured_so_far(
     assert "what was measured so far" in err
     assert re.search(r"^xz +[\d,]+ ", out, re.MULTILINE)
     assert "<svg" in (tmp_path / "r.html").read_text()
+
+
+def test_a_page_that_can_t_be_written_leaves_the_table(
+    model: Path, tmp_path: Path, compared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(reports, "write_page", full)
+    code, out, err = compared(model, "--effort", "1", "--report", tmp_path / "r.html")
+    assert code == 13
+    assert re.search(r"^xz +[\d,]+ ", out, re.MULTILINE)
+    assert "No space left" in err
 
 
 def test_an_interruption_within_a_seed_ends_the_comparison_and_is_no_row(

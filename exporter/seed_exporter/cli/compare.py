@@ -67,9 +67,9 @@ def command(model: str, report: Path | None, as_json: bool, quiet: bool, **chose
     finally:
         # What is measured when this is interrupted is right, and may have taken long.
         if comparison.rows:
-            if report is not None:
-                reports.write_page(report, comparison)
             if as_json:
                 terminal.print_json(comparison.as_json())
             else:
                 click.echo("\n".join(reports.lines(comparison)))
+            if report is not None:
+                reports.write_page(report, comparison)

@@ -180,9 +180,9 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
             result = export(model, output=path, options=options, progress=bar.update)
         except InterruptedExport as error:
             result, interruption = error.result, error
+    click.echo(json.dumps(result.as_json()) if as_json else text.summary(result))
     if report is not None:
         page.write(report, result)
-    click.echo(json.dumps(result.as_json()) if as_json else text.summary(result))
     if interruption is not None:
         raise interruption
     if not result.goal_met:

@@ -154,7 +154,7 @@ def test_an_interrupted_export_begins_again(tmp_path: Path, stand_in: None, capf
     path = jobs_file(tmp_path, *models(tmp_path, "interrupted"))
     for _ in range(2):
         ran = Ran(capfd, path)
-        assert ran.rows["interrupted"]["exit_code"] == 130
+        assert (ran.words["interrupted"], ran.rows["interrupted"]["exit_code"]) == ("failed", 130)
         assert ran.rows["interrupted"]["seconds"] > 0
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from seed_runtime.errors import GoalNotMetError
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -25,8 +27,13 @@ class Outcome:
     repeated: bool = False
 
     @property
+    def is_done(self) -> bool:
+        """True if a seed was written and the same export would do no better: one that was interrupted begins again."""
+        return self.result is not None and self.code in (0, GoalNotMetError.exit_code)
+
+    @property
     def word(self) -> str:
         """The outcome in a word or two."""
         if self.code:
-            return "goal not met" if self.result is not None else "failed"
+            return "goal not met" if self.is_done else "failed"
         return "unchanged" if self.repeated else "made"

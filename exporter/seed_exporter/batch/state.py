@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from seed_exporter.batch.fingerprint import digest
 from seed_exporter.batch.jobs_file import Job
 from seed_exporter.batch.outcome import Outcome
-from seed_runtime.errors import GoalNotMetError
 from seed_runtime.system.files import atomic_write
-
-_GOAL_NOT_MET: Final = GoalNotMetError.exit_code
-"""Code of an export that did all it could: it would do no better again."""
 
 
 class State:
@@ -43,10 +39,9 @@ class State:
         return outcome if all(path.exists() for path in job.written) else None
 
     def record(self, job: Job, fingerprint: str, outcome: Outcome) -> None:
-        """Remember the outcome of a job that wrote a seed, and forget what is known of one that didn't."""
+        """Remember the outcome of a job that is done, and forget what is known of one that isn't."""
         self._made.pop(str(job.output), None)
-        # An interrupted one wrote its best so far, and begins again.
-        if outcome.result is not None and outcome.code in (0, _GOAL_NOT_MET):
+        if outcome.is_done:
             self._made[str(job.output)] = {
                 "fingerprint": fingerprint,
                 "sha256": digest(job.output),

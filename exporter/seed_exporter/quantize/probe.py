@@ -50,7 +50,7 @@ def units_by_damage(
         model = PatchedModel(evaluator.graph, folder, evaluator.skeletons)
         expected = model.run({}, feeds)
         for group in groups:
-            plans = {name: rounding.plan(name, GridPlan(float(coarseness * units[name]))) for name in group}
+            plans = {name: rounding.probe_plan(name, GridPlan(float(coarseness * units[name]))) for name in group}
             data = {name: restored(evaluator.graph.weights[name], plan) for name, plan in plans.items()}
             damage = evaluator.smooth_metric.damage(expected, model.run(data, feeds), feeds)
             evaluator.trail.advance()

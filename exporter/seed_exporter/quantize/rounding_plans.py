@@ -57,6 +57,13 @@ class RoundedPlans:
             self._bound(name, rounder)
         return kept[plan.step]
 
+    def probe_plan(self, name: str, plan: GridPlan) -> Plan:
+        """Return a weight's plan for inputs that were calibrated on: rows of tables have equal steps.
+
+        Rows that these inputs never read would seem to cost nothing, and the table would get too coarse a step.
+        """
+        return plan if name in self._counts else self.plan(name, plan)
+
     def at(self, plans_at: PlansAt) -> PlansAt:
         """Return a function that plans as another one does, with integers in what is on grids."""
 

@@ -62,9 +62,10 @@ def _decoded(chunks: Sequence[bytes], cores: int) -> bytes:
     return b"".join(block.tobytes() for block in grid.decode([hole(ROWS, COLS)], views, "stream 0", None, cores))
 
 
-def _no_children() -> bool:
+def _ended(process: WindowsBeside) -> bool:
+    """Whether the process is gone and was waited for; others of this test run may live."""
     try:
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(process._process, os.WNOHANG)
     except ChildProcessError:
         return True
     return False
@@ -73,7 +74,7 @@ def _no_children() -> bool:
 def test_a_process_beside_decodes_the_same_bits(chunks: list[bytes], started: list[WindowsBeside]) -> None:
     assert _decoded(chunks, 2) == _decoded(chunks, 1)
     assert len(started) == 1
-    assert _no_children()
+    assert _ended(started[-1])
 
 
 def test_lossless_streams_are_decoded_beside_too(started: list[WindowsBeside]) -> None:
@@ -91,7 +92,9 @@ def _changed(chunks: list[bytes], number: int, place: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_what_is_wrong_with_a_chunk_is_found_as_on_one_core(chunks: list[bytes], number: int) -> None:
+def test_what_is_wrong_with_a_chunk_is_found_as_on_one_core(
+    chunks: list[bytes], started: list[WindowsBeside], number: int
+) -> None:
     wrong = [
         [*chunks[:number], chunks[number][:200], *chunks[number + 1 :]],
         [*chunks[:number], b"", *chunks[number + 1 :]],
@@ -106,10 +109,10 @@ def test_what_is_wrong_with_a_chunk_is_found_as_on_one_core(chunks: list[bytes],
                 _decoded(given, cores)
             problems.append((caught.value.where, caught.value.problem))
         assert problems[0] == problems[1]
-        assert _no_children()
+        assert all(map(_ended, started))
 
 
-def test_a_chunk_that_is_read_ahead_is_refused_in_its_turn(chunks: list[bytes]) -> None:
+def test_a_chunk_that_is_read_ahead_is_refused_in_its_turn(chunks: list[bytes], started: list[WindowsBeside]) -> None:
     # The first chunk's words are wrong, and the digest of the second one.
     def given() -> Iterator[memoryview]:
         yield from map(memoryview, _changed(chunks[:2], 1, 9000))
@@ -124,9 +127,9 @@ def test_a_chunk_that_is_read_ahead_is_refused_in_its_turn(chunks: list[bytes]) 
 def test_a_decoder_that_is_closed_early_leaves_no_process(chunks: list[bytes], started: list[WindowsBeside]) -> None:
     decoded = grid.decode([hole(ROWS, COLS)], map(memoryview, chunks), "stream 0", None, 2)
     next(decoded)
-    assert not _no_children()
+    assert not _ended(started[0])
     decoded.close()  # type: ignore[attr-defined]
-    assert _no_children()
+    assert _ended(started[-1])
 
 
 def test_a_process_that_is_killed_is_an_error(chunks: list[bytes], started: list[WindowsBeside]) -> None:
@@ -135,7 +138,7 @@ def test_a_process_that_is_killed_is_an_error(chunks: list[bytes], started: list
     os.kill(started[0]._process, signal.SIGKILL)
     with pytest.raises(MemoryError, match="was killed"):
         list(decoded)
-    assert _no_children()
+    assert _ended(started[-1])
 
 
 def test_a_process_with_other_threads_decodes_by_itself(chunks: list[bytes], started: list[WindowsBeside]) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +40,10 @@ def chunks() -> list[bytes]:
     return coded
 
 
+PIDS: dict[WindowsBeside, int] = {}
+"""Processes by what started them, which forgets them when it has waited for them."""
+
+
 @pytest.fixture(autouse=True)
 def started(monkeypatch: pytest.MonkeyPatch) -> list[WindowsBeside]:
     """Let streams of any length be decoded beside this process, and list the processes; none may be left."""
@@ -48,6 +53,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[WindowsBeside]:
         def __init__(self, *arguments: object) -> None:
             super().__init__(*arguments)  # type: ignore[arg-type]
             found.append(self)
+            PIDS[self] = self._process
 
     monkeypatch.setattr(symbols_module, "BESIDE_LEAST", 1)
     monkeypatch.setattr(symbols_module, "WindowsBeside", Noted)
@@ -63,12 +69,8 @@ def _decoded(chunks: Sequence[bytes], cores: int) -> bytes:
 
 
 def _ended(process: WindowsBeside) -> bool:
-    """Whether the process is gone and was waited for; others of this test run may live."""
-    try:
-        os.waitpid(process._process, os.WNOHANG)
-    except ChildProcessError:
-        return True
-    return False
+    """Whether the process was waited for; other children of this test run may live."""
+    return process._process == 0 and not Path(f"/proc/{PIDS[process]}").exists()
 
 
 def test_a_process_beside_decodes_the_same_bits(chunks: list[bytes], started: list[WindowsBeside]) -> None:

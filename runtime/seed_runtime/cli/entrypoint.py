@@ -103,8 +103,8 @@ def run_click(click: Any, call: Callable[[], object]) -> int:
         advice = "" if context is None else f"; see: {context.command_path} --help"
         raise UsageError(error.format_message().rstrip(".") + advice) from None
     except click.Abort as error:
-        # Of a KeyboardInterrupt, and of an EOFError that means something else.
-        raise error.__cause__ or error from None
+        # Of a KeyboardInterrupt, and of an EOFError that means something else; click 8.1 hides which.
+        raise error.__cause__ or error.__context__ or error from None
     except SystemExit as error:
         # So it leaves after a broken pipe, and after completing a word for the shell.
         if error.code == 1:

@@ -21,17 +21,12 @@ from tests.exporter.support.exporting import layers, of_nodes
 KEYS = {"seed", "bytes", "ratio", "parameters", "bits_per_weight", "seconds", "outputs", "digest"}
 
 
-@pytest.fixture(autouse=True)
-def without_measured_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process; measuring starts nine others."""
-    monkeypatch.setattr(footprint, "measure", lambda *_, **__: None)
+pytestmark = pytest.mark.usefixtures("without_measured_memory")
 
 
 @pytest.fixture
-def model(tmp_path: Path, rng: np.random.Generator) -> Path:
-    path = tmp_path / "model.onnx"
-    onnx.save(layers(rng, 48, 96, 64), path)
-    return path
+def model(model_file: Path) -> Path:
+    return model_file
 
 
 @pytest.fixture

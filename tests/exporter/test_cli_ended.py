@@ -11,29 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
 
-from seed_exporter.evaluate import footprint
 from seed_runtime.format.preamble import MAGIC
 from tests.exporter.support.command import COMMAND, refused
-from tests.exporter.support.exporting import layers
 
 OLD = MAGIC + b"the old seed"
 
 
-@pytest.fixture(autouse=True)
-def without_measured_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process; measuring starts nine others."""
-    monkeypatch.setattr(footprint, "measure", lambda *_, **__: None)
+pytestmark = pytest.mark.usefixtures("without_measured_memory")
 
 
 @pytest.fixture
-def model(tmp_path: Path, rng: np.random.Generator) -> Path:
-    path = tmp_path / "model.onnx"
-    onnx.save(layers(rng, 48, 96, 64), path)
-    return path
+def model(model_file: Path) -> Path:
+    return model_file
 
 
 @pytest.fixture

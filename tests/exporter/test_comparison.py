@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
 from seed_exporter import cli
@@ -21,7 +20,6 @@ from seed_exporter.peers import PEERS, Deliverable, Peer, PeerError, xz
 from seed_exporter.quantize.trail import Trail
 from seed_exporter.report import comparison as reports
 from seed_exporter.report.comparison import Comparison, Row, lines
-from tests.exporter.support.exporting import layers
 
 MISSING = Peer("the missing", "no_such_package", "pip install no-such-package", xz.make)
 
@@ -35,10 +33,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def model(tmp_path: Path, rng: np.random.Generator) -> Path:
-    path = tmp_path / "model.onnx"
-    onnx.save(layers(rng, 48, 96, 64), path)
-    return path
+def model(model_file: Path) -> Path:
+    return model_file
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import onnx
 
 from seed_exporter.graph.linear import RECURRENT, is_linear
 from seed_exporter.graph.model import Use, Weight
+from seed_exporter.graph.padding import SAME, same_pads
 from seed_runtime.backends import Feeds
 
 F32 = npt.NDArray[np.float32]
@@ -142,14 +143,11 @@ class _Patches:
     def _pads(self, sizes: Sequence[int], spans: Sequence[int]) -> list[tuple[int, int]]:
         if self.auto_pad == "VALID":
             return [(0, 0) for _ in sizes]
-        if self.auto_pad not in ("SAME_UPPER", "SAME_LOWER"):
-            return list(zip(self.pads[: len(sizes)], self.pads[len(sizes) :], strict=True))
-        pads = []
-        for size, span, stride in zip(sizes, spans, self.strides, strict=True):
-            total = max((-(-size // stride) - 1) * stride + span - size, 0)
-            less, more = total // 2, total - total // 2
-            pads.append((less, more) if self.auto_pad == "SAME_UPPER" else (more, less))
-        return pads
+        if self.auto_pad in SAME:
+            before, after = same_pads(sizes, spans, self.strides, self.auto_pad)
+        else:
+            before, after = self.pads[: len(sizes)], self.pads[len(sizes) :]
+        return list(zip(before, after, strict=True))
 
 
 @dataclass(frozen=True)

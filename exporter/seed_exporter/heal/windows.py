@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
+from seed_exporter.graph.padding import SAME, same_pads
 from seed_exporter.heal.registry import Call
 
 
@@ -50,22 +51,15 @@ def window_of(call: Call, image: Tensor, kernel: Sequence[int]) -> Window:
     strides = tuple(call.attribute("strides", [1] * rank))
     dilations = tuple(call.attribute("dilations", [1] * rank))
     auto = call.attribute("auto_pad", "NOTSET")
-    if auto in ("SAME_UPPER", "SAME_LOWER"):
-        sizes = zip(image.shape[2:], strides, dilations, kernel, strict=True)
-        totals = [max((-(-size // s) - 1) * s + d * (k - 1) + 1 - size, 0) for size, s, d, k in sizes]
-        before, after = split(totals, auto)
+    if auto in SAME:
+        extents = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+        before, after = same_pads(image.shape[2:], extents, strides, auto)
     elif auto == "VALID":
         before = after = (0,) * rank
     else:
         pads = call.attribute("pads", [0] * 2 * rank)
         before, after = tuple(pads[:rank]), tuple(pads[rank:])
     return Window(tuple(kernel), strides, dilations, before, after)
-
-
-def split(totals: Sequence[int], auto: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Divide paddings between both sides: an odd element goes behind in SAME_UPPER, before in SAME_LOWER."""
-    less, more = tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
-    return (less, more) if auto == "SAME_UPPER" else (more, less)
 
 
 def padded(image: Tensor, before: Sequence[int], after: Sequence[int], value: float = 0.0) -> Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+from seed_exporter.graph.padding import split
 from seed_exporter.heal.registry import Call, operator
-from seed_exporter.heal.windows import padded, split, window_of
+from seed_exporter.heal.windows import padded, window_of
 
 
 @operator("Conv")

@@ -26,14 +26,15 @@ from tests.exporter.support.exporting import graph_of, layers
 FIXED = 1_000_000_000
 """What an export may take beside four times its model [B]."""
 EXPORT = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from seed_exporter import Options, export
 from seed_exporter.evaluate import footprint
+from seed_runtime.memory.process import peak_rss
 footprint.measure = lambda *_, **__: None
 model, output, calib, options = sys.argv[1:]
 export(model, output=output, options=Options(calib=Path(calib) if calib else None, **json.loads(options)))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(peak_rss())
 """
 
 

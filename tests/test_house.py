@@ -68,6 +68,7 @@ FOLDERS = {
     "seed_exporter/quantize/rounding",
     "seed_exporter/report",
     "seed_exporter/skeletons",
+    "seed_exporter/stages",
     "seed_devices",
     "seed_devices/cli",
     "seed_devices/fleet",

@@ -11,8 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from seed_exporter import front_size, pipeline
 from seed_exporter.build import draft
+from seed_exporter.stages import fitting, front_size
 from seed_runtime.errors import UsageError
 from tests.exporter.support.exporting import layers, of_nodes, quick_export, tensor
 
@@ -98,7 +98,7 @@ def test_a_method_of_one_size_takes_no_goal(rng: np.random.Generator, output: Pa
 
 def test_sizes_are_ordered_from_the_worst_to_the_best() -> None:
     sizes = [3000, 1001, 1, 999, 1000]
-    assert sorted({*sizes}, key=lambda size: pipeline._rank(size, 1000)) == sizes
+    assert sorted({*sizes}, key=lambda size: fitting._rank(size, 1000)) == sizes
 
 
 @pytest.mark.parametrize("room", [0, 2_000])

@@ -12,7 +12,6 @@ import onnxruntime as ort
 import pytest
 
 import seed_exporter
-from seed_exporter import pipeline
 from seed_exporter.evaluate import line
 from seed_exporter.evaluate.damage import metric_of
 from seed_exporter.evaluate.line import line_by_outputs, score_outputs
@@ -25,6 +24,7 @@ from seed_exporter.quantize.trail import Trail
 from seed_exporter.report import text
 from seed_exporter.results import InterruptedExport, Options
 from seed_exporter.skeletons import builder_for
+from seed_exporter.stages import fitting
 from seed_runtime.errors import InputError, UsageError
 from tests.exporter.support.exporting import layers, quick_export
 
@@ -210,7 +210,7 @@ def test_an_interruption_of_a_further_round_writes_the_seed_of_the_round_before(
     stage: str, model: onnx.ModelProto, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rounds: list[int] = []
-    stage_of = getattr(pipeline, stage)
+    stage_of = getattr(fitting, stage)
 
     def interrupted(*arguments: Any) -> Any:
         rounds.append(1)
@@ -218,9 +218,9 @@ def test_an_interruption_of_a_further_round_writes_the_seed_of_the_round_before(
             raise KeyboardInterrupt
         return stage_of(*arguments)
 
-    monkeypatch.setattr(pipeline, "_fits", lambda size, goal: False)
-    monkeypatch.setattr(pipeline, "_FRONT_SLACK", -1000)
-    monkeypatch.setattr(pipeline, stage, interrupted)
+    monkeypatch.setattr(fitting, "_fits", lambda size, goal: False)
+    monkeypatch.setattr(fitting, "_FRONT_SLACK", -1000)
+    monkeypatch.setattr(fitting, stage, interrupted)
     with pytest.raises(InterruptedExport):
         export(model, output, size=9000)
     assert 8000 < output.stat().st_size <= 9000

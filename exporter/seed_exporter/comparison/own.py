@@ -9,11 +9,12 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from seed_exporter import pipeline
 from seed_exporter.graph.model import Graph
 from seed_exporter.peers import Deliverable
 from seed_exporter.records import Calibrated, Progress, Work
 from seed_exporter.results import Options
+from seed_exporter.stages.fitting import build_and_prove
+from seed_exporter.stages.loading import calibrate, load
 from seed_runtime.skeletons.onnx import MODEL_FILE
 from seed_runtime.system.scratch import scratch_folder
 
@@ -34,7 +35,7 @@ class OwnSeeds:
     def make(self, size: int, folder: Path) -> Deliverable:
         """Make the seed of at most `size` bytes, or the smallest there is, and assemble it in an existing folder."""
         self.work.options = replace(self.work.options, target=None, size=size)
-        proven = pipeline.build_and_prove(self.calibrated, self.work)
+        proven = build_and_prove(self.calibrated, self.work)
         if proven.built.interruption is not None:
             # Not the seed of this size, but the best that there was by then.
             raise proven.built.interruption
@@ -53,5 +54,5 @@ def own_seeds(model: Path, options: Options, progress: Progress | None = None) -
     """
     with threadpool_limits(1, "blas"), scratch_folder() as folder:
         work = Work(options, folder, progress or (lambda phase, done, total: None))
-        loaded = pipeline.load(model, work)
-        yield OwnSeeds(loaded.graph, pipeline.calibrate(loaded, work), work)
+        loaded = load(model, work)
+        yield OwnSeeds(loaded.graph, calibrate(loaded, work), work)

@@ -1,0 +1,69 @@
+"""Read a model with what it answers, and measure the statistics that the method needs."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from seed_exporter import calibrate as statistics
+from seed_exporter import loaders
+from seed_exporter.evaluate.line import score_outputs
+from seed_exporter.evaluate.reference import make_reference
+from seed_exporter.evaluate.runnable import check_runnable
+from seed_exporter.graph.source_size import source_size
+from seed_exporter.records import Calibrated, Loaded, Work
+from seed_exporter.results import Options, Source
+from seed_exporter.skeletons import builder_for
+from seed_runtime.errors import UsageError
+from seed_runtime.format import primitives
+from seed_runtime.limits import STRING_MAX
+
+
+def load(model: Any, work: Work, **loader_options: Any) -> Loaded:
+    """Read a model, make sure that ONNX Runtime runs it, and record what it answers."""
+    with work.timed("load"):
+        graph = loaders.load(model, **loader_options)
+        skeletons = builder_for(graph)
+        check_runnable(graph, skeletons)
+        model_id = _model_id(model, work.options)
+    with work.timed("reference"):
+        # Where every bit is kept, or nothing is measured, it doesn't matter how typical inputs are.
+        generate = partial(statistics.excite, graph, work.folder, work.options.jobs)
+        reference = make_reference(
+            graph,
+            skeletons,
+            work.subfolder("original"),
+            work.options.calib,
+            generate if work.method.has_default else None,
+        )
+    size = source_size(graph)
+    source = Source(model_id, size.bytes, size.numbers, reference, score_outputs(graph))
+    # A metric that doesn't suit the outputs is said now, not after the search.
+    source.damage(work.options, reference.outputs)
+    work.notes.extend(source.doubts(work.options))
+    return Loaded(source, graph, skeletons)
+
+
+def calibrate(loaded: Loaded, work: Work) -> Calibrated:
+    """Prepare the graph for the method, and measure the statistics that it needs."""
+    with work.timed("search"):
+        graph = work.method.prepare(loaded.graph)
+        skeletons = loaded.skeletons if graph is loaded.graph else builder_for(graph)
+        feeds, folder = loaded.source.reference.calibration, work.subfolder("calibration")
+        needs = work.method.needs(loaded.source.effort(work.options))
+        measured = statistics.collect(graph, needs, feeds, folder, work.options.jobs)
+        if statistics.COVARIANCES in measured and (note := statistics.shortage(measured[statistics.COVARIANCES])):
+            work.notes.append(note)
+    return Calibrated(loaded.source, graph, skeletons, measured)
+
+
+def _model_id(source: Any, options: Options) -> str:
+    """Return the model id that was given, or one made of a file's name or a module's class."""
+    text = Path(source).stem if isinstance(source, str | os.PathLike) else type(source).__name__
+    model_id = options.model_id or re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")[:100] or "model"
+    if len(model_id.encode()) > STRING_MAX or not primitives.printable(model_id):
+        raise UsageError(f"a model id has at most {STRING_MAX} bytes, all printable; {model_id!r} can't be one")
+    return model_id

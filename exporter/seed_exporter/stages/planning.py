@@ -1,0 +1,82 @@
+"""Plan how each weight is coded, and build the seed of the plans."""
+
+from __future__ import annotations
+
+from seed_exporter.build import draft
+from seed_exporter.build.streams import StreamEncoder
+from seed_exporter.quantize.methods import Choice, Evaluator
+from seed_exporter.quantize.trail import Trail
+from seed_exporter.records import Built, Calibrated, Planned, Work
+from seed_exporter.results import Options, Source
+from seed_runtime.cli import entrypoint
+from seed_runtime.format.header import ModelInfo
+from seed_runtime.format.sections.model import FEATURE_LEVEL
+
+
+def plan(calibrated: Calibrated, goal: int | None, front_bytes: int, encoder: StreamEncoder, work: Work) -> Planned:
+    """Choose a plan for each weight by the method that was asked for.
+
+    Args:
+        calibrated: the model.
+        goal: most bytes of the seed; None where no size was asked for.
+        front_bytes: size of the sections that are added later [B].
+        encoder: of the model's graph.
+        work: what all stages share.
+    """
+    reference = calibrated.source.reference
+    with work.timed("search"):
+        evaluator = Evaluator(
+            encoder=encoder,
+            skeletons=calibrated.skeletons,
+            model=_model(calibrated.source, work.options),
+            statistics=calibrated.statistics,
+            front_bytes=front_bytes,
+            goal=goal,
+            feeds=reference.feeds,
+            expected=reference.outputs,
+            folder=work.subfolder("trial"),
+            noisy=reference.noisy,
+            calibration=reference.calibration,
+            line=calibrated.source.line(work.options) if work.method.has_quality else None,
+            metric=calibrated.source.metric(work.options),
+            effort=calibrated.source.effort(work.options),
+            trail=Trail(lambda done, total: work.progress("search", done, total), work.deadline),
+        )
+        interruption: BaseException | None = None
+        try:
+            choice = work.method.choose(evaluator, lambda: work.progress("search", 0, 0))
+        except BaseException as error:
+            if not entrypoint.is_interrupt(error) or evaluator.trail.best is None:
+                raise
+            # The best so far is finished; the next Ctrl-C ends that as well.
+            entrypoint.listen_again()
+            interruption, choice = error, Choice(*evaluator.trail.best)
+    return Planned(
+        calibrated.graph, calibrated.skeletons, choice.plans, choice.met, encoder, evaluator.trail, interruption
+    )
+
+
+def build(planned: Planned, source: Source, work: Work) -> Built:
+    """Code all weights and put them together with the skeleton."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        work.progress("encode", done, planned.graph.parameters)
+
+    with work.timed("encode"):
+        streams = planned.encoder.encode(planned.plans, advance)
+        made = draft.build(planned.graph, streams, _model(source, work.options), planned.skeletons)
+        sizes = planned.encoder.estimate_bytes(planned.plans)
+    return Built(planned.graph, planned.plans, made, planned.met, planned.trail, planned.interruption, sizes)
+
+
+def _model(source: Source, options: Options) -> ModelInfo:
+    return ModelInfo(
+        model_id=source.model_id,
+        version=options.model_version,
+        feature_level=FEATURE_LEVEL,
+        parameters=source.parameters,
+        source_bytes=source.weight_bytes,
+    )

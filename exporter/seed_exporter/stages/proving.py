@@ -1,0 +1,66 @@
+"""Prove what a seed promises: assemble it as a device does, compare outputs, measure memory; and seal it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from seed_exporter import sign
+from seed_exporter.build.draft import SeedDraft
+from seed_exporter.evaluate import compare, footprint, run, thinning
+from seed_exporter.evaluate import golden as golden_sample
+from seed_exporter.evaluate.reference import GOLDEN_RNG_SEED
+from seed_exporter.records import Built, Judgement, Work
+from seed_exporter.results import Source
+from seed_exporter.stages import front_size
+from seed_runtime import backends
+from seed_runtime.format.writer import to_sign
+
+
+def prove(built: Built, source: Source, work: Work) -> tuple[SeedDraft, Judgement]:
+    """Assemble the seed as a device does and compare its outputs with the original's.
+
+    Returns:
+        The draft with the weights' digest and the golden sample, and how far the outputs are from the original's.
+    """
+    reference = source.reference
+    with work.timed("check"):
+        assembled = work.subfolder("assembled")
+        made = built.draft.assemble(assembled)
+        threads = backends.usable_cores()
+        *outputs, sampled = run.run_all(assembled, [*reference.feeds, reference.sample], "fast", threads)
+        errors = compare.compare(reference.outputs, outputs, reference.noisy)
+        line = source.line(work.options)
+        kept = line is not None and line.excess(reference.outputs, outputs, reference.feeds) <= 1
+        judgement = Judgement(errors, source.damage(work.options, outputs), kept, source.error_rates(outputs))
+        golden = golden_sample.make_golden(
+            assembled,
+            reference.recipes,
+            reference.sample,
+            GOLDEN_RNG_SEED,
+            golden_sample.least_relative_tolerance(built.graph),
+            {("fast", threads): sampled},
+            reference.noisy,
+            front_size.proof_bytes(source, work),
+        )
+    return replace(made, header=replace(made.header, golden=golden.pack() if golden else None)), judgement
+
+
+def measure_memory(source: Source, work: Work) -> bytes | None:
+    """Measure what sessions of the assembled model need, as section FOOTPRINT; None where nothing is measured."""
+    reference = source.reference
+    with work.timed("footprint"):
+        work.progress("footprint", 0, 1)
+        # Generated inputs are as small as the model takes them; only real ones say what sizes are used.
+        measured = footprint.measure(
+            work.subfolder("assembled"), inputs=reference.specs, sample=reference.call, generated=reference.sample
+        )
+        work.progress("footprint", 1, 1)
+    return thinning.thinned(measured, front_size.proof_bytes(source, work)).pack() if measured else None
+
+
+def seal(made: SeedDraft, memory: bytes | None, work: Work) -> SeedDraft:
+    """Add the measured memory and, where there is a key, the signature."""
+    header = replace(made.header, footprint=memory)
+    if work.options.sign is not None:
+        header = replace(header, signature=sign.make_signature(to_sign(header), work.options.sign))
+    return replace(made, header=header)

@@ -57,6 +57,8 @@ TABLES_MAX = 64
 SIDE_MAX = 1 << 18
 """Largest number of rows and columns of all matrices of one symbol stream together."""
 LOW_BITS_MAX = 24
+DELAY_MAX = 1 << 18
+"""Largest delay of a matrix's trellis, in elements; a decoder holds 7 bytes for each."""
 FACTORS_MAX = 1024
 """Largest inner dimension of a low-rank product, and number of components of `moments`."""
 FACTOR_BYTES_MAX = 4 << 20

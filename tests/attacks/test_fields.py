@@ -89,6 +89,7 @@ def test_the_seed_builder_writes_every_field_of_the_specification() -> None:
         "deflate.data",
         "plane.size",
         "head.col_steps",
+        "matrix.delay",
     }
     hidden = {
         "golden_input.data",

@@ -150,6 +150,8 @@ class Matrix:
     low_bits: int
     flags: int
     step: float
+    delay: int = 0
+    """Delay of the trellis, 0 for none."""
     row_steps: bytes = b""
     col_steps: bytes = b""
     row_classes: bytes = b""
@@ -196,7 +198,8 @@ def read_head(head: Bytes, counts: list[int], quantized: bool) -> Head:
     matrices = []
     for count in counts:
         cols, low_bits, flags = head.varint(), head.uint(1), head.uint(1)
-        matrices.append(Matrix(count, cols, low_bits, flags, head.f32() if quantized else 1.0))
+        step = head.f32() if quantized else 1.0
+        matrices.append(Matrix(count, cols, low_bits, flags, step, head.varint() if flags & 16 else 0))
     for matrix in matrices:
         matrix.row_steps = head.take(matrix.rows) if matrix.flags & 4 else b""
     for matrix in matrices:
@@ -292,14 +295,30 @@ def grid(holes: list[Hole], chunks: list[bytes]) -> bytes:
     out = bytearray()
     for hole, matrix in zip(holes, head.matrices, strict=True):
         steps = [matrix.step_of(row) for row in range(matrix.rows)]
+        grids = grids_of(matrix) if matrix.delay else {}
         for place in range(matrix.count):
             weight = 0.0
             if place in matrix.integers:
-                q = (matrix.integers[place] + (1 << 31)) % (1 << 32) - (1 << 31)
+                q = as_i32(matrix.integers[place])
+                if matrix.delay:
+                    q = as_i32(2 * q - grids[place] * ((q > 0) - (q < 0)))
                 row, col = divmod(place, matrix.cols)
                 weight = rounded(matrix.widened(rounded(q), col) * steps[row])
             out += stored_as(hole.dtype, weight)
     return bytes(out)
+
+
+def as_i32(value: int) -> int:
+    return (value + (1 << 31)) % (1 << 32) - (1 << 31)
+
+
+def grids_of(matrix: Matrix) -> dict[int, int]:
+    """Return the grid of each element of a matrix with a trellis."""
+    grids: dict[int, int] = {}
+    for place in range(matrix.count):
+        parity = matrix.integers.get(place - 2 * matrix.delay, 0) % 2
+        grids[place] = parity ^ grids.get(place - matrix.delay, 0) ^ grids.get(place - 3 * matrix.delay, 0)
+    return grids
 
 
 def split(holes: list[Hole], chunks: list[bytes]) -> bytes:

@@ -293,10 +293,12 @@ def _symbols(
             head += write("table.frequency", varint(frequency))
     for matrix in matrices:
         arrays = (matrix.row_classes, matrix.col_classes, matrix.row_steps, matrix.col_steps)
-        flags = sum(1 << bit for bit, array in enumerate(arrays) if array is not None)
+        flags = sum(1 << bit for bit, given in enumerate((*arrays, matrix.delay)) if given is not None)
         head += write("matrix.columns", varint(len(matrix.values[0]))) + write("matrix.low_bits", u8(matrix.low_bits))
         head += write("matrix.flags", u8(flags))
         head += write("matrix.step", f32(matrix.step)) if matrix.step is not None else []
+        # Written even where it is empty: attacks give a matrix a trellis by a flag and this.
+        head += write("matrix.delay", varint(matrix.delay) if matrix.delay is not None else b"")
     for name in ("row_steps", "col_steps", "row_classes", "col_classes"):
         for matrix in matrices:
             # Written even where it is empty: attacks give columns steps by a flag and these.

@@ -110,6 +110,7 @@ class Matrix:
     row_classes: bytes | None = None
     col_classes: bytes | None = None
     col_steps: bytes | None = None
+    delay: int | None = None
     symbols: list[tuple[int, int]] = field(init=False)
     """The class and the symbol byte of each coded element."""
     low: list[int] = field(init=False)

@@ -37,8 +37,9 @@ def table(first: int, frequencies: Sequence[int], escape: int | None = 0, count:
     return out + bytes([first]) + b"".join(varint(value) for value in frequencies)
 
 
-def shape(cols: int, low_bits: int = 0, flags: int = 0, step: float | None = 0.5) -> bytes:
-    return varint(cols) + bytes([low_bits, flags]) + (b"" if step is None else struct.pack("<f", step))
+def shape(cols: int, low_bits: int = 0, flags: int = 0, step: float | None = 0.5, delay: int | None = None) -> bytes:
+    out = varint(cols) + bytes([low_bits, flags]) + (b"" if step is None else struct.pack("<f", step))
+    return out + (b"" if delay is None else varint(delay))
 
 
 def packed(raw: bytes, packing: int = 0, size: int | None = None) -> bytes:

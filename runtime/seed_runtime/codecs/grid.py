@@ -2,6 +2,7 @@
 
 weight = q * factor(column) * step(row), with q = symbol << low_bits | low: integers, then two multiplications in
 float32, from left to right, or one where columns have no factors, so that every machine decodes the same bits.
+On a trellis q is 2 * that integer, or one less in magnitude, see trellis.py.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import numpy as np
 from seed_runtime.codecs.arrays import F32, WINDOW, Values
 from seed_runtime.codecs.base import BaseWeights
 from seed_runtime.codecs.floats import STORED_AS, to_storage
-from seed_runtime.codecs.matrix import Piece, rectangles
+from seed_runtime.codecs.matrix import Matrix, Piece, among_ones, rectangles
 from seed_runtime.codecs.scatter import Scatterer
 from seed_runtime.codecs.symbols import SymbolReader
+from seed_runtime.codecs.trellis import Trellis
 from seed_runtime.errors import FormatError
 from seed_runtime.format.sections.holes import Hole
 
@@ -27,15 +29,50 @@ def decode(
     for hole in holes:
         if hole.dtype.name not in STORED_AS:
             raise FormatError(where, f"grid does not decode {hole.dtype.name}")
-    reader = SymbolReader(chunks, [hole.count for hole in holes], quantized=True, where=where, cores=cores)
-    scatterers = [Scatterer(hole.dtype.storage) for hole in holes]
+    counts = [hole.count for hole in holes]
+    reader = SymbolReader(chunks, counts, quantized=True, where=where, cores=cores, trellis=True)
+    scatterers = [
+        Scatterer(hole.dtype.storage if matrix.delay is None else np.int32)
+        for matrix, hole in zip(reader.matrices, holes, strict=True)
+    ]
     floats = np.empty(WINDOW, np.float32)
+    on_trellis: _OnTrellis | None = None
     for piece in reader.pieces():
-        values = to_storage(dequantize_into(piece, floats[: piece.stop - piece.start]), holes[piece.index].dtype)
-        yield from scatterers[piece.index].scatter(piece, values)
+        dtype, scatterer = holes[piece.index].dtype, scatterers[piece.index]
+        if piece.matrix.delay is None:
+            values = to_storage(dequantize_into(piece, floats[: piece.stop - piece.start]), dtype)
+            yield from scatterer.scatter(piece, values)
+            continue
+        if on_trellis is None or not piece.start:
+            on_trellis = _OnTrellis(piece.matrix, piece.matrix.delay)
+        for integers in scatterer.scatter(piece, integers_of(piece)):
+            for weights in on_trellis.weights(integers, floats):
+                yield to_storage(weights, dtype)
 
 
-@np.errstate(over="ignore")
+class _OnTrellis:
+    """Weights of one matrix with a trellis, whose dead elements count, so that its rows and columns are whole."""
+
+    def __init__(self, matrix: Matrix, delay: int) -> None:
+        self._trellis = Trellis(delay, matrix.rows * matrix.cols)
+        self._cols, self._done = matrix.cols, 0
+        self._steps, self._col_factors = matrix.steps, matrix.col_factors
+        if matrix.has_row_steps:
+            self._steps = among_ones(matrix.steps, matrix.live_rows, matrix.rows)
+        if matrix.col_factors is not None:
+            self._col_factors = among_ones(matrix.col_factors, matrix.live_cols, matrix.cols)
+
+    def weights(self, integers: Values, out: F32) -> Iterator[F32]:
+        """Yield the weights of the next elements, in `out`, a window at a time."""
+        for start in range(0, integers.size, WINDOW):
+            values = self._trellis.values(integers[start : start + WINDOW])
+            weights = out[: values.size]
+            np.copyto(weights, values, "same_kind")
+            _multiply(weights, self._done, self._cols, self._col_factors, self._steps)
+            self._done += values.size
+            yield weights
+
+
 def dequantize_into(piece: Piece, out: F32) -> F32:
     """Multiply the integers of one piece by the factors of their columns, if any, then by the steps of their rows.
 
@@ -46,25 +83,31 @@ def dequantize_into(piece: Piece, out: F32) -> F32:
     Returns:
         `out`.
     """
-    matrix, steps = piece.matrix, piece.matrix.steps
+    matrix = piece.matrix
     if piece.low is None:
         # Two calls: one that multiplies and casts goes through a buffer of NumPy's, a third slower. Escapes are few.
         np.copyto(out, piece.symbols.view(np.int8), "same_kind")
         out[piece.escapes] = piece.escaped
     else:
         np.copyto(out, integers_of(piece), "same_kind")
-    if steps.size == 1 and matrix.col_factors is None:
-        np.multiply(out, steps[0], out)
-        return out
+    _multiply(out, piece.start, matrix.col_class.size, matrix.col_factors, matrix.steps)
+    return out
+
+
+@np.errstate(over="ignore")
+def _multiply(values: F32, start: int, cols: int, col_factors: F32 | None, steps: F32) -> None:
+    """Multiply values from element `start` on by their columns' factors, if any, then by their rows' steps."""
+    if steps.size == 1 and col_factors is None:
+        np.multiply(values, steps[0], values)
+        return
     offset = 0
-    for row, row_end, col, col_end in rectangles(piece.start, piece.stop, matrix.col_class.size):
+    for row, row_end, col, col_end in rectangles(start, start + values.size, cols):
         size = (row_end - row) * (col_end - col)
-        block = out[offset : offset + size].reshape(row_end - row, col_end - col)
-        if matrix.col_factors is not None:
-            np.multiply(block, matrix.col_factors[col:col_end], out=block)
+        block = values[offset : offset + size].reshape(row_end - row, col_end - col)
+        if col_factors is not None:
+            np.multiply(block, col_factors[col:col_end], out=block)
         np.multiply(block, steps if steps.size == 1 else steps[row:row_end], out=block)
         offset += size
-    return out
 
 
 def integers_of(piece: Piece) -> Values:

@@ -23,7 +23,7 @@ from seed_runtime.codecs.arrays import F32, WINDOW, Values
 from seed_runtime.codecs.base import BaseWeights
 from seed_runtime.codecs.floats import STORED_AS, to_storage
 from seed_runtime.codecs.grid import integers_of
-from seed_runtime.codecs.matrix import Matrix
+from seed_runtime.codecs.matrix import Matrix, among_ones
 from seed_runtime.codecs.scatter import Scatterer
 from seed_runtime.codecs.symbols import SymbolReader
 from seed_runtime.errors import FormatError, LimitError
@@ -148,20 +148,7 @@ def _scales(shape: Shape, v: Matrix, u: Matrix, where: str) -> F32:
     # In float64, which holds these products exactly.
     if not ((live >= SCALE_LEAST) & (live.astype(np.float64) * largest <= SCALE_MOST)).all():
         raise FormatError(where, "the scale of a row is not valid")
-    if u.live_rows is None or not u.has_row_steps:
-        return live
-    scales = np.ones((u.rows, 1), np.float32)
-    scales[u.live_rows] = live
-    return scales
-
-
-def _along_row(right: Matrix) -> F32 | None:
-    """Return the factor of each column, `(cols,)`, ones for dead columns; None where columns have no steps."""
-    if right.col_factors is None or right.live_cols is None:
-        return right.col_factors
-    factors = np.ones(right.cols, np.float32)
-    factors[right.live_cols] = right.col_factors
-    return factors
+    return among_ones(live, u.live_rows, u.rows) if u.has_row_steps else live
 
 
 class _Product:
@@ -172,7 +159,9 @@ class _Product:
         self._shape, self._scales, self._rows, self._where = shape, scales, rows, where
         self._v, self._filled = np.empty(shape.rank * shape.cols, np.float32), 0
         self._v_most = np.empty(0)
-        self._col_factors = _along_row(right)
+        self._col_factors = None
+        if right.col_factors is not None:
+            self._col_factors = among_ones(right.col_factors, right.live_cols, right.cols)
         # As many rows as make a window of W.
         self._u = np.empty((min(rows, max(1, WINDOW // max(shape.cols, shape.rank))), shape.rank), np.float32)
         self._row, self._pending = 0, 0

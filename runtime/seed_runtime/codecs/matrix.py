@@ -30,6 +30,8 @@ class Matrix:
     """Indices of the live rows, or None when all are."""
     live_cols: Index | None
     has_row_steps: bool
+    delay: int | None = None
+    """Delay of the matrix's trellis, in elements; None for a matrix without one."""
 
     @property
     def count(self) -> int:
@@ -51,6 +53,15 @@ class Piece:
     escapes: Index
     """Places within the piece whose symbol is ESCAPE."""
     escaped: npt.NDArray[np.int32]
+
+
+def among_ones(values: F32, live: Index | None, size: int) -> F32:
+    """Return what live rows or columns have, with ones for dead ones, `(size, ...)`."""
+    if live is None:
+        return values
+    spread = np.ones((size, *values.shape[1:]), np.float32)
+    spread[live] = values
+    return spread
 
 
 def rectangles(start: int, stop: int, cols: int) -> Iterator[tuple[int, int, int, int]]:

@@ -34,6 +34,7 @@ from seed_runtime.limits import (
     CHUNK_CODED_MAX,
     CHUNK_DECODED_MAX,
     CLASSES_MAX,
+    DELAY_MAX,
     LANES_LOG2_MAX,
     LOW_BITS_MAX,
     SIDE_MAX,
@@ -47,7 +48,7 @@ Counts = Sequence[int] | Callable[[Cursor], Sequence[int]]
 STEP_LEAST: Final = 2.0**-126
 """Smallest quantization step: below, some machines flush to zero, and the bits would differ."""
 
-_ROW_CLASSES, _COLUMN_CLASSES, _ROW_STEPS, _COLUMN_STEPS = 1, 2, 4, 8
+_ROW_CLASSES, _COLUMN_CLASSES, _ROW_STEPS, _COLUMN_STEPS, _TRELLIS = 1, 2, 4, 8, 16
 """Bits of a matrix's flags."""
 
 
@@ -59,7 +60,14 @@ class SymbolReader:
     """
 
     def __init__(
-        self, chunks: Iterator[memoryview], counts: Counts, *, quantized: bool, where: str, cores: int = 1
+        self,
+        chunks: Iterator[memoryview],
+        counts: Counts,
+        *,
+        quantized: bool,
+        where: str,
+        cores: int = 1,
+        trellis: bool = False,
     ) -> None:
         """Read the head.
 
@@ -69,11 +77,14 @@ class SymbolReader:
             quantized: the head has quantization steps, and symbols may be escapes.
             where: names the stream in error messages.
             cores: more than one to decode the lanes of a long stream in a process beside, where there may be one.
+            trellis: matrices may have a trellis.
 
         Raises:
             FormatError: the head breaks a rule of SPEC.md.
         """
         self._chunks, self._quantized, self.where, self._cores = chunks, quantized, where, cores
+        self._flags = _ROW_CLASSES | _COLUMN_CLASSES
+        self._flags |= (_ROW_STEPS | _COLUMN_STEPS if quantized else 0) | (_TRELLIS if trellis else 0)
         self._rows_of, self._least_row = -1, np.uint32(0)
         self._rows: U32 | None = None
         head = Cursor(self._chunk("head"), f"{where}: head")
@@ -245,7 +256,7 @@ class SymbolReader:
         arrays = [
             [
                 np.frombuffer(head.take(size, name), np.uint8) if flags & flag else None
-                for (rows, cols, _, flags, _) in shapes
+                for (rows, cols, _, flags, *_) in shapes
                 for size in (cols if flag in (_COLUMN_CLASSES, _COLUMN_STEPS) else rows,)
             ]
             for flag, name in (
@@ -288,15 +299,18 @@ class SymbolReader:
         low_bits, flags = head.uint(1, "low bits"), head.uint(1, "flags")
         if low_bits > LOW_BITS_MAX:
             raise FormatError(head.where, f"{low_bits} low bits are too many")
-        if flags > (15 if self._quantized else 3):
+        if flags & ~self._flags:
             raise FormatError(head.where, f"flags {flags:#x} are unknown")
         step = head.f32("step") if self._quantized else 1.0
         if not STEP_LEAST <= step < float("inf"):
             raise FormatError(head.where, f"a quantization step of {step} is not valid")
-        return count // cols, cols, low_bits, flags, step
+        delay = head.varint("delay", limit=DELAY_MAX, least=1) if flags & _TRELLIS else None
+        if delay is not None and delay > count:
+            raise FormatError(head.where, f"a delay of {delay:,} is longer than its matrix of {count:,} elements")
+        return count // cols, cols, low_bits, flags, step, delay
 
 
-_Shape = tuple[int, int, int, int, float]
+_Shape = tuple[int, int, int, int, float, int | None]
 _NOWHERE: Index = np.empty(0, np.intp)
 
 
@@ -328,7 +342,7 @@ def _matrix(
 
     Codes and classes are None where the head has none: one step, and class 1 along the whole axis.
     """
-    rows, cols, low_bits, flags, step = shape
+    rows, cols, low_bits, flags, step, delay = shape
     live_rows, row_offset = _offsets(row_class, rows)
     live_cols, col_offset = _offsets(col_class, cols)
     if row_offset.size and col_offset.size and int(row_offset.max()) + int(col_offset.max()) >= classes:
@@ -343,7 +357,9 @@ def _matrix(
     if col_codes is not None:
         col_factors = factors_of(col_codes if live_cols is None else col_codes[live_cols])
     has_row_steps = bool(flags & _ROW_STEPS)
-    return Matrix(rows, cols, low_bits, steps, col_factors, row_offset, col_offset, live_rows, live_cols, has_row_steps)
+    return Matrix(
+        rows, cols, low_bits, steps, col_factors, row_offset, col_offset, live_rows, live_cols, has_row_steps, delay
+    )
 
 
 def _offsets(classes: U8 | None, size: int) -> tuple[Index | None, U32]:

@@ -54,9 +54,10 @@ class Coded:
         raw = self.own + u8(self.lanes_log2) + varint(len(self.tables)) + b"".join(map(_table, self.tables))
         for matrix in self.matrices:
             arrays = (matrix.row_classes, matrix.col_classes, matrix.row_steps, matrix.col_steps)
-            flags = sum(1 << bit for bit, array in enumerate(arrays) if array is not None)
+            flags = sum(1 << bit for bit, given in enumerate((*arrays, matrix.delay)) if given is not None)
             raw += varint(len(matrix.values[0])) + u8(matrix.low_bits) + u8(flags)
             raw += f32(matrix.step) if matrix.step is not None else b""
+            raw += varint(matrix.delay) if matrix.delay is not None else b""
         for name in ("row_steps", "col_steps", "row_classes", "col_classes"):
             raw += b"".join(getattr(matrix, name) or b"" for matrix in self.matrices)
         packing, packed = pack(raw)

@@ -16,6 +16,7 @@ from seed_runtime.codecs.encode.grid import QuantizedMatrix
 from seed_runtime.codecs.encode.matrix import CodedMatrix
 from seed_runtime.codecs.encode.tables import Tables
 from seed_runtime.codecs.planes import ESCAPE
+from seed_runtime.codecs.trellis import Trellis
 from tests.support.streams import decode, hole
 
 
@@ -102,11 +103,42 @@ def test_a_class_that_would_lose_integers_is_refused(integers: np.ndarray) -> No
         ({"row_classes": np.full(40, 60, np.uint8), "col_classes": np.full(30, 22, np.uint8)}, "more than the 80"),
         ({"integers": np.full((40, 30), -(1 << 31), np.int32)}, "magnitudes"),
         ({"integers": np.full((40, 30), (1 << 23) + 1, np.int32)}, "magnitudes"),
+        ({"integers": np.full((40, 30), (1 << 22) + 1, np.int32), "delay": 9}, "magnitudes"),
+        ({"delay": 0}, "no delay of 0"),
+        ({"delay": 1201}, "no delay of 1,201"),
+        ({"integers": np.ones((1 << 10, 1 << 9), np.int8), "delay": (1 << 18) + 1}, "no delay of 262,145"),
     ],
 )
 def test_what_no_decoder_would_take_is_refused(fields: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         grid.matrix_of(QuantizedMatrix(**{"integers": np.ones((40, 30), np.int32), "step": 0.1, **fields}))
+
+
+@pytest.mark.parametrize("delay", [1, 30, 70, 1200])
+@pytest.mark.parametrize("scale", [1, 1000])
+def test_a_matrix_on_a_trellis_is_decoded_as_it_says(
+    delay: int, scale: int, integers: np.ndarray, rng: np.random.Generator
+) -> None:
+    codes = rng.integers(0, 30, 70).astype(np.uint8)
+    plain = QuantizedMatrix(integers, 0.5)
+    matrix = QuantizedMatrix(scale * integers + (integers % 5 > 2), 0.03, delay=delay)
+    both = replace(matrix, row_steps=codes[:40], col_steps=codes[40:])
+    dead = replace(matrix, integers=np.zeros_like(integers))
+    given = (plain, matrix, replace(matrix, col_steps=codes[40:]), dead, both, plain)
+    for back, made in zip(decoded(*given), given, strict=True):
+        assert back.tobytes() == made.values().tobytes()
+    assert (grid.matrix_of(matrix).low_bits > 0) == (scale == 1000)
+    # A trellis ends with its matrix.
+    assert decoded(matrix, matrix)[1].tobytes() == decoded(matrix)[0].tobytes()
+    if delay < 600:  # else no parity comes into effect
+        assert not np.array_equal(matrix.values(), 2 * replace(matrix, delay=None).values())
+
+
+def test_values_on_a_trellis_go_on_from_window_to_window(rng: np.random.Generator) -> None:
+    integers = np.rint(rng.laplace(0, 2, (700, 300))).astype(np.int8)
+    values = QuantizedMatrix(integers, 1.0, delay=2100).values()
+    trellis = Trellis(2100, integers.size)
+    assert values.ravel().tolist() == [value for row in integers for value in trellis.values(row).tolist()]
 
 
 def test_the_last_class_can_be_used() -> None:

@@ -101,6 +101,22 @@ def test_steps_of_dead_columns_are_not_used_and_infinite_ones_make_no_nan() -> N
     assert floats("grid", hole(2, 3), chunks) == [[0, np.inf, 0], [0, np.inf, 0]]
 
 
+def test_on_a_trellis_parities_choose_even_or_odd_multiples() -> None:
+    # z = 1, 0, 2, 0. With a delay of 1 the grids are 0, 0, 1 (of the first parity), 1: 2 * 1, 0, 2 * 2 - 1, 0 halves.
+    chunks = [head(shapes=shape(2, flags=16, delay=1)), data()]
+    assert floats("grid", hole(2, 2), chunks) == [[1.0, 0], [1.5, 0]]
+    # With a delay of 2 the first parity reaches the fifth element.
+    chunks = [head(shapes=shape(2, flags=16, delay=2)), data()]
+    assert floats("grid", hole(2, 2), chunks) == [[1.0, 0], [2.0, 0]]
+
+
+def test_dead_elements_take_places_on_a_trellis() -> None:
+    # Between the rows 1, 0 and 2, 0 the dead one is two places: with a delay of 2 the 2 is the fifth element.
+    arrays = b"\x0c\xff\x00" + b"\x01\x00\x01"
+    chunks = [head(shapes=shape(2, flags=21, delay=2), arrays=arrays), data()]
+    assert floats("grid", hole(3, 2), chunks) == [[3.0, 0], [0, 0], [1.5, 0]]
+
+
 @pytest.mark.parametrize("classes", [b"\x00\x00\x01\x01", b"\x01\x01\x00\x00", bytes(4)])
 def test_a_dead_matrix_may_have_row_steps(classes: bytes) -> None:
     chunks = [head(shapes=shape(2, flags=7), arrays=b"\x00\x0c" + classes)]

@@ -75,7 +75,7 @@ def test_lanes_run_on_from_one_matrix_to_the_next() -> None:
         ({"shapes": shape(3)}, "do not divide"),
         ({"shapes": shape(SIDE_MAX + 1)}, "limit of 262,144"),
         ({"shapes": shape(2, low_bits=25)}, "low bits are too many"),
-        ({"shapes": shape(2, flags=16)}, "flags"),
+        ({"shapes": shape(2, flags=32)}, "flags"),
         ({"shapes": shape(2, flags=0x80)}, "flags"),
         ({"shapes": shape(2, step=float("nan"))}, "step"),
         ({"shapes": shape(2, step=float("inf"))}, "step"),

@@ -9,10 +9,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from seed_runtime.codecs.arrays import WINDOW
 from seed_runtime.codecs.encode.contexts import CLASSES, Classes, magnitude_classes, with_skew
 from seed_runtime.codecs.encode.matrix import CodedMatrix
 from seed_runtime.codecs.planes import ESCAPE
 from seed_runtime.codecs.symbols import STEP_LEAST, factors_of, steps_of_rows
+from seed_runtime.codecs.trellis import Trellis
+from seed_runtime.limits import DELAY_MAX
 
 U8 = npt.NDArray[np.uint8]
 I32 = npt.NDArray[np.int32]
@@ -32,16 +35,18 @@ class QuantizedMatrix:
     `factors_of` and `steps_of_rows`.
 
     Attributes:
-        integers: `(rows, cols)`, of magnitude INTEGER_MAX at most.
+        integers: `(rows, cols)`, of magnitude INTEGER_MAX at most, half of that on a trellis.
         step: quantization step, in weight units.
         row_steps: `(rows,)`, eighths of an octave by which a row's step lies above `step`; None for one step.
         col_steps: `(cols,)`, the same of columns, on top of the rows' steps; None for none.
         row_classes: `(rows,)`, 0 for a row of zeros, else 1 + its part of the class of each of its symbols; None to
             derive row and column classes from the integers' magnitudes.
         col_classes: `(cols,)`, the same of columns; given where `row_classes` are.
+        delay: that of the trellis that gives the integers their values, in elements, see `trellis`; None for none.
+            A step is then half of the distance between two values of one grid.
 
     Raises:
-        ValueError: what is given along an axis has another length, or a step is none that a decoder takes.
+        ValueError: what is given along an axis has another length, or a step or the delay is none that a decoder takes.
     """
 
     integers: I32
@@ -50,6 +55,7 @@ class QuantizedMatrix:
     col_steps: U8 | None = None
     row_classes: U8 | None = None
     col_classes: U8 | None = None
+    delay: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no decoder would take, while it is known where it comes from."""
@@ -62,6 +68,8 @@ class QuantizedMatrix:
         steps = np.array(self.step, np.float32) if self.row_steps is None else steps_of_rows(self.step, self.row_steps)
         if not (np.isfinite(steps).all() and self.step >= STEP_LEAST):
             raise ValueError(f"a quantization step of {self.step} is too small or too large")
+        if self.delay is not None and not 1 <= self.delay <= min(DELAY_MAX, rows * cols):
+            raise ValueError(f"a trellis of a matrix of {rows} x {cols} has no delay of {self.delay:,}")
 
     def values(self, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
         """Compute the weights that a decoder makes of it, `(rows, cols)`, infinite where they are too large.
@@ -72,10 +80,21 @@ class QuantizedMatrix:
         steps = np.float32(self.step) if self.row_steps is None else steps_of_rows(self.step, self.row_steps)
         first = steps if self.col_steps is None else factors_of(self.col_steps)
         with np.errstate(over="ignore"):
-            weights: npt.NDArray[Any] = np.multiply(self.integers, first, dtype=dtype, casting="same_kind")
+            weights: npt.NDArray[Any] = np.multiply(self._multiples(), first, dtype=dtype, casting="same_kind")
             if self.col_steps is not None:
                 weights *= steps
         return weights
+
+    def _multiples(self) -> npt.NDArray[Any]:
+        """Return what steps are multiplied by, `(rows, cols)`."""
+        if self.delay is None:
+            return self.integers
+        flat = self.integers.reshape(-1)
+        trellis = Trellis(self.delay, flat.size)
+        multiples = np.empty(flat.size, np.int32)
+        for start in range(0, flat.size, WINDOW):
+            multiples[start : start + WINDOW] = trellis.values(flat[start : start + WINDOW])
+        return multiples.reshape(self.integers.shape)
 
 
 def round_to_nearest(weights: F32, step: float) -> QuantizedMatrix:
@@ -99,8 +118,9 @@ def matrix_of(matrix: QuantizedMatrix) -> CodedMatrix:
     """
     integers = matrix.integers
     magnitudes = np.abs(integers)
-    if magnitudes.size and not 0 <= magnitudes.min() <= magnitudes.max() <= INTEGER_MAX:
-        raise ValueError(f"quantized integers have magnitudes of at most {INTEGER_MAX:,}")
+    largest = INTEGER_MAX if matrix.delay is None else INTEGER_MAX // 2
+    if magnitudes.size and not 0 <= magnitudes.min() <= magnitudes.max() <= largest:
+        raise ValueError(f"quantized integers have magnitudes of at most {largest:,}")
     mean = float(magnitudes.mean())
     low_bits = max(0, math.ceil(math.log2(mean / _ALPHABET_MEAN))) if mean > 0 else 0
     if matrix.row_classes is None and matrix.col_classes is None:
@@ -118,7 +138,8 @@ def matrix_of(matrix: QuantizedMatrix) -> CodedMatrix:
     symbols = high.astype(np.int8).view(np.uint8)
     far = np.flatnonzero((high > 127) | (high < -127))
     symbols[far] = ESCAPE
-    return CodedMatrix(symbols, classes, low_bits, low, high[far], matrix.step, matrix.row_steps, matrix.col_steps)
+    steps = matrix.step, matrix.row_steps, matrix.col_steps
+    return CodedMatrix(symbols, classes, low_bits, low, high[far], *steps, matrix.delay)
 
 
 def _given_classes(matrix: QuantizedMatrix, magnitudes: I32) -> Classes:

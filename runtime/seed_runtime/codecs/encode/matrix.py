@@ -37,6 +37,8 @@ class CodedMatrix:
     """Step of each row in eighths of an octave above `step`, `(rows,)`."""
     col_steps: U8 | None = None
     """Step of each column in eighths of an octave above that of the row, `(cols,)`."""
+    delay: int | None = None
+    """Delay of its trellis, None for none."""
 
     @property
     def counts(self) -> I64:

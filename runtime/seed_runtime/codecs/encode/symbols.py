@@ -206,10 +206,13 @@ def _head(
         arrays |= {4: matrix.row_steps, 8: matrix.col_steps}
         flagged.append(arrays)
         flags = sum(flag for flag, array in arrays.items() if array is not None)
+        flags |= 16 if matrix.delay is not None else 0
         out += [primitives.varint(cols.size), primitives.uint(matrix.low_bits, 1), primitives.uint(flags, 1)]
         if quantized:
             assert matrix.step is not None
             out.append(primitives.f32(matrix.step))
+        if matrix.delay is not None:
+            out.append(primitives.varint(matrix.delay))
     for flag in (4, 8, 1, 2):
         out += [array.tobytes() for arrays in flagged if (array := arrays[flag]) is not None]
     return b"".join(out)

@@ -14,14 +14,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from seed_runtime.codecs.encode.contexts import CLASS_STEP, CLASSES, ORIGIN, magnitude_classes
+from seed_exporter.codecs.code_lengths import MAGNITUDES, code_lengths, count_symbols, symbol_index
+from seed_runtime.codecs.encode.contexts import CLASSES, magnitude_classes
 
-_LARGEST: Final = 63
-"""Largest magnitude with a code length of its own; beyond it grows as that of an escape, slowly."""
-_PRIOR: Final = 48.0
-"""Symbols of a Laplace distribution that are added to each class's counts, so that rare ones have finite lengths."""
+_LARGEST: Final = MAGNITUDES - 1
+"""Largest magnitude with a code length of its own."""
 _LONGEST: Final = 14.0
-"""Longest code [bit]."""
+"""Longest code [bit]: an integer that hasn't been seen in its class must not draw weights towards zero without end."""
 
 
 class RateModel:
@@ -42,19 +41,17 @@ class RateModel:
         Args:
             matrices: `(rows, cols)` each, as the coder lays them out.
         """
-        counts = np.zeros((CLASSES, 2 * _LARGEST + 1))
+        counts = np.zeros((CLASSES, MAGNITUDES), np.int64)
         found = []
         for matrix in matrices:
-            classes = magnitude_classes(np.abs(matrix))
+            magnitudes = np.abs(matrix)
+            classes = magnitude_classes(magnitudes)
             # A row of zeros has no class: one more nonzero element would give it the lowest.
-            of_elements = classes.of_elements().astype(np.int32)
-            flat = of_elements * counts.shape[1] + np.clip(matrix, -_LARGEST, _LARGEST) + _LARGEST
-            live = (classes.rows > 0)[:, None] & (classes.cols > 0)[None]
-            counts += np.bincount(flat[live], minlength=counts.size).reshape(counts.shape)
-            found.append(of_elements.reshape(-1))
-        # Signs are equally likely; noise in the counts of both would push weights to one side.
-        counts = (counts + counts[:, ::-1]) / 2 + _PRIOR * _laplace()
-        lengths = np.minimum(-np.log2(counts / counts.sum(axis=1, keepdims=True)), _LONGEST)
+            of_elements = classes.of_elements()
+            counts += count_symbols(symbol_index(magnitudes, of_elements)[classes.live()])
+            found.append(of_elements.reshape(-1).astype(np.int32))
+        lengths = np.minimum(code_lengths(counts), _LONGEST)
+        lengths = np.concatenate([lengths[:, :0:-1], lengths], axis=1)
         self._lengths = torch.from_numpy(lengths.astype(np.float32)).to(self.device)
         self._classes = torch.from_numpy(np.concatenate(found)).to(self.device)
 
@@ -91,13 +88,3 @@ class _Interpolated(torch.autograd.Function):
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (slope,) = context.saved_tensors
         return gradients[0] * slope, None, None
-
-
-def _laplace() -> npt.NDArray[np.float64]:
-    """Return the probabilities of integers in each class: rounded Laplace variables of the class's mean magnitude."""
-    means = np.exp((np.arange(CLASSES) + ORIGIN) * CLASS_STEP)[:, None]
-    decay = np.exp(-1 / np.maximum(means, 0.05))
-    magnitudes = np.abs(np.arange(-_LARGEST, _LARGEST + 1))[None]
-    tail = np.sqrt(decay) * (1 - decay) / 2 * decay ** np.maximum(magnitudes - 1, 0)
-    weights = np.where(magnitudes == 0, 1 - np.sqrt(decay), np.maximum(tail, 2.0**-_LONGEST / 64))
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))

@@ -12,10 +12,10 @@ from seed_exporter.calibrate.covariance import Covariance
 from seed_exporter.graph.linear import LinearView, table_axis_is_first
 from seed_exporter.graph.matrix import as_float32, coded_view
 from seed_exporter.graph.model import Weight
-from seed_exporter.quantize.rounding.code_lengths import costs_of, rate_choice
 from seed_exporter.quantize.rounding.cross_validation import DAMPINGS, EXPONENTS, Validated, validate
 from seed_exporter.quantize.rounding.feedback import factor, round_with_feedback
 from seed_exporter.quantize.rounding.layout import InputSteps, Place, input_steps, place_of_inputs
+from seed_exporter.quantize.rounding.rate_choice import costs_of, rate_choice
 from seed_exporter.quantize.rounding.rounder import Rounder, checked, in_steps
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from seed_exporter.graph.linear import table_axis_is_first
 from seed_exporter.graph.matrix import as_float32, coded_view
 from seed_exporter.graph.model import Weight
-from seed_exporter.quantize.rounding.code_lengths import costs_of, rate_choice
 from seed_exporter.quantize.rounding.layout import average_step, step_codes
+from seed_exporter.quantize.rounding.rate_choice import costs_of, rate_choice
 from seed_exporter.quantize.rounding.rounder import Rounder, checked, in_steps
 from seed_exporter.quantize.rounding.table_rows import read_shares, squared_steps
 from seed_runtime.codecs.encode.grid import QuantizedMatrix

@@ -1,7 +1,6 @@
-"""Code lengths of integers, and the choice of integers that takes them into account.
+"""The choice of integers that takes their code lengths into account.
 
-An integer next to the nearest one may cost fewer bits than its error is worth. The coder's own tables are shared by all
-weights of a stream and are not known yet; those of the weight alone, under the same classes, stand for them.
+An integer next to the nearest one may cost fewer bits than its error is worth.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from seed_runtime.codecs.encode.contexts import CLASS_STEP, CLASSES, ORIGIN, magnitude_classes
+from seed_exporter.codecs.code_lengths import code_lengths, count_symbols, symbol_index
+from seed_runtime.codecs.encode.contexts import magnitude_classes
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -24,10 +24,6 @@ BITS_MAX: Final = 4.0
 COST_LEAST, COST_MOST = 0.5, 8.0
 """What a squared step may be taken to cost, over the average: inputs that seem to cost less are dead on these inputs,
 and may not be on others (with 1/8, a layer of EfficientNet-lite0 lost .15 bit a weight on other photos)."""
-_MAGNITUDES: Final = 64
-"""Number of magnitudes with a code length of their own: larger ones are rare below BITS_MAX."""
-_PRIOR: Final = 32.0
-"""Number of integers that a class's geometric distribution counts for, beside those that were seen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +32,7 @@ class RateChoice:
 
     Attributes:
         classes: `(rows, cols)`, the class of each element of the coded matrix.
-        worth: `(CLASSES * _MAGNITUDES,)`, half of what the bits are worth that the neighbour saves, in squared steps,
+        worth: `(CLASSES * MAGNITUDES,)`, half of what the bits are worth that the neighbour saves, in squared steps,
             by class and magnitude.
     """
 
@@ -54,8 +50,7 @@ class RateChoice:
         magnitudes = np.abs(scaled)
         nearest = np.rint(magnitudes)
         np.subtract(nearest, magnitudes, out=magnitudes)
-        index = np.minimum(nearest, _MAGNITUDES - 1).astype(np.intp)
-        index += classes * np.intp(_MAGNITUDES)
+        index = symbol_index(nearest, classes)
         # The neighbour's squared error is larger by 1 - 2 d, d the distance of the nearest integer beyond the weight.
         np.subtract(np.float32(0.5), magnitudes, out=magnitudes)
         magnitudes *= costs
@@ -77,10 +72,8 @@ def rate_choice(integers: I32, rate: float) -> RateChoice | None:
         return None
     magnitudes = np.abs(integers)
     of_elements = magnitude_classes(magnitudes).of_elements()
-    index = np.minimum(magnitudes, _MAGNITUDES - 1).astype(np.intp)
-    index += of_elements * np.intp(_MAGNITUDES)
-    counts = np.bincount(index.reshape(-1), minlength=CLASSES * _MAGNITUDES).reshape(CLASSES, _MAGNITUDES)
-    lengths = _code_lengths(counts.astype(np.float64))
+    counts = count_symbols(symbol_index(magnitudes, of_elements))
+    lengths = code_lengths(counts)
     if (counts * lengths).sum() > BITS_MAX * integers.size:
         return None
     # Zero has no neighbour; exact ties at costs of 0 stay as they are, too.
@@ -97,17 +90,3 @@ def costs_of(damages: F64) -> F32:
     relative = damages / average if average > 0 else np.ones_like(damages)
     costs: F32 = np.clip(relative, COST_LEAST, COST_MOST).astype(np.float32)
     return costs
-
-
-def _code_lengths(counts: F64) -> F64:
-    """Compute the bits of a magnitude with its sign, `(CLASSES, _MAGNITUDES)`, from counts of the same shape."""
-    sizes = np.arange(_MAGNITUDES)
-    total = counts.sum(axis=1, keepdims=True)
-    centres = np.exp((np.arange(CLASSES)[:, None] + ORIGIN) * CLASS_STEP)
-    means = np.divide((counts * sizes).sum(axis=1, keepdims=True), total, out=centres, where=total > 0)
-    means = np.maximum(means, np.exp(ORIGIN * CLASS_STEP))
-    base = (np.sqrt(1 + means**2) - 1) / means
-    geometric = np.where(sizes > 0, 2.0, 1.0) * base**sizes * (1 - base) / (1 + base)
-    shares = (counts + _PRIOR * geometric) / (total + _PRIOR)
-    lengths: F64 = np.where(sizes > 0, 1.0, 0.0) - np.log2(np.maximum(shares, 2.0**-40))
-    return lengths

@@ -61,19 +61,25 @@ def source_of(node: onnx.NodeProto, index: int, weight: Weight) -> Source | None
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """The other operand of a product of matrices."""
+class _OneValue:
+    """A source that reads one value."""
 
     value: str
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        return (self.value,)
+
+
+@dataclass(frozen=True)
+class _Rows(_OneValue):
+    """The other operand of a product of matrices."""
+
     batch: tuple[int, ...]
     """Leading axes of the weight."""
     swapped: bool
     """Whether inputs are counted by the last axis but one."""
     alpha: float
-
-    @property
-    def values(self) -> tuple[str, ...]:
-        return (self.value,)
 
     def vectors(self, values: Feeds, choose: Choose) -> F32:
         array = values[self.value]
@@ -101,10 +107,9 @@ class _Rows:
 
 
 @dataclass(frozen=True)
-class _Patches:
+class _Patches(_OneValue):
     """The patches of a convolution's input, of any number of dimensions."""
 
-    value: str
     groups: int
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
@@ -112,10 +117,6 @@ class _Patches:
     pads: tuple[int, ...]
     """At the beginning of each axis, then at its end."""
     auto_pad: str
-
-    @property
-    def values(self) -> tuple[str, ...]:
-        return (self.value,)
 
     def vectors(self, values: Feeds, choose: Choose) -> F32:
         array = values[self.value]
@@ -151,15 +152,10 @@ class _Patches:
 
 
 @dataclass(frozen=True)
-class _Pixels:
+class _Pixels(_OneValue):
     """The pixels of a transposed convolution's input; that patches of its output overlap is left out."""
 
-    value: str
     groups: int
-
-    @property
-    def values(self) -> tuple[str, ...]:
-        return (self.value,)
 
     def vectors(self, values: Feeds, choose: Choose) -> F32:
         array = values[self.value]
@@ -169,15 +165,10 @@ class _Pixels:
 
 
 @dataclass(frozen=True)
-class _Steps:
+class _Steps(_OneValue):
     """The inputs of a recurrent layer, which each direction sees."""
 
-    value: str
     directions: int
-
-    @property
-    def values(self) -> tuple[str, ...]:
-        return (self.value,)
 
     def vectors(self, values: Feeds, choose: Choose) -> F32:
         array = values[self.value]

@@ -7,36 +7,26 @@ possible.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from seed_exporter.codecs.base import Plan
-from seed_exporter.graph.model import Graph
 from seed_runtime.errors import UsageError
 
+if TYPE_CHECKING:
+    from seed_exporter.heal.distillation import check, distill
 
-def check(graph: Graph) -> None:
-    """Find out before hours of work whether a graph can be trained.
-
-    Raises:
-        UsageError: torch isn't installed.
-        UnsupportedError: the graph has an operator that torch can't compute here.
-    """
-    _distillation().check(graph)
+__all__ = ["check", "distill"]
 
 
-def distill(*args: Any, **keywords: Any) -> dict[str, Plan]:
-    """Train plans on calibration inputs, see `distillation.distill`.
+def __getattr__(name: str) -> Any:
+    """Import what trains when it is first asked for.
 
     Raises:
         UsageError: torch isn't installed.
     """
-    plans: dict[str, Plan] = _distillation().distill(*args, **keywords)
-    return plans
-
-
-def _distillation() -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return importlib.import_module(f"{__name__}.distillation")
+        return getattr(importlib.import_module(f"{__name__}.distillation"), name)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "torch":
             raise

@@ -22,10 +22,11 @@ GENERATED_STRICTNESS: Final = 0.01
 on real inputs: PP-OCR's classifier of directions 4.8e-5 and 7.4e-3 at 5.1x, its recognition 2.2e-5 and 3.5e-3 at 4.4x,
 EfficientNet-lite0 2.7e-4 and 1.0e-3 at 4.1x, Magika 2.3e-4 and 1.4e-6 at 4.5x."""
 _FEW: Final = 0.2
-"""Largest loss of cosine for a loss of 1 in decisions, where there are nearly enough of these to show it; less in
-proportion where there are fewer. Judged on 16 files, Magika kept a loss of .001 at 29x, and on 64 others lost .03."""
+"""Most that scores' cosine may lose for each share of decisions that may be lost, where there are almost enough
+decisions to show that share; with fewer decisions it is less in proportion. Without it, Magika kept a share of .001 on
+16 files at 29x, and lost .03 on 64 others."""
 _MANY: Final = 2.0
-"""The same where there are enough: it binds only where the same score is largest whatever the input."""
+"""The same where there are enough decisions: it matters only where one score is the largest whatever the input."""
 _PASSES_ON: Final = frozenset({"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 _LINEAR: Final = frozenset({"Gemm", "MatMul"})
 
@@ -37,7 +38,8 @@ class Line:
     Attributes:
         criteria: metrics with the largest damage by each.
         text: what they ask for, for people.
-        required: True if the user asked for it; what the default doesn't keep gets its largest size.
+        required: True if the user asked for it. Where the default's line can't be kept, the seed has the largest size
+            that the default takes.
     """
 
     criteria: tuple[tuple[Metric, float], ...]
@@ -45,7 +47,7 @@ class Line:
     required: bool
 
     def excess(self, original: Calls, candidate: Calls, feeds: Calls = ()) -> float:
-        """Compute how many times the worst damage exceeds its limit; at most 1 where all are kept."""
+        """Compute the largest ratio of a damage to its limit: at most 1 if all limits are kept."""
         worst = 0.0
         for metric, limit in self.criteria:
             damage = metric.damage(original, candidate, feeds)
@@ -68,8 +70,8 @@ def line_by_outputs(
 ) -> Line | None:
     """Return the line of `--quality` alone, or the default's: decisions where there are any, else the cosine.
 
-    Few decisions can't show a share such as .995, so that their scores' cosine has to be high as well then: 200 of
-    them lose .001 of it at most by default, 20 a tenth of that.
+    Few decisions can't show a share such as .995, so the cosine of their scores has to be high as well: with almost 200
+    decisions it may lose .001 by default, with 20 a tenth of that.
 
     Args:
         original: the original's outputs.
@@ -96,7 +98,7 @@ def line_by_outputs(
             criteria.append((metric_of("relative", others), lost if is_text else 2 * lost_cosine))
         elif name in scores or is_probabilities(arrays):
             decides = True
-            # How many of the decisions that a loss of one takes there are.
+            # Number of decisions that may be lost; below 1, a single lost one is too many.
             shown = _rows(arrays) * lost
             factor = _MANY if shown >= 1 else _FEW * shown
             criteria.append((metric_of("agreement", others), lost))

@@ -7,6 +7,7 @@ import pytest
 
 from seed_exporter.gradients.registry import RULES
 from tests.exporter.support.gradients import Case, check
+from tests.exporter.support.layer_cases import PACKED, RECURRENT, SAMPLING
 
 _RNG = np.random.default_rng(3)
 
@@ -106,6 +107,7 @@ BINARY = [
     Case("Max", [n(3), n(2, 3), n(1)], name="of three"),
     Case("Sum", [n(3), n(2, 3), n(1)]),
     Case("Mean", [n(3), n(2, 3), n(1)]),
+    Case("Range", [np.array(0.3), np.array(4.1), np.array(0.9)], wrt=[0, 1, 2]),
     Case("Where", [np.array([[True], [False]]), n(3), n(2, 3)]),
 ]
 _AXES = [("", None, 1), ("axis 1", [1], 1), ("axes -1, 0 dropped", [-1, 0], 0), ("all dropped", None, 0)]
@@ -329,7 +331,7 @@ QUANTIZED = [
 ]
 CASES = [
     *UNARY, *BINARY, *REDUCTIONS, *MATRICES, *CONVOLUTIONS, *POOLING, *NORMS, *MOVEMENT, *INDEXING, *RESIZING,
-    *QUANTIZED,
+    *QUANTIZED, *RECURRENT, *SAMPLING, *PACKED,
 ]  # fmt: skip
 UNTESTED = {"CastLike", "Swish", "EyeLike", "RandomNormalLike", "RandomUniformLike", "Bernoulli"}
 

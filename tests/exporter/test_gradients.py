@@ -149,6 +149,66 @@ def test_attributes_that_a_rule_does_not_know_are_named() -> None:
         gradient_graph(graph, ["y"], ["w"])
 
 
+RECURRENT = [numpy_helper.from_array(_RNG.standard_normal((1, 8, 16)).astype(np.float32), "wx"),
+             numpy_helper.from_array(_RNG.standard_normal((1, 8, 2)).astype(np.float32), "wh")]  # fmt: skip
+
+
+def test_a_recurrent_layer_whose_last_state_alone_is_read_gets_gradients() -> None:
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "axes"], ["steps"]),
+        helper.make_node("LSTM", ["steps", "wx", "wh"], ["", "last"], hidden_size=2),
+        helper.make_node("Squeeze", ["last", "axes"], ["y"]),
+    ]
+    axes = numpy_helper.from_array(np.array([1]), "axes")
+    graph = graph_of(nodes, constants=[axes, *RECURRENT], opset=18)
+    x, seed = X * 0.3, SEED[:1, :2]
+    found = gradients(graph, ["x"], {"x": x, "grad.y": seed})[0]
+    run = session(graph)
+    expected = differences(lambda each: float((run.run(["y"], {"x": each})[0] * seed).sum()), x, 2e-2)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [({"clip": 3.0}, "clip"), ({"input_forget": 1}, "input_forget"), ({"layout": 1}, "layout 1"),
+     ({"activations": ["HardSigmoid", "Tanh", "Tanh"]}, "the activation Hardsigmoid")],
+)  # fmt: skip
+def test_what_recurrent_rules_do_not_know_is_named(attributes: dict[str, object], reason: str) -> None:
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "axes"], ["steps"]),
+        helper.make_node("LSTM", ["steps", "wx", "wh"], ["y"], hidden_size=2, **attributes),
+    ]
+    axes = numpy_helper.from_array(np.array([1]), "axes")
+    graph = graph_of(nodes, constants=[axes, *RECURRENT], opset=18)
+    assert missing_rules(graph, ["y"], ["wx"]).keys() == {"LSTM"}
+    with pytest.raises(UnsupportedError, match=f"LSTM .*: its rule doesn't know {reason}"):
+        gradient_graph(graph, ["y"], ["wx"])
+
+
+@pytest.mark.parametrize("attributes", [{"mode": "nearest"}, {"padding_mode": "reflection"}])
+def test_modes_of_sampling_without_a_rule_are_named(attributes: dict[str, str]) -> None:
+    inputs = [info("x", [1, 2, 3, 4]), info("grid", [1, 5, 5, 2])]
+    nodes = [helper.make_node("GridSample", ["x", "grid"], ["y"], **attributes)]
+    with pytest.raises(UnsupportedError, match=f"GridSample .*{next(iter(attributes.values()))}"):
+        gradient_graph(graph_of(nodes, inputs=inputs, outputs=[info("y", None)], opset=20), ["y"], ["x"])
+
+
+def test_numbers_that_only_count_need_no_rule() -> None:
+    nodes = [
+        LINEAR,
+        helper.make_node("Size", ["h"], ["size"]),
+        helper.make_node("Range", ["zero", "size", "one"], ["numbers"]),
+        helper.make_node("Cast", ["numbers"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["floats", "shape"], ["factors"]),
+        helper.make_node("Mul", ["h", "factors"], ["y"]),
+    ]
+    values = {"zero": np.array(0), "one": np.array(1), "shape": np.array([3, 16])}
+    graph = graph_of(nodes, constants=[numpy_helper.from_array(each, name) for name, each in values.items()])
+    assert missing_rules(graph, ["y"], ["w"]) == {}
+    found = gradients(graph, ["w"])[0]
+    np.testing.assert_allclose(found, X.T @ (SEED * np.arange(48).reshape(3, 16)), rtol=1e-4, atol=1e-3)
+
+
 def test_nested_graphs_on_the_way_are_refused_and_others_are_left_alone() -> None:
     def branch(name: str, op: str) -> onnx.GraphProto:
         return helper.make_graph([helper.make_node(op, ["h"], [name])], name, [], [info(name, None)])

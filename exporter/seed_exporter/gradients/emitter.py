@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -29,13 +29,14 @@ class Emitter:
 
     Args:
         graph: the graph, with the types of its values.
+        names: makes the names of new values; by default it knows those of the graph.
     """
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
+    def __init__(self, graph: onnx.GraphProto, names: FreshNames | None = None) -> None:
         index = GraphIndex(graph)
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        self._names = FreshNames(graph)
+        self._names = names or FreshNames(graph)
         self._written: dict[tuple[object, ...], tuple[str, ...]] = {}
         self._types = index.types
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
@@ -59,6 +60,36 @@ class Emitter:
             self.nodes.append(helper.make_node(op, inputs, outputs, domain=domain, **attributes))
             self._written[key] = outputs
         return self._written[key]
+
+    def scan(
+        self, states: Sequence[str], elements: Sequence[str], body: Turn, *, backwards: bool
+    ) -> tuple[Sequence[str], Sequence[str]]:
+        """Write a loop over the first axis of values, and return the names of its last states and of its results.
+
+        Args:
+            states: what the loop starts from.
+            elements: values of which each turn takes one element.
+            body: writes a turn.
+            backwards: whether the loop goes from the last element to the first; results are in the elements' order.
+        """
+        inner = Emitter(onnx.GraphProto(), self._names)
+        given = [inner.fresh_name() for _ in (*states, *elements)]
+        after, results = body(inner, given[: len(states)], given[len(states) :])
+        # A body's outputs differ from its inputs and from each other.
+        made = [inner.fresh_name() for _ in (*after, *results)]
+        ends = [helper.make_node("Identity", [a], [b]) for a, b in zip([*after, *results], made, strict=True)]
+        inputs, outputs = ([onnx.ValueInfoProto(name=name) for name in names] for names in (given, made))
+        graph = helper.make_graph([*inner.nodes, *ends], "turn", inputs, outputs, inner.initializers)
+        found = self.several(
+            "Scan",
+            [*states, *elements],
+            len(made),
+            body=graph,
+            num_scan_inputs=len(elements),
+            scan_input_directions=[int(backwards)] * len(elements),
+            scan_output_directions=[int(backwards)] * len(results),
+        )
+        return found[: len(states)], found[len(states) :]
 
     def constant(self, values: np.ndarray) -> str:
         """Return the name of a constant."""
@@ -176,6 +207,13 @@ class Emitter:
     def fresh_name(self) -> str:
         """Return a name that no value has yet."""
         return self._names.take(f"gradient_{len(self._written)}")
+
+
+Turn = Callable[[Emitter, Sequence[str], Sequence[str]], tuple[Sequence[str], Sequence[str]]]
+"""Write a turn of a loop with the emitter given, from states and elements: the states after it, and its results.
+
+Values of the graph around the loop that were written before it can be read.
+"""
 
 
 def broadcast_axes(small: Sequence[Dim] | None, large: Sequence[Dim] | None) -> list[int] | None:

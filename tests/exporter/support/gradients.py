@@ -32,6 +32,7 @@ class Case:
         attributes: its attributes.
         wrt: positions of the inputs that get gradients; all of floats if None.
         outputs: number of outputs that are made.
+        seeded: number of the first outputs that are differentiated.
         opset: version of ONNX's own operators.
         domain: the operator's domain.
         constant: positions of inputs of floats that are constants.
@@ -46,6 +47,7 @@ class Case:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     wrt: Sequence[int] | None = None
     outputs: int = 1
+    seeded: int = 1
     opset: int = 18
     domain: str = ""
     constant: Sequence[int] = ()
@@ -68,7 +70,7 @@ def model_of(case: Case, dtype: np.dtype, *, free: bool) -> onnx.ModelProto:
             continue
         if each.dtype == DOUBLE and index not in case.constant:
             # A kernel is a weight, whose sizes are always known.
-            is_kernel = index > 0 and case.op in ("Conv", "ConvTranspose")
+            is_kernel = index > 0 and case.op in ("Conv", "ConvTranspose", "MatMulNBits")
             shape = [None] * each.ndim if free and not is_kernel else each.shape
             given.append(helper.make_tensor_value_info(name, code, shape))
         else:
@@ -76,8 +78,8 @@ def model_of(case: Case, dtype: np.dtype, *, free: bool) -> onnx.ModelProto:
             constants.append(numpy_helper.from_array(array, name))
     made = [f"y{index}" for index in range(case.outputs)]
     node = helper.make_node(case.op, names, made, domain=case.domain, **case.attributes)
-    y = helper.make_tensor_value_info("y0", code, None)
-    graph = helper.make_graph([node], "g", given, [y], constants)
+    results = [helper.make_tensor_value_info(name, code, None) for name in made[: case.seeded]]
+    graph = helper.make_graph([node], "g", given, results, constants)
     opsets = [helper.make_opsetid("", case.opset)]
     if case.domain:
         opsets.append(helper.make_opsetid(case.domain, 1))
@@ -122,14 +124,14 @@ def check(case: Case) -> None:
         if each is not None and each.dtype == DOUBLE and index not in case.constant
     ]
     feeds = {f"x{index}": case.inputs[index].astype(dtype) for index in given}
-    output = forward.run(None, feeds)[0]
-    seed = np.random.default_rng(1).standard_normal(output.shape).astype(dtype)
-    found = gradients_of(case, feeds, seed, free=False)
+    rng = np.random.default_rng(1)
+    seeds = [rng.standard_normal(each.shape).astype(dtype) for each in forward.run(None, feeds)]
+    found = gradients_of(case, feeds, seeds, free=False)
     for name, gradient in found.items():
 
         def loss(values: np.ndarray, name: str = name) -> float:
-            y = forward.run(None, feeds | {name: values})[0]
-            return float((y.astype(DOUBLE) * seed).sum())
+            results = forward.run(None, feeds | {name: values})
+            return sum(float((y.astype(DOUBLE) * seed).sum()) for y, seed in zip(results, seeds, strict=True))
 
         expected = differences(loss, feeds[name], STEP[dtype])
         assert gradient.shape == feeds[name].shape
@@ -137,22 +139,26 @@ def check(case: Case) -> None:
         tolerance = max(TOLERANCE[dtype], TOLERANCE[gradient.dtype] / 10)
         np.testing.assert_allclose(gradient, expected, rtol=tolerance, atol=tolerance * scale, err_msg=name)
     if case.dynamic:
-        for name, gradient in gradients_of(case, feeds, seed, free=True).items():
+        for name, gradient in gradients_of(case, feeds, seeds, free=True).items():
             np.testing.assert_allclose(gradient, found[name], rtol=1e-5, atol=1e-5, err_msg=f"{name}, free dimensions")
 
 
-def gradients_of(case: Case, feeds: Mapping[str, np.ndarray], seed: np.ndarray, *, free: bool) -> dict[str, np.ndarray]:
+def gradients_of(
+    case: Case, feeds: Mapping[str, np.ndarray], seeds: Sequence[np.ndarray], *, free: bool
+) -> dict[str, np.ndarray]:
     """Return the gradients of a case's inputs, in float32 where ONNX Runtime has the operators of no wider type."""
     wrt = list(feeds) if case.wrt is None else [f"x{index}" for index in case.wrt]
-    for dtype in (seed.dtype, np.dtype(np.float32)):
-        graph = gradient_graph(load(model_of(case, dtype, free=free)), ["y0"], wrt)
+    outputs = [f"y{index}" for index in range(case.seeded)]
+    given = dict(zip(map(gradient_name, outputs), seeds, strict=True))
+    for dtype in (seeds[0].dtype, np.dtype(np.float32)):
+        graph = gradient_graph(load(model_of(case, dtype, free=free)), outputs, wrt)
         try:
             backward = session(graph)
         except Exception:
             if dtype == np.float32:
                 raise
             continue
-        fed = {name: each.astype(dtype) for name, each in [*feeds.items(), (gradient_name("y0"), seed)]}
+        fed = {name: each.astype(dtype) for name, each in {**feeds, **given}.items()}
         values = backward.run([gradient_name(name) for name in wrt], fed)
         return dict(zip(wrt, values, strict=True))
     raise AssertionError("unreachable")

@@ -16,8 +16,10 @@ from seed_exporter.gradients.rules import (
     normalizations,
     pooling,
     quantized,
+    recurrent,
     reductions,
     resizing,
+    sampling,
 )
 
 __all__ = [
@@ -32,6 +34,8 @@ __all__ = [
     "normalizations",
     "pooling",
     "quantized",
+    "recurrent",
     "reductions",
     "resizing",
+    "sampling",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from onnx import TensorProto
 
 from seed_exporter.gradients.emitter import FLOATS
 from seed_exporter.gradients.registry import Call, rule
@@ -100,3 +101,14 @@ def _where(c: Call) -> Sequence[str | None]:
     yes = select(c, c.x, c.gradient) if 1 in c.wanted else ""
     no = select(c, c.x, c.scalar(0), c.gradient) if 2 in c.wanted else ""
     return [None, c.reduced(yes, 1), c.reduced(no, 2)]
+
+
+@rule("Range")
+def _range(c: Call) -> Sequence[str | None]:
+    """Sum over the numbers; the limit only decides how many there are."""
+    e, (start, _, step) = c.emit, c.node.input
+    turns = e("Range", e.scalar(0, TensorProto.INT64), e("Size", c.y), e.scalar(1, TensorProto.INT64))
+    ahead = e("Mul", c.gradient, e("Cast", turns, to=c.code))
+    totals = [e("ReduceSum", each, keepdims=0) for each in (c.gradient, ahead)]
+    at_start, at_step = (e("Reshape", t, e.shape_vector(n)) for t, n in zip(totals, (start, step), strict=True))
+    return [at_start, None, at_step]

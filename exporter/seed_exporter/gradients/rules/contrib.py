@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from onnx import helper
+
 from seed_exporter.gradients.registry import Call, rule
 from seed_exporter.gradients.rules.activations import gelu_slope, swish_slope, tanh_gelu_slope
 from seed_exporter.gradients.rules.matrices import transposed
@@ -77,4 +79,35 @@ def _fused_matmul(c: Call) -> Sequence[str | None]:
     if 1 in c.wanted:
         left = a if swaps_a else transposed(c, a, len(a_shape))
         found[1] = operand(e("MatMul", left, gradient), swaps_b, b)
+    return found
+
+
+@rule("MatMulNBits", domain=DOMAIN)
+def _matmul_nbits(c: Call) -> Sequence[str | None]:
+    """Multiply by a packed matrix: the operator makes its floats of unit vectors, and its integers of scales of 1."""
+    e, gradient = c.emit, c.gradient
+    rows, columns, block = (int(c.attribute(name)) for name in ("K", "N", "block_size"))
+    zero = helper.make_tensor("", c.code, [1], [0])
+    unit = e("EyeLike", e("ConstantOfShape", e.integers([rows, rows]), value=zero))
+    kept = {"K": rows, "N": columns, "block_size": block, "bits": c.attribute("bits", 4)}
+
+    def matrix(scales: str) -> str:
+        return e("MatMulNBits", unit, c.input(1), scales, c.input(3), c.input(4), domain=DOMAIN, **kept)
+
+    found: list[str | None] = [None] * 6
+    found[0] = e("MatMul", gradient, e("Transpose", matrix(c.input(2)), perm=[1, 0]))
+    if 2 in c.wanted:
+        if c.input(4):
+            c.refuse("scales with an order of groups")
+        one = helper.make_tensor("", c.code, [1], [1])
+        integers = matrix(e("ConstantOfShape", e.shape_vector(c.input(2)), value=one))
+        flat = [e("Flatten", each, axis=-1) for each in (gradient, c.x)]
+        each = e("Mul", e("Gemm", *flat, transA=1), e("Transpose", integers, perm=[1, 0]))
+        blocks = -(-rows // block)
+        each = e("Pad", each, e.integers([0, 0, 0, blocks * block - rows]))
+        each = e("ReduceSum", e("Reshape", each, e.integers([columns, blocks, block])), e.integers([2]), keepdims=0)
+        found[2] = e("Reshape", each, e.shape_vector(c.input(2)))
+    # Nothing says the shape of the product where onnx doesn't know the operator; its bias is a vector.
+    if 5 in c.wanted:
+        found[5] = e("ReduceSum", e("Flatten", gradient, axis=-1), e.integers([0]), keepdims=0)
     return found

@@ -17,10 +17,12 @@ from seed_exporter.build.streams import Plans, StreamEncoder
 from seed_exporter.calibrate import Statistics
 from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.graph.model import Graph
+from seed_exporter.quantize.findings import Findings
 from seed_exporter.quantize.methods import METHODS, Method
 from seed_exporter.quantize.trail import Trail
 from seed_exporter.results import Options, Source
 from seed_exporter.skeletons import SkeletonBuilder
+from seed_runtime.memory.footprint import Footprint
 
 Progress = Callable[[str, int, int], None]
 """Progress callback: gets the name of a phase, the amount of it that is done, and its total; 0 of 0 where unknown."""
@@ -120,6 +122,9 @@ class Work:
     """Lines for the user on what the export met with."""
     deadline: float | None = None
     """When a search takes its best so far, on `time.monotonic`'s clock; None without a limit."""
+    findings: Findings = field(default_factory=Findings)
+    footprint: Footprint | None = None
+    """Memory of the model's sessions, which no size of its seed changes, once it is measured."""
 
     @property
     def method(self) -> Method:

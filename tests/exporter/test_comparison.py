@@ -15,11 +15,17 @@ import pytest
 
 from seed_exporter import cli
 from seed_exporter.comparison import run as comparing
+from seed_exporter.comparison.own import own_seeds
 from seed_exporter.evaluate import footprint
+from seed_exporter.evaluate.patched import PatchedModel
 from seed_exporter.peers import PEERS, Deliverable, Peer, PeerError, xz
+from seed_exporter.pipeline import export
+from seed_exporter.quantize.effort import Effort
 from seed_exporter.quantize.trail import Trail
 from seed_exporter.report import comparison as reports
 from seed_exporter.report.comparison import Comparison, Row, lines
+from seed_exporter.results import Options
+from seed_runtime.memory.footprint import Footprint, ModeFootprint
 
 MISSING = Peer("the missing", "no_such_package", "pip install no-such-package", xz.make)
 
@@ -77,6 +83,61 @@ def test_seeds_of_several_sizes_stand_beside_peers_with_their_damage(
     assert exact["damage"] == 0
     assert exact["agreement"] == 1
     assert found["inputs"].startswith("real inputs: of 32 given inputs")
+
+
+@pytest.mark.slow
+def test_a_seed_beside_others_is_what_an_export_writes_for_the_same_options(
+    model: Path, calib: Path, tmp_path: Path
+) -> None:
+    with own_seeds(model, Options(calib=calib)) as seeds:
+        for size in (9_000, 8_800):
+            made = seeds.make(size, new(tmp_path / str(size)))
+    result = export(model, output=tmp_path / "x.seed", options=Options(calib=calib, size=8_800))
+    result.seed.assemble(new(tmp_path / "exported"))
+    assert made.size == result.bytes
+    assert contents(tmp_path / "8800") == contents(tmp_path / "exported") != contents(tmp_path / "9000")
+
+
+@pytest.mark.slow
+def test_neighbouring_sizes_are_probed_once_and_memory_is_measured_once(
+    model: Path, calib: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed, measured = list[None](), list[None]()
+    run_patched, memory = PatchedModel.run, Footprint((), ((),), (ModeFootprint("fast", 1, 1, (1,)),))
+
+    def run(*arguments: Any) -> Any:
+        probed.append(None)
+        return run_patched(*arguments)
+
+    monkeypatch.setattr(PatchedModel, "run", run)
+    monkeypatch.setattr(footprint, "measure", lambda *_, **__: measured.append(None) or memory)
+    counts = []
+    with own_seeds(model, Options(calib=calib)) as seeds:
+        for size in (9_000, 8_900, 5_000):
+            seeds.make(size, new(tmp_path / str(size)))
+            counts.append(len(probed))
+    assert 0 < counts[0] == counts[1] < counts[2]
+    assert len(measured) == 1
+
+
+@pytest.mark.slow
+def test_a_calibration_serves_lesser_efforts_as_if_made_for_them(model: Path, calib: Path, tmp_path: Path) -> None:
+    parts = Effort(probes=True, feedback=True)
+    with own_seeds(model, Options(calib=calib)) as seeds:
+        seeds.make(6_000, new(tmp_path / "whole"))
+        seeds.with_parts(parts).make(6_000, new(tmp_path / "shared"))
+    with own_seeds(model, Options(calib=calib, parts=parts)) as seeds:
+        seeds.make(6_000, new(tmp_path / "alone"))
+    assert contents(tmp_path / "shared") == contents(tmp_path / "alone") != contents(tmp_path / "whole")
+
+
+def new(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_a_peer_that_is_missing_is_named_with_the_command_that_installs_it(model: Path, compared: Any) -> None:

@@ -1,4 +1,4 @@
-"""Seeds of one model at several sizes, from one calibration."""
+"""Seeds of one model at several sizes, from one calibration, whose weights are probed once for neighbouring sizes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from threadpoolctl import threadpool_limits
 
 from seed_exporter.graph.model import Graph
 from seed_exporter.peers import Deliverable
+from seed_exporter.quantize.effort import Effort
+from seed_exporter.quantize.findings import Findings
 from seed_exporter.records import Calibrated, Progress, Work
 from seed_exporter.results import Options
 from seed_exporter.stages.fitting import build_and_prove
@@ -41,6 +43,11 @@ class OwnSeeds:
             raise proven.built.interruption
         proven.draft.assemble(folder)
         return Deliverable(proven.draft.size, folder / MODEL_FILE)
+
+    def with_parts(self, parts: Effort) -> OwnSeeds:
+        """Return what makes seeds of the same calibration with these parts of an effort, at most the one's it is of."""
+        options = replace(self.work.options, parts=parts)
+        return replace(self, work=replace(self.work, options=options, findings=Findings()))
 
 
 @contextmanager

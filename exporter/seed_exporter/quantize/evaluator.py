@@ -18,6 +18,7 @@ from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.evaluate.noise import Noisy
 from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.quantize.effort import EFFORTS, Effort
+from seed_exporter.quantize.findings import Findings
 from seed_exporter.quantize.trail import Trail
 from seed_exporter.skeletons import SkeletonBuilder
 from seed_runtime.backends import Array, Feeds
@@ -45,6 +46,7 @@ class Evaluator:
         metric: measures the damage that is reported, and that of single weights.
         effort: what is done for fewer bytes.
         trail: what the search leaves behind.
+        findings: what searches for other sizes of the same model and effort found out.
     """
 
     encoder: StreamEncoder
@@ -62,6 +64,7 @@ class Evaluator:
     metric: Metric = field(default_factory=lambda: metric_of("auto"))
     effort: Effort = EFFORTS[2]
     trail: Trail = field(default_factory=Trail)
+    findings: Findings = field(default_factory=Findings)
 
     @property
     def graph(self) -> Graph:

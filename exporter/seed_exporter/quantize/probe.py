@@ -11,6 +11,7 @@ from seed_exporter.build.streams import restored
 from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.evaluate.patched import PatchedModel
 from seed_exporter.quantize.evaluator import Evaluator
+from seed_exporter.quantize.findings import Probed
 from seed_exporter.quantize.rounding_plans import RoundedPlans
 from seed_runtime.system.scratch import scratch_folder
 
@@ -20,6 +21,8 @@ PROBES_MAX: Final = 64
 """Most runs of a probe; in a model of more matrices, the smallest ones are probed together."""
 CALLS_MAX: Final = 16
 """Most calls of the model that one run makes."""
+PER_OCTAVE: Final = 2
+"""Coarsenesses of an octave at which weights are probed: sizes that differ by a quarter of a bit a weight share one."""
 
 
 def units_by_damage(
@@ -35,12 +38,16 @@ def units_by_damage(
     Args:
         evaluator: runs the model.
         units: unit steps by weight scales, in weight units.
-        coarseness: where to probe, in unit steps; near the one that the seed will have.
+        coarseness: near the one that the seed will have, in unit steps; it is probed at the nearest of PER_OCTAVE.
         rounding: rounds a weight as the seed will have it.
 
     Returns:
         Unit steps whose mean logarithm over all weights is that of `units`; `units` if time is up.
     """
+    coarseness = 2.0 ** (round(PER_OCTAVE * math.log2(coarseness)) / PER_OCTAVE)
+    if (known := evaluator.findings.probes.get(coarseness)) is not None:
+        evaluator.trail.damages.update(known.damages)
+        return dict(known.units)
     feeds = list(islice(evaluator.calibration or evaluator.feeds, CALLS_MAX))
     counts = {name: evaluator.graph.weights[name].count for name in units}
     groups = _groups(counts)
@@ -59,7 +66,9 @@ def units_by_damage(
             for name in group:
                 evaluator.trail.damages[name] = damage * counts[name] / sum(counts[each] for each in group)
                 corrections[name] = _correction(damage, sum(counts[each] for each in group))
-    return _corrected(units, counts, corrections)
+    found = _corrected(units, counts, corrections)
+    evaluator.findings.probes[coarseness] = Probed(found, dict(evaluator.trail.damages))
+    return found
 
 
 def _groups(counts: Mapping[str, int]) -> Sequence[Sequence[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from functools import cache
 from typing import Final
 
 from joblib import Parallel, delayed
@@ -40,9 +39,8 @@ class RoundedPlans:
         self._counts = statistics[ROW_COUNTS] if effort.table_rows else {}
         self._effort = effort
         self._kept: dict[str, dict[float, Plan]] = {}
-        self._held: dict[str, int] = {}
+        self._rounders = evaluator.findings.rounders
         self._lock = threading.Lock()
-        self._rounder = cache(self._make_rounder)
 
     def plan(self, name: str, plan: Plan) -> Plan:
         """Return the plan with integers where another rounding than to nearest is at hand, else the plan."""
@@ -54,7 +52,7 @@ class RoundedPlans:
                 del kept[next(iter(kept))]
             rounder = self._rounder(name)
             kept[plan.step] = GridPlan.of_narrow(rounder.quantize(plan.step))
-            self._bound(name, rounder)
+            self._bound(rounder)
         return kept[plan.step]
 
     def probe_plan(self, name: str, plan: GridPlan) -> Plan:
@@ -76,13 +74,14 @@ class RoundedPlans:
 
         return rounded_at
 
-    def _bound(self, name: str, rounder: Rounder) -> None:
+    def _bound(self, rounder: Rounder) -> None:
         """Let a rounder forget what it holds where all of them hold more than they may."""
         with self._lock:
-            self._held[name] = rounder.held_bytes
-            if sum(self._held.values()) > ROUNDERS_MAX:
+            if sum(each.held_bytes for each in list(self._rounders.values())) > ROUNDERS_MAX:
                 rounder.forget()
-                self._held[name] = 0
 
-    def _make_rounder(self, name: str) -> Rounder:
-        return rounder_of(self._weights[name], self._covariances.get(name), self._counts.get(name), self._effort)
+    def _rounder(self, name: str) -> Rounder:
+        if name not in self._rounders:
+            covariance, counts = self._covariances.get(name), self._counts.get(name)
+            self._rounders[name] = rounder_of(self._weights[name], covariance, counts, self._effort)
+        return self._rounders[name]

@@ -41,6 +41,7 @@ def plan(calibrated: Calibrated, goal: int | None, front_bytes: int, encoder: St
             metric=calibrated.source.metric(work.options),
             effort=calibrated.source.effort(work.options),
             trail=Trail(lambda done, total: work.progress("search", done, total), work.deadline),
+            findings=work.findings,
         )
         interruption: BaseException | None = None
         try:

@@ -51,11 +51,13 @@ def measure_memory(source: Source, work: Work) -> bytes | None:
     with work.timed("footprint"):
         work.progress("footprint", 0, 1)
         # Generated inputs are as small as the model takes them; only real ones say what sizes are used.
-        measured = footprint.measure(
+        work.footprint = work.footprint or footprint.measure(
             work.subfolder("assembled"), inputs=reference.specs, sample=reference.call, generated=reference.sample
         )
         work.progress("footprint", 1, 1)
-    return thinning.thinned(measured, front_size.proof_bytes(source, work)).pack() if measured else None
+    if work.footprint is None:
+        return None
+    return thinning.thinned(work.footprint, front_size.proof_bytes(source, work)).pack()
 
 
 def seal(made: SeedDraft, memory: bytes | None, work: Work) -> SeedDraft:

@@ -1,0 +1,34 @@
+"""Findings: what a search finds out of a calibrated model that the search for another size needs as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from seed_exporter.quantize.rounding import Rounder
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What a probe found.
+
+    Attributes:
+        units: unit steps by the weights' damage.
+        damages: damage that each weight did alone.
+    """
+
+    units: Mapping[str, float]
+    damages: Mapping[str, float]
+
+
+@dataclass
+class Findings:
+    """What no size changes, of one model, its calibration and an effort; filled in by the first search that needs it.
+
+    Attributes:
+        rounders: of weights, which hold what left-out inputs confirmed.
+        probes: by the coarseness at which weights were probed.
+    """
+
+    rounders: dict[str, Rounder] = field(default_factory=dict)
+    probes: dict[float, Probed] = field(default_factory=dict)

@@ -50,6 +50,29 @@ def test_grid_with_planes_joined_and_alone(rng: np.random.Generator) -> None:
     assert ours == theirs
 
 
+@pytest.mark.parametrize("delay", [1, 61, 1000])
+def test_grid_on_a_trellis(delay: int, rng: np.random.Generator) -> None:
+    integers = [np.rint(rng.laplace(0, scale, (40, 50))).astype(np.int32) for scale in (1, 2, 300)]
+    for each in integers:
+        each[5:9], each[:, 7], each[20, 3] = 0, 0, 5000
+    codes = rng.integers(0, 30, 90).astype(np.uint8)
+    coded = [grid.matrix_of(grid.QuantizedMatrix(each, 0.03, codes[:40], codes[40:], delay=delay)) for each in integers]
+    coded.append(grid.matrix_of(grid.QuantizedMatrix(integers[1], 0.25)))
+    holes = [hole(dtype, 40, 50) for dtype in ("float32", "bfloat16", "float16", "float64")]
+    ours, theirs = both("grid", holes, symbols.encode(coded).chunks)
+    assert ours == theirs
+
+
+@pytest.mark.slow
+def test_grid_on_a_trellis_over_more_than_one_chunk(rng: np.random.Generator) -> None:
+    integers = np.rint(rng.laplace(0, 2, (10_600, 100))).astype(np.int32)
+    integers[7:9000:1000] = 0
+    stream = symbols.encode([grid.matrix_of(grid.QuantizedMatrix(integers, 0.5, delay=25_600))])
+    assert len(stream.chunks) == 3
+    ours, theirs = both("grid", [hole("float32", 10_600, 100)], stream.chunks)
+    assert ours == theirs
+
+
 @pytest.mark.slow
 def test_grid_over_more_than_one_chunk(rng: np.random.Generator) -> None:
     # The second chunk begins within the first matrix's low planes, and has an escape.

@@ -37,14 +37,23 @@ def _codes(seed: int, length: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 40, length).astype(np.uint8)
 
 
+def _on_trellis(integers: np.ndarray, delay: int) -> np.ndarray:
+    grids, values = [0] * integers.size, integers.ravel().tolist()
+    for place in range(integers.size):
+        for back, taken in ((1, grids), (2, values), (3, grids)):
+            if place >= back * delay:
+                grids[place] ^= taken[place - back * delay] & 1
+    return 2 * integers - np.reshape(grids, integers.shape) * np.sign(integers)
+
+
 def _factors(codes: np.ndarray) -> np.ndarray:
     return (8 + codes % 8) * 2.0 ** (codes // 8 - 3.0)
 
 
 @settings(max_examples=40)
-@given(SHAPES, SEEDS, st.floats(1e-20, 1e20), st.booleans(), st.booleans())
+@given(SHAPES, SEEDS, st.floats(1e-20, 1e20), st.booleans(), st.booleans(), st.integers(0, 600))
 def test_grid_decodes_to_integers_times_steps(
-    shapes: list[tuple[int, int]], seed: int, step: float, row_steps: bool, col_steps: bool
+    shapes: list[tuple[int, int]], seed: int, step: float, row_steps: bool, col_steps: bool, delay: int
 ) -> None:
     step = float(np.float32(step))
     tensors = [_integers(seed + place, shape) for place, shape in enumerate(shapes)]
@@ -52,9 +61,13 @@ def test_grid_decodes_to_integers_times_steps(
     for tensor in tensors:
         rows, cols = _codes(seed, len(tensor)) * row_steps, _codes(seed + 1, tensor.shape[1]) * col_steps
         steps = rows if row_steps else None, cols if col_steps else None
-        matrices.append(grid.matrix_of(grid.QuantizedMatrix(tensor, step, *steps)))
+        on_trellis = 0 < delay <= tensor.size
+        if on_trellis:
+            tensor //= 2
+        matrices.append(grid.matrix_of(grid.QuantizedMatrix(tensor, step, *steps, delay=delay if on_trellis else None)))
         scale = (np.float64(step) * _factors(rows)).astype(np.float32)[:, None]
-        widened = (tensor.astype(np.float32) * _factors(cols)).astype(np.float32)
+        values = _on_trellis(tensor, delay) if on_trellis else tensor
+        widened = (values.astype(np.float32) * _factors(cols)).astype(np.float32)
         expected.append((widened * scale).ravel())
     decoded = decode("grid", [hole(*shape) for shape in shapes], symbols.encode(matrices).chunks)
     assert decoded == np.concatenate(expected).tobytes()
@@ -122,10 +135,12 @@ def test_the_generator_depends_on_the_place_alone(seed: int, start: int, first: 
 
 
 def _grid_stream() -> tuple[list[Hole], list[bytes]]:
-    tensors = [_integers(5, (9, 11)), _integers(9, (4, 7)), np.zeros((3, 2), np.int32)]
+    tensors = [_integers(5, (9, 11)), _integers(9, (4, 7)) // 2, np.zeros((3, 2), np.int32)]
     matrices = [
-        grid.matrix_of(grid.QuantizedMatrix(tensor, 0.5, _codes(1, tensor.shape[0]), _codes(2, tensor.shape[1])))
-        for tensor in tensors
+        grid.matrix_of(
+            grid.QuantizedMatrix(tensor, 0.5, _codes(1, tensor.shape[0]), _codes(2, tensor.shape[1]), delay=delay)
+        )
+        for tensor, delay in zip(tensors, (None, 2, 5), strict=True)
     ]
     return [hole(*tensor.shape) for tensor in tensors], symbols.encode(matrices).chunks
 

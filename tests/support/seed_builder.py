@@ -35,7 +35,7 @@ Fields = list[tuple[str, bytes]]
 """Names and bytes of fields, in the order of the file."""
 
 MODEL, WEIGHTS, PARTS, HOLES, STREAMS, GOLDEN, FOOTPRINT = 1, 2, 3, 4, 5, 0x8006, 0x8007
-ALL = ("raw", "grid", "split", "moments", "lowrank")
+ALL = ("raw", "grid", "split", "moments", "lowrank", "trellis")
 
 RAW = f32(0.5, -1.0, 2.0, 0.0)
 GRID = Matrix(
@@ -49,6 +49,9 @@ GRID = Matrix(
 GRID_TABLES = [Table(254, [20, 600, 2820, 500, 100], 56), Table(255, [1000, 2094, 1000], 2)]
 GRID_WEIGHTS = [1.5, 0.0, -0.5, 2.0, 0.0, 0.0, 0.0, 0.0, 1.5, -6.0, 900.0, 3.0]
 """0.5 * the values; the last row's step is three times as large: (1 + 4 / 8) * 2."""
+TRELLIS = Matrix([[1, 2, -1], [3, 0, -2]], step=0.5, delay=1)
+TRELLIS_WEIGHTS = [1.0, 2.0, -0.5, 2.5, 0.0, -2.0]
+"""Grids 0, 0, 1, 1, 0, 0, so 2, 4, -1, 5, 0, -4 times 0.5."""
 SPLIT_WEIGHTS = [1.0, -0.5, 0.25, -2.0]
 MOMENTS_WEIGHTS = [1.5, 0.0, 0.5, 3.0]
 """Mean row 1, 1.5; component 0.5, -1.5; scores 1, -1."""
@@ -135,8 +138,9 @@ _TENSORS: dict[str, tuple[int, tuple[int, ...], bytes]] = {
     "split": (10, (4,), struct.pack("<4e", *SPLIT_WEIGHTS)),
     "moments": (1, (2, 2), f32(*MOMENTS_WEIGHTS)),
     "lowrank": (1, (2, 3), f32(*LOWRANK_WEIGHTS)),
+    "trellis": (1, (2, 3), f32(*TRELLIS_WEIGHTS)),
 }
-_NUMBERS = {"raw": 1, "grid": 2, "split": 3, "moments": 4, "lowrank": 5}
+_NUMBERS = {"raw": 1, "grid": 2, "split": 3, "moments": 4, "lowrank": 5, "trellis": 2}
 
 
 def _model(write: FieldWriter) -> Fields:
@@ -280,6 +284,10 @@ def _lowrank(write: FieldWriter) -> list[Fields]:
     return _symbols(write, [right, left], [Table(255, [1024, 0, 1024, 1024, 1016], 8)], 0, own)
 
 
+def _trellis(write: FieldWriter) -> list[Fields]:
+    return _symbols(write, [TRELLIS], [Table(254, [512, 512, 1024, 1024, 512, 504], 8)], 0, [])
+
+
 def _symbols(
     write: FieldWriter, matrices: list[Matrix], tables: list[Table], lanes_log2: int, own: Fields
 ) -> list[Fields]:
@@ -297,8 +305,7 @@ def _symbols(
         head += write("matrix.columns", varint(len(matrix.values[0]))) + write("matrix.low_bits", u8(matrix.low_bits))
         head += write("matrix.flags", u8(flags))
         head += write("matrix.step", f32(matrix.step)) if matrix.step is not None else []
-        # Written even where it is empty: attacks give a matrix a trellis by a flag and this.
-        head += write("matrix.delay", varint(matrix.delay) if matrix.delay is not None else b"")
+        head += write("matrix.delay", varint(matrix.delay)) if matrix.delay is not None else []
     for name in ("row_steps", "col_steps", "row_classes", "col_classes"):
         for matrix in matrices:
             # Written even where it is empty: attacks give columns steps by a flag and these.
@@ -327,4 +334,5 @@ _STREAMS: dict[str, Callable[[FieldWriter], list[Fields]]] = {
     "split": _split,
     "moments": _moments,
     "lowrank": _lowrank,
+    "trellis": _trellis,
 }

@@ -17,8 +17,8 @@ from seed_runtime.codecs.arrays import U8, WINDOW, Values
 
 _TAPS: Final = 2, 3, 4, 6
 """Delays after which a parity reaches the grids."""
-_PERIOD: Final = 7
-"""Delays after which the grids repeat, where all parities are 0."""
+DELAYS_HELD: Final = 7
+"""Delays after which the grids repeat where all parities are 0, and bytes of a trellis for each of its delay."""
 
 
 class Trellis:
@@ -31,7 +31,7 @@ class Trellis:
         """Begin a matrix of `count` elements."""
         self._delay = delay
         # From `_start` on: what the parities so far add to the grids of the next 7 * delay elements; then zeros.
-        self._sums, self._start = np.zeros(_PERIOD * delay + min(count, WINDOW), np.uint8), 0
+        self._sums, self._start = np.zeros(DELAYS_HELD * delay + min(count, WINDOW), np.uint8), 0
 
     def values(self, integers: Values) -> Values:
         """Compute 2 * z - u * sign(z) of the next integers z, modulo 2**32.
@@ -52,7 +52,7 @@ class Trellis:
 
     def _grids(self, parities: U8) -> U8:
         """Return the grids of elements with these parities, `(n,)`, 0 or 1; the next call overwrites them."""
-        count, memory = parities.size, _PERIOD * self._delay
+        count, memory = parities.size, DELAYS_HELD * self._delay
         if self._start + count + memory > self._sums.size:
             self._sums[:memory] = self._sums[self._start : self._start + memory]
             self._sums[memory:] = 0

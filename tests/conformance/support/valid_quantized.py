@@ -22,6 +22,7 @@ FLOATS = (1, 10, 11, 16)
 def vectors() -> Iterator[Vector]:
     """Yield all vectors of this module."""
     yield from _grid()
+    yield from _trellis()
     yield from _tables()
     yield from _planes()
     yield from _moments()
@@ -109,6 +110,45 @@ def _grid() -> Iterator[Vector]:
     yield build(
         "grid-other-shape", text, [replace(grid([Matrix(numbers(6, 2, 3), 0, 0.5)]), tensors=[Tensor(1, (3, 4))])]
     )
+
+
+def _trellis() -> Iterator[Vector]:
+    values = numbers(9, 7, 6)
+    for dtype in FLOATS:
+        stream = grid([Matrix(numbers(6, 8, 5, dtype), 0, 0.37, delay=3)], (dtype,))
+        yield build(f"trellis-{NAMES[dtype]}", f"codec grid with a trellis, {NAMES[dtype]}", [stream])
+    for delay, text in (
+        (1, "one element"),
+        (7, "a row"),
+        (9, "more than a row"),
+        (63, "as many elements as there are"),
+    ):
+        stream = grid([Matrix(values, 0, 0.5, delay=delay)], lanes_log2=1)
+        yield build(f"trellis-delay-{delay}", f"a trellis with a delay of {text}", [stream])
+    plain, three, ten = (Matrix(values, 0, 0.5, delay=delay) for delay in (None, 3, 10))
+    text = "matrices with a trellis, one without, and one with another delay: each begins in the state 0"
+    yield build("trellis-many", text, [grid([three, three, plain, ten, three])])
+    sides = bytes([1, 0, 0, 1, 1, 0, 2, 1, 1]), bytes([0, 1, 1, 0, 1, 1, 0])
+    tables: list[Table | None] = [table_for([three], quantized=True), None]
+    for delay in (1, 5, 20):
+        dead = Matrix(values, 0, 0.5, row_classes=sides[0], col_classes=sides[1], delay=delay)
+        dead.row_steps, dead.col_steps = bytes([3, 255, 255, 0, 9, 255, 12, 1, 2]), bytes([255, 1, 2, 255, 8, 3, 255])
+        text = f"dead elements take places on a trellis, delay {delay}; their rows and columns may have any step"
+        yield build(f"trellis-dead-{delay}", text, [grid([dead], tables=tables)])
+    dead = Matrix(values, 0, 0.5, row_classes=bytes(9), delay=1)
+    yield build("trellis-all-dead", "a trellis of dead rows alone, between two others", [grid([three, dead, ten])])
+    low = [Matrix(numbers(6, 8, reach), bits, 0.5, delay=2) for bits, reach in ((3, 50), (9, 5000), (17, 9 << 17))]
+    text = "a trellis with low bits, of which the lowest one is the parity"
+    yield build("trellis-low-bits", text, [grid(low)])
+    wide = Matrix([[1, 130, -1, -129, 131, -128, 40000, -(1 << 31), (1 << 31) - 1, 1 << 30, 3, -1]], 0, 1.0, delay=1)
+    yield build("trellis-escapes", "escapes on a trellis; doubled, they are taken modulo 2^32", [grid([wide])])
+    wraps = Matrix([[1, 1000, 3, 5, 7]], 2, 1.0, delay=1)
+    wraps.escaped[0] = (1 << 30) + 7
+    text = "the sign of an escape times 2^low_bits is that of its value modulo 2^32"
+    yield build("trellis-escape-wraps", text, [grid([wraps])])
+    exact = Matrix([[(1 << 23) + 1, (1 << 23) + 3, 5, -(1 << 24) - 1, -(1 << 25) - 3, 7]], 24, 0.1, delay=1)
+    text = "values on a trellis that float32 rounds, to even on ties"
+    yield build("trellis-24-low-bits", text, [grid([exact])])
 
 
 def _tables() -> Iterator[Vector]:

@@ -20,11 +20,14 @@ import seed_runtime
 from seed_runtime.assembly import assemble
 from seed_runtime.assembly.assemble import WeightsWriter, beside_bytes, decode_streams, working_bytes
 from seed_runtime.codecs import symbols
+from seed_runtime.codecs.encode import grid as grid_encoder
+from seed_runtime.codecs.encode import symbols as symbol_encoder
+from seed_runtime.codecs.encode.grid import QuantizedMatrix
 from seed_runtime.errors import DiskSpaceError, FormatError
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.header import Header, Hole, ModelInfo, Part, WeightsInfo
 from seed_runtime.format.writer import stream_of
-from seed_runtime.limits import CHUNK_CODED_MAX, CHUNK_DECODED_MAX, PART_CODED_MAX, PART_RAW_MAX
+from seed_runtime.limits import CHUNK_CODED_MAX, CHUNK_DECODED_MAX, DELAY_MAX, PART_CODED_MAX, PART_RAW_MAX, SIDE_MAX
 from tests.support.seed_builder import ALL, build_seed, decoded_weights
 
 U8 = BY_NAME["uint8"]
@@ -88,8 +91,8 @@ def test_a_seed_is_decoded_in_two_processes_where_memory_allows_it_and_else_in_o
     monkeypatch.setattr(threading, "active_count", lambda: 1)
     for module in (assemble, symbols):
         monkeypatch.setattr(module, "BESIDE_LEAST", 1)
-    # The streams of grid, split and lowrank have symbols.
-    for name, tight, processes in (("free", False, 3), ("tight", True, 0)):
+    # The streams of grid (two), split and lowrank have symbols.
+    for name, tight, processes in (("free", False, 4), ("tight", True, 0)):
         seed = seed_runtime.open(io.BytesIO(build_seed()))
         least = seed.plan_assembly(cores=1).needed_bytes or 0
         assert (seed.plan_assembly().needed_bytes or 0) >= least + beside_bytes(seed.header) > least + (8 << 20)
@@ -164,6 +167,39 @@ def test_memory_does_not_grow_with_the_model() -> None:
         assert digest == hashlib.sha256(bytes(size)).digest()
     assert abs(peaks[1] - peaks[0]) < 1 << 16
     assert max(peaks) < working_bytes(header)
+
+
+def grid_of(side: int, delay: int | None) -> tuple[Header, list[bytes]]:
+    """One matrix of `side` rows of four elements, the last ones of its columns dead, with every side array."""
+    rng = np.random.default_rng(1)
+    integers = rng.integers(-(1 << 21), 1 << 21, (side, 4)).astype(np.int32)
+    integers[::7], integers[:, 2] = 0, 0
+    codes = rng.integers(0, 30, side).astype(np.uint8)
+    matrix = grid_encoder.matrix_of(QuantizedMatrix(integers, 0.5, codes, codes[:4], delay=delay))
+    chunks = symbol_encoder.encode([matrix]).chunks
+    size = 2 * integers.size
+    weights, stream = WeightsInfo(size, bytes(32)), stream_of(2, 0, 1, chunks)
+    part = Part(1, 0, 0, 0, bytes(32))
+    hole = Hole(BY_NAME["bfloat16"], integers.shape, 0)
+    return Header(ModelInfo("m", 1, 1, size, size), weights, (part,), (hole,), (stream,)), chunks
+
+
+def test_the_plan_counts_a_trellis_that_is_as_long_as_its_matrix() -> None:
+    (short, _), (long, _) = grid_of(100, None), grid_of(1000, None)
+    chunks = [3 * max(header.streams[0].sizes) for header in (short, long)]
+    assert working_bytes(long) - working_bytes(short) == 7 * (4000 - 400) + chunks[1] - chunks[0]
+
+
+@pytest.mark.slow
+def test_the_longest_trellis_stays_within_the_plan() -> None:
+    # In a stream with as many rows and columns as there may be.
+    header, coded = grid_of(SIDE_MAX - 4, DELAY_MAX)
+    tracemalloc.start()
+    decode_streams(header, lambda index, stream: map(memoryview, coded), lambda data: None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # All but the chunk as read, which was there before.
+    assert 7 * DELAY_MAX + (4 << 20) < peak < working_bytes(header) - max(header.streams[0].sizes)
 
 
 def test_a_stream_that_decodes_to_too_much_or_too_little_is_refused() -> None:

@@ -79,6 +79,15 @@ def test_a_process_beside_decodes_the_same_bits(chunks: list[bytes], started: li
     assert _ended(started[-1])
 
 
+def test_a_trellis_runs_on_over_what_a_process_beside_decodes(started: list[WindowsBeside]) -> None:
+    integers = np.rint(np.random.default_rng(3).laplace(0, 2, (ROWS, COLS))).astype(np.int32)
+    integers[7:500:3], integers[:, 100], integers[900, 3] = 0, 0, 1 << 20
+    matrix = QuantizedMatrix(integers, 0.5, delay=8 * COLS)
+    coded = symbols.encode([grid_encoder.matrix_of(matrix)]).chunks
+    assert _decoded(coded, 2) == _decoded(coded, 1) == matrix.values().tobytes()
+    assert len(started) == 1
+
+
 def test_lossless_streams_are_decoded_beside_too(started: list[WindowsBeside]) -> None:
     weights = np.random.default_rng(2).standard_normal((300, WINDOW // 100)).astype(np.float32)
     coded = symbols.encode([split_encoder.matrix_of(weights, BY_NAME["float32"])]).chunks

@@ -48,7 +48,7 @@ def test_the_large_vectors_and_the_list_are_those_that_the_program_makes() -> No
 
 
 def test_the_vectors_stay_small() -> None:
-    assert LIST.stat().st_size + sum(path.stat().st_size for path in SEEDS.iterdir()) < 500_000
+    assert LIST.stat().st_size + sum(path.stat().st_size for path in SEEDS.iterdir()) < 600_000
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=name_of)

@@ -7,7 +7,8 @@ the difference, and float16 is slow or not there on a CPU.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from seed_exporter.gradients.typed import opset_of
+from seed_exporter.graph.index import all_graphs, definitions, subgraphs, used_names
 from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.graph.versions import plain_domain
 from seed_exporter.heal import ops
-from seed_exporter.heal.registry import OPERATORS, Call, Operator, RefusedError
+from seed_exporter.heal.registry import OPERATORS, Body, Call, Operator, RefusedError
 from seed_runtime.errors import UnsupportedError
 
 __all__ = ["Interpreter", "check", "ops"]
@@ -34,13 +36,41 @@ class _Step:
         run: the function of its operator.
         node: the node.
         attributes: its attributes.
+        bodies: the graphs among its attributes.
+        reads: what it reads, graphs in its attributes included.
         spent: names that no later node and no output reads.
     """
 
     run: Operator
     node: onnx.NodeProto
     attributes: Mapping[str, Any]
+    bodies: Mapping[str, _Nested]
+    reads: frozenset[str]
     spent: tuple[str, ...]
+
+    @property
+    def names(self) -> set[str]:
+        """What it reads and makes."""
+        return {*self.reads, *self.node.output}
+
+
+@dataclass(frozen=True)
+class _Nested:
+    """A graph in an attribute.
+
+    Attributes:
+        inputs: names of its inputs.
+        outputs: names of its results.
+        captured: names of the values around it that it reads.
+        constants: its own constants.
+        steps: its nodes.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    captured: frozenset[str]
+    constants: Mapping[str, Tensor]
+    steps: Sequence[_Step]
 
 
 class Interpreter:
@@ -75,7 +105,7 @@ class Interpreter:
             if tensor.name not in graph.weights
         }
         varying = {value.name for value in proto.input if value.name not in self._constants} | graph.weights.keys()
-        self._steps = self._fold(self._prepare(proto), varying)
+        self._steps = self._fold(self._prepare(proto, self._outputs), varying)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the graph's own weights; a float's data is never shared with the graph."""
@@ -105,15 +135,32 @@ class Interpreter:
         values |= {name: given[name] if name in given else self.tensor(self._weights[name]) for name in self._weights}
         for name, fed in feeds.items():
             values[name] = fed if isinstance(fed, torch.Tensor) else self.tensor(fed)
-        for step in self._steps:
+        self._run_all(self._steps, values)
+        return {name: value for name in self._outputs if (value := values[name]) is not None}
+
+    def _run_all(self, steps: Sequence[_Step], values: dict[str, Tensor | None]) -> None:
+        for step in steps:
             self._run(step, values)
             for name in step.spent:
                 del values[name]
-        return {name: value for name in self._outputs if (value := values[name]) is not None}
+
+    def _run_nested(
+        self, nested: _Nested, around: Mapping[str, Tensor | None], inputs: Sequence[Tensor | None]
+    ) -> list[Tensor]:
+        values: dict[str, Tensor | None] = {"": None, **nested.constants}
+        values |= {name: around[name] for name in nested.captured} | dict(zip(nested.inputs, inputs, strict=False))
+        self._run_all(nested.steps, values)
+        results = [values[name] for name in nested.outputs]
+        return [value for value in results if value is not None]
 
     def _run(self, step: _Step, values: dict[str, Tensor | None]) -> None:
         node = step.node
-        call = Call([values[name] for name in node.input], step.attributes, self._opset, self.float_type)
+        bodies = {
+            name: Body(partial(self._run_nested, nested, values), len(nested.outputs))
+            for name, nested in step.bodies.items()
+        }
+        inputs = [values[name] for name in node.input]
+        call = Call(inputs, {**step.attributes, **bodies}, self._opset, self.float_type)
         try:
             found = step.run(call)
         except (RefusedError, RuntimeError, IndexError, TypeError) as error:
@@ -122,45 +169,50 @@ class Interpreter:
                 f"{error}; export without training: a lower --effort"
             ) from error
         outputs = [found] if isinstance(found, torch.Tensor) else list(found)
-        values |= dict(zip(node.output, outputs, strict=False))
+        values |= {name: value for name, value in zip(node.output, outputs, strict=False) if name}
         if any(node.output[len(outputs) :]):
             raise UnsupportedError(
                 f"node {node.name or node.output[0]!r}: only the first output of {node.op_type} can be computed in "
                 f"torch; export without training: a lower --effort"
             )
 
-    def _prepare(self, proto: onnx.GraphProto) -> list[_Step]:
+    def _prepare(self, proto: onnx.GraphProto, outputs: Sequence[str]) -> list[_Step]:
+        reads = [frozenset(node.input).union(*map(_captured, subgraphs(node))) for node in proto.node]
         last: dict[str, int] = {}
         for index, node in enumerate(proto.node):
-            last |= dict.fromkeys([*node.input, *node.output], index)
+            last |= dict.fromkeys(reads[index].union(node.output), index)
         steps = []
         for index, node in enumerate(proto.node):
-            names = dict.fromkeys([*node.input, *node.output])
-            spent = tuple(name for name in names if name and last[name] == index and name not in self._outputs)
+            names = sorted(reads[index].union(node.output) - {""})
+            spent = tuple(name for name in names if last[name] == index and name not in outputs)
             function = OPERATORS[plain_domain(node.domain), node.op_type]
-            attributes = {each.name: self._attribute(each) for each in node.attribute}
-            steps.append(_Step(function, node, attributes, spent))
+            attributes = {each.name: self._attribute(each) for each in node.attribute if not each.HasField("g")}
+            bodies = {each.name: self._nested(each.g) for each in node.attribute if each.HasField("g")}
+            steps.append(_Step(function, node, attributes, bodies, reads[index], spent))
         return steps
+
+    def _nested(self, proto: onnx.GraphProto) -> _Nested:
+        outputs = tuple(value.name for value in proto.output)
+        constants = {tensor.name: self.tensor(numpy_helper.to_array(tensor)) for tensor in proto.initializer}
+        inputs = tuple(value.name for value in proto.input)
+        return _Nested(inputs, outputs, _captured(proto), constants, self._prepare(proto, outputs))
 
     def _fold(self, steps: Sequence[_Step], varying: set[str]) -> list[_Step]:
         """Compute what is constant, and return the steps that are left."""
         values: dict[str, Tensor | None] = {"": None, **self._constants}
         left = []
         for step in steps:
-            if varying.isdisjoint(step.node.input):
+            if varying.isdisjoint(step.reads):
                 with torch.no_grad():
                     self._run(step, values)
             else:
                 varying |= set(step.node.output) - {""}
                 left.append(step)
-        needed = {name for step in left for name in step.node.input} | set(self._outputs)
+        needed = {name for step in left for name in step.reads} | set(self._outputs)
         self._constants = {name: value for name, value in values.items() if name in needed and value is not None}
         # Constants that nodes before have used up are not among the values of a run.
-        made = {name for step in left for name in [*step.node.input, *step.node.output]}
-        return [
-            _Step(step.run, step.node, step.attributes, tuple(name for name in step.spent if name in made))
-            for step in left
-        ]
+        made = {name for step in left for name in step.names}
+        return [replace(step, spent=tuple(name for name in step.spent if name in made)) for step in left]
 
     def _attribute(self, attribute: onnx.AttributeProto) -> Any:
         value = onnx.helper.get_attribute_value(attribute)
@@ -171,13 +223,20 @@ class Interpreter:
 
 def check(graph: Graph) -> None:
     """Raise UnsupportedError where an operator has no function here; the message names it."""
-    found = {(plain_domain(node.domain), node.op_type) for node in graph.model.graph.node}
+    graphs = all_graphs(graph.model.graph)
+    found = {(plain_domain(node.domain), node.op_type) for inner in graphs for node in inner.node}
     missing = sorted(f"{domain}.{name}".lstrip(".") for domain, name in found - OPERATORS.keys())
     if missing:
         raise UnsupportedError(
             f"the model has operators that can't be trained here: {', '.join(missing)}; "
             f"export without training: a lower --effort"
         )
+
+
+def _captured(graph: onnx.GraphProto) -> frozenset[str]:
+    """Return the names of the values around a nested graph that it reads."""
+    own = {name for inner in all_graphs(graph) for name in definitions(inner)}
+    return frozenset(used_names(graph) - own)
 
 
 def unpacked(weight: Weight) -> np.ndarray:

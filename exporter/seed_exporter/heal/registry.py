@@ -15,12 +15,25 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True)
+class Body:
+    """A graph in an attribute of a node, which reads values around the node.
+
+    Attributes:
+        run: computes its results, given its inputs.
+        results: number of its results.
+    """
+
+    run: Callable[[Sequence[Tensor | None]], list[Tensor]]
+    results: int
+
+
+@dataclass(frozen=True)
 class Call:
     """A node with the values of its inputs.
 
     Attributes:
         inputs: values of the inputs, None for those that are left out.
-        attributes: the node's attributes: strings as `str`, tensors as tensors.
+        attributes: the node's attributes: strings as `str`, tensors as tensors, graphs as `Body`.
         opset: version of ONNX's own operators in the graph.
         float_type: the type that all floats are computed in.
     """

@@ -4,6 +4,7 @@ from seed_exporter.heal.ops import (
     activations,
     arithmetic,
     contrib,
+    control,
     convolutions,
     indexing,
     matrices,
@@ -11,8 +12,10 @@ from seed_exporter.heal.ops import (
     normalizations,
     pooling,
     quantized,
+    recurrent,
     reductions,
     resizing,
+    sampling,
     sizes,
 )
 
@@ -20,6 +23,7 @@ __all__ = [
     "activations",
     "arithmetic",
     "contrib",
+    "control",
     "convolutions",
     "indexing",
     "matrices",
@@ -27,7 +31,9 @@ __all__ = [
     "normalizations",
     "pooling",
     "quantized",
+    "recurrent",
     "reductions",
     "resizing",
+    "sampling",
     "sizes",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -53,5 +55,6 @@ def _eye_like(call: Call) -> Tensor:
 
 @operator("Range")
 def _range(call: Call) -> Tensor:
-    start, limit, delta = (call.required(index) for index in (0, 1, 2))
-    return torch.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype, device=start.device)
+    start, limit, step = (call.required(index) for index in (0, 1, 2))
+    count = max(0, math.ceil((limit.item() - start.item()) / step.item()))
+    return start + step * torch.arange(count, dtype=start.dtype, device=start.device)

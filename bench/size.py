@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,8 @@ ABLATIONS = {
     "+ error feedback": Effort(probes=True, feedback=True),
     "+ steps of inputs": Effort(probes=True, feedback=True, input_steps=True),
     "+ steps of read rows": Effort(probes=True, feedback=True, input_steps=True, table_rows=True),
-    "+ rate": EFFORTS[DEFAULT],
+    "+ rate": replace(EFFORTS[DEFAULT], trellis=False),
+    "+ trellis": EFFORTS[DEFAULT],
 }
 """Efforts of which each adds one part to the one before."""
 ROOT = Path(__file__).parents[1]

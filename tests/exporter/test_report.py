@@ -61,7 +61,7 @@ def result(tmp_path: Path, rng: np.random.Generator) -> Result:
             helper.make_tensor_value_info("n", TensorProto.INT64, []),
         ],
     )
-    return quick_export(model, tmp_path / "odd.seed", model_id=f"m{ODD}")
+    return quick_export(model, tmp_path / "odd.seed", model_id=f"m{ODD}", effort=4)
 
 
 def test_the_page_names_nothing_outside_itself(result: Result, tmp_path: Path) -> None:

@@ -57,10 +57,11 @@ class GridPlan(Plan):
         return replace(self.matrix, integers=self.matrix.integers.astype(np.int32))
 
     def describe(self) -> str:
-        """Give the quantization step, and what scales it."""
+        """Give the quantization step, whether integers are on a trellis, and what scales the step."""
         scales = None if self.matrix is None else (self.matrix.row_steps, self.matrix.col_steps)
         scaled = [axis for axis, codes in zip(("row", "column"), scales or (), strict=False) if codes is not None]
-        return f"step {self.step:.3g}" + (f", scaled by {' and '.join(scaled)}" if scaled else "")
+        trellis = "" if self.matrix is None or self.matrix.delay is None else ", on a trellis"
+        return f"step {self.step:.3g}{trellis}" + (f", scaled by {' and '.join(scaled)}" if scaled else "")
 
 
 class GridCodec(MatrixCodec[GridPlan]):

@@ -16,6 +16,7 @@ class Effort:
         input_steps: inputs of a matrix have steps of their own, by the pivots of that covariance.
         table_rows: rows of a table have steps by how often they are read.
         rate: weight of the rate against the squared error, in squared steps a bit, when an integer is chosen.
+        trellis: integers are the best paths through a trellis, which takes turns between two grids.
         distills: steps, scales and rounding are trained on the calibration inputs (needs torch).
     """
 
@@ -24,10 +25,11 @@ class Effort:
     input_steps: bool = False
     table_rows: bool = False
     rate: float = 0.0
+    trellis: bool = False
     distills: bool = False
 
 
-_WITHOUT_TRAINING: Final = Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.1)
+_WITHOUT_TRAINING: Final = Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.1, trellis=True)
 EFFORTS: Final = {
     1: Effort(),
     2: Effort(probes=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Container
 from typing import Final
 
 from joblib import Parallel, delayed
@@ -38,22 +39,36 @@ class RoundedPlans:
         self._covariances = statistics[COVARIANCES] if effort.feedback else {}
         self._counts = statistics[ROW_COUNTS] if effort.table_rows else {}
         self._effort = effort
-        self._kept: dict[str, dict[float, Plan]] = {}
+        self._kept: dict[tuple[str, bool], dict[float, Plan]] = {}
         self._rounders = evaluator.findings.rounders
         self._lock = threading.Lock()
 
-    def plan(self, name: str, plan: Plan) -> Plan:
-        """Return the plan with integers where another rounding than to nearest is at hand, else the plan."""
-        if not isinstance(plan, GridPlan) or not (name in self._covariances or name in self._counts):
+    def plan(self, name: str, plan: Plan, *, trellis: bool = False) -> Plan:
+        """Return the plan with integers where another rounding than to nearest is at hand, else the plan.
+
+        Args:
+            name: of the weight.
+            plan: its plan, with the step that is wanted.
+            trellis: take the best paths through a trellis, where the weight's layout has them.
+        """
+        if not isinstance(plan, GridPlan) or not (trellis or name in self._covariances or name in self._counts):
             return plan
-        kept = self._kept.setdefault(name, {})
+        kept = self._kept.setdefault((name, trellis), {})
         if plan.step not in kept:
             while len(kept) >= _KEPT:
                 del kept[next(iter(kept))]
             rounder = self._rounder(name)
-            kept[plan.step] = GridPlan.of_narrow(rounder.quantize(plan.step))
+            matrix = rounder.quantize_on_trellis(plan.step) if trellis else rounder.quantize(plan.step)
+            kept[plan.step] = plan if matrix is None else GridPlan.of_narrow(matrix)
             self._bound(rounder)
         return kept[plan.step]
+
+    def damage(self, name: str, plan: GridPlan) -> float:
+        """Predict the damage that a plan does, see `Rounder.damage`."""
+        rounder = self._rounder(name)
+        damage = rounder.damage(plan.quantize(self._weights[name]))
+        self._bound(rounder)
+        return damage
 
     def probe_plan(self, name: str, plan: GridPlan) -> Plan:
         """Return a weight's plan for inputs that were calibrated on: rows of tables have equal steps.
@@ -62,13 +77,18 @@ class RoundedPlans:
         """
         return plan if name in self._counts else self.plan(name, plan)
 
-    def at(self, plans_at: PlansAt) -> PlansAt:
-        """Return a function that plans as another one does, with integers in what is on grids."""
+    def at(self, plans_at: PlansAt, trellis: Container[str] = ()) -> PlansAt:
+        """Return a function that plans as another one does, with integers in what is on grids.
+
+        Args:
+            plans_at: plans all weights at a coarseness.
+            trellis: names of weights that are put on a trellis.
+        """
 
         def rounded_at(coarseness: float) -> dict[str, Plan]:
             plans = plans_at(coarseness)
             found = Parallel(n_jobs=self._jobs, prefer="threads")(
-                delayed(self.plan)(name, plan) for name, plan in plans.items()
+                delayed(self.plan)(name, plan, trellis=name in trellis) for name, plan in plans.items()
             )
             return dict(zip(plans, found, strict=True))
 

@@ -98,6 +98,9 @@ def best_coding(
         units: unit steps of the matrices.
         vectors: unit steps of the vectors.
         start: coarseness to begin with, where one is known.
+
+    Returns:
+        What plans all weights, not rounded yet, and the coarseness.
     """
     graph, fitted = evaluator.graph, list[tuple[_Rank, PlansAt, Found]]()
 
@@ -114,7 +117,7 @@ def best_coding(
         plans_at = rounding.at(way)
         found = search.fit(plans_at, start)
         start = found.coarseness
-        fitted.append((_rank(evaluator, plans_at, found), plans_at, found))
+        fitted.append((_rank(evaluator, plans_at, found), way, found))
     return min(fitted, key=lambda one: one[0])[1:]
 
 

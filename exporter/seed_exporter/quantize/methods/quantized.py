@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from seed_exporter.quantize.default_size import default_largest
 from seed_exporter.quantize.effort import Effort
 from seed_exporter.quantize.evaluator import Evaluator
 from seed_exporter.quantize.methods.base import Alive, Choice, Method
+from seed_exporter.quantize.on_trellis import on_trellis
 from seed_exporter.quantize.probe import units_by_damage
 from seed_exporter.quantize.rate import RateModel
 from seed_exporter.quantize.rounding_plans import RoundedPlans
@@ -59,19 +61,29 @@ def choose(evaluator: Evaluator, alive: Alive) -> Choice:
         search = Search(evaluator, RateModel(graph, units), largest, kept)
         if by_size:
             start = None
-    first = rounding.at(partial(allocate.uniform, graph, units, mantissa_bits=VECTOR_BITS[1]))
+    way: PlansAt = partial(allocate.uniform, graph, units, mantissa_bits=VECTOR_BITS[1])
+    first = rounding.at(way)
     if vectors.are_heavy(evaluator, first(1.0), list(vector_units), largest):
-        plans_at, found = vectors.best_coding(evaluator, search, rounding, units, vector_units, start)
+        way, found = vectors.best_coding(evaluator, search, rounding, units, vector_units, start)
     else:
-        plans_at, found = first, search.fit(first, start)
+        found = search.fit(first, start)
         whole = rounding.at(partial(allocate.uniform, graph, units, mantissa_bits=VECTOR_BITS[-1]))
         bits = vectors.fewest_bits(evaluator, whole(found.coarseness))
         if bits != VECTOR_BITS[1]:
-            plans_at = rounding.at(partial(allocate.uniform, graph, units, mantissa_bits=bits))
-            found = search.fit(plans_at, found.coarseness)
-    plans, met = _with_factors(evaluator, search, plans_at, found)
+            way = partial(allocate.uniform, graph, units, mantissa_bits=bits)
+            found = search.fit(rounding.at(way), found.coarseness)
+    factored, found = _factored(evaluator, search, rounding.at(way), found)
+
+    def rounded_at(trellis: Collection[str]) -> PlansAt:
+        return _with_factors(evaluator, rounding.at(way, trellis), factored)
+
+    plans, met = rounded_at(())(found.coarseness), found.met
     if met:
-        plans = distilled.distilled(evaluator, plans, search.keeps)
+        trained = distilled.distilled(evaluator, plans, search.keeps)
+        if trained == plans:
+            plans, met = on_trellis(evaluator, search, rounding, way, rounded_at, found)
+        else:
+            plans = trained
     if by_size:
         return Choice(plans, met)
     if not met:
@@ -100,24 +112,29 @@ def _may_keep_all(evaluator: Evaluator, size: int) -> bool:
     return size > LOSSLESS_SHARE * evaluator.source_bytes or evaluator.source_bytes <= LOSSLESS_TRIED
 
 
-def _with_factors(
-    evaluator: Evaluator, search: Search, plans_at: PlansAt, found: Found
-) -> tuple[dict[str, Plan], bool]:
-    """Replace matrices by factors where these are smaller, and spend on finer steps what a size has left then."""
-    graph, jobs = evaluator.graph, evaluator.encoder.jobs
-    plans = plans_at(found.coarseness)
-    names = lowrank.candidates(graph, plans)
-    factored = lowrank.replace_where_cheaper(graph, plans, names, jobs)
-    names = [name for name in names if isinstance(factored[name], LowRankPlan)]
+def _factored(evaluator: Evaluator, search: Search, plans_at: PlansAt, found: Found) -> tuple[Sequence[str], Found]:
+    """Find matrices that are smaller as factors, and spend on finer steps what a size has left then.
+
+    Returns:
+        Their names, and the coarseness with them.
+    """
+    graph, plans = evaluator.graph, plans_at(found.coarseness)
+    candidates = lowrank.candidates(graph, plans)
+    factored = lowrank.replace_where_cheaper(graph, plans, candidates, evaluator.encoder.jobs)
+    names = [name for name in candidates if isinstance(factored[name], LowRankPlan)]
     # One more stream has tables and lanes of its own.
     if not names or evaluator.size_of(plans) <= evaluator.size_of(factored):
-        return plans, found.met
+        return (), found
     if evaluator.goal is None:
-        return factored if search.replaces(factored, plans) else plans, found.met
+        return names if search.replaces(factored, plans) else (), found
+    return names, search.fit(_with_factors(evaluator, plans_at, names), found.coarseness)
+
+
+def _with_factors(evaluator: Evaluator, plans_at: PlansAt, names: Sequence[str]) -> PlansAt:
+    """Plan as another function does, with matrices of these names as factors where they are smaller."""
 
     @lru_cache(maxsize=2)
     def with_factors(coarseness: float) -> dict[str, Plan]:
-        return lowrank.replace_where_cheaper(graph, plans_at(coarseness), names, jobs)
+        return lowrank.replace_where_cheaper(evaluator.graph, plans_at(coarseness), names, evaluator.encoder.jobs)
 
-    found = search.fit(with_factors, found.coarseness)
-    return with_factors(found.coarseness), found.met
+    return with_factors

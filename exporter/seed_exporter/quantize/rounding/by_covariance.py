@@ -14,9 +14,10 @@ from seed_exporter.graph.matrix import as_float32, coded_view
 from seed_exporter.graph.model import Weight
 from seed_exporter.quantize.rounding.cross_validation import DAMPINGS, EXPONENTS, Validated, validate
 from seed_exporter.quantize.rounding.feedback import factor, round_with_feedback
-from seed_exporter.quantize.rounding.layout import InputSteps, Place, input_steps, place_of_inputs
+from seed_exporter.quantize.rounding.layout import InputSteps, Place, input_steps, path_delay, place_of_inputs
 from seed_exporter.quantize.rounding.rate_choice import costs_of, rate_choice
 from seed_exporter.quantize.rounding.rounder import Rounder, checked, in_steps
+from seed_exporter.quantize.rounding.trellis import PathChoice, integers_of
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
 
 F32 = npt.NDArray[np.float32]
@@ -65,6 +66,32 @@ class CovarianceRounder(Rounder):
         elif prepared.feedback is not None:
             integers = round_with_feedback(weights, steps, prepared.feedback)
         return QuantizedMatrix(self._coded(integers), least, prepared.steps.row_steps, prepared.steps.col_steps)
+
+    def quantize_on_trellis(self, step: float) -> QuantizedMatrix | None:
+        """Find a path for each input, or one through all of them where their weights lie one after the other."""
+        prepared, delay = self._prepared, path_delay(self.view)
+        if delay is None:
+            return None
+        weights, least = self._inputs_first(), checked(step * prepared.steps.least / 2)
+        steps = prepared.steps.above(least)
+        path = PathChoice(self._coded(_nearest(weights, 2 * steps)), self._rate)
+        classes = None if path.classes is None else self.view.maps_of(path.classes).transpose(0, 2, 1)
+
+        def choose(scaled: F32, index: int) -> F32:
+            if delay > 1:
+                path.restart()
+            own = None if classes is None else classes[:, index].reshape(-1)
+            costs = np.repeat(prepared.costs[:, index], scaled.shape[1])
+            return path.choose(scaled.reshape(-1), own, costs).reshape(scaled.shape)
+
+        if prepared.feedback is not None:
+            values = round_with_feedback(weights, steps, prepared.feedback, choose)
+        else:
+            values = np.empty(weights.shape, np.int32)
+            for index in range(weights.shape[1]):
+                values[:, index] = choose(in_steps(weights[:, index], steps[:, index, None]), index)
+        matrix = self._coded(integers_of(values))
+        return QuantizedMatrix(matrix, least, prepared.steps.row_steps, prepared.steps.col_steps, delay=delay)
 
     def damage(self, matrix: QuantizedMatrix) -> float:
         """Compute the damage, that of feedback as it is on inputs that were left out.

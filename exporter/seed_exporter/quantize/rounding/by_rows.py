@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Final
 
@@ -15,10 +16,12 @@ from seed_exporter.quantize.rounding.layout import average_step, step_codes
 from seed_exporter.quantize.rounding.rate_choice import costs_of, rate_choice
 from seed_exporter.quantize.rounding.rounder import Rounder, checked, in_steps
 from seed_exporter.quantize.rounding.table_rows import read_shares, squared_steps
+from seed_exporter.quantize.rounding.trellis import PathChoice, integers_of
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
 from seed_runtime.codecs.symbols import factors_of, steps_of_rows
 
 U8 = npt.NDArray[np.uint8]
+I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
 
@@ -47,18 +50,23 @@ class RowRounder(Rounder):
         """Round each weight to the nearest multiple of its row's step, or to the next one where that saves more."""
         codes, least = self._row_steps
         least = checked(step * least)
-        weights = as_float32(self.weight)
-        steps = np.full((1, 1), least, np.float32) if codes is None else steps_of_rows(least, codes)
-        integers = np.empty(weights.shape, np.int32)
-        windows = [slice(start, start + self._window_rows) for start in range(0, len(weights), self._window_rows)]
-        for rows in windows:
-            integers[rows] = np.rint(in_steps(weights[rows], steps if codes is None else steps[rows]))
+        integers = self._nearest(least)
         if (choice := rate_choice(integers, self._rate)) is not None:
-            costs = self._costs(codes)
-            for rows in windows:
-                scaled = in_steps(weights[rows], steps if codes is None else steps[rows])
-                integers[rows] = choice.choose(scaled, choice.classes[rows], costs if costs.size == 1 else costs[rows])
+            for rows, scaled, costs in self._windows(least):
+                integers[rows] = choice.choose(scaled, choice.classes[rows], costs)
         return QuantizedMatrix(integers, least, codes)
+
+    def quantize_on_trellis(self, step: float) -> QuantizedMatrix:
+        """Find one path from the first element to the last."""
+        codes, least = self._row_steps
+        least = checked(step * least / 2)
+        values = self._nearest(2 * least)
+        path = PathChoice(values, self._rate)
+        for rows, scaled, costs in self._windows(least):
+            classes = None if path.classes is None else path.classes[rows].reshape(-1)
+            each = costs.reshape(-1) if costs.size == 1 else np.repeat(costs, scaled.shape[1])
+            values[rows] = path.choose(scaled.reshape(-1), classes, each).reshape(scaled.shape)
+        return QuantizedMatrix(integers_of(values), least, codes, delay=1)
 
     def damage(self, matrix: QuantizedMatrix) -> float:
         """Compute the squared error of all weights together; of a table, of a row that is read."""
@@ -76,9 +84,22 @@ class RowRounder(Rounder):
         squared = np.square(factors_of(codes), dtype=np.float64)
         return costs_of(np.repeat(shares, codes.size // shares.size) * squared)[:, None]
 
-    @property
-    def _window_rows(self) -> int:
-        return max(1, _WINDOW // max(1, coded_view(self.weight)[1]))
+    def _nearest(self, least: float) -> I32:
+        integers = np.empty(coded_view(self.weight), np.int32)
+        for rows, scaled, _ in self._windows(least):
+            integers[rows] = np.rint(scaled, out=scaled)
+        return integers
+
+    def _windows(self, least: float) -> Iterator[tuple[slice, F32, F32]]:
+        """Yield rows after rows: which they are, their weights in steps, and what a squared step of them costs."""
+        weights, (codes, _) = as_float32(self.weight), self._row_steps
+        costs = self._costs(codes)
+        steps = np.full((1, 1), least, np.float32) if codes is None else steps_of_rows(least, codes)
+        window = max(1, _WINDOW // max(1, weights.shape[1]))
+        for start in range(0, len(weights), window):
+            rows = slice(start, start + window)
+            scaled = in_steps(weights[rows], steps if codes is None else steps[rows])
+            yield rows, scaled, costs if costs.size == 1 else costs[rows]
 
     @cached_property
     def _row_steps(self) -> tuple[U8 | None, float]:

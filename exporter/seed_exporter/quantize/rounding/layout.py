@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from seed_exporter.graph.linear import LinearView
 from seed_runtime.codecs.symbols import factors_of
+from seed_runtime.limits import DELAY_MAX
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -60,6 +61,20 @@ def place_of_inputs(view: LinearView, coded: tuple[int, int]) -> Place:
         return Place.COLUMNS
     matrix = matrix % inputs
     return Place.SHARED if (matrix == matrix[:1]).all() else Place.NONE
+
+
+def path_delay(view: LinearView) -> int | None:
+    """Return the distance in memory of weights of one input that follow each other; None where groups lie between.
+
+    Inputs are rounded one after the other, each in all groups at once. Where the weights of each lie in one piece, a
+    path goes on to the next one.
+    """
+    groups, _, inputs = view.shape
+    for axes, delay in (((*view.groups, *view.outputs, *view.inputs), inputs), ((*view.inputs, *view.outputs), 1)):
+        lying = [axis for axis in axes if view.stored[axis] != 1]
+        if lying == sorted(lying) and (delay == inputs or groups == 1):
+            return delay if delay <= DELAY_MAX else None
+    return None
 
 
 def input_steps(view: LinearView, coded: tuple[int, int], squared: F64 | None = None) -> InputSteps:

@@ -68,17 +68,28 @@ def rate_choice(integers: I32, rate: float) -> RateChoice | None:
     Returns:
         None where the nearest integers are as good: no weight of the rate, or more than BITS_MAX bits a weight.
     """
-    if not rate:
+    if not rate or (found := learned_lengths(integers)) is None:
         return None
+    classes, lengths = found
+    # Zero has no neighbour; exact ties at costs of 0 stay as they are, too.
+    saved = np.diff(lengths, axis=1, prepend=lengths[:, :1]).clip(0)
+    return RateChoice(classes, (rate / 2 * saved).astype(np.float32).reshape(-1))
+
+
+def learned_lengths(integers: I32) -> tuple[U8, F64] | None:
+    """Learn the classes of a matrix's elements, `(rows, cols)`, and code lengths, `(CLASSES, MAGNITUDES)` [bit].
+
+    Args:
+        integers: `(rows, cols)`, as `coded_view` lays the weight out.
+
+    Returns:
+        None above BITS_MAX bits a weight.
+    """
     magnitudes = np.abs(integers)
     of_elements = magnitude_classes(magnitudes).of_elements()
     counts = count_symbols(symbol_index(magnitudes, of_elements))
     lengths = code_lengths(counts)
-    if (counts * lengths).sum() > BITS_MAX * integers.size:
-        return None
-    # Zero has no neighbour; exact ties at costs of 0 stay as they are, too.
-    saved = np.diff(lengths, axis=1, prepend=lengths[:, :1]).clip(0)
-    return RateChoice(of_elements, (rate / 2 * saved).astype(np.float32).reshape(-1))
+    return None if (counts * lengths).sum() > BITS_MAX * integers.size else (of_elements, lengths)
 
 
 def costs_of(damages: F64) -> F32:

@@ -40,6 +40,20 @@ class Rounder(ABC):
         """
 
     @abstractmethod
+    def quantize_on_trellis(self, step: float) -> QuantizedMatrix | None:
+        """Round the weight to the best paths through a trellis, whose integers take about as many bits.
+
+        Args:
+            step: see `quantize`; the matrix has half of it as its own.
+
+        Returns:
+            None where a path would meet elements that wait for errors of later ones.
+
+        Raises:
+            ValueError: see `quantize`.
+        """
+
+    @abstractmethod
     def damage(self, matrix: QuantizedMatrix) -> float:
         """Predict the squared error of the weight's outputs, summed over these, on average over positions.
 

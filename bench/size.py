@@ -17,8 +17,8 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -40,6 +40,11 @@ from seed_runtime.system.files import atomic_write
 LINES = {"magika": 0.03, "efflite0": 0.01, "pprec": 0.01, "minilm6": 0.01, "ppcls": 0.01, "basicpitch": 0.001}
 """Damage at which a model's sizes are compared: KL [nat], or 1 - cosine for minilm6."""
 ABLATED = ("magika", "ppcls", "efflite0")
+"""Models of which the ablations are measured: the small ones, and one of images."""
+TRAINED = ("magika", "ppcls")
+"""Models that are trained as well: the others take an hour and more for each size on two cores."""
+FRONTIERS, RATIOS = ("magika", "efflite0"), (4, 6, 8, 12, 16, 24, 40)
+"""Models of which seeds of all these ratios are made: damage must rise from each to the next."""
 SAMPLES = {"magika": 1000, "efflite0": 160, "pprec": 120, "minilm6": 300, "ppcls": 300, "basicpitch": 40}
 QUICK_MODELS, QUICK_SAMPLES, QUICK_INPUTS = ("magika", "ppcls"), 100, 16
 FIXED = tuple(name for name, peer in PEERS.items() if name not in ("xz", PEER))
@@ -60,47 +65,52 @@ __all__ = ["charts", "run", "table"]
 
 @dataclass(frozen=True)
 class Own:
-    """A way to make seeds: with calibration inputs or without, at an effort."""
+    """A way to make seeds: what is done for fewer bytes, and a draw of calibration inputs; None for no data."""
 
     title: str
-    effort: int
-    calibrated: bool
-    parts: Effort | None = None
-    draw: int = 0
+    parts: Effort = EFFORTS[DEFAULT]
+    draw: int | None = None
 
 
-OWN = (
-    Own("seed, no data", 5, calibrated=False),
-    Own("seed, calibrated", 5, calibrated=True),
-    Own("seed, highest effort", 9, calibrated=True),
-)
+DATA_FREE = Own("seed, no data")
+CALIBRATED = Own("seed, calibrated", draw=0)
+HIGHEST = Own("seed, highest effort", EFFORTS[max(EFFORTS)], draw=0)
 
 
 def run(quick: bool = False) -> Figures:
     names = QUICK_MODELS if quick else tuple(LINES)
-    own = OWN[:2] if quick else OWN
     models = []
     for name in names:
-        subject = _Subject(name, quick)
-        rows = [subject.peer_curve(), *(subject.own_curve(each) for each in own)]
-        models.append(
-            {
-                "model": name,
-                "damage": subject.damage_name,
-                "line": LINES[name],
-                "original": subject.original["value"],
-                "rows": rows,
-                "fixed": [] if quick else subject.fixed(OWN[1]),
-                "ablations": subject.ablations() if name in ABLATED and not quick else {},
-            }
-        )
+        with _Subject(name, quick) as subject:
+            models.append(_measured(subject, quick))
         for line in table({"models": models[-1:], "means": {}})[2:]:
             measure.say(line)
     return {"models": models, "means": means(models), "goals": [goal.as_json() for goal in goals(models)]}
 
 
-class _Subject:
-    """One public model: the original's answers, and everything that is measured of it, kept on the disk."""
+def _measured(subject: _Subject, quick: bool) -> Figures:
+    name = subject.name
+    # What needs one calibration stands together: one is held at a time.
+    rows = [subject.peer_curve(), subject.own_curve(DATA_FREE), subject.own_curve(CALIBRATED)]
+    if name in TRAINED and not quick:
+        rows.append(subject.own_curve(HIGHEST))
+    return {
+        "model": name,
+        "damage": subject.damage_name,
+        "line": LINES[name],
+        "original": subject.original["value"],
+        "rows": rows,
+        "fixed": [] if quick else subject.fixed(CALIBRATED),
+        "frontier": subject.frontier(CALIBRATED) if name in FRONTIERS and not quick else [],
+        "ablations": subject.ablations() if name in ABLATED and not quick else {},
+    }
+
+
+class _Subject(AbstractContextManager["_Subject"]):
+    """One public model: the original's answers, and everything that is measured of it, kept on the disk.
+
+    It holds one calibration at a time, with what was found out for each way to make seeds of it.
+    """
 
     def __init__(self, name: str, quick: bool) -> None:
         from bench.public import MODELS, cache_folder
@@ -111,6 +121,12 @@ class _Subject:
         self.path = self._public.prepare(self._cache)
         self._kept = _Kept(publish.RESULTS / "size" / f"{name}.json")
         self.damage_name = "1 - cosine" if name == "minilm6" else "KL"
+        self._held = ExitStack()
+        self._calibrated: tuple[int | None, OwnSeeds] | None = None
+        self._seeds: dict[Own, OwnSeeds] = {}
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
 
     @cached_property
     def original(self) -> Figures:
@@ -154,31 +170,33 @@ class _Subject:
     def own_curve(self, own: Own) -> Figures:
         """Measure seeds around the line; the first has the size at which NNCodec meets it."""
         start = self.peer_curve()["bytes"]
-        with self._seeds(own) as make:
-            points = measured(make, start, LINES[self.name], self._move)
+        points = measured(lambda size: self._own_point(own, size), start, LINES[self.name], self._move)
         return self._row(own.title, points)
+
+    def frontier(self, own: Own) -> list[Figures]:
+        """Measure seeds at all of RATIOS."""
+        return [{"ratio": ratio, **_plain(self._own_point(own, self.graph.distinct_bytes / ratio))} for ratio in RATIOS]
 
     def fixed(self, own: Own) -> list[Figures]:
         """Measure peers of fixed bits, and for each the seed that must be smaller without more damage."""
         seeds = [Point(each["size"], each["damage"]) for each in self.own_curve(own)["points"]]
         rows = []
-        with self._seeds(own) as make:
-            for name in FIXED:
-                row: Figures = {"method": name}
-                rows.append(row)
-                try:
-                    point = self._fixed_point(name)
-                except PeerError as error:
-                    row["reason"] = str(error)
-                    continue
-                if not any(each.size <= point.size and each.damage <= point.damage for each in seeds):
-                    seeds.append(make(0.98 * point.size))
-                sizes = [each.size for each in seeds if each.damage <= point.damage]
-                row |= {
-                    "point": _plain(point),
-                    "own_bytes": min(sizes, default=None),
-                    "own_least_damage": min(each.damage for each in seeds),
-                }
+        for name in FIXED:
+            row: Figures = {"method": name}
+            rows.append(row)
+            try:
+                point = self._fixed_point(name)
+            except PeerError as error:
+                row["reason"] = str(error)
+                continue
+            if not any(each.size <= point.size and each.damage <= point.damage for each in seeds):
+                seeds.append(self._own_point(own, 0.98 * point.size))
+            sizes = [each.size for each in seeds if each.damage <= point.damage]
+            row |= {
+                "point": _plain(point),
+                "own_bytes": min(sizes, default=None),
+                "own_least_damage": min(each.damage for each in seeds),
+            }
         return rows
 
     def _fixed_point(self, name: str) -> Point:
@@ -191,39 +209,37 @@ class _Subject:
 
     def ablations(self) -> Figures:
         """Measure the bytes at the line of each of ABLATIONS, for all draws of calibration inputs."""
-        return {
-            title: [
-                self.own_curve(Own(f"{title}, draw {draw}", 5, calibrated=True, parts=parts, draw=draw))["bytes"]
-                for draw in range(DRAWS)
-            ]
-            for title, parts in ABLATIONS.items()
-        }
+        found: dict[str, list[float]] = {title: [] for title in ABLATIONS}
+        for draw in range(DRAWS):
+            for title, parts in ABLATIONS.items():
+                found[title].append(self.own_curve(Own(title, parts, draw))["bytes"])
+        return found
 
     def _move(self, size: float, octaves: float) -> float:
         # A bit more for each weight is a quarter of the damage.
         return size + octaves / 2 * self.graph.parameters / 8
 
-    @contextmanager
-    def _seeds(self, own: Own) -> Iterator[Callable[[float], Point]]:
-        """Yield what makes a seed of a size; the model is calibrated when the first is made that isn't kept."""
-        with ExitStack() as stack:
+    def _own_point(self, own: Own, size: float) -> Point:
+        """Measure the seed of a size."""
+        data = "no data" if own.draw is None else f"{self._inputs} inputs, draw {own.draw}"
+        options, code = f"{own.parts}, {data}, {round(size)}", _code("exporter", "runtime")
+        return self._point(
+            "seed", options, code, lambda folder: self._seeds_of(own).make(round(size), folder)
+        )  # fmt: skip
 
-            @cache
-            def seeds() -> OwnSeeds:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seed-bench-")))
-                calib = None
-                if own.calibrated:
-                    calib, draw = folder / "calib.npz", self._draw(own.draw)
-                    np.savez(calib, **{key: np.concatenate([feeds[key] for feeds in draw]) for key in draw[0]})
-                options = Options(calib=calib, effort=own.effort, parts=own.parts)
-                return stack.enter_context(own_seeds(self.path, options))
-
-            code = _code("exporter", "runtime")
-            data = f"{self._inputs} inputs, draw {own.draw}" if own.calibrated else "no data"
-            options = f"{own.parts or own.effort}, {data}"
-            yield lambda size: self._point(
-                "seed", f"{options}, {round(size)}", code, lambda folder: seeds().make(round(size), folder)
-            )
+    def _seeds_of(self, own: Own) -> OwnSeeds:
+        """Return what makes seeds of this kind; the model is calibrated where the last one was of another draw."""
+        if self._calibrated is None or self._calibrated[0] != own.draw:
+            self._held.close()
+            self._seeds.clear()
+            options = Options()
+            if own.draw is not None:
+                folder = Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="seed-bench-")))
+                draw, calib = self._draw(own.draw), folder / "calib.npz"
+                np.savez(calib, **{key: np.concatenate([feeds[key] for feeds in draw]) for key in draw[0]})
+                options = Options(calib=calib)
+            self._calibrated = own.draw, self._held.enter_context(own_seeds(self.path, options))
+        return self._seeds.setdefault(own, self._calibrated[1].with_parts(own.parts))
 
     def _draw(self, draw: int) -> list[dict[str, np.ndarray]]:
         inputs = self._public.inputs(self._cache, self._inputs * (draw + 1), "calib")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from bench import measure
 from bench.equal_damage import geometric_mean
 from bench.measure import Figures, Goal
@@ -54,6 +56,10 @@ def goals(models: list[Figures]) -> list[Goal]:
             for row in model["rows"]
             if row["method"] in GOALS
         ]
+        damages = [point["damage"] for point in model["frontier"]]
+        if damages:
+            falls = sum(b < a for a, b in pairwise(damages))
+            found.append(Goal(f"{model['model']}: steps to a higher ratio at which damage falls", falls, 0, ""))
         for row in model["fixed"]:
             if "point" in row:
                 size = row["own_bytes"] or float("inf")
@@ -91,7 +97,19 @@ def table(figures: Figures) -> list[str]:
         lines += ["", "| geometric mean, of NNCodec's | of the goals' models | of the others |", "|---|--:|--:|"]
     for method, mean in figures["means"].items():
         lines.append(f"| {method} | {mean.get('public', '')} | {mean.get('untuned', '')} |")
-    return lines + _ablation_table(figures["models"])
+    return lines + _frontier_table(figures["models"]) + _ablation_table(figures["models"])
+
+
+def _frontier_table(models: list[Figures]) -> list[str]:
+    found = [model for model in models if model["frontier"]]
+    if not found:
+        return []
+    ratios = [f"{point['ratio']}x" for point in found[0]["frontier"]]
+    lines = ["", f"| damage at | {' | '.join(ratios)} |", f"|---|{'--:|' * len(ratios)}"]
+    for model in found:
+        shown = [f"{point['damage']:.3g}" for point in model["frontier"]]
+        lines.append(f"| {model['model']}, {model['damage']} | {' | '.join(shown)} |")
+    return lines
 
 
 def _ablation_table(models: list[Figures]) -> list[str]:

@@ -32,6 +32,7 @@ def model(name: str, nncodec: float, data_free: float, calibrated: float, **more
         "original": 0.91,
         "rows": rows,
         "fixed": [],
+        "frontier": [],
         "ablations": {},
         **more,
     }
@@ -65,6 +66,14 @@ def test_a_peer_of_fixed_bits_is_a_goal_where_it_could_be_measured() -> None:
     shown = "\n".join(table({"models": [model("magika", 100, 80, 50, fixed=fixed)], "means": {}}))
     assert "none; least damage 0.005" in shown
     assert "it fails / on this model" in shown
+
+
+def test_damage_that_falls_towards_a_higher_ratio_misses_a_goal() -> None:
+    frontier = [{"ratio": ratio, "size": 100, "damage": damage} for ratio, damage in ((4, 0.1), (6, 0.3), (8, 0.2))]
+    made = model("magika", 100, 80, 50, frontier=frontier)
+    (goal,) = [each for each in goals([made]) if "ratio" in each.text]
+    assert (goal.value, goal.met) == (1, False)
+    assert "| magika, KL | 0.1 | 0.3 | 0.2 |" in table({"models": [made], "means": {}})
 
 
 def test_ablations_show_each_part_draw_by_draw() -> None:

@@ -81,14 +81,14 @@ def run(quick: bool = False) -> Figures:
     names = QUICK_MODELS if quick else tuple(LINES)
     models = []
     for name in names:
-        with _Subject(name, quick) as subject:
+        with Subject(name, quick) as subject:
             models.append(_measured(subject, quick))
         for line in table({"models": models[-1:], "means": {}})[2:]:
             measure.say(line)
     return {"models": models, "means": means(models), "goals": [goal.as_json() for goal in goals(models)]}
 
 
-def _measured(subject: _Subject, quick: bool) -> Figures:
+def _measured(subject: Subject, quick: bool) -> Figures:
     name = subject.name
     # What needs one calibration stands together: one is held at a time.
     rows = [subject.peer_curve(), subject.own_curve(DATA_FREE), subject.own_curve(CALIBRATED)]
@@ -106,7 +106,7 @@ def _measured(subject: _Subject, quick: bool) -> Figures:
     }
 
 
-class _Subject(AbstractContextManager["_Subject"]):
+class Subject(AbstractContextManager["Subject"]):
     """One public model: the original's answers, and everything that is measured of it, kept on the disk.
 
     It holds one calibration at a time, with what was found out for each way to make seeds of it.
@@ -133,7 +133,7 @@ class _Subject(AbstractContextManager["_Subject"]):
         """The original's score, with its outputs."""
         from bench.public import onnx_run
 
-        key = hashlib.sha256(self.path.read_bytes() + _code("bench/public")).hexdigest()[:16]
+        key = hashlib.sha256(self.path.read_bytes() + code_of("bench/public")).hexdigest()[:16]
         kept = self._cache / "scores" / f"{self.name}-{self._limit}-{key}.npz"
         if kept.is_file():
             with np.load(kept) as arrays:
@@ -158,8 +158,8 @@ class _Subject(AbstractContextManager["_Subject"]):
 
         def make(setting: float) -> Point:
             qp = -round(setting)
-            return self._point(
-                PEER, str(qp), _code("exporter/seed_exporter/peers"),
+            return self.point(
+                PEER, str(qp), code_of("exporter/seed_exporter/peers"),
                 lambda folder: peer.make(self.graph, (), folder, qp),
             )  # fmt: skip
 
@@ -170,12 +170,12 @@ class _Subject(AbstractContextManager["_Subject"]):
     def own_curve(self, own: Own) -> Figures:
         """Measure seeds around the line; the first has the size at which NNCodec meets it."""
         start = self.peer_curve()["bytes"]
-        points = measured(lambda size: self._own_point(own, size), start, LINES[self.name], self._move)
+        points = measured(lambda size: self.own_point(own, size), start, LINES[self.name], self._move)
         return self._row(own.title, points)
 
     def frontier(self, own: Own) -> list[Figures]:
         """Measure seeds at all of RATIOS."""
-        return [{"ratio": ratio, **_plain(self._own_point(own, self.graph.distinct_bytes / ratio))} for ratio in RATIOS]
+        return [{"ratio": ratio, **_plain(self.own_point(own, self.graph.distinct_bytes / ratio))} for ratio in RATIOS]
 
     def fixed(self, own: Own) -> list[Figures]:
         """Measure peers of fixed bits, and for each the seed that must be smaller without more damage."""
@@ -190,7 +190,7 @@ class _Subject(AbstractContextManager["_Subject"]):
                 row["reason"] = str(error)
                 continue
             if not any(each.size <= point.size and each.damage <= point.damage for each in seeds):
-                seeds.append(self._own_point(own, 0.98 * point.size))
+                seeds.append(self.own_point(own, 0.98 * point.size))
             sizes = [each.size for each in seeds if each.damage <= point.damage]
             row |= {
                 "point": _plain(point),
@@ -204,8 +204,8 @@ class _Subject(AbstractContextManager["_Subject"]):
         if not peer.is_installed:
             raise PeerError(f"not installed: {peer.install}")
         feeds = self._draw(0)[:32] if peer.needs_data else ()
-        code = _code("exporter/seed_exporter/peers")
-        return self._point(name, "", code, lambda folder: peer.make(self.graph, feeds, folder, 0))
+        code = code_of("exporter/seed_exporter/peers")
+        return self.point(name, "", code, lambda folder: peer.make(self.graph, feeds, folder, 0))
 
     def ablations(self) -> Figures:
         """Measure the bytes at the line of each of ABLATIONS, for all draws of calibration inputs."""
@@ -219,15 +219,15 @@ class _Subject(AbstractContextManager["_Subject"]):
         # A bit more for each weight is a quarter of the damage.
         return size + octaves / 2 * self.graph.parameters / 8
 
-    def _own_point(self, own: Own, size: float) -> Point:
+    def own_point(self, own: Own, size: float) -> Point:
         """Measure the seed of a size."""
         data = "no data" if own.draw is None else f"{self._inputs} inputs, draw {own.draw}"
-        options, code = f"{own.parts}, {data}, {round(size)}", _code("exporter", "runtime")
-        return self._point(
-            "seed", options, code, lambda folder: self._seeds_of(own).make(round(size), folder)
+        options, code = f"{own.parts}, {data}, {round(size)}", code_of("exporter", "runtime")
+        return self.point(
+            "seed", options, code, lambda folder: self.seeds_of(own).make(round(size), folder)
         )  # fmt: skip
 
-    def _seeds_of(self, own: Own) -> OwnSeeds:
+    def seeds_of(self, own: Own) -> OwnSeeds:
         """Return what makes seeds of this kind; the model is calibrated where the last one was of another draw."""
         if self._calibrated is None or self._calibrated[0] != own.draw:
             self._held.close()
@@ -245,7 +245,7 @@ class _Subject(AbstractContextManager["_Subject"]):
         inputs = self._public.inputs(self._cache, self._inputs * (draw + 1), "calib")
         return inputs[self._inputs * draw :]
 
-    def _point(self, method: str, options: str, code: bytes, make: Callable[[Path], Deliverable]) -> Point:
+    def point(self, method: str, options: str, code: bytes, make: Callable[[Path], Deliverable]) -> Point:
         """Make one deliverable and score it, unless that is kept. Raises PeerError, which is kept as well."""
         key = f"{method}|{options}|{self._limit}|{hashlib.sha256(code).hexdigest()[:16]}"
         kept = self._kept.get(key) or self._kept.put(key, self._scored(f"{method} {options}", make))
@@ -318,7 +318,7 @@ class _Kept:
 
 
 @cache
-def _code(*folders: str) -> bytes:
+def code_of(*folders: str) -> bytes:
     """Return a digest of all Python files in these folders: what is kept holds for this code."""
     digest = hashlib.sha256()
     for folder in folders:

@@ -59,6 +59,8 @@ OF_FLOATS = [
     Case("Constant", [], {"value_floats": [1.5, 2.5]}),
     Case("EyeLike", [n(3, 4)], {"k": 1}),
     Case("CastLike", [ints(1, 2), n(1)]),
+    Case("LpPool", [n(1, 2, 7)], {"kernel_shape": [2], "strides": [2], "dilations": [2], "ceil_mode": 1}, name="ceil"),
+    Case("Shrink", [n(7)], {"lambd": 0.4, "bias": 0.3}, name="with a bias"),
     *(
         Case("GridSample", [n(1, 2, 4, 5), n(1, 3, 2, 2)], {"mode": mode, "padding_mode": padding}, opset=20,
              name=f"{mode} {padding}", since=(1, 20))
@@ -97,6 +99,7 @@ OF_OTHERS = [
     Case("Concat", [ints(1), ints(2, 3)], {"axis": 0}, name="of integers"),
     Case("ArgMax", [n(2, 5)], {"axis": 1, "keepdims": 0}),
     Case("ArgMin", [n(2, 5)]),
+    Case("NonZero", [BOOLS]),
     Case("Where", [BOOLS, ints(1, 2), ints(3, 4)], name="of integers"),
     Case("Expand", [ints(1), ints(3)], name="of integers"),
 ]  # fmt: skip

@@ -81,6 +81,12 @@ def _thresholded_relu(call: Call) -> Tensor:
     return torch.where(call.x > call.attribute("alpha", 1.0), call.x, 0.0)
 
 
+@operator("Shrink")
+def _shrink(call: Call) -> Tensor:
+    edge, bias = call.attribute("lambd", 0.5), call.attribute("bias", 0.0)
+    return torch.where(call.x < -edge, call.x + bias, torch.where(call.x > edge, call.x - bias, 0.0))
+
+
 @operator("Gelu")
 def _gelu(call: Call) -> Tensor:
     return functional.gelu(call.x, approximate=call.attribute("approximate", "none"))

@@ -42,5 +42,13 @@ def _skip_layer_norm(call: Call) -> Tensor:
     bias = call.input(4)
     total = call.x + call.required(1) + (0 if bias is None else bias)
     return functional.layer_norm(
-        total, total.shape[-1:], call.required(2), call.input(3), call.attribute("epsilon", 1e-5)
+        total, total.shape[-1:], call.required(2), call.input(3), call.attribute("epsilon", 1e-12)
     )  # fmt: skip
+
+
+@operator("SkipSimplifiedLayerNormalization", domain=MICROSOFT)
+def _skip_rms_norm(call: Call) -> Tensor:
+    bias = call.input(3)
+    total = call.x + call.required(1) + (0 if bias is None else bias)
+    square = total.square().mean(-1, keepdim=True)
+    return total * torch.rsqrt(square + call.attribute("epsilon", 1e-12)) * call.required(2)

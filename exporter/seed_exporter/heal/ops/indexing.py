@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from seed_exporter.heal.ops.normalizations import along
 from seed_exporter.heal.registry import Call, operator
 
 
@@ -67,6 +68,20 @@ def _top_k(call: Call) -> tuple[Tensor, Tensor]:
         call.x, count[0], call.attribute("axis", -1), bool(call.attribute("largest", 1)), sorted=True
     )  # fmt: skip
     return found.values, found.indices
+
+
+@operator("OneHot")
+def _one_hot(call: Call) -> Tensor:
+    indices, values, depth = call.x, call.required(2), (call.integers(1) or [0])[0]
+    axis = call.attribute("axis", -1) % (indices.dim() + 1)
+    places = along(torch.arange(depth, device=indices.device), indices.unsqueeze(axis), axis)
+    # Indices that are out of range choose no place.
+    return torch.where(_from_start(indices, depth).unsqueeze(axis) == places, values[1], values[0])
+
+
+@operator("NonZero")
+def _non_zero(call: Call) -> Tensor:
+    return call.x.nonzero().T
 
 
 @operator("Slice")

@@ -65,3 +65,11 @@ def _mean_variance(call: Call) -> Tensor:
     axes = list(call.attribute("axes", [0, 2, 3]))
     centred = call.x - call.x.mean(axes, keepdim=True)
     return centred / (centred.square().mean(axes, keepdim=True).sqrt() + 1e-9)
+
+
+@operator("LRN")
+def _local_response(call: Call) -> Tensor:
+    alpha, beta, bias = (
+        call.attribute(name, value) for name, value in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))
+    )
+    return functional.local_response_norm(call.x, call.attribute("size"), alpha, beta, bias)

@@ -20,6 +20,22 @@ def _global_max(call: Call) -> Tensor:
     return call.x.amax(tuple(range(2, call.x.dim())), keepdim=True)
 
 
+@operator("GlobalLpPool")
+def _global_lp(call: Call) -> Tensor:
+    power = call.attribute("p", 2)
+    return call.x.abs().pow(power).sum(tuple(range(2, call.x.dim())), keepdim=True).pow(1 / power)
+
+
+@operator("LpPool")
+def _lp_pool(call: Call) -> Tensor:
+    window, power = window_of(call, call.x, call.attribute("kernel_shape")), call.attribute("p", 2)
+    image = padded(window.pad(call.x.abs().pow(power)), [0] * len(window.kernel), _rest(call, window))
+    channels = image.shape[1]
+    run = (functional.conv1d, functional.conv2d, functional.conv3d)[len(window.kernel) - 1]
+    ones = image.new_ones(channels, 1, *window.kernel)
+    return run(image, ones, None, window.strides, 0, window.dilations, channels).pow(1 / power)
+
+
 @operator("MaxPool")
 def _max_pool(call: Call) -> Tensor:
     window = window_of(call, call.x, call.attribute("kernel_shape"))

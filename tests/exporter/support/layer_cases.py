@@ -86,7 +86,6 @@ SAMPLING = [
         {"padding_mode": padding, "align_corners": aligned, "mode": mode},
         opset=opset,
         name=f"{padding} {aligned} {opset}",
-        since=(1, 20),
     )
     for padding in ("zeros", "border")
     for aligned in (0, 1)
@@ -100,6 +99,5 @@ PACKED = [
         {"K": 24, "N": 3, "bits": 4, "block_size": 16},
         domain="com.microsoft",
         single=True,
-        since=(1, 20),
     ),
 ]

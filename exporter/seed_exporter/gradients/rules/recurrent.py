@@ -30,12 +30,13 @@ class _Way:
     Args:
         c: the call.
         index: which of the layer's directions.
+        ways: number of directions.
         gates: number of gates.
         functions: its activations.
     """
 
-    def __init__(self, c: Call, index: int, gates: int, functions: Sequence[str]) -> None:
-        self.c, self._index, self.functions = c, index, functions
+    def __init__(self, c: Call, index: int, ways: int, gates: int, functions: Sequence[str]) -> None:
+        self.c, self._index, self._ways, self.functions = c, index, ways, functions
         self.e, self._hidden = c.emit, int(c.attribute("hidden_size"))
         self.is_reversed = index == 1 or c.attribute("direction", "forward") == "reverse"
         self.weights, self.recurrent = self.part(c.input(1)), self.part(c.input(2))
@@ -50,7 +51,11 @@ class _Way:
 
     def part(self, name: str, axis: int = 0) -> str:
         """Return what a value holds for this direction."""
-        return self.e("Gather", name, self._number(self._index), axis=axis)
+        parts, at = [name], self.e.integers([axis])
+        if self._ways == 2:
+            # Two Gathers would be fused by ONNX Runtime 1.19, under names that it takes twice.
+            parts = list(self.e.several("Split", [name, self.e.integers([1, 1])], 2, axis=axis))
+        return self.e("Squeeze", parts[self._index], at)
 
     def first(self, index: int) -> str:
         """Return the first state that an input of the layer gives, zeros where it is left out."""
@@ -165,7 +170,7 @@ def _through_time(c: Call, gates: int, defaults: Sequence[str], run: Callable[[_
     if unknown := set(functions) - _ACTIVATIONS:
         c.refuse(f"the activation {min(unknown)}")
     each = len(functions) // count
-    found = [run(_Way(c, way, gates, functions[each * way : each * (way + 1)])) for way in range(count)]
+    found = [run(_Way(c, way, count, gates, functions[each * way : each * (way + 1)])) for way in range(count)]
     e = c.emit
     return [
         None

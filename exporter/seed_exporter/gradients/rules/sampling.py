@@ -36,7 +36,8 @@ def _grid_sample(c: Call) -> Sequence[str | None]:
     if mode not in ("linear", "bilinear") or padding == "reflection" or c.rank(x) != 4:
         c.refuse(f"mode {mode} with padding {padding} of rank {c.rank(x)}: only linear, zeros or border, 4")
     places = e("Reshape", grid, e.integers([0, -1, 2]))
-    across, down = (_axis(c, e("Gather", places, _integer(c, at), axis=2), e.size(x, 3 - at)) for at in (0, 1))
+    pair = e.several("Split", [places, e.integers([1, 1])], 2, axis=2)
+    across, down = (_axis(c, e("Squeeze", pair[at], e.integers([2])), e.size(x, 3 - at)) for at in (0, 1))
     gradient = e("Reshape", c.gradient, e.integers([0, 0, -1]))
     planes = _planes(c, down, across)
     found = []

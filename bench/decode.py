@@ -3,7 +3,8 @@
 All three decode the same matrices. `seed` reads the seed, checks every digest, decodes, writes `model.weights` and
 syncs it. `nncodec` decodes a bitstream of the same integers to arrays in memory and writes nothing. `int8` reads plain
 codes and writes floats with one scale per row; it loses more precision than the others, and its time is a lower bound
-for any decoder. They run in turn, on one core, in one process; figures are processor seconds, kernel work included.
+for any decoder. `trellis` decodes a seed of the same integers on trellises, which make other weights of them: its time
+alone is of interest. They run in turn, on one core, in one process; figures are processor seconds, kernel included.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ CASES = {
     "resnet50": Case("ResNet-50's shapes, drawn weights", lambda quick: synthetic.resnet50(), 4),
 }  # fmt: skip
 INT8_TIMES = 8
+TRELLIS_TIMES = 2
 
 
 def run(quick: bool = False) -> Figures:
@@ -83,6 +85,7 @@ def _goals(row: Figures, case: Case) -> list[Goal]:
     return [
         Goal(f"{name}: parameters/s, times NNCodec's", row["times_nncodec"], case.times, "x", least=True),
         Goal(f"{name}: time, times int8's", row["times_int8"], INT8_TIMES, "x"),
+        Goal(f"{name}: time on trellises, of without", row["times_trellis"], TRELLIS_TIMES, "x"),
         Goal(f"{name}: bytes above entropy, of 1 % + 2 KiB", row["excess_bytes"] / allowed, 1, ""),
     ]
 
@@ -91,6 +94,7 @@ def _prepare(case: Case, folder: Path, quick: bool) -> Figures:
     measure.note(f"{case.title}: drawing, encoding")
     graph = case.graph(quick)
     plans, made = at_three_bits(graph, folder / "model.seed")
+    seeds.make(graph, on_trellises(graph, plans), folder / "trellis.seed")
     matrices = seeds.dequantized(graph, plans)
     count = sum(array.size for array in matrices.values())
     measure.note(f"{case.title}: encoding with NNCodec")
@@ -133,6 +137,16 @@ def at_three_bits(graph: Graph, path: Path) -> tuple[Plans, seeds.Made]:
     return plans, made
 
 
+def on_trellises(graph: Graph, plans: Plans) -> Plans:
+    """Plan the same integers on trellises, with half the step, and with the delay that takes the longest time."""
+    found = dict(plans)
+    for name, plan in plans.items():
+        if isinstance(plan, GridPlan):
+            matrix = plan.quantize(graph.weights[name])
+            found[name] = GridPlan.of_narrow(replace(matrix, step=matrix.step / 2, delay=1))
+    return found
+
+
 def _measured(folder: Path, count: int) -> Figures:
     """Measure a case in a process of its own, on one core."""
     import seed_runtime
@@ -143,8 +157,11 @@ def _measured(folder: Path, count: int) -> Figures:
         scales = {name: arrays[name] for name in shapes}
     target = folder / "assembled"
 
-    def seed() -> None:
-        seed_runtime.open(folder / "model.seed").assemble(target)
+    def seed(name: str = "model") -> None:
+        seed_runtime.open(folder / f"{name}.seed").assemble(target)
+
+    def trellis() -> None:
+        seed("trellis")
 
     def nncodec() -> Any:
         return nnc.decompress(bytearray((folder / "model.nnc").read_bytes()))
@@ -156,6 +173,7 @@ def _measured(folder: Path, count: int) -> Figures:
         peers.dequantize_int8(shapes, scales, folder / "model.int8", folder / "model.floats")
 
     # The first calls load code and are not counted; they check that both decode the same floats.
+    trellis()
     seed()
     _same(folder, target, nncodec())
     int8()
@@ -169,7 +187,7 @@ def _measured(folder: Path, count: int) -> Figures:
 
         return cleared
 
-    calls = {"seed": seed, "nncodec": nncodec, "int8": int8}
+    calls = {"seed": seed, "trellis": trellis, "nncodec": nncodec, "int8": int8}
     times = measure.rounds({name: fresh(call) for name, call in calls.items()}, count)
     times |= measure.rounds({"nncodec_file": fresh(nncodec_file)}, 1)
     weights = sum(math.prod(shape) for shape in shapes.values())
@@ -182,6 +200,7 @@ def _measured(folder: Path, count: int) -> Figures:
         "times_nncodec": measure.rounded(ratio(times["nncodec"], times["seed"])),
         "times_nncodec_clock": measure.rounded(ratio(times["nncodec"], times["seed"], "wall")),
         "times_int8": measure.rounded(ratio(times["seed"], times["int8"])),
+        "times_trellis": measure.rounded(ratio(times["trellis"], times["seed"])),
         "times_int8_clock": measure.rounded(ratio(times["seed"], times["int8"], "wall")),
         "rounds": count,
         "load": measure.load(),
@@ -205,12 +224,13 @@ def _same(folder: Path, target: Path, decoded: dict[str, np.ndarray]) -> None:
 
 def table(figures: Figures) -> list[str]:
     lines = [
-        "| million weights per second | weights | seed | NNCodec | int8 | times NNCodec | time, times int8's |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        "| million weights per second | weights | seed | NNCodec | int8 | times NNCodec | times int8's | trellises |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     lines += [
         f"| {row['title']} | {row['weights'] / 1e6:.1f} M | {row['seed_m_per_s']:.0f} | {row['nncodec_m_per_s']:.1f} "
-        f"| {row['int8_m_per_s']:.0f} | **{row['times_nncodec']:.1f}x** | {row['times_int8']:.1f}x |"
+        f"| {row['int8_m_per_s']:.0f} | **{row['times_nncodec']:.1f}x** | {row['times_int8']:.1f}x "
+        f"| {row['times_trellis']:.2f}x |"
         for row in figures["rows"]
     ]
     lines += ["", "| bits per weight | seed | entropy under its contexts | above it | NNCodec, same integers |"]

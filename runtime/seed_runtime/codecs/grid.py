@@ -8,6 +8,7 @@ On a trellis q is 2 * that integer, or one less in magnitude, see trellis.py.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from seed_runtime.codecs.trellis import Trellis
 from seed_runtime.errors import FormatError
 from seed_runtime.format.sections.holes import Hole
 
+_SHORT: Final = 1 << 14
+"""Magnitude below which integers are int16: a trellis doubles them."""
+
 
 def decode(
     holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, _: BaseWeights | None = None, cores: int = 1
@@ -31,10 +35,7 @@ def decode(
             raise FormatError(where, f"grid does not decode {hole.dtype.name}")
     counts = [hole.count for hole in holes]
     reader = SymbolReader(chunks, counts, quantized=True, where=where, cores=cores, trellis=True)
-    scatterers = [
-        Scatterer(hole.dtype.storage if matrix.delay is None else np.int32)
-        for matrix, hole in zip(reader.matrices, holes, strict=True)
-    ]
+    scatterers = [Scatterer() for _ in holes]
     floats = np.empty(WINDOW, np.float32)
     on_trellis: _OnTrellis | None = None
     for piece in reader.pieces():
@@ -111,10 +112,14 @@ def _multiply(values: F32, start: int, cols: int, col_factors: F32 | None, steps
 
 
 def integers_of(piece: Piece) -> Values:
-    """Return the quantized integers of a piece: int8 where neither low bits nor escapes need more, else int32."""
+    """Return the quantized integers of a piece: int8; int16 of magnitudes below 2**14, or int32, where one needs it."""
     symbols = piece.symbols.view(np.int8)
     if piece.low is None and not piece.escapes.size:
         return symbols
+    if piece.low is None and piece.escaped.min() > -_SHORT and piece.escaped.max() < _SHORT:
+        short = symbols.astype(np.int16)
+        short[piece.escapes] = piece.escaped
+        return short
     integers = symbols.astype(np.int32)
     integers[piece.escapes] = piece.escaped
     if piece.low is not None:

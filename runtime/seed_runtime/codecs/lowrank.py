@@ -76,7 +76,7 @@ def decode(
     reader = SymbolReader(chunks, counts, quantized=True, where=where, cores=cores)
     factors = reader.matrices
     scales = [_scales(shape, factors[2 * i], factors[2 * i + 1], where) for i, shape in enumerate(shapes)]
-    scatterers = [Scatterer(np.float32) for _ in factors]
+    scatterers = [Scatterer() for _ in factors]
     product: _Product | None = None
     for piece in reader.pieces():
         index, is_left = divmod(piece.index, 2)

@@ -25,8 +25,7 @@ class Scatterer:
     Memory: one window, or one row where that is longer.
     """
 
-    def __init__(self, dtype: npt.DTypeLike) -> None:
-        self._dtype = dtype
+    def __init__(self) -> None:
         self._done = 0
         self._indices: tuple[Index, Index] | None = None
 
@@ -53,7 +52,7 @@ class Scatterer:
                 yield from self._block(matrix, live_rows[row:until], live_cols[col:col_end], block)
                 offset, row = offset + size, until
         if piece.stop == matrix.count:
-            yield from zeros(matrix.rows * matrix.cols - self._done, self._dtype)
+            yield from zeros(matrix.rows * matrix.cols - self._done, values.dtype)
             self._done, self._indices = 0, None
 
     def _live(self, matrix: Matrix) -> tuple[Index, Index]:
@@ -67,8 +66,8 @@ class Scatterer:
     def _block(self, matrix: Matrix, rows: Any, cols: Any, block: Values) -> Iterator[Values]:
         first, last = int(rows[0]), int(rows[-1])
         begin = max(self._done, first * matrix.cols)
-        yield from zeros(begin - self._done, self._dtype)
-        out = np.zeros((last - first + 1, matrix.cols), self._dtype)
+        yield from zeros(begin - self._done, block.dtype)
+        out = np.zeros((last - first + 1, matrix.cols), block.dtype)
         out[np.ix_(rows - first, cols)] = block
         self._done = last * matrix.cols + int(cols[-1]) + 1
         yield out.reshape(-1)[begin - first * matrix.cols : self._done - first * matrix.cols]

@@ -38,7 +38,7 @@ def decode(
     for matrix, hole in zip(reader.matrices, holes, strict=True):
         if matrix.low_bits != LOW_BITS[hole.dtype.name]:
             raise FormatError(where, f"{matrix.low_bits} low bits do not make a {hole.dtype.name}")
-    scatterers = [Scatterer(_UNSIGNED[max(8, hole.dtype.bits)]) for hole in holes]
+    scatterers = [Scatterer() for _ in holes]
     for piece in reader.pieces():
         yield from scatterers[piece.index].scatter(piece, _join(piece, holes[piece.index].dtype))
 

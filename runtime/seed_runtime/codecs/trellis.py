@@ -2,7 +2,8 @@
 
 The grid of element i is u_i = p_(i-2d) + u_(i-d) + u_(i-3d) modulo 2, with the parities p and the delay d. In powers X
 of the delay, u (1 + X + X^3) = X^2 p; multiplied by 1 + X + X^2 + X^4 that is u (1 + X^7) = (X^2 + X^3 + X^4 + X^6) p:
-four shifts and a running sum in strides of 7 d, without a step for each element.
+four shifts and a running sum in strides of 7 d, without a step for each element. 1 / (1 + X^7) is the product of
+1 + X^7, 1 + X^14, 1 + X^28 and so on; from 1 + X^56 on, strides are whole bytes of packed bits.
 
 Source: Ungerboeck, "Channel coding with multilevel/phase signals", IEEE Transactions on Information Theory 28 (1982).
 """
@@ -37,15 +38,15 @@ class Trellis:
         """Compute 2 * z - u * sign(z) of the next integers z, modulo 2**32.
 
         Args:
-            integers: `(n,)`, n <= WINDOW, int8 or int32.
+            integers: `(n,)`, n <= WINDOW, int8, int16 with magnitudes below 2**14, or int32.
 
         Returns:
-            `(n,)`, int16 or int32.
+            `(n,)`, int32 of int32, else int16.
         """
         grids = self._grids((integers & 1).astype(np.uint8)).view(np.int8)
         signs = np.sign(integers)
         np.multiply(signs, grids, out=signs)
-        values: Values = integers.astype(np.int16 if integers.dtype == np.int8 else np.int32)
+        values: Values = integers.astype(np.int32 if integers.dtype == np.int32 else np.int16)
         np.add(values, values, out=values)
         np.subtract(values, signs, out=values)
         return values
@@ -60,10 +61,13 @@ class Trellis:
         sums = self._sums[self._start : self._start + count + memory]
         for tap in _TAPS:
             sums[tap * self._delay :][:count] ^= parities
-        # 1 / (1 + X^7) is the product of 1 + X^7, 1 + X^14, 1 + X^28 and so on.
-        stride = memory
-        while stride < sums.size:
+        for stride in (memory, 2 * memory, 4 * memory):
             sums[stride:] ^= sums[:-stride]
-            stride *= 2
+        if 8 * memory < sums.size:
+            packed, stride = np.packbits(sums), memory
+            while stride < packed.size:
+                packed[stride:] ^= packed[:-stride]
+                stride *= 2
+            sums[:] = np.unpackbits(packed, count=sums.size)
         self._start += count
         return sums[:count]

@@ -44,6 +44,28 @@ def classifier(activation: str = "Relu") -> Graph:
     return loaders.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9))
 
 
+def recurrent_classifier() -> Graph:
+    """Return a GRU over the quarters of the inputs, and a softmax of its last state."""
+    rng = np.random.default_rng(RNG_SEED)
+    shapes = {"first": (1, 3 * HIDDEN, INPUTS // 4), "states": (1, 3 * HIDDEN, HIDDEN), "second": (HIDDEN, CLASSES)}
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) / 3 for name, shape in shapes.items()}
+    arrays["steps"] = np.array([0, 4, INPUTS // 4])
+    arrays["ways"] = np.array([0])
+    nodes = [
+        helper.make_node("Reshape", ["x", "steps"], ["a"]),
+        helper.make_node("Transpose", ["a"], ["b"], perm=[1, 0, 2]),
+        helper.make_node("GRU", ["b", "first", "states"], ["", "c"], name="one", hidden_size=HIDDEN),
+        helper.make_node("Squeeze", ["c", "ways"], ["d"]),
+        helper.make_node("MatMul", ["d", "second"], ["e"], name="two"),
+        helper.make_node("Softmax", ["e"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", INPUTS])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", CLASSES])
+    weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    graph = helper.make_graph(nodes, "g", [x], [y], weights)
+    return loaders.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9))
+
+
 def inputs(count: int, rng_seed: int) -> list[dict[str, np.ndarray]]:
     rng = np.random.default_rng(rng_seed)
     return [{"x": rng.standard_normal((1, INPUTS)).astype(np.float32)} for _ in range(count)]
@@ -149,6 +171,18 @@ def test_trained_plans_are_smaller_than_their_start_and_do_less_damage_on_new_in
         assert isinstance(plan, GridPlan)
         assert plan.step == again[name].step
         np.testing.assert_array_equal(plan.matrix.integers, again[name].matrix.integers)
+
+
+@pytest.mark.slow
+def test_a_recurrent_layer_of_which_only_the_last_state_is_read_is_trained() -> None:
+    distillation = pytest.importorskip("seed_exporter.heal.distillation", exc_type=ImportError)
+    graph = recurrent_classifier()
+    plans = allocate.uniform(graph, dict.fromkeys(("first", "states", "second"), 0.3), 1.0, 10)
+    size = size_of(graph)
+    settings = distillation.Settings(steps=30, step_rate=2e-3, unit_rate=0.02)
+    found = heal.distill(graph, plans, inputs(64, 1), size, size(plans), settings=settings)
+    assert size(found) <= size(plans)
+    assert kl(graph, found) < kl(graph, plans)
 
 
 @pytest.mark.slow

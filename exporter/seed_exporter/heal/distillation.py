@@ -255,11 +255,12 @@ def _layer_outputs(graph: Graph) -> list[str]:
     held = graph.weights.keys()
     uses = {(use.node, use.op) for weight in graph.weights.values() for use in weight.uses if is_linear(use)}
     ends = {value.name for value in graph.model.graph.output}
-    return [
-        node.output[0]
+    results = [
+        next(name for name in node.output if name)  # a recurrent layer may leave out all states but the last
         for node in graph.model.graph.node
-        if (node.name, node.op_type) in uses and not held.isdisjoint(node.input) and node.output[0] not in ends
+        if (node.name, node.op_type) in uses and not held.isdisjoint(node.input)
     ]
+    return [name for name in results if name not in ends]
 
 
 def _takes_batches(graph: Graph) -> bool:

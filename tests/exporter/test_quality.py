@@ -299,6 +299,17 @@ def test_few_decisions_need_a_high_cosine_as_well() -> None:
         assert (kept_line.excess([{"y": scores[:rows]}], [{"y": moved[:rows]}]) <= 1) is kept
 
 
+def test_a_quality_of_one_allows_the_rounding_of_fp32_and_orders_what_misses_it() -> None:
+    rng = np.random.default_rng(3)
+    scores = rng.normal(size=(300, 8)).astype(np.float32)
+    line_of_one = line_by_outputs([{"y": scores}], (), {"y"}, 1.0)
+    assert line_of_one is not None
+    noise = (scores * rng.normal(size=scores.shape)).astype(np.float32)
+    errors = [np.float32(1e-6), np.float32(1e-3), np.float32(1e-2)]
+    rounded, near, far = (line_of_one.excess([{"y": scores}], [{"y": scores + error * noise}]) for error in errors)
+    assert rounded <= 1 < near < far < np.inf
+
+
 def test_noise_alone_leaves_no_line() -> None:
     assert line_by_outputs([{"y": np.ones((2, 2), np.float32)}], {"y"}, ()) is None
 

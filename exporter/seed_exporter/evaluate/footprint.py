@@ -3,6 +3,10 @@
 Each mode runs at each size in a fresh process. That also bounds a session that sees many sizes: after a run its
 backend releases what the run has allocated (docs/adr/0003-onnx-runtime-memory.md). One process for many sizes would be
 quicker, but what a run needs is up to a sixth more in a new session than in one that has run others.
+
+Two exports may differ here. What a process holds depends on when its threads run, so that a peak near the edge of a
+unit of 64 KiB falls on either side of it; coarser units would make that rarer, and cost memory in every plan, but some
+peak would still be near an edge. A busy machine also measures fewer points in TIME_S.
 """
 
 from __future__ import annotations

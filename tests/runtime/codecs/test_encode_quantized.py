@@ -134,6 +134,16 @@ def test_a_matrix_on_a_trellis_is_decoded_as_it_says(
         assert not np.array_equal(matrix.values(), 2 * replace(matrix, delay=None).values())
 
 
+@pytest.mark.parametrize("far", [16_383, 16_384, 1 << 17])
+def test_escapes_on_a_trellis_have_the_room_that_their_doubles_need(far: int, integers: np.ndarray) -> None:
+    integers = np.tile(integers, (10, 10))
+    integers[2, 4:8] = far, -far, 1 - far, far
+    matrix = QuantizedMatrix(integers, 1.0, delay=1)
+    assert grid.matrix_of(matrix).low_bits == 0
+    assert decoded(matrix)[0].tobytes() == matrix.values().tobytes()
+    assert np.abs(decoded(matrix)[0] - 2 * integers).max() == 1
+
+
 def test_values_on_a_trellis_go_on_from_window_to_window(rng: np.random.Generator) -> None:
     integers = np.rint(rng.laplace(0, 2, (700, 300))).astype(np.int8)
     values = QuantizedMatrix(integers, 1.0, delay=2100).values()

@@ -15,8 +15,7 @@ from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.evaluate.run import run_all
 from seed_exporter.graph.fold import fold_batch_norms
 from seed_exporter.graph.model import Graph
-from seed_exporter.pipeline import export
-from seed_exporter.results import Options
+from tests.exporter.support.exporting import quick_export
 
 CHANNELS = 24
 
@@ -109,7 +108,7 @@ def test_a_negative_variance_is_left_to_the_runtime() -> None:
 
 def test_the_default_folds_and_lossless_keeps_every_norm(tmp_path: Path) -> None:
     def operators(method: str) -> list[str]:
-        made = export(model(), output=tmp_path / f"{method}.seed", options=Options(method=method))
+        made = quick_export(model(), tmp_path / f"{method}.seed", method=method)
         seed_runtime.open(made.path).assemble(tmp_path / method)
         assembled = onnx.load(tmp_path / method / "model.onnx", load_external_data=False)
         return [node.op_type for node in assembled.graph.node]

@@ -40,9 +40,10 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-@pytest.fixture
-def result(tmp_path: Path, rng: np.random.Generator) -> Result:
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """Of a model all of whose names are odd."""
+    rng = np.random.default_rng(8)
     model = of_nodes(
         [
             helper.make_node("MatMul", ["x", f"w{ODD}"], ["h"]),
@@ -61,7 +62,7 @@ def result(tmp_path: Path, rng: np.random.Generator) -> Result:
             helper.make_tensor_value_info("n", TensorProto.INT64, []),
         ],
     )
-    return quick_export(model, tmp_path / "odd.seed", model_id=f"m{ODD}", effort=4)
+    return quick_export(model, tmp_path_factory.mktemp("odd") / "odd.seed", model_id=f"m{ODD}", effort=4)
 
 
 def test_the_page_names_nothing_outside_itself(result: Result, tmp_path: Path) -> None:

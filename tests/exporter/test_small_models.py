@@ -79,7 +79,7 @@ SMALL: Final[dict[str, tuple[Callable[[np.random.Generator], onnx.ModelProto], f
     "convolutions, 12 KB": (lambda rng: convolutions(rng, 3, 8, 16, 10), 0.15),
     "convolutions, 26 KB": (lambda rng: convolutions(rng, 3, 10, 16, 32), 0.06),
     "depthwise, 26 KB": (lambda rng: convolutions(rng, 3, 16, 32, 64, 32, depthwise=True), 0.06),
-    "scales and biases, 32 KB": (lambda rng: towers(rng, 24, 12), 0.1),
+    "scales and biases, 16 KB": (lambda rng: towers(rng, 24, 6), 0.1),
     "vectors alone, 24 KB": (lambda rng: vectors(rng, 3000), 0.02),
 }
 """Models, and the largest error that their outputs may have at a quarter of the size."""

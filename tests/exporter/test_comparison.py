@@ -143,7 +143,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_peer_that_is_missing_is_named_with_the_command_that_installs_it(model: Path, compared: Any) -> None:
     code, out, _ = compared(model)
     assert code == 0
-    assert "the missing isn't installed: pip install no-such-package" in out
+    assert "the missing: not installed; pip install no-such-package" in out
 
 
 def test_without_data_the_table_says_that_inputs_are_generated(model: Path, compared: Any) -> None:
@@ -228,6 +228,38 @@ def test_the_page_has_the_frontier_and_all_rows_and_names_no_address(
     assert "<td>seed, 4x" in page
     assert "<td>the missing" in page
     assert "http" not in page
+
+
+def test_the_report_of_an_export_shows_peers_beside_the_seed_where_they_are_asked_for(
+    model: Path, calib: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "r.html"
+
+    def ended(*more: str) -> int:
+        arguments = [
+            str(model),
+            "-o",
+            str(tmp_path / "x.seed"),
+            "--calib",
+            str(calib),
+            "--size",
+            "9KB",
+            "--effort",
+            "1",
+        ]
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([*arguments, *more])
+        return int(stopped.value.code or 0)
+
+    assert ended("--report", str(report), "--peers") == 0
+    page = report.read_text()
+    assert ">xz</text>" in page
+    assert ">seeds of this export</text>" in page
+    assert "the missing: not installed; pip install no-such-package" in page
+    assert ended("--report", str(report)) == 0
+    assert ">xz</text>" not in report.read_text()
+    assert ended("--peers") == 2
+    assert "add --report" in capfd.readouterr().err
 
 
 def test_an_unknown_metric_and_data_that_don_t_fit_are_refused(model: Path, tmp_path: Path, compared: Any) -> None:

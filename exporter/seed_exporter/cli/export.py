@@ -142,11 +142,18 @@ class _Size(click.ParamType):
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a page (HTML) with the sizes and the damage that were tried, and where the bytes went.",
 )
+@click.option(
+    "--peers",
+    is_flag=True,
+    help="Show in --report what installed software of others makes of MODEL, on the same inputs (takes minutes).",
+)
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Threads; all cores if left out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.version_option(__version__, prog_name="seed-export")
-def command(model: str, output: Path | None, as_json: bool, quiet: bool, report: Path | None, **chosen: Any) -> None:
+def command(
+    model: str, output: Path | None, as_json: bool, quiet: bool, report: Path | None, peers: bool, **chosen: Any
+) -> None:
     """Turn MODEL (.onnx, .pt2) into a seed: its graph, and its weights as entropy-coded streams.
 
     Without --target, --size and --quality the seed is the smallest that keeps 99.5 % of the decisions on the inputs of
@@ -162,11 +169,15 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
         raise UsageError(f"'{model}' is reserved for a command that is not there yet; a file of that name is ./{model}")
     if not Path(model).name:
         raise UsageError(f"{model!r} is no file; give a .onnx or .pt2 file")
+    if peers and report is None:
+        raise UsageError("--peers is for the page of --report; add --report report.html, or see seed-export compare")
     # Later than the command line: its faults and its help need no ONNX.
+    from seed_exporter.comparison.run import call_peers
     from seed_exporter.output_files import check_report
     from seed_exporter.pipeline import export
     from seed_exporter.progress import ProgressBar
     from seed_exporter.report import page, text
+    from seed_exporter.report.comparison import Comparison
     from seed_exporter.results import InterruptedExport, Options
 
     chosen["jobs"] = chosen["jobs"] or Options().jobs
@@ -183,7 +194,14 @@ def command(model: str, output: Path | None, as_json: bool, quiet: bool, report:
             result, interruption = error.result, error
     click.echo(json.dumps(result.as_json()) if as_json else text.summary(result))
     if report is not None:
-        page.write(report, result)
+        beside = Comparison(Path(model).stem, options.metric or "auto")
+        try:
+            if peers and interruption is None:
+                with ProgressBar(quiet or as_json) as bar:
+                    call_peers(Path(model), options, beside, bar.update)
+        finally:
+            # The seed is written already; what was measured when this is interrupted is right.
+            page.write(report, result, beside)
     if interruption is not None:
         raise interruption
     if not result.goal_met:

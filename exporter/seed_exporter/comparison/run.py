@@ -11,13 +11,15 @@ from typing import Final
 
 import numpy as np
 
-from seed_exporter.comparison.own import OwnSeeds, own_seeds
+from seed_exporter.comparison.own import own_seeds
 from seed_exporter.evaluate import compare, run
+from seed_exporter.graph.model import Graph
 from seed_exporter.option_checks import check_options
 from seed_exporter.peers import PEERS, Deliverable, Peer, PeerError
-from seed_exporter.records import Progress
+from seed_exporter.records import Progress, Work
 from seed_exporter.report.comparison import Comparison, Row
-from seed_exporter.results import Options
+from seed_exporter.results import Options, Source
+from seed_exporter.stages.loading import load
 from seed_runtime import backends
 from seed_runtime.errors import SeedError
 from seed_runtime.system.scratch import scratch_folder
@@ -45,40 +47,63 @@ def compare_with_peers(model: Path, options: Options, comparison: Comparison, pr
         InputError: the calibration data doesn't fit the model.
     """
     check_options(options)
-    report = progress or (lambda phase, done, total: None)
     with own_seeds(model, options, progress) as seeds:
-        reference = seeds.calibrated.source.reference
-        comparison.inputs = f"{reference.kind} inputs: {reference.note}"
-        comparison.weight_bytes = seeds.weight_bytes
-        judge = _Judge(seeds)
+        source = seeds.calibrated.source
+        judge = _Judge(source, options)
+        _describe(source, comparison)
         for target in TARGETS:
-            size = int(seeds.weight_bytes / target)
+            size = int(source.weight_bytes / target)
             row = judge.row(OWN, f"{target:g}x", partial(seeds.make, size))
             if row.size not in {each.size for each in comparison.rows}:  # no smaller one may exist
                 comparison.rows.append(row)
-        for peer in PEERS.values():
-            if not peer.is_installed:
-                comparison.missing[peer.name] = peer.install
-                continue
-            for number, setting in enumerate(peer.settings):
-                report(peer.name, number, len(peer.settings))
-                row = judge.row(peer.name, peer.title_of(setting), _maker(seeds, peer, setting))
-                comparison.rows.append(replace(row, setting="") if row.reason else row)
-                if row.reason:
-                    break
+        _add_peers(seeds.original, judge, comparison, progress)
 
 
-def _maker(seeds: OwnSeeds, peer: Peer, setting: int) -> Callable[[Path], Deliverable]:
-    reference = seeds.calibrated.source.reference
-    feeds = [dict(feed) for feed in reference.calibration[:_CALIBRATION_MAX]] if peer.needs_data else []
-    return lambda folder: peer.make(seeds.original, feeds, folder, setting)
+def call_peers(model: Path, options: Options, comparison: Comparison, progress: Progress | None = None) -> None:
+    """Call peers alone, and add a row to the comparison as soon as it is measured.
+
+    Args:
+        model: path of the model.
+        options: of an export, whose seed is judged on the same inputs.
+        comparison: receives rows.
+        progress: called while work goes on.
+    """
+    with scratch_folder() as folder:
+        loaded = load(model, Work(options, folder, progress or (lambda phase, done, total: None)))
+        _describe(loaded.source, comparison)
+        _add_peers(loaded.graph, _Judge(loaded.source, options), comparison, progress)
+
+
+def _describe(source: Source, comparison: Comparison) -> None:
+    comparison.inputs = f"{source.reference.kind} inputs: {source.reference.note}"
+    comparison.weight_bytes = source.weight_bytes
+
+
+def _add_peers(original: Graph, judge: _Judge, comparison: Comparison, progress: Progress | None) -> None:
+    for peer in PEERS.values():
+        if not peer.is_installed:
+            comparison.missing[peer.name] = peer.install
+            continue
+        for number, setting in enumerate(peer.settings):
+            if progress is not None:
+                progress(peer.name, number, len(peer.settings))
+            row = judge.row(peer.name, peer.title_of(setting), judge.maker(original, peer, setting))
+            comparison.rows.append(replace(row, setting="") if row.reason else row)
+            if row.reason:
+                break
 
 
 class _Judge:
     """Measures what is made of one model on its held-out inputs."""
 
-    def __init__(self, seeds: OwnSeeds) -> None:
-        self._source, self._options = seeds.calibrated.source, seeds.work.options
+    def __init__(self, source: Source, options: Options) -> None:
+        self._source, self._options = source, options
+
+    def maker(self, original: Graph, peer: Peer, setting: int) -> Callable[[Path], Deliverable]:
+        """Return what makes a peer's deliverable in a folder."""
+        calibration = self._source.reference.calibration[:_CALIBRATION_MAX] if peer.needs_data else ()
+        feeds = [dict(feed) for feed in calibration]
+        return lambda folder: peer.make(original, feeds, folder, setting)
 
     def row(self, method: str, setting: str, make: Callable[[Path], Deliverable]) -> Row:
         """Make one deliverable and measure it; what can't be made or run is a row with the reason."""

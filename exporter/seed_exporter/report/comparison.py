@@ -78,6 +78,17 @@ class Comparison:
     rows: list[Row] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
 
+    def points(self) -> list[Point]:
+        """Return what there is to draw."""
+        return [Point(row.method, row.size, row.damage) for row in self.rows if row.size]
+
+    def without(self) -> list[tuple[str, str]]:
+        """Return the methods that made no file, with the reasons."""
+        return [
+            *((row.title, row.reason) for row in self.rows if row.reason),
+            *((name, f"not installed; {command}") for name, command in self.missing.items()),
+        ]
+
     def as_json(self) -> dict[str, Any]:
         """Return what programs rely on."""
         return {**vars(self), "rows": [row.as_json() for row in self.rows]}
@@ -87,21 +98,16 @@ def lines(comparison: Comparison) -> list[str]:
     """Write the table for a terminal, and what there is to know of it."""
     shown = [_HEAD, *(_cells(row) for row in comparison.rows if not row.reason)]
     out = table(shown, right=range(1, len(_HEAD)))
-    out += [f"{row.title}: {row.reason}" for row in comparison.rows if row.reason]
-    out += [f"{name} isn't installed: {command}" for name, command in comparison.missing.items()]
+    out += [f"{title}: {reason}" for title, reason in comparison.without()]
     out.append(f"damage by the metric {comparison.metric}, 0 is none, on {comparison.inputs}")
     return out
 
 
 def write_page(path: Path, comparison: Comparison) -> None:
     """Write one page that needs nothing but itself."""
-    points = [Point(row.method, row.size, row.damage) for row in comparison.rows if row.size]
     measure = "damage" if comparison.metric == "auto" else f"damage by {comparison.metric}"
-    without = [
-        *((row.title, row.reason) for row in comparison.rows if row.reason),
-        *((name, f"isn't installed: {command}") for name, command in comparison.missing.items()),
-    ]
-    drawing = inline(frontier(points, measure=measure))
+    without = comparison.without()
+    drawing = inline(frontier(comparison.points(), measure=measure))
     sections = [
         ("Frontier", f"{drawing}<p class=sub>On {html.escape(comparison.inputs)}.</p>"),
         ("All files", _table(_HEAD, [_cells(row) for row in comparison.rows if not row.reason])),

@@ -16,6 +16,8 @@ _RIGHT: Final = svg.WIDTH - 40
 """Where the axis of bytes ends, so that half of its last label has room behind it [user units]."""
 _HEIGHT: Final = 300
 """Height of the drawing between its axes [user units]."""
+_LABEL: Final = 16
+"""Least distance of two labels of the axis of damage [user units]."""
 _NONE_BELOW: Final = 10.0
 """How far below the least damage that isn't 0 the line of no damage stands, as a ratio."""
 
@@ -104,9 +106,9 @@ def _with_margin(least: float, most: float) -> tuple[float, float]:
 def _grid(axes: _Axes) -> list[str]:
     out = []
     for damage in _round_values(*axes.y):
-        if axes.without and math.log10(damage) <= axes.floor:
-            continue
         y = axes.place(1, damage)[1]
+        if axes.without and y > axes.place(1, 0)[1] - _LABEL:
+            continue
         out.append(f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         out.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{damage:.3g}</text>')
     if axes.without:
@@ -116,8 +118,14 @@ def _grid(axes: _Axes) -> list[str]:
     for size in _round_values(*axes.x):
         x = axes.place(size, 0)[0]
         out.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{_HEIGHT}"/>')
-        out.append(f'<text x="{x:.1f}" y="{_HEIGHT + 18}" text-anchor="middle">{size_text(size)}</text>')
+        out.append(f'<text x="{x:.1f}" y="{_HEIGHT + 18}" text-anchor="middle">{_round_size(size)}</text>')
     return out
+
+
+def _round_size(size: float) -> str:
+    """Write a size that has few digits without those behind the point."""
+    number, unit = size_text(size).split(" ")
+    return f"{float(number):g} {unit}"
 
 
 def _round_values(least: float, most: float) -> list[float]:

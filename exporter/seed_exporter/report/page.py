@@ -12,6 +12,7 @@ from seed_exporter.codecs import codec_of
 from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.quantize.effort import EFFORTS
 from seed_exporter.report import frontier, gains, shell
+from seed_exporter.report.comparison import Comparison
 from seed_exporter.report.frontier import Point
 from seed_exporter.report.text import UNLIKE, error_rates_text, noise_text, ratio_text, size
 from seed_exporter.results import Result
@@ -20,8 +21,14 @@ from seed_runtime.system.files import atomic_write
 _OWN: Final = "seeds of this export"
 
 
-def write(path: Path, result: Result) -> None:
-    """Write one page that needs nothing but itself."""
+def write(path: Path, result: Result, beside: Comparison | None = None) -> None:
+    """Write one page that needs nothing but itself.
+
+    Args:
+        path: the page.
+        result: of the export.
+        beside: what peers make of the model; None where none were asked.
+    """
     model = result.seed.header.model
     coded: list[tuple[str, float, str]] = [
         (f"{stream.codec.name} ({len(stream.names)})", stream.size, "") for stream in result.seed.streams
@@ -30,7 +37,7 @@ def write(path: Path, result: Result) -> None:
     sections = [
         ("Size", _bars([("original", model.source_bytes, "was"), ("seed", result.bytes, "")])),
         ("How it was judged", _judged(result)),
-        ("Frontier", _frontier(result)),
+        ("Frontier", _frontier(result, beside)),
         ("Outputs, against the original", f'<div class="scroll">{_outputs(result)}</div>'),
         ("Where the bytes went", _bars(coded)),
         ("Weights, those with the most bytes first", f'<div class="scroll">{_weights(result)}</div>'),
@@ -91,14 +98,19 @@ def _judged(result: Result) -> str:
     return f"<table>{rows}</table>"
 
 
-def _frontier(result: Result) -> str:
-    """Draw the seeds that were tried and the one that was written; "" where no damage was measured."""
+def _frontier(result: Result, beside: Comparison | None) -> str:
+    """Draw the seeds that were tried, the one that was written and peers; "" where no damage was measured."""
     if not math.isfinite(result.damage):
         return ""
+    peers = beside.points() if beside is not None else []
     tried = [Point(_OWN, point.bytes, point.damage) for point in result.points]
     chosen = Point(_OWN, result.bytes, result.damage)
-    drawing = shell.inline(frontier.frontier(tried, chosen, _damage_name(result)))
-    return f"{drawing}<p class=sub>On {result.inputs} inputs.</p>\n"
+    drawing = shell.inline(frontier.frontier([*(tried or [chosen]), *peers], chosen, _damage_name(result)))
+    without = [] if beside is None else [f"{title}: {reason}" for title, reason in beside.without()]
+    said = [f"On {result.inputs} inputs.", *without]
+    if not peers:
+        said.append("With --peers, software of others stands beside it.")
+    return f"{drawing}<p class=sub>{'<br>'.join(html.escape(text) for text in said)}</p>\n"
 
 
 def _damage_name(result: Result) -> str:
@@ -114,7 +126,8 @@ def _weights(result: Result) -> str:
         plan, taken = result.plans[name], sizes.get(name)
         cells = [
             f"<td>{html.escape(name)}<td>{'x'.join(map(str, weight.shape))}<td>{weight.dtype.name}",
-            f"<td>{codec_of(plan).name}<td class=soft>{html.escape(plan.describe())}<td class=n>{size(weight.size)}",
+            f"<td>{codec_of(plan).name}<td class='soft plan'>{html.escape(plan.describe())}",
+            f"<td class=n>{size(weight.size)}",
         ]
         if sizes:
             cells.append("<td><td><td>" if taken is None else _taken(taken, weight.count, taken / most))

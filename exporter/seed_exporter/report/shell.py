@@ -25,6 +25,7 @@ table {{ border-collapse: collapse; width: 100%; font-size: 14px; }}
 th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); }}
 th {{ font-weight: 500; color: var(--soft); }} td:first-child {{ min-width: 10rem; overflow-wrap: anywhere; }}
 td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
+td.plan {{ white-space: nowrap; }}
 td.bar {{ min-width: 5rem; }} td.bar i {{ display: block; height: .7rem; border-radius: 2px; background: var(--bar);
   min-width: 1px; }} td.bar i.damage {{ background: #c4703f; }}
 .scroll {{ overflow-x: auto; }}

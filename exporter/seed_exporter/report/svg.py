@@ -39,7 +39,7 @@ def legend(names: Sequence[str]) -> tuple[list[str], int]:
     """
     out, x, y = [], 10.0, 32
     for index, name in enumerate(names):
-        width = 34 + 7 * len(name)
+        width = 40 + 7 * len(name)
         if index and x + width > WIDTH:
             x, y = 10.0, y + _LINE
         out.append(f'<rect x="{x:.0f}" y="{y}" width="12" height="12" fill="{colour(index)}"/>')

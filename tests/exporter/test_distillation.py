@@ -93,12 +93,13 @@ def kl(graph: Graph, plans: dict) -> float:
     return float((p * np.log(np.maximum(p, 1e-7) / np.maximum(q, 1e-7))).sum(-1).mean())
 
 
-def trained(graph: Graph, goal: float = 1.0, **keywords):
+def trained(graph: Graph, goal: float = 1.0, steps: int = 100, feeds: list | None = None, **keywords):
     distillation = pytest.importorskip("seed_exporter.heal.distillation", exc_type=ImportError)
-    settings = distillation.Settings(steps=100, batch=16, step_rate=2e-3, unit_rate=0.02)
+    settings = distillation.Settings(steps=steps, batch=16, step_rate=2e-3, unit_rate=0.02)
     plans, size = start(graph), size_of(graph)
     bytes_at_most = int(goal * size(plans))
-    return heal.distill(graph, plans, inputs(128, 1), size, bytes_at_most, settings=settings, **keywords), bytes_at_most
+    feeds = feeds or inputs(128, 1)
+    return heal.distill(graph, plans, feeds, size, bytes_at_most, settings=settings, **keywords), bytes_at_most
 
 
 def test_mixed_inputs_take_spans_of_tokens_and_their_mask_from_the_same_input() -> None:
@@ -190,6 +191,30 @@ def test_training_stops_when_it_is_told_to() -> None:
     seen = []
     trained(classifier(), stop=lambda: True, progress=lambda *told: seen.append(told[:2]))
     assert seen == [(1, 100)]
+
+
+@pytest.mark.slow
+def test_what_is_learned_of_one_kind_of_inputs_is_not_kept_where_another_kind_pays_for_it() -> None:
+    graph = classifier()
+    narrow = [{"x": feed["x"] * (np.arange(INPUTS) < 3)} for feed in inputs(64, 1)]
+    alone, _ = trained(graph, goal=0.98, feeds=narrow)
+    assert kl(graph, alone) > 1.5 * kl(graph, start(graph))
+    guarded, _ = trained(graph, goal=0.98, feeds=narrow, strangers=inputs(200, 2))
+    assert kl(graph, guarded) < 1.2 * kl(graph, start(graph))
+
+
+@pytest.mark.slow
+def test_under_a_limit_of_time_training_reaches_its_size_in_the_steps_that_there_are() -> None:
+    graph, done = classifier(), []
+
+    def stopped(**keywords):
+        done.clear()
+        return trained(graph, goal=0.85, steps=5000, stop=lambda: done.append(0) or len(done) >= 100, **keywords)
+
+    assert stopped()[0] == start(graph)
+    plans, goal = stopped(spent=lambda: len(done) / 100)
+    assert plans != start(graph)
+    assert size_of(graph)(plans) <= goal
 
 
 @pytest.mark.slow

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,9 @@ import pytest
 import seed_exporter
 from seed_exporter import heal
 from seed_exporter.codecs.grid import GridPlan
-from seed_exporter.quantize import allocate
+from seed_exporter.quantize import allocate, distilled
+from seed_exporter.quantize.effort import EFFORTS
+from seed_exporter.quantize.trail import Trail
 from seed_runtime.errors import UsageError
 from tests.exporter.support.exporting import layers, quick_export
 
@@ -37,14 +41,15 @@ class Training:
     """Stands for training: gives plans whose steps are those before times a factor."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
-        self.factor, self.goals, self.inputs = factor, [], []
+        self.factor, self.goals, self.inputs, self.strangers = factor, [], [], []
         # Not setattr, which would look at the functions that these replace: they need torch.
         monkeypatch.setitem(vars(heal), "check", lambda graph: None)
         monkeypatch.setitem(vars(heal), "distill", self.distill)
 
-    def distill(self, graph, plans, feeds, size_of, goal, **_: Any):
-        self.goals.append(goal / size_of(plans))
+    def distill(self, graph, plans, feeds, size_of, goal, *, strangers, **_: Any):
+        self.goals.append(goal)
         self.inputs.append(len(feeds))
+        self.strangers.append([feed["x"].shape[1:] for feed in strangers])
         steps = {name: plan.step for name, plan in plans.items() if isinstance(plan, GridPlan)}
         return plans | {name: replace(plan, step=self.factor * steps[name], matrix=None)
                         for name, plan in plans.items() if name in steps}  # fmt: skip
@@ -61,7 +66,8 @@ def test_at_a_size_trained_plans_are_kept_if_they_do_less_damage(
     before = export(model, output, calib, size=3000, effort=8)
     better = Training(monkeypatch, 0.7)
     assert export(model, output, calib, size=3000, effort=HIGHEST).damage < before.damage
-    assert better.goals[0] >= 1
+    assert better.goals[0] == 3000
+    assert set(better.strangers[0]) == {(24,)}
     Training(monkeypatch, 3.0)
     assert export(model, output, calib, size=3000, effort=HIGHEST).damage == before.damage
 
@@ -74,7 +80,33 @@ def test_under_a_line_smaller_trained_plans_are_kept_if_they_keep_it(
     training = Training(monkeypatch, 30.0)
     after = export(model, output, calib, quality=0.9, effort=HIGHEST)
     assert after.bytes == before.bytes
-    assert training.goals == pytest.approx([0.75, 0.87], abs=0.01)
+    assert training.goals == pytest.approx([0.75 * before.bytes, 0.87 * before.bytes], rel=0.03)
+
+
+@pytest.mark.parametrize(("damage", "kept"), [(2.5, "trained"), (1.0, "best")])
+def test_trained_plans_yield_to_better_ones_without_training(
+    damage: float, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = {"start": {"w": GridPlan(3.0)}, "trained": {"w": GridPlan(2.0)}, "best": {"w": GridPlan(damage)}}
+    monkeypatch.setattr(heal, "distill", lambda *_, **__: plans["trained"])
+    monkeypatch.setattr(distilled, "_strangers", lambda _: [])
+    monkeypatch.setattr(distilled, "_damage", lambda _, found: found["w"].step)
+    evaluator: Any = SimpleNamespace(
+        calibration=[{}] * 8, effort=EFFORTS[HIGHEST], measures_errors=True, trail=Trail(), goal=100, noisy=(),
+        graph=None, size_of=len,
+    )  # fmt: skip
+    assert distilled.distilled(evaluator, plans["start"], plans["best"], lambda _: True) == plans[kept]
+
+
+def test_the_clock_of_a_part_of_the_time_left_runs_from_0_to_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    trail = Trail(deadline=120.0)
+    whole, half = trail.clock(), trail.clock(2)
+    assert (whole(), half()) == (0, 0)
+    now[0] = 105.0
+    assert (whole(), half()) == (0.25, 0.5)
+    assert Trail().clock()() == 0
 
 
 @pytest.mark.parametrize(("effort", "real"), [(8, True), (HIGHEST, False)])

@@ -102,7 +102,7 @@ class _Size(click.ParamType):
     default=DEFAULT,
     show_default=True,
     help="Work for fewer bytes: 1 rounds to nearest, 2 measures each tensor's damage, 3 and 4 round by what layers see "
-    "of --calib, 5 weighs bits against errors and looks for best paths (6 to 8 do the same today), 9 trains on --calib "
+    "of --calib, 5 weighs bits against errors and looks for best paths (6 to 8 do the same), 9 trains on --calib "
     "and needs PyTorch.",
 )
 @click.option(

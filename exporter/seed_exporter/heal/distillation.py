@@ -32,6 +32,11 @@ __all__ = ["Settings", "check", "distill"]
 THREADS: Final = 2
 """Threads of torch: as many everywhere, because sums depend on it."""
 
+PATIENCE: Final = 8
+"""Looks in a row at which inputs of another kind say that a state is too damaged, after which training ends."""
+_PRICE_LEAST: Final = 0.01
+"""Least share of the price by theory that a measured one has: one batch may say that coarser steps do no damage."""
+
 Progress = Callable[[int, int, float], None]
 """Callback: steps done, steps in all, damage on inputs left out."""
 
@@ -76,7 +81,9 @@ def distill(
     *,
     noisy: Sequence[str] = (),
     settings: Settings | None = None,
+    strangers: Sequence[Feeds] = (),
     stop: Callable[[], bool] = lambda: False,
+    spent: Callable[[], float] = lambda: 0.0,
     progress: Progress | None = None,
     device: str = "cpu",
 ) -> dict[str, Plan]:
@@ -90,7 +97,10 @@ def distill(
         goal: largest size [B].
         noisy: outputs that noise decides.
         settings: how long and how fast is trained.
+        strangers: inputs of another kind than `feeds`, on which no more damage may be done than bits that are given up
+            cost without training.
         stop: asked after each step; True ends training.
+        spent: gives the share of the time that has passed, so that training ends as planned under a limit.
         progress: told how far it is.
         device: where it is computed.
 
@@ -100,8 +110,8 @@ def distill(
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:
-        run = _Run(graph, plans, feeds, size_of, goal, noisy, settings or Settings(), torch.device(device))
-        return run.train(stop, progress)
+        run = _Run(graph, plans, feeds, size_of, goal, noisy, settings or Settings(), torch.device(device), strangers)
+        return run.train(stop, spent, progress)
     finally:
         torch.set_num_threads(before)
 
@@ -119,6 +129,7 @@ class _Run:
         noisy: Sequence[str],
         settings: Settings,
         device: torch.device,
+        strangers: Sequence[Feeds],
     ) -> None:
         self.settings, self.plans, self.size_of, self.goal = settings, plans, size_of, goal
         self.layers = _layer_outputs(graph) if settings.layers else []
@@ -130,20 +141,15 @@ class _Run:
         held = max(1, round(settings.left_out * len(feeds)))
         size = settings.batch if _takes_batches(graph) else 1
         self.batches = iter(Batches(feeds[:-held], size, settings.mixed))
-        self.held = [
-            self._on_device(joined(group[first : first + size]))
-            for group in grouped(feeds[-held:])
-            for first in range(0, len(group), size)
-        ]
-        with torch.no_grad():
-            self.expected = [self.model.run(feed, self.originals) for feed in self.held]
+        self.held, self.expected = self._judges(feeds[-held:], size)
+        self.strange, self.strange_expected = self._judges(strangers, size)
         outputs = {value.name for value in graph.model.graph.output} - set(noisy)
         arrays: list[Mapping[str, Array]] = [
             {name: value.cpu().numpy() for name, value in found.items() if name in outputs} for found in self.expected
         ]
         self.judged = judged_outputs(arrays)
 
-    def train(self, stop: Callable[[], bool], progress: Progress | None) -> dict[str, Plan]:
+    def train(self, stop: Callable[[], bool], spent: Callable[[], float], progress: Progress | None) -> dict[str, Plan]:
         """Train until the steps are done or it is stopped, and return the best plans that keep the size."""
         settings, student = self.settings, self.student
         optimizer = torch.optim.Adam(
@@ -159,10 +165,14 @@ class _Run:
         scale, layer_scale = max(least, 1e-9), max(self.held_layers(), 1e-9)
         steering = _Steering(self._bits(), self._spare_bits(), settings.descent)
         best: list[Tensor] | None = None
-        if self.size_of(dict(self.plans) | student.plans()) > self.goal:
+        size = self.size_of(dict(self.plans) | student.plans())
+        if size > self.goal:
             least = math.inf  # what is too large is no result
+        given_up = 8 * max(0, size - self.goal) / max(1, student.matrices.numel())
+        # Damage goes with the square of the step, which doubles with each bit.
+        allowed, refused = self.strange_damage() * 4**given_up, 0
         for step in range(settings.steps):
-            share = step / settings.steps
+            share = max(step / settings.steps, min(1.0, spent()))
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * min(1.0, (step + 1) / 20, max(0.02, (1 - share) / (1 - settings.decay)))
             feed = self._on_device(next(self.batches))
@@ -175,21 +185,23 @@ class _Run:
                 loss = loss + settings.layers / layer_scale * self._layer_error(original, found)
             bits = self.rate.bits(units)
             if step == 0:
-                steering.start(loss, bits, student.matrices)
+                steering.start(loss, bits, student.coarsened, student.matrices.numel())
             optimizer.zero_grad()
             (loss + steering.price * bits).backward()
             if all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in student.parameters()):
                 optimizer.step()
             if step % 5 == 4:
-                steering.move(self._bits(), (step + 1) / settings.steps)
+                steering.move(self._bits(), max(share, (step + 1) / settings.steps))
             over = step == settings.steps - 1 or stop()
             if over or step % settings.every == settings.every - 1:
                 self.rate.renew(student.integers())
                 size = self.size_of(dict(self.plans) | student.plans())
                 steering.goal = self._bits() + 8 * (0.998 * self.goal - size)
                 judged = self.held_damage()
-                if size <= self.goal and judged < least:
+                refused = refused + 1 if self.strange_damage() > allowed else 0
+                if size <= self.goal and judged < least and not refused:
                     least, best = judged, student.state()
+                over = over or (refused >= PATIENCE and share >= settings.descent)
                 if progress is not None:
                     progress(step + 1, settings.steps, judged)
             if over:
@@ -201,11 +213,11 @@ class _Run:
 
     def held_damage(self) -> float:
         """Measure the student's damage on the inputs that are left out."""
-        with torch.no_grad():
-            weights = self._student_weights()
-            pairs = zip(self.held, self.expected, strict=True)
-            found = [damage(original, self.model.run(feed, weights), self.judged) for feed, original in pairs]
-        return float(torch.stack(found).mean())
+        return self._damage(self.held, self.expected)
+
+    def strange_damage(self) -> float:
+        """Measure it on inputs of another kind; 0 without any."""
+        return self._damage(self.strange, self.strange_expected) if self.strange else 0.0
 
     def held_layers(self) -> float:
         """Measure the distance of its layers there."""
@@ -214,6 +226,23 @@ class _Run:
         with torch.no_grad():
             found = self.model.run(self.held[0], self._student_weights())
             return float(self._layer_error(self.expected[0], found))
+
+    def _judges(self, feeds: Sequence[Feeds], size: int) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
+        """Return batches of inputs, and the original's values on them."""
+        batches = [
+            self._on_device(joined(group[first : first + size]))
+            for group in grouped(feeds)
+            for first in range(0, len(group), size)
+        ]
+        with torch.no_grad():
+            return batches, [self.model.run(feed, self.originals) for feed in batches]
+
+    def _damage(self, feeds: Sequence[Mapping[str, Tensor]], expected: Sequence[Mapping[str, Tensor]]) -> float:
+        with torch.no_grad():
+            weights = self._student_weights()
+            pairs = zip(feeds, expected, strict=True)
+            found = [damage(original, self.model.run(feed, weights), self.judged) for feed, original in pairs]
+        return float(torch.stack(found).mean())
 
     def _student_weights(self) -> dict[str, Tensor]:
         return self.originals | self.student.weights(self.student.units())
@@ -238,11 +267,23 @@ class _Steering:
     def __init__(self, bits: float, goal: float, descent: float) -> None:
         self.first, self.goal, self.descent, self.price = bits, goal, descent, 0.0
 
-    def start(self, loss: Tensor, bits: Tensor, weights: Tensor) -> None:
-        """Choose a first price by the gradients of loss and bits: a tenth of what would balance them."""
-        (of_loss,) = torch.autograd.grad(loss, [weights], retain_graph=True)
-        (of_bits,) = torch.autograd.grad(bits, [weights], retain_graph=True)
-        self.price = 0.1 * float(of_loss.abs().mean() / of_bits.abs().mean().clamp_min(1e-12))
+    def start(self, loss: Tensor, bits: Tensor, coarsened: Tensor, count: int) -> None:
+        """Choose the price at which steps, all coarsened by the same factor, neither lose nor gain.
+
+        Single weights have far larger gradients than all of them together: a price by their mean magnitude let the
+        damage rise before anything was learned.
+
+        Args:
+            loss: of the first batch; most of it comes from rounding, and goes with the square of the steps.
+            bits: of all matrices.
+            coarsened: logarithms of the matrices' steps.
+            count: number of elements of all matrices.
+        """
+        (of_loss,) = torch.autograd.grad(loss, [coarsened], retain_graph=True)
+        (of_bits,) = torch.autograd.grad(bits, [coarsened], retain_graph=True)
+        by_theory = 2 * math.log(2) * float(loss.detach()) / max(1, count)
+        measured = float(of_loss.sum()) / max(-float(of_bits.sum()), 1e-12)
+        self.price = min(max(measured, _PRICE_LEAST * by_theory), by_theory)
 
     def move(self, bits: float, share: float) -> None:
         """Raise the price where there are more bits than the curve allows at this share of the run, else lower it."""

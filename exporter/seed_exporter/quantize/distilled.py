@@ -7,8 +7,15 @@ from itertools import islice
 from typing import Final
 
 from seed_exporter import heal
+from seed_exporter.calibrate import excite
 from seed_exporter.codecs.base import Plan
+from seed_exporter.evaluate.inputs import find_recipes
+from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.quantize.evaluator import Evaluator
+from seed_runtime import backends
+from seed_runtime.backends import Feeds
+from seed_runtime.errors import SeedError
+from seed_runtime.system.scratch import scratch_folder
 
 INPUTS_LEAST: Final = 8
 """Fewest calibration inputs that are trained on: fewer are known by heart at once."""
@@ -25,33 +32,68 @@ def check(evaluator: Evaluator) -> None:
 
 
 def distilled(
-    evaluator: Evaluator, plans: Mapping[str, Plan], keeps: Callable[[dict[str, Plan]], bool]
+    evaluator: Evaluator,
+    start: Mapping[str, Plan],
+    best: dict[str, Plan],
+    keeps: Callable[[dict[str, Plan]], bool],
 ) -> dict[str, Plan]:
-    """Return plans trained from these: of less damage at the size asked for, smaller ones under a line.
+    """Return trained plans, or the best without training where those aren't better.
+
+    Better is less damage at the size asked for, and a smaller size under a line.
 
     Args:
         evaluator: has the goal, the inputs and the effort.
-        plans: plans that the search found.
+        start: plans that training starts from, on plain grids.
+        best: the best plans without training.
         keeps: tells whether plans keep the line.
     """
-    before = dict(plans)
-    feeds = list(islice(evaluator.calibration, INPUTS_MAX))
-    if not evaluator.effort.distills or not evaluator.measures_errors or len(feeds) < INPUTS_LEAST:
-        return before
+    if not evaluator.effort.distills or not evaluator.measures_errors:
+        return best
+    before = dict(start)
+    feeds = [] if evaluator.trail.expired else list(islice(evaluator.calibration, INPUTS_MAX))
+    if len(feeds) < INPUTS_LEAST:
+        return best
+    strangers = _strangers(evaluator)
     if evaluator.goal is not None:
-        trained = _trained(evaluator, before, feeds, evaluator.goal)
-        return trained if _damage(evaluator, trained) < _damage(evaluator, before) else before
-    size = evaluator.size_of(before)
-    for part in PARTS:
+        trained = _trained(evaluator, before, feeds, strangers, evaluator.goal, evaluator.trail.clock())
+        return trained if _damage(evaluator, trained) < _damage(evaluator, best) else best
+    size = evaluator.size_of(best)
+    for number, part in enumerate(PARTS):
         if evaluator.trail.expired:
             break
-        trained = _trained(evaluator, before, feeds, int(part * size))
+        clock = evaluator.trail.clock(len(PARTS) - number)
+        trained = _trained(evaluator, before, feeds, strangers, int(part * size), clock)
         if trained != before and keeps(trained):
             return trained
-    return before
+    return best
 
 
-def _trained(evaluator: Evaluator, plans: dict[str, Plan], feeds: list, goal: int) -> dict[str, Plan]:
+def _strangers(evaluator: Evaluator) -> list[Feeds]:
+    """Make inputs that have nothing of the source of the calibration inputs; none where the model takes none.
+
+    EfficientNet-lite0's damage on wallpapers fell from .16 to .024 while that on stamps rose from .064 to .43.
+    """
+    with scratch_folder(evaluator.folder) as folder:
+        write_model_files(evaluator.graph, folder, builder=evaluator.skeletons)
+        runner = backends.get().open(folder, "fast")
+        try:
+            recipes = find_recipes(evaluator.graph, runner.inputs, runner.run)
+            made = excite(evaluator.graph, folder, evaluator.encoder.jobs, runner.inputs, recipes, runner.run)
+        except SeedError:
+            return []
+        finally:
+            runner.close()
+    return [*made.held_out, *made.calibration]
+
+
+def _trained(
+    evaluator: Evaluator,
+    plans: dict[str, Plan],
+    feeds: list[Feeds],
+    strangers: list[Feeds],
+    goal: int,
+    clock: Callable[[], float],
+) -> dict[str, Plan]:
     done = 0
 
     def progress(steps: int, total: int, _damage: float) -> None:
@@ -64,7 +106,8 @@ def _trained(evaluator: Evaluator, plans: dict[str, Plan], feeds: list, goal: in
     trail = evaluator.trail
     return heal.distill(
         evaluator.graph, plans, feeds, evaluator.size_of, goal,
-        noisy=tuple(evaluator.noisy), stop=lambda: trail.expired, progress=progress,
+        noisy=tuple(evaluator.noisy), strangers=strangers, spent=clock,
+        stop=lambda: trail.expired or clock() >= 1, progress=progress,
     )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ EFFORTS: Final = {
     **dict.fromkeys(range(5, 9), _WITHOUT_TRAINING),
     9: replace(_WITHOUT_TRAINING, distills=True),
 }
-"""What each level of `--effort` does; nothing is left for 6 to 8 that isn't training."""
+"""What each level of `--effort` does; nothing was found for 6 to 8 that isn't training (docs/adr/0018)."""
 WITHOUT_DATA: Final = {"feedback": False, "input_steps": False, "table_rows": False, "distills": False}
 """What no effort does where inputs were generated: their covariances and counts are not those of real ones."""
 DEFAULT: Final = 5

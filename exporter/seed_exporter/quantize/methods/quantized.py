@@ -77,13 +77,11 @@ def choose(evaluator: Evaluator, alive: Alive) -> Choice:
     def rounded_at(trellis: Collection[str]) -> PlansAt:
         return _with_factors(evaluator, rounding.at(way, trellis), factored)
 
-    plans, met = rounded_at(())(found.coarseness), found.met
+    plain = plans = rounded_at(())(found.coarseness)
+    met = found.met
     if met:
-        trained = distilled.distilled(evaluator, plans, search.keeps)
-        if trained == plans:
-            plans, met = on_trellis(evaluator, search, rounding, way, rounded_at, found)
-        else:
-            plans = trained
+        plans, met = on_trellis(evaluator, search, rounding, way, rounded_at, found)
+        plans = distilled.distilled(evaluator, plain, plans, search.keeps)
     if by_size:
         return Choice(plans, met)
     if not met:

@@ -18,6 +18,7 @@ from seed_exporter.codecs.grid import GridCodec, GridPlan
 from seed_exporter.loaders import load
 from seed_exporter.quantize import rounding_plans
 from seed_exporter.quantize.effort import EFFORTS
+from seed_exporter.quantize.findings import Findings
 from seed_exporter.quantize.rounding.by_covariance import CovarianceRounder
 from seed_exporter.quantize.rounding_plans import RoundedPlans
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
@@ -77,6 +78,7 @@ def test_rounders_that_forget_round_alike(rng: np.random.Generator, monkeypatch:
     found = []
     for most in (1 << 20, 0):
         monkeypatch.setattr(rounding_plans, "ROUNDERS_MAX", most)
+        evaluator.findings = Findings()
         plans = RoundedPlans(evaluator)
         found.append([plans.plan(name, GridPlan(step)).matrix for name in ("w0", "w1") for step in (0.05, 0.2)])
     assert forgotten == ["w0", "w0", "w1", "w1"]

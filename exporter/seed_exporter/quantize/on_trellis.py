@@ -1,7 +1,7 @@
 """The last stage of a search: matrices that gain by it go on a trellis, and the goal is met once more with them.
 
-A search over sizes runs on integers of one grid: paths take ten times their time. At one coarseness they have about the
-same bytes and four fifths of the squared error, so that the goal is near where it was.
+A search over sizes runs on integers of one grid: paths take ten times their time. At one coarseness they take none
+to a tenth more bytes, and leave four fifths to half of the squared error: the goal is near where it was.
 """
 
 from __future__ import annotations

@@ -143,9 +143,9 @@ def integers_of(values: I32) -> I32:
 def best_path(costs: F32, state: int) -> tuple[Index, int]:
     """Find the path of least cost.
 
-    Costs between all pairs of states are joined for halves of the path, then quarters' ends are looked up, and so on:
-    twenty times the sums of a search element by element, in a few operations on whole arrays. A path of 384 elements
-    takes .4 ms, step by step 8.
+    Costs between all pairs of states are joined for two blocks, four, and so on, and the states in the middle of the
+    path, of its halves and so on are read off: fourteen times the sums of a search element by element, in a few
+    operations on whole arrays. A path of 384 elements takes .5 ms; step by step it would be 10.
 
     Args:
         costs: `(branches, n)`, of each element.

@@ -10,7 +10,9 @@ import time
 
 from bench import measure, publish
 
-NAMES = ("decode", "two_cores", "memory", "export_time", "lossless", "quality", "deploy", "transfer", "identity")
+NAMES = (
+    "decode", "contexts", "two_cores", "memory", "export_time", "lossless", "quality", "deploy", "transfer", "identity",
+)  # fmt: skip
 LONG = ("size", "rules")
 """Benchmarks that take hours and are run by their names only."""
 DATA_ERROR = 3  # exit code: the models or a module are missing

@@ -53,7 +53,7 @@ def covariance(drawn: npt.NDArray[np.float32], parts: int = 4) -> Covariance:
     split = np.array_split(drawn, parts)
     moments = np.stack([np.einsum("ngi,ngj->gij", part, part) / len(part) for part in split])
     counts = np.array([len(part) for part in split])
-    return Covariance(moments.astype(np.float32), np.stack([part.mean(0) for part in split]), counts, counts)
+    return Covariance(moments.astype(np.float32), counts)
 
 
 def moved(weight: Weight, matrix: QuantizedMatrix, drawn: npt.NDArray[np.float32]) -> float:

@@ -46,7 +46,7 @@ def covariance(subject: Weight) -> Covariance | None:
     drawn = drawn @ (np.eye(inputs) + 2 / inputs) * np.geomspace(0.3, 3, inputs)
     moments = np.einsum("pngi,pngj->pgij", drawn, drawn) / 400
     counts = np.full(4, 400)
-    return Covariance(moments.astype(np.float32), drawn.mean((0, 1))[None].repeat(4, 0), counts, counts)
+    return Covariance(moments.astype(np.float32), counts)
 
 
 def bits(matrix: QuantizedMatrix) -> float:

@@ -21,15 +21,11 @@ class Covariance:
     Attributes:
         moments: `(parts, groups, inputs, inputs)`, the mean of x x' over the positions of each part; may be a
             read-only map of a file.
-        means: `(parts, groups, inputs)`, the mean of x.
         positions: `(parts,)`, number of positions (tokens, pixels) that were averaged.
-        samples: `(parts,)`, number of independent inputs (calls times batch) that they came from.
     """
 
     moments: F32
-    means: F32
     positions: npt.NDArray[np.int64]
-    samples: npt.NDArray[np.int64]
 
     def total(self, without: int | None = None) -> F32:
         """Compute the mean of x x' over all parts but one, `(groups, inputs, inputs)`."""

@@ -93,8 +93,6 @@ class _Moments(Watch):
         self._shape = (parts, groups, inputs, inputs)
         self.size = 4 * parts * groups * inputs * inputs
         self._moments: npt.NDArray[np.float32] | None = None
-        self._means = np.zeros((parts, groups, inputs), np.float64)
-        self._samples = np.zeros(parts, np.int64)
         self._offset = 0
         enough = max(POSITIONS_LEAST, POSITIONS_PER_INPUT * inputs)
         self._most = min(POSITIONS_MAX, -(-enough // len(subject.feeds)))
@@ -102,7 +100,6 @@ class _Moments(Watch):
     def see(self, seen: Seen) -> None:
         if self._moments is None:
             self._moments = np.zeros(self._shape, np.float32)
-        self._samples[seen.part] += seen.samples
         rng = np.random.default_rng(seen.number)
         tokens = None if seen.mask is None else np.flatnonzero(seen.mask)
 
@@ -120,7 +117,6 @@ class _Moments(Watch):
             # Moments that overflow are infinite, and nothing is chosen by them.
             with np.errstate(over="ignore", invalid="ignore"):
                 self._moments[seen.part] += np.matmul(vectors.swapaxes(1, 2), vectors)
-            self._means[seen.part] += vectors.sum(axis=1, dtype=np.float64)
             self.positions[seen.part] += vectors.shape[1]
 
     def finish(self) -> None:
@@ -128,7 +124,6 @@ class _Moments(Watch):
             return
         counts = np.maximum(1, self.positions)
         self._moments /= counts[:, None, None, None].astype(np.float32)
-        self._means /= counts[:, None, None]
         if self.path is not None:
             with self.path.open("ab") as file:
                 self._offset = file.tell() // 4
@@ -140,7 +135,7 @@ class _Moments(Watch):
         if moments is None:
             assert stored is not None
             moments = stored[self._offset : self._offset + self.size // 4].reshape(self._shape)
-        return Covariance(moments, self._means.astype(np.float32), self.positions, self._samples)
+        return Covariance(moments, self.positions)
 
 
 def _sources(graph: Graph) -> dict[str, tuple[Source, ...]]:

@@ -21,6 +21,7 @@ from seed_exporter.graph.model import Use, Weight
 from seed_exporter.quantize.effort import EFFORTS
 from seed_exporter.quantize.rounding import Rounder, by_covariance, by_rows, rounder_of
 from seed_exporter.quantize.rounding.trellis import STATES, best_path, next_state
+from seed_exporter.quantize.trail import Trail
 from seed_exporter.results import InterruptedExport
 from seed_runtime.codecs.encode.grid import INTEGER_MAX, QuantizedMatrix, matrix_of
 from seed_runtime.codecs.encode.tables import Tables
@@ -130,7 +131,7 @@ def test_weights_of_any_size_keep_the_largest_integers() -> None:
 
 @pytest.mark.parametrize("step", [1.0, 0.5, 0.27])
 @pytest.mark.parametrize(
-    ("shape", "use"), [((256, 128), Use("Gemm", 1, {"transB": 1})), ((128, 256), Use("MatMul", 1)), ((32768,), None)]
+    ("shape", "use"), [((256, 48), Use("Gemm", 1, {"transB": 1})), ((48, 256), Use("MatMul", 1)), ((12288,), None)]
 )
 def test_a_trellis_saves_3_percent_at_equal_damage(shape: tuple[int, ...], use: Use | None, step: float) -> None:
     """Gaussian weights at 2 to 4 bits, beside integers of one grid that are chosen by their rate as well."""
@@ -252,3 +253,12 @@ def test_a_time_limit_ends_before_the_trellis(
     result = quick_export(model, output, effort=5, calib=calib, size=9000, time_limit=1e-9)
     assert result.timed_out
     assert result.bytes <= 9000
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_time_limit_on_the_way_to_a_trellis_takes_what_fits(
+    count: int, model: onnx.ModelProto, calib: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_calls(count, lambda: monkeypatch.setattr(Trail, "expired", True), monkeypatch)
+    result = quick_export(model, output, effort=5, calib=calib, size=9000, time_limit=1e6)
+    assert 0.9 * 9000 <= result.bytes <= 9000

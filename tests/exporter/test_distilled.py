@@ -88,7 +88,7 @@ def test_trained_plans_yield_to_better_ones_without_training(
     damage: float, kept: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plans = {"start": {"w": GridPlan(3.0)}, "trained": {"w": GridPlan(2.0)}, "best": {"w": GridPlan(damage)}}
-    monkeypatch.setattr(heal, "distill", lambda *_, **__: plans["trained"])
+    monkeypatch.setitem(vars(heal), "distill", lambda *_, **__: plans["trained"])
     monkeypatch.setattr(distilled, "_strangers", lambda _: [])
     monkeypatch.setattr(distilled, "_damage", lambda _, found: found["w"].step)
     evaluator: Any = SimpleNamespace(

@@ -97,12 +97,33 @@ def test_steps_of_inputs_gain_what_unequal_pivots_predict_at_the_same_rate() -> 
     assert equal.validated is not None
     feedback, _ = factor(covariance(drawn).total(), equal.validated.damping or 0)
     pivots = left_out_pivots(feedback, np.einsum("ngi,ngj->gij", fresh, fresh) / len(fresh))
-    predicted = 0.5 * np.log2(pivots.mean() / np.exp(np.log(pivots).mean()))
+    # Steps by the root of the optimum's squares.
+    roots = np.sqrt(pivots)
+    predicted = 0.5 * np.log2(pivots.mean() / (roots.mean() * np.exp(np.log(roots).mean())))
     gained = 0.5 * np.log2(moved(subject, equal.quantize(0.1), fresh) / moved(subject, unequal.quantize(0.1), fresh))
     assert unequal.quantize(0.1).row_steps is not None
-    assert predicted > 0.1
+    assert predicted > 0.07
     assert gained == pytest.approx(predicted, abs=0.03)
     assert bits(unequal, 0.1) == pytest.approx(bits(equal, 0.1), abs=0.03)
+
+
+def test_steps_of_inputs_stay_within_three_times_their_average() -> None:
+    drawn = np.random.default_rng(3).standard_normal((8192, 1, 48)) * np.geomspace(1, 1e-2, 48)
+    drawn[:, :, 0] *= 30
+    validated = validate(covariance(drawn.astype(np.float32)))
+    assert validated is not None
+    logs = np.log2(validated.squared_steps) / 2
+    assert logs.mean() == pytest.approx(0, abs=1e-6)
+    assert -1.75 < logs.min() < -1.5
+    assert logs.max() < 1.7
+
+
+@pytest.mark.parametrize(("octaves", "exponent"), [(0.5, 0.0), (2.0, 0.5)])
+def test_steps_of_inputs_are_equal_where_they_gain_little(octaves: float, exponent: float) -> None:
+    drawn = np.random.default_rng(3).standard_normal((8192, 1, 48)) * np.exp2(np.linspace(0, octaves, 48))
+    validated = validate(covariance(drawn.astype(np.float32)))
+    assert validated is not None
+    assert validated.exponent == exponent
 
 
 @pytest.mark.parametrize("effort", [FEEDBACK, STEPS])
@@ -292,7 +313,7 @@ def test_inputs_that_are_all_the_same_are_rounded_with_feedback_without_a_negati
         validated = validate(covariance(np.repeat(one, 30, axis=0)))
     assert validated is not None
     assert validated.pivots.min() > 0
-    assert np.isfinite(validated.gain)
+    assert np.isfinite(validated.pivots).all()
 
 
 def test_one_part_can_not_be_left_out_and_leaves_rounding_to_nearest() -> None:

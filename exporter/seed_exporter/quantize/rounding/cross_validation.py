@@ -20,12 +20,19 @@ F64 = npt.NDArray[np.float64]
 
 DAMPINGS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Dampings that may be tried, as shares of the mean diagonal: from the middle one on, as far as it gets better."""
-EXPONENTS: Final = (0.0, 0.5, 1.0)
-"""Exponents of the inputs' steps that are tried: a squared step is a power of one over the pivot."""
+EXPONENTS: Final = (0.0, 0.5)
+"""Exponents of the inputs' steps that are tried: a squared step is a power of one over the pivot.
+
+1 is right where all inputs to come are like those measured. See docs/adr/0016 for what it loses where they aren't.
+"""
+SPREAD_MAX: Final = 3.0
+"""Largest factor between the step of an input and the average, either way: other inputs may use what these don't."""
 DEAD: Final = 1e-3
 """Share of the median pivot below which an input is dead: it keeps its feedback, and gets the average step."""
 _GAIN_LEAST: Final = 0.01
 """Least gain on left-out inputs that is believed, as a logarithm of the damage; a bit is worth 1.39."""
+_STEPS_GAIN_LEAST: Final = 0.1
+"""Least gain by steps beyond that by feedback: parts of one source promise more than inputs from elsewhere keep."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +44,12 @@ class Validated:
         exponent: of the inputs' steps, one of EXPONENTS; 0 for equal steps.
         pivots: `(groups, inputs)`, the cost of errors of each input, averaged over the parts, each left out in turn.
         squared_steps: `(groups, inputs)`, the wanted squares of inputs' steps, of geometric mean 1.
-        gain: bits a weight that feedback and steps are worth together on the parts left out.
     """
 
     damping: float | None
     exponent: float
     pivots: F64
     squared_steps: F64
-    gain: float
 
 
 def validate(
@@ -80,7 +85,10 @@ def validate(
 
     def try_pivots(damping: float | None, pivots: F64) -> float:
         nonlocal best
-        judged = [(_log_damage(pivots, exponent, shared), exponent) for exponent in exponents]
+        judged = [
+            (_log_damage(pivots, exponent, shared) + (_STEPS_GAIN_LEAST if exponent else 0.0), exponent)
+            for exponent in exponents
+        ]
         damage, exponent = min(judged)
         if damage < min(best[0], plain - _GAIN_LEAST):
             best = damage, damping, exponent, pivots
@@ -104,9 +112,9 @@ def validate(
             index, last = index + direction, found
         if index != middle:
             break
-    damage, damping, exponent, pivots = best
+    _, damping, exponent, pivots = best
     mean = pivots.mean(axis=0)
-    return Validated(damping, exponent, mean, _squared_steps(mean, exponent, shared), (plain - damage) / np.log(4))
+    return Validated(damping, exponent, mean, _squared_steps(mean, exponent, shared))
 
 
 def _log_damage(pivots: F64, exponent: float, shared: bool) -> float:
@@ -119,12 +127,17 @@ def _log_damage(pivots: F64, exponent: float, shared: bool) -> float:
 
 
 def _squared_steps(pivots: F64, exponent: float, shared: bool) -> F64:
-    """Return powers of one over the pivots `(groups, inputs)`, of geometric mean 1; 1 for dead inputs."""
+    """Return powers of one over the pivots `(groups, inputs)`, of geometric mean 1; 1 for dead inputs.
+
+    What lies further from the mean than SPREAD_MAX allows is capped.
+    """
     used = pivots.mean(axis=0, keepdims=True) if shared else pivots
     floor = DEAD * np.median(used, axis=1, keepdims=True)
     live = used > np.maximum(floor, np.finfo(np.float64).tiny)
     logs = np.log(used, where=live, out=np.zeros_like(used))
-    counts = live.sum(axis=1, keepdims=True)
-    means = logs.sum(axis=1, keepdims=True) / np.maximum(counts, 1)
-    squared: F64 = np.exp(np.where(live, -exponent * (logs - means), 0.0))
+    counts = np.maximum(live.sum(axis=1, keepdims=True), 1)
+    means = logs.sum(axis=1, keepdims=True) / counts
+    widest = 2 * np.log(SPREAD_MAX)
+    powers = np.where(live, np.clip(-exponent * (logs - means), -widest, widest), 0.0)
+    squared: F64 = np.exp(np.where(live, powers - powers.sum(axis=1, keepdims=True) / counts, 0.0))
     return np.broadcast_to(squared, pivots.shape)

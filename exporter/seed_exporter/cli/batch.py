@@ -55,8 +55,8 @@ def command(jobs_file: Path, jobs: int | None, scheduler: str | None, force: boo
 
     A seed that is there is left as it is if it was made of the same model, data and options by the same version of
     seed-export. One job that fails stops no other. Each job is an export in a process of its own, on its share of the
-    cores, and its seed has the bytes that it has when it is made alone, but
-    for the memory that each export measures again.
+    cores, and its seed has the bytes that it has when it is made alone, but for the memory that each export measures
+    again.
     """
     # Later than the command line: its faults and its help need no joblib.
     from seed_exporter.batch import jobs_file as files

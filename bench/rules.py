@@ -31,7 +31,7 @@ import numpy.typing as npt
 from bench import measure
 from bench.equal_damage import Point
 from bench.measure import Figures, Goal
-from bench.size import CALIBRATED, DATA_FREE, Own, Subject, code_of
+from bench.size import CALIBRATED, DATA_FREE, OWN, Own, Subject, code_of
 from seed_exporter.build import draft
 from seed_exporter.build.streams import StreamEncoder, restored
 from seed_exporter.calibrate import COVARIANCES
@@ -89,9 +89,10 @@ def run(quick: bool = False) -> Figures:
     with Subject(MODEL, quick) as subject:
 
         def add(title: str, rate: float, rule: Rule, own: Own) -> None:
-            point = subject.point(
-                title, f"{rate:g} bits", code, lambda folder: _by_rule(subject.seeds_of(own), rule, folder)
-            )  # fmt: skip
+            def make(folder: Path) -> Deliverable:
+                return _by_rule(subject.seeds_of(own), rule, folder)
+
+            point = subject.point(title, f"{rate:g} bits", code, make, f"{OWN}: {title}, {rate:g} bits")
             beside = subject.own_point(own, point.size)
             rows.append({"rate": rate, "rule": title, **_figures(point), "own": own.title, **_figures(beside, "own_")})
 

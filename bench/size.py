@@ -59,6 +59,7 @@ ABLATIONS = {
     "+ trellis": EFFORTS[DEFAULT],
 }
 """Efforts of which each adds one part to the one before."""
+OWN = "own seed"
 ROOT = Path(__file__).parents[1]
 __all__ = ["charts", "run", "table"]
 
@@ -71,6 +72,11 @@ class Own:
     parts: Effort = EFFORTS[DEFAULT]
     draw: int | None = None
 
+    @property
+    def name(self) -> str:
+        """The title, with the draw."""
+        return f"{OWN}: {self.title}" + ("" if self.draw is None else f", draw {self.draw}")
+
 
 DATA_FREE = Own("seed, no data")
 CALIBRATED = Own("seed, calibrated", draw=0)
@@ -79,13 +85,19 @@ HIGHEST = Own("seed, highest effort", EFFORTS[max(EFFORTS)], draw=0)
 
 def run(quick: bool = False) -> Figures:
     names = QUICK_MODELS if quick else tuple(LINES)
-    models = []
+    models, seconds = [], 0.0
     for name in names:
         with Subject(name, quick) as subject:
             models.append(_measured(subject, quick))
+            seconds += subject.seconds
         for line in table({"models": models[-1:], "means": {}})[2:]:
             measure.say(line)
-    return {"models": models, "means": means(models), "goals": [goal.as_json() for goal in goals(models)]}
+    return {
+        "models": models,
+        "means": means(models),
+        "goals": [goal.as_json() for goal in goals(models)],
+        "note": f"Points are kept: all of these took {seconds / 60:.0f} minutes, in this run and those before it.",
+    }
 
 
 def _measured(subject: Subject, quick: bool) -> Figures:
@@ -121,6 +133,8 @@ class Subject(AbstractContextManager["Subject"]):
         self.path = self._public.prepare(self._cache)
         self._kept = _Kept(publish.RESULTS / "size" / f"{name}.json")
         self.damage_name = "1 - cosine" if name == "minilm6" else "KL"
+        self.seconds = 0.0
+        """Time that all points took that were asked for, in this run or in the one that they are kept from [s]."""
         self._held = ExitStack()
         self._calibrated: tuple[int | None, OwnSeeds] | None = None
         self._seeds: dict[Own, OwnSeeds] = {}
@@ -224,7 +238,7 @@ class Subject(AbstractContextManager["Subject"]):
         data = "no data" if own.draw is None else f"{self._inputs} inputs, draw {own.draw}"
         options, code = f"{own.parts}, {data}, {round(size)}", code_of("exporter", "runtime")
         return self.point(
-            "seed", options, code, lambda folder: self.seeds_of(own).make(round(size), folder)
+            "seed", options, code, lambda folder: self.seeds_of(own).make(round(size), folder), own.name
         )  # fmt: skip
 
     def seeds_of(self, own: Own) -> OwnSeeds:
@@ -245,10 +259,17 @@ class Subject(AbstractContextManager["Subject"]):
         inputs = self._public.inputs(self._cache, self._inputs * (draw + 1), "calib")
         return inputs[self._inputs * draw :]
 
-    def point(self, method: str, options: str, code: bytes, make: Callable[[Path], Deliverable]) -> Point:
+    def point(
+        self, method: str, options: str, code: bytes, make: Callable[[Path], Deliverable], title: str = ""
+    ) -> Point:
         """Make one deliverable and score it, unless that is kept. Raises PeerError, which is kept as well."""
         key = f"{method}|{options}|{self._limit}|{hashlib.sha256(code).hexdigest()[:16]}"
-        kept = self._kept.get(key) or self._kept.put(key, self._scored(f"{method} {options}", make))
+        if (kept := self._kept.get(key)) is None:
+            start = time.perf_counter()
+            kept = self._scored(title or f"{method} {options}", make)
+            # With the calibration, where this is the first seed of one, and the score.
+            self._kept.put(key, {**kept, "took": round(time.perf_counter() - start, 1)})
+        self.seconds += kept.get("took", 0.0)
         if "reason" in kept:
             raise PeerError(kept["reason"])
         return Point(kept["size"], kept["damage"], kept)
@@ -266,7 +287,7 @@ class Subject(AbstractContextManager["Subject"]):
             except PeerError as error:
                 return {"reason": str(error)}
             except Exception as error:
-                if title.startswith("seed"):
+                if title.startswith(OWN):
                     raise
                 return {"reason": f"what it made can't be run: {' '.join(str(error).split())[:160]}"}
         compared = self._public.compare(original, score)

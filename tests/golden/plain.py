@@ -1,7 +1,7 @@
 """A decoder of seeds written from SPEC.md alone, with the standard library: slow, and in nothing like the runtime.
 
 It checks little; that the runtime refuses what it must is tested elsewhere. It shows that the document is enough, and
-that both read the same weights from it.
+that both read the same weights from it. Longer than 400 lines because it is one file that needs nothing else.
 """
 
 from __future__ import annotations

@@ -138,7 +138,8 @@ def _figures(point: Point, prefix: str = "") -> Figures:
 def _by_rule(seeds: OwnSeeds, rule: Rule, folder: Path) -> Deliverable:
     """Round all matrices of a calibrated model by a rule, and write what a device would have."""
     calibrated = seeds.calibrated
-    graph, covariances = calibrated.graph, calibrated.statistics.get(COVARIANCES, {})
+    graph, statistics = calibrated.graph, calibrated.statistics
+    covariances = statistics[COVARIANCES] if calibrated.source.reference.kind == "real" else {}
     plans: dict[str, Plan] = allocate.uniform(graph, {}, 1.0, VECTOR_BITS[1])
     values: dict[str, np.ndarray] = {}
     scales = 0

@@ -121,7 +121,7 @@ def _measured(subject: Subject, quick: bool) -> Figures:
 class Subject(AbstractContextManager["Subject"]):
     """One public model: the original's answers, and everything that is measured of it, kept on the disk.
 
-    It holds one calibration at a time, with what was found out for each way to make seeds of it.
+    It holds one calibration at a time, with what was found out for one effort.
     """
 
     def __init__(self, name: str, quick: bool) -> None:
@@ -137,7 +137,7 @@ class Subject(AbstractContextManager["Subject"]):
         """Time that all points took that were asked for, in this run or in the one that they are kept from [s]."""
         self._held = ExitStack()
         self._calibrated: tuple[int | None, OwnSeeds] | None = None
-        self._seeds: dict[Own, OwnSeeds] = {}
+        self._seeds: tuple[Effort, OwnSeeds] | None = None
 
     def __exit__(self, *_: object) -> None:
         self._held.close()
@@ -245,7 +245,7 @@ class Subject(AbstractContextManager["Subject"]):
         """Return what makes seeds of this kind; the model is calibrated where the last one was of another draw."""
         if self._calibrated is None or self._calibrated[0] != own.draw:
             self._held.close()
-            self._seeds.clear()
+            self._seeds = None
             options = Options()
             if own.draw is not None:
                 folder = Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="seed-bench-")))
@@ -253,7 +253,10 @@ class Subject(AbstractContextManager["Subject"]):
                 np.savez(calib, **{key: np.concatenate([feeds[key] for feeds in draw]) for key in draw[0]})
                 options = Options(calib=calib)
             self._calibrated = own.draw, self._held.enter_context(own_seeds(self.path, options))
-        return self._seeds.setdefault(own, self._calibrated[1].with_parts(own.parts))
+        # Of one effort at a time: what was found out for each may take hundreds of megabytes.
+        if self._seeds is None or self._seeds[0] != own.parts:
+            self._seeds = own.parts, self._calibrated[1].with_parts(own.parts)
+        return self._seeds[1]
 
     def _draw(self, draw: int) -> list[dict[str, np.ndarray]]:
         inputs = self._public.inputs(self._cache, self._inputs * (draw + 1), "calib")

@@ -19,8 +19,9 @@ COSINE: Final = 0.999
 """Mean cosine that a seed keeps by default, where they are not."""
 GENERATED_STRICTNESS: Final = 0.01
 """Factor on what cosines may lose by default where inputs were generated, because these mislead. Loss on generated and
-on real inputs: PP-OCR's classifier of directions 4.8e-5 and 7.4e-3 at 5.1x, its recognition 2.2e-5 and 3.5e-3 at 4.4x,
-EfficientNet-lite0 2.7e-4 and 1.0e-3 at 4.1x, Magika 2.3e-4 and 1.4e-6 at 4.5x."""
+on real inputs: PP-OCR's classifier of directions 4.0e-4 and 1.3e-3 at 6x, 5.1e-3 and 2.4e-2 at 9x, its recognition
+6.8e-5 and 1.5e-4 at 4.2x, Magika 2.3e-3 and 5.0e-6 at 6x: real inputs lose up to 5 times as much. It was 160 times with
+Gaussian numbers in place of smooth pictures, and other models may be excited as badly by what is generated now."""
 _FEW: Final = 0.2
 """Most that scores' cosine may lose for each share of decisions that may be lost, where there are almost enough
 decisions to show that share; with fewer decisions it is less in proportion. Without it, Magika kept a share of .001 on

@@ -44,9 +44,10 @@ def decode(
 
 
 def _join(piece: Piece, dtype: DType) -> Values:
+    unsigned = _UNSIGNED[max(8, dtype.bits)]
     if piece.low is None:
-        return piece.symbols
-    unsigned = _UNSIGNED[dtype.bits]
+        # Without low bits, or without symbols: where all is dead, zeros of this type are what follows.
+        return piece.symbols.astype(unsigned, copy=False)
     bits = piece.symbols.astype(unsigned)
     bits <<= unsigned(piece.matrix.low_bits)
     bits |= piece.low.astype(unsigned, copy=False)

@@ -136,6 +136,19 @@ def test_a_node_without_a_rule_is_named_and_can_be_asked_for() -> None:
         gradient_graph(graph, ["k"], ["w"])
 
 
+def test_rounding_on_the_way_is_named() -> None:
+    nodes = [
+        LINEAR,
+        helper.make_node("QuantizeLinear", ["h", "step"], ["integers"], name="rounds"),
+        helper.make_node("DequantizeLinear", ["integers", "step"], ["y"]),
+    ]
+    graph = graph_of(nodes, constants=[numpy_helper.from_array(np.array(0.5, np.float32), "step")])
+    assert missing_rules(graph, ["y"], ["w"]) == {"QuantizeLinear": ("rounds",)}
+    assert missing_rules(graph, ["h"], ["w"]) == {}
+    with pytest.raises(UnsupportedError, match=r"QuantizeLinear \(node rounds\): the slope of rounding"):
+        gradient_graph(graph, ["y"], ["w"])
+
+
 def test_attributes_that_a_rule_does_not_know_are_named() -> None:
     nodes = [
         LINEAR,

@@ -116,10 +116,15 @@ class _ReversePass:
                 raise ValueError(f"{name!r} is no value of floats of this graph")
 
     def _run(self) -> None:
-        active = self._active()
+        active, read = self._active(), set(self._outputs)
         for node in reversed(self._graph.node):
             wanted = frozenset(index for index, name in enumerate(node.input) if name in active)
             captured = any(active & used_names(inner) for inner in subgraphs(node))
+            if not read.isdisjoint(node.output):
+                read.update(node.input, *(used_names(inner) for inner in subgraphs(node)))
+                if wanted and node.op_type == "QuantizeLinear":
+                    # The path of floats ends here, but outputs depend on what stands before: 0 would be wrong.
+                    self.refused.append((node, "the slope of rounding is 0 or infinite"))
             gradients = [self._total(name) if name in active else None for name in node.output]
             if not any(gradients) or not (wanted or captured):
                 continue

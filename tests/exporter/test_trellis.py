@@ -18,6 +18,7 @@ from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.graph.linear import linear_view
 from seed_exporter.graph.matrix import as_float32
 from seed_exporter.graph.model import Use, Weight
+from seed_exporter.quantize import distilled
 from seed_exporter.quantize.effort import EFFORTS
 from seed_exporter.quantize.rounding import Rounder, by_covariance, by_rows, rounder_of
 from seed_exporter.quantize.rounding.trellis import STATES, best_path, next_state
@@ -246,6 +247,15 @@ def test_an_interruption_keeps_what_was_found_without_a_trellis(
     assert output.stat().st_size == result.bytes
 
 
+def test_an_interrupted_training_keeps_the_trellis(
+    model: onnx.ModelProto, calib: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distilled, "distilled", lambda *_: interrupt())
+    with pytest.raises(InterruptedExport) as caught:
+        quick_export(model, output, effort=5, calib=calib, size=9000)
+    assert trellised(caught.value.result)
+
+
 def test_a_time_limit_ends_before_the_trellis(
     model: onnx.ModelProto, calib: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,3 +272,4 @@ def test_a_time_limit_on_the_way_to_a_trellis_takes_what_fits(
     after_calls(count, lambda: monkeypatch.setattr(Trail, "expired", True), monkeypatch)
     result = quick_export(model, output, effort=5, calib=calib, size=9000, time_limit=1e6)
     assert 0.9 * 9000 <= result.bytes <= 9000
+    assert bool(trellised(result)) == (count > 1)

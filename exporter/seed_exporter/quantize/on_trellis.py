@@ -64,7 +64,13 @@ def on_trellis(
     if not again.met:
         return before, found.met
     after = after_at(again.coarseness)
-    return (after, True) if _is_better(evaluator, found, before, again, after) else (before, True)
+    if not _is_better(evaluator, found, before, again, after):
+        return before, True
+    if _by_size(evaluator):
+        # Whole now: an interruption of what follows keeps it.
+        evaluator.trail.begin()
+        evaluator.trail.offer(after, True, (math.inf,))
+    return after, True
 
 
 def _gaining(

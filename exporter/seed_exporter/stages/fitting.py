@@ -18,6 +18,8 @@ _FRONT_SLACK: Final = 16
 """Bytes by which the golden sample and the signature may grow when a seed is built once more [B]."""
 _USED_LEAST: Final = 0.99
 """Share of the goal that a seed must use, or finer steps are tried."""
+_USED_LEAST_LATE: Final = 0.95
+"""The same once time is up: plans made then are neither trained nor on a trellis, which is worth 4 % of the bytes."""
 
 
 def build_and_prove(calibrated: Calibrated, work: Work) -> Proven:
@@ -33,7 +35,7 @@ def build_and_prove(calibrated: Calibrated, work: Work) -> Proven:
     memory = measure_memory(source, work)
     proven = Proven(built, seal(assembled, memory, work), judgement)
     needed = proven.front_bytes + _FRONT_SLACK
-    if goal is None or built.interruption is not None or _fits(proven.draft.size, goal):
+    if goal is None or built.interruption is not None or _fits(proven.draft.size, goal, built):
         return proven
     if proven.draft.size <= goal and (needed >= reserved or not _can_grow(built)):
         return proven
@@ -82,7 +84,7 @@ def plan_and_build(calibrated: Calibrated, front_bytes: int, work: Work) -> Buil
         size = built.draft.size + front_bytes
         if best is None or _rank(size, goal) > _rank(best.draft.size + front_bytes, goal):
             best = built
-        if _fits(size, goal) or (not _can_grow(built) if size <= goal else not planned.met):
+        if _fits(size, goal, built) or (not _can_grow(built) if size <= goal else not planned.met):
             break
         wanted += int(goal * (1 + _USED_LEAST) / 2) - size
         if wanted < front_bytes:
@@ -96,9 +98,11 @@ def _can_grow(built: Built) -> bool:
     return any(plan.adjustable for plan in built.plans.values())
 
 
-def _fits(size: int, goal: int) -> bool:
+def _fits(size: int, goal: int, built: Built) -> bool:
     """Return whether a seed keeps its goal and leaves no more of it unused than it may."""
-    return _USED_LEAST * goal <= size <= goal
+    if not _USED_LEAST_LATE * goal <= size <= goal:
+        return False
+    return size >= _USED_LEAST * goal or built.trail.expired
 
 
 def _rank(size: int, goal: int) -> tuple[bool, int]:

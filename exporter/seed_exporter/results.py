@@ -171,6 +171,7 @@ class Result:
         points: the seeds that the search tried.
         weight_bytes: size of each weight in the seed [B].
         weight_damages: damage that each weight does alone, rounded at the step at which it was probed.
+        calibrated: names of the weights that were rounded by something that was measured on inputs.
         effort: 1 to 9.
         timed_out: True if the time limit ended the search.
         error_rates: share of decisions that labels call wrong, of the original and of the seed; None without labels.
@@ -200,6 +201,7 @@ class Result:
     points: Sequence[Point] = ()
     weight_bytes: Mapping[str, float] = field(default_factory=dict)
     weight_damages: Mapping[str, float] = field(default_factory=dict)
+    calibrated: frozenset[str] = frozenset()
     effort: int = DEFAULT
     timed_out: bool = False
     error_rates: tuple[float, float] | None = None

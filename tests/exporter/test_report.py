@@ -12,11 +12,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from seed_exporter import Result
+from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.quantize.trail import Point as Tried
 from seed_exporter.report import gains
 from seed_exporter.report import page as pages
 from seed_exporter.report import text as texts
+from seed_runtime.codecs.encode.grid import QuantizedMatrix
 from tests.exporter.support.exporting import of_nodes, quick_export
 
 ODD = "<script>alert('1')</script>&amp;\"{0}{title}%s"
@@ -119,6 +121,16 @@ def test_the_frontier_marks_the_seed_among_those_that_were_tried(result: Result,
     assert "0.99 of <all>" in page.text
     assert "http" not in drawn
     assert "svg" not in Page(_written(replace(result, damage=float("nan")), tmp_path)).tags
+
+
+def test_weights_on_a_trellis_of_which_nothing_was_measured_are_not_called_calibrated(result: Result) -> None:
+    name = f"w{ODD}"
+    plan = GridPlan.of(QuantizedMatrix(np.zeros((40, 50), np.int32), 0.1, delay=1))
+    real = replace(result, inputs="real", plans={**result.plans, name: plan})
+    assert gains.texts(real)[0].startswith("No weight was rounded by the calibration")
+    measured = gains.texts(replace(real, calibrated=frozenset({name})))[0]
+    assert measured.startswith(f"1 of {len(result.plans)} weights, with ")
+    assert measured.endswith("the others each for itself.")
 
 
 def test_the_page_says_what_more_could_gain_by_what_was_measured(result: Result, tmp_path: Path) -> None:

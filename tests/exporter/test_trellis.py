@@ -273,3 +273,4 @@ def test_a_time_limit_on_the_way_to_a_trellis_takes_what_fits(
     result = quick_export(model, output, effort=5, calib=calib, size=9000, time_limit=1e6)
     assert 0.9 * 9000 <= result.bytes <= 9000
     assert bool(trellised(result)) == (count > 1)
+    assert result.calibrated == {"w1", "w2"}  # inputs of w0 are white: nothing compensates

@@ -32,3 +32,8 @@ class Findings:
 
     rounders: dict[str, Rounder] = field(default_factory=dict)
     probes: dict[float, Probed] = field(default_factory=dict)
+
+    @property
+    def calibrated(self) -> frozenset[str]:
+        """Names of the weights that are rounded by something that was measured on inputs."""
+        return frozenset(name for name, rounder in self.rounders.items() if rounder.is_calibrated)

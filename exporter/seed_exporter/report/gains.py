@@ -24,7 +24,14 @@ def texts(result: Result) -> list[str]:
 
 def _inputs(result: Result) -> Iterator[str]:
     total = sum(result.weight_bytes.values())
-    rounded = [name for name, plan in result.plans.items() if isinstance(plan, GridPlan) and plan.matrix is not None]
+    # Integers of others were trained, or are on a trellis for which nothing was measured.
+    rounded = [
+        name
+        for name, plan in result.plans.items()
+        if isinstance(plan, GridPlan)
+        and plan.matrix is not None
+        and (name in result.calibrated or (EFFORTS[result.effort].distills and plan.matrix.delay is None))
+    ]
     share = _share(sum(result.weight_bytes.get(name, 0.0) for name in rounded), total)
     if result.inputs != "real":
         yield (
@@ -34,7 +41,7 @@ def _inputs(result: Result) -> Iterator[str]:
     elif rounded:
         yield (
             f"{len(rounded)} of {len(result.plans)} weights, with {share} of the weights' bytes, were rounded by what "
-            f"the calibration inputs show of their layers, the others to nearest."
+            f"the calibration inputs show of their layers, the others each for itself."
         )
     else:
         yield "No weight was rounded by the calibration inputs; from --effort 3 on, those with enough inputs are."

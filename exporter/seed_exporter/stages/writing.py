@@ -51,6 +51,7 @@ def write(proven: Proven, source: Source, output: Path, work: Work) -> Result:
         points=tuple(built.trail.points),
         weight_bytes=built.weight_bytes,
         weight_damages=dict(built.trail.damages),
+        calibrated=work.findings.calibrated,
         effort=options.effort,
         timed_out=built.trail.expired_in_search,
         error_rates=proven.judgement.error_rates,

@@ -108,6 +108,12 @@ class CovarianceRounder(Rounder):
         return float(np.einsum("goi,gi->", np.square(differences, dtype=np.float64), validated.pivots))
 
     @property
+    def is_calibrated(self) -> bool:
+        """True if left-out inputs confirm feedback or steps."""
+        validated = self.validated
+        return validated is not None and (validated.damping is not None or validated.exponent > 0)
+
+    @property
     def held_bytes(self) -> int:
         """Size of the feedback where it was computed."""
         prepared = self.__dict__.get("_prepared")

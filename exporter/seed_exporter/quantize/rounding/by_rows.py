@@ -76,6 +76,11 @@ class RowRounder(Rounder):
         of_rows = squared.reshape(self.weight.shape[0], -1).sum(axis=1)
         return float(of_rows.mean() if self._row_counts is None else of_rows @ read_shares(self._row_counts))
 
+    @property
+    def is_calibrated(self) -> bool:
+        """True if it knows how often the rows of a table are read."""
+        return self._row_counts is not None
+
     def _costs(self, codes: U8 | None) -> F32:
         """Compute what a squared step of each row costs, `(rows, 1)`; `(1, 1)` where all cost the same."""
         if self._row_counts is None or codes is None:

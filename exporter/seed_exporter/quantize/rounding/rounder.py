@@ -62,6 +62,11 @@ class Rounder(ABC):
         """
 
     @property
+    def is_calibrated(self) -> bool:
+        """True if it rounds by something that was measured on inputs."""
+        return False
+
+    @property
     def held_bytes(self) -> int:
         """Size of what is held for the next step, and `forget` drops [B]."""
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -184,6 +185,22 @@ def test_a_recurrent_layer_of_which_only_the_last_state_is_read_is_trained() -> 
     found = heal.distill(graph, plans, inputs(64, 1), size, size(plans), settings=settings)
     assert size(found) <= size(plans)
     assert kl(graph, found) < kl(graph, plans)
+
+
+@pytest.mark.slow
+def test_layers_of_the_original_are_not_held_for_the_inputs_that_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    distillation = pytest.importorskip("seed_exporter.heal.distillation", exc_type=ImportError)
+    held: set[str] = set()
+    train = distillation._Run.train
+
+    def looked_at(run: Any, *arguments: Any) -> Any:
+        assert run.layers
+        held.update(*run.expected, *run.strange_expected)
+        return train(run, *arguments)
+
+    monkeypatch.setattr(distillation._Run, "train", looked_at)
+    trained(classifier(), steps=1, strangers=inputs(20, 2))
+    assert held == {"y"}
 
 
 @pytest.mark.slow

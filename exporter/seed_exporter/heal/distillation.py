@@ -224,18 +224,26 @@ class _Run:
         if not self.layers:
             return 0.0
         with torch.no_grad():
+            original = self.model.run(self.held[0], self.originals)
             found = self.model.run(self.held[0], self._student_weights())
-            return float(self._layer_error(self.expected[0], found))
+            return float(self._layer_error(original, found))
 
     def _judges(self, feeds: Sequence[Feeds], size: int) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
-        """Return batches of inputs, and the original's values on them."""
+        """Return batches of inputs, and the original's outputs on them.
+
+        Layers' values aren't held: EfficientNet-lite0 has megabytes of them for each of hundreds of inputs.
+        """
         batches = [
             self._on_device(joined(group[first : first + size]))
             for group in grouped(feeds)
             for first in range(0, len(group), size)
         ]
-        with torch.no_grad():
-            return batches, [self.model.run(feed, self.originals) for feed in batches]
+        expected, layers = [], frozenset(self.layers)
+        for feed in batches:
+            with torch.no_grad():
+                found = self.model.run(feed, self.originals)
+            expected.append({name: value for name, value in found.items() if name not in layers})
+        return batches, expected
 
     def _damage(self, feeds: Sequence[Mapping[str, Tensor]], expected: Sequence[Mapping[str, Tensor]]) -> float:
         with torch.no_grad():

@@ -218,7 +218,7 @@ def test_an_interruption_of_a_further_round_writes_the_seed_of_the_round_before(
             raise KeyboardInterrupt
         return stage_of(*arguments)
 
-    monkeypatch.setattr(fitting, "_fits", lambda size, goal: False)
+    monkeypatch.setattr(fitting, "_fits", lambda *_: False)
     monkeypatch.setattr(fitting, "_FRONT_SLACK", -1000)
     monkeypatch.setattr(fitting, stage, interrupted)
     with pytest.raises(InterruptedExport):

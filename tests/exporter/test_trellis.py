@@ -243,6 +243,7 @@ def test_an_interruption_keeps_what_was_found_without_a_trellis(
     with pytest.raises(InterruptedExport) as caught:
         quick_export(model, output, effort=5, calib=calib, jobs=1, **goal)
     result = caught.value.result
+    assert not trellised(result)
     assert result.goal_met
     assert output.stat().st_size == result.bytes
 

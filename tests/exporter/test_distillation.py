@@ -195,11 +195,11 @@ def test_layers_of_the_original_are_not_held_for_the_inputs_that_judge(monkeypat
 
     def looked_at(run: Any, *arguments: Any) -> Any:
         assert run.layers
-        held.update(*run.expected, *run.strange_expected)
+        held.update(*run.expected, *run.out_of_domain_expected)
         return train(run, *arguments)
 
     monkeypatch.setattr(distillation._Run, "train", looked_at)
-    trained(classifier(), steps=1, strangers=inputs(20, 2))
+    trained(classifier(), steps=1, out_of_domain=inputs(20, 2))
     assert held == {"y"}
 
 
@@ -216,7 +216,7 @@ def test_what_is_learned_of_one_kind_of_inputs_is_not_kept_where_another_kind_pa
     narrow = [{"x": feed["x"] * (np.arange(INPUTS) < 3)} for feed in inputs(64, 1)]
     alone, _ = trained(graph, goal=0.98, feeds=narrow)
     assert kl(graph, alone) > 1.5 * kl(graph, start(graph))
-    guarded, _ = trained(graph, goal=0.98, feeds=narrow, strangers=inputs(200, 2))
+    guarded, _ = trained(graph, goal=0.98, feeds=narrow, out_of_domain=inputs(200, 2))
     assert kl(graph, guarded) < 1.2 * kl(graph, start(graph))
 
 

@@ -41,15 +41,15 @@ class Training:
     """Stands for training: gives plans whose steps are those before times a factor."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
-        self.factor, self.goals, self.inputs, self.strangers = factor, [], [], []
+        self.factor, self.goals, self.inputs, self.out_of_domain = factor, [], [], []
         # Not setattr, which would look at the functions that these replace: they need torch.
         monkeypatch.setitem(vars(heal), "check", lambda graph: None)
         monkeypatch.setitem(vars(heal), "distill", self.distill)
 
-    def distill(self, graph, plans, feeds, size_of, goal, *, strangers, **_: Any):
+    def distill(self, graph, plans, feeds, size_of, goal, *, out_of_domain, **_: Any):
         self.goals.append(goal)
         self.inputs.append(len(feeds))
-        self.strangers.append([feed["x"].shape[1:] for feed in strangers])
+        self.out_of_domain.append([feed["x"].shape[1:] for feed in out_of_domain])
         steps = {name: plan.step for name, plan in plans.items() if isinstance(plan, GridPlan)}
         return plans | {name: replace(plan, step=self.factor * steps[name], matrix=None)
                         for name, plan in plans.items() if name in steps}  # fmt: skip
@@ -67,7 +67,7 @@ def test_at_a_size_trained_plans_are_kept_if_they_do_less_damage(
     better = Training(monkeypatch, 0.7)
     assert export(model, output, calib, size=3000, effort=HIGHEST).damage < before.damage
     assert better.goals[0] == 3000
-    assert set(better.strangers[0]) == {(24,)}
+    assert set(better.out_of_domain[0]) == {(24,)}
     Training(monkeypatch, 3.0)
     assert export(model, output, calib, size=3000, effort=HIGHEST).damage == before.damage
 
@@ -89,7 +89,7 @@ def test_trained_plans_yield_to_better_ones_without_training(
 ) -> None:
     plans = {"start": {"w": GridPlan(3.0)}, "trained": {"w": GridPlan(2.0)}, "best": {"w": GridPlan(damage)}}
     monkeypatch.setitem(vars(heal), "distill", lambda *_, **__: plans["trained"])
-    monkeypatch.setattr(distilled, "_strangers", lambda _: [])
+    monkeypatch.setattr(distilled, "_out_of_domain", lambda _: [])
     monkeypatch.setattr(distilled, "_damage", lambda _, found: found["w"].step)
     evaluator: Any = SimpleNamespace(
         calibration=[{}] * 8, effort=EFFORTS[HIGHEST], measures_errors=True, trail=Trail(), goal=100, noisy=(),

@@ -81,7 +81,7 @@ def distill(
     *,
     noisy: Sequence[str] = (),
     settings: Settings | None = None,
-    strangers: Sequence[Feeds] = (),
+    out_of_domain: Sequence[Feeds] = (),
     stop: Callable[[], bool] = lambda: False,
     spent: Callable[[], float] = lambda: 0.0,
     progress: Progress | None = None,
@@ -97,8 +97,8 @@ def distill(
         goal: largest size [B].
         noisy: outputs that noise decides.
         settings: how long and how fast is trained.
-        strangers: inputs of another kind than `feeds`, on which no more damage may be done than bits that are given up
-            cost without training.
+        out_of_domain: inputs of another kind than `feeds`, on which no more damage may be done than bits that are
+            given up cost without training.
         stop: asked after each step; True ends training.
         spent: gives the share of the time that has passed, so that training ends as planned under a limit.
         progress: told how far it is.
@@ -110,7 +110,9 @@ def distill(
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:
-        run = _Run(graph, plans, feeds, size_of, goal, noisy, settings or Settings(), torch.device(device), strangers)
+        run = _Run(
+            graph, plans, feeds, size_of, goal, noisy, settings or Settings(), torch.device(device), out_of_domain
+        )
         return run.train(stop, spent, progress)
     finally:
         torch.set_num_threads(before)
@@ -129,7 +131,7 @@ class _Run:
         noisy: Sequence[str],
         settings: Settings,
         device: torch.device,
-        strangers: Sequence[Feeds],
+        out_of_domain: Sequence[Feeds],
     ) -> None:
         self.settings, self.plans, self.size_of, self.goal = settings, plans, size_of, goal
         self.layers = _layer_outputs(graph) if settings.layers else []
@@ -142,7 +144,7 @@ class _Run:
         size = settings.batch if _takes_batches(graph) else 1
         self.batches = iter(Batches(feeds[:-held], size, settings.mixed))
         self.held, self.expected = self._judges(feeds[-held:], size)
-        self.strange, self.strange_expected = self._judges(strangers, size)
+        self.out_of_domain, self.out_of_domain_expected = self._judges(out_of_domain, size)
         outputs = {value.name for value in graph.model.graph.output} - set(noisy)
         arrays: list[Mapping[str, Array]] = [
             {name: value.cpu().numpy() for name, value in found.items() if name in outputs} for found in self.expected
@@ -170,7 +172,7 @@ class _Run:
             least = math.inf  # what is too large is no result
         given_up = 8 * max(0, size - self.goal) / max(1, student.matrices.numel())
         # Damage goes with the square of the step, which doubles with each bit.
-        allowed, refused = self.strange_damage() * 4**given_up, 0
+        allowed, refused = self.out_of_domain_damage() * 4**given_up, 0
         for step in range(settings.steps):
             share = max(step / settings.steps, min(1.0, spent()))
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -198,7 +200,7 @@ class _Run:
                 size = self.size_of(dict(self.plans) | student.plans())
                 steering.goal = self._bits() + 8 * (0.998 * self.goal - size)
                 judged = self.held_damage()
-                refused = refused + 1 if self.strange_damage() > allowed else 0
+                refused = refused + 1 if self.out_of_domain_damage() > allowed else 0
                 if size <= self.goal and judged < least and not refused:
                     least, best = judged, student.state()
                 over = over or (refused >= PATIENCE and share >= settings.descent)
@@ -215,9 +217,9 @@ class _Run:
         """Measure the student's damage on the inputs that are left out."""
         return self._damage(self.held, self.expected)
 
-    def strange_damage(self) -> float:
+    def out_of_domain_damage(self) -> float:
         """Measure it on inputs of another kind; 0 without any."""
-        return self._damage(self.strange, self.strange_expected) if self.strange else 0.0
+        return self._damage(self.out_of_domain, self.out_of_domain_expected) if self.out_of_domain else 0.0
 
     def held_layers(self) -> float:
         """Measure the distance of its layers there."""

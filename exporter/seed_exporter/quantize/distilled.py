@@ -53,22 +53,22 @@ def distilled(
     feeds = [] if evaluator.trail.expired else list(islice(evaluator.calibration, INPUTS_MAX))
     if len(feeds) < INPUTS_LEAST:
         return best
-    strangers = _strangers(evaluator)
+    out_of_domain = _out_of_domain(evaluator)
     if evaluator.goal is not None:
-        trained = _trained(evaluator, before, feeds, strangers, evaluator.goal, evaluator.trail.clock())
+        trained = _trained(evaluator, before, feeds, out_of_domain, evaluator.goal, evaluator.trail.clock())
         return trained if _damage(evaluator, trained) < _damage(evaluator, best) else best
     size = evaluator.size_of(best)
     for number, part in enumerate(PARTS):
         if evaluator.trail.expired:
             break
         clock = evaluator.trail.clock(len(PARTS) - number)
-        trained = _trained(evaluator, before, feeds, strangers, int(part * size), clock)
+        trained = _trained(evaluator, before, feeds, out_of_domain, int(part * size), clock)
         if trained != before and keeps(trained):
             return trained
     return best
 
 
-def _strangers(evaluator: Evaluator) -> list[Feeds]:
+def _out_of_domain(evaluator: Evaluator) -> list[Feeds]:
     """Make inputs that have nothing of the source of the calibration inputs; none where the model takes none.
 
     EfficientNet-lite0's damage on wallpapers fell from .16 to .024 while that on stamps rose from .064 to .43.
@@ -90,7 +90,7 @@ def _trained(
     evaluator: Evaluator,
     plans: dict[str, Plan],
     feeds: list[Feeds],
-    strangers: list[Feeds],
+    out_of_domain: list[Feeds],
     goal: int,
     clock: Callable[[], float],
 ) -> dict[str, Plan]:
@@ -106,7 +106,7 @@ def _trained(
     trail = evaluator.trail
     return heal.distill(
         evaluator.graph, plans, feeds, evaluator.size_of, goal,
-        noisy=tuple(evaluator.noisy), strangers=strangers, spent=clock,
+        noisy=tuple(evaluator.noisy), out_of_domain=out_of_domain, spent=clock,
         stop=lambda: trail.expired or clock() >= 1, progress=progress,
     )  # fmt: skip
 

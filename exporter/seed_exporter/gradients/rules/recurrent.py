@@ -22,7 +22,7 @@ _ACTIVATIONS: Final = frozenset({"Sigmoid", "Tanh", "Relu"})
 Gradients = list[str | None]
 
 
-class _Way:
+class _Direction:
     """One direction of a layer: its part of the inputs and outputs, and the states before each step.
 
     Values of all steps are `(steps, batch, units)`, states are `(batch, units)`.
@@ -30,13 +30,13 @@ class _Way:
     Args:
         c: the call.
         index: which of the layer's directions.
-        ways: number of directions.
+        directions: number of directions.
         gates: number of gates.
         functions: its activations.
     """
 
-    def __init__(self, c: Call, index: int, ways: int, gates: int, functions: Sequence[str]) -> None:
-        self.c, self._index, self._ways, self.functions = c, index, ways, functions
+    def __init__(self, c: Call, index: int, directions: int, gates: int, functions: Sequence[str]) -> None:
+        self.c, self._index, self._directions, self.functions = c, index, directions, functions
         self.e, self._hidden = c.emit, int(c.attribute("hidden_size"))
         self.is_reversed = index == 1 or c.attribute("direction", "forward") == "reverse"
         self.weights, self.recurrent = self.part(c.input(1)), self.part(c.input(2))
@@ -52,7 +52,7 @@ class _Way:
     def part(self, name: str, axis: int = 0) -> str:
         """Return what a value holds for this direction."""
         parts, at = [name], self.e.integers([axis])
-        if self._ways == 2:
+        if self._directions == 2:
             # Two Gathers would be fused by ONNX Runtime 1.19, under names that it takes twice.
             parts = list(self.e.several("Split", [name, self.e.integers([1, 1])], 2, axis=axis))
         return self.e("Squeeze", parts[self._index], at)
@@ -158,7 +158,7 @@ class _Way:
         return self.e("ConstantOfShape", self.e("Shape", self.states, start=1), value=zero)
 
 
-def _through_time(c: Call, gates: int, defaults: Sequence[str], run: Callable[[_Way], Gradients]) -> Gradients:
+def _through_time(c: Call, gates: int, defaults: Sequence[str], run: Callable[[_Direction], Gradients]) -> Gradients:
     """Put the gradients of both directions together."""
     if c.attribute("layout", 0):
         c.refuse("layout 1, which ONNX Runtime doesn't run")
@@ -170,7 +170,7 @@ def _through_time(c: Call, gates: int, defaults: Sequence[str], run: Callable[[_
     if unknown := set(functions) - _ACTIVATIONS:
         c.refuse(f"the activation {min(unknown)}")
     each = len(functions) // count
-    found = [run(_Way(c, way, count, gates, functions[each * way : each * (way + 1)])) for way in range(count)]
+    found = [run(_Direction(c, at, count, gates, functions[each * at : each * (at + 1)])) for at in range(count)]
     e = c.emit
     return [
         None
@@ -184,41 +184,41 @@ def _through_time(c: Call, gates: int, defaults: Sequence[str], run: Callable[[_
 
 @rule("RNN")
 def _rnn(c: Call) -> Sequence[str | None]:
-    return _through_time(c, 1, ["Tanh"], _rnn_way)
+    return _through_time(c, 1, ["Tanh"], _rnn_direction)
 
 
-def _rnn_way(way: _Way) -> Gradients:
+def _rnn_direction(d: _Direction) -> Gradients:
     def turn(e: Emitter, states: Sequence[str], elements: Sequence[str]) -> tuple[list[str], list[str]]:
         given, slope, *behind = elements
         total = e("Add", states[0], given)
         gate = e("Mul", total, slope)
-        before = e("MatMul", gate, way.recurrent)
+        before = e("MatMul", gate, d.recurrent)
         return [_passed_on(e, before, total, behind)], [gate]
 
-    elements = [way.gradient(0), way.factor(way.slope(0, way.states)), *way.behind_the_end()]
-    (first,), (gate,) = way.e.scan([way.gradient(1)], elements, turn, backwards=not way.is_reversed)
-    return way.found(gate, way.outer(gate, way.states_before), gate, first)
+    elements = [d.gradient(0), d.factor(d.slope(0, d.states)), *d.behind_the_end()]
+    (first,), (gate,) = d.e.scan([d.gradient(1)], elements, turn, backwards=not d.is_reversed)
+    return d.found(gate, d.outer(gate, d.states_before), gate, first)
 
 
 @rule("GRU")
 def _gru(c: Call) -> Sequence[str | None]:
-    return _through_time(c, 3, ["Sigmoid", "Tanh"], _gru_way)
+    return _through_time(c, 3, ["Sigmoid", "Tanh"], _gru_direction)
 
 
-def _gru_way(way: _Way) -> Gradients:
-    e, before = way.e, way.states_before
-    resets_after = bool(way.c.attribute("linear_before_reset", 0))
-    inputs = way.split(way.product(way.c.x, way.weights, way.biases[0]), [1, 1, 1])
-    both, candidate = way.split(way.recurrent, [2, 1], axis=0)
-    biases = way.split(way.biases[1], [2, 1], axis=0) if way.biases[1] else ("", "")
-    recurrent = way.split(way.product(before, both, biases[0]), [1, 1])
-    update, reset = (way.function(0, e("Add", *pair)) for pair in zip(inputs, recurrent, strict=False))
+def _gru_direction(d: _Direction) -> Gradients:
+    e, before = d.e, d.states_before
+    resets_after = bool(d.c.attribute("linear_before_reset", 0))
+    inputs = d.split(d.product(d.c.x, d.weights, d.biases[0]), [1, 1, 1])
+    both, candidate = d.split(d.recurrent, [2, 1], axis=0)
+    biases = d.split(d.biases[1], [2, 1], axis=0) if d.biases[1] else ("", "")
+    recurrent = d.split(d.product(before, both, biases[0]), [1, 1])
+    update, reset = (d.function(0, e("Add", *pair)) for pair in zip(inputs, recurrent, strict=False))
     if resets_after:
-        base = way.product(before, candidate, biases[1])
-        new = way.function(1, e("Add", inputs[2], e("Mul", reset, base)))
+        base = d.product(before, candidate, biases[1])
+        new = d.function(1, e("Add", inputs[2], e("Mul", reset, base)))
     else:
         base = before
-        new = way.function(1, e("Add", inputs[2], way.product(e("Mul", reset, base), candidate, biases[1])))
+        new = d.function(1, e("Add", inputs[2], d.product(e("Mul", reset, base), candidate, biases[1])))
 
     def turn(e: Emitter, states: Sequence[str], elements: Sequence[str]) -> tuple[list[str], list[str]]:
         given, of_update, of_reset, of_new, kept, opened = elements
@@ -227,7 +227,7 @@ def _gru_way(way: _Way) -> Gradients:
         kept_part = e("Mul", total, kept)
         if resets_after:
             resets, bases = e("Mul", news, of_reset), e("Mul", news, opened)
-            back = e("MatMul", e("Concat", updates, resets, bases, axis=-1), way.recurrent)
+            back = e("MatMul", e("Concat", updates, resets, bases, axis=-1), d.recurrent)
         else:
             bases = e("MatMul", news, candidate)
             resets = e("Mul", bases, of_reset)
@@ -236,50 +236,50 @@ def _gru_way(way: _Way) -> Gradients:
         return [e("Add", kept_part, back)], [e("Concat", updates, resets, news, axis=-1)]
 
     elements = [
-        way.gradient(0),
-        way.factor(e("Sub", before, new), way.slope(0, update)),
-        way.factor(base, way.slope(0, reset)),
-        way.factor(e("Sub", way.c.scalar(1), update), way.slope(1, new)),
-        way.where_running(update, 1),
+        d.gradient(0),
+        d.factor(e("Sub", before, new), d.slope(0, update)),
+        d.factor(base, d.slope(0, reset)),
+        d.factor(e("Sub", d.c.scalar(1), update), d.slope(1, new)),
+        d.where_running(update, 1),
         reset,
     ]
-    (first,), (gates,) = e.scan([way.gradient(1)], elements, turn, backwards=not way.is_reversed)
-    pair, news = way.split(gates, [2, 1])
+    (first,), (gates,) = e.scan([d.gradient(1)], elements, turn, backwards=not d.is_reversed)
+    pair, news = d.split(gates, [2, 1])
     if resets_after:
         beside = e("Concat", pair, e("Mul", news, reset), axis=-1)
-        return way.found(gates, way.outer(beside, before), beside, first)
-    of_candidate = way.outer(news, e("Mul", reset, before))
-    return way.found(gates, e("Concat", way.outer(pair, before), of_candidate, axis=0), gates, first)
+        return d.found(gates, d.outer(beside, before), beside, first)
+    of_candidate = d.outer(news, e("Mul", reset, before))
+    return d.found(gates, e("Concat", d.outer(pair, before), of_candidate, axis=0), gates, first)
 
 
 @rule("LSTM")
 def _lstm(c: Call) -> Sequence[str | None]:
-    return _through_time(c, 4, ["Sigmoid", "Tanh", "Tanh"], _lstm_way)
+    return _through_time(c, 4, ["Sigmoid", "Tanh", "Tanh"], _lstm_direction)
 
 
-def _lstm_way(way: _Way) -> Gradients:
-    e = way.e
-    peepholes = way.split(way.part(way.c.input(7)), [1, 1, 1], axis=0) if way.c.input(7) else ("", "", "")
+def _lstm_direction(d: _Direction) -> Gradients:
+    e = d.e
+    peepholes = d.split(d.part(d.c.input(7)), [1, 1, 1], axis=0) if d.c.input(7) else ("", "", "")
     to_in, to_out, to_forget = peepholes
-    inputs = way.product(way.c.x, way.weights, way.biases[0])
-    sums = way.split(e("Add", inputs, way.product(way.states_before, way.recurrent, way.biases[1])), [1, 1, 1, 1])
-    new, first_cell = way.function(1, sums[3]), way.first(6)
+    inputs = d.product(d.c.x, d.weights, d.biases[0])
+    sums = d.split(e("Add", inputs, d.product(d.states_before, d.recurrent, d.biases[1])), [1, 1, 1, 1])
+    new, first_cell = d.function(1, sums[3]), d.first(6)
 
     def forward(e: Emitter, states: Sequence[str], elements: Sequence[str]) -> tuple[list[str], list[str]]:
         (cell,), (in_sum, forget_sum, news, *running) = states, elements
-        opened = e(way.functions[0], _peeped(e, in_sum, cell, to_in))
-        kept = e(way.functions[0], _peeped(e, forget_sum, cell, to_forget))
+        opened = e(d.functions[0], _peeped(e, in_sum, cell, to_in))
+        kept = e(d.functions[0], _peeped(e, forget_sum, cell, to_forget))
         after = e("Add", e("Mul", kept, cell), e("Mul", opened, news))
         after = e("Where", running[0], after, cell) if running else after
         return [after], [after]
 
-    running = [way.steps_left(0)] if way.has_lengths else []
-    _, (cells,) = e.scan([first_cell], [sums[0], sums[2], new, *running], forward, backwards=way.is_reversed)
-    cells_before = way.before(cells, first_cell)
-    opened = way.function(0, _peeped(e, sums[0], cells_before, to_in))
-    shown = way.function(0, _peeped(e, sums[1], cells, to_out))
-    kept = way.function(0, _peeped(e, sums[2], cells_before, to_forget))
-    value = way.function(2, cells)
+    running = [d.steps_left(0)] if d.has_lengths else []
+    _, (cells,) = e.scan([first_cell], [sums[0], sums[2], new, *running], forward, backwards=d.is_reversed)
+    cells_before = d.before(cells, first_cell)
+    opened = d.function(0, _peeped(e, sums[0], cells_before, to_in))
+    shown = d.function(0, _peeped(e, sums[1], cells, to_out))
+    kept = d.function(0, _peeped(e, sums[2], cells_before, to_forget))
+    value = d.function(2, cells)
 
     def turn(e: Emitter, states: Sequence[str], elements: Sequence[str]) -> tuple[list[str], list[str]]:
         given, of_out, of_cell, of_in, of_forget, of_new, kept, *behind = elements
@@ -288,26 +288,26 @@ def _lstm_way(way: _Way) -> Gradients:
         cell = _peeped(e, e("Add", states[1], e("Mul", total, of_cell)), outs, to_out)
         ins, forgets, news = (e("Mul", cell, each) for each in (of_in, of_forget, of_new))
         gates = e("Concat", ins, outs, forgets, news, axis=-1)
-        before = e("MatMul", gates, way.recurrent)
+        before = e("MatMul", gates, d.recurrent)
         cell = _peeped(e, _peeped(e, e("Mul", cell, kept), ins, to_in), forgets, to_forget)
         return [_passed_on(e, before, total, behind), cell], [gates]
 
     elements = [
-        way.gradient(0),
-        way.factor(value, way.slope(0, shown)),
-        way.factor(shown, way.slope(2, value)),
-        way.factor(new, way.slope(0, opened)),
-        way.factor(cells_before, way.slope(0, kept)),
-        way.factor(opened, way.slope(1, new)),
-        way.where_running(kept, 1),
-        *way.behind_the_end(),
+        d.gradient(0),
+        d.factor(value, d.slope(0, shown)),
+        d.factor(shown, d.slope(2, value)),
+        d.factor(new, d.slope(0, opened)),
+        d.factor(cells_before, d.slope(0, kept)),
+        d.factor(opened, d.slope(1, new)),
+        d.where_running(kept, 1),
+        *d.behind_the_end(),
     ]
-    states = [way.gradient(1), way.gradient(2)]
-    (first, first_cell_gradient), (gates,) = e.scan(states, elements, turn, backwards=not way.is_reversed)
-    found = way.found(gates, way.outer(gates, way.states_before), gates, first, first_cell_gradient)
-    ins, outs, forgets, _ = way.split(gates, [1, 1, 1, 1])
+    states = [d.gradient(1), d.gradient(2)]
+    (first, first_cell_gradient), (gates,) = e.scan(states, elements, turn, backwards=not d.is_reversed)
+    found = d.found(gates, d.outer(gates, d.states_before), gates, first, first_cell_gradient)
+    ins, outs, forgets, _ = d.split(gates, [1, 1, 1, 1])
     pairs = ((ins, cells_before), (outs, cells), (forgets, cells_before))
-    return [*found, e("Concat", *(way.total(e("Mul", *pair)) for pair in pairs), axis=0)]
+    return [*found, e("Concat", *(d.total(e("Mul", *pair)) for pair in pairs), axis=0)]
 
 
 def _peeped(e: Emitter, value: str, cell: str, weights: str) -> str:

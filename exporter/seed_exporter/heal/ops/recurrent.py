@@ -45,19 +45,19 @@ def _through_time(call: Call, gates: int, defaults: Sequence[str], states: int, 
         if call.attribute(refused, 0):
             call.refuse(refused)
     direction = call.attribute("direction", "forward")
-    ways = 2 if direction == "bidirectional" else 1
-    functions = [_activation(call, each) for each in call.attribute("activations") or [*defaults] * ways]
-    x, hidden, each = call.x, int(call.attribute("hidden_size")), len(functions) // ways
+    directions = 2 if direction == "bidirectional" else 1
+    functions = [_activation(call, each) for each in call.attribute("activations") or [*defaults] * directions]
+    x, hidden, each = call.x, int(call.attribute("hidden_size")), len(functions) // directions
     lengths, found = call.input(4), []
-    for way in range(ways):
-        biases, given = call.input(3), [call.input(5 + index) for index in range(states)]
+    for index in range(directions):
+        biases, given = call.input(3), [call.input(5 + state) for state in range(states)]
         zeros = x.new_zeros(2, gates * hidden)
-        beside_inputs, beside_states = zeros if biases is None else biases[way].chunk(2)
-        own = functions[each * way : each * (way + 1)]
-        step = cell(call, way, own, call.required(2)[way], beside_states)
-        sums = x @ call.required(1)[way].T + beside_inputs
-        first = [x.new_zeros(x.shape[1], hidden) if state is None else state[way] for state in given]
-        found.append(_run(step, sums, first, lengths, backwards=way == 1 or direction == "reverse"))
+        beside_inputs, beside_states = zeros if biases is None else biases[index].chunk(2)
+        own = functions[each * index : each * (index + 1)]
+        step = cell(call, index, own, call.required(2)[index], beside_states)
+        sums = x @ call.required(1)[index].T + beside_inputs
+        first = [x.new_zeros(x.shape[1], hidden) if state is None else state[index] for state in given]
+        found.append(_run(step, sums, first, lengths, backwards=index == 1 or direction == "reverse"))
     steps, *last = zip(*found, strict=True)
     return [torch.stack(steps, 1), *(torch.stack(state) for state in last)]
 
@@ -91,7 +91,7 @@ def _activation(call: Call, name: Any) -> Callable[[Tensor], Tensor]:
 
 
 @_layer("RNN", 1, ["tanh"])
-def _rnn(call: Call, way: int, functions: Any, recurrent: Tensor, biases: Tensor) -> _Step:
+def _rnn(call: Call, index: int, functions: Any, recurrent: Tensor, biases: Tensor) -> _Step:
     def step(sums: Tensor, states: _States) -> _States:
         return [functions[0](sums + states[0] @ recurrent.T + biases)]
 
@@ -99,7 +99,7 @@ def _rnn(call: Call, way: int, functions: Any, recurrent: Tensor, biases: Tensor
 
 
 @_layer("GRU", 3, ["sigmoid", "tanh"])
-def _gru(call: Call, way: int, functions: Any, recurrent: Tensor, biases: Tensor) -> _Step:
+def _gru(call: Call, index: int, functions: Any, recurrent: Tensor, biases: Tensor) -> _Step:
     resets_after, hidden = call.attribute("linear_before_reset", 0), recurrent.shape[1]
     both, candidate = recurrent.split([2 * hidden, hidden])
     both_biases, bias = biases.split([2 * hidden, hidden])
@@ -118,10 +118,10 @@ def _gru(call: Call, way: int, functions: Any, recurrent: Tensor, biases: Tensor
 
 
 @_layer("LSTM", 4, ["sigmoid", "tanh", "tanh"], states=2)
-def _lstm(call: Call, way: int, functions: Any, recurrent: Tensor, biases: Tensor) -> _Step:
+def _lstm(call: Call, index: int, functions: Any, recurrent: Tensor, biases: Tensor) -> _Step:
     peepholes = call.input(7)
     none = recurrent.new_zeros(3, 1)
-    to_in, to_out, to_forget = none if peepholes is None else peepholes[way].chunk(3)
+    to_in, to_out, to_forget = none if peepholes is None else peepholes[index].chunk(3)
 
     def step(sums: Tensor, states: _States) -> _States:
         state, cell = states

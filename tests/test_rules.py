@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.rules import entquant, watersic
+from bench.equal_damage import Point
+from bench.rules import beside, entquant, watersic
 
 BITS_ABOVE_LIMIT = 0.5 * np.log2(2 * np.pi * np.e / 12)
 
@@ -53,3 +54,10 @@ def test_entquant_s_values_are_those_of_float8_and_are_numbered_in_order(rng: np
         octave = max(0, int(abs(value)).bit_length() - 4)
         assert abs(value) % 2**octave == 0
         assert code == np.sign(value) * (abs(value) // 2**octave + 8 * octave)
+
+
+def test_seeds_are_judged_at_a_rule_s_bytes_between_the_next_smaller_and_larger() -> None:
+    seeds = [Point(400, 1e-4), Point(100, 0.1), Point(200, 0.01)]
+    assert beside(Point(150, 1.0), seeds)["own_damage"] == pytest.approx(0.1 * 0.1**0.5, rel=1e-3)
+    assert beside(Point(500, 1.0), seeds)["own_damage"] == 1e-4
+    assert beside(Point(90, 1.0), seeds)["own_damage"] is None

@@ -292,7 +292,8 @@ class Subject(AbstractContextManager["Subject"]):
             except Exception as error:
                 if title.startswith(OWN):
                     raise
-                return {"reason": f"what it made can't be run: {' '.join(str(error).split())[:160]}"}
+                reason = " ".join(str(error).replace(f"{folder}/", "").split())
+                return {"reason": f"what it made can't be run: {reason[:160]}"}
         compared = self._public.compare(original, score)
         damage = 1 - compared["cosine"] if "cosine" in compared else compared["kl"]
         measure.say(f"{self.name}: {title}: {made.size:,} B, damage {damage:.5f}, {seconds:.0f} s")

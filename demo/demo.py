@@ -51,7 +51,8 @@ def main() -> None:
     np.savez(inputs, bytes=np.stack([features(path.read_bytes())[None] for path in files]))
 
     print(
-        f"1. Export {model.name}, {megabytes(model.stat().st_size)}, to a seed: seed-export magika.onnx -o magika.seed"
+        f"1. Export {model.name}, {megabytes(model.stat().st_size)}, to a seed: "
+        "seed-export magika.onnx --calib files.npz -o magika.seed"
     )
     seed = cache / "magika.seed"
     began = time.perf_counter()

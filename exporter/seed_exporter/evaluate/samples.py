@@ -28,6 +28,9 @@ CALLS_MAX: Final = 64
 """Most calls that outputs are judged on: their outputs are held at once."""
 HELD_SHARE: Final = 0.25
 """Share of the calls that outputs are judged on, and no statistic is measured on."""
+JUDGED_LEAST: Final = 8
+"""Number of calls that outputs are judged on where there are as many: a quarter of few calls misses whole kinds of
+inputs. Of seven files one was judged, which Magika still named rightly at 28x, and archives no more."""
 CALIBRATION_MAX: Final = 512
 """Most calls that statistics are measured on."""
 CALIBRATION_BYTES_MAX: Final = 1 << 30
@@ -88,7 +91,7 @@ class Samples:
     """The calls of a data file, or generated ones.
 
     Attributes:
-        held_out: those that outputs are judged on.
+        held_out: those that outputs are judged on; with less than 32 calls, some of the others are among them.
         calibration: those that statistics are measured on; the same where there is only one.
         call: feeds of the sizes that the file gives the model, where a batch was divided with repeated values; None
             for generated ones.
@@ -171,7 +174,10 @@ def _divide(count: int, size: int) -> tuple[set[int], set[int]]:
     held = spread(count, min(CALLS_MAX, max(1, int(count * HELD_SHARE))), rng)
     others = np.setdiff1d(np.arange(count), held)
     most = min(CALIBRATION_MAX, max(1, CALIBRATION_BYTES_MAX // max(1, size)))
-    return set(held.tolist()), set(others[spread(len(others), most, rng)].tolist())
+    measured = others[spread(len(others), most, rng)]
+    if (missing := JUDGED_LEAST - len(held)) > 0:
+        held = np.concatenate([held, others[spread(len(others), missing, rng)]])
+    return set(held.tolist()), set(measured.tolist())
 
 
 def _one_by_one(
@@ -247,6 +253,9 @@ def _note(count: int, judged: int, measured: int) -> str:
             "give more with --calib"
         )
     given = f"{count:,} given inputs"
+    if judged + measured > count:
+        judged_too = f"outputs were compared on {judged:,}, some of them the same"
+        return f"of {given}, statistics are from {measured:,}, and {judged_too}"
     if judged + measured < count:
         return f"of {given}, statistics are from {measured:,}, and outputs were compared on {judged:,} others"
     return f"of {given}, statistics are from {measured:,}, and outputs were compared on the other {judged:,}"

@@ -18,14 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from seed_runtime import skeletons
-from seed_runtime.codecs import BY_NAME, BaseWeights, by_number
-from seed_runtime.codecs.trellis import DELAYS_HELD
+from seed_runtime.codecs import CODECS, BaseWeights, by_number
 from seed_runtime.codecs.windows import BESIDE_BYTES, BESIDE_LEAST
 from seed_runtime.errors import DigestError, DiskSpaceError, FormatError
 from seed_runtime.format.header import Header, Hole, Stream
 from seed_runtime.format.parts import file_of
 from seed_runtime.format.reader import SeedReader
-from seed_runtime.limits import DELAY_MAX
 from seed_runtime.skeletons import SkeletonInfo
 from seed_runtime.system.files import write_synced
 
@@ -35,7 +33,6 @@ Progress = Callable[[int, int], None]
 
 _FIXED: Final = 12 << 20
 """Tables, side arrays and windows [B]: the limits bound them, and the largest public models use them in full."""
-_GRID: Final = BY_NAME["grid"].number
 _PER_TENSOR: Final = 1600
 """Objects and small arrays of a matrix [B]: 32,768 of one element each peaked 43 MiB above the rest."""
 
@@ -47,14 +44,19 @@ def working_bytes(header: Header) -> int:
     held = skeletons.of(header).layout.held_bytes(header)
     tensors = max((stream.holes for stream in header.streams), default=0)
     # A chunk as read, its words widened to 32 bits, its planes unpacked.
-    return max(part, held + 3 * chunk + _FIXED + _trellis_bytes(header)) + _PER_TENSOR * tensors
+    return max(part, held + 3 * chunk + _FIXED + _held_bytes(header)) + _PER_TENSOR * tensors
 
 
-def _trellis_bytes(header: Header) -> int:
-    """Return the bytes of the longest trellis that a matrix may have: its delay isn't known before it is decoded."""
+def _held_bytes(header: Header) -> int:
+    """Return the most that a codec holds for one hole; nothing for codecs that only a later runtime decodes."""
     streams = zip(header.streams, _holes_of_streams(header), strict=True)
-    counts = (hole.count for stream, holes in streams if stream.codec == _GRID for hole in holes)
-    return DELAYS_HELD * min(DELAY_MAX, max(counts, default=0))
+    held = (
+        CODECS[stream.codec].held_bytes(hole.count)
+        for stream, holes in streams
+        if stream.codec in CODECS
+        for hole in holes
+    )
+    return max(held, default=0)
 
 
 def beside_bytes(header: Header) -> int:

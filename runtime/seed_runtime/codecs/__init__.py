@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from seed_runtime.codecs import grid, lowrank, moments, raw, split
+from seed_runtime.codecs import grid, lowrank, moments, raw, split, trellis
 from seed_runtime.codecs.base import BaseWeights
 from seed_runtime.codecs.codec import Codec, Decode
 from seed_runtime.errors import too_new
@@ -19,7 +19,7 @@ CODECS: Final = {
     codec.number: codec
     for codec in (
         Codec(1, "raw", raw.decode),
-        Codec(2, "grid", grid.decode),
+        Codec(2, "grid", grid.decode, trellis.held_bytes),
         Codec(3, "split", split.decode),
         Codec(4, "moments", moments.decode),
         Codec(5, "lowrank", lowrank.decode),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,8 +47,16 @@ class Decode(Protocol):
 
 @dataclass(frozen=True)
 class Codec:
-    """A codec, as it stands in the registry."""
+    """A codec, as it stands in the registry.
+
+    Attributes:
+        number: stands in seeds.
+        name: for people.
+        decode: decodes one stream.
+        held_bytes: computes the most that decoding a hole of so many elements holds beyond windows and chunks [B].
+    """
 
     number: int
     name: str
     decode: Decode
+    held_bytes: Callable[[int], int] = lambda count: 0

@@ -15,11 +15,17 @@ from typing import Final
 import numpy as np
 
 from seed_runtime.codecs.arrays import U8, WINDOW, Values
+from seed_runtime.limits import DELAY_MAX
 
 _TAPS: Final = 2, 3, 4, 6
 """Delays after which a parity reaches the grids."""
-DELAYS_HELD: Final = 7
+_DELAYS_HELD: Final = 7
 """Delays after which the grids repeat where all parities are 0, and bytes of a trellis for each of its delay."""
+
+
+def held_bytes(count: int) -> int:
+    """Return the most that the trellis of a matrix of `count` elements holds [B]: no header says what its delay is."""
+    return _DELAYS_HELD * min(DELAY_MAX, count)
 
 
 class Trellis:
@@ -32,7 +38,7 @@ class Trellis:
         """Begin a matrix of `count` elements."""
         self._delay = delay
         # From `_start` on: what the parities so far add to the grids of the next 7 * delay elements; then zeros.
-        self._sums, self._start = np.zeros(DELAYS_HELD * delay + min(count, WINDOW), np.uint8), 0
+        self._sums, self._start = np.zeros(_DELAYS_HELD * delay + min(count, WINDOW), np.uint8), 0
 
     def values(self, integers: Values) -> Values:
         """Compute 2 * z - u * sign(z) of the next integers z, modulo 2**32.
@@ -53,7 +59,7 @@ class Trellis:
 
     def _grids(self, parities: U8) -> U8:
         """Return the grids of elements with these parities, `(n,)`, 0 or 1; the next call overwrites them."""
-        count, memory = parities.size, DELAYS_HELD * self._delay
+        count, memory = parities.size, _DELAYS_HELD * self._delay
         if self._start + count + memory > self._sums.size:
             self._sums[:memory] = self._sums[self._start : self._start + memory]
             self._sums[memory:] = 0

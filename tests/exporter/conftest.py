@@ -30,3 +30,9 @@ def model_file(tmp_path: Path, rng: np.random.Generator) -> Path:
     path = tmp_path / "model.onnx"
     onnx.save(layers(rng, 48, 96, 64), path)
     return path
+
+
+@pytest.fixture
+def model(rng: np.random.Generator) -> onnx.ModelProto:
+    """Return a model of three dense layers, x: [batch, 48] -> y: [batch, 20]."""
+    return layers(rng, 48, 96, 96, 20)

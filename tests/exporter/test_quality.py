@@ -32,11 +32,6 @@ EFFORT = 2
 
 
 @pytest.fixture
-def model(rng: np.random.Generator) -> onnx.ModelProto:
-    return layers(rng, 48, 96, 96, 20)
-
-
-@pytest.fixture
 def calib(rng: np.random.Generator, tmp_path: Path) -> Path:
     path = tmp_path / "calib.npz"
     np.savez(path, x=rng.standard_normal((4, 100, 48)).astype(np.float32))

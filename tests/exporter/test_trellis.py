@@ -27,7 +27,7 @@ from seed_exporter.results import InterruptedExport
 from seed_runtime.codecs.encode.grid import INTEGER_MAX, QuantizedMatrix, matrix_of
 from seed_runtime.codecs.encode.tables import Tables
 from seed_runtime.format.dtypes import BY_NAME
-from tests.exporter.support.exporting import layers, quick_export, weights_in
+from tests.exporter.support.exporting import quick_export, weights_in
 
 EFFORT = EFFORTS[5]
 WITHOUT = replace(EFFORT, trellis=False)
@@ -154,11 +154,6 @@ def bits_at(rounder: Rounder, step: float, damage: float) -> float:
     damages = [np.log(rounder.damage(matrix)) for matrix in matrices]
     assert damages[0] < np.log(damage) < damages[-1]
     return float(np.interp(np.log(damage), damages, [bits(matrix) for matrix in matrices]))
-
-
-@pytest.fixture
-def model(rng: np.random.Generator) -> onnx.ModelProto:
-    return layers(rng, 48, 96, 96, 20)
 
 
 @pytest.fixture

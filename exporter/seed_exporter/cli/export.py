@@ -172,7 +172,6 @@ def command(
     if peers and report is None:
         raise UsageError("--peers is for the page of --report; add --report report.html, or see seed-export compare")
     # Later than the command line: its faults and its help need no ONNX.
-    from seed_exporter.comparison.run import call_peers
     from seed_exporter.output_files import check_report
     from seed_exporter.pipeline import export
     from seed_exporter.progress import ProgressBar
@@ -197,6 +196,9 @@ def command(
         beside = Comparison(Path(model).stem, options.metric or "auto")
         try:
             if peers and interruption is None:
+                # Exports without it need no peers.
+                from seed_exporter.comparison.run import call_peers
+
                 with ProgressBar(quiet or as_json) as bar:
                     call_peers(Path(model), options, beside, bar.update)
         finally:

@@ -77,6 +77,11 @@ class Evaluator:
         return self.graph.distinct_bytes
 
     @property
+    def line_to_keep(self) -> Line | None:
+        """Return the line that a search has to keep; None where a size was asked for, or nothing is measured."""
+        return self.line if self.goal is None else None
+
+    @property
     def measures_errors(self) -> bool:
         """False if noise decides all outputs, so that no error tells anything of the weights."""
         return self.expected[0].keys() > self.noisy.keys()

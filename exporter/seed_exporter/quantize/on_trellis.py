@@ -55,7 +55,7 @@ def on_trellis(
     names = _gaining(evaluator, rounding, before, way(found.coarseness))
     if not names or evaluator.trail.expired:
         return before, found.met
-    if _by_size(evaluator):
+    if evaluator.line_to_keep is None:
         # A size says nothing of the damage: an interruption keeps what was found without a trellis.
         evaluator.trail.begin()
         evaluator.trail.offer(before, True, (math.inf,))
@@ -66,7 +66,7 @@ def on_trellis(
     after = after_at(again.coarseness)
     if not _is_better(evaluator, found, before, again, after):
         return before, True
-    if _by_size(evaluator):
+    if evaluator.line_to_keep is None:
         # Whole now: an interruption of what follows keeps it.
         evaluator.trail.begin()
         evaluator.trail.offer(after, True, (math.inf,))
@@ -108,12 +108,8 @@ def _is_better(
     At one size their squared errors are a fifth less, which left-out inputs confirmed; the damage on the few inputs
     that judge may be half as large again by chance (Magika's).
     """
-    if _by_size(evaluator):
+    if evaluator.line_to_keep is None:
         return True
     if found.capped or again.capped:
         return found.capped
     return evaluator.size_of(after) < evaluator.size_of(before)
-
-
-def _by_size(evaluator: Evaluator) -> bool:
-    return evaluator.goal is not None or evaluator.line is None

@@ -40,7 +40,7 @@ class Search:
         """
         self._evaluator, self._model, self._largest = evaluator, model, largest
         self._by_size = model.coarseness_for(max(largest - kept, 1))
-        self._line = evaluator.line if evaluator.goal is None else None
+        self._line = evaluator.line_to_keep
         self._missed = False
 
     def fit(self, plans_at: PlansAt, start: float | None = None) -> Found:

@@ -127,7 +127,7 @@ def _rank(evaluator: Evaluator, plans_at: PlansAt, found: Found) -> _Rank:
     Where a size isn't kept, the smallest is the best, which is said to be the smallest possible.
     """
     plans = plans_at(found.coarseness)
-    by_line = evaluator.goal is None and evaluator.line is not None and not found.capped
+    by_line = evaluator.line_to_keep is not None and not found.capped
     by_size = by_line or not found.met
     merit = float(evaluator.size_of(plans)) if by_size else error_of(evaluator, plans)
     return not found.met, found.capped, merit

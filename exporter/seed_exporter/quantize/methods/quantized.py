@@ -47,7 +47,7 @@ def choose(evaluator: Evaluator, alive: Alive) -> Choice:
     if not units:
         return Choice(exact, evaluator.goal is None or evaluator.size_of(exact) <= evaluator.goal)
     largest = evaluator.goal if evaluator.goal is not None else default_largest(evaluator, units)
-    by_size = evaluator.goal is not None or evaluator.line is None
+    by_size = evaluator.line_to_keep is None
     if by_size and _may_keep_all(evaluator, largest) and evaluator.size_of(exact) <= largest:
         return Choice(exact)
 

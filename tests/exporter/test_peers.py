@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from seed_exporter import loaders
 from seed_exporter.graph.model import Graph
 from seed_exporter.peers import PEERS, PeerError, nncf, nncodec, onnxruntime, xz
+from seed_exporter.peers.base import check_prepared, single_file
 from seed_runtime import backends
 from tests.exporter.support.exporting import layers, of_nodes
 
@@ -80,6 +83,58 @@ def test_nncf_delivers_what_its_bits_allow(
     assert made.size < 0.3 * graph.distinct_bytes
 
 
+@pytest.fixture
+def old_convolution(rng: np.random.Generator) -> Graph:
+    """A convolution of opset 11, with a constant that is cast: what peers take only when it is prepared."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Cast", ["shape"], ["s"], to=TensorProto.INT64),
+        helper.make_node("Reshape", ["c", "s"], ["y"]),
+    ]
+    weight = (rng.standard_normal((32, 16, 3, 3)) * np.exp(rng.normal(0, 1, (32, 1, 1, 1)))).astype(np.float32)
+    initializers = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.array([1, -1], np.int32), "shape")]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16, 8, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 32 * 64])
+    return loaders.load(of_nodes(nodes, initializers, [x], [y], opset=11))
+
+
+@pytest.fixture
+def pictures(rng: np.random.Generator) -> list[dict[str, np.ndarray]]:
+    return [{"x": rng.standard_normal((1, 16, 8, 8)).astype(np.float32)} for _ in range(4)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not nncf.INT8.is_installed, reason=f"nncf is missing: {nncf.INT8.install}")
+@pytest.mark.parametrize("name", ["NNCF int8", "NNCF 4 bits"])
+def test_nncf_compresses_an_old_convolution(name: str, old_convolution: Graph, pictures: list, tmp_path: Path) -> None:
+    made = PEERS[name].make(old_convolution, (), tmp_path, 0)
+    assert 0 < error(old_convolution, made.model, pictures, tmp_path) < 0.02
+    assert made.size < 0.4 * old_convolution.distinct_bytes
+
+
+@pytest.mark.slow
+def test_static_quantization_has_a_scale_for_each_channel_of_an_old_convolution(
+    old_convolution: Graph, pictures: list, tmp_path: Path
+) -> None:
+    made = onnxruntime.STATIC.make(old_convolution, pictures, tmp_path, 0)
+    assert 0 < error(old_convolution, made.model, pictures, tmp_path) < 0.05
+    assert made.size < 0.4 * old_convolution.distinct_bytes
+
+
+def test_a_prepared_model_that_answers_otherwise_is_no_peers_input(graph: Graph, tmp_path: Path) -> None:
+    for number, factor in enumerate((1, 1.01)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        model = onnx.load(single_file(graph, folder))
+        weight = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+        weight.CopyFrom(numpy_helper.from_array(np.float32(factor) * numpy_helper.to_array(weight), weight.name))
+        if factor == 1:
+            check_prepared(graph, model, folder)
+        else:
+            with pytest.raises(PeerError, match=r"answers otherwise: relative error 0\.0"):
+                check_prepared(graph, model, folder)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not nncodec.PEER.is_installed, reason=f"nncodec is missing: {nncodec.PEER.install}")
 def test_nncodec_trades_bytes_for_error_and_returns_what_it_decodes(graph: Graph, feeds: list, tmp_path: Path) -> None:
@@ -97,8 +152,6 @@ def test_nncodec_trades_bytes_for_error_and_returns_what_it_decodes(graph: Graph
 @pytest.mark.slow
 @pytest.mark.skipif(not nncodec.PEER.is_installed, reason=f"nncodec is missing: {nncodec.PEER.install}")
 def test_nncodec_names_what_it_needs(tmp_path: Path, rng: np.random.Generator) -> None:
-    from onnx import TensorProto, helper, numpy_helper
-
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 64]) for name in "xy"]
     vector = numpy_helper.from_array(rng.standard_normal(64).astype(np.float32), "b")
     graph = loaders.load(of_nodes([helper.make_node("Add", ["x", "b"], ["y"])], [vector], value[:1], value[1:]))

@@ -14,14 +14,23 @@ from pathlib import Path
 from typing import Final
 
 import onnx
+import onnx.version_converter
 
+from seed_exporter.evaluate import inputs
+from seed_exporter.evaluate.compare import compare, worst_relative
 from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.evaluate.run import run_all
 from seed_exporter.graph.model import Graph
+from seed_runtime import backends
 from seed_runtime.backends import Feeds
+from seed_runtime.errors import SeedError
 from seed_runtime.skeletons.onnx import MODEL_FILE
 
 SINGLE_FILE_MAX: Final = 2**31 - 1
 """Largest ONNX model in one file: the limit of a protobuf message [B]."""
+
+PREPARED_ERROR_MAX: Final = 1e-3
+"""Largest relative error of a model's outputs after it was prepared for a peer: graphs are rounded in another order."""
 
 
 class PeerError(Exception):
@@ -94,6 +103,53 @@ def single_file(graph: Graph, folder: Path) -> Path:
     path = folder / "single.onnx"
     onnx.save(onnx.load(source), path)
     return path
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of ONNX's operators that the model uses."""
+    return max((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), default=1)
+
+
+def at_opset(model: onnx.ModelProto, least: int) -> onnx.ModelProto:
+    """Return the model with operators of version `least`, or as it is where they are as new."""
+    return model if opset_of(model) >= least else onnx.version_converter.convert_version(model, least)
+
+
+def with_folded_constants(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
+    """Return the model with operators computed that read constants only, by ONNX Runtime's pre-processing."""
+    backends.get().load()  # without its telemetry
+    from onnxruntime.quantization import quant_pre_process
+
+    source, target = folder / "unfolded.onnx", folder / "folded.onnx"
+    onnx.save(model, source)
+    # Its inference of symbolic shapes needs sympy, and fails where it can't tell all shapes.
+    quant_pre_process(source, target, skip_symbolic_shape=True)
+    return onnx.load(target)
+
+
+def check_prepared(graph: Graph, model: onnx.ModelProto, folder: Path) -> None:
+    """Check on a generated input that a model which was prepared for a peer answers as the original does.
+
+    Raises:
+        PeerError: it doesn't.
+    """
+    first, second = folder / "original", folder / "prepared"
+    for place in (first, second):
+        place.mkdir()
+    write_model_files(graph, first)
+    onnx.save(model, second / MODEL_FILE)
+    try:
+        runner = backends.get().open(first, "fast")
+        try:
+            specs = runner.inputs
+            feeds = [inputs.make_feeds(specs, inputs.find_recipes(graph, specs, runner.run), 0)]
+        finally:
+            runner.close()
+        error = worst_relative(compare(run_all(first, feeds), run_all(second, feeds)))
+    except SeedError as problem:
+        raise PeerError(f"the model that was prepared for it can't be compared: {problem}") from problem
+    if not error <= PREPARED_ERROR_MAX:
+        raise PeerError(f"the model that was prepared for it answers otherwise: relative error {error:.2g}")
 
 
 @contextlib.contextmanager

@@ -10,11 +10,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import onnx
-import onnx.version_converter
 
 from seed_exporter.graph.fold import fold_batch_norms
 from seed_exporter.graph.model import Graph
-from seed_exporter.peers.base import Deliverable, Peer, PeerError, delivered, peer_call, single_file
+from seed_exporter.peers.base import (
+    Deliverable,
+    Peer,
+    PeerError,
+    at_opset,
+    check_prepared,
+    delivered,
+    opset_of,
+    peer_call,
+    single_file,
+)
 from seed_runtime import backends
 from seed_runtime.backends import Feeds
 
@@ -22,6 +31,8 @@ BLOCK: Final = 32
 """Weights that share a scale at 4 bits, the quantizer's finest usual choice."""
 _INT4_OPSET: Final = 21
 """Opset that brought integers of 4 bits."""
+_CHANNELS_OPSET: Final = 13
+"""Opset whose DequantizeLinear has a scale for each channel; the quantizer writes the same into older models."""
 
 
 def dynamic(graph: Graph, feeds: Sequence[Feeds], folder: Path, setting: int) -> Deliverable:
@@ -31,11 +42,23 @@ def dynamic(graph: Graph, feeds: Sequence[Feeds], folder: Path, setting: int) ->
 
 def static(graph: Graph, feeds: Sequence[Feeds], folder: Path, setting: int) -> Deliverable:
     """Quantize weights and activations to int8, by the ranges that the calibration inputs give."""
-    return _quantized(graph, folder, lambda source, target: _static(source, target, feeds))
+
+    def quantize(source: Path, target: Path) -> None:
+        model = onnx.load(source)
+        if opset_of(model) < _CHANNELS_OPSET:
+            model = at_opset(model, _CHANNELS_OPSET)
+            check_prepared(graph, model, folder)
+            onnx.save(model, source)
+        _static(source, target, feeds)
+
+    return _quantized(graph, folder, quantize)
 
 
 def four_bits(graph: Graph, feeds: Sequence[Feeds], folder: Path, setting: int) -> Deliverable:
-    """Quantize the weights of MatMul, and tables that Gather reads, to 4 bits with a scale for each block."""
+    """Quantize the weights of MatMul, and tables that Gather reads, to 4 bits with a scale for each block.
+
+    It knows no other operators: weights of convolutions and of Gemm stay floats.
+    """
     return _quantized(graph, folder, _four_bits)
 
 
@@ -76,10 +99,8 @@ def _four_bits(source: Path, target: Path) -> None:
     backends.get().load()  # without its telemetry
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    model = onnx.load(source)
-    if any(imported.domain in ("", "ai.onnx") and imported.version < _INT4_OPSET for imported in model.opset_import):
-        # The quantizer itself would only write the newer number into the model.
-        model = onnx.version_converter.convert_version(model, _INT4_OPSET)
+    # The quantizer itself would only write the newer number into the model.
+    model = at_opset(onnx.load(source), _INT4_OPSET)
     quantizer = MatMulNBitsQuantizer(
         model, bits=4, block_size=BLOCK, is_symmetric=False,
         op_types_to_quantize=("MatMul", "Gather"), quant_axes=(("MatMul", 0), ("Gather", 1)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +15,6 @@ from seed_runtime.limits import DELAY_MAX
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
-
-STEP_SPREAD_MAX: Final = 8.0
-"""Largest factor between an input's step and the average one, either way."""
 
 
 class Place(Enum):
@@ -89,7 +85,7 @@ def input_steps(view: LinearView, coded: tuple[int, int], squared: F64 | None = 
     groups, _, inputs = view.shape
     codes = np.zeros((groups, inputs), np.uint8)
     if squared is not None:
-        codes = step_codes(np.clip(np.sqrt(squared), 1 / STEP_SPREAD_MAX, STEP_SPREAD_MAX))
+        codes = step_codes(np.sqrt(squared))
     if not codes.any():
         return InputSteps(np.ones((groups, inputs), np.float32), 1.0)
     multiples = factors_of(codes)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from seed_exporter import sign
 from seed_exporter.option_checks import check_options
 from seed_exporter.output_files import check_output
-from seed_exporter.records import Progress, Work
+from seed_exporter.records import Loaded, Progress, Work
 from seed_exporter.results import InterruptedExport, Options, Result
 from seed_exporter.stages import front_size
 from seed_exporter.stages.fitting import build_and_prove
@@ -51,6 +52,27 @@ def export(
         UnsupportedError: the model can't be read or run.
         InputError: the calibration data doesn't fit the model.
     """
+    with exported(source, example_inputs, output=output, options=options, progress=progress, **loader_options) as (
+        result,
+        _,
+    ):
+        return result
+
+
+@contextmanager
+def exported(
+    source: Any,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    output: str | os.PathLike[str],
+    options: Options | None = None,
+    progress: Progress | None = None,
+    **loader_options: Any,
+) -> Iterator[tuple[Result, Loaded]]:
+    """Make a seed as `export` does, and yield the result with the model as it was loaded.
+
+    What the model was judged and calibrated on can be read until the block ends.
+    """
     options = options or Options()
     check_options(options)
     check_output(output)
@@ -58,15 +80,22 @@ def export(
     signature_bytes = 0 if options.sign is None else front_size.SECTION_BYTES + sign.size_of_signatures(options.sign)
     if example_inputs is not None:
         loader_options["example_inputs"] = example_inputs
-    # Weights are coded in parallel already; with the BLAS's own threads besides, the search takes three times as long.
-    with threadpool_limits(1, "blas"), scratch_folder() as folder:
+    with scratch_folder() as folder:
         deadline = None if options.time_limit is None else time.monotonic() + options.time_limit
         show = progress or (lambda phase, done, total: None)
         work = Work(options, folder, show, signature_bytes, deadline=deadline)
+        loaded, result, interruption = _stages(source, Path(output), work, loader_options)
+        if interruption is not None:
+            raise InterruptedExport(result) from interruption
+        yield result, loaded
+
+
+def _stages(
+    source: Any, output: Path, work: Work, loader_options: Mapping[str, Any]
+) -> tuple[Loaded, Result, BaseException | None]:
+    """Go through all stages; return the model, the result, and what ended the search early."""
+    # Weights are coded in parallel already; with the BLAS's own threads besides, the search takes three times as long.
+    with threadpool_limits(1, "blas"):
         loaded = load(source, work, **loader_options)
-        calibrated = calibrate(loaded, work)
-        proven = build_and_prove(calibrated, work)
-        result = write(proven, loaded.source, Path(output), work)
-    if proven.built.interruption is not None:
-        raise InterruptedExport(result) from proven.built.interruption
-    return result
+        proven = build_and_prove(calibrate(loaded, work), work)
+        return loaded, write(proven, loaded.source, output, work), proven.built.interruption

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seed_exporter import cli
+from seed_exporter import cli, loaders
 from seed_exporter.comparison import run as comparing
 from seed_exporter.comparison.own import own_seeds
 from seed_exporter.evaluate import footprint
 from seed_exporter.evaluate.patched import PatchedModel
+from seed_exporter.graph.model import Graph
 from seed_exporter.peers import PEERS, Deliverable, Peer, PeerError, xz
 from seed_exporter.pipeline import export
 from seed_exporter.quantize.effort import Effort
@@ -92,6 +93,7 @@ def test_a_seed_beside_others_is_what_an_export_writes_for_the_same_options(
     with own_seeds(model, Options(calib=calib)) as seeds:
         for size in (9_000, 8_800):
             made = seeds.make(size, new(tmp_path / str(size)))
+        assert seeds.work.options == Options(calib=calib)
     result = export(model, output=tmp_path / "x.seed", options=Options(calib=calib, size=8_800))
     result.seed.assemble(new(tmp_path / "exported"))
     assert made.size == result.bytes
@@ -260,6 +262,32 @@ def test_the_report_of_an_export_shows_peers_beside_the_seed_where_they_are_aske
     assert ">xz</text>" not in report.read_text()
     assert ended("--peers") == 2
     assert "add --report" in capfd.readouterr().err
+
+
+def test_peers_are_judged_on_what_the_export_loaded(
+    model: Path, calib: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads, received = list[Any](), list[Any]()
+    read = loaders.load
+
+    def load(*arguments: Any, **options: Any) -> Any:
+        loads.append(arguments)
+        return read(*arguments, **options)
+
+    def make(graph: Graph, feeds: Any, folder: Path, setting: int) -> Deliverable:
+        received.append(feeds)
+        return xz.make(graph, feeds, folder, setting)
+
+    monkeypatch.setattr(loaders, "load", load)
+    monkeypatch.setattr(comparing, "PEERS", {"one": Peer("one", "lzma", "", make, needs_data=True)})
+    arguments = ["-o", tmp_path / "x.seed", "--calib", calib, "--size", "9KB", "--effort", "1"]
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([str(each) for each in (model, *arguments, "--report", tmp_path / "r.html", "--peers")])
+    assert not stopped.value.code
+    assert len(loads) == 1
+    # Those that statistics are measured on, which are read from the disk.
+    assert [len(feeds) for feeds in received] == [24]
+    assert ">one</text>" in (tmp_path / "r.html").read_text()
 
 
 def test_an_unknown_metric_and_data_that_don_t_fit_are_refused(model: Path, tmp_path: Path, compared: Any) -> None:

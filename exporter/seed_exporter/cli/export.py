@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def command(
         raise UsageError("--peers is for the page of --report; add --report report.html, or see seed-export compare")
     # Later than the command line: its faults and its help need no ONNX.
     from seed_exporter.output_files import check_report
-    from seed_exporter.pipeline import export
+    from seed_exporter.pipeline import exported
     from seed_exporter.progress import ProgressBar
     from seed_exporter.report import page, text
     from seed_exporter.report.comparison import Comparison
@@ -186,24 +187,25 @@ def command(
         if files.is_same_file(report, path):
             raise UsageError(f"--report and -o both name {path}; give the report another name, such as report.html")
     options, interruption = Options(**chosen), None
-    with ProgressBar(quiet or as_json) as bar:
-        try:
-            result = export(model, output=path, options=options, progress=bar.update)
-        except InterruptedExport as error:
-            result, interruption = error.result, error
-    click.echo(json.dumps(result.as_json()) if as_json else text.summary(result))
-    if report is not None:
-        beside = Comparison(Path(model).stem, options.metric or "auto")
-        try:
-            if peers and interruption is None:
-                # Exports without it need no peers.
-                from seed_exporter.comparison.run import call_peers
+    with ExitStack() as held:
+        with ProgressBar(quiet or as_json) as bar:
+            try:
+                result, loaded = held.enter_context(exported(model, output=path, options=options, progress=bar.update))
+            except InterruptedExport as error:
+                result, loaded, interruption = error.result, None, error
+        click.echo(json.dumps(result.as_json()) if as_json else text.summary(result))
+        if report is not None:
+            beside = Comparison(Path(model).stem, options.metric or "auto")
+            try:
+                if peers and loaded is not None:
+                    # Exports without it need no peers.
+                    from seed_exporter.comparison.run import call_peers
 
-                with ProgressBar(quiet or as_json) as bar:
-                    call_peers(Path(model), options, beside, bar.update)
-        finally:
-            # The seed is written already; what was measured when this is interrupted is right.
-            page.write(report, result, beside)
+                    with ProgressBar(quiet or as_json) as bar:
+                        call_peers(loaded, options, beside, bar.update)
+            finally:
+                # The seed is written already; what was measured when this is interrupted is right.
+                page.write(report, result, beside)
     if interruption is not None:
         raise interruption
     if not result.goal_met:

@@ -16,10 +16,9 @@ from seed_exporter.evaluate import compare, run
 from seed_exporter.graph.model import Graph
 from seed_exporter.option_checks import check_options
 from seed_exporter.peers import PEERS, Deliverable, Peer, PeerError
-from seed_exporter.records import Progress, Work
+from seed_exporter.records import Loaded, Progress
 from seed_exporter.report.comparison import Comparison, Row
 from seed_exporter.results import Options, Source
-from seed_exporter.stages.loading import load
 from seed_runtime import backends
 from seed_runtime.errors import SeedError
 from seed_runtime.system.scratch import scratch_folder
@@ -59,19 +58,17 @@ def compare_with_peers(model: Path, options: Options, comparison: Comparison, pr
         _add_peers(seeds.original, judge, comparison, progress)
 
 
-def call_peers(model: Path, options: Options, comparison: Comparison, progress: Progress | None = None) -> None:
+def call_peers(loaded: Loaded, options: Options, comparison: Comparison, progress: Progress | None = None) -> None:
     """Call peers alone, and add a row to the comparison as soon as it is measured.
 
     Args:
-        model: path of the model.
-        options: of an export, whose seed is judged on the same inputs.
+        loaded: the model as an export loaded it, whose seed is judged on the same inputs.
+        options: of the export.
         comparison: receives rows.
         progress: called while work goes on.
     """
-    with scratch_folder() as folder:
-        loaded = load(model, Work(options, folder, progress or (lambda phase, done, total: None)))
-        _describe(loaded.source, comparison)
-        _add_peers(loaded.graph, _Judge(loaded.source, options), comparison, progress)
+    _describe(loaded.source, comparison)
+    _add_peers(loaded.graph, _Judge(loaded.source, options), comparison, progress)
 
 
 def _describe(source: Source, comparison: Comparison) -> None:

@@ -22,7 +22,6 @@ from seed_exporter.quantize.methods import METHODS, Method
 from seed_exporter.quantize.trail import Trail
 from seed_exporter.results import Options, Source
 from seed_exporter.skeletons import SkeletonBuilder
-from seed_runtime.memory.footprint import Footprint
 
 Progress = Callable[[str, int, int], None]
 """Progress callback: gets the name of a phase, the amount of it that is done, and its total; 0 of 0 where unknown."""
@@ -108,9 +107,9 @@ class Proven:
         return self.draft.size - self.built.draft.size
 
 
-@dataclass
+@dataclass(frozen=True)
 class Work:
-    """State that all stages of one export share: options, a folder for models, progress, the clock, notes."""
+    """What all stages of one export share: options, a folder for models, progress, the clock, notes."""
 
     options: Options
     folder: Path
@@ -123,8 +122,6 @@ class Work:
     deadline: float | None = None
     """When a search takes its best so far, on `time.monotonic`'s clock; None without a limit."""
     findings: Findings = field(default_factory=Findings)
-    footprint: Footprint | None = None
-    """Memory of the model's sessions, which no size of its seed changes, once it is measured."""
 
     @property
     def method(self) -> Method:

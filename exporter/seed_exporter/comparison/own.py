@@ -36,8 +36,8 @@ class OwnSeeds:
 
     def make(self, size: int, folder: Path) -> Deliverable:
         """Make the seed of at most `size` bytes, or the smallest there is, and assemble it in an existing folder."""
-        self.work.options = replace(self.work.options, target=None, size=size)
-        proven = build_and_prove(self.calibrated, self.work)
+        work = replace(self.work, options=replace(self.work.options, target=None, size=size))
+        proven = build_and_prove(self.calibrated, work)
         if proven.built.interruption is not None:
             # Not the seed of this size, but the best that there was by then.
             raise proven.built.interruption
@@ -47,7 +47,8 @@ class OwnSeeds:
     def with_parts(self, parts: Effort) -> OwnSeeds:
         """Return what makes seeds of the same calibration with these parts of an effort, at most the one's it is of."""
         options = replace(self.work.options, parts=parts)
-        return replace(self, work=replace(self.work, options=options, findings=Findings()))
+        findings = Findings(footprint=self.work.findings.footprint)
+        return replace(self, work=replace(self.work, options=options, findings=findings))
 
 
 @contextmanager

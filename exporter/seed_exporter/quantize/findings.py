@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from seed_exporter.quantize.rounding import Rounder
+from seed_runtime.memory.footprint import Footprint
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,12 @@ class Findings:
     Attributes:
         rounders: of weights, which hold what left-out inputs confirmed.
         probes: by the coarseness at which weights were probed.
+        footprint: memory of the model's sessions, which no effort changes either; None until it is measured.
     """
 
     rounders: dict[str, Rounder] = field(default_factory=dict)
     probes: dict[float, Probed] = field(default_factory=dict)
+    footprint: Footprint | None = None
 
     @property
     def calibrated(self) -> frozenset[str]:

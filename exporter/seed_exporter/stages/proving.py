@@ -51,13 +51,14 @@ def measure_memory(source: Source, work: Work) -> bytes | None:
     with work.timed("footprint"):
         work.progress("footprint", 0, 1)
         # Generated inputs are as small as the model takes them; only real ones say what sizes are used.
-        work.footprint = work.footprint or footprint.measure(
-            work.subfolder("assembled"), inputs=reference.specs, sample=reference.call, generated=reference.sample
-        )
+        if work.findings.footprint is None:
+            work.findings.footprint = footprint.measure(
+                work.subfolder("assembled"), inputs=reference.specs, sample=reference.call, generated=reference.sample
+            )
         work.progress("footprint", 1, 1)
-    if work.footprint is None:
+    if work.findings.footprint is None:
         return None
-    return thinning.thinned(work.footprint, front_size.proof_bytes(source, work)).pack()
+    return thinning.thinned(work.findings.footprint, front_size.proof_bytes(source, work)).pack()
 
 
 def seal(made: SeedDraft, memory: bytes | None, work: Work) -> SeedDraft:

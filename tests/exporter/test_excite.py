@@ -104,12 +104,12 @@ def test_pictures_are_changed_until_batch_norms_see_what_they_saw_in_training(
     assert batch_norms.match(graph, begun, ["x"], tmp_path, 1) is None
     monkeypatch.undo()
     found = excited(graph, tmp_path, X)
-    assert (len(found.held_out), len(found.calibration)) == (8, 16)
+    assert (len(found.judged), len(found.calibration)) == (8, 16)
     assert found.note == (
         "random smooth pictures, changed until batch norms saw what they saw in training; real inputs say more: "
         "--calib x.npz"
     )
-    assert distances(graph, [*found.held_out, *found.calibration]) < 0.02 * before
+    assert distances(graph, [*found.judged, *found.calibration]) < 0.02 * before
 
 
 def test_an_operator_without_gradient_leaves_smooth_pictures(rng: np.random.Generator, tmp_path: Path) -> None:

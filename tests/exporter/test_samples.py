@@ -49,13 +49,13 @@ def counting(*shape: int) -> np.ndarray:
 
 def test_a_quarter_is_judged_and_spread_over_the_file(tmp_path: Path) -> None:
     found = read(tmp_path, X, x=counting(40, 2, 4), labels=np.arange(40))
-    held, measured = numbers(found.held_out), numbers(found.calibration)
-    assert sorted(held + measured) == list(range(40))
-    assert [number // 4 for number in held] == list(range(10))
-    assert all(each["x"].shape == (2, 4) for each in [*found.held_out, *found.calibration])
+    judged, measured = numbers(found.judged), numbers(found.calibration)
+    assert sorted(judged + measured) == list(range(40))
+    assert [number // 4 for number in judged] == list(range(10))
+    assert all(each["x"].shape == (2, 4) for each in [*found.judged, *found.calibration])
     assert found.note == "of 40 given inputs, statistics are from 30, and outputs were compared on the other 10"
     again = read(tmp_path, X, x=counting(40, 2, 4))
-    assert (numbers(again.held_out), numbers(again.calibration)) == (held, measured)
+    assert (numbers(again.judged), numbers(again.calibration)) == (judged, measured)
 
 
 @pytest.mark.parametrize("shape", [(40,), (40, 1), (4, 10)])
@@ -64,7 +64,7 @@ def test_labels_go_with_the_calls_that_are_judged(shape: tuple[int, ...], order:
     inputs = counting(40, 1, 4) if shape[0] == 40 else counting(40, 4).reshape(4, 10, 4)
     found = read(tmp_path, X, x=inputs, labels=np.asarray(np.arange(40).reshape(shape), order=order))
     assert found.labels is not None
-    assert found.labels.reshape(-1).tolist() == numbers(found.held_out)
+    assert found.labels.reshape(-1).tolist() == numbers(found.judged)
 
 
 def test_labels_are_none_where_there_are_none_or_the_model_takes_them(tmp_path: Path) -> None:
@@ -81,10 +81,10 @@ def test_labels_that_no_memory_should_hold_are_refused(tmp_path: Path, monkeypat
 
 def test_of_many_inputs_no_more_are_used_than_the_limits_say(tmp_path: Path) -> None:
     found = read(tmp_path, X, x=counting(2000, 1, 4))
-    held, measured = numbers(found.held_out), numbers(found.calibration)
-    assert (len(held), len(measured)) == (CALLS_MAX, CALIBRATION_MAX)
-    assert not set(held) & set(measured)
-    for chosen in (held, measured):
+    judged, measured = numbers(found.judged), numbers(found.calibration)
+    assert (len(judged), len(measured)) == (CALLS_MAX, CALIBRATION_MAX)
+    assert not set(judged) & set(measured)
+    for chosen in (judged, measured):
         assert chosen == sorted(set(chosen))
         assert np.histogram(chosen, 4, (0, 2000))[0] == pytest.approx(np.full(4, len(chosen) / 4), rel=0.1)
     assert "of 2,000 given inputs, statistics are from 512, and outputs were compared on 64 others" in found.note
@@ -97,31 +97,31 @@ def test_what_is_stored_on_the_disk_is_limited(tmp_path: Path, monkeypatch: pyte
 
 def test_a_single_input_serves_for_both_and_a_note_says_so(tmp_path: Path) -> None:
     found = read(tmp_path, X, x=counting(1, 4))
-    assert numbers(found.held_out) == numbers(found.calibration) == [0]
+    assert numbers(found.judged) == numbers(found.calibration) == [0]
     assert "one given input serves for the statistics and for the comparison" in found.note
 
 
-@pytest.mark.parametrize(("count", "judged"), [(2, 2), (7, 7), (12, 8), (31, 8), (36, 9)])
+@pytest.mark.parametrize(("count", "wanted"), [(2, 2), (7, 7), (12, 8), (31, 8), (36, 9)])
 def test_of_few_inputs_some_are_judged_that_statistics_were_measured_on(
-    count: int, judged: int, tmp_path: Path
+    count: int, wanted: int, tmp_path: Path
 ) -> None:
     found = read(tmp_path, X, x=counting(count, 1, 4))
-    held, measured = numbers(found.held_out), numbers(found.calibration)
-    assert (len(held), len(measured)) == (judged, count - max(1, count // 4))
-    assert held == sorted({*held})
-    assert {*held, *measured} == set(range(count))
-    assert ("some of them the same" in found.note) == (judged + len(measured) > count)
+    judged, measured = numbers(found.judged), numbers(found.calibration)
+    assert (len(judged), len(measured)) == (wanted, count - max(1, count // 4))
+    assert judged == sorted({*judged})
+    assert {*judged, *measured} == set(range(count))
+    assert ("some of them the same" in found.note) == (wanted + len(measured) > count)
 
 
 def test_the_samples_of_few_batches_are_divided_where_the_model_takes_them_one_by_one(tmp_path: Path) -> None:
     mask = TensorSpec("mask", "int64", ("batch", 3))
     found = read(tmp_path, X, mask, x=counting(12, 4), mask=np.ones((12, 3), np.int64))
-    assert (len(found.held_out), len(found.calibration)) == (8, 9)
+    assert (len(found.judged), len(found.calibration)) == (8, 9)
     assert {each["x"].shape for each in found.calibration} == {(1, 4)}
     assert {each["mask"].shape for each in found.calibration} == {(1, 3)}
     assert {name: array.shape for name, array in found.call.items()} == {"x": (12, 4), "mask": (12, 3)}
     both = [read(tmp_path, X, x=x) for x in (counting(24, 4), counting(24, 4).reshape(2, 12, 4), counting(24, 4).T.T)]
-    assert all({*numbers(each.held_out), *numbers(each.calibration)} == set(range(24)) for each in both)
+    assert all({*numbers(each.judged), *numbers(each.calibration)} == set(range(24)) for each in both)
 
 
 @pytest.mark.parametrize(
@@ -136,14 +136,14 @@ def test_a_batch_stays_whole_where_its_first_axis_counts_no_samples_that_the_mod
     spec: TensorSpec, takes: Callable[[Feeds], bool] | None, tmp_path: Path
 ) -> None:
     found = read(tmp_path, spec, takes=takes or (lambda _: True), x=counting(12, 4))
-    assert [each["x"].shape for each in found.held_out] == [(12, 4)]
+    assert [each["x"].shape for each in found.judged] == [(12, 4)]
 
 
 def test_inputs_that_share_no_batch_stay_whole(tmp_path: Path) -> None:
     gain = TensorSpec("gain", "float32", (1,))
     found = read(tmp_path, X, optional=[gain], x=counting(12, 4), gain=np.ones(1, np.float32))
-    assert found.held_out[0].keys() == {"x", "gain"}
-    assert len(found.held_out[0]["x"]) == 12
+    assert found.judged[0].keys() == {"x", "gain"}
+    assert len(found.judged[0]["x"]) == 12
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
@@ -173,7 +173,7 @@ def test_texts_are_stored_as_they_are(tmp_path: Path) -> None:
     texts = np.array([[f"{number} " + "é" * number] for number in range(12)])
     for given in (texts, np.char.encode(texts, "utf-8")):
         found = read(tmp_path, spec, s=given)
-        stored = [str(each["s"][0]) for each in [*found.held_out, *found.calibration]]
+        stored = [str(each["s"][0]) for each in [*found.judged, *found.calibration]]
         assert sorted(set(stored)) == sorted(texts[:, 0].tolist())
 
 

@@ -28,10 +28,10 @@ SAMPLES: Final = 24
 TEXTS: Final = 16
 """Most texts that a language model writes: each takes up to ROUNDS runs."""
 BYTES_MAX: Final = 64 << 20
-"""Most memory of all inputs, if they are more than HELD_SHARE asks for [B]."""
-HELD_SHARE: Final = 1 / 3
+"""Most memory of all inputs, if they are more than JUDGED_SHARE asks for [B]."""
+JUDGED_SHARE: Final = 1 / 3
 """Share of them that outputs are judged on."""
-HELD_LEAST: Final = 4
+JUDGED_LEAST: Final = 4
 """Number of inputs that outputs are judged on, where there are twice as many."""
 ROUNDS: Final = 16
 """Most times that a text is written over."""
@@ -68,11 +68,11 @@ def excite(
     count = max(4, min(SAMPLES, BYTES_MAX // max(1, sum(array.nbytes for array in first.values()))))
     feeds = [inputs.make_feeds(specs, recipes, _RNG_SEED + number * len(specs)) for number in range(count)]
     feeds, note = _better(graph, folder, jobs, specs, feeds, run)
-    most = max(min(HELD_LEAST, len(feeds) // 2), int(HELD_SHARE * len(feeds)))
-    held = set(spread(len(feeds), most, np.random.default_rng(_RNG_SEED)).tolist())
+    most = max(min(JUDGED_LEAST, len(feeds) // 2), int(JUDGED_SHARE * len(feeds)))
+    judged = set(spread(len(feeds), most, np.random.default_rng(_RNG_SEED)).tolist())
     return Samples(
-        [each for number, each in enumerate(feeds) if number in held],
-        [each for number, each in enumerate(feeds) if number not in held],
+        [each for number, each in enumerate(feeds) if number in judged],
+        [each for number, each in enumerate(feeds) if number not in judged],
         None,
         f"{note}; real inputs say more: --calib x.npz",
     )

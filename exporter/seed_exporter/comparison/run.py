@@ -91,7 +91,7 @@ def _add_peers(original: Graph, judge: _Judge, comparison: Comparison, progress:
 
 
 class _Judge:
-    """Measures what is made of one model on its held-out inputs."""
+    """Measures what is made of one model on the inputs that outputs are judged on."""
 
     def __init__(self, source: Source, options: Options) -> None:
         self._source, self._options = source, options

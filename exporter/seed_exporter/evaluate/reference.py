@@ -94,10 +94,10 @@ def make_reference(
         except UnsupportedError:
             if given is None:
                 raise
-            recipes = golden_sample.recipes_from_feeds(given.held_out[0], specs)
+            recipes = golden_sample.recipes_from_feeds(given.judged[0], specs)
         if given is None:
             given = (generate or _random)(specs, recipes, runner.run)
-        feeds, outputs = given.held_out, list[Mapping[str, Array]]()
+        feeds, outputs = given.judged, list[Mapping[str, Array]]()
         for feed in feeds:
             outputs.append(runner.run(feed))
             if calib is None and sum(array.nbytes for each in outputs for array in each.values()) > OUTPUTS_MAX:

@@ -26,8 +26,8 @@ Run = Callable[[Feeds], Mapping[str, Array]]
 
 CALLS_MAX: Final = 64
 """Most calls that outputs are judged on: their outputs are held at once."""
-HELD_SHARE: Final = 0.25
-"""Share of the calls that outputs are judged on, and no statistic is measured on."""
+JUDGED_SHARE: Final = 0.25
+"""Share of the calls that outputs are judged on and no statistic is measured on."""
 JUDGED_LEAST: Final = 8
 """Number of calls that outputs are judged on where there are as many: a quarter of few calls misses whole kinds of
 inputs. Of seven files one was judged, which Magika still named rightly at 28x, and archives no more."""
@@ -91,7 +91,7 @@ class Samples:
     """The calls of a data file, or generated ones.
 
     Attributes:
-        held_out: those that outputs are judged on; with less than 32 calls, some of the others are among them.
+        judged: those that outputs are judged on; with less than 32 calls, some of the others are among them.
         calibration: those that statistics are measured on; the same where there is only one.
         call: feeds of the sizes that the file gives the model, where a batch was divided with repeated values; None
             for generated ones.
@@ -99,7 +99,7 @@ class Samples:
         labels: labels of the judged calls where the file has some; all where they can't be divided among the calls.
     """
 
-    held_out: Sequence[Feeds]
+    judged: Sequence[Feeds]
     calibration: Sequence[Feeds]
     call: Feeds | None
     note: str
@@ -137,22 +137,22 @@ def read_samples(
         whole = calls.shapes()
         if len(calls) < CALLS_ENOUGH and (rows := _one_by_one(arrays, calls, specs, optional, run)) is not None:
             calls = rows
-        held, measured = _divide(len(calls), _bytes_of(calls.shapes()))
-        judged: list[Feeds] = []
+        judged, measured = _divide(len(calls), _bytes_of(calls.shapes()))
+        judged_calls: list[Feeds] = []
         calibration = StoredFeeds(folder / "calibration.npy")
-        last = max(*held, *measured)
+        last = max(*judged, *measured)
         for number, call in enumerate(calls):
-            if number in held or number in measured:
+            if number in judged or number in measured:
                 _check_values(f"{path}, call {number + 1}", call, check)
-            if number in held:
-                judged.append({name: array.copy() for name, array in call.items()})
+            if number in judged:
+                judged_calls.append({name: array.copy() for name, array in call.items()})
             if number in measured:
                 calibration.append(call)
             if number == last:
                 break
-        call = {name: np.broadcast_to(array, whole[name].shape) for name, array in judged[0].items()}
-        note = _note(len(calls), len(judged), len(calibration))
-        return Samples(judged, calibration, call, note, _labels(arrays, (*specs, *optional), len(calls), held))
+        call = {name: np.broadcast_to(array, whole[name].shape) for name, array in judged_calls[0].items()}
+        note = _note(len(calls), len(judged_calls), len(calibration))
+        return Samples(judged_calls, calibration, call, note, _labels(arrays, (*specs, *optional), len(calls), judged))
 
 
 def spread(count: int, most: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -171,13 +171,13 @@ def _divide(count: int, size: int) -> tuple[set[int], set[int]]:
     if count == 1:
         return {0}, {0}
     rng = np.random.default_rng(_RNG_SEED)
-    held = spread(count, min(CALLS_MAX, max(1, int(count * HELD_SHARE))), rng)
-    others = np.setdiff1d(np.arange(count), held)
+    judged = spread(count, min(CALLS_MAX, max(1, int(count * JUDGED_SHARE))), rng)
+    others = np.setdiff1d(np.arange(count), judged)
     most = min(CALIBRATION_MAX, max(1, CALIBRATION_BYTES_MAX // max(1, size)))
     measured = others[spread(len(others), most, rng)]
-    if (missing := JUDGED_LEAST - len(held)) > 0:
-        held = np.concatenate([held, others[spread(len(others), missing, rng)]])
-    return set(held.tolist()), set(measured.tolist())
+    if (missing := JUDGED_LEAST - len(judged)) > 0:
+        judged = np.concatenate([judged, others[spread(len(others), missing, rng)]])
+    return set(judged.tolist()), set(measured.tolist())
 
 
 def _one_by_one(
@@ -213,8 +213,8 @@ def _counts_samples(axis: int | str | None) -> bool:
     return not isinstance(axis, int) and not any(part in (axis or "").lower() for part in _NO_BATCH)
 
 
-def _labels(arrays: Sequence[StoredArray], specs: Sequence[TensorSpec], count: int, held: set[int]) -> Array | None:
-    """Read the labels of the calls in `held`, of `count` calls; None where the file has none."""
+def _labels(arrays: Sequence[StoredArray], specs: Sequence[TensorSpec], count: int, judged: set[int]) -> Array | None:
+    """Read the labels of the calls in `judged`, of `count` calls; None where the file has none."""
     found = next((array for array in arrays if array.name == LABELS), None)
     if found is None or any(spec.name == LABELS for spec in specs):
         return None
@@ -229,7 +229,7 @@ def _labels(arrays: Sequence[StoredArray], specs: Sequence[TensorSpec], count: i
     finally:
         reader.close()
     labels = labels.T if found.is_fortran else labels
-    return labels if labels.size % count else labels.reshape(count, -1)[sorted(held)]
+    return labels if labels.size % count else labels.reshape(count, -1)[sorted(judged)]
 
 
 def _check_values(where: str, call: Feeds, check: Callable[[Feeds], None]) -> None:

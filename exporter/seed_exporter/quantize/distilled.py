@@ -83,7 +83,7 @@ def _out_of_domain(evaluator: Evaluator) -> list[Feeds]:
             return []
         finally:
             runner.close()
-    return [*made.held_out, *made.calibration]
+    return [*made.judged, *made.calibration]
 
 
 def _trained(

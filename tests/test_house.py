@@ -67,6 +67,8 @@ FOLDERS = {
     "seed_exporter/quantize/methods",
     "seed_exporter/quantize/rounding",
     "seed_exporter/report",
+    "seed_exporter/shrink",
+    "seed_exporter/shrink/rules",
     "seed_exporter/skeletons",
     "seed_exporter/stages",
     "seed_devices",

@@ -6,7 +6,8 @@ from typing import Final
 
 import onnx
 
-from seed_exporter.graph.messages import copy_of, replace_elements
+from seed_exporter.graph.inference import weights_as_inputs, with_types
+from seed_exporter.graph.messages import copy_of
 from seed_exporter.graph.model import Graph
 from seed_exporter.graph.versions import plain_domain
 from seed_runtime.errors import UnsupportedError
@@ -32,34 +33,15 @@ def typed_model(graph: Graph) -> onnx.ModelProto:
         UnsupportedError: onnx can't convert the model.
     """
     held = [tensor for tensor in graph.model.graph.initializer if tensor.name in graph.weights]
-    # Weights have no data here, which neither inference nor conversion needs where they are inputs.
-    probe = onnx.ModelProto()
-    probe.CopyFrom(graph.model)
-    given = {value.name for value in graph.model.graph.input}
-    inputs = [
-        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-        for tensor in held
-        if tensor.name not in given
-    ]
-    small = [tensor for tensor in graph.model.graph.initializer if tensor.name not in graph.weights]
-    replace_elements(probe.graph.initializer, small)
-    probe.graph.input.extend(inputs)
-    probe = _inferred(probe)
+    probe = with_types(weights_as_inputs(graph))
     if opset_of(probe) < OPSET:
-        probe = _inferred(_converted(probe))
+        probe = with_types(_converted(probe))
     result = onnx.ModelProto()
     result.CopyFrom(probe)
     originals = list(graph.model.graph.input)
     result.graph.CopyFrom(copy_of(probe.graph, input=originals, initializer=[*probe.graph.initializer, *held]))
     result.ir_version = max(result.ir_version, _IR)
     return result
-
-
-def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
-    try:
-        return onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except Exception:  # an operator's inference function threw: what is stated must do
-        return model
 
 
 def _converted(model: onnx.ModelProto) -> onnx.ModelProto:

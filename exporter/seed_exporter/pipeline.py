@@ -1,4 +1,4 @@
-"""Make a seed of a model: load, calibrate, plan, build, prove, write.
+"""Make a seed of a model: load, shrink, calibrate, plan, build, prove, write.
 
 Facts of the original are frozen in `Source` when it is loaded; stages work on the graph that their record holds, and
 one that edits it hands on another.
@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from seed_exporter.results import InterruptedExport, Options, Result
 from seed_exporter.stages import front_size
 from seed_exporter.stages.fitting import build_and_prove
 from seed_exporter.stages.loading import calibrate, load
+from seed_exporter.stages.shrinking import shrink
 from seed_exporter.stages.writing import write
 from seed_runtime.system.scratch import scratch_folder
 
@@ -97,5 +99,7 @@ def _stages(
     # Weights are coded in parallel already; with the BLAS's own threads besides, the search takes three times as long.
     with threadpool_limits(1, "blas"):
         loaded = load(source, work, **loader_options)
-        proven = build_and_prove(calibrate(loaded, work), work)
-        return loaded, write(proven, loaded.source, output, work), proven.built.interruption
+        model = shrink(loaded, work) if work.options.shrink else loaded
+        proven = build_and_prove(calibrate(model, work), work)
+        result = replace(write(proven, loaded.source, output, work), shrinkage=model.shrinkage)
+        return loaded, result, proven.built.interruption

@@ -21,6 +21,7 @@ from seed_exporter.quantize.findings import Findings
 from seed_exporter.quantize.methods import METHODS, Method
 from seed_exporter.quantize.trail import Trail
 from seed_exporter.results import Options, Source
+from seed_exporter.shrink.cost import Shrinkage
 from seed_exporter.skeletons import SkeletonBuilder
 
 Progress = Callable[[str, int, int], None]
@@ -35,6 +36,8 @@ class Loaded:
     graph: Graph
     skeletons: SkeletonBuilder
     """Builder of the skeletons of `graph`."""
+    shrinkage: Shrinkage | None = None
+    """What was cut out of the model; None if nothing was."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from seed_exporter.graph.model import Graph
 from seed_exporter.quantize.distilled import INPUTS_LEAST
 from seed_exporter.quantize.effort import DEFAULT, EFFORTS, WITHOUT_DATA, Effort
 from seed_exporter.quantize.trail import Point
+from seed_exporter.shrink.cost import Shrinkage
 from seed_runtime import backends
 from seed_runtime.backends import Array
 
@@ -36,6 +37,7 @@ class Options:
         metric: how damage is measured, a word of `evaluate.damage.metric_of`; by the outputs' kind if None.
         effort: 1 to 9, see `quantize.effort`.
         parts: what exactly is done in place of `effort`, for measurements of each part's worth.
+        shrink: whether dead channels are cut out of the model first.
         time_limit: time after which the search takes the best so far [s].
         calib: file with real inputs (.npz), for statistics and to compare outputs on.
         model_id: name that stays the same over versions; the file's name by default.
@@ -51,6 +53,7 @@ class Options:
     metric: str | None = None
     effort: int = DEFAULT
     parts: Effort | None = None
+    shrink: bool = False
     time_limit: float | None = None
     calib: Path | None = None
     model_id: str | None = None
@@ -175,6 +178,7 @@ class Result:
         effort: 1 to 9.
         timed_out: True if the time limit ended the search.
         error_rates: share of decisions that labels call wrong, of the original and of the seed; None without labels.
+        shrinkage: what was cut out of the model; None if nothing was.
     """
 
     path: Path
@@ -205,6 +209,7 @@ class Result:
     effort: int = DEFAULT
     timed_out: bool = False
     error_rates: tuple[float, float] | None = None
+    shrinkage: Shrinkage | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the keys that programs rely on, and a few more."""
@@ -222,6 +227,7 @@ class Result:
             "damage": self.damage if math.isfinite(self.damage) else None,
             "error_rate": self.error_rates[1] if self.error_rates else None,
             "original_error_rate": self.error_rates[0] if self.error_rates else None,
+            "shrunk": self.shrinkage.as_json() if self.shrinkage else None,
             "effort": self.effort,
             "timed_out": self.timed_out,
             "goal_met": self.goal_met,

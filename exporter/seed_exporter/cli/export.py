@@ -23,6 +23,7 @@ Examples:
   seed-export model.onnx -o model.seed --target 8x --report report.html
   seed-export model.onnx -o model.seed --calib x.npz --quality 0.99
   seed-export model.onnx -o exact.seed --method lossless
+  seed-export pruned.onnx -o small.seed --shrink
 \b
 Many models: seed-export batch --help
 Beside other software: seed-export compare --help
@@ -105,6 +106,12 @@ class _Size(click.ParamType):
     help="Work for fewer bytes: 1 rounds to nearest, 2 measures each tensor's damage, 3 and 4 round by what layers see "
     "of --calib, 5 weighs bits against errors and looks for best paths (6 to 8 do the same), 9 trains on --calib "
     "and needs PyTorch.",
+)
+@click.option(
+    "--shrink",
+    is_flag=True,
+    help="Cut dead channels, heads, neurons and emptied blocks out of MODEL first, which computes the same with less "
+    "memory and time then: for models whose weights were set to 0 by whole rows or columns.",
 )
 @click.option(
     "--time-limit",

@@ -38,6 +38,10 @@ def write(path: Path, result: Result, beside: Comparison | None = None) -> None:
         ("Size", _bars([("original", model.source_bytes, "was"), ("seed", result.bytes, "")])),
         ("How it was judged", _judged(result)),
         ("Frontier", _frontier(result, beside)),
+        (
+            "Channels, before and after --shrink",
+            f'<div class="scroll">{_shrunk(result)}</div>' if result.shrinkage else "",
+        ),
         ("Outputs, against the original", f'<div class="scroll">{_outputs(result)}</div>'),
         ("Where the bytes went", _bars(coded)),
         ("Weights, those with the most bytes first", f'<div class="scroll">{_weights(result)}</div>'),
@@ -138,6 +142,21 @@ def _weights(result: Result) -> str:
     head += "<th class=n>in the seed<th class=n>bits each<th>" if sizes else ""
     head += "<th class=n>damage alone<th>" if damages else ""
     return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+
+
+def _shrunk(result: Result) -> str:
+    """List what is left of each layer."""
+    if result.shrinkage is None:
+        return ""
+    most = max((layer.channels[0] for layer in result.shrinkage.layers), default=1) or 1
+    rows = "".join(
+        f"<tr><td>{html.escape(layer.name)}<td class=n>{layer.channels[0]:,}<td class=n>{layer.channels[1]:,}"
+        f'<td class=bar><i style="width:{100 * layer.channels[1] / most:.2f}%"></i>'
+        f"<td class=n>{layer.weights[0]:,}<td class=n>{layer.weights[1]:,}</tr>"
+        for layer in result.shrinkage.layers
+    )
+    head = "<th>layer<th class=n>channels<th class=n>left<th><th class=n>weights<th class=n>left"
+    return f"<table><tr>{head}</tr>{rows}</table><p class=sub>{html.escape(result.shrinkage.text())}</p>"
 
 
 def _taken(taken: float, count: int, share: float) -> str:

@@ -24,6 +24,7 @@ from seed_runtime.assembly.cache import ModelCache, default_cache
 from seed_runtime.assembly.folder import model_folder
 from seed_runtime.backends import Dims, Feeds, TensorSpec, input_spec
 from seed_runtime.backends.workers import Watch
+from seed_runtime.codecs import CODECS
 from seed_runtime.codecs.windows import can_decode_beside
 from seed_runtime.errors import InputError, MemoryBudgetError
 from seed_runtime.format.header import Header
@@ -149,6 +150,21 @@ class Seed:
             # Of a forest of trees a scan takes seconds on a small device; the digest says that it stays the same.
             self._skeleton = info
         return self._skeleton
+
+    def trellises(self) -> list[bool]:
+        """Return whether each hole's weights are on a trellis; of a stream its first chunk is read, at most."""
+        found: list[bool] = []
+        with self._reader() as reader:
+            for part in self.header.parts:
+                reader.skip_part(part)
+            for index, stream in enumerate(self.header.streams):
+                head, codec = reader.head(index, stream), CODECS.get(stream.codec)
+                holes = self.header.holes[stream.first : stream.first + stream.holes]
+                if codec is None or codec.trellises is None or head is None:
+                    found += [False] * len(holes)
+                else:
+                    found += codec.trellises(holes, head, f"stream {index}")
+        return found
 
     def _check_inputs(self, info: skeletons.SkeletonInfo) -> None:
         """Raise FormatError if golden sample or footprint are of other inputs than the skeleton has."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +47,7 @@ def build_model_seed(
     version: int = 1,
     feature_level: int = FEATURE_LEVEL,
     step: float | None = None,
+    on_trellis: Collection[str] = (),
     recipes: Sequence[Recipe] = (),
     golden_error: float = 0.0,
     footprint: Footprint | None = None,
@@ -61,6 +62,7 @@ def build_model_seed(
         version: The version in the section MODEL.
         feature_level: The level of the format in the section MODEL.
         step: Quantization step of matrices, in root mean squares of each; None stores all weights bit by bit.
+        on_trellis: Names of matrices whose integers are those of a trellis, whatever weights these make.
         recipes: Inputs of the golden sample, in the order of the model's; none for a seed without one.
         golden_error: What is added to the golden sample's values, so that it fails.
         footprint: The section FOOTPRINT.
@@ -83,7 +85,7 @@ def build_model_seed(
     exact = names[len(quantized) :]
     if quantized:
         assert step is not None
-        groups.append(("grid", quantized, _grid_chunks([weights[name] for name in quantized], step)))
+        groups.append(("grid", quantized, _grid_chunks({name: weights[name] for name in quantized}, step, on_trellis)))
     if exact:
         matrices = [
             split.matrix_of(weights[name].reshape(weights[name].shape[0] if weights[name].ndim > 1 else 1, -1), F32)
@@ -149,12 +151,13 @@ def onnx_model(
 
 
 @functools.cache
-def classifier(*, footprint: bool = True, golden: str = "right") -> bytes:
+def classifier(*, footprint: bool = True, golden: str = "right", on_trellis: Sequence[str] = ()) -> bytes:
     """Return a seed of x: float32[batch, FEATURES] -> scores: float32[batch, CLASSES].
 
     Args:
         footprint: Whether it has the section FOOTPRINT.
         golden: Its golden sample: "right", "wrong" or "none".
+        on_trellis: Weights that have a trellis.
     """
     rng = np.random.default_rng(7)
     weights = {
@@ -179,6 +182,7 @@ def classifier(*, footprint: bool = True, golden: str = "right") -> bytes:
         model_id="classifier",
         version=3,
         step=0.05,
+        on_trellis=on_trellis,
         recipes=() if golden == "none" else (Recipe(generator.NORMAL, F32, (1, FEATURES), 0.0, 1.0),),
         golden_error=1.0 if golden == "wrong" else 0.0,
         footprint=measured if footprint else None,
@@ -223,11 +227,12 @@ def _is_quantized(weight: np.ndarray, step: float | None) -> bool:
     return step is not None and weight.ndim > 1
 
 
-def _grid_chunks(weights: Sequence[np.ndarray], step: float) -> list[bytes]:
+def _grid_chunks(weights: Mapping[str, np.ndarray], step: float, on_trellis: Collection[str]) -> list[bytes]:
     matrices = []
-    for weight in weights:
+    for name, weight in weights.items():
         own_step = float(np.float32(step * float(np.sqrt(np.square(weight).mean()))))
-        matrices.append(grid.matrix_of(grid.round_to_nearest(weight.reshape(len(weight), -1), own_step)))
+        rounded = grid.round_to_nearest(weight.reshape(len(weight), -1), own_step)
+        matrices.append(grid.matrix_of(replace(rounded, delay=1 if name in on_trellis else None)))
     return symbols.encode(matrices).chunks
 
 

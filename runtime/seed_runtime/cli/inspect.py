@@ -1,4 +1,4 @@
-"""`--inspect`: show what a seed holds and what it needs. Nothing is decoded and no backend is imported."""
+"""`--inspect`: show what a seed holds and what it needs. No weight is decoded and no backend is imported."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
     header, model = seed.header, seed.header.model
     coded = sum(sum(stream.sizes) for stream in header.streams)
     names = seed.kind.layout.check(info, header.holes)
+    # Last of all that is read, as a pipe can be read only once.
+    trellises = seed.trellises()
     return {
         "name": seed.name,
         "model_id": model.model_id,
@@ -76,7 +78,7 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
         "metadata": dict(info.metadata),
         "golden": _golden(seed),
         "ignored_sections": {f"{section:#06x}": size for section, size in header.ignored.items()},
-        "codecs": _codecs(header),
+        "codecs": _codecs(header, trellises),
         "tensors": [
             {
                 "name": name,
@@ -85,9 +87,12 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
                 "shape": list(hole.dims),
                 "bytes": hole.size,
                 "codec": codec,
+                "trellis": trellis,
                 "stream": index,
             }
-            for name, hole, (index, codec) in zip(names, header.holes, _stream_of_holes(header), strict=True)
+            for name, hole, (index, codec), trellis in zip(
+                names, header.holes, _stream_of_holes(header), trellises, strict=True
+            )
         ],
     }
 
@@ -169,17 +174,18 @@ def _stream_of_holes(header: Header) -> Iterator[tuple[int, str]]:
         yield from [(index, _codec_name(stream.codec))] * stream.holes
 
 
-def _codecs(header: Header) -> list[dict[str, Any]]:
+def _codecs(header: Header, trellises: Sequence[bool]) -> list[dict[str, Any]]:
     """Return sums over all streams of a codec."""
     sums: dict[str, dict[str, Any]] = {}
     for stream in header.streams:
         holes = header.holes[stream.first : stream.first + stream.holes]
         row = sums.setdefault(
             name := _codec_name(stream.codec),
-            {"codec": name, "streams": 0, "tensors": 0, "chunks": 0, "elements": 0, "bytes": 0},
+            {"codec": name, "streams": 0, "tensors": 0, "trellises": 0, "chunks": 0, "elements": 0, "bytes": 0},
         )
         row["streams"] += 1
         row["tensors"] += stream.holes
+        row["trellises"] += sum(trellises[stream.first : stream.first + stream.holes])
         row["chunks"] += len(stream.sizes)
         row["elements"] += sum(hole.count for hole in holes)
         row["bytes"] += sum(stream.sizes)
@@ -231,10 +237,17 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         return
     yield ""
     yield from _table(
-        ("codec", "streams", "tensors", "chunks", "elements", "bytes", "bits_per_weight"), facts["codecs"]
+        ("codec", "streams", "tensors", "trellises", "chunks", "elements", "bytes", "bits_per_weight"), facts["codecs"]
     )
     yield ""
-    tensors = [{**row, "shape": "x".join(map(str, row["shape"])) or "scalar"} for row in facts["tensors"]]
+    tensors = [
+        {
+            **row,
+            "shape": "x".join(map(str, row["shape"])) or "scalar",
+            "codec": row["codec"] + (", trellis" if row["trellis"] else ""),
+        }
+        for row in facts["tensors"]
+    ]
     yield from _table(("name", "dtype", "shape", "codec", "bytes"), tensors)
 
 

@@ -19,7 +19,7 @@ CODECS: Final = {
     codec.number: codec
     for codec in (
         Codec(1, "raw", raw.decode),
-        Codec(2, "grid", grid.decode, trellis.held_bytes),
+        Codec(2, "grid", grid.decode, trellis.held_bytes, grid.trellises),
         Codec(3, "split", split.decode),
         Codec(4, "moments", moments.decode),
         Codec(5, "lowrank", lowrank.decode),

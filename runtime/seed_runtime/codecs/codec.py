@@ -54,9 +54,12 @@ class Codec:
         name: for people.
         decode: decodes one stream.
         held_bytes: computes the most that decoding a hole of so many elements holds beyond windows and chunks [B].
+        trellises: says of each hole of a stream, by its first chunk, whether its weights are on a trellis; gets the
+            holes, the chunk, and the stream's name. None for a codec that has no trellis.
     """
 
     number: int
     name: str
     decode: Decode
     held_bytes: Callable[[int], int] = lambda count: 0
+    trellises: Callable[[Sequence[Hole], memoryview, str], list[bool]] | None = None

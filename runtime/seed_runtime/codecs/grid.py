@@ -51,6 +51,17 @@ def decode(
                 yield to_storage(weights, dtype)
 
 
+def trellises(holes: Sequence[Hole], head: memoryview, where: str) -> list[bool]:
+    """Return whether each hole's weights are on a trellis, by the first chunk of their stream.
+
+    Raises:
+        FormatError: the head breaks a rule of SPEC.md.
+    """
+    counts = [hole.count for hole in holes]
+    reader = SymbolReader(iter([head]), counts, quantized=True, where=where, trellis=True)
+    return [matrix.delay is not None for matrix in reader.matrices]
+
+
 class _OnTrellis:
     """Weights of one matrix with a trellis, whose dead elements count, so that its rows and columns are whole."""
 

@@ -67,6 +67,20 @@ class SeedReader:
                 raise DigestError(where, stream.digest(number), computed)
             yield data
 
+    def head(self, index: int, stream: Stream) -> memoryview | None:
+        """Return the first chunk of the next stream, None where it has none, and pass over the others unread.
+
+        What comes from a pipe is read, but not checked.
+        """
+        head = next(self.chunks(index, stream), None)
+        left = sum(stream.sizes[1:])
+        if self._source.seekable():
+            self._source.seek(left, os.SEEK_CUR)
+        else:
+            for size in stream.sizes[1:]:
+                self._read(size, f"stream {index}")
+        return head
+
     def finish(self) -> None:
         """Raise FormatError unless the file ends here."""
         if self._source.read(1):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import seed_runtime
-from tests.support.model_seeds import CLASSES, DETECTOR_METADATA, FEATURES, detector, tokens
+from tests.support.model_seeds import CLASSES, DETECTOR_METADATA, FEATURES, classifier, detector, tokens
 from tests.support.seed_run import COMMAND, cache_folder, files_under, refused, result, seed_run
 
 # --inspect
@@ -80,10 +80,35 @@ def test_inspect_as_text_has_the_same_and_no_colour_where_it_is_not_wanted(seed:
     assert "\x1b" not in on_a_terminal(NO_COLOR="1")
 
 
+def test_inspect_names_the_weights_that_are_on_a_trellis(tmp_path: Path) -> None:
+    path = tmp_path / "model.seed"
+    path.write_bytes(classifier(on_trellis=("w2",)))
+    for found in (result(path, "--inspect"), result("-", "--inspect", stdin=path.read_bytes())):
+        assert {row["name"]: row["trellis"] for row in found["tensors"]} == {"w1": False, "w2": True, "b": False}
+        assert {row["codec"]: row["trellises"] for row in found["codecs"]} == {"grid": 1, "split": 0}
+    lines = seed_run(path, "--inspect").stdout.decode().splitlines()
+    assert any(line.startswith("w2 ") and " grid, trellis " in line for line in lines)
+    assert not any(line.startswith("w1 ") and "trellis" in line for line in lines)
+
+
+def test_inspect_passes_over_all_but_the_first_chunk_of_a_file_s_streams(seed: Path) -> None:
+    opened = seed_runtime.open(seed)
+    data = bytearray(seed.read_bytes())
+    front = len(data) - opened.header.body_size + sum(part.size for part in opened.header.parts)
+    first = opened.header.streams[0]
+    assert len(first.sizes) > 1
+    data[front + first.sizes[0]] ^= 1
+    seed.write_bytes(data)
+    assert result(seed, "--inspect")["model_id"] == "classifier"
+    data[front] ^= 1
+    seed.write_bytes(data)
+    assert "stream 0, chunk 0" in refused(10, seed, "--inspect")
+
+
 def test_inspect_decodes_nothing_and_imports_no_backend(seed: Path) -> None:
     script = (
         "import sys; from seed_runtime.cli import main; from seed_runtime.codecs import symbols;"
-        "symbols.SymbolReader = None;"
+        "symbols.SymbolReader.pieces = None;"
         "assert main([sys.argv[1], '--inspect']) == 0; assert 'onnxruntime' not in sys.modules;"
         "assert 'tomllib' not in sys.modules"
     )

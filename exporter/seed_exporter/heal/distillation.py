@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 import numpy as np
@@ -37,8 +38,8 @@ PATIENCE: Final = 8
 _PRICE_LEAST: Final = 0.01
 """Least share of the price by theory that a measured one has: one batch may say that coarser steps do no damage."""
 
-Progress = Callable[[int, int, float], None]
-"""Callback: steps done, steps in all, damage on inputs left out."""
+Progress = Callable[[float, float], None]
+"""Callback: share of the run that is done, damage on inputs left out."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Settings:
     """How long and how fast is trained.
 
     Attributes:
-        steps: optimizer steps.
+        steps: optimizer steps where no time is given; else it is trained until the time is over.
         batch: inputs of a step.
         unit_rate: learning rate of weights, in quantization steps.
         step_rate: learning rate of the logarithms of quantization steps.
@@ -56,7 +57,8 @@ class Settings:
         left_out: share of inputs that judge states and aren't trained on.
         descent: share of the run after which the bits are to be what was asked for.
         decay: share of the run after which learning rates fall to nothing.
-        every: steps between two looks at the damage, and between two renewals of the tables.
+        every: least steps between two looks at the damage, and between two renewals of the tables.
+        looks: looks of a long run, so that what is computed on the host takes a small part of it.
     """
 
     steps: int = 1000
@@ -70,6 +72,12 @@ class Settings:
     descent: float = 0.4
     decay: float = 0.5
     every: int = 25
+    looks: int = 80
+
+
+def device_of() -> str:
+    """Return where it is trained: on the first GPU that torch can use, else on the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def distill(
@@ -83,9 +91,9 @@ def distill(
     settings: Settings | None = None,
     out_of_domain: Sequence[Feeds] = (),
     stop: Callable[[], bool] = lambda: False,
-    spent: Callable[[], float] = lambda: 0.0,
+    spent: Callable[[], float] | None = None,
     progress: Progress | None = None,
-    device: str = "cpu",
+    device: str | None = None,
 ) -> dict[str, Plan]:
     """Return better plans: those that were given where training found none.
 
@@ -100,9 +108,9 @@ def distill(
         out_of_domain: inputs of another kind than `feeds`, on which no more damage may be done than bits that are
             given up cost without training.
         stop: asked after each step; True ends training.
-        spent: gives the share of the time that has passed, so that training ends as planned under a limit.
+        spent: gives the share of the time that has passed, and sets the schedule; None to train `settings.steps`.
         progress: told how far it is.
-        device: where it is computed.
+        device: where it is computed; None for a GPU where there is one.
 
     Raises:
         UnsupportedError: the graph has an operator that torch can't compute here.
@@ -111,8 +119,9 @@ def distill(
     torch.set_num_threads(THREADS)
     try:
         run = _Run(
-            graph, plans, feeds, size_of, goal, noisy, settings or Settings(), torch.device(device), out_of_domain
-        )
+            graph, plans, feeds, size_of, goal, noisy, settings or Settings(), torch.device(device or device_of()),
+            out_of_domain,
+        )  # fmt: skip
         return run.train(stop, spent, progress)
     finally:
         torch.set_num_threads(before)
@@ -151,8 +160,10 @@ class _Run:
         ]
         self.judged = judged_outputs(arrays)
 
-    def train(self, stop: Callable[[], bool], spent: Callable[[], float], progress: Progress | None) -> dict[str, Plan]:
-        """Train until the steps are done or it is stopped, and return the best plans that keep the size."""
+    def train(
+        self, stop: Callable[[], bool], spent: Callable[[], float] | None, progress: Progress | None
+    ) -> dict[str, Plan]:
+        """Train until the run is over or it is stopped, and return the best plans that keep the size."""
         settings, student = self.settings, self.student
         optimizer = torch.optim.Adam(
             [
@@ -173,8 +184,8 @@ class _Run:
         given_up = 8 * max(0, size - self.goal) / max(1, student.matrices.numel())
         # Damage goes with the square of the step, which doubles with each bit.
         allowed, refused = self.out_of_domain_damage() * 4**given_up, 0
-        for step in range(settings.steps):
-            share = max(step / settings.steps, min(1.0, spent()))
+        share = looked = 0.0
+        for step in count():
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * min(1.0, (step + 1) / 20, max(0.02, (1 - share) / (1 - settings.decay)))
             feed = self._on_device(next(self.batches))
@@ -192,10 +203,12 @@ class _Run:
             (loss + steering.price * bits).backward()
             if all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in student.parameters()):
                 optimizer.step()
+            share = min(1.0, (step + 1) / settings.steps if spent is None else spent())
             if step % 5 == 4:
-                steering.move(self._bits(), max(share, (step + 1) / settings.steps))
-            over = step == settings.steps - 1 or stop()
-            if over or step % settings.every == settings.every - 1:
+                steering.move(self._bits(), share)
+            over = share >= 1 or stop()
+            if over or (step % settings.every == settings.every - 1 and share >= looked + 1 / settings.looks):
+                looked = share
                 self.rate.renew(student.integers())
                 size = self.size_of(dict(self.plans) | student.plans())
                 steering.goal = self._bits() + 8 * (0.998 * self.goal - size)
@@ -205,7 +218,7 @@ class _Run:
                     least, best = judged, student.state()
                 over = over or (refused >= PATIENCE and share >= settings.descent)
                 if progress is not None:
-                    progress(step + 1, settings.steps, judged)
+                    progress(share, judged)
             if over:
                 break
         if best is None:

@@ -209,7 +209,9 @@ class Interpreter:
                 varying |= set(step.node.output) - {""}
                 left.append(step)
         needed = {name for step in left for name in step.reads} | set(self._outputs)
-        self._constants = {name: value for name, value in values.items() if name in needed and value is not None}
+        self._constants = {
+            name: value.to(self.device) for name, value in values.items() if name in needed and value is not None
+        }
         # Constants that nodes before have used up are not among the values of a run.
         made = {name for step in left for name in step.names}
         return [replace(step, spent=tuple(name for name in step.spent if name in made)) for step in left]

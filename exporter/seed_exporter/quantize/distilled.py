@@ -21,6 +21,8 @@ INPUTS_LEAST: Final = 8
 """Fewest calibration inputs that are trained on: fewer are known by heart at once."""
 INPUTS_MAX: Final = 2048
 """Most calibration inputs that are trained on: they are held at once."""
+UNITS: Final = 100
+"""Units of work that training counts as in the progress."""
 PARTS: Final = (0.75, 0.87)
 """Sizes that are tried under a line, as parts of the size that the search found."""
 
@@ -92,22 +94,20 @@ def _trained(
     feeds: list[Feeds],
     out_of_domain: list[Feeds],
     goal: int,
-    clock: Callable[[], float],
+    clock: Callable[[], float] | None,
 ) -> dict[str, Plan]:
-    done = 0
+    trail, done = evaluator.trail, 0
+    trail.plan_work(UNITS)
 
-    def progress(steps: int, total: int, _damage: float) -> None:
+    def progress(share: float, _damage: float) -> None:
         nonlocal done
-        if not done:
-            evaluator.trail.plan_work(total)
-        evaluator.trail.advance(steps - done)
-        done = steps
+        trail.advance(round(share * UNITS) - done)
+        done = round(share * UNITS)
 
-    trail = evaluator.trail
     return heal.distill(
         evaluator.graph, plans, feeds, evaluator.size_of, goal,
         noisy=tuple(evaluator.noisy), out_of_domain=out_of_domain, spent=clock,
-        stop=lambda: trail.expired or clock() >= 1, progress=progress,
+        stop=lambda: trail.expired, progress=progress,
     )  # fmt: skip
 
 

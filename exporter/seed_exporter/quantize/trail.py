@@ -60,14 +60,14 @@ class Trail:
             self.expired_in_search = True
         return self.expired_in_search
 
-    def clock(self, parts: int = 1) -> Callable[[], float]:
-        """Return a function that gives the share of a part of the time left now that has passed; 0 without a limit.
+    def clock(self, parts: int = 1) -> Callable[[], float] | None:
+        """Return a function that gives the share of a part of the time left now that has passed; None without a limit.
 
         Args:
             parts: equal parts into which the time left is divided.
         """
         if self._deadline is None:
-            return lambda: 0.0
+            return None
         start = time.monotonic()
         length = max(self._deadline - start, 1e-9) / parts
         return lambda: (time.monotonic() - start) / length

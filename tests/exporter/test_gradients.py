@@ -14,7 +14,7 @@ from seed_exporter.gradients import gradient_graph, missing_rules
 from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import load
 from seed_runtime.errors import UnsupportedError
-from tests.exporter.support.gradients import differences, session
+from tests.exporter.support.gradients import differences, session, whole
 from tests.exporter.support.onnx_models import info, make
 
 _RNG = np.random.default_rng(5)
@@ -204,6 +204,47 @@ def test_modes_of_sampling_without_a_rule_are_named(attributes: dict[str, str]) 
     nodes = [helper.make_node("GridSample", ["x", "grid"], ["y"], **attributes)]
     with pytest.raises(UnsupportedError, match=f"GridSample .*{next(iter(attributes.values()))}"):
         gradient_graph(graph_of(nodes, inputs=inputs, outputs=[info("y", None)], opset=20), ["y"], ["x"])
+
+
+def packed_matrix(batch: int, rows: int, columns: int, **others: np.ndarray) -> Graph:
+    """A product with a matrix of 4 bits, whose blocks have 16 rows."""
+    constants = {
+        "packed": _RNG.integers(0, 256, (columns, rows // 16, 8)).astype(np.uint8),
+        "scales": _RNG.uniform(0.5, 1, (columns, rows // 16)).astype(np.float32),
+        **others,
+    }
+    inputs = ["x", *(name if name in constants else "" for name in ("packed", "scales", "zeros", "order"))]
+    sizes = {"K": rows, "N": columns, "bits": 4, "block_size": 16}
+    node = helper.make_node("MatMulNBits", inputs, ["y"], domain="com.microsoft", **sizes)
+    tensors = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    model = make([node], tensors, inputs=[info("x", [batch, rows])], outputs=[info("y", [batch, columns])])
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return load(model)
+
+
+def test_a_packed_matrix_takes_the_memory_of_its_floats_on_the_way_back() -> None:
+    rows, columns = 1024, 4
+    model = whole(gradient_graph(packed_matrix(2, rows, columns), ["y"], ["x", "scales"]))
+    del model.graph.output[:]
+    made = [name for node in model.graph.node for name in node.output]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
+    feeds = {"x": np.ones((2, rows), np.float32), "grad.y": np.ones((2, columns), np.float32)}
+    values = session(model).run(None, feeds)
+    assert max(value.size for value in values) == rows * columns
+
+
+def test_groups_of_a_packed_matrix_may_have_an_order() -> None:
+    order = _RNG.integers(0, 3, 48).astype(np.int32)
+    built = gradient_graph(packed_matrix(48, 48, 4, order=order), ["y"], ["x"])
+    seed = _RNG.standard_normal((48, 4)).astype(np.float32)
+    matrix, found = session(built).run(["y", "grad.x"], {"x": np.eye(48, dtype=np.float32), "grad.y": seed})
+    np.testing.assert_allclose(found, seed @ matrix.T, rtol=1e-4, atol=1e-4)
+
+
+def test_zero_points_with_an_order_of_groups_are_refused() -> None:
+    graph = packed_matrix(2, 32, 4, zeros=np.zeros((4, 1), np.uint8), order=np.zeros(32, np.int32))
+    with pytest.raises(UnsupportedError, match="zero points with an order of groups"):
+        gradient_graph(graph, ["y"], ["x"])
 
 
 def test_numbers_that_only_count_need_no_rule() -> None:

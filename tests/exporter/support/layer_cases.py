@@ -91,13 +91,25 @@ SAMPLING = [
     for aligned in (0, 1)
     for mode, opset in (("bilinear", 16), ("linear", 20))
 ]
-_PACKED = np.random.default_rng(4).integers(0, 256, (3, 2, 8)).astype(np.uint8)
-PACKED = [
-    Case(
+_PACKED = np.random.default_rng(4).integers(0, 256, (3, 2, 16)).astype(np.uint8)
+_ZEROS = np.array([120, 130, 125, 9, 0, 255], np.uint8)
+
+
+def _packed(bits: int, *others: np.ndarray | None, name: str, **more: Any) -> Case:
+    return Case(
         "MatMulNBits",
-        [draw(2, 2, 24), _PACKED, positive(6), None, None, draw(3)],
-        {"K": 24, "N": 3, "bits": 4, "block_size": 16},
+        [draw(2, 2, 24), _PACKED[..., : 2 * bits], positive(6), *others],
+        {"K": 24, "N": 3, "bits": bits, "block_size": 16},
         domain="com.microsoft",
         single=True,
-    ),
+        name=name,
+        **more,
+    )
+
+
+PACKED = [
+    _packed(4, None, None, draw(3), name="with a bias"),
+    _packed(4, _ZEROS[:3], name="with zero points"),
+    _packed(4, positive(6), name="with zero points of floats", constant=(3,)),
+    _packed(8, _ZEROS, name="of 8 bits", since=(1, 22)),
 ]

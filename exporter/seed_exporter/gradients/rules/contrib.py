@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from onnx import helper
+import numpy as np
+from onnx import TensorProto
 
 from seed_exporter.gradients.registry import Call, rule
 from seed_exporter.gradients.rules.activations import gelu_slope, swish_slope, tanh_gelu_slope
@@ -84,30 +85,70 @@ def _fused_matmul(c: Call) -> Sequence[str | None]:
 
 @rule("MatMulNBits", domain=DOMAIN)
 def _matmul_nbits(c: Call) -> Sequence[str | None]:
-    """Multiply by a packed matrix: the operator makes its floats of unit vectors, and its integers of scales of 1."""
+    """Multiply by a packed matrix, of which no more is made than its integers and its floats."""
     e, gradient = c.emit, c.gradient
     rows, columns, block = (int(c.attribute(name)) for name in ("K", "N", "block_size"))
-    zero = helper.make_tensor("", c.code, [1], [0])
-    unit = e("EyeLike", e("ConstantOfShape", e.integers([rows, rows]), value=zero))
-    kept = {"K": rows, "N": columns, "block_size": block, "bits": c.attribute("bits", 4)}
-
-    def matrix(scales: str) -> str:
-        return e("MatMulNBits", unit, c.input(1), scales, c.input(3), c.input(4), domain=DOMAIN, **kept)
-
+    blocks, order = -(-rows // block), c.input(4)
+    centred = _centred(c, columns, blocks)
+    scales = e("Reshape", c.input(2), e.integers([columns, blocks]))
+    if order:
+        # It may be filled up to whole blocks.
+        floats = e("Mul", centred, e("Gather", scales, _first(c, order, rows, 0), axis=1))
+    else:
+        floats = e("Mul", centred, e("Unsqueeze", scales, e.integers([2])))
+        floats = _first(c, e("Reshape", floats, e.integers([columns, blocks * block])), rows, 1)
     found: list[str | None] = [None] * 6
-    found[0] = e("MatMul", gradient, e("Transpose", matrix(c.input(2)), perm=[1, 0]))
+    found[0] = e("MatMul", gradient, floats)
     if 2 in c.wanted:
-        if c.input(4):
+        if order:
             c.refuse("scales with an order of groups")
-        one = helper.make_tensor("", c.code, [1], [1])
-        integers = matrix(e("ConstantOfShape", e.shape_vector(c.input(2)), value=one))
         flat = [e("Flatten", each, axis=-1) for each in (gradient, c.x)]
-        each = e("Mul", e("Gemm", *flat, transA=1), e("Transpose", integers, perm=[1, 0]))
-        blocks = -(-rows // block)
-        each = e("Pad", each, e.integers([0, 0, 0, blocks * block - rows]))
-        each = e("ReduceSum", e("Reshape", each, e.integers([columns, blocks, block])), e.integers([2]), keepdims=0)
-        found[2] = e("Reshape", each, e.shape_vector(c.input(2)))
+        each = e("Pad", e("Gemm", *flat, transA=1), e.integers([0, 0, 0, blocks * block - rows]))
+        each = e("Mul", e("Reshape", each, e.integers([columns, blocks, block])), centred)
+        found[2] = e("Reshape", e("ReduceSum", each, e.integers([2]), keepdims=0), e.shape_vector(c.input(2)))
     # Nothing says the shape of the product where onnx doesn't know the operator; its bias is a vector.
     if 5 in c.wanted:
         found[5] = e("ReduceSum", e("Flatten", gradient, axis=-1), e.integers([0]), keepdims=0)
     return found
+
+
+def _centred(c: Call, columns: int, blocks: int) -> str:
+    """Write the integers of MatMulNBits without their zero points, `(N, blocks, block)`; `(N, K)` in an order."""
+    e, order = c.emit, c.input(4)
+    integers = e("Cast", _unpacked(c, c.input(1), columns), to=c.code)
+    if order:
+        integers = _first(c, integers, int(c.attribute("K")), 1)
+    else:
+        integers = e("Reshape", integers, e.integers([columns, blocks, -1]))
+    zeros = c.input(3)
+    if not zeros:
+        return e("Sub", integers, c.scalar(2.0 ** (int(c.attribute("bits", 4)) - 1)))
+    if order:
+        # ONNX Runtime 1.32 takes no notice of the zero points then.
+        c.refuse("zero points with an order of groups")
+    if e.code(zeros) == TensorProto.UINT8:
+        zeros = e("Cast", _first(c, _unpacked(c, zeros, columns), blocks, 1), to=c.code)
+    else:
+        zeros = e("Reshape", zeros, e.integers([columns, blocks]))
+    return e("Sub", integers, e("Unsqueeze", zeros, e.integers([2])))
+
+
+def _unpacked(c: Call, packed: str, columns: int) -> str:
+    """Write the integers in bytes as a matrix of so many rows; the first one of a byte is in its low bits."""
+    e, bits = c.emit, int(c.attribute("bits", 4))
+    if bits not in (2, 4, 8):
+        c.refuse(f"integers of {bits} bits")
+    whole = e("Reshape", packed, e.integers([columns, -1]))
+    if bits == 8:
+        return whole
+    parts = []
+    for low in range(0, 8, bits):
+        part = e("BitShift", whole, e.constant(np.array([low], np.uint8)), direction="RIGHT") if low else whole
+        part = e("Mod", part, e.constant(np.array([1 << bits], np.uint8))) if low + bits < 8 else part
+        parts.append(e("Unsqueeze", part, e.integers([-1])))
+    return e("Reshape", e("Concat", *parts, axis=-1), e.integers([columns, -1]))
+
+
+def _first(c: Call, values: str, count: int, axis: int) -> str:
+    e = c.emit
+    return e("Slice", values, e.integers([0]), e.integers([count]), e.integers([axis]))

@@ -39,8 +39,8 @@ from seed_runtime.system.files import atomic_write
 
 LINES = {"magika": 0.03, "efflite0": 0.01, "pprec": 0.01, "minilm6": 0.01, "ppcls": 0.01, "basicpitch": 0.001}
 """Damage at which a model's sizes are compared: KL [nat], or 1 - cosine for minilm6."""
-ABLATED = ("magika", "ppcls")
-"""Models of which the ablations are measured: each has some 80 seeds, of which a large model's take a minute each."""
+ABLATED = ("magika", "ppcls", "efflite0")
+"""Models of which the ablations are measured: each has some 70 seeds, of which a large model's take a minute each."""
 TRAINED = ("magika",)
 """Models that are trained as well: the larger ones take an hour and more for each size on two cores."""
 FRONTIERS, RATIOS = ("magika", "ppcls"), (4, 6, 8, 12, 16, 24, 40)
@@ -112,6 +112,7 @@ def _measured(subject: Subject, quick: bool) -> Figures:
         "line": LINES[name],
         "original": subject.original["value"],
         "rows": rows,
+        "draws": [] if quick else [subject.own_curve(replace(CALIBRATED, draw=draw))["bytes"] for draw in range(DRAWS)],
         "fixed": [] if quick else subject.fixed(CALIBRATED),
         "frontier": subject.frontier(CALIBRATED) if name in FRONTIERS and not quick else [],
         "ablations": subject.ablations() if name in ABLATED and not quick else {},

@@ -31,6 +31,7 @@ def model(name: str, nncodec: float, data_free: float, calibrated: float, **more
         "line": 0.03,
         "original": 0.91,
         "rows": rows,
+        "draws": [],
         "fixed": [],
         "frontier": [],
         "ablations": {},
@@ -43,6 +44,15 @@ def test_means_are_geometric_and_leave_untuned_models_apart() -> None:
     assert found["seed, no data"] == {"public": 1.0, "untuned": 0.7}
     assert found["seed, calibrated"] == {"public": pytest.approx(0.4**0.5, rel=1e-3), "untuned": 0.6}
     assert "seed, highest effort" not in found
+
+
+def test_calibrated_bytes_are_the_mean_over_all_draws() -> None:
+    drawn = [model("magika", 100, 80, 50, draws=[50, 60, 72]), model("pprec", 100, 125, 60)]
+    assert means(drawn)["seed, calibrated"]["public"] == pytest.approx(0.6)
+    assert {each.text: each.value for each in goals(drawn)}["magika: bytes, of NNCodec's, calibrated"] == pytest.approx(
+        0.6
+    )
+    assert "| magika | 0.500 | 0.600 | 0.720 | **0.600** |" in table({"models": drawn, "means": {}})
 
 
 def test_goals_are_the_means_and_every_model_alone() -> None:

@@ -58,7 +58,8 @@ def distilled(
     out_of_domain = _out_of_domain(evaluator)
     if evaluator.goal is not None:
         trained = _trained(evaluator, before, feeds, out_of_domain, evaluator.goal, evaluator.trail.clock())
-        return trained if _damage(evaluator, trained) < _damage(evaluator, best) else best
+        evaluator.trail.trained = _damage(evaluator, trained) < _damage(evaluator, best)
+        return trained if evaluator.trail.trained else best
     size = evaluator.size_of(best)
     for number, part in enumerate(PARTS):
         if evaluator.trail.expired:

@@ -42,6 +42,8 @@ class Trail:
         self._done = self._total = 0
         self.expired_in_search = False
         """True if the search was asked to stop before it was done."""
+        self.trained = False
+        """True if its plans were trained, which isn't done again for one percent of the bytes."""
 
     def plan_work(self, count: int) -> None:
         """Add to the work that is to be done."""

@@ -19,7 +19,8 @@ _FRONT_SLACK: Final = 16
 _USED_LEAST: Final = 0.99
 """Share of the goal that a seed must use, or finer steps are tried."""
 _USED_LEAST_LATE: Final = 0.95
-"""The same once time is up: plans made then are neither trained nor on a trellis, which is worth 4 % of the bytes."""
+"""The same of what isn't made again for so little: trained plans, and those of a search whose time is up, as later ones
+would be neither trained nor on a trellis, which is worth 4 % of the bytes."""
 
 
 def build_and_prove(calibrated: Calibrated, work: Work) -> Proven:
@@ -102,7 +103,7 @@ def _fits(size: int, goal: int, built: Built) -> bool:
     """Return whether a seed keeps its goal and leaves no more of it unused than it may."""
     if not _USED_LEAST_LATE * goal <= size <= goal:
         return False
-    return size >= _USED_LEAST * goal or built.trail.expired
+    return size >= _USED_LEAST * goal or built.trail.expired or built.trail.trained
 
 
 def _rank(size: int, goal: int) -> tuple[bool, int]:

@@ -190,14 +190,21 @@ def test_squeeze_and_excitation_is_cut_with_its_image():
 
 def test_batch_norms_are_cut_and_their_constants_folded():
     b = Builder(x=IMAGE)
-    hidden = b.conv("x", "a", 8, 3, 3, dead=range(4))
-    vectors = [b.constant(b.rng.uniform(0.5, 1, 8).astype(np.float32), name) for name in ("s", "o", "m", "v")]
-    hidden = b.node("BatchNormalization", hidden, *vectors)
-    hidden = b.node("MaxPool", b.node("PRelu", hidden, b.weight("slope", 8, 1, 1)), kernel_shape=[2, 2], strides=[2, 2])
-    _, shapes = shrunk(b, b.conv(hidden, "last", 5, 8))
-    assert shapes["a"] == (4, 3, 3, 3)
-    assert shapes["s"] == (4,)
-    assert shapes["slope"] == (4, 1, 1)
+    hidden = b.conv("x", "a", 40, 3, 3, dead=range(20))
+    vectors = [b.constant(b.rng.uniform(0.5, 1, 40).astype(np.float32), name) for name in ("s", "o", "m", "v")]
+    hidden = b.node("PRelu", b.node("BatchNormalization", hidden, *vectors), b.weight("slope", 40, 1, 1))
+    _, shapes = shrunk(b, b.conv(hidden, "last", 5, 40))
+    assert shapes["a"] == (20, 3, 3, 3)
+    assert shapes["s"] == (20,)
+    assert shapes["slope"] == (20, 1, 1)
+
+
+def test_channels_of_a_pooled_image_stay_a_multiple_of_sixteen():
+    b = Builder(x=IMAGE)
+    hidden = b.conv("x", "a", 40, 3, dead=range(20))
+    hidden = b.node("MaxPool", hidden, kernel_shape=[2, 2], strides=[2, 2])
+    _, shapes = shrunk(b, b.conv(hidden, "last", 5, 40))
+    assert shapes["a"] == (32, 3, 1, 1)
 
 
 def test_resized_and_padded_images_are_cut():

@@ -53,10 +53,12 @@ def test_ratio_and_parameters_refer_to_the_original(tmp_path: Path):
 
 def test_what_was_cut_is_said_and_in_the_json(tmp_path: Path):
     result = quick_export(pruned(), tmp_path / "s.seed", method="lossless", shrink=True)
-    assert "note: cut 150 of 210 channels, 4.0 times fewer multiply-adds" in text.summary(result)
+    assert "note: cut 150 of 210 channels, 4.0 times fewer weights, 4.0 times fewer multiply-adds" in text.summary(
+        result
+    )
     assert result.as_json()["shrunk"] == {
         "channels": [210, 60],
-        "weights": [26 * WIDE, 26 * LEFT],
+        "weights": [27 * WIDE, 27 * LEFT],
         "multiply_adds": [26 * WIDE, 26 * LEFT],
     }
 

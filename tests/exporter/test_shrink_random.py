@@ -66,7 +66,7 @@ def test_outputs_stay_whatever_channels_of_an_image_model_are_dead(rng_seed: int
     b = Builder(x=["n", 3, 8, 8])
     b.rng = np.random.default_rng(rng_seed)
     graph, _ = shrunk(b, image_model(b, share))
-    assert graph.parameters < (1 - share / 4) * b.parameters
+    assert graph.parameters < (1 - share / 5) * b.parameters
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 1.0])
@@ -75,4 +75,4 @@ def test_outputs_stay_whatever_channels_of_a_text_model_are_dead(rng_seed: int, 
     b = Builder(x=["n", "t", 32])
     b.rng = np.random.default_rng(rng_seed)
     graph, _ = shrunk(b, text_model(b, share), n=2, t=5)
-    assert graph.parameters < (1 - share / 4) * b.parameters
+    assert graph.parameters < (1 - share / 5) * b.parameters

@@ -36,10 +36,12 @@ class Shrinkage:
 
     Attributes:
         layers: all layers of the original, in its order.
+        weights: number of the model's weights before and after.
         multiply_adds: of one call before and after; None where sizes aren't known.
     """
 
     layers: tuple[Layer, ...]
+    weights: tuple[int, int]
     multiply_adds: tuple[int, int] | None
 
     @property
@@ -52,14 +54,16 @@ class Shrinkage:
         """Return the totals before and after."""
         return {
             "channels": list(self.channels),
-            "weights": [sum(layer.weights[side] for layer in self.layers) for side in (0, 1)],
+            "weights": list(self.weights),
             "multiply_adds": None if self.multiply_adds is None else list(self.multiply_adds),
         }
 
     def text(self) -> str:
         """Say in one line what was cut."""
         before, after = self.channels
-        text = f"cut {before - after:,} of {before:,} channels"
+        fewer = self.weights[0] / max(1, self.weights[1])
+        text = f"cut {before - after:,} of {before:,} channels" if after < before else "stored repeated rows once"
+        text = f"{text}, {fewer:.1f} times fewer weights"
         if self.multiply_adds is None or not self.multiply_adds[1]:
             return text
         return f"{text}, {self.multiply_adds[0] / self.multiply_adds[1]:.1f} times fewer multiply-adds"
@@ -83,7 +87,8 @@ def shrinkage(before: Graph, after: Graph, sizes: Mapping[str, Sequence[int]]) -
         for name, channels in old.items()
     )
     costs = multiply_adds(before, sizes), multiply_adds(after, sizes)
-    return Shrinkage(layers, None if costs[0] is None or costs[1] is None else (costs[0], costs[1]))
+    total = (costs[0], costs[1]) if costs[0] is not None and costs[1] is not None else None
+    return Shrinkage(layers, (before.parameters, after.parameters), total)
 
 
 def multiply_adds(graph: Graph, sizes: Mapping[str, Sequence[int]]) -> int | None:
@@ -94,13 +99,14 @@ def multiply_adds(graph: Graph, sizes: Mapping[str, Sequence[int]]) -> int | Non
         sizes: shapes of the inputs.
     """
     probe = weights_as_inputs(graph)
+    named: dict[str, int] = {}
     for value in probe.graph.input:
         for dim, size in zip(value.type.tensor_type.shape.dim, sizes.get(value.name, ()), strict=False):
-            dim.dim_value = size
-    # What is stated may have free sizes, which would hide those of the call.
-    del probe.graph.value_info[:]
-    for value in probe.graph.output:
-        value.type.tensor_type.ClearField("shape")
+            named[dim.dim_param] = dim.dim_value = size
+    for value in [*probe.graph.value_info, *probe.graph.output]:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in named:
+                dim.dim_value = named[dim.dim_param]
     shapes = GraphIndex(with_types(probe).graph).shapes
     total = 0
     for node in graph.model.graph.node:

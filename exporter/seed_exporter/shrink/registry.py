@@ -138,10 +138,10 @@ class Call:
         if channels is not None:
             self._values.table.block(channels if where is None else channels[where])
 
-    def keep_multiple(self, channels: Channels | None) -> None:
-        """Let as many channels of an image stay as the runtime's fast convolutions take."""
+    def keep_multiple(self, channels: Channels | None, multiple: int) -> None:
+        """Let as many channels of an image stay as the runtime's fast operators take."""
         if channels is not None:
-            self._values.table.keep_multiple(channels)
+            self._values.table.keep_multiple(channels, multiple)
 
     def give(self, axes: Sequence[Channels | None], known: np.ndarray | None = None, output: int = 0) -> None:
         """Set the channels of an output, one entry an axis, and what is known of its elements."""

@@ -8,6 +8,7 @@ from seed_exporter.graph.model import Graph
 from seed_exporter.shrink.analysis import analyse
 from seed_exporter.shrink.emptied import without_emptied
 from seed_exporter.shrink.removal import without_dead
+from seed_exporter.shrink.tables import without_repeated_rows
 
 _GRAINS: Final = (0, 1, 2)
 """What is cut of axes that a reshape divides (`analyse`): heads, then the same channels of all heads."""
@@ -19,7 +20,8 @@ def shrink(graph: Graph) -> Graph:
     """Return a graph without dead channels that computes the same but for rounding; the graph itself if none is dead.
 
     A channel is dead if it is the same for every input, or if nothing reads it. A constant other than 0 is added to
-    the biases of those that read it. Names, types and shapes of inputs and outputs stay as they are.
+    the biases of those that read it. Rows of tables that are the same are stored once. Names, types and shapes of
+    inputs and outputs stay as they are.
     """
     for grain in _GRAINS:
         for _ in range(_ROUNDS_MAX):
@@ -30,4 +32,4 @@ def shrink(graph: Graph) -> Graph:
             if smaller is graph:
                 break
             graph = smaller
-    return graph
+    return without_repeated_rows(graph)

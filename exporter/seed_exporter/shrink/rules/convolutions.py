@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from seed_exporter.shrink.channels import Channels
+from seed_exporter.shrink.channels import CONVOLVED, Channels
 from seed_exporter.shrink.cut import Cut
 from seed_exporter.shrink.registry import F64, Call, rule
 from seed_exporter.shrink.rules.linear import Dense, vector_along
@@ -14,7 +14,7 @@ from seed_exporter.shrink.rules.linear import Dense, vector_along
 @rule("Conv")
 def _conv(c: Call) -> None:
     groups, weights = _groups_and_weights(c)
-    c.keep_multiple(c.axis(0, 1))
+    c.keep_multiple(c.axis(0, 1), CONVOLVED)
     count, inputs = weights.shape[0], weights.shape[1] * groups
     padded = any(c.attribute("pads", [])) or c.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
     if groups > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from seed_exporter.shrink.channels import POOLED
 from seed_exporter.shrink.registry import Call, rule
 
 _KEEP_CONSTANTS = frozenset({"ReduceMax", "ReduceMean", "ReduceMin"})
@@ -15,6 +16,8 @@ _KEEP_ZEROS = frozenset({"ReduceL1", "ReduceL2", "ReduceSum", "ReduceSumSquare"}
 def _pool(c: Call) -> None:
     if any(c.node.output[1:]):
         c.refuse()  # indices count the elements of all channels
+    if c.node.op_type == "MaxPool":
+        c.keep_multiple(c.axis(0, 1), POOLED)
     c.give([c.axis(0, 0), c.axis(0, 1), *[None] * (c.rank(0) - 2)], _flat(c))
 
 
@@ -22,6 +25,7 @@ def _pool(c: Call) -> None:
 def _average_pool(c: Call) -> None:
     known = _flat(c)
     keeps = c.node.op_type == "AveragePool" and not c.attribute("count_include_pad", 0)
+    c.keep_multiple(c.axis(0, 1), POOLED)
     if known is not None and not keeps:
         known = np.where(known == 0, known, np.nan)
     c.give([c.axis(0, 0), c.axis(0, 1), *[None] * (c.rank(0) - 2)], known)

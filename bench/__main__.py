@@ -11,7 +11,8 @@ import time
 from bench import measure, publish
 
 NAMES = (
-    "decode", "contexts", "two_cores", "memory", "export_time", "lossless", "quality", "deploy", "transfer", "identity",
+    "decode", "contexts", "two_cores", "memory", "export_time", "shrink", "lossless", "quality", "deploy", "transfer",
+    "identity",
 )  # fmt: skip
 LONG = ("size", "rules")
 """Benchmarks that take hours and are run by their names only."""

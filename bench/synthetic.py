@@ -1,4 +1,4 @@
-"""Build models of known shapes with drawn weights: GPT-2, ResNet-50, and a billion parameters.
+"""Build models of known shapes with drawn weights: GPT-2, ResNet-50, MobileNetV2, and a billion parameters.
 
 They need no public file, so anyone can repeat the figures. The graphs have the cost of such models, but compute
 nothing useful.
@@ -73,12 +73,47 @@ def resnet50(classes: int = 1000) -> Graph:
     return build.graph([helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 224, 224])])
 
 
+def mobilenet_v2(classes: int = 1000) -> Graph:
+    """Build MobileNetV2's convolutions and classifier with batch norms folded, 3.5 M parameters."""
+    build = _Builder(seed=52)
+
+    def clipped(value: str) -> str:
+        return build.node("Clip", value, build.scalar("zero", 0.0), build.scalar("six", 6.0))
+
+    hidden = clipped(build.convolution("input", "stem", 32, 3, 3, stride=2))
+    channels, number = 32, 0
+    settings = (
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    )
+    for factor, width, repeats, first in settings:
+        for repeat in range(repeats):
+            name, wide, inner = f"b{number}", factor * channels, hidden
+            stride = first if not repeat else 1
+            if factor > 1:
+                inner = clipped(build.convolution(inner, f"{name}.wide", wide, channels, 1))
+            inner = clipped(build.convolution(inner, f"{name}.deep", wide, 1, 3, stride=stride, group=wide))
+            inner = build.convolution(inner, f"{name}.out", width, wide, 1)
+            hidden = build.node("Add", hidden, inner) if repeat else inner
+            channels, number = width, number + 1
+    hidden = clipped(build.convolution(hidden, "head", 1280, channels, 1))
+    pooled = build.node("Flatten", build.node("GlobalAveragePool", hidden))
+    build.output(build.node("Gemm", pooled, build.weight("fc", classes, 1280), transB=1), ["batch", classes])
+    return build.graph([helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 224, 224])])
+
+
 class _Builder:
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
         self._nodes: list[onnx.NodeProto] = []
         self._weights: dict[str, Weight] = {}
         self._drawn: dict[str, np.ndarray] = {}
+        self._scalars: dict[str, np.float32] = {}
         self._outputs: list[onnx.ValueInfoProto] = []
 
     def node(self, op: str, *inputs: str, **attributes: object) -> str:
@@ -98,9 +133,15 @@ class _Builder:
             return name
         return self.node("ReduceMean", name, keepdims=1)
 
-    def convolution(self, source: str, name: str, out: int, into: int, side: int, stride: int = 1) -> str:
-        pad = [side // 2] * 4
-        return self.node("Conv", source, self.weight(name, out, into, side, side), strides=[stride] * 2, pads=pad)
+    def scalar(self, name: str, value: float) -> str:
+        self._scalars[name] = np.float32(value)
+        return name
+
+    def convolution(
+        self, source: str, name: str, out: int, into: int, side: int, stride: int = 1, group: int = 1
+    ) -> str:
+        weight, pad = self.weight(name, out, into, side, side), [side // 2] * 4
+        return self.node("Conv", source, weight, strides=[stride] * 2, pads=pad, group=group)
 
     def output(self, name: str, shape: list[str | int]) -> None:
         self._nodes.append(helper.make_node("Identity", [name], ["output"]))
@@ -110,6 +151,8 @@ class _Builder:
         proto = helper.make_graph(self._nodes, "g", inputs, self._outputs)
         for weight in self._weights.values():
             proto.initializer.add(name=weight.name, data_type=TensorProto.FLOAT, dims=weight.shape)
+        for name, value in self._scalars.items():
+            proto.initializer.append(onnx.numpy_helper.from_array(np.array(value), name))
         model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
         return with_uses(Graph(model, self._weights))
 

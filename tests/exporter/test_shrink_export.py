@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
 import seed_exporter.stages.shrinking as stage
 import seed_runtime
@@ -124,3 +125,16 @@ def test_multiply_adds_are_counted_at_the_sizes_of_a_call():
     found = shrinkage(graph, shrink(graph), sizes)
     assert found.multiply_adds == (2 * (8 * 16 * 27 + 8 * 16 * 4 + 5 * 8), 2 * (4 * 16 * 27 + 4 * 16 * 4 + 5 * 4))
     assert found.channels == (21, 13)
+
+
+def test_multiply_adds_are_counted_where_the_model_states_sizes_in_between():
+    b = Builder(x=["n", 3, "h", 8])
+    hidden = b.conv("x", "a", 8, 3)
+    shape = b.node("Concat", b.node("Shape", "x", end=1), b.constant([8, -1]), axis=0)
+    graph = b.graph(b.node("MatMul", b.node("Reshape", hidden, shape), b.weight("w", 64, 5)))
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    reshaped = next(node.output[0] for node in model.graph.node if node.op_type == "Reshape")
+    model.graph.value_info.append(helper.make_tensor_value_info(reshaped, TensorProto.FLOAT, ["n", 8, 64]))
+    sizes = {"x": (2, 3, 8, 8)}
+    assert multiply_adds(with_graph(graph, model.graph), sizes) == 2 * (8 * 64 * 3 + 8 * 64 * 5)

@@ -110,8 +110,8 @@ class _Size(click.ParamType):
 @click.option(
     "--shrink",
     is_flag=True,
-    help="Cut dead channels, heads, neurons, rows of tables and emptied blocks out of MODEL first, which computes the same with less "
-    "memory and time then: for models whose weights were set to 0 by whole rows or columns.",
+    help="Cut dead channels, heads, neurons, rows of tables and emptied blocks out of MODEL first, which computes the "
+    "same with less memory and time then: for models whose weights were set to 0 by whole rows or columns.",
 )
 @click.option(
     "--time-limit",

@@ -102,7 +102,9 @@ def multiply_adds(graph: Graph, sizes: Mapping[str, Sequence[int]]) -> int | Non
     named: dict[str, int] = {}
     for value in probe.graph.input:
         for dim, size in zip(value.type.tensor_type.shape.dim, sizes.get(value.name, ()), strict=False):
-            named[dim.dim_param] = dim.dim_value = size
+            if dim.dim_param:
+                named[dim.dim_param] = size
+            dim.dim_value = size
     for value in [*probe.graph.value_info, *probe.graph.output]:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in named:

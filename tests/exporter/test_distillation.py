@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -218,6 +219,19 @@ def test_what_is_learned_of_one_kind_of_inputs_is_not_kept_where_another_kind_pa
     assert kl(graph, alone) > 1.5 * kl(graph, start(graph))
     guarded, _ = trained(graph, goal=0.98, feeds=narrow, out_of_domain=inputs(200, 2))
     assert kl(graph, guarded) < 1.2 * kl(graph, start(graph))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after", "kept"), [(1e9, math.nan, False), (math.nan, 0.0, True)])
+def test_outputs_that_are_no_numbers_on_another_kind_of_inputs_are_refused(
+    before: float, after: float, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distillation = pytest.importorskip("seed_exporter.heal.distillation", exc_type=ImportError)
+    damages = iter([before])
+    monkeypatch.setattr(distillation._Run, "out_of_domain_damage", lambda _: next(damages, after))
+    graph = classifier()
+    plans, _ = trained(graph, steps=50)
+    assert (plans != start(graph)) == kept
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import seed_exporter
 from seed_exporter import heal
@@ -41,7 +42,7 @@ class Training:
     """Stands for training: gives plans whose steps are those before times a factor."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
-        self.factor, self.goals, self.inputs, self.out_of_domain = factor, [], [], []
+        self.factor, self.goals, self.inputs, self.out_of_domain, self.feeds = factor, [], [], [], []
         # Not setattr, which would look at the functions that these replace: they need torch.
         monkeypatch.setitem(vars(heal), "check", lambda graph: None)
         monkeypatch.setitem(vars(heal), "distill", self.distill)
@@ -50,6 +51,7 @@ class Training:
         self.goals.append(goal)
         self.inputs.append(len(feeds))
         self.out_of_domain.append([feed["x"].shape[1:] for feed in out_of_domain])
+        self.feeds.append(out_of_domain)
         steps = {name: plan.step for name, plan in plans.items() if isinstance(plan, GridPlan)}
         return plans | {name: replace(plan, step=self.factor * steps[name], matrix=None)
                         for name, plan in plans.items() if name in steps}  # fmt: skip
@@ -101,6 +103,26 @@ def test_trained_plans_yield_to_better_ones_without_training(
         graph=None, size_of=len,
     )  # fmt: skip
     assert distilled.distilled(evaluator, plans["start"], plans["best"], lambda _: True) == plans[kept]
+
+
+@pytest.mark.slow
+def test_inputs_of_which_the_original_makes_no_numbers_do_not_judge_training(
+    output: Path, calib: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = layers(rng, 24, 48, 10)
+    # A root beside the scores, which is NaN for some of the generated inputs.
+    model.graph.node.extend([
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=1, axes=[1]),
+        helper.make_node("Sub", ["most", "bound"], ["beyond"]),
+        helper.make_node("Sqrt", ["beyond"], ["root"]),
+    ])  # fmt: skip
+    model.graph.initializer.append(numpy_helper.from_array(np.array([[2.1]], np.float32), "bound"))
+    model.graph.output.append(helper.make_tensor_value_info("root", TensorProto.FLOAT, ["batch", 1]))
+    training = Training(monkeypatch, 1.1)
+    export(model, output, calib, size=3000, effort=HIGHEST)
+    feeds, *_ = training.feeds
+    assert 0 < len(feeds) < 24
+    assert all(feed["x"].max(axis=1).min() >= 2.1 for feed in feeds)
 
 
 def test_the_clock_of_a_part_of_the_time_left_runs_from_0_to_1(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,7 +216,9 @@ class _Run:
                 size = self.size_of(dict(self.plans) | student.plans())
                 steering.goal = self._bits() + 8 * (0.998 * self.goal - size)
                 judged = self.held_damage()
-                refused = refused + 1 if self.out_of_domain_damage() > allowed else 0
+                other = self.out_of_domain_damage()
+                # No comparison with NaN is true: outputs that aren't finite are worse than any damage.
+                refused = 0 if math.isfinite(other) and not other > allowed else refused + 1
                 if size <= self.goal and judged < least and not refused:
                     least, best = judged, student.state()
                 over = over or (refused >= PATIENCE and share >= settings.descent)

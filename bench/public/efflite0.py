@@ -64,7 +64,7 @@ def normalised(image: np.ndarray) -> np.ndarray:
 def _export(code: Path, checkpoint: Path, target: Path) -> None:
     import torch
 
-    from .export import export_onnx
+    from bench.onnx_export import export_onnx
 
     # The wheel is unpacked, not installed: its dependencies would pull in all of torch's extras.
     sys.path.insert(0, str(code))

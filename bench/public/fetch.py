@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 CACHE_VARIABLE = "SEED_BENCH_CACHE"
+ARCHIVES_AT_ONCE = 100  # packages a call of apt
 
 
 class FetchError(RuntimeError):
@@ -93,6 +94,32 @@ def debian(cache: Path, name: str, version: str) -> Path:
             (package,) = Path(download).glob("*.deb")
             _call(["dpkg-deb", "-x", str(package), str(folder)], f"{name}={version}")
     return target
+
+
+def debian_archives(cache: Path, pins: Sequence[tuple[str, str]]) -> list[Path]:
+    """Return the files of many Debian packages, not unpacked; a call of apt fetches a hundred."""
+    folder = cache / "archives"
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {pin: _archive(folder, *pin) for pin in pins}
+    missing = [pin for pin, path in found.items() if path is None]
+    if missing:
+        apt_lists(cache)
+    for first in range(0, len(missing), ARCHIVES_AT_ONCE):
+        part = missing[first : first + ARCHIVES_AT_ONCE]
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as download:
+            names = [f"{name}={version}" for name, version in part]
+            _call(_apt(cache, "download", *names), f"{names[0]} and {len(names) - 1} more", cwd=download)
+            for path in Path(download).glob("*.deb"):
+                path.replace(folder / path.name)
+        found |= {pin: _archive(folder, *pin) for pin in part}
+    absent = [pin for pin, path in found.items() if path is None]
+    if absent:
+        raise FetchError(f"{absent[0][0]}={absent[0][1]}", "apt left no file of this name")
+    return [path for path in found.values() if path is not None]
+
+
+def _archive(folder: Path, name: str, version: str) -> Path | None:
+    return next(iter(sorted(folder.glob(f"{name}_{version.replace(':', '%3a')}_*.deb"))), None)
 
 
 def apt_lists(cache: Path) -> Path:

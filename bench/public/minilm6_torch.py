@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .export import export_onnx
+from bench.onnx_export import export_onnx
 
 
 class Embeddings(nn.Module):

@@ -108,6 +108,10 @@ public: $(DONE)/public ## fetch the public models and their data (2 GB in the us
 bench: $(DONE)/bench $(DONE)/public ## measure against peers; needs a C++ compiler, 25 minutes and some 8 GB of disk
 	@$(BIN)/python -m bench $(BENCH)
 
+.PHONY: claims
+claims: $(DONE)/test ## re-check the kept seeds of the published table: bytes, quality on held-out samples, controls beside them
+	@$(BIN)/python -m bench.claims $(CLAIMS)
+
 .PHONY: bench-size
 bench-size: $(DONE)/bench $(DONE)/public ## compare whole seeds with peers at equal damage; hours, goes on where it stopped
 	@$(BIN)/python -m bench size $(BENCH)

@@ -96,7 +96,7 @@ def test_a_loop_ends_by_its_number_of_turns_or_its_condition(limit: str, turns: 
     assert Interpreter(graph).run(FEED)["all"].shape == (turns, 3, 16)
 
 
-def test_a_loop_of_no_turns_returns_what_it_starts_from_and_has_nothing_to_stack() -> None:
+def test_a_loop_of_no_iterations_returns_what_it_starts_from_and_has_nothing_to_stack() -> None:
     constants = {"yes": np.array(True), "none": np.array(0)}
     node = helper.make_node("Loop", ["none", "yes", "x"], ["y", "all"], name="turns", body=LOOP)
     with pytest.raises(UnsupportedError, match=r"'turns'.* no turns"):

@@ -62,14 +62,14 @@ class Emitter:
         return self._written[key]
 
     def scan(
-        self, states: Sequence[str], elements: Sequence[str], body: Turn, *, backwards: bool
+        self, states: Sequence[str], elements: Sequence[str], body: ScanBody, *, backwards: bool
     ) -> tuple[Sequence[str], Sequence[str]]:
         """Write a loop over the first axis of values, and return the names of its last states and of its results.
 
         Args:
             states: what the loop starts from.
-            elements: values of which each turn takes one element.
-            body: writes a turn.
+            elements: values of which each iteration takes one element.
+            body: writes one iteration.
             backwards: whether the loop goes from the last element to the first; results are in the elements' order.
         """
         inner = Emitter(onnx.GraphProto(), self._names)
@@ -79,7 +79,7 @@ class Emitter:
         made = [inner.fresh_name() for _ in (*after, *results)]
         ends = [helper.make_node("Identity", [a], [b]) for a, b in zip([*after, *results], made, strict=True)]
         inputs, outputs = ([onnx.ValueInfoProto(name=name) for name in names] for names in (given, made))
-        graph = helper.make_graph([*inner.nodes, *ends], "turn", inputs, outputs, inner.initializers)
+        graph = helper.make_graph([*inner.nodes, *ends], "body", inputs, outputs, inner.initializers)
         found = self.several(
             "Scan",
             [*states, *elements],
@@ -209,8 +209,8 @@ class Emitter:
         return self._names.take(f"gradient_{len(self._written)}")
 
 
-Turn = Callable[[Emitter, Sequence[str], Sequence[str]], tuple[Sequence[str], Sequence[str]]]
-"""Write a turn of a loop with the emitter given, from states and elements: the states after it, and its results.
+ScanBody = Callable[[Emitter, Sequence[str], Sequence[str]], tuple[Sequence[str], Sequence[str]]]
+"""Write one iteration of a loop with the emitter given, from states and elements: the states after it, and its results.
 
 Values of the graph around the loop that were written before it can be read.
 """

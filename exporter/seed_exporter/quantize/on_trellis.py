@@ -17,7 +17,7 @@ from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.quantize.evaluator import Evaluator
 from seed_exporter.quantize.rounding_plans import RoundedPlans
 from seed_exporter.quantize.search import PlansAt, Search
-from seed_exporter.quantize.size_search import Found
+from seed_exporter.quantize.size_search import OperatingPoint
 
 ELEMENTS_LEAST: Final = 512
 """Fewest elements of a matrix on a trellis: with fewer, its field costs what it saves."""
@@ -32,9 +32,9 @@ def on_trellis(
     evaluator: Evaluator,
     search: Search,
     rounding: RoundedPlans,
-    way: PlansAt,
+    unrounded_at: PlansAt,
     trellis_at: TrellisAt,
-    found: Found,
+    plain_point: OperatingPoint,
 ) -> tuple[dict[str, Plan], bool]:
     """Return plans on a trellis that keep the goal with less damage or fewer bytes, else those without.
 
@@ -42,29 +42,29 @@ def on_trellis(
         evaluator: has the goal and the effort.
         search: finds the coarseness.
         rounding: rounds the matrices.
-        way: plans all weights at a coarseness, before they are rounded.
+        unrounded_at: plans all weights at a coarseness, before they are rounded.
         trellis_at: plans and rounds them.
-        found: what the search found without a trellis.
+        plain_point: where the search ended without a trellis.
 
     Returns:
         Plans, and whether they keep the goal.
     """
-    before = trellis_at(())(found.coarseness)
-    if not evaluator.effort.trellis or not found.met or evaluator.trail.expired:
-        return before, found.met
-    names = _gaining(evaluator, rounding, before, way(found.coarseness))
+    before = trellis_at(())(plain_point.coarseness)
+    if not evaluator.effort.trellis or not plain_point.met or evaluator.trail.expired:
+        return before, plain_point.met
+    names = _gaining(evaluator, rounding, before, unrounded_at(plain_point.coarseness))
     if not names or evaluator.trail.expired:
-        return before, found.met
+        return before, plain_point.met
     if evaluator.line_to_keep is None:
-        # A size says nothing of the damage: an interruption keeps what was found without a trellis.
+        # A size says nothing of the damage: an interruption keeps what there is without a trellis.
         evaluator.trail.begin()
         evaluator.trail.offer(before, True, (math.inf,))
     after_at = trellis_at(names)
-    again = search.fit(after_at, found.coarseness)
-    if not again.met:
-        return before, found.met
-    after = after_at(again.coarseness)
-    if not _is_better(evaluator, found, before, again, after):
+    trellis_point = search.fit(after_at, plain_point.coarseness)
+    if not trellis_point.met:
+        return before, plain_point.met
+    after = after_at(trellis_point.coarseness)
+    if not _is_better(evaluator, plain_point, before, trellis_point, after):
         return before, True
     if evaluator.line_to_keep is None:
         # Whole now: an interruption of what follows keeps it.
@@ -82,11 +82,11 @@ def _gaining(
         name for name, plan in plans.items() if isinstance(plan, GridPlan) and weights[name].count >= ELEMENTS_LEAST
     ]
     evaluator.trail.plan_work(1)
-    found = Parallel(n_jobs=encoder.jobs, prefer="threads")(
+    on_paths = Parallel(n_jobs=encoder.jobs, prefer="threads")(
         delayed(rounding.plan)(name, asked[name], trellis=True) for name in names
     )
     evaluator.trail.advance()
-    pairs = {name: [plans[name], plan] for name, plan in zip(names, found, strict=True) if plan != asked[name]}
+    pairs = {name: [plans[name], plan] for name, plan in zip(names, on_paths, strict=True) if plan != asked[name]}
     sizes = encoder.estimate_candidates(plans, pairs)
 
     def gain(name: str) -> float:
@@ -101,7 +101,11 @@ def _gaining(
 
 
 def _is_better(
-    evaluator: Evaluator, found: Found, before: dict[str, Plan], again: Found, after: dict[str, Plan]
+    evaluator: Evaluator,
+    plain_point: OperatingPoint,
+    before: dict[str, Plan],
+    trellis_point: OperatingPoint,
+    after: dict[str, Plan],
 ) -> bool:
     """Return whether plans on a trellis are better: smaller where a line is kept, always where a size is.
 
@@ -110,6 +114,6 @@ def _is_better(
     """
     if evaluator.line_to_keep is None:
         return True
-    if found.capped or again.capped:
-        return found.capped
+    if plain_point.capped or trellis_point.capped:
+        return plain_point.capped
     return evaluator.size_of(after) < evaluator.size_of(before)

@@ -66,9 +66,9 @@ def units_by_damage(
             for name in group:
                 evaluator.trail.damages[name] = damage * counts[name] / sum(counts[each] for each in group)
                 corrections[name] = _correction(damage, sum(counts[each] for each in group))
-    found = _corrected(units, counts, corrections)
-    evaluator.findings.probes[coarseness] = Probed(found, dict(evaluator.trail.damages))
-    return found
+    corrected = _corrected(units, counts, corrections)
+    evaluator.findings.probes[coarseness] = Probed(corrected, dict(evaluator.trail.damages))
+    return corrected
 
 
 def _groups(counts: Mapping[str, int]) -> Sequence[Sequence[str]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from seed_exporter.quantize.rate import COARSEST, FINEST
-from seed_exporter.quantize.size_search import Found
+from seed_exporter.quantize.size_search import OperatingPoint
 
 _TRIES: Final = 14
 """Most coarsenesses that are tried."""
@@ -27,7 +27,7 @@ def fit_quality(
     finest: float = FINEST,
     close: float = CLOSE,
     stop: Callable[[], bool] = lambda: False,
-) -> Found:
+) -> OperatingPoint:
     """Find the coarsest coarseness, nearly, whose damage is at most its limit.
 
     Damage grows with the square of the step: from that the search goes on until it has one coarseness on each side of
@@ -60,7 +60,7 @@ def fit_quality(
             stride = max(stride, least) if excess <= 1 else min(stride, 1 / least)
             coarseness *= min(max(stride, 1 / _STRIDE_MAX), _STRIDE_MAX)
             coarseness = min(max(coarseness, finest), COARSEST)
-    return Found(good, True) if good else Found(bad, False)
+    return OperatingPoint(good, True) if good else OperatingPoint(bad, False)
 
 
 def _between(good: float, good_excess: float, bad: float, bad_excess: float) -> float:

@@ -87,10 +87,10 @@ class RoundedPlans:
 
         def rounded_at(coarseness: float) -> dict[str, Plan]:
             plans = plans_at(coarseness)
-            found = Parallel(n_jobs=self._jobs, prefer="threads")(
+            rounded = Parallel(n_jobs=self._jobs, prefer="threads")(
                 delayed(self.plan)(name, plan, trellis=name in trellis) for name, plan in plans.items()
             )
-            return dict(zip(plans, found, strict=True))
+            return dict(zip(plans, rounded, strict=True))
 
         return rounded_at
 

@@ -10,7 +10,7 @@ from seed_exporter.codecs.base import Plan
 from seed_exporter.quantize.evaluator import Evaluator
 from seed_exporter.quantize.quality_search import CLOSE, fit_quality
 from seed_exporter.quantize.rate import FINEST, RateModel
-from seed_exporter.quantize.size_search import Found, fit
+from seed_exporter.quantize.size_search import OperatingPoint, fit
 from seed_exporter.quantize.trail import Point
 
 PlansAt = Callable[[float], dict[str, Plan]]
@@ -43,7 +43,7 @@ class Search:
         self._line = evaluator.line_to_keep
         self._missed = False
 
-    def fit(self, plans_at: PlansAt, start: float | None = None) -> Found:
+    def fit(self, plans_at: PlansAt, start: float | None = None) -> OperatingPoint:
         """Find the coarseness: the finest that keeps a size, the coarsest that keeps a line.
 
         Args:
@@ -57,13 +57,13 @@ class Search:
         if self._line.required:
             return self._fit_line(plans_at, start or _START)
         begin = self._by_size if self._missed else start or self._by_size
-        found = self._fit_line(plans_at, begin, self._by_size)
-        if found.met and self._evaluator.size_of(plans_at(found.coarseness)) <= self._largest:
-            return found
+        point = self._fit_line(plans_at, begin, self._by_size)
+        if point.met and self._evaluator.size_of(plans_at(point.coarseness)) <= self._largest:
+            return point
         # The line asks for more than the default's largest size, nearly; the next plans are likely to miss it as well.
         nearby = start if self._missed else None
         self._missed = True
-        return Found(self._fit_size(plans_at, nearby or self._by_size).coarseness, met=True, capped=True)
+        return OperatingPoint(self._fit_size(plans_at, nearby or self._by_size).coarseness, met=True, capped=True)
 
     def roughly(self, plans_at: PlansAt) -> float:
         """Return a coarseness near the one that `fit` finds, where plans differ in the weights' unit steps."""
@@ -88,7 +88,7 @@ class Search:
             return True
         return self._excess(plans) <= max(1.0, self._excess(others))
 
-    def _fit_size(self, plans_at: PlansAt, start: float | None) -> Found:
+    def _fit_size(self, plans_at: PlansAt, start: float | None) -> OperatingPoint:
         evaluator = self._evaluator
 
         def size_at(coarseness: float) -> int:
@@ -101,7 +101,9 @@ class Search:
 
         return fit(self._model, self._largest, size_at, start, self._stop)
 
-    def _fit_line(self, plans_at: PlansAt, start: float, finest: float = FINEST, close: float = CLOSE) -> Found:
+    def _fit_line(
+        self, plans_at: PlansAt, start: float, finest: float = FINEST, close: float = CLOSE
+    ) -> OperatingPoint:
         return fit_quality(lambda coarseness: self._excess(plans_at(coarseness)), start, finest, close, self._stop)
 
     def _excess(self, plans: dict[str, Plan]) -> float:

@@ -18,8 +18,8 @@ _CLOSE: Final = 0.992
 
 
 @dataclass(frozen=True)
-class Found:
-    """The coarseness that was found.
+class OperatingPoint:
+    """A coarseness, and whether its plans keep the goal.
 
     Attributes:
         coarseness: quantization step, in unit steps.
@@ -38,7 +38,7 @@ def fit(
     size_at: Callable[[float], int],
     start: float | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Found:
+) -> OperatingPoint:
     """Find the finest coarseness, nearly, at which `size_at` gives at most `goal` bytes.
 
     Args:
@@ -66,8 +66,8 @@ def fit(
     while best_size == 0 and too_fine < COARSEST:
         too_fine = _between(too_fine, fits)
         if size_at(too_fine) <= goal:
-            return Found(too_fine, True)
-    return Found(fits, True) if best_size else Found(COARSEST, False)
+            return OperatingPoint(too_fine, True)
+    return OperatingPoint(fits, True) if best_size else OperatingPoint(COARSEST, False)
 
 
 def _next(model: RateModel, known: list[tuple[float, int]], goal: float) -> float:

@@ -25,7 +25,7 @@ from seed_exporter.quantize.allocate import VECTOR_BITS
 from seed_exporter.quantize.evaluator import Evaluator
 from seed_exporter.quantize.rounding_plans import RoundedPlans
 from seed_exporter.quantize.search import PlansAt, Search
-from seed_exporter.quantize.size_search import Found
+from seed_exporter.quantize.size_search import OperatingPoint
 
 MANTISSA_BITS: Final = (4, 7, 10)
 """Mantissa bits that are tried of vectors as floats."""
@@ -85,7 +85,7 @@ def best_coding(
     units: Mapping[str, float],
     vectors: Mapping[str, float],
     start: float | None,
-) -> tuple[PlansAt, Found]:
+) -> tuple[PlansAt, OperatingPoint]:
     """Choose how to code vectors beside matrices: the least error at a size, the least size at a quality.
 
     Each coding is fitted from the coarseness of the last. All precisions are tried: the error doesn't fall to one
@@ -102,35 +102,35 @@ def best_coding(
     Returns:
         What plans all weights, not rounded yet, and the coarseness.
     """
-    graph, fitted = evaluator.graph, list[tuple[_Rank, PlansAt, Found]]()
+    graph, fitted = evaluator.graph, list[tuple[_Rank, PlansAt, OperatingPoint]]()
 
     def as_floats(bits: int) -> PlansAt:
         # Both give the same outputs: the smaller one leaves more for the matrices.
-        ways = [partial(way, graph, units, mantissa_bits=bits) for way in (allocate.uniform, _uniform_packed)]
-        return min(ways, key=lambda way: evaluator.size_of(way(start or 1.0)))
+        both = [partial(plan, graph, units, mantissa_bits=bits) for plan in (allocate.uniform, _uniform_packed)]
+        return min(both, key=lambda unrounded_at: evaluator.size_of(unrounded_at(start or 1.0)))
 
     def on_grids(share: float) -> PlansAt:
         steps = dict(units) | {name: share * unit for name, unit in vectors.items()}
         return partial(allocate.uniform, graph, steps, mantissa_bits=allocate.VECTOR_BITS[-1])
 
-    for way in (*map(as_floats, MANTISSA_BITS), *map(on_grids, _UNIT_SHARES)):
-        plans_at = rounding.at(way)
-        found = search.fit(plans_at, start)
-        start = found.coarseness
-        fitted.append((_rank(evaluator, plans_at, found), way, found))
+    for unrounded_at in (*map(as_floats, MANTISSA_BITS), *map(on_grids, _UNIT_SHARES)):
+        plans_at = rounding.at(unrounded_at)
+        point = search.fit(plans_at, start)
+        start = point.coarseness
+        fitted.append((_rank(evaluator, plans_at, point), unrounded_at, point))
     return min(fitted, key=lambda one: one[0])[1:]
 
 
-def _rank(evaluator: Evaluator, plans_at: PlansAt, found: Found) -> _Rank:
+def _rank(evaluator: Evaluator, plans_at: PlansAt, point: OperatingPoint) -> _Rank:
     """Order codings that were fitted, the best first: the size at a line, the error at a size.
 
     Where a size isn't kept, the smallest is the best, which is said to be the smallest possible.
     """
-    plans = plans_at(found.coarseness)
-    by_line = evaluator.line_to_keep is not None and not found.capped
-    by_size = by_line or not found.met
+    plans = plans_at(point.coarseness)
+    by_line = evaluator.line_to_keep is not None and not point.capped
+    by_size = by_line or not point.met
     merit = float(evaluator.size_of(plans)) if by_size else error_of(evaluator, plans)
-    return not found.met, found.capped, merit
+    return not point.met, point.capped, merit
 
 
 def _uniform_packed(

@@ -188,7 +188,7 @@ def _rnn(c: Call) -> Sequence[str | None]:
 
 
 def _rnn_direction(d: _Direction) -> Gradients:
-    def turn(e: Emitter, states: Sequence[str], elements: Sequence[str]) -> tuple[list[str], list[str]]:
+    def body(e: Emitter, states: Sequence[str], elements: Sequence[str]) -> tuple[list[str], list[str]]:
         given, slope, *behind = elements
         total = e("Add", states[0], given)
         gate = e("Mul", total, slope)
@@ -196,7 +196,7 @@ def _rnn_direction(d: _Direction) -> Gradients:
         return [_passed_on(e, before, total, behind)], [gate]
 
     elements = [d.gradient(0), d.factor(d.slope(0, d.states)), *d.behind_the_end()]
-    (first,), (gate,) = d.e.scan([d.gradient(1)], elements, turn, backwards=not d.is_reversed)
+    (first,), (gate,) = d.e.scan([d.gradient(1)], elements, body, backwards=not d.is_reversed)
     return d.found(gate, d.outer(gate, d.states_before), gate, first)
 
 
@@ -220,7 +220,7 @@ def _gru_direction(d: _Direction) -> Gradients:
         base = before
         new = d.function(1, e("Add", inputs[2], d.product(e("Mul", reset, base), candidate, biases[1])))
 
-    def turn(e: Emitter, states: Sequence[str], elements: Sequence[str]) -> tuple[list[str], list[str]]:
+    def body(e: Emitter, states: Sequence[str], elements: Sequence[str]) -> tuple[list[str], list[str]]:
         given, of_update, of_reset, of_new, kept, opened = elements
         total = e("Add", states[0], given)
         updates, news = e("Mul", total, of_update), e("Mul", total, of_new)
@@ -243,7 +243,7 @@ def _gru_direction(d: _Direction) -> Gradients:
         d.where_running(update, 1),
         reset,
     ]
-    (first,), (gates,) = e.scan([d.gradient(1)], elements, turn, backwards=not d.is_reversed)
+    (first,), (gates,) = e.scan([d.gradient(1)], elements, body, backwards=not d.is_reversed)
     pair, news = d.split(gates, [2, 1])
     if resets_after:
         beside = e("Concat", pair, e("Mul", news, reset), axis=-1)
@@ -281,7 +281,7 @@ def _lstm_direction(d: _Direction) -> Gradients:
     kept = d.function(0, _peeped(e, sums[2], cells_before, to_forget))
     value = d.function(2, cells)
 
-    def turn(e: Emitter, states: Sequence[str], elements: Sequence[str]) -> tuple[list[str], list[str]]:
+    def body(e: Emitter, states: Sequence[str], elements: Sequence[str]) -> tuple[list[str], list[str]]:
         given, of_out, of_cell, of_in, of_forget, of_new, kept, *behind = elements
         total = e("Add", states[0], given)
         outs = e("Mul", total, of_out)
@@ -303,7 +303,7 @@ def _lstm_direction(d: _Direction) -> Gradients:
         *d.behind_the_end(),
     ]
     states = [d.gradient(1), d.gradient(2)]
-    (first, first_cell_gradient), (gates,) = e.scan(states, elements, turn, backwards=not d.is_reversed)
+    (first, first_cell_gradient), (gates,) = e.scan(states, elements, body, backwards=not d.is_reversed)
     found = d.found(gates, d.outer(gates, d.states_before), gates, first, first_cell_gradient)
     ins, outs, forgets, _ = d.split(gates, [1, 1, 1, 1])
     pairs = ((ins, cells_before), (outs, cells), (forgets, cells_before))

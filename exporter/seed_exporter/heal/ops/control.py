@@ -1,4 +1,4 @@
-"""Nested graphs: choices are made, and loops run turn by turn, so that gradients go through what was computed."""
+"""Nested graphs: choices are made and loops iterate, so that gradients go through what was computed."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def _loop(call: Call) -> list[Tensor]:
     results: list[list[Tensor]] = []
     goes_on = condition is None or bool(condition)
     while goes_on and (limit is None or len(results) < limit[0]):
-        turn = torch.tensor(len(results), dtype=torch.int64, device=device)
-        asked, *made = body.run([turn, torch.tensor(True, device=device), *states])
+        iteration = torch.tensor(len(results), dtype=torch.int64, device=device)
+        asked, *made = body.run([iteration, torch.tensor(True, device=device), *states])
         goes_on = bool(asked)
         results.append(made[len(states) :])
         states = [*made[: len(states)]]
@@ -43,9 +43,9 @@ def _scan(call: Call) -> list[Tensor]:
     states, elements = given[: len(given) - count], given[len(given) - count :]
     stacks = body.results - len(states)
     axes, backwards = (call.attribute(f"scan_input_{name}", [0] * count) for name in ("axes", "directions"))
-    turns = [_turns(*each) for each in zip(elements, axes, backwards, strict=True)]
+    sequences = [_elements(*each) for each in zip(elements, axes, backwards, strict=True)]
     results = []
-    for parts in zip(*turns, strict=True):
+    for parts in zip(*sequences, strict=True):
         made = body.run([*states, *parts])
         states = made[: len(states)]
         results.append(made[len(states) :])
@@ -55,13 +55,13 @@ def _scan(call: Call) -> list[Tensor]:
     return [*states, *(each.flip(axis) if flipped else each for each, axis, flipped in pairs)]
 
 
-def _turns(value: Tensor, axis: int, backwards: int) -> list[Tensor]:
+def _elements(value: Tensor, axis: int, backwards: int) -> list[Tensor]:
     parts = list(value.unbind(axis))
     return parts[::-1] if backwards else parts
 
 
 def _stacked(call: Call, results: Sequence[Sequence[Tensor]], axes: Sequence[int]) -> list[Tensor]:
-    """Return the results of all turns, each along an axis of its own."""
+    """Return the results of all iterations, each along an axis of its own."""
     if axes and not results:
-        call.refuse("a loop of no turns whose results have no shape then")
+        call.refuse("a loop of no iterations whose results have no shape then")
     return [torch.stack(list(each), axis) for each, axis in zip(zip(*results, strict=True), axes, strict=True)]

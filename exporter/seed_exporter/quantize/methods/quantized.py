@@ -22,7 +22,7 @@ from seed_exporter.quantize.probe import units_by_damage
 from seed_exporter.quantize.rate import RateModel
 from seed_exporter.quantize.rounding_plans import RoundedPlans
 from seed_exporter.quantize.search import PlansAt, Search
-from seed_exporter.quantize.size_search import Found
+from seed_exporter.quantize.size_search import OperatingPoint
 from seed_exporter.quantize.steps import unit_steps
 
 LOSSLESS_SHARE: Final = 0.5
@@ -61,26 +61,26 @@ def choose(evaluator: Evaluator, alive: Alive) -> Choice:
         search = Search(evaluator, RateModel(graph, units), largest, kept)
         if by_size:
             start = None
-    way: PlansAt = partial(allocate.uniform, graph, units, mantissa_bits=VECTOR_BITS[1])
-    first = rounding.at(way)
+    unrounded_at: PlansAt = partial(allocate.uniform, graph, units, mantissa_bits=VECTOR_BITS[1])
+    first = rounding.at(unrounded_at)
     if vectors.are_heavy(evaluator, first(1.0), list(vector_units), largest):
-        way, found = vectors.best_coding(evaluator, search, rounding, units, vector_units, start)
+        unrounded_at, point = vectors.best_coding(evaluator, search, rounding, units, vector_units, start)
     else:
-        found = search.fit(first, start)
+        point = search.fit(first, start)
         whole = rounding.at(partial(allocate.uniform, graph, units, mantissa_bits=VECTOR_BITS[-1]))
-        bits = vectors.fewest_bits(evaluator, whole(found.coarseness))
+        bits = vectors.fewest_bits(evaluator, whole(point.coarseness))
         if bits != VECTOR_BITS[1]:
-            way = partial(allocate.uniform, graph, units, mantissa_bits=bits)
-            found = search.fit(rounding.at(way), found.coarseness)
-    factored, found = _factored(evaluator, search, rounding.at(way), found)
+            unrounded_at = partial(allocate.uniform, graph, units, mantissa_bits=bits)
+            point = search.fit(rounding.at(unrounded_at), point.coarseness)
+    factored, point = _factored(evaluator, search, rounding.at(unrounded_at), point)
 
     def rounded_at(trellis: Collection[str]) -> PlansAt:
-        return _with_factors(evaluator, rounding.at(way, trellis), factored)
+        return _with_factors(evaluator, rounding.at(unrounded_at, trellis), factored)
 
-    plain = plans = rounded_at(())(found.coarseness)
-    met = found.met
+    plain = plans = rounded_at(())(point.coarseness)
+    met = point.met
     if met:
-        plans, met = on_trellis(evaluator, search, rounding, way, rounded_at, found)
+        plans, met = on_trellis(evaluator, search, rounding, unrounded_at, rounded_at, point)
         plans = distilled.distilled(evaluator, plain, plans, search.keeps)
     if by_size:
         return Choice(plans, met)
@@ -110,22 +110,24 @@ def _may_keep_all(evaluator: Evaluator, size: int) -> bool:
     return size > LOSSLESS_SHARE * evaluator.source_bytes or evaluator.source_bytes <= LOSSLESS_TRIED
 
 
-def _factored(evaluator: Evaluator, search: Search, plans_at: PlansAt, found: Found) -> tuple[Sequence[str], Found]:
+def _factored(
+    evaluator: Evaluator, search: Search, plans_at: PlansAt, point: OperatingPoint
+) -> tuple[Sequence[str], OperatingPoint]:
     """Find matrices that are smaller as factors, and spend on finer steps what a size has left then.
 
     Returns:
         Their names, and the coarseness with them.
     """
-    graph, plans = evaluator.graph, plans_at(found.coarseness)
+    graph, plans = evaluator.graph, plans_at(point.coarseness)
     candidates = lowrank.candidates(graph, plans)
     factored = lowrank.replace_where_cheaper(graph, plans, candidates, evaluator.encoder.jobs)
     names = [name for name in candidates if isinstance(factored[name], LowRankPlan)]
     # One more stream has tables and lanes of its own.
     if not names or evaluator.size_of(plans) <= evaluator.size_of(factored):
-        return (), found
+        return (), point
     if evaluator.goal is None:
-        return names if search.replaces(factored, plans) else (), found
-    return names, search.fit(_with_factors(evaluator, plans_at, names), found.coarseness)
+        return names if search.replaces(factored, plans) else (), point
+    return names, search.fit(_with_factors(evaluator, plans_at, names), point.coarseness)
 
 
 def _with_factors(evaluator: Evaluator, plans_at: PlansAt, names: Sequence[str]) -> PlansAt:

@@ -99,7 +99,7 @@ def test_a_loop_ends_by_its_number_of_turns_or_its_condition(limit: str, turns: 
 def test_a_loop_of_no_iterations_returns_what_it_starts_from_and_has_nothing_to_stack() -> None:
     constants = {"yes": np.array(True), "none": np.array(0)}
     node = helper.make_node("Loop", ["none", "yes", "x"], ["y", "all"], name="turns", body=LOOP)
-    with pytest.raises(UnsupportedError, match=r"'turns'.* no turns"):
+    with pytest.raises(UnsupportedError, match=r"'turns'.* no iterations"):
         Interpreter(graph_of([node], "y", "all", **constants)).run(FEED)
     inner = body([n("Identity", "go", "still"), n("Tanh", "s", "t")], "i go s", "still t")
     check(graph_of([n("Loop", "none yes x", "y", body=inner)], **constants))

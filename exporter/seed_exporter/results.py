@@ -15,6 +15,7 @@ from seed_exporter.codecs.base import Plan
 from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.evaluate.damage import Metric, error_rate, metric_of
 from seed_exporter.evaluate.line import GENERATED_STRICTNESS, Line, line_by_metric, line_by_outputs
+from seed_exporter.evaluate.mixed import NO_MIXES
 from seed_exporter.evaluate.reference import Reference
 from seed_exporter.graph.model import Graph
 from seed_exporter.quantize.distilled import INPUTS_LEAST
@@ -142,7 +143,8 @@ class Source:
             return line_by_metric(self.metric(options), options.quality)
         careful = reference.kind == "generated" and options.quality is None
         strictness = GENERATED_STRICTNESS if careful else 1.0
-        return line_by_outputs(reference.outputs, reference.noisy, self.scores, options.quality, strictness)
+        mixed = reference.mixed if self.goal(options) is None else NO_MIXES
+        return line_by_outputs(reference.outputs, reference.noisy, self.scores, options.quality, strictness, mixed)
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,8 @@ def command(
     """Turn MODEL (.onnx, .pt2) into a seed: its graph, and its weights as entropy-coded streams.
 
     Without --target, --size and --quality the seed is the smallest that keeps 99.5 % of the decisions on the inputs of
-    --calib, or a cosine of .999 where outputs are no scores, and at least 4 times smaller than fp32 in any case.
+    --calib, or a cosine of .999 where outputs are no scores, and at least 4 times smaller than fp32 in any case. Where
+    inputs are few, it keeps cosines on mixes of them as well.
     Without --calib, inputs are generated; they mislead, and only a hundredth of the loss of the cosine is allowed.
     Where graph, header and integers alone take nearly a quarter, a note says so. The seed is assembled again with the
     device's own decoder and compared with the original before it replaces anything. Ctrl-C during the search writes

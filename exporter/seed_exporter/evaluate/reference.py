@@ -9,9 +9,10 @@ from typing import Final
 
 from seed_exporter.evaluate import golden as golden_sample
 from seed_exporter.evaluate import inputs, noise
+from seed_exporter.evaluate.mixed import NO_MIXES, Mixed, mix
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.evaluate.noise import Noisy
-from seed_exporter.evaluate.samples import Run, Samples, read_samples
+from seed_exporter.evaluate.samples import CALLS_MAX, Run, Samples, read_samples
 from seed_exporter.graph.model import Graph
 from seed_exporter.skeletons import SkeletonBuilder
 from seed_runtime import backends
@@ -50,6 +51,7 @@ class Reference:
         sample_outputs: the original's outputs for `sample`.
         noisy: outputs that noise decides, and the axes whose sizes it decides.
         labels: of the task, for the decisions on `feeds`; None where the data has none.
+        mixed: calls made of few real ones, for a line of quality to be judged on as well.
     """
 
     kind: str
@@ -64,10 +66,17 @@ class Reference:
     sample_outputs: Mapping[str, Array]
     noisy: Noisy
     labels: Array | None = None
+    mixed: Mixed = NO_MIXES
 
 
 def make_reference(
-    graph: Graph, skeletons: SkeletonBuilder, folder: Path, calib: Path | None, generate: Generate | None = None
+    graph: Graph,
+    skeletons: SkeletonBuilder,
+    folder: Path,
+    calib: Path | None,
+    generate: Generate | None = None,
+    *,
+    mixes: bool = False,
 ) -> Reference:
     """Run the original on real inputs, or on generated ones.
 
@@ -77,6 +86,7 @@ def make_reference(
         folder: where its files are written.
         calib: data file with real inputs, None to generate inputs.
         generate: makes inputs where there are no real ones; None for the generator's random numbers.
+        mixes: add mixed calls where real ones are few.
 
     Raises:
         InputError: the data doesn't fit the model, or gets empty answers.
@@ -112,9 +122,10 @@ def make_reference(
             # Nobody can know all operators: one input is tried.
             del repeated[:-1]
         again = [runner.run(feed) for feed, _ in repeated]
+        mixed = mix(feeds, CALLS_MAX - len(feeds), runner.run) if mixes and calib is not None else NO_MIXES
     finally:
         runner.close()
-    for arrays in (*feeds, *outputs, sample, sample_outputs):
+    for arrays in (*feeds, *outputs, *mixed.feeds, *mixed.outputs, sample, sample_outputs):
         for array in arrays.values():
             array.flags.writeable = False
     rounding = golden_sample.least_relative_tolerance(graph)
@@ -133,6 +144,7 @@ def make_reference(
         sample_outputs=sample_outputs,
         noisy=noisy,
         labels=given.labels,
+        mixed=mixed,
     )
 
 

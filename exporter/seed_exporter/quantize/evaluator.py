@@ -106,9 +106,9 @@ class Evaluator:
         streams += [EstimatedStream(group.codec, group.names, empty) for group in groups(matrices, plans)]
         return draft.estimate_size(self.graph, streams, self.model, self.skeletons) + self.front_bytes
 
-    def outputs_with(self, plans: Plans) -> list[dict[str, Array]]:
-        """Compute the outputs of the model that a device makes of these plans, on all inputs."""
-        return list(self._outputs(lambda weight: restored(weight, plans[weight.name])))
+    def outputs_with(self, plans: Plans, more: Sequence[Feeds] = ()) -> list[dict[str, Array]]:
+        """Compute the outputs of the model that a device makes of these plans, on all inputs and then on `more`."""
+        return list(self._outputs(lambda weight: restored(weight, plans[weight.name]), more))
 
     def error_with(self, data: Callable[[Weight], np.ndarray]) -> float:
         """Compute the worst output's relative error of the original model with other weights.
@@ -131,6 +131,6 @@ class Evaluator:
                     return False
         return True
 
-    def _outputs(self, data: Callable[[Weight], np.ndarray]) -> Iterator[dict[str, Array]]:
+    def _outputs(self, data: Callable[[Weight], np.ndarray], more: Sequence[Feeds] = ()) -> Iterator[dict[str, Array]]:
         write_model_files(self.graph, self.folder, data, self.skeletons)
-        return run.iterate_outputs(self.folder, self.feeds)
+        return run.iterate_outputs(self.folder, [*self.feeds, *more])

@@ -111,10 +111,10 @@ class Search:
         evaluator, line = self._evaluator, self._line
         assert line is not None
         evaluator.trail.advance()
-        outputs = evaluator.outputs_with(plans)
+        outputs = evaluator.outputs_with(plans, line.mixed.feeds)
         excess = line.excess(evaluator.expected, outputs, evaluator.feeds)
         size = evaluator.size_of(plans)
-        damage = evaluator.metric.damage(evaluator.expected, outputs, evaluator.feeds)
+        damage = evaluator.metric.damage(evaluator.expected, outputs[: len(evaluator.expected)], evaluator.feeds)
         evaluator.trail.points.append(Point(size, damage))
         merit = (-float(size),) if excess <= 1 else (-excess, -float(size))
         evaluator.trail.offer(plans, excess <= 1, merit)

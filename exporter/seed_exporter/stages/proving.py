@@ -27,10 +27,12 @@ def prove(built: Built, source: Source, work: Work) -> tuple[SeedDraft, Judgemen
         assembled = work.subfolder("assembled")
         made = built.draft.assemble(assembled)
         threads = backends.usable_cores()
-        *outputs, sampled = run.run_all(assembled, [*reference.feeds, reference.sample], "fast", threads)
-        errors = compare.compare(reference.outputs, outputs, reference.noisy)
         line = source.line(work.options)
-        kept = line is not None and line.excess(reference.outputs, outputs, reference.feeds) <= 1
+        feeds = [*reference.feeds, *(line.mixed.feeds if line is not None else ()), reference.sample]
+        *found, sampled = run.run_all(assembled, feeds, "fast", threads)
+        outputs = found[: len(reference.feeds)]
+        errors = compare.compare(reference.outputs, outputs, reference.noisy)
+        kept = line is not None and line.excess(reference.outputs, found, reference.feeds) <= 1
         judgement = Judgement(errors, source.damage(work.options, outputs), kept, source.error_rates(outputs))
         golden = golden_sample.make_golden(
             assembled,

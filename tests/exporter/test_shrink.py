@@ -216,6 +216,28 @@ def test_resized_and_padded_images_are_cut():
     assert shapes["last"] == (5, 4, 3, 3)
 
 
+@pytest.mark.parametrize("way", ["padded", "averaged"])
+def test_a_constant_other_than_zero_is_none_where_zeros_are_put_around_the_image(way: str):
+    b = Builder(x=IMAGE)
+    hidden = b.conv("x", "a", 32, 3, dead=range(16), bias=True)
+    if way == "padded":
+        hidden = b.node("Pad", hidden, b.constant([0, 0, 1, 1, 0, 0, 1, 1]))
+    else:
+        hidden = b.node("AveragePool", hidden, kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=1)
+    _, shapes = shrunk(b, b.conv(hidden, "last", 5, 32))
+    assert shapes["a"] == (32, 3, 1, 1)
+
+
+def test_of_two_axes_that_are_flattened_into_one_only_one_is_cut():
+    b = Builder(x=["n", 3, 8])
+    hidden = b.node("Conv", "x", b.weight("a", 8, 3, 1, dead=range(4)))
+    hidden = b.node("Flatten", b.node("MatMul", hidden, b.weight("up", 8, 6, dead=range(3), axis=1)))
+    _, shapes = shrunk(b, b.node("Gemm", hidden, b.weight("fc", 48, 5)))
+    assert shapes["a"] == (8, 3, 1)
+    assert shapes["up"] == (8, 3)
+    assert shapes["fc"] == (24, 5)
+
+
 @pytest.mark.parametrize("shape", [[0, -1], [2, 64], None])
 def test_a_flattened_image_loses_blocks_of_columns(shape: list[int] | None):
     b = Builder(x=[2, 3, 4, 4])
@@ -234,12 +256,19 @@ def test_channels_behind_an_operator_without_a_rule_stay():
     assert shapes["a"] == (8, 3, 1, 1)
 
 
-def test_channels_that_are_normalized_together_stay():
+@pytest.mark.parametrize("op", ["LayerNormalization", "Softmax", "ReduceMean"])
+def test_channels_of_which_a_statistic_is_taken_stay_even_if_nobody_reads_them(op: str):
     b = Builder(x=["n", 6])
     hidden = b.node("MatMul", "x", b.weight("up", 6, 16, dead=range(4), axis=1))
-    hidden = b.node("LayerNormalization", hidden, b.weight("scale", 16))
-    _, shapes = shrunk(b, b.node("MatMul", hidden, b.weight("down", 16, 3)))
+    if op == "LayerNormalization":
+        hidden = b.node(op, hidden, b.weight("scale", 16), axis=-1)
+    elif op == "Softmax":
+        hidden = b.node(op, hidden, axis=-1)
+    else:
+        hidden = b.node("Sub", hidden, b.node(op, hidden, b.constant([1])))
+    _, shapes = shrunk(b, b.node("MatMul", hidden, b.weight("down", 16, 3, dead=range(8))))
     assert shapes["up"] == (6, 16)
+    assert shapes["down"] == (16, 3)
 
 
 def test_dead_channels_of_an_output_stay():

@@ -31,6 +31,28 @@ def test_a_product_without_a_bias_gets_one_for_its_constants():
     assert ops(graph)[-1] == "Add"
 
 
+@pytest.mark.parametrize(("alpha", "beta", "left"), [(1.0, 1.0, 11), (0.5, 1.0, 11), (1.0, 2.0, 20)])
+@pytest.mark.parametrize("bias", [(), (7,), (1, 7)])
+def test_factors_of_a_gemm_are_in_the_constants_that_it_gets(
+    alpha: float, beta: float, left: int, bias: tuple[int, ...]
+):
+    b = Builder(x=["n", 6])
+    up = b.node("Gemm", "x", b.weight("up", 6, 20, dead=range(9), axis=1), b.weight("up.bias", 20))
+    inputs = [b.node("Sigmoid", up), b.weight("down", 20, 7)]
+    if bias:
+        inputs.append(b.weight("down.bias", *bias))
+    _, shapes = shrunk(b, b.node("Gemm", *inputs, alpha=alpha, beta=beta))
+    assert shapes["down"] == (left, 7), "where the bias has a factor, constants stay where they are"
+
+
+def test_living_neurons_do_not_pass_for_constants_where_an_operator_compares():
+    b = Builder(x=["n", 6])
+    hidden = b.node("MatMul", "x", b.weight("up", 6, 20, dead=range(9), axis=1))
+    hidden = b.node("ThresholdedRelu", hidden, alpha=0.1)
+    _, shapes = shrunk(b, b.node("MatMul", hidden, b.weight("down", 20, 7)))
+    assert shapes["down"] == (11, 7)
+
+
 def attention(b: Builder, dead: dict[str, list[int]], *, dynamic: bool = False, bias: bool = True) -> str:
     """4 heads of 8 channels over 32; `dead` has the dead columns of q, k, v and the dead rows of o."""
     sizes = b.constant([0, 0, 4, 8])
@@ -59,6 +81,14 @@ def test_a_head_goes_that_returns_a_constant_or_that_nobody_reads(dead: dict[str
     b = Builder(x=["n", "t", 32])
     _, shapes = shrunk(b, attention(b, dead, dynamic=dynamic), n=3, t=5)
     assert [shapes[name] for name in "qkvo"] == [(32, 16), (32, 16), (32, 16), (16, 32)]
+
+
+def test_a_constant_value_is_none_of_the_sum_where_weights_do_not_add_up_to_one():
+    b = Builder(x=["n", "t", 16])
+    value = b.node("Add", b.node("MatMul", "x", b.weight("v", 16, 8, dead=range(4), axis=1)), b.weight("bias", 8))
+    scores = b.node("Relu", b.node("MatMul", "x", b.node("Transpose", "x", perm=[0, 2, 1])))
+    _, shapes = shrunk(b, b.node("MatMul", b.node("MatMul", scores, value), b.weight("o", 8, 8)), n=2, t=5)
+    assert shapes["v"] == (16, 8)
 
 
 def test_channels_that_are_dead_in_all_heads_go():

@@ -51,6 +51,14 @@ CHUNK_CODED_MAX = 6 << 20
 LANES_LOG2_MAX = 15
 STEPS_MAX = 1 << 13
 """Largest number of lane steps in one chunk: with fewer lanes, a small file could keep a device busy for hours."""
+WAVES_MAX = 1 << 12
+"""Largest number of waves of codec 8, in each of which a decoder takes up to sixteen decisions of all its elements."""
+WAVE_MAX = 1 << 13
+"""Largest number of elements in a wave: a decoder holds some 600 bytes for each."""
+ADAPTIVE_STREAMS_MAX = 4
+"""Largest number of streams of codec 8 in a seed: each may take WAVES_MAX waves, some seconds, for a few bytes."""
+LIVE_SIDE_MAX = 1 << 15
+"""Largest number of live rows and columns of all matrices of a stream of codec 8 together."""
 CLASSES_MAX = 256
 TABLES_MAX = 64
 """Largest number of probability tables of a symbol stream; a decoder holds 16 KB of each."""

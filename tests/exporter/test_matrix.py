@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from seed_exporter.graph.matrix import matrix_view, output_axis
+from seed_exporter.graph.matrix import kernel_of, matrix_view, output_axis
 from seed_exporter.loaders import load
 from tests.exporter.support.onnx_models import make, tensor
 
@@ -32,3 +32,22 @@ def test_rows_for_coding_follow_the_use(op: str, inputs: list[str], shape: tuple
     assert matrix_view(weight) == view
     assert output_axis(weight) == axis
     assert weight.data.reshape(view).flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "shape", "kernel"),
+    [
+        ("Conv", ["x", "w"], (8, 4, 3, 5), (15, 5)),
+        ("Conv", ["x", "w"], (8, 4, 7), (7, 7)),
+        ("ConvTranspose", ["x", "w"], (8, 4, 2, 2), (4, 2)),
+        ("Conv", ["x", "w"], (8, 4, 1, 1), None),
+        ("Gather", ["w", "x"], (8, 4, 8), None),
+        ("MatMul", ["x", "w"], (4, 8, 32), None),
+    ],
+)
+def test_the_taps_of_a_kernel_are_those_of_a_convolution(
+    op: str, inputs: list[str], shape: tuple[int, ...], kernel: tuple[int, int] | None
+) -> None:
+    held = tensor(np.zeros(shape, np.float32), "w")
+    weight = load(make([helper.make_node(op, inputs, ["y"])], [held])).weights["w"]
+    assert kernel_of(weight) == kernel

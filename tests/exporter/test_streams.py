@@ -11,7 +11,8 @@ from onnx import TensorProto
 
 from seed_exporter.build import streams
 from seed_exporter.build.streams import Plans
-from seed_exporter.codecs import raw
+from seed_exporter.codecs import adaptive, raw
+from seed_exporter.codecs.grid import CODEC as GRID
 from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.codecs.raw import RawPlan
 from seed_exporter.codecs.split import SplitPlan
@@ -147,6 +148,46 @@ def test_weights_of_one_codec_and_type_share_a_stream(rng: np.random.Generator) 
     plans = {name: GridPlan(step=0.1) for name in "abc"} | {"d": RawPlan()}
     assert [stream.codec.name for stream in streams.encode(graph, plans, jobs=1)] == ["raw", "grid"]
     assert sorted(streams.order_of(coded)) == ["a", "b", "c", "d"]
+
+
+def _sparse(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> Graph:
+    """Return a graph of weights whose rows and columns have scales of their own, and die at a step of 1."""
+    rows, cols = (np.exp(rng.normal(0, 0.6, size)) for size in shape)
+    return graph_of(w=(rng.laplace(0, scale, shape) * rows[:, None] * cols).astype(np.float32))
+
+
+def test_a_sparse_stream_of_some_kilobytes_is_coded_without_tables(rng: np.random.Generator, tmp_path: Path) -> None:
+    graph, plans = _sparse(rng, (150, 200), 0.4), {"w": GridPlan(1.0)}
+    encoder = streams.StreamEncoder(graph, jobs=1)
+    (sized,), (coded,) = encoder.estimate(plans), streams.encode(graph, plans, jobs=1)
+    assert sized.codec.name == coded.codec.name == "adaptive"
+    assert encoder.encode(plans)[0].chunks == coded.chunks
+    assert sized.sizes.size == coded.size
+    assert sum(sized.sizes.tensors) == pytest.approx(coded.size)
+    prepared = [GRID.prepare(graph.weights["w"], plans["w"], 0)]
+    assert coded.size < 0.98 * GRID.estimate(prepared).size
+    assert np.array_equal(decoded(graph, plans, tmp_path)["w"], np.rint(graph.weights["w"].data))
+
+
+@pytest.mark.parametrize(("shape", "scale"), [((150, 200), 20.0), ((3, 5000), 2.0)], ids=["fine", "long"])
+def test_other_streams_keep_their_tables(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> None:
+    graph, plans = _sparse(rng, shape, scale), {"w": GridPlan(1.0)}
+    assert [stream.codec.name for stream in streams.encode(graph, plans, jobs=1)] == ["grid"]
+
+
+@pytest.mark.parametrize("limit", ["BYTES_MAX", "CHUNK_DECODED_MAX"])
+def test_large_streams_keep_their_tables(limit: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, plans = _sparse(rng, (150, 200), 0.4), {"w": GridPlan(1.0)}
+    monkeypatch.setattr(adaptive, limit, 2000)
+    assert [stream.codec.name for stream in streams.encode(graph, plans, jobs=1)] == ["grid"]
+
+
+def test_a_codec_that_saves_less_than_a_hundredth_is_not_taken(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, plans = _sparse(rng, (150, 200), 0.4), {"w": GridPlan(1.0)}
+    monkeypatch.setattr(adaptive, "_GAIN_LEAST", 0.5)
+    assert [stream.codec.name for stream in streams.encode(graph, plans, jobs=1)] == ["grid"]
 
 
 def test_a_stream_that_would_outgrow_its_limit_becomes_two(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 
+from tests.golden import plain_adaptive
 from tests.golden.plain_float import rounded, stored_as
 
 BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 16: 16} | {
@@ -292,8 +293,12 @@ def _plane(data: Bytes, size: int) -> bytes:
 def grid(holes: list[Hole], chunks: list[bytes]) -> bytes:
     head = read_head(head_of(chunks[0]), [hole.count for hole in holes], quantized=True)
     fill_matrices(head, chunks[1:], quantized=True)
+    return grid_weights(holes, head.matrices)
+
+
+def grid_weights(holes: list[Hole], matrices: list[Matrix]) -> bytes:
     out = bytearray()
-    for hole, matrix in zip(holes, head.matrices, strict=True):
+    for hole, matrix in zip(holes, matrices, strict=True):
         steps = [matrix.step_of(row) for row in range(matrix.rows)]
         grids = grids_of(matrix) if matrix.delay else {}
         for place in range(matrix.count):
@@ -359,6 +364,42 @@ def lowrank(holes: list[Hole], chunks: list[bytes]) -> bytes:
     return bytes(out)
 
 
+def adaptive(holes: list[Hole], chunks: list[bytes]) -> bytes:
+    head, data, matrices, planes, shares = head_of(chunks[0]), Bytes(chunks[1]), [], [], []
+    lanes = 1 << head.uint(1)
+    for hole in holes:
+        cols, taps = head.varint(), head.varint()
+        planes.append(plain_adaptive.Plane(0, 0, taps, head.varint() if taps > 1 else 2))
+        flags = head.uint(1)
+        matrices.append(Matrix(hole.count, cols, 0, flags, head.f32(), head.varint() if flags & 16 else 0))
+        shares.append([head.uint(1) if flags & bit else 256 for bit in (1, 2)])
+    for matrix in matrices:
+        matrix.row_steps = head.take(matrix.rows) if matrix.flags & 4 else b""
+    for matrix in matrices:
+        matrix.col_steps = head.take(matrix.cols) if matrix.flags & 8 else b""
+    assert head.at == len(head.data)
+    states = [data.uint(4) for _ in range(lanes)]
+    words = Bytes(data.take(2 * data.varint()))
+    coder = plain_adaptive.Lanes(states, [words.uint(2) for _ in range(len(words.data) // 2)])
+    live = []
+    for matrix, plane, (row_share, channel_share) in zip(matrices, planes, shares, strict=True):
+        rows = [row for row in range(matrix.rows) if row_share == 256 or coder.decide(16 * row_share)]
+        channels = range(matrix.cols // plane.taps)
+        lives = [channel_share == 256 or coder.decide(16 * channel_share) for _ in channels]
+        cols = [channel * plane.taps + tap for channel in channels if lives[channel] for tap in range(plane.taps)]
+        plane.rows, plane.cols = len(rows), len(cols)
+        live.append((rows, cols))
+    escaped = plain_adaptive.walk(planes, lambda p, *_: coder.decide(p))
+    coder.end()
+    for index, row, col in escaped:
+        planes[index].values[row, col] += data.varint() * (1 if planes[index].values[row, col] > 0 else -1)
+    assert data.at == len(data.data)
+    for matrix, plane, (rows, cols) in zip(matrices, planes, live, strict=True):
+        for i, row in enumerate(rows):
+            matrix.integers |= {row * matrix.cols + col: plane.at(i, j) for j, col in enumerate(cols)}
+    return grid_weights(holes, matrices)
+
+
 def moments(holes: list[Hole], chunks: list[bytes]) -> bytes:
     head, data, out = head_of(chunks[0]), Bytes(raw(holes, chunks[1:])), bytearray()
     records = [(head.varint(), head.varint(), head.varint(), head.f32(), head.f32(), head.f32()) for _ in holes]
@@ -394,7 +435,7 @@ def normal(seed: int, index: int, mean: float, deviation: float) -> float:
     return rounded(rounded(scaled * deviation) + mean)
 
 
-CODECS = {1: raw, 2: grid, 3: split, 4: moments, 5: lowrank}
+CODECS = {1: raw, 2: grid, 3: split, 4: moments, 5: lowrank, 8: adaptive}
 
 
 def main(seed: str, folder: str) -> None:

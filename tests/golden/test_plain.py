@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from seed_exporter.codecs import lowrank, moments
 from seed_exporter.quantize.factorize import factorize
 from seed_runtime import codecs, generator
-from seed_runtime.codecs.encode import grid, raw, split, symbols
+from seed_runtime.codecs.encode import adaptive, grid, raw, split, symbols
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.header import Hole
 from tests.golden import plain
@@ -84,6 +86,30 @@ def test_grid_over_more_than_one_chunk(rng: np.random.Generator) -> None:
     assert len(stream.chunks) == 3
     ours, theirs = both("grid", [hole("float32", 10_490, 100), hole("float16", 200, 100)], stream.chunks)
     assert ours == theirs
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 6.0])
+def test_adaptive(scale: float, rng: np.random.Generator) -> None:
+    shapes = [(12, 18), (9, 36), (1, 40), (25, 1), (4, 6)]
+    kernels = [None, (9, 3), None, None, (3, 3)]
+    coded = []
+    for number, (shape, kernel) in enumerate(zip(shapes, kernels, strict=True)):
+        rows, cols = (np.exp(rng.normal(0, 0.5, size)) for size in shape)
+        integers = np.rint(rng.laplace(0, scale, shape) * rows[:, None] * cols).astype(np.int32)
+        integers[::3], integers[:, 5:9] = integers[::3] * (number != 0), 0
+        integers[-1, 0] = 15 if number == 1 else -700
+        codes = [rng.integers(0, 30, size).astype(np.uint8) if number == 1 else None for size in shape]
+        matrix = grid.QuantizedMatrix(integers, 0.03, *codes, delay=4 if number == 3 else None)
+        coded.append(replace(grid.matrix_of(matrix), kernel=kernel))
+    coded.append(grid.matrix_of(grid.QuantizedMatrix(np.zeros((3, 3), np.int32), 1.0)))
+    assert any(matrix.low_bits for matrix in coded)
+    stream = adaptive.encode(coded)
+    assert stream is not None
+    dtypes = ("float32", "bfloat16", "float16", "float64", "float32")
+    holes = [hole(dtype, *shape) for dtype, shape in zip(dtypes, shapes, strict=True)] + [hole("float32", 9)]
+    ours, theirs = both("adaptive", holes, stream.chunks)
+    assert ours == theirs
+    assert ours == both("grid", holes, symbols.encode(coded).chunks)[0]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "uint8", "int4"])

@@ -13,6 +13,8 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from tests.golden.plain_adaptive import coded as lanes_of
+from tests.support.adaptive_bytes import AdaptiveMatrix, decisions
 from tests.support.spec_bytes import (
     Matrix,
     Table,
@@ -35,7 +37,7 @@ Fields = list[tuple[str, bytes]]
 """Names and bytes of fields, in the order of the file."""
 
 MODEL, WEIGHTS, PARTS, HOLES, STREAMS, GOLDEN, FOOTPRINT = 1, 2, 3, 4, 5, 0x8006, 0x8007
-ALL = ("raw", "grid", "split", "moments", "lowrank", "trellis")
+ALL = ("raw", "grid", "split", "moments", "lowrank", "trellis", "adaptive")
 
 RAW = f32(0.5, -1.0, 2.0, 0.0)
 GRID = Matrix(
@@ -52,6 +54,19 @@ GRID_WEIGHTS = [1.5, 0.0, -0.5, 2.0, 0.0, 0.0, 0.0, 0.0, 1.5, -6.0, 900.0, 3.0]
 TRELLIS = Matrix([[1, 2, -1], [3, 0, -2]], step=0.5, delay=1)
 TRELLIS_WEIGHTS = [1.0, 2.0, -0.5, 2.5, 0.0, -2.0]
 """Grids 0, 0, 1, 1, 0, 0, so 2, 4, -1, 5, 0, -4 times 0.5."""
+ADAPTIVE = AdaptiveMatrix(
+    [[1, -2, 0, 0, 0, 17], [0, 0, 0, 0, 0, 0], [3, 0, 0, 0, -1, 1]],
+    step=0.5,
+    taps=2,
+    live_rows=170,
+    live_channels=170,
+    row_steps=bytes([0, 0, 12]),
+    col_steps=bytes([0, 8, 0, 0, 0, 0]),
+    delay=1,
+)
+ADAPTIVE_WEIGHTS = [1.0, -4.0, 0.0, 0.0, 0.0, 17.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0, -1.5, 1.5]
+"""Grids 0, 0, ... 0 of the first row, 0 ... 1, 1 of the last one, so 2, -4, 34; 6, -1, 1 times 0.5; the second column's
+factor is 2, the last row's is 3."""
 SPLIT_WEIGHTS = [1.0, -0.5, 0.25, -2.0]
 MOMENTS_WEIGHTS = [1.5, 0.0, 0.5, 3.0]
 """Mean row 1, 1.5; component 0.5, -1.5; scores 1, -1."""
@@ -139,8 +154,9 @@ _TENSORS: dict[str, tuple[int, tuple[int, ...], bytes]] = {
     "moments": (1, (2, 2), f32(*MOMENTS_WEIGHTS)),
     "lowrank": (1, (2, 3), f32(*LOWRANK_WEIGHTS)),
     "trellis": (1, (2, 3), f32(*TRELLIS_WEIGHTS)),
+    "adaptive": (1, (3, 6), f32(*ADAPTIVE_WEIGHTS)),
 }
-_NUMBERS = {"raw": 1, "grid": 2, "split": 3, "moments": 4, "lowrank": 5, "trellis": 2}
+_NUMBERS = {"raw": 1, "grid": 2, "split": 3, "moments": 4, "lowrank": 5, "trellis": 2, "adaptive": 8}
 
 
 def _model(write: FieldWriter) -> Fields:
@@ -288,6 +304,28 @@ def _trellis(write: FieldWriter) -> list[Fields]:
     return _symbols(write, [TRELLIS], [Table(254, [512, 512, 1024, 1024, 512, 504], 8)], 0, [])
 
 
+def _adaptive(write: FieldWriter) -> list[Fields]:
+    """Write a stream of codec 8, of one matrix."""
+    matrix = ADAPTIVE
+    assert matrix.row_steps is not None
+    assert matrix.col_steps is not None
+    head = write("adaptive.lanes", u8(1)) + write("adaptive_matrix.columns", varint(len(matrix.values[0])))
+    head += write("adaptive_matrix.taps", varint(matrix.taps)) + write("adaptive_matrix.width", varint(matrix.width))
+    head += write("adaptive_matrix.flags", u8(matrix.flags)) + write("adaptive_matrix.step", f32(matrix.step))
+    head += write("adaptive_matrix.delay", varint(matrix.delay or 0))
+    head += write("adaptive_matrix.live_rows", u8(matrix.live_rows or 0))
+    head += write("adaptive_matrix.live_channels", u8(matrix.live_channels or 0))
+    head += write("adaptive.row_steps", matrix.row_steps) + write("adaptive.col_steps", matrix.col_steps)
+    head += write("adaptive.end", b"")
+    first = write("head_chunk.packing", u8(0)) + write("head_chunk.size", varint(len(join_fields(head)))) + head
+    decided, escapes = decisions([matrix])
+    states, words = lanes_of(decided, 2)
+    chunk = write("adaptive_data.states", b"".join(map(u32, states)))
+    chunk += write("adaptive_data.word_count", varint(len(words)))
+    chunk += write("adaptive_data.words", b"".join(map(u16, words)))
+    return [first, chunk + write("adaptive_data.escapes", b"".join(map(varint, escapes)))]
+
+
 def _symbols(
     write: FieldWriter, matrices: list[Matrix], tables: list[Table], lanes_log2: int, own: Fields
 ) -> list[Fields]:
@@ -335,4 +373,5 @@ _STREAMS: dict[str, Callable[[FieldWriter], list[Fields]]] = {
     "moments": _moments,
     "lowrank": _lowrank,
     "trellis": _trellis,
+    "adaptive": _adaptive,
 }

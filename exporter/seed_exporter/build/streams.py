@@ -12,10 +12,11 @@ from typing import Any, Final
 
 from joblib import Parallel, delayed
 
-from seed_exporter.codecs import CODECS, codec_of
+from seed_exporter.codecs import CODECS, codec_of, smaller
 from seed_exporter.codecs.base import Codec, Plan, Progress
 from seed_exporter.graph.model import Graph, Weight
 from seed_runtime.codecs.encode.symbols import StreamEstimate
+from seed_runtime.limits import ADAPTIVE_STREAMS_MAX
 
 STREAM_SYMBOLS_MAX: Final = 1 << 27
 """Most elements of a stream: they and their classes are held at once while it is coded; 128 Mi make its lanes cheap."""
@@ -90,7 +91,7 @@ class StreamEncoder:
         """
         self.graph, self.jobs = graph, jobs
         self._keeps = keep and graph.parameters <= STREAM_SYMBOLS_MAX
-        self._sizes: dict[_Place, tuple[list[tuple[str, Plan]], StreamEstimate]] = {}
+        self._sizes: dict[_Place, tuple[list[tuple[str, Plan]], _Sized]] = {}
         self._prepared: dict[str, tuple[Plan, Any]] = {}
 
     def encode(self, plans: Plans, progress: Progress | None = None) -> list[CodedStream]:
@@ -110,11 +111,14 @@ class StreamEncoder:
                     done += count
                     progress(count)
 
-            known = self._known_size(group, plans)
-            stream = None if known is None else known.coded
+            codec, sizes = self._known(group, plans) or (group.codec, None)
+            stream = None if sizes is None else sizes.coded
             if stream is None:
-                stream = group.codec.encode(self._prepare(group, plans), report)
-            streams.append(CodedStream(group.codec, group.names, stream.chunks, stream.entropy_bits))
+                prepared = self._prepare(group, plans)
+                if sizes is None and (found := _smaller(group, prepared)) is not None:
+                    codec, sizes = found
+                stream = (sizes and sizes.coded) or codec.encode(prepared, report)
+            streams.append(CodedStream(codec, group.names, stream.chunks, stream.entropy_bits))
             if progress is not None:
                 # What no symbols stand for: zeros, bytes, and streams that were coded before.
                 progress(sum(weight.count for weight in group.weights) - done)
@@ -130,12 +134,14 @@ class StreamEncoder:
         weights = self.graph.weights.values() if names is None else [self.graph.weights[name] for name in names]
         found = []
         for group in groups(weights, plans):
-            sizes = self._known_size(group, plans)
-            if sizes is None:
-                sizes = group.codec.estimate(self._prepare(group, plans))
+            known = self._known(group, plans)
+            if known is None:
+                prepared = self._prepare(group, plans)
+                sizes = group.codec.estimate(prepared)
+                known = _smaller(group, prepared, sizes) or (group.codec, sizes)
                 if self._keeps:
-                    self._sizes[group.place] = group.planned(plans), sizes
-            found.append(EstimatedStream(group.codec, group.names, sizes))
+                    self._sizes[group.place] = group.planned(plans), known
+            found.append(EstimatedStream(known[0], group.names, known[1]))
         return found
 
     def estimate_bytes(self, plans: Plans) -> dict[str, float]:
@@ -175,9 +181,9 @@ class StreamEncoder:
         )
         return {name: [next(found) for _ in asked] for name, asked in candidates.items()}
 
-    def _known_size(self, group: Group, plans: Plans) -> StreamEstimate | None:
-        planned, sizes = self._sizes.get(group.place, (None, None))
-        return sizes if planned == group.planned(plans) else None
+    def _known(self, group: Group, plans: Plans) -> _Sized | None:
+        planned, sized = self._sizes.get(group.place, (None, None))
+        return sized if planned == group.planned(plans) else None
 
     def _prepare(self, group: Group, plans: Plans) -> list[Any]:
         def prepare(index: int, weight: Weight) -> Any:
@@ -196,8 +202,15 @@ class StreamEncoder:
         return found
 
 
+_Sized = tuple[Codec[Any, Any], StreamEstimate]
+"""The codec that writes a stream, and its sizes."""
 _Place = tuple[str, str, int]
 """Key under which the sizes of a stream are kept, see `Group.place`."""
+
+
+def _smaller(group: Group, prepared: Sequence[Any], sizes: StreamEstimate | None = None) -> _Sized | None:
+    """Return a codec that takes fewer bytes, and its sizes; a seed may have a few streams of it."""
+    return smaller(group.codec, prepared, sizes) if group.part < ADAPTIVE_STREAMS_MAX else None
 
 
 def encode(graph: Graph, plans: Plans, *, jobs: int = 2, progress: Progress | None = None) -> list[CodedStream]:

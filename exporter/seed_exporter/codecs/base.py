@@ -106,7 +106,7 @@ class Codec(ABC, Generic[P, T]):
         """Compute the weight as a device will have it, in the layout of `Weight.data`, without coding it."""
 
 
-def measured(stream: SymbolStream, sizes: Sequence[int]) -> StreamEstimate:
+def measured(stream: SymbolStream, sizes: Sequence[float]) -> StreamEstimate:
     """Describe a stream that was coded to learn its size, its bytes divided in proportion to the weights' `sizes`.
 
     The stream is handed on with the sizes, so that it isn't coded twice.

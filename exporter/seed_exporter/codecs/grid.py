@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from seed_exporter.codecs.base import Plan
 from seed_exporter.codecs.matrices import MatrixCodec
-from seed_exporter.graph.matrix import as_float32
+from seed_exporter.graph.matrix import as_float32, kernel_of
 from seed_exporter.graph.model import Weight
 from seed_runtime.codecs.encode import grid
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
@@ -77,7 +77,7 @@ class GridCodec(MatrixCodec[GridPlan]):
 
     def prepare(self, weight: Weight, plan: GridPlan, index: int) -> CodedMatrix:
         """Round the weight and class its symbols."""
-        return grid.matrix_of(plan.quantize(weight))
+        return replace(grid.matrix_of(plan.quantize(weight)), kernel=kernel_of(weight))
 
     def restore(self, weight: Weight, plan: GridPlan) -> npt.NDArray[Any]:
         """Round the weight and multiply by its steps, as the decoder does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -63,6 +64,22 @@ def coded_view(weight: Weight) -> tuple[int, int]:
             break
         rows, cols = folded
     return rows, cols
+
+
+def kernel_of(weight: Weight) -> tuple[int, int] | None:
+    """Return how many columns of `coded_view` are the taps of one channel's kernel, and the kernel's width.
+
+    None for weights that are no kernels of convolutions, and where a kernel has one tap.
+    """
+    shape = weight.shape
+    if (
+        not any("Conv" in use.op for use in weight.uses)
+        or len(shape) < 3
+        or coded_view(weight) != (shape[0], weight.count // shape[0])
+    ):
+        return None
+    taps = math.prod(shape[2:])
+    return (taps, shape[-1]) if taps > 1 else None
 
 
 def fits_a_stream(weight: Weight) -> bool:

@@ -48,13 +48,12 @@ def working_bytes(header: Header) -> int:
 
 
 def _held_bytes(header: Header) -> int:
-    """Return the most that a codec holds for one hole; nothing for codecs that only a later runtime decodes."""
+    """Return the most that a codec holds for one stream; nothing for codecs that only a later runtime decodes."""
     streams = zip(header.streams, _holes_of_streams(header), strict=True)
     held = (
-        CODECS[stream.codec].held_bytes(hole.count)
+        CODECS[stream.codec].held_bytes([hole.count for hole in holes])
         for stream, holes in streams
         if stream.codec in CODECS
-        for hole in holes
     )
     return max(held, default=0)
 

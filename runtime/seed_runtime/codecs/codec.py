@@ -53,7 +53,8 @@ class Codec:
         number: stands in seeds.
         name: for people.
         decode: decodes one stream.
-        held_bytes: computes the most that decoding a hole of so many elements holds beyond windows and chunks [B].
+        held_bytes: computes the most that decoding a stream holds beyond windows and chunks [B], from the number of
+            elements of each of its holes.
         trellises: says of each hole of a stream, by its first chunk, whether its weights are on a trellis; gets the
             holes, the chunk, and the stream's name. None for a codec that has no trellis.
     """
@@ -61,5 +62,5 @@ class Codec:
     number: int
     name: str
     decode: Decode
-    held_bytes: Callable[[int], int] = lambda count: 0
+    held_bytes: Callable[[Sequence[int]], int] = lambda counts: 0
     trellises: Callable[[Sequence[Hole], memoryview, str], list[bool]] | None = None

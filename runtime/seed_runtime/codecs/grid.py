@@ -7,7 +7,7 @@ On a trellis q is 2 * that integer, or one less in magnitude, see trellis.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -35,10 +35,20 @@ def decode(
             raise FormatError(where, f"grid does not decode {hole.dtype.name}")
     counts = [hole.count for hole in holes]
     reader = SymbolReader(chunks, counts, quantized=True, where=where, cores=cores, trellis=True)
+    yield from weights_of(reader.pieces(), holes)
+
+
+def weights_of(pieces: Iterable[Piece], holes: Sequence[Hole]) -> Iterator[Values]:
+    """Yield the elements of all holes in order, made of the integers of live ones. The next window overwrites one.
+
+    Args:
+        pieces: in order, at least one for each hole.
+        holes: of types in STORED_AS.
+    """
     scatterers = [Scatterer() for _ in holes]
     floats = np.empty(WINDOW, np.float32)
     on_trellis: _OnTrellis | None = None
-    for piece in reader.pieces():
+    for piece in pieces:
         dtype, scatterer = holes[piece.index].dtype, scatterers[piece.index]
         if piece.matrix.delay is None:
             values = to_storage(dequantize_into(piece, floats[: piece.stop - piece.start]), dtype)

@@ -10,6 +10,7 @@ Source: Ungerboeck, "Channel coding with multilevel/phase signals", IEEE Transac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -23,9 +24,9 @@ _DELAYS_HELD: Final = 7
 """Delays after which the grids repeat where all parities are 0, and bytes of a trellis for each of its delay."""
 
 
-def held_bytes(count: int) -> int:
-    """Return the most that the trellis of a matrix of `count` elements holds [B]: no header says what its delay is."""
-    return _DELAYS_HELD * min(DELAY_MAX, count)
+def held_bytes(counts: Sequence[int]) -> int:
+    """Return the most that the trellis of a matrix of one of these sizes holds [B]: no header tells its delay."""
+    return _DELAYS_HELD * min(DELAY_MAX, max(counts))
 
 
 class Trellis:

@@ -7,12 +7,14 @@ from dataclasses import replace
 
 from tests.conformance.support import packings
 from tests.conformance.support.hostile import DAMAGED, NEWER
-from tests.conformance.support.seeds import OPSET, Options, Part, Stream, Tensor, build, identity
+from tests.conformance.support.seeds import ADAPTIVE, OPSET, Options, Part, Stream, Tensor, build, identity
+from tests.conformance.support.valid_adaptive import adaptive
 from tests.conformance.support.valid_exact import noise, raw
 from tests.conformance.support.valid_files import four, nested
 from tests.conformance.support.valid_quantized import grid, lowrank
 from tests.conformance.support.vector import Vector
-from tests.support.spec_bytes import Matrix, Table, block
+from tests.support.adaptive_bytes import AdaptiveMatrix
+from tests.support.spec_bytes import Matrix, Table, block, u8, u32, varint
 
 
 def vectors() -> Iterator[Vector]:
@@ -54,6 +56,18 @@ def _limits() -> Iterator[Vector]:
     u = replace(u, row_classes=bytes(2))
     tests = "a scale of 2^-127 for rows that are all dead, where rows have no steps of their own"
     yield _bad("lowrank-scale-dead", tests, [lowrank([(v, u, b"\0")], [Tensor(1, (2, 2))])])
+    yield _bad(
+        "adaptive-streams-5", "a stream of codec 8 more than there may be", [adaptive([AdaptiveMatrix([[1]])])] * 5
+    )
+    tests = "codec 8: a matrix of one wave more than there may be"
+    yield _bad("waves-4097", tests, [adaptive([AdaptiveMatrix([[0] * 4097])], data=bytes(4 * 4097))])
+    tests = "codec 8: a wave of one element more than there may be"
+    # 128 matrices of 64 x 64 and one of a single element: nothing of them is decoded.
+    shapes = [(64, 64)] * 128 + [(1, 1)]
+    raw_head = u8(0) + b"".join(AdaptiveMatrix([[0] * cols]).record() for _, cols in shapes)
+    coded = [u8(0) + varint(len(raw_head)) + raw_head, u32(1 << 16) + varint(0)]
+    tensors = [Tensor(1, shape) for shape in shapes]
+    yield _bad("wave-8193", tests, [Stream(ADAPTIVE, tensors, coded, bytes(4 * (128 * 4096 + 1)))])
     stream = raw([Tensor(2, (4,))], b"\1\2\3\4")
     yield _bad(
         "chunk-more",

@@ -20,7 +20,8 @@ SIZE_MAX = 4096
 """Larger seeds are left out: their attack is a limit on a size that others break with fewer bytes [B]."""
 _BY_LIBRARY = ("lzma.", "deflate.")
 """Fields whose attacks in tests/attacks are packed by this machine's zlib or liblzma."""
-_STREAMS = [("raw",), ("grid",), ("split",), ("moments",), ("lowrank",), ("trellis",), ("raw", "grid"), ALL]
+_STREAMS = [("raw",), ("grid",), ("split",), ("moments",), ("lowrank",), ("trellis",), ("adaptive",)]
+_STREAMS += [("raw", "grid"), ALL]
 """The streams of the seeds, the smallest seed first."""
 _SHOWN = 12
 """Bytes of a field that a description shows."""

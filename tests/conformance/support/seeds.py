@@ -11,7 +11,7 @@ from tests.conformance.support.vector import Hole, Vector
 from tests.golden import plain
 from tests.support.spec_bytes import block, number, string, u8, u16, u32, u64, varint
 
-RAW, GRID, SPLIT, MOMENTS, LOWRANK = 1, 2, 3, 4, 5
+RAW, GRID, SPLIT, MOMENTS, LOWRANK, ADAPTIVE = 1, 2, 3, 4, 5, 8
 MODEL, WEIGHTS, PARTS, HOLES, STREAMS, GOLDEN, FOOTPRINT, SIGNATURE = 1, 2, 3, 4, 5, 0x8006, 0x8007, 0xFFFF
 OPSET = block(8, number(2, 17))
 """Operators of the domain "", version 17."""

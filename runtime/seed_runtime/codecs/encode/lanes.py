@@ -53,7 +53,7 @@ def normalized(histogram: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
 
 def encode(
     symbols: npt.NDArray[np.uint8],
-    classes: npt.NDArray[np.uint8],
+    classes: npt.NDArray[np.uint8 | np.uint16],
     frequencies: npt.NDArray[np.int64],
     lanes: int,
     progress: Callable[[int], None] | None = None,
@@ -63,11 +63,11 @@ def encode(
     Args:
         symbols: `(n,)`.
         classes: `(n,)`, the row of `frequencies` for each symbol.
-        frequencies: `(classes, 256)`, each row with the sum 4,096 and more than 0 where a symbol occurs.
+        frequencies: `(classes, alphabet)`, each row with the sum 4,096 and more than 0 where a symbol occurs.
         lanes: symbol i goes to lane i mod lanes.
         progress: called with the number of symbols coded since its last call.
     """
-    steps = -(-symbols.size // lanes)
+    steps, alphabet = -(-symbols.size // lanes), frequencies.shape[1]
     start = np.cumsum(frequencies, axis=1) - frequencies
     # One gather brings both: frequency << 16 | start.
     table = (frequencies << 16 | start).astype(np.uint32).reshape(-1)
@@ -78,7 +78,7 @@ def encode(
     for stop in range(steps, 0, -per_block):
         first = max(0, stop - per_block)
         a, b = first * lanes, min(stop * lanes, symbols.size)
-        entry = table.take(classes[a:b].astype(np.intp) << 8 | symbols[a:b])
+        entry = table.take(classes[a:b].astype(np.intp) * alphabet + symbols[a:b])
         frequency = entry >> np.uint32(16)
         # The state from which on a word leaves first: where state >> 20 >= frequency.
         limit = frequency << np.uint32(32 - PROBABILITY_BITS)

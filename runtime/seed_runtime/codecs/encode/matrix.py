@@ -39,6 +39,8 @@ class CodedMatrix:
     """Step of each column in eighths of an octave above that of the row, `(cols,)`."""
     delay: int | None = None
     """Delay of its trellis, None for none."""
+    kernel: tuple[int, int] | None = None
+    """Taps of the kernel of each channel, whose columns these are, and its width; None where columns are channels."""
 
     @property
     def counts(self) -> I64:

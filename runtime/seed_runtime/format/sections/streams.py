@@ -7,16 +7,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from seed_runtime.errors import FormatError
+from seed_runtime.errors import FormatError, LimitError
 from seed_runtime.format import primitives
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.sections.holes import HOLES
 from seed_runtime.format.sections.section import Parsed, Section
 from seed_runtime.format.sections.weights import WEIGHTS
-from seed_runtime.limits import CHUNK_CODED_MAX, CHUNKS_MAX, STREAM_SHARE, STREAMS_FREE, STREAMS_MAX, TENSORS_MAX
+from seed_runtime.limits import (
+    ADAPTIVE_STREAMS_MAX,
+    CHUNK_CODED_MAX,
+    CHUNKS_MAX,
+    STREAM_SHARE,
+    STREAMS_FREE,
+    STREAMS_MAX,
+    TENSORS_MAX,
+)
 
 CHUNK_DIGEST_BYTES: Final = 16
 """Bytes of SHA-256 that stand for a chunk: an attack needs a second preimage, and 32 would cost a small seed 1 %."""
+
+_ADAPTIVE: Final = 8
+"""The codec whose streams take long in proportion to their bytes."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,8 @@ def _parse(cursor: Cursor, parsed: Parsed) -> tuple[Stream, ...]:
         streams.append(Stream(codec, first, taken, sizes, digests))
         first, chunks = first + taken, chunks + count
     cursor.end()  # before the sum: where bytes are left over, they are the cause
+    if (slow := sum(stream.codec == _ADAPTIVE for stream in streams)) > ADAPTIVE_STREAMS_MAX:
+        raise LimitError(f"{cursor.where}: streams of codec {_ADAPTIVE}", slow, ADAPTIVE_STREAMS_MAX)
     if first != holes:
         raise FormatError(cursor.where, f"the streams fill {first} holes, there are {holes}")
     return tuple(streams)

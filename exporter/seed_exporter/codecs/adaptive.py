@@ -1,0 +1,58 @@
+"""`adaptive`: what `grid` holds, in fewer bytes where a stream has some tens of kilobytes, for more time to decode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from seed_exporter.codecs.base import Progress, measured
+from seed_exporter.codecs.grid import GridCodec
+from seed_runtime.codecs.encode import adaptive
+from seed_runtime.codecs.encode.matrix import CodedMatrix
+from seed_runtime.codecs.encode.symbols import StreamEstimate, SymbolStream
+from seed_runtime.limits import CHUNK_DECODED_MAX
+
+BYTES_MAX: Final = 100_000
+"""Size of `grid`'s stream up to which this codec is tried [B].
+
+Of 154 KB, tables and classes are 2 %, and a wave of single elements more would take what decodes in 30 ms to a second.
+"""
+_BITS_MAX: Final = 4.0
+"""Bits for each element up to which this codec is tried: a magnitude of 15 takes as many decisions."""
+_GAIN_LEAST: Final = 0.01
+"""Share of `grid`'s bytes that must be saved: decoding takes some ten times as long, up to two seconds."""
+
+
+def may_code(prepared: Sequence[CodedMatrix]) -> bool:
+    """Return whether so many elements can be coded, which takes no time to find out."""
+    return sum(matrix.symbols.size for matrix in prepared) <= CHUNK_DECODED_MAX
+
+
+class AdaptiveCodec(GridCodec):
+    """Codes what `GridCodec` prepares. No plan asks for it: streams of `grid` become its own where that pays."""
+
+    name = "adaptive"
+
+    def encode(self, prepared: Sequence[CodedMatrix], progress: Progress | None = None) -> SymbolStream:
+        """Code the integers of all weights.
+
+        Raises:
+            ValueError: they are more, or larger, than this codec takes.
+        """
+        stream = adaptive.encode(prepared)
+        if stream is None:
+            raise ValueError("these weights are more or larger than the codec adaptive takes")
+        return stream
+
+    def instead_of(self, grid: StreamEstimate, prepared: Sequence[CodedMatrix]) -> StreamEstimate | None:
+        """Return the sizes of this codec's stream, with the stream itself, if it should take the place of `grid`'s."""
+        elements = sum(matrix.symbols.size for matrix in prepared)
+        if grid.size > BYTES_MAX or 8 * grid.size > _BITS_MAX * elements:
+            return None
+        stream = adaptive.encode(prepared)
+        if stream is None or sum(map(len, stream.chunks)) > (1 - _GAIN_LEAST) * grid.size:
+            return None
+        return measured(stream, grid.tensors)
+
+
+CODEC = AdaptiveCodec()

@@ -178,3 +178,9 @@ def test_an_expected_magnitude_is_the_product_of_its_factors(rng: np.random.Gene
     assert np.array_equal(extents[0].inside(waves.cells), extents[0].inside(values))
     # 3,000 elements, of which every sixth is 3: learnt within some hundred decisions.
     assert -np.log2(np.concatenate(seen) / 4096).sum() < 1500
+
+
+def test_the_head_tells_which_matrices_are_on_a_trellis(rng: np.random.Generator) -> None:
+    matrices = [_sparse(rng, (9, 7)), replace(_sparse(rng, (9, 7)), delay=7)]
+    head = memoryview(_encoded(*matrices)[0])
+    assert adaptive.trellises([hole(9, 7)] * 2, head, "stream 0") == [False, True]

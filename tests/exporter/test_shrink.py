@@ -316,16 +316,6 @@ def test_channels_that_a_nested_graph_reads_stay():
     assert shapes["b"] == (4, 3, 1, 1)
 
 
-def test_a_size_that_the_graph_reads_stays_what_it_is():
-    b = Builder(x=IMAGE)
-    hidden = b.conv("x", "a", 8, 3, dead=range(4))
-    count = b.node("Cast", b.node("Gather", b.node("Shape", hidden), b.constant([1])), to=TensorProto.FLOAT)
-    _, shapes = shrunk(
-        b, b.node("Mul", b.conv(hidden, "last", 5, 8), b.node("Reshape", count, b.constant([1, 1, 1, 1])))
-    )
-    assert shapes["a"] == (8, 3, 1, 1)
-
-
 def test_a_weight_that_callers_can_replace_stays():
     b = Builder(x=["n", 6])
     hidden = b.node("MatMul", "x", b.weight("up", 6, 16, dead=range(4), axis=1))

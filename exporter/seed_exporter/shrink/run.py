@@ -8,6 +8,7 @@ from seed_exporter.graph.model import Graph
 from seed_exporter.shrink.analysis import analyse
 from seed_exporter.shrink.emptied import without_emptied
 from seed_exporter.shrink.removal import without_dead
+from seed_exporter.shrink.static import with_static_sizes
 from seed_exporter.shrink.tables import without_repeated_rows
 
 _GRAINS: Final = (0, 1, 2)
@@ -23,6 +24,12 @@ def shrink(graph: Graph) -> Graph:
     the biases of those that read it. Rows of tables that are the same are stored once. Names, types and shapes of
     inputs and outputs stay as they are.
     """
+    prepared = with_static_sizes(graph)
+    smaller = without_repeated_rows(_without_dead_channels(prepared))
+    return graph if smaller is prepared else smaller
+
+
+def _without_dead_channels(graph: Graph) -> Graph:
     for grain in _GRAINS:
         for _ in range(_ROUNDS_MAX):
             values = analyse(graph, grain)
@@ -32,4 +39,4 @@ def shrink(graph: Graph) -> Graph:
             if smaller is graph:
                 break
             graph = smaller
-    return without_repeated_rows(graph)
+    return graph

@@ -7,6 +7,7 @@ the model. BERT-tiny's healed table has 3,191 of 30,522 rows left: 1.6 MB in pla
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set
 from typing import Final
 
 import numpy as np
@@ -39,8 +40,10 @@ def without_repeated_rows(graph: Graph) -> Graph:
     arrays: dict[str, np.ndarray] = {}
     nodes: list[onnx.NodeProto] = []
     places: dict[str, str] = {}
+    # Messages keep their identity for as long as somebody holds them.
+    held = list(index.graph.node)
     for weight in graph.weights.values():
-        left = _rows_left(weight) if _is_table(weight, index) else None
+        left = _rows_left(weight) if _is_table(weight, index, {id(node) for node in held}) else None
         if left is None:
             continue
         mask, ones, sums, places[weight.name] = (names.take(f"{weight.name}.{word}") for word in _WORDS)
@@ -68,9 +71,8 @@ _WORDS: Final = ("left", "ones", "sums", "places")
 """How the names of what is made for a table end."""
 
 
-def _is_table(weight: Weight, index: GraphIndex) -> bool:
+def _is_table(weight: Weight, index: GraphIndex, main: Set[int]) -> bool:
     """Return whether all that reads a weight are nodes of the main graph that select rows of it."""
-    main = {id(node) for node in index.graph.node}
     readers = index.consumers.get(weight.name, ())
     given = {value.name for value in index.graph.input}
     return (

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import onnx
-from onnx.reference import ReferenceEvaluator
 
 from seed_exporter.shrink.channels import Channels
+from seed_exporter.shrink.reference import computed
 from seed_exporter.shrink.registry import Call, rule
+from seed_exporter.shrink.values import KNOWN_MAX
 
 _FUNCTIONS: Final = (
     *("Abs", "Acos", "Acosh", "Add", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Clip", "Cos", "Cosh", "Div"),
@@ -68,23 +68,12 @@ def _computed(c: Call) -> np.ndarray | None:
     if any(each is None for each in known):
         return None
     given = [each for each in known if each is not None]
+    if max(each.size for each in given) > KNOWN_MAX:
+        return None
     names = [name for name in c.node.input if name]
-    value = onnx.helper.make_tensor_value_info
-    element = onnx.helper.np_dtype_to_tensor_dtype(given[0].dtype)
-    inputs = dict(zip(names, given, strict=True))
-    graph = onnx.helper.make_graph(
-        [c.node],
-        "one",
-        [value(name, onnx.helper.np_dtype_to_tensor_dtype(each.dtype), None) for name, each in inputs.items()],
-        [value(c.node.output[0], element, None)],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", c.opset)], ir_version=8)
-    with np.errstate(all="ignore"):
-        try:
-            (found, *_) = ReferenceEvaluator(model).run([c.node.output[0]], inputs)
-        except Exception:  # the reference lacks some operators and types
-            return None
-    result = np.asarray(found)
+    result = computed(c.node, dict(zip(names, given, strict=True)), c.opset)
+    if result is None:
+        return None
     # Comparisons inside of an operator make numbers of NaN.
     for each in given:
         result = np.where(np.isnan(each), np.array(np.nan, result.dtype), result)
@@ -94,7 +83,7 @@ def _computed(c: Call) -> np.ndarray | None:
 def _product(c: Call, known: list[np.ndarray | None]) -> np.ndarray | None:
     """Multiply what is known; 0 times anything is 0."""
     given = [each for each in known if each is not None]
-    if not given:
+    if not given or max(each.size for each in given) > KNOWN_MAX:
         return None
     rank = max(c.rank(0), c.rank(1))
     first, second = (np.full((1,) * rank, np.nan, given[0].dtype) if each is None else each for each in known)

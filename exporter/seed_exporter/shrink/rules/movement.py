@@ -14,7 +14,7 @@ from seed_exporter.shrink.channels import Channels
 from seed_exporter.shrink.cut import Cut
 from seed_exporter.shrink.registry import Call, rule
 from seed_exporter.shrink.rules.sizes import fit_sizes
-from seed_exporter.shrink.values import KNOWN_MAX
+from seed_exporter.shrink.values import KNOWN_MAX, LENGTH_MAX
 
 
 @rule("Flatten", "Squeeze", "Unsqueeze")
@@ -58,6 +58,10 @@ def _through_block(
         if axis != chosen:
             c.block(others)
     sizes = [_number(before[axis]) for axis in old]
+    if prod(sizes) > LENGTH_MAX:
+        for _, each in found:
+            c.block(each)
+        return nothing
     shape = [channels.size if axis == chosen else 1 for axis in old]
     spread = np.broadcast_to(channels.reshape(shape), sizes).reshape([_number(after[axis]) for axis in new])
     long = [place for place, size in enumerate(spread.shape) if size > 1]

@@ -83,14 +83,24 @@ def _replaced(c: Call, cut: Cut, name: str, new: dict[int, int]) -> str:
 def _shape(c: Call) -> None:
     """Block only the axes whose sizes are read, where that can be told."""
     rank = c.rank(0)
-    axes = range(rank)[slice(c.attribute("start", 0), c.attribute("end"))]
-    consumers = c.consumers(c.node.output[0])
-    read = set(axes)
-    if consumers is not None:
-        read = {axis for node, index in consumers for axis in _chosen(c, node, index, axes)}
+    read = _read(c, c.node.output[0], range(rank)[slice(c.attribute("start", 0), c.attribute("end"))])
     for axis in range(rank):
         if axis not in read:
             c.axis(0, axis)
+
+
+def _read(c: Call, name: str, axes: range) -> set[int]:
+    """Return those of the axes whose sizes are read from a vector of sizes."""
+    consumers = c.consumers(name)
+    if consumers is None:
+        return set(axes)
+    read: set[int] = set()
+    for node, index in consumers:
+        if node.op_type == "Cast" and not node.domain:
+            read |= _read(c, node.output[0], axes)
+        else:
+            read.update(_chosen(c, node, index, axes))
+    return read
 
 
 def _chosen(c: Call, node: onnx.NodeProto, index: int, axes: range) -> Sequence[int]:

@@ -1,0 +1,173 @@
+"""Train any of the networks: limits in time or steps, schedule, mixed precision, checkpoints to go on from."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import checkpoints
+
+SAVED = 0.2  # a checkpoint each fifth of the run
+SAID = 0.05  # a line of progress each twentieth
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How long to train: seconds, or steps where they are given (tests, repeatable runs)."""
+
+    seconds: float
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    Attributes:
+        rate: of AdamW at its highest.
+        decay: of weights with two axes and more.
+        flat: share of the run before the rate falls, to 1 % at the end.
+        warm: steps until the rate is reached.
+        cosine: fall like a cosine, else on a line.
+        clip: norm of the gradient.
+        beta: second moment's.
+    """
+
+    rate: float
+    decay: float = 0.02
+    flat: float = 0.0
+    warm: int = 100
+    cosine: bool = True
+    clip: float = 1.0
+    beta: float = 0.98
+
+
+def device() -> torch.device:
+    """Return the GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def mixed(where: torch.device) -> torch.autocast:
+    """Return bf16 on a GPU; on a CPU it changes nothing."""
+    return torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda")
+
+
+def rate_at(share: float, step: int, settings: Settings) -> float:
+    """Return the learning rate's share of its highest."""
+    warm = min(1.0, (step + 1) / settings.warm)
+    left = max(0.0, share - settings.flat) / max(1e-9, 1 - settings.flat)
+    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, left))) if settings.cosine else 1 - min(1.0, left)
+    return warm * max(0.01, fall)
+
+
+def train(
+    model: nn.Module,
+    loss_of: Callable[[float], Tensor],
+    judge: Callable[[], float],
+    limit: Limit,
+    settings: Settings,
+    out: Path,
+    about: dict[str, Any],
+    stage: str,
+) -> dict[str, Any]:
+    """Train a network and leave its checkpoint in `out`.
+
+    A checkpoint of the same stage that isn't finished is gone on from: its share of the run counts as done, the
+    optimizer begins anew. Steps with a gradient that isn't finite are skipped and counted.
+
+    Args:
+        model: on its device; left in training mode.
+        loss_of: makes a batch and returns its loss, given the share of the run.
+        judge: quality on the validation part, for progress only: nothing is selected by it.
+        limit: how long.
+        settings: how.
+        out: folder of the checkpoint.
+        about: said in the checkpoint.
+        stage: its name there.
+
+    Returns:
+        Steps, skipped steps, seconds, and the last value of `judge`.
+    """
+    begun = _resume(model, out, stage)
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": settings.decay},
+        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    where = next(model.parameters()).device
+    optimizer = torch.optim.AdamW(groups, settings.rate, betas=(0.9, settings.beta), fused=where.type == "cuda")
+    parameters = [p for group in groups for p in group["params"]]
+    done = {"steps": 0, "skipped": 0} | begun
+    first_share, first_step, start = done.pop("share", 0.0), done["steps"], time.monotonic()
+    said = saved = first_share
+    share, step, loss = first_share, first_step, torch.zeros(())
+    model.train()
+    while share < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = settings.rate * rate_at(share, step - first_step, settings)
+        loss = loss_of(share)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if torch.isfinite(nn.utils.clip_grad_norm_(parameters, settings.clip)):
+            optimizer.step()
+        else:
+            done["skipped"] += 1
+        step += 1
+        spent = time.monotonic() - start
+        share = step / limit.steps if limit.steps else first_share + spent / limit.seconds
+        if share >= said + SAID:
+            said = share
+            _log(
+                stage=stage,
+                share=share,
+                step=step,
+                loss=float(loss.detach()),
+                quality=_judged(model, judge),
+                seconds=spent,
+            )
+        if share >= saved + SAVED and share < 1:
+            saved = share
+            _save(model, out, about | {"stage": stage, "share": share, "done": done | {"steps": step}})
+    result = {**done, "steps": step, "seconds": time.monotonic() - start, "validation": _judged(model, judge)}
+    _log(stage=stage, finished=True, **result)
+    _save(model, out, about | {"stage": stage, "share": 1.0, "done": result})
+    return result
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """Return a network itself where it was compiled."""
+    return getattr(model, "_orig_mod", model)
+
+
+def _resume(model: nn.Module, out: Path, stage: str) -> dict[str, Any]:
+    if not (out / checkpoints.LIST).is_file():
+        return {}
+    state, about = checkpoints.load(out)
+    if about.get("stage") != stage or about["share"] >= 1:
+        return {}
+    plain(model).load_state_dict(state)
+    return {"share": about["share"], "steps": about["done"]["steps"], "skipped": about["done"]["skipped"]}
+
+
+def _save(model: nn.Module, out: Path, about: dict[str, Any]) -> None:
+    checkpoints.save(out, plain(model).state_dict(), about)
+
+
+def _judged(model: nn.Module, judge: Callable[[], float]) -> float:
+    model.eval()
+    with torch.no_grad():
+        value = judge()
+    model.train()
+    return value
+
+
+def _log(**fields: Any) -> None:
+    rounded = {key: float(f"{value:.5g}") if isinstance(value, float) else value for key, value in fields.items()}
+    print(json.dumps(rounded), flush=True)

@@ -34,7 +34,8 @@ class Glyphs:
         if validates.all() or not validates.any():  # so few packages that a draw finds none
             validates = arrays["font"] == arrays["font"].max()
         self._train = self._part(arrays["x"][~validates], arrays["y"][~validates], most)
-        self._validation = self._part(arrays["x"][validates], arrays["y"][validates], most)
+        # Judged twenty times a run: a few thousand are enough, and cost little of its time.
+        self._validation = self._part(arrays["x"][validates], arrays["y"][validates], most or 3000)
         counts = torch.bincount(self._train[1], minlength=self.classes).clamp(min=1)
         # Kanji and Latin stand in more fonts than Devanagari: in between equal classes and equal images.
         self.weights = counts[self._train[1]].float().rsqrt()

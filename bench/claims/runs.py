@@ -64,6 +64,12 @@ def load(folder: Path, where: torch.device) -> nn.Module:
     return model.to(where).eval().requires_grad_(False)
 
 
+def is_finished(folder: Path) -> bool:
+    """Return whether a run ended here: its result and the checkpoint that it is of."""
+    whole = (folder / "result.json").is_file() and (folder / checkpoints.LIST).is_file()
+    return whole and float(checkpoints.load(folder)[1]["share"]) >= 1
+
+
 def maker(name: str) -> Any:
     """Return what makes a network, teacher or student, of its settings."""
     from . import students

@@ -87,7 +87,10 @@ def run_of(options: argparse.Namespace) -> runs.Run:
 
 
 def say(run: runs.Run, settings: dict[str, Any], kind: str) -> int:
-    """Train and print the result as one line of JSON."""
+    """Train and print the result as one line of JSON; what is finished is printed again, so that queues can be repeated."""
+    if runs.is_finished(run.out):
+        print(json.dumps(json.loads((run.out / "result.json").read_text())))
+        return 0
     trains = {"glyphs": runs.vision, "sections": runs.text, "english": runs.language}[kind]
     print(json.dumps(trains(run, settings)))
     return 0

@@ -150,6 +150,10 @@ def test_a_teacher_learns_and_the_same_command_goes_on_where_it_stopped(data: Pa
     assert result["steps"] == 80
     assert result["held"] > 0.6
 
+    before = (out / "weights.json").read_bytes()
+    assert teachers.main(command) == 0  # finished: nothing is trained again
+    assert (out / "weights.json").read_bytes() == before
+
     further = tmp_path / "further"
     assert teachers.main([*command[:4], str(further), *command[5:], "--start", str(out)]) == 0
     assert json.loads((further / "result.json").read_text())["from"]

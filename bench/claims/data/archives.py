@@ -38,6 +38,7 @@ def members(archive: Path, chosen: Callable[[str, int], bool]) -> Iterator[tuple
         raise ValueError(f"{archive} is no Debian package that dpkg-deb reads; remove it and make the data again")
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
         for member in sorted((item for item in tar if item.isfile()), key=lambda item: item.name):
-            file = tar.extractfile(member) if chosen(member.name, member.size) else None
+            path = member.name.removeprefix("./")
+            file = tar.extractfile(member) if chosen(path, member.size) else None
             if file is not None:
-                yield member.name.removeprefix("./"), file.read()
+                yield path, file.read()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ SIDE = 48  # [pixel]
 INK = 40  # the longer side of a character [pixel]; the rest is margin
 GREYS = 16
 POINT_SIZE = 80  # drawn larger than it is stored, so that it is averaged, not hinted
-SUFFIXES = (".ttf", ".otf", ".ttc", ".pfb")
+SUFFIXES = (".ttf", ".otf", ".ttc")
 # Words that tell styles of a family apart, not families.
 STYLES = re.compile(
     r"\b(thin|hairline|extra|ultra|semi|demi|light|book|regular|normal|roman|medium|bold|heavy|black|italic|oblique|"
@@ -50,11 +50,20 @@ def family_of(name: str) -> str:
     return " ".join(STYLES.sub(" ", words).split()) or words.strip()
 
 
-def faces(package: str, archive: Path) -> Iterator[Face]:
-    """Yield the fonts of a package; of a collection its first, as others share most of their glyphs."""
+def faces(package: str, archive: Path, wanted: Collection[str] | None = None) -> Iterator[Face]:
+    """Yield the fonts of a package; of a collection its first, as others share most of their glyphs.
+
+    Args:
+        package: its name.
+        archive: its file.
+        wanted: paths of the fonts to read; None for all.
+    """
     from fontTools.ttLib import TTFont
 
-    for path, data in members(archive, lambda name, _: name.lower().endswith(SUFFIXES[:3])):
+    def chosen(path: str, _: int) -> bool:
+        return path.lower().endswith(SUFFIXES) and (wanted is None or path in wanted)
+
+    for path, data in members(archive, chosen):
         try:
             with TTFont(io.BytesIO(data), fontNumber=0, lazy=True) as font:
                 points = frozenset(point for point, glyph in (font.getBestCmap() or {}).items() if glyph != ".notdef")

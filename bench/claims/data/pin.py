@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,7 @@ from .fonts import faces, images
 
 LARGEST_FONTS, ALSO = 26_000_000, "fonts-noto-cjk"  # packages [B], and one that is larger
 DOCS = 50_000, 1_100_000  # packages of documents [B]
-LEAST_PROSE, MOST_PROSE = 25_000, 165_000_000  # of a package that is kept, and of all of them [characters]
-FONTS_COMPARED = 40  # of each character
+DRAWN = 24, 8  # families that draw each candidate, of the training and of the held-out side
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,15 +56,16 @@ def pin_fonts(cache: Path) -> None:
         if name.startswith(("fonts-", "ttf-", "otf-")) and (size < LARGEST_FONTS or name == ALSO)
     ]
     paths = dict(zip([name for name, _ in wanted], debian_archives(cache, wanted), strict=True))
-    families, probed, having, points = [], [], [], defaultdict(set)
+    fonts, probed, having, points = [], [], [], defaultdict(set)
     by_point: dict[bool, dict[int, set[str]]] = {side: defaultdict(set) for side in (False, True)}
     for number, (name, path) in enumerate(paths.items()):
         _say(f"reading package {number} of {len(paths)}")
         for face in faces(name, path):
-            families.append((name, face.family))
+            fonts.append((name, face.family, face.path))
             probed.append(probes(face))
             having.append(np.array(sorted(face.points), np.uint32))
             points[name] |= face.points
+    families = [(name, family) for name, family, _ in fonts]
     held = held_packages(marks(families, probed), {name: frozenset(held) for name, held in points.items()})
     for (name, family), held_points in zip(families, having, strict=True):
         for point in held_points.tolist():
@@ -74,7 +75,9 @@ def pin_fonts(cache: Path) -> None:
         {point: len(names) for point, names in by_point[False].items() if len(by_point[True][point]) >= test}, train
     )
     order = [point for kind in found.values() for point in kind]
-    likeness, usable = _compare({name: paths[name] for name in points}, held, order)
+    rows = [np.flatnonzero(np.isin(order, held_points)) for held_points in having]
+    drawn = fonts_to_draw(fonts, rows, held, order)
+    likeness, usable = _compare({name: (paths[name], wanted) for name, wanted in sorted(drawn.items())}, held, order)
     chosen = choose(
         found, order, likeness.alike(), {p: a >= train + 2 and b >= test + 1 for p, (a, b) in usable.items()}
     )
@@ -83,21 +86,53 @@ def pin_fonts(cache: Path) -> None:
     _write("fonts", wide)
 
 
-def _compare(paths: dict[str, Path], held: set[str], order: list[int]) -> tuple[Likeness, dict[int, tuple[int, int]]]:
-    """Return likeness on the training side, and for each code point its families of different images on both sides."""
-    likeness, seen = Likeness(len(order)), [set[bytes]() for _ in order]
-    counts = np.zeros((2, len(order)), int)  # families on the training side, and on the held-out one
+def fonts_to_draw(
+    fonts: Sequence[tuple[str, str, str]], having: Sequence[np.ndarray], held: set[str], order: Sequence[int]
+) -> dict[str, set[str]]:
+    """Choose fonts so that every candidate is drawn by `DRAWN` families of each side, as far as there are as many.
+
+    Most fonts have Latin alone, and the thousandth of them says nothing new.
+
+    Args:
+        fonts: (package, family, path) of each.
+        having: which candidates each has, indices into `order`.
+        held: packages that are held out.
+        order: the candidates.
+
+    Returns:
+        Paths of fonts by package.
+    """
+    counts = np.zeros((2, len(order)), int)
+    most = np.array(DRAWN)
     done: set[tuple[bool, str]] = set()
-    for number, (name, path) in enumerate(paths.items()):
-        _say(f"comparing package {number} of {len(paths)}")
+    chosen: dict[str, set[str]] = defaultdict(set)
+    for index in sorted(range(len(fonts)), key=lambda index: (-len(having[index]), fonts[index])):
+        package, family, path = fonts[index]
+        side = package in held
+        rows = having[index]
+        if len(rows) and (side, family) not in done and (counts[int(side), rows] < most[int(side)]).mean() > 0.1:
+            done.add((side, family))
+            counts[int(side), rows] += 1
+            chosen[package].add(path)
+    return chosen
+
+
+def _compare(
+    paths: dict[str, tuple[Path, set[str]]], held: set[str], order: list[int]
+) -> tuple[Likeness, dict[int, tuple[int, int]]]:
+    """Return likeness on the training side, and for each code point its families of different images on both sides.
+
+    Args:
+        paths: packages, with those fonts in them that are drawn.
+        held: packages that are held out.
+        order: the candidates.
+    """
+    likeness, seen = Likeness(len(order)), [set[bytes]() for _ in order]
+    counts = np.zeros((2, len(order)), int)
+    for number, (name, (path, wanted)) in enumerate(paths.items()):
+        _say(f"drawing fonts of package {number} of {len(paths)}")
         side = name in held
-        for face in faces(name, path):
-            having = np.array([point in face.points for point in order])
-            # Where enough families were compared, another one adds nothing, and most fonts have Latin alone.
-            wanted = having & (counts[int(side)] < FONTS_COMPARED)
-            if (side, face.family) in done or wanted.sum() <= having.sum() // 10:
-                continue
-            done.add((side, face.family))
+        for face in faces(name, path, wanted):
             pictures = images(face, order)
             for row in np.flatnonzero(pictures.any((1, 2))):
                 data = pictures[row].tobytes()
@@ -110,27 +145,11 @@ def _compare(paths: dict[str, Path], held: set[str], order: list[int]) -> tuple[
 
 
 def pin_docs(cache: Path) -> None:
-    """Write `packages/docs.txt`: packages of prose, the ones with most of it first, until there is enough."""
-    wanted = [
-        (name, version)
-        for name, version, size in available(cache)
-        if name.endswith("-doc") and DOCS[0] < size < DOCS[1]
-    ]
+    """Write `packages/docs.txt`: all packages that hold any prose."""
+    wanted = [(name, ver) for name, ver, size in available(cache) if name.endswith("-doc") and DOCS[0] < size < DOCS[1]]
     paths = dict(zip([name for name, _ in wanted], debian_archives(cache, wanted), strict=True))
-    prose: Counter[str] = Counter()
-    seen: set[str] = set()
-    for name, documents in english.read(paths, _say):
-        for document in documents:
-            for paragraph in document:
-                if paragraph[:200] not in seen:
-                    seen.add(paragraph[:200])
-                    prose[name] = min(english.MOST, prose[name] + len(paragraph))
-    chosen, total = set(), 0
-    for name, size in prose.most_common():
-        if size >= LEAST_PROSE and total < MOST_PROSE:
-            chosen.add(name)
-            total += size
-    _write("docs", [pin for pin in wanted if pin[0] in chosen])
+    holding = {name for name, documents in english.read(paths, _say) if documents}
+    _write("docs", [pin for pin in wanted if pin[0] in holding])
 
 
 def _write(name: str, pins: list[tuple[str, str]]) -> None:

@@ -87,7 +87,7 @@ def run_of(options: argparse.Namespace) -> runs.Run:
 
 
 def say(run: runs.Run, settings: dict[str, Any], kind: str) -> int:
-    """Train and print the result as one line of JSON; what is finished is printed again, so that queues can be repeated."""
+    """Train and print the result as one line of JSON; what is finished is printed again, not trained again."""
     if runs.is_finished(run.out):
         print(json.dumps(json.loads((run.out / "result.json").read_text())))
         return 0

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.claims.data import characters, english, sections, splitting
-from bench.claims.data.faces import designs
+from bench.claims.data import characters, english, glyphs, sections, splitting
+from bench.claims.data.archives import pins
+from bench.claims.data.faces import designs, fonts_to_draw
 from bench.claims.data.files import read_arrays, read_text, write_arrays, write_text
 from bench.claims.data.fonts import family_of
 from bench.claims.data.prose import is_page, is_prose, paragraphs, stem
@@ -152,6 +153,18 @@ def test_fonts_that_draw_alike_have_one_design_also_through_others() -> None:
     rows = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
     # Neighbours correlate by cos(0.1) = .995, the first and the third by .980.
     assert designs(rows).tolist() == [0, 0, 0, 3]
+
+
+def test_enough_fonts_of_each_character_are_drawn_and_families_come_before_styles() -> None:
+    fonts = [(f"package-{number // 2}", f"family-{number // 2}", f"style-{number % 2}") for number in range(20)]
+    fonts.append(("wide", "wide", "regular"))
+    having = [np.array([0, 1])] * 20 + [np.array([0, 1, 2])]
+    few = fonts_to_draw(fonts, having, set(), (5, 5), 2, widest=False)
+    assert len({family for _, family, _ in few}) == len(few) == 6  # five, and the only one that has the third
+    assert fonts_to_draw(fonts, having, set(), (1, 1), 2, widest=True) == [("wide", "wide", "regular")]
+    many = fonts_to_draw(fonts, having, {"package-0"}, (12, 9), 2, widest=False)
+    assert {family for _, family, _ in many} == {"wide", *(f"family-{number}" for number in range(10))}
+    assert [path for package, _, path in many if package == "package-0"] == ["style-0", "style-1"]
 
 
 # Texts
@@ -308,3 +321,29 @@ def test_blanks_of_texts_are_masked_and_cut_off() -> None:
     assert feeds["input_ids"].tolist() == [[2, 7, 3], [2, 3, 0]]
     assert feeds["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
     assert feeds["input_ids"].dtype == np.int64
+
+
+@pytest.mark.parametrize("name", ["fonts", "docs"])
+def test_lists_of_packages_name_exact_versions_once(name: str) -> None:
+    found = pins(name)
+    assert len(found) > 100
+    assert found == sorted(set(found))
+    assert all(version[:1].isdigit() for _, version in found)
+
+
+def test_1000_distinct_classes_are_kept_in_the_wanted_shares() -> None:
+    kept = glyphs.classes()
+    assert len(set(kept)) == 1000
+    kinds = [characters.kind_of(point) for point in kept]
+    assert {kind: kinds.count(kind) for kind in characters.KINDS} == {
+        kind: n for kind, (n, _) in characters.KINDS.items()
+    }
+
+
+def test_no_package_and_no_family_of_fonts_stands_on_both_sides() -> None:
+    fonts = glyphs.fonts()
+    assert {package for _, package, _, _ in fonts} == {package for package, _ in pins("fonts")}
+    for column in (1, 2):
+        sides = [{font[column] for font in fonts if font[0] == side} for side in ("train", "held")]
+        assert min(map(len, sides)) > 30
+        assert sides[0].isdisjoint(sides[1])

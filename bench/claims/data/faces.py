@@ -9,7 +9,7 @@ import numpy as np
 
 from .characters import comparable, kind_of
 from .fonts import Face, images
-from .splitting import groups, stratified
+from .splitting import draw, groups, stratified
 
 # A few characters of each kind with much shape: two fonts that draw all of them alike have one origin.
 PROBES = ("agR&", "ЖдЩ", "Ωξψ", "عشه", "अकह", "한글뷁", "あぬ", "永語")
@@ -19,6 +19,9 @@ SALT, ONE_IN = "glyphs", 4
 # Larger groups train: 75 packages draw Helvetica, Times and Courier, 16 a few Gothic faces of Japan.
 LARGEST_HELD = 6  # packages
 NEAR = 0.993  # correlation of all probes; copies that were hinted or scaled otherwise are above it
+
+Font = tuple[str, str, str]
+"""Package, family, path."""
 
 
 def probes(face: Face) -> dict[str, np.ndarray]:
@@ -75,6 +78,50 @@ def held_packages(marked: Mapping[str, Sequence[Hashable]], points: Mapping[str,
     kinds = {name: _rarest(held) for name, held in members.items() if sizes[name] <= LARGEST_HELD}
     held = stratified(kinds, SALT, ONE_IN)
     return {package for package, name in group.items() if name in held}
+
+
+def fonts_to_draw(
+    fonts: Sequence[Font],
+    having: Sequence[np.ndarray],
+    held: set[str],
+    most: tuple[int, int],
+    styles: int,
+    widest: bool,
+) -> list[Font]:
+    """Choose fonts so that every character is drawn by enough of them on each side, as far as there are as many.
+
+    Most fonts have Latin alone, and the thousandth of them says nothing new. All families come before any second style.
+
+    Args:
+        fonts: all of them.
+        having: indices of the characters that each font has.
+        held: packages that are held out.
+        most: fonts that draw a character, of the training and of the held-out side.
+        styles: fonts of a family.
+        widest: fonts with most characters first, which are the fewest; else in the order of a draw, the most diverse.
+    """
+    size = 1 + max((int(rows.max()) for rows in having if len(rows)), default=0)
+    counts = np.zeros((2, size), int)
+    turns: Counter[tuple[bool, str]] = Counter()
+    chosen: list[Font] = []
+
+    def place(index: int) -> tuple[int, int, Font]:
+        first = -len(having[index]) if widest else draw("/".join(fonts[index]), "fonts")
+        return first, index, fonts[index]
+
+    order = sorted((index for index in range(len(fonts)) if len(having[index])), key=place)
+    taken: set[int] = set()
+    for turn in range(styles):
+        for index in order:
+            package, family, _ = fonts[index]
+            side = package in held
+            short = counts[int(side), having[index]] < most[int(side)]
+            if index not in taken and turns[side, family] == turn and short.mean() > 0.1:
+                turns[side, family] += 1
+                taken.add(index)
+                counts[int(side), having[index]] += 1
+                chosen.append(fonts[index])
+    return sorted(chosen)
 
 
 def _rarest(points: set[int]) -> str:

@@ -19,14 +19,14 @@ from bench.claims.inputs import unpacked
 
 from .archives import archives
 from .characters import faithful, templates
-from .faces import held_packages, marks, probes
 from .files import Said, write_arrays
-from .fonts import Face, faces, images
+from .fonts import faces, images
 from .splitting import spread
 
 CLASSES = Path(__file__).parent / "classes.txt"
+FONTS = Path(__file__).parent / "fonts.txt"
 MOST = {"train": 150, "held": 30}  # images a class
-LEAST_FAMILIES = {"train": 12, "held": 3}  # a class
+LEAST_FAMILIES = {"train": 12, "held": 2}  # a class
 LEAST_OF_FONT = 5  # a font with fewer classes is not worth reading
 
 
@@ -34,31 +34,32 @@ LEAST_OF_FONT = 5  # a font with fewer classes is not worth reading
 class Drawn:
     """What a font draws: rows of `x`, and their classes."""
 
+    side: str
     package: str
     family: str
     path: str
-    points: frozenset[int]
-    probed: dict[str, np.ndarray]
     x: np.ndarray
     y: np.ndarray
 
 
 def classes() -> list[int]:
     """Return the code points of the classes in their order."""
-    lines = CLASSES.read_text().splitlines()
-    return [int(line.split()[0], 16) for line in lines if line and not line.startswith("#")]
+    return [int(line.split()[0], 16) for line in CLASSES.read_text().splitlines()]
+
+
+def fonts() -> list[tuple[str, str, str, str]]:
+    """Return side, package, family and path of each font that is drawn."""
+    rows = [line.split("\t") for line in FONTS.read_text().splitlines()]
+    return [(side, package, family, path) for side, package, family, path in rows]
 
 
 def make(cache: Path, out: Path, say: Said, jobs: int = 1) -> dict[str, int]:
     """Write both sides and return counts. One process whatever `jobs`: reading packages takes most of the time."""
     points = classes()
-    fonts = list(drawn(archives(cache, "fonts"), points, say))
-    held = held_by_package(fonts)
-    say("filtering")
-    sides = {
-        "train": [font for font in fonts if font.package not in held],
-        "held": [font for font in fonts if font.package in held],
-    }
+    sides: dict[str, list[Drawn]] = {"held": [], "train": []}
+    for font in drawn(archives(cache, "fonts"), points, say):
+        sides[font.side].append(font)
+    say("dropping what is no picture of its class")
     _drop_unfaithful(sides, len(points))
     counts = {}
     taken: set[bytes] = set()
@@ -70,36 +71,20 @@ def make(cache: Path, out: Path, say: Said, jobs: int = 1) -> dict[str, int]:
 
 
 def drawn(found: dict[str, Path], points: Sequence[int], say: Said) -> Iterator[Drawn]:
-    """Yield what each font of the packages draws of the code points."""
+    """Yield what each of the listed fonts draws of the code points."""
+    listed: dict[str, dict[str, tuple[str, str]]] = {}
+    for side, package, family, path in fonts():
+        listed.setdefault(package, {})[path] = side, family
     for number, (package, archive) in enumerate(found.items()):
         if number % 20 == 0:
             say(f"package {number} of {len(found)}")
-        for face in faces(package, archive):
-            result = draw_face(face, points)
-            if result is not None:
-                yield result
-
-
-def draw_face(face: Face, points: Sequence[int]) -> Drawn | None:
-    """Return what one font draws; None where it is too little."""
-    labels = np.flatnonzero([point in face.points for point in points])
-    if len(labels) < LEAST_OF_FONT:
-        return None
-    pictures = images(face, [points[label] for label in labels])
-    kept = pictures.any((1, 2))
-    if kept.sum() < LEAST_OF_FONT:
-        return None
-    return Drawn(face.package, face.family, face.path, face.points, probes(face), packed(pictures[kept]), labels[kept])
-
-
-def held_by_package(fonts: Sequence[Drawn]) -> set[str]:
-    """Return the packages that are held out."""
-    points: dict[str, frozenset[int]] = {}
-    for font in fonts:
-        points[font.package] = points.get(font.package, frozenset()) | font.points
-    return held_packages(
-        marks([(font.package, font.family) for font in fonts], [font.probed for font in fonts]), points
-    )
+        for face in faces(package, archive, listed[package].keys()):
+            side, family = listed[package][face.path]
+            labels = np.flatnonzero([point in face.points for point in points])
+            pictures = images(face, [points[label] for label in labels])
+            kept = pictures.any((1, 2))
+            if kept.sum() >= LEAST_OF_FONT:
+                yield Drawn(side, package, family, face.path, packed(pictures[kept]), labels[kept])
 
 
 def packed(pictures: np.ndarray) -> np.ndarray:

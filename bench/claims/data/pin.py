@@ -9,7 +9,6 @@ import argparse
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,13 @@ from bench.public.fetch import apt_lists, cache_folder, debian_archives, read_li
 from . import english, glyphs
 from .archives import LISTS
 from .characters import Likeness, candidates, choose, kind_of
-from .faces import held_packages, marks, probes
+from .faces import fonts_to_draw, held_packages, marks, probes
 from .fonts import faces, images
 
 LARGEST_FONTS, ALSO = 26_000_000, "fonts-noto-cjk"  # packages [B], and one that is larger
 DOCS = 50_000, 1_100_000  # packages of documents [B]
 DRAWN = 24, 8  # families that draw each candidate, of the training and of the held-out side
+WANTED, STYLES = (200, 45), 4  # fonts that draw each class: more than are kept, since some draw it wrong; of a family
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,7 +49,7 @@ def available(cache: Path) -> list[tuple[str, str, int]]:
 
 
 def pin_fonts(cache: Path) -> None:
-    """Write `packages/fonts.txt` and `classes.txt`."""
+    """Write `packages/fonts.txt`, `classes.txt` and `fonts.txt`."""
     wanted = [
         (name, version)
         for name, version, size in available(cache)
@@ -76,45 +76,20 @@ def pin_fonts(cache: Path) -> None:
     )
     order = [point for kind in found.values() for point in kind]
     rows = [np.flatnonzero(np.isin(order, held_points)) for held_points in having]
-    drawn = fonts_to_draw(fonts, rows, held, order)
+    drawn: dict[str, set[str]] = defaultdict(set)
+    for name, _, path in fonts_to_draw(fonts, rows, held, DRAWN, 1, widest=True):
+        drawn[name].add(path)
     likeness, usable = _compare({name: (paths[name], wanted) for name, wanted in sorted(drawn.items())}, held, order)
     chosen = choose(
         found, order, likeness.alike(), {p: a >= train + 2 and b >= test + 1 for p, (a, b) in usable.items()}
     )
     glyphs.CLASSES.write_text("".join(f"{point:04X} {chr(point)} {kind_of(point)}\n" for point in chosen))
-    wide = [(name, version) for name, version in wanted if len(points[name] & set(chosen)) >= glyphs.LEAST_OF_FONT]
-    _write("fonts", wide)
-
-
-def fonts_to_draw(
-    fonts: Sequence[tuple[str, str, str]], having: Sequence[np.ndarray], held: set[str], order: Sequence[int]
-) -> dict[str, set[str]]:
-    """Choose fonts so that every candidate is drawn by `DRAWN` families of each side, as far as there are as many.
-
-    Most fonts have Latin alone, and the thousandth of them says nothing new.
-
-    Args:
-        fonts: (package, family, path) of each.
-        having: which candidates each has, indices into `order`.
-        held: packages that are held out.
-        order: the candidates.
-
-    Returns:
-        Paths of fonts by package.
-    """
-    counts = np.zeros((2, len(order)), int)
-    most = np.array(DRAWN)
-    done: set[tuple[bool, str]] = set()
-    chosen: dict[str, set[str]] = defaultdict(set)
-    for index in sorted(range(len(fonts)), key=lambda index: (-len(having[index]), fonts[index])):
-        package, family, path = fonts[index]
-        side = package in held
-        rows = having[index]
-        if len(rows) and (side, family) not in done and (counts[int(side), rows] < most[int(side)]).mean() > 0.1:
-            done.add((side, family))
-            counts[int(side), rows] += 1
-            chosen[package].add(path)
-    return chosen
+    rows = [np.flatnonzero(np.isin(chosen, held_points)) for held_points in having]
+    kept = fonts_to_draw(fonts, rows, held, WANTED, STYLES, widest=False)
+    lines = [f"{'held' if name in held else 'train'}\t{name}\t{family}\t{path}\n" for name, family, path in kept]
+    glyphs.FONTS.write_text("".join(lines))
+    used = {name for name, _, _ in kept}
+    _write("fonts", [pin for pin in wanted if pin[0] in used])
 
 
 def _compare(

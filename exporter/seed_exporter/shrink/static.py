@@ -68,11 +68,12 @@ def _reshaped(index: GraphIndex, typed: GraphIndex) -> list[onnx.ValueInfoProto]
                 left.remove(dim)
         unknown = [axis for axis, dim in enumerate(after) if not isinstance(dim, int) and dim not in before]
         known = math.prod(dim for dim in after if isinstance(dim, int))
-        if len(unknown) != 1 or not known or not all(isinstance(dim, int) for dim in left):
+        count = math.prod(dim for dim in left if isinstance(dim, int))
+        if len(unknown) != 1 or not known or count % known or not all(isinstance(dim, int) for dim in left):
             continue
         element = typed.types[node.output[0]].tensor_type.elem_type
         sizes: list[Dim] = list(after)
-        sizes[unknown[0]] = math.prod(dim for dim in left if isinstance(dim, int)) // known
+        sizes[unknown[0]] = count // known
         stated.append(onnx.helper.make_tensor_value_info(node.output[0], element, sizes))
     return stated
 

@@ -59,14 +59,16 @@ class BitLanes:
             raise FormatError(self._where, "its lanes do not end where they began")
 
     def _decide(self, chances: I64, decided: npt.NDArray[np.bool_]) -> None:
+        # Yes: chances * quotient + slot. No, whose slots lie behind those of yes: the state less chances times one more.
         states = self._states[self._lane : self._lane + chances.size]
         slots = states & _MASK
         np.less(slots, chances, decided)
-        states >>= PROBABILITY_BITS
-        # No has the slots behind those of yes.
-        states *= np.where(decided, chances, SLOTS - chances)
-        slots -= np.where(decided, 0, chances)
-        states += slots
+        quotients = states >> PROBABILITY_BITS
+        quotients *= chances
+        slots += quotients
+        states -= quotients
+        states -= chances
+        np.copyto(states, slots, where=decided)
         low = (states < STATE_LEAST).nonzero()[0]
         if low.size:
             words = self._words[self._next : self._next + low.size]

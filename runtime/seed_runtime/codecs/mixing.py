@@ -83,7 +83,9 @@ class Mixer:
     def end_step(self) -> None:
         """Let the decisions since the last call count."""
         counts = self.counts
-        counts += np.bincount(np.concatenate(self._pending), minlength=counts.size)
+        # 32-bit systems count no int64.
+        decided = np.concatenate(self._pending).astype(np.intp, copy=False)
+        counts += np.bincount(decided, minlength=counts.size)
         self._pending.clear()
         pairs = counts.reshape(-1, 2)
         while (full := np.flatnonzero(pairs[:, 0] + pairs[:, 1] > COUNT_MAX)).size:

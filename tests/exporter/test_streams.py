@@ -156,7 +156,10 @@ def _sparse(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> G
     return graph_of(w=(rng.laplace(0, scale, shape) * rows[:, None] * cols).astype(np.float32))
 
 
-def test_a_sparse_stream_of_some_kilobytes_is_coded_without_tables(rng: np.random.Generator, tmp_path: Path) -> None:
+def test_a_sparse_stream_of_some_kilobytes_is_coded_without_tables(
+    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adaptive, "BYTES_LEAST", 1000)
     graph, plans = _sparse(rng, (150, 200), 0.4), {"w": GridPlan(1.0)}
     encoder = streams.StreamEncoder(graph, jobs=1)
     (sized,), (coded,) = encoder.estimate(plans), streams.encode(graph, plans, jobs=1)
@@ -170,15 +173,23 @@ def test_a_sparse_stream_of_some_kilobytes_is_coded_without_tables(rng: np.rando
 
 
 @pytest.mark.parametrize(("shape", "scale"), [((150, 200), 20.0), ((3, 5000), 2.0)], ids=["fine", "long"])
-def test_other_streams_keep_their_tables(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> None:
+def test_other_streams_keep_their_tables(
+    shape: tuple[int, int], scale: float, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adaptive, "BYTES_LEAST", 1000)
     graph, plans = _sparse(rng, shape, scale), {"w": GridPlan(1.0)}
     assert [stream.codec.name for stream in streams.encode(graph, plans, jobs=1)] == ["grid"]
 
 
-@pytest.mark.parametrize("limit", ["BYTES_MAX", "CHUNK_DECODED_MAX"])
-def test_large_streams_keep_their_tables(limit: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("limit", "value"), [("BYTES_LEAST", 20_000), ("BYTES_MAX", 2000), ("CHUNK_DECODED_MAX", 2000)]
+)
+def test_streams_of_other_sizes_keep_their_tables(
+    limit: str, value: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     graph, plans = _sparse(rng, (150, 200), 0.4), {"w": GridPlan(1.0)}
-    monkeypatch.setattr(adaptive, limit, 2000)
+    monkeypatch.setattr(adaptive, "BYTES_LEAST", 1000)
+    monkeypatch.setattr(adaptive, limit, value)
     assert [stream.codec.name for stream in streams.encode(graph, plans, jobs=1)] == ["grid"]
 
 
@@ -186,6 +197,7 @@ def test_a_codec_that_saves_less_than_a_hundredth_is_not_taken(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph, plans = _sparse(rng, (150, 200), 0.4), {"w": GridPlan(1.0)}
+    monkeypatch.setattr(adaptive, "BYTES_LEAST", 1000)
     monkeypatch.setattr(adaptive, "_GAIN_LEAST", 0.5)
     assert [stream.codec.name for stream in streams.encode(graph, plans, jobs=1)] == ["grid"]
 

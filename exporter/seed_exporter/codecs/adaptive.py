@@ -17,6 +17,11 @@ BYTES_MAX: Final = 100_000
 
 Of 154 KB, tables and classes are 2 %, and a wave of single elements more would take what decodes in 30 ms to a second.
 """
+BYTES_LEAST: Final = 16_384
+"""Size of `grid`'s stream from which on this codec is tried [B].
+
+Coding some kilobytes takes .1 s, and a search asks for some thirty sizes: it took half as long again for 500 bytes.
+"""
 _BITS_MAX: Final = 4.0
 """Bits for each element up to which this codec is tried: a magnitude of 15 takes as many decisions."""
 _GAIN_LEAST: Final = 0.01
@@ -47,7 +52,7 @@ class AdaptiveCodec(GridCodec):
     def instead_of(self, grid: StreamEstimate, prepared: Sequence[CodedMatrix]) -> StreamEstimate | None:
         """Return the sizes of this codec's stream, with the stream itself, if it should take the place of `grid`'s."""
         elements = sum(matrix.symbols.size for matrix in prepared)
-        if grid.size > BYTES_MAX or 8 * grid.size > _BITS_MAX * elements:
+        if not BYTES_LEAST <= grid.size <= BYTES_MAX or 8 * grid.size > _BITS_MAX * elements:
             return None
         stream = adaptive.encode(prepared)
         if stream is None or sum(map(len, stream.chunks)) > (1 - _GAIN_LEAST) * grid.size:

@@ -59,7 +59,7 @@ class BitLanes:
             raise FormatError(self._where, "its lanes do not end where they began")
 
     def _decide(self, chances: I64, decided: npt.NDArray[np.bool_]) -> None:
-        # Yes: chances * quotient + slot. No, whose slots lie behind those of yes: the state less chances times one more.
+        # Yes: chances * quotient + slot. No, with the slots behind: the state less chances * (quotient + 1).
         states = self._states[self._lane : self._lane + chances.size]
         slots = states & _MASK
         np.less(slots, chances, decided)

@@ -34,9 +34,22 @@ def check_options(options: Options) -> None:
         raise UsageError(f"--method {options.method} knows sizes only; give --target or --size in place of --quality")
     if options.quality is not None and not 0 < options.quality <= 1:
         raise UsageError(f"a quality is above 0 and at most 1, as in --quality 0.99; {options.quality:g} is none")
+    if options.heal is not None:
+        _check_healing(options)
     if options.effort not in EFFORTS:
         raise UsageError(f"--effort is {min(EFFORTS)} to {max(EFFORTS)}; {options.effort} is none")
     if options.time_limit is not None and not options.time_limit > 0:
         raise UsageError("--time-limit is a time such as 10m or 90s, more than 0")
     if options.metric is not None:
         metric_of(options.metric)
+
+
+def _check_healing(options: Options) -> None:
+    if options.method != "grid":
+        raise UsageError(f"--heal trains what --method grid codes; leave out --method {options.method} or --heal")
+    if options.quality is not None:
+        raise UsageError(
+            "--heal reaches a size, with as little damage as it can; give --target or --size for --quality"
+        )
+    if options.target is None and options.size is None:
+        raise UsageError("--heal reaches a size; give it one, such as --target 20x or --size 160KB")

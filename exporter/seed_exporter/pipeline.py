@@ -1,4 +1,4 @@
-"""Make a seed of a model: load, shrink, calibrate, plan, build, prove, write.
+"""Make a seed of a model: load, shrink, calibrate and plan or heal, build, prove, write.
 
 Facts of the original are frozen in `Source` when it is loaded; stages work on the graph that their record holds, and
 one that edits it hands on another.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from seed_exporter.records import Loaded, Progress, Work
 from seed_exporter.results import InterruptedExport, Options, Result
 from seed_exporter.stages import front_size
 from seed_exporter.stages.fitting import build_and_prove
+from seed_exporter.stages.healing import check_installed, heal_and_prove
 from seed_exporter.stages.loading import calibrate, load
 from seed_exporter.stages.shrinking import shrink
 from seed_exporter.stages.writing import write
@@ -36,6 +37,7 @@ def export(
     output: str | os.PathLike[str],
     options: Options | None = None,
     progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
     **loader_options: Any,
 ) -> Result:
     """Make a seed of a model: a path (`.onnx`, `.pt2`), an ONNX model, an exported program, or a torch module.
@@ -46,6 +48,7 @@ def export(
         output: path of the seed; an older seed there is replaced once the new one is whole.
         options: what the command line can say.
         progress: called while work goes on.
+        say: called with lines for the user that can't wait for the result.
         loader_options: passed to the format's loader, such as `dynamic_shapes` and `input_names` of a module.
 
     Raises:
@@ -54,7 +57,9 @@ def export(
         UnsupportedError: the model can't be read or run.
         InputError: the calibration data doesn't fit the model.
     """
-    with exported(source, example_inputs, output=output, options=options, progress=progress, **loader_options) as (
+    with exported(
+        source, example_inputs, output=output, options=options, progress=progress, say=say, **loader_options
+    ) as (
         result,
         _,
     ):
@@ -69,6 +74,7 @@ def exported(
     output: str | os.PathLike[str],
     options: Options | None = None,
     progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
     **loader_options: Any,
 ) -> Iterator[tuple[Result, Loaded]]:
     """Make a seed as `export` does, and yield the result with the model as it was loaded.
@@ -85,7 +91,7 @@ def exported(
     with scratch_folder() as folder:
         deadline = None if options.time_limit is None else time.monotonic() + options.time_limit
         show = progress or (lambda phase, done, total: None)
-        work = Work(options, folder, show, signature_bytes, deadline=deadline)
+        work = Work(options, folder, show, signature_bytes, deadline=deadline, say=say or (lambda line: None))
         loaded, result, interruption = _stages(source, Path(output), work, loader_options)
         if interruption is not None:
             raise InterruptedExport(result) from interruption
@@ -98,8 +104,13 @@ def _stages(
     """Go through all stages; return the model, the result, and what ended the search early."""
     # Weights are coded in parallel already; with the BLAS's own threads besides, the search takes three times as long.
     with threadpool_limits(1, "blas"):
+        if work.options.heal is not None:
+            check_installed()
         loaded = load(source, work, **loader_options)
         model = shrink(loaded, work) if work.options.shrink else loaded
-        proven = build_and_prove(calibrate(model, work), work)
+        if work.options.heal is not None:
+            proven = heal_and_prove(model, work)
+        else:
+            proven = build_and_prove(calibrate(model, work), work)
         result = replace(write(proven, loaded.source, output, work), shrinkage=model.shrinkage)
         return loaded, result, proven.built.interruption

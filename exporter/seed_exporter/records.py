@@ -125,6 +125,8 @@ class Work:
     deadline: float | None = None
     """When a search takes its best so far, on `time.monotonic`'s clock; None without a limit."""
     findings: Findings = field(default_factory=Findings)
+    say: Callable[[str], None] = lambda line: None
+    """Tells the user something while work goes on."""
 
     @property
     def method(self) -> Method:

@@ -18,6 +18,7 @@ from seed_exporter.evaluate.line import GENERATED_STRICTNESS, Line, line_by_metr
 from seed_exporter.evaluate.mixed import NO_MIXES
 from seed_exporter.evaluate.reference import Reference
 from seed_exporter.graph.model import Graph
+from seed_exporter.heal.looks import Look
 from seed_exporter.quantize.distilled import INPUTS_LEAST
 from seed_exporter.quantize.effort import DEFAULT, EFFORTS, WITHOUT_DATA, Effort
 from seed_exporter.quantize.trail import Point
@@ -41,6 +42,7 @@ class Options:
         shrink: whether dead channels are cut out of the model first.
         time_limit: time after which the search takes the best so far [s].
         calib: file with real inputs (.npz), for statistics and to compare outputs on.
+        heal: file with inputs (.npz) to train the seed's weights on, a quarter of which is compared on without `calib`.
         model_id: name that stays the same over versions; the file's name by default.
         model_version: grows with every release of a model id.
         sign: SSH key to sign with, see `sign`.
@@ -57,6 +59,7 @@ class Options:
     shrink: bool = False
     time_limit: float | None = None
     calib: Path | None = None
+    heal: Path | None = None
     model_id: str | None = None
     model_version: int = 1
     sign: Path | None = None
@@ -181,6 +184,7 @@ class Result:
         timed_out: True if the time limit ended the search.
         error_rates: share of decisions that labels call wrong, of the original and of the seed; None without labels.
         shrinkage: what was cut out of the model; None if nothing was.
+        healing: looks at the training that made it; none without.
     """
 
     path: Path
@@ -212,6 +216,7 @@ class Result:
     timed_out: bool = False
     error_rates: tuple[float, float] | None = None
     shrinkage: Shrinkage | None = None
+    healing: Sequence[Look] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the keys that programs rely on, and a few more."""

@@ -24,6 +24,7 @@ Examples:
   seed-export model.onnx -o model.seed --calib x.npz --quality 0.99
   seed-export model.onnx -o exact.seed --method lossless
   seed-export pruned.onnx -o small.seed --shrink
+  seed-export model.onnx -o h.seed --heal data.npz --target 60x --time-limit 10m
 \b
 Many models: seed-export batch --help
 Beside other software: seed-export compare --help
@@ -131,6 +132,12 @@ class _Size(click.ParamType):
     help="Real inputs (.npz, one array per input, samples first): statistics are measured on most, outputs are judged "
     "on the others. Generated if left out.",
 )
+@click.option(
+    "--heal",
+    type=click.Path(path_type=Path),
+    help="Train the seed's weights on these inputs (.npz as for --calib; labels help and aren't needed), so that a "
+    "model keeps its function at a --target where rounding alone loses it. Needs PyTorch, and time: see --time-limit.",
+)
 @click.option("--model-id", help="Name that stays the same over versions; the file's name if left out.")
 @click.option(
     "--model-version",
@@ -198,7 +205,9 @@ def command(
     with ExitStack() as held:
         with ProgressBar(quiet or as_json) as bar:
             try:
-                result, loaded = held.enter_context(exported(model, output=path, options=options, progress=bar.update))
+                result, loaded = held.enter_context(
+                    exported(model, output=path, options=options, progress=bar.update, say=bar.say)
+                )
             except InterruptedExport as error:
                 result, loaded, interruption = error.result, None, error
         click.echo(json.dumps(result.as_json()) if as_json else text.summary(result))

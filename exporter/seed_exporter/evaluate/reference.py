@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from seed_exporter.evaluate import golden as golden_sample
 from seed_exporter.evaluate import inputs, noise
 from seed_exporter.evaluate.mixed import NO_MIXES, Mixed, mix
@@ -29,6 +31,8 @@ OUTPUTS_MAX: Final = 64 << 20
 """Size of outputs from which on no more generated inputs are compared [B]."""
 GENERATED: Final = "random numbers; real inputs say more: --calib x.npz"
 """What is said of generated inputs."""
+TRAINING_MAX: Final = 1 << 16
+"""Most calls that a model is healed on."""
 GOLDEN_RNG_SEED: Final = 1
 """Random state of the golden sample."""
 
@@ -52,6 +56,9 @@ class Reference:
         noisy: outputs that noise decides, and the axes whose sizes it decides.
         labels: of the task, for the decisions on `feeds`; None where the data has none.
         mixed: calls made of few real ones, for a line of quality to be judged on as well.
+        training: inputs of calls to heal on, none of them in `feeds`; the same as `calibration` without a file of their
+            own.
+        training_labels: of the task, one row for each of them; None where the data has none.
     """
 
     kind: str
@@ -67,6 +74,8 @@ class Reference:
     noisy: Noisy
     labels: Array | None = None
     mixed: Mixed = NO_MIXES
+    training: Sequence[Feeds] = ()
+    training_labels: Array | None = None
 
 
 def make_reference(
@@ -75,6 +84,7 @@ def make_reference(
     folder: Path,
     calib: Path | None,
     generate: Generate | None = None,
+    heal: Path | None = None,
     *,
     mixes: bool = False,
 ) -> Reference:
@@ -87,6 +97,7 @@ def make_reference(
         calib: data file with real inputs, None to generate inputs.
         generate: makes inputs where there are no real ones; None for the generator's random numbers.
         mixes: add mixed calls where real ones are few.
+        heal: data file with inputs to heal on; where there is no `calib`, some of them are kept to judge outputs on.
 
     Raises:
         InputError: the data doesn't fit the model, or gets empty answers.
@@ -97,8 +108,14 @@ def make_reference(
     try:
         specs = runner.inputs
         given: Samples | None = None
+        optional, training = runner.optional_inputs, None
         if calib is not None:
-            given = read_samples(calib, specs, runner.optional_inputs, runner.run, runner.check, folder)
+            given = read_samples(calib, specs, optional, runner.run, runner.check, folder)
+        if heal is not None:
+            (more := folder / "heal").mkdir(exist_ok=True)
+            training = read_samples(heal, specs, optional, runner.run, runner.check, more, TRAINING_MAX)
+            given = given or training
+        calib = calib or heal
         try:
             recipes = inputs.find_recipes(graph, specs, runner.run)
         except UnsupportedError:
@@ -130,6 +147,7 @@ def make_reference(
             array.flags.writeable = False
     rounding = golden_sample.least_relative_tolerance(graph)
     noisy = noise.noisy_outputs([before for _, before in repeated], again, rounding)
+    feeds_to_train, labels_to_train = _to_train(training, training is not given)
     kind = "generated" if calib is None else "real"
     return Reference(
         kind=kind,
@@ -145,7 +163,20 @@ def make_reference(
         noisy=noisy,
         labels=given.labels,
         mixed=mixed,
+        training=feeds_to_train,
+        training_labels=labels_to_train,
     )
+
+
+def _to_train(samples: Samples | None, all_of_them: bool) -> tuple[Sequence[Feeds], Array | None]:
+    """Return the inputs of a file to train on, with their labels: without those that are judged, or all of them."""
+    if samples is None:
+        return (), None
+    if not all_of_them:
+        return samples.calibration, samples.calibration_labels
+    first, second = samples.calibration_labels, samples.labels
+    labels = None if first is None or second is None else np.concatenate([first, second])
+    return [*samples.calibration, *samples.judged], labels
 
 
 def _random(specs: Sequence[TensorSpec], recipes: Sequence[Recipe], run: Run) -> Samples:

@@ -97,6 +97,7 @@ class Samples:
             for generated ones.
         note: sentence for the user on how many are used for what.
         labels: labels of the judged calls where the file has some; all where they can't be divided among the calls.
+        calibration_labels: the same of `calibration`.
     """
 
     judged: Sequence[Feeds]
@@ -104,6 +105,7 @@ class Samples:
     call: Feeds | None
     note: str
     labels: Array | None = None
+    calibration_labels: Array | None = None
 
 
 def read_samples(
@@ -113,6 +115,7 @@ def read_samples(
     run: Run,
     check: Callable[[Feeds], None],
     folder: Path,
+    most: int = CALIBRATION_MAX,
 ) -> Samples:
     """Read the calls that a data file makes of a model, as `seed-run --input` reads it, and divide them.
 
@@ -123,6 +126,7 @@ def read_samples(
         run: runs the model.
         check: raises InputError for feeds that don't fit.
         folder: where calls are stored.
+        most: most calls that statistics are measured on.
 
     Raises:
         InputError: there is no such file, an input is missing or doesn't fit, or values are no numbers or infinite.
@@ -137,7 +141,7 @@ def read_samples(
         whole = calls.shapes()
         if len(calls) < CALLS_ENOUGH and (rows := _one_by_one(arrays, calls, specs, optional, run)) is not None:
             calls = rows
-        judged, measured = _divide(len(calls), _bytes_of(calls.shapes()))
+        judged, measured = _divide(len(calls), _bytes_of(calls.shapes()), most)
         judged_calls: list[Feeds] = []
         calibration = StoredFeeds(folder / "calibration.npy")
         last = max(*judged, *measured)
@@ -152,7 +156,10 @@ def read_samples(
                 break
         call = {name: np.broadcast_to(array, whole[name].shape) for name, array in judged_calls[0].items()}
         note = _note(len(calls), len(judged_calls), len(calibration))
-        return Samples(judged_calls, calibration, call, note, _labels(arrays, (*specs, *optional), len(calls), judged))
+        judged_labels, labels = (
+            _labels(arrays, (*specs, *optional), len(calls), chosen) for chosen in (judged, measured)
+        )
+        return Samples(judged_calls, calibration, call, note, judged_labels, labels)
 
 
 def spread(count: int, most: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -166,14 +173,14 @@ def spread(count: int, most: int, rng: np.random.Generator) -> npt.NDArray[np.in
     return bounds[:-1] + rng.integers(0, np.diff(bounds))
 
 
-def _divide(count: int, size: int) -> tuple[set[int], set[int]]:
+def _divide(count: int, size: int, most: int) -> tuple[set[int], set[int]]:
     """Choose the calls that outputs are judged on and those that statistics are measured on, of `size` bytes each."""
     if count == 1:
         return {0}, {0}
     rng = np.random.default_rng(_RNG_SEED)
     judged = spread(count, min(CALLS_MAX, max(1, int(count * JUDGED_SHARE))), rng)
     others = np.setdiff1d(np.arange(count), judged)
-    most = min(CALIBRATION_MAX, max(1, CALIBRATION_BYTES_MAX // max(1, size)))
+    most = min(most, max(1, CALIBRATION_BYTES_MAX // max(1, size)))
     measured = others[spread(len(others), most, rng)]
     if (missing := JUDGED_LEAST - len(judged)) > 0:
         judged = np.concatenate([judged, others[spread(len(others), missing, rng)]])
@@ -213,8 +220,8 @@ def _counts_samples(axis: int | str | None) -> bool:
     return not isinstance(axis, int) and not any(part in (axis or "").lower() for part in _NO_BATCH)
 
 
-def _labels(arrays: Sequence[StoredArray], specs: Sequence[TensorSpec], count: int, judged: set[int]) -> Array | None:
-    """Read the labels of the calls in `judged`, of `count` calls; None where the file has none."""
+def _labels(arrays: Sequence[StoredArray], specs: Sequence[TensorSpec], count: int, chosen: set[int]) -> Array | None:
+    """Read the labels of some calls, of `count` calls; None where the file has none."""
     found = next((array for array in arrays if array.name == LABELS), None)
     if found is None or any(spec.name == LABELS for spec in specs):
         return None
@@ -229,7 +236,7 @@ def _labels(arrays: Sequence[StoredArray], specs: Sequence[TensorSpec], count: i
     finally:
         reader.close()
     labels = labels.T if found.is_fortran else labels
-    return labels if labels.size % count else labels.reshape(count, -1)[sorted(judged)]
+    return labels if labels.size % count else labels.reshape(count, -1)[sorted(chosen)]
 
 
 def _check_values(where: str, call: Feeds, check: Callable[[Feeds], None]) -> None:

@@ -6,7 +6,7 @@ whole matrix can't follow. ONNX Runtime folds the same pairs when it opens a mod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -28,11 +28,19 @@ _TYPE: Final = "float32"
 """Element type of what is folded: products of narrower types may leave their range."""
 
 
-def fold_batch_norms(graph: Graph) -> Graph:
+CONVOLUTIONS: Final = frozenset({"Conv", "ConvTranspose"})
+"""Operators that batch norms are folded into."""
+
+
+def fold_batch_norms(graph: Graph, operators: Collection[str] = CONVOLUTIONS) -> Graph:
     """Return a graph without the batch norms that follow a convolution which nothing else reads.
 
     It computes the same but for rounding. The convolution's weight keeps its name. What isn't known to be constant, or
     has several readers, stays as it is.
+
+    Args:
+        graph: the graph; it stays as it is.
+        operators: convolutions that are looked at.
     """
     index = GraphIndex(graph)
     inline = {tensor.name: tensor for tensor in graph.model.graph.initializer if tensor.name not in graph.weights}
@@ -42,7 +50,7 @@ def fold_batch_norms(graph: Graph) -> Graph:
     folded: dict[int, _Folded] = {}
     dropped: set[int] = set()
     for node in graph.model.graph.node:
-        found = _foldable(node, graph, index, inline)
+        found = _foldable(node, graph, index, inline, operators)
         if found is not None:
             folded[id(found.convolution)] = _fold(found, names)
             dropped.add(id(node))
@@ -91,7 +99,11 @@ class _Folded:
 
 
 def _foldable(
-    norm: onnx.NodeProto, graph: Graph, index: GraphIndex, inline: Mapping[str, onnx.TensorProto]
+    norm: onnx.NodeProto,
+    graph: Graph,
+    index: GraphIndex,
+    inline: Mapping[str, onnx.TensorProto],
+    operators: Collection[str],
 ) -> _Pair | None:
     attributes = {attribute.name: attribute for attribute in norm.attribute}
     if norm.op_type != "BatchNormalization" or norm.domain or any(norm.output[1:]) or len(norm.input) != 5:
@@ -99,7 +111,7 @@ def _foldable(
     if "training_mode" in attributes and attributes["training_mode"].i:
         return None
     convolution = index.producers.get(norm.input[0])
-    if convolution is None or convolution.op_type not in ("Conv", "ConvTranspose") or convolution.domain:
+    if convolution is None or convolution.op_type not in operators or convolution.domain:
         return None
     if index.consumers.get(norm.input[0]) != (Consumer(norm, 0),) or norm.input[0] in index.returned:
         return None

@@ -13,8 +13,9 @@ from seed_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from seed_exporter.heal.distillation import check, distill
+    from seed_exporter.heal.healing import Healing
 
-__all__ = ["check", "distill"]
+__all__ = ["Healing", "check", "distill"]
 
 
 def __getattr__(name: str) -> Any:
@@ -26,11 +27,12 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return getattr(importlib.import_module(f"{__name__}.distillation"), name)
+        module = "healing" if name == "Healing" else "distillation"
+        return getattr(importlib.import_module(f"{__name__}.{module}"), name)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "torch":
             raise
         raise UsageError(
-            "training on the calibration inputs needs the package torch: pip install 'seed-runtime[torch]'; "
-            "or give a lower --effort"
+            "training needs the package torch: pip install 'seed-runtime[torch]'; "
+            "or give a lower --effort and no --heal"
         ) from error

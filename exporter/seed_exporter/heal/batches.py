@@ -22,10 +22,22 @@ class Batches:
         size: inputs of a batch, where all inputs of a call have a first axis that counts samples.
         mixed: share of the inputs of a batch that are mixed.
         rng_seed: random state.
+        full: fill up the last batch of a group with others of it: a batch norm can't learn from one sample.
+        unlabelled: by name, arrays among the inputs that are labels, and what stands there in a mixed input.
     """
 
-    def __init__(self, feeds: Sequence[Feeds], size: int, mixed: float, rng_seed: int = 0) -> None:
-        self._feeds, self._size, self._mixed = feeds, size, mixed
+    def __init__(
+        self,
+        feeds: Sequence[Feeds],
+        size: int,
+        mixed: float,
+        rng_seed: int = 0,
+        *,
+        full: bool = False,
+        unlabelled: Mapping[str, int] | None = None,
+    ) -> None:
+        self._feeds, self._size, self._mixed, self._full = feeds, size, mixed, full
+        self._unlabelled = unlabelled or {}
         self._rng = np.random.default_rng(rng_seed)
 
     def __iter__(self) -> Iterator[Arrays]:
@@ -34,7 +46,10 @@ class Batches:
             order = self._rng.permutation(len(self._feeds))
             for group in grouped([self._feeds[index] for index in order]):
                 for first in range(0, len(group), self._size):
-                    yield self._batch(group[first : first + self._size])
+                    batch = group[first : first + self._size]
+                    if self._full and (missing := self._size - len(batch)):
+                        batch += [group[index] for index in self._rng.integers(0, len(group), missing)]
+                    yield self._batch(batch)
 
     def _batch(self, feeds: Sequence[Feeds]) -> Arrays:
         others = [self._feeds[index] for index in self._rng.integers(0, len(self._feeds), len(feeds))]
@@ -51,6 +66,9 @@ class Batches:
         rng, made, spans = self._rng, {}, {}
         share, blend = rng.uniform(0.1, 0.9), rng.random() < 0.5
         for name, array in feed.items():
+            if name in self._unlabelled:
+                made[name] = np.full_like(array, self._unlabelled[name])
+                continue
             if array.dtype.kind == "f" and blend:
                 made[name] = (share * array + (1 - share) * other[name]).astype(array.dtype)
                 continue

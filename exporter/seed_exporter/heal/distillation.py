@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -19,10 +18,12 @@ from torch import Tensor
 
 from seed_exporter.codecs.base import Plan
 from seed_exporter.evaluate.damage import judged_outputs
-from seed_exporter.graph.linear import is_linear
 from seed_exporter.graph.model import Graph
 from seed_exporter.heal.batches import Batches, grouped, joined
+from seed_exporter.heal.controller import first_price
+from seed_exporter.heal.graphs import device_of, layer_outputs, takes_batches
 from seed_exporter.heal.interpreter import Interpreter, check
+from seed_exporter.heal.loop import Schedule, Trained, train
 from seed_exporter.heal.losses import damage, relative_error
 from seed_exporter.heal.rate import RateModel
 from seed_exporter.heal.student import Student
@@ -35,8 +36,6 @@ THREADS: Final = 2
 
 PATIENCE: Final = 8
 """Looks in a row at which inputs of another kind say that a state is too damaged, after which training ends."""
-_PRICE_LEAST: Final = 0.01
-"""Least share of the price by theory that a measured one has: one batch may say that coarser steps do no damage."""
 
 Progress = Callable[[float, float], None]
 """Callback: share of the run that is done, damage on inputs left out."""
@@ -76,11 +75,6 @@ class Settings:
     decay: float = 0.5
     every: int = 25
     looks: int = 80
-
-
-def device_of() -> str:
-    """Return where it is trained: on the first GPU that torch can use, else on the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def distill(
@@ -130,7 +124,7 @@ def distill(
         torch.set_num_threads(before)
 
 
-class _Run:
+class _Run(Trained):
     """One training: the student, the original beside it, and what steers both."""
 
     def __init__(
@@ -146,14 +140,14 @@ class _Run:
         out_of_domain: Sequence[Feeds],
     ) -> None:
         self.settings, self.plans, self.size_of, self.goal = settings, plans, size_of, goal
-        self.layers = _layer_outputs(graph) if settings.layers else []
+        self.layers = layer_outputs(graph) if settings.layers else []
         self.model = Interpreter(graph, device=device, kept=self.layers)
         self.originals = self.model.weights()
         self.student = Student(graph, plans, device)
         self.rate = RateModel(device)
         self.rate.renew(self.student.integers())
         held = max(1, round(settings.left_out * len(feeds)))
-        size = settings.batch if _takes_batches(graph) else 1
+        size = settings.batch if takes_batches(graph) else 1
         self.batches = iter(Batches(feeds[:-held], size, settings.mixed))
         self.held, self.expected = self._judges(feeds[-held:], size)
         self.out_of_domain, self.out_of_domain_expected = self._judges(out_of_domain, size)
@@ -162,74 +156,76 @@ class _Run:
             {name: value.cpu().numpy() for name, value in found.items() if name in outputs} for found in self.expected
         ]
         self.judged = judged_outputs(arrays)
+        self._best: list[Tensor] | None = None
 
     def train(
         self, stop: Callable[[], bool], spent: Callable[[], float] | None, progress: Progress | None
     ) -> dict[str, Plan]:
         """Train until the run is over or it is stopped, and return the best plans that keep the size."""
         settings, student = self.settings, self.student
-        optimizer = torch.optim.Adam(
-            [
-                {"params": [student.matrices], "lr": settings.unit_rate},
-                {"params": [student.coarsened], "lr": settings.step_rate},
-                {"params": [student.vectors], "lr": settings.vector_rate},
-            ],
-            betas=(0.9, 0.98),
-        )
-        rates = [group["lr"] for group in optimizer.param_groups]
-        least = self.held_damage()
-        scale, layer_scale = max(least, 1e-9), max(self.held_layers(), 1e-9)
-        steering = _Steering(self._bits(), self._spare_bits(), settings.descent)
-        best: list[Tensor] | None = None
+        self._least = self.held_damage()
+        self._scale, self._layer_scale = max(self._least, 1e-9), max(self.held_layers(), 1e-9)
+        self._steering = _Steering(self._bits(), self._spare_bits(), settings.descent)
         size = self.size_of(dict(self.plans) | student.plans())
         if size > self.goal:
-            least = math.inf  # what is too large is no result
+            self._least = math.inf  # what is too large is no result
         given_up = 8 * max(0, size - self.goal) / max(1, student.matrices.numel())
         # Damage goes with the square of the step, which doubles with each bit.
-        allowed, refused = self.out_of_domain_damage() * 4**given_up, 0
-        share = looked = 0.0
-        for step in count():
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * min(1.0, (step + 1) / 20, max(0.02, (1 - share) / (1 - settings.decay)))
-            feed = self._on_device(next(self.batches))
-            with torch.no_grad():
-                original = self.model.run(feed, self.originals)
-            units = student.units()
-            found = self.model.run(feed, self.originals | student.weights(units))
-            loss = damage(original, found, self.judged) / scale
-            if self.layers:
-                loss = loss + settings.layers / layer_scale * self._layer_error(original, found)
-            bits = self.rate.bits(units)
-            if step == 0:
-                steering.start(loss, bits, student.coarsened, student.matrices.numel())
-            optimizer.zero_grad()
-            (loss + steering.price * bits).backward()
-            if all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in student.parameters()):
-                optimizer.step()
-            share = min(1.0, (step + 1) / settings.steps if spent is None else spent())
-            if step % 5 == 4:
-                steering.move(self._bits(), share)
-            over = share >= 1 or stop()
-            if over or (step % settings.every == settings.every - 1 and share >= looked + 1 / settings.looks):
-                looked = share
-                self.rate.renew(student.integers())
-                size = self.size_of(dict(self.plans) | student.plans())
-                steering.goal = self._bits() + 8 * (0.998 * self.goal - size)
-                judged = self.held_damage()
-                other = self.out_of_domain_damage()
-                # No comparison with NaN is true: outputs that aren't finite are worse than any damage.
-                refused = 0 if math.isfinite(other) and not other > allowed else refused + 1
-                if size <= self.goal and judged < least and not refused:
-                    least, best = judged, student.state()
-                over = over or (refused >= PATIENCE and share >= settings.descent)
-                if progress is not None:
-                    progress(share, judged)
-            if over:
-                break
-        if best is None:
+        self._allowed, self._refused = self.out_of_domain_damage() * 4**given_up, 0
+        self._looked, self._progress = 0.0, progress
+        train(self, Schedule(settings.steps, decay=settings.decay), stop, spent)
+        if self._best is None:
             return dict(self.plans)
-        student.restore(best)
+        student.restore(self._best)
         return dict(self.plans) | student.plans()
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Return what is trained, with its learning rates."""
+        settings, student = self.settings, self.student
+        return [
+            {"params": [student.matrices], "lr": settings.unit_rate},
+            {"params": [student.coarsened], "lr": settings.step_rate},
+            {"params": [student.vectors], "lr": settings.vector_rate},
+        ]
+
+    def loss(self) -> Tensor:
+        """Return the loss of the next batch."""
+        feed = self._on_device(next(self.batches))
+        with torch.no_grad():
+            original = self.model.run(feed, self.originals)
+        units = self.student.units()
+        found = self.model.run(feed, self.originals | self.student.weights(units))
+        loss = damage(original, found, self.judged) / self._scale
+        if self.layers:
+            loss = loss + self.settings.layers / self._layer_scale * self._layer_error(original, found)
+        bits = self.rate.bits(units)
+        if self._steering.price == 0:
+            count = self.student.matrices.numel()
+            self._steering.price = first_price(loss, bits, [self.student.coarsened], count)
+        return loss + self._steering.price * bits
+
+    def steer(self, share: float) -> None:
+        """Move the price of a bit."""
+        self._steering.move(self._bits(), share)
+
+    def look(self, step: int, share: float, over: bool) -> bool:
+        """Renew the tables, measure size and damage, and keep the state if it is the best."""
+        settings = self.settings
+        if not over and (step % settings.every < settings.every - 1 or share < self._looked + 1 / settings.looks):
+            return False
+        self._looked = share
+        self.rate.renew(self.student.integers())
+        size = self.size_of(dict(self.plans) | self.student.plans())
+        self._steering.goal = self._bits() + 8 * (0.998 * self.goal - size)
+        judged = self.held_damage()
+        other = self.out_of_domain_damage()
+        # No comparison with NaN is true: outputs that aren't finite are worse than any damage.
+        self._refused = 0 if math.isfinite(other) and not other > self._allowed else self._refused + 1
+        if size <= self.goal and judged < self._least and not self._refused:
+            self._least, self._best = judged, self.student.state()
+        if self._progress is not None:
+            self._progress(share, judged)
+        return over or (self._refused >= PATIENCE and share >= settings.descent)
 
     def held_damage(self) -> float:
         """Measure the student's damage on the inputs that are left out."""
@@ -293,49 +289,10 @@ class _Steering:
     """The price of a bit, moved so that the bits follow a curve down to the goal."""
 
     def __init__(self, bits: float, goal: float, descent: float) -> None:
-        self.first, self.goal, self.descent, self.price = bits, goal, descent, 0.0
-
-    def start(self, loss: Tensor, bits: Tensor, coarsened: Tensor, count: int) -> None:
-        """Choose the price at which steps, all coarsened by the same factor, neither lose nor gain.
-
-        Single weights have far larger gradients than all of them together: a price by their mean magnitude let the
-        damage rise before anything was learned.
-
-        Args:
-            loss: of the first batch; most of it comes from rounding, and goes with the square of the steps.
-            bits: of all matrices.
-            coarsened: logarithms of the matrices' steps.
-            count: number of elements of all matrices.
-        """
-        (of_loss,) = torch.autograd.grad(loss, [coarsened], retain_graph=True)
-        (of_bits,) = torch.autograd.grad(bits, [coarsened], retain_graph=True)
-        by_theory = 2 * math.log(2) * float(loss.detach()) / max(1, count)
-        measured = float(of_loss.sum()) / max(-float(of_bits.sum()), 1e-12)
-        self.price = min(max(measured, _PRICE_LEAST * by_theory), by_theory)
+        self.first, self.goal, self.descent = bits, goal, descent
+        self.price = 0.0
 
     def move(self, bits: float, share: float) -> None:
         """Raise the price where there are more bits than the curve allows at this share of the run, else lower it."""
         goal = max(self.goal, self.first * (self.goal / self.first) ** min(1.0, share / self.descent))
         self.price *= math.exp(0.08 * float(np.clip(20 * math.log(bits / goal), -1, 1)))
-
-
-def _layer_outputs(graph: Graph) -> list[str]:
-    """Return the results of the products with weights, whose distance to the original's trains layers before."""
-    held = graph.weights.keys()
-    uses = {(use.node, use.op) for weight in graph.weights.values() for use in weight.uses if is_linear(use)}
-    ends = {value.name for value in graph.model.graph.output}
-    results = [
-        next(name for name in node.output if name)  # a recurrent layer may leave out all states but the last
-        for node in graph.model.graph.node
-        if (node.name, node.op_type) in uses and not held.isdisjoint(node.input)
-    ]
-    return [name for name in results if name not in ends]
-
-
-def _takes_batches(graph: Graph) -> bool:
-    """Return whether all inputs and outputs have a free first axis, which counts samples."""
-    for value in [*graph.model.graph.input, *graph.model.graph.output]:
-        dims = value.type.tensor_type.shape.dim
-        if value.name not in graph.weights and (not dims or (dims[0].HasField("dim_value") and dims[0].dim_value > 0)):
-            return False
-    return True

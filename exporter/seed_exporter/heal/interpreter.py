@@ -81,6 +81,7 @@ class Interpreter:
         float_type: the type that all floats are computed in.
         device: where everything is computed.
         kept: names of values between nodes that `run` returns beside the outputs.
+        replaced: functions of single nodes, by the name of their first output, in place of their operators'.
 
     Raises:
         UnsupportedError: an operator has no function here; the message names it.
@@ -92,8 +93,10 @@ class Interpreter:
         float_type: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
         kept: Sequence[str] = (),
+        replaced: Mapping[str, Operator] | None = None,
     ) -> None:
         check(graph)
+        self._replaced = replaced or {}
         self.float_type, self.device = float_type, torch.device(device)
         self._opset = opset_of(graph.model)
         proto = graph.model.graph
@@ -166,14 +169,14 @@ class Interpreter:
         except (RefusedError, RuntimeError, IndexError, TypeError) as error:
             raise UnsupportedError(
                 f"node {node.name or node.output[0]!r}: torch can't compute {node.op_type} as the model asks for it: "
-                f"{error}; export without training: a lower --effort"
+                f"{error}; export without training: a lower --effort, no --heal"
             ) from error
         outputs = [found] if isinstance(found, torch.Tensor) else list(found)
         values |= {name: value for name, value in zip(node.output, outputs, strict=False) if name}
         if any(node.output[len(outputs) :]):
             raise UnsupportedError(
                 f"node {node.name or node.output[0]!r}: only the first output of {node.op_type} can be computed in "
-                f"torch; export without training: a lower --effort"
+                f"torch; export without training: a lower --effort, no --heal"
             )
 
     def _prepare(self, proto: onnx.GraphProto, outputs: Sequence[str]) -> list[_Step]:
@@ -185,7 +188,7 @@ class Interpreter:
         for index, node in enumerate(proto.node):
             names = sorted(reads[index].union(node.output) - {""})
             spent = tuple(name for name in names if last[name] == index and name not in outputs)
-            function = OPERATORS[plain_domain(node.domain), node.op_type]
+            function = self._replaced.get(node.output[0]) or OPERATORS[plain_domain(node.domain), node.op_type]
             attributes = {each.name: self._attribute(each) for each in node.attribute if not each.HasField("g")}
             bodies = {each.name: self._nested(each.g) for each in node.attribute if each.HasField("g")}
             steps.append(_Step(function, node, attributes, bodies, reads[index], spent))
@@ -231,7 +234,7 @@ def check(graph: Graph) -> None:
     if missing:
         raise UnsupportedError(
             f"the model has operators that can't be trained here: {', '.join(missing)}; "
-            f"export without training: a lower --effort"
+            f"export without training: a lower --effort, no --heal"
         )
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from seed_exporter.evaluate.damage import PROBABILITY_FLOOR, SUM_TOLERANCE
+
+TEMPERATURE: Final = 2.0
+"""Temperature of scores in `distance`: what a model holds of wrong classes counts more than at 1."""
+UNLABELLED: Final = -100
+"""Label of a decision that has none."""
 
 
 def damage(original: Mapping[str, Tensor], candidate: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
@@ -34,3 +41,56 @@ def _auto(original: Tensor, candidate: Tensor) -> Tensor:
 
 def _is_probabilities(rows: Tensor) -> bool:
     return bool(rows.min() >= 0) and bool((rows.sum(-1) - 1).abs().max() <= SUM_TOLERANCE)
+
+
+def distance(
+    original: Mapping[str, Tensor], candidate: Mapping[str, Tensor], names: Sequence[str], scores: Collection[str]
+) -> Tensor:
+    """Add up what healing makes small: KL of scores at a temperature, the measures of `damage` of other outputs.
+
+    Args:
+        original: the original's outputs.
+        candidate: the student's.
+        names: outputs to look at.
+        scores: those of them whose largest entry is a decision.
+    """
+    total = torch.zeros(())
+    for name in names:
+        first, second = original[name], candidate[name]
+        if first.dim() >= 2 and first.shape[-1] >= 2 and (_is_probabilities(first) or name in scores):
+            found = _softened(first, second)
+            if not _is_probabilities(first):
+                # Scores may be read as they are, too.
+                found = found + _auto(first, second)
+        else:
+            found = _auto(first, second)
+        total = total.to(found.device) + found
+    return total
+
+
+def wrong(labels: Tensor, candidate: Mapping[str, Tensor], names: Sequence[str]) -> Tensor | None:
+    """Compute the cross-entropy with labels; None where no output has a row of scores for each.
+
+    Args:
+        labels: of all decisions of a batch, UNLABELLED for those without.
+        candidate: the student's outputs.
+        names: outputs to look at.
+    """
+    wanted = labels.reshape(-1)
+    for name in names:
+        found = candidate[name]
+        if found.dim() < 2 or found.shape[-1] < 2 or found.numel() != wanted.numel() * found.shape[-1]:
+            continue
+        if not bool((wanted != UNLABELLED).any()) or int(wanted.max()) >= found.shape[-1]:
+            return None
+        logs = found.clamp_min(PROBABILITY_FLOOR).log() if _is_probabilities(found.detach()) else found
+        return functional.cross_entropy(logs.reshape(-1, found.shape[-1]), wanted, ignore_index=UNLABELLED)
+    return None
+
+
+def _softened(original: Tensor, candidate: Tensor) -> Tensor:
+    if _is_probabilities(original):
+        original, candidate = original.clamp_min(PROBABILITY_FLOOR).log(), candidate.clamp_min(PROBABILITY_FLOOR).log()
+    first = torch.log_softmax(original / TEMPERATURE, -1)
+    second = torch.log_softmax(candidate / TEMPERATURE, -1)
+    return TEMPERATURE**2 * (first.exp() * (first - second)).sum(-1).mean()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from seed_exporter.codecs.base import Plan
+from seed_exporter.heal.looks import Look
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Trail:
             deadline: when to take the best so far, on `time.monotonic`'s clock; None for no limit.
         """
         self.points: list[Point] = []
+        self.looks: list[Look] = []
+        """What healing was seen to reach."""
         self.damages: dict[str, float] = {}
         """Damage that each weight does alone, at the step at which it was probed."""
         self.best: tuple[Mapping[str, Plan], bool] | None = None

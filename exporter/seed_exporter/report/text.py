@@ -110,6 +110,11 @@ def goal_missed(result: Result, options: Options) -> str:
     found = f"{result.bytes:,} bytes, {result.ratio:.2f}x is "
     if options.quality is not None:
         found += f"the best so far, with a damage of {result.damage:.3g} by {result.metric},"
+    elif result.healing:
+        return (
+            f"{wanted} was not reached: {found}the best so far, and was written to {result.path}; give it more time, "
+            f"or ask for less"
+        )
     elif METHODS[options.method].has_quality and not result.timed_out:
         found += "the best so far, about the smallest possible size,"
     else:

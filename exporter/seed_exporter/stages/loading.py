@@ -38,6 +38,7 @@ def load(model: Any, work: Work, **loader_options: Any) -> Loaded:
             work.subfolder("original"),
             work.options.calib,
             generate if work.method.has_default else None,
+            work.options.heal,
             mixes=work.method.has_quality and work.options.size is None and work.options.target is None,
         )
     size = source_size(graph)

@@ -28,7 +28,7 @@ def plan(calibrated: Calibrated, goal: int | None, front_bytes: int, encoder: St
         evaluator = Evaluator(
             encoder=encoder,
             skeletons=calibrated.skeletons,
-            model=_model(calibrated.source, work.options),
+            model=model_info(calibrated.source, work.options),
             statistics=calibrated.statistics,
             front_bytes=front_bytes,
             goal=goal,
@@ -68,12 +68,13 @@ def build(planned: Planned, source: Source, work: Work) -> Built:
 
     with work.timed("encode"):
         streams = planned.encoder.encode(planned.plans, advance)
-        made = draft.build(planned.graph, streams, _model(source, work.options), planned.skeletons)
+        made = draft.build(planned.graph, streams, model_info(source, work.options), planned.skeletons)
         sizes = planned.encoder.estimate_bytes(planned.plans)
     return Built(planned.graph, planned.plans, made, planned.met, planned.trail, planned.interruption, sizes)
 
 
-def _model(source: Source, options: Options) -> ModelInfo:
+def model_info(source: Source, options: Options) -> ModelInfo:
+    """Make section MODEL of the seed's header."""
     return ModelInfo(
         model_id=source.model_id,
         version=options.model_version,

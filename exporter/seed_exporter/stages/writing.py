@@ -55,4 +55,5 @@ def write(proven: Proven, source: Source, output: Path, work: Work) -> Result:
         effort=options.effort,
         timed_out=built.trail.expired_in_search,
         error_rates=proven.judgement.error_rates,
+        healing=tuple(built.trail.looks),
     )

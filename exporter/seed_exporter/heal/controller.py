@@ -1,0 +1,111 @@
+"""The price of a bit, moved so that the size of the seed falls exponentially to its goal and stays there.
+
+A price that grows for as long as there are too many bits is far too high once there aren't: of short runs some ended at
+half of the size that was asked for. So it is moved by where the bits will be, and by a limited factor for each part of
+the run, however few steps that is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+AHEAD: Final = 0.05
+"""Share of the run by which bits are foreseen."""
+GAIN: Final = 8.0
+"""Change of the price's logarithm, as a share of its largest, for each natural logarithm that the bits are off."""
+FASTEST: Final = 100.0
+"""Largest change of the price's logarithm over a whole run: a factor of 2.7 in a hundredth of it."""
+_RANGE: Final = 100.0
+"""Largest price, as a multiple of that by theory, and one over the least: beyond, weights move no faster, and it takes
+long to come back."""
+_MEMORY: Final = 0.015
+"""Share of the run over which the slope of the bits is averaged."""
+_PRICE_LEAST: Final = 0.01
+"""Least share of the price by theory that a measured one has: one batch may say that coarser steps do no damage."""
+
+
+def theoretical_price(loss: float, count: int) -> float:
+    """Return the price of a bit where a loss goes with the square of the steps of so many elements."""
+    return 2 * math.log(2) * loss / max(1, count)
+
+
+def first_price(loss: Tensor, bits: Tensor, steps: Sequence[Tensor], count: int) -> float:
+    """Return the price at which quantization steps, all coarsened by the same factor, neither lose nor gain.
+
+    Single weights have far larger gradients than all of them together: a price by their mean magnitude let the damage
+    rise before anything was learned, and one by the gradients' norms was 100 times too high.
+
+    Args:
+        loss: of the first batch; most of it comes from rounding, and goes with the square of the steps.
+        bits: of all matrices.
+        steps: logarithms of the matrices' steps.
+        count: number of elements of all matrices.
+    """
+
+    def total(value: Tensor) -> float:
+        gradients = torch.autograd.grad(value, steps, retain_graph=True, allow_unused=True)
+        return sum(float(each.sum()) for each in gradients if each is not None)
+
+    by_theory = theoretical_price(float(loss.detach()), count)
+    measured = total(loss) / max(-total(bits), 1e-12)
+    return min(max(measured, _PRICE_LEAST * by_theory), by_theory)
+
+
+class Controller:
+    """Moves the price.
+
+    Args:
+        first: bits at the start.
+        goal: bits to reach.
+        descent: share of the run after which they are to be reached.
+    """
+
+    def __init__(self, first: float, goal: float, descent: float) -> None:
+        self.first, self.goal, self.descent = max(first, 1.0), max(goal, 1.0), descent
+        self.price = 0.0
+        """Of a bit, in units of the loss."""
+        self._least, self._highest = 0.0, math.inf
+        self.offset = 0.0
+        """Bits of the real seed beyond those that the rate says."""
+        self._share: float | None = None
+        self._level = self._slope = 0.0
+
+    def start(self, price: float, by_theory: float) -> None:
+        """Set the first price, and the range that it stays in.
+
+        Args:
+            price: the first price.
+            by_theory: that of `theoretical_price`.
+        """
+        self.price, self._least, self._highest = price, by_theory / _RANGE, by_theory * _RANGE
+
+    def wanted(self, share: float) -> float:
+        """Return the bits that are wanted at a share of the run."""
+        if self.goal >= self.first:
+            return self.goal
+        return self.first * (self.goal / self.first) ** min(1.0, share / self.descent)
+
+    def correct(self, real: float, estimated: float) -> None:
+        """Learn the size that the coder gives [bit]."""
+        offset = real - estimated
+        # The jump of the measure is no slope of the bits.
+        self._level += math.log(max(estimated + offset, 1.0)) - math.log(max(estimated + self.offset, 1.0))
+        self.offset = offset
+
+    def move(self, estimated: float, share: float) -> float:
+        """Return the price after a look at the bits that the rate says."""
+        level = math.log(max(estimated + self.offset, 1.0))
+        if self._share is not None and share > self._share:
+            passed = share - self._share
+            weight = 1 - math.exp(-passed / _MEMORY)
+            self._slope += weight * ((level - self._level) / passed - self._slope)
+            error = level + self._slope * AHEAD - math.log(self.wanted(share + AHEAD))
+            factor = math.exp(max(-1.0, min(1.0, GAIN * error)) * FASTEST * min(passed, 0.02))
+            self.price = min(max(self.price * factor, self._least), self._highest)
+        self._share, self._level = share, level
+        return self.price

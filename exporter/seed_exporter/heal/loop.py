@@ -1,0 +1,124 @@
+"""The optimizer's loop that healing and the highest effort share: Adam, its learning rates over the run, its end."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+
+STEER_EVERY = 5
+"""Steps between two moves of the price of a bit."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long is trained, and how learning rates change.
+
+    Attributes:
+        steps: optimizer steps where no time is given; else it is trained until the time is over.
+        warm: steps over which learning rates rise.
+        decay: share of the run after which they fall, linearly.
+        floor: share of themselves that is left in the end.
+        clip: largest norm of a gradient; None for any.
+        first: share of the run that was done before, by a run that is continued.
+    """
+
+    steps: int
+    warm: int = 20
+    decay: float = 0.5
+    floor: float = 0.02
+    clip: float | None = None
+    first: float = 0.0
+
+    def rate(self, step: int, share: float) -> float:
+        """Return the factor on learning rates."""
+        return min(1.0, (step + 1) / self.warm, max(self.floor, (1 - share) / (1 - self.decay)))
+
+    def share(self, steps: int, spent: Callable[[], float] | None) -> float:
+        """Return the share of the run that is done after so many steps of this run."""
+        done = steps / self.steps if spent is None else spent()
+        return min(1.0, self.first + (1 - self.first) * done)
+
+
+class Trained(ABC):
+    """What is trained."""
+
+    @abstractmethod
+    def groups(self) -> list[dict[str, Any]]:
+        """Return parameters with their learning rates, as torch's optimizers take them."""
+
+    @abstractmethod
+    def loss(self) -> Tensor:
+        """Return the loss of the next batch, the price of its bits included."""
+
+    @abstractmethod
+    def steer(self, share: float) -> None:
+        """Move the price; called every STEER_EVERY steps."""
+
+    @abstractmethod
+    def look(self, step: int, share: float, over: bool) -> bool:
+        """Look at what was reached, where it is time to; return True to end the run."""
+
+    def changed(self, share: float) -> bool:
+        """Return whether `groups` has other parameters from now on; those that stay keep their moments."""
+        return False
+
+
+def train(
+    trained: Trained, schedule: Schedule, stop: Callable[[], bool], spent: Callable[[], float] | None
+) -> torch.optim.Optimizer:
+    """Train until the run is over, or is stopped; return the optimizer.
+
+    A gradient that isn't finite changes nothing.
+    """
+    optimizer = adam(trained)
+    share = schedule.first
+    for step in count():
+        if trained.changed(share):
+            optimizer = adam(trained, optimizer)
+        factor = schedule.rate(step, share)
+        for group in optimizer.param_groups:
+            group["lr"] = factor * group["full"]
+        optimizer.zero_grad()
+        trained.loss().backward()
+        if _clipped(optimizer, schedule.clip):
+            optimizer.step()
+        share = schedule.share(step + 1, spent)
+        if step % STEER_EVERY == STEER_EVERY - 1:
+            trained.steer(share)
+        if trained.look(step, share, share >= 1 or stop()):
+            return optimizer
+    raise AssertionError("unreachable")
+
+
+def adam(trained: Trained, before: torch.optim.Optimizer | None = None) -> torch.optim.Optimizer:
+    """Make the optimizer, with the moments that another one has of the same parameters."""
+    groups = [{**group, "full": group["lr"]} for group in trained.groups() if group["params"]]
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.98))
+    if before is not None:
+        kept = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+        for parameter, state in before.state.items():
+            if parameter in kept:
+                optimizer.state[parameter] = state
+    return optimizer
+
+
+def _clipped(optimizer: torch.optim.Optimizer, clip: float | None) -> bool:
+    """Scale gradients down to the norm that is allowed; return whether they are finite."""
+    gradients: Sequence[Tensor] = [
+        parameter.grad
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if parameter.grad is not None
+    ]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if not bool(torch.isfinite(norm)):
+        return False
+    if clip is not None and float(norm) > clip:
+        torch._foreach_mul_(list(gradients), clip / float(norm))
+    return True

@@ -1,0 +1,199 @@
+"""A graph while it is healed: its matrices, vectors and batch norms, how it is run, and the plans that it ends in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seed_exporter.codecs.base import Plan
+from seed_exporter.codecs.grid import GridPlan
+from seed_exporter.graph.fold import fold_batch_norms
+from seed_exporter.graph.kinds import FLOATS, MATRIX_MIN, Kind, kind_of
+from seed_exporter.graph.linear import is_linear
+from seed_exporter.graph.matrix import as_float32, coded_view, fits_a_stream
+from seed_exporter.graph.model import Graph, Weight
+from seed_exporter.heal import vectors
+from seed_exporter.heal.batch_norms import BatchNorms, find_pairs, with_constants
+from seed_exporter.heal.interpreter import Interpreter
+from seed_exporter.heal.matrices import Rate, TrainedMatrices, row_matrix
+from seed_exporter.heal.vectors import TrainedVector
+from seed_runtime.codecs.encode.grid import QuantizedMatrix
+from seed_runtime.codecs.symbols import STEP_LEAST
+
+_SMALL_MATRIX = MATRIX_MIN // 16
+"""Elements from which a weight that multiplies inputs is trained as a matrix: kernels of depthwise convolutions."""
+_RANGED = frozenset({"DequantizeLinear", "QuantizeLinear", "Pow", "Sqrt", "Log", "Reciprocal", "Div"})
+"""Operators whose inputs must stay in a range."""
+
+
+class StudentGraph:
+    """What is trained, first with its batch norms where they learn from batches, then folded.
+
+    Args:
+        graph: the original.
+        folded: the same without the batch norms behind convolutions; its weights are what a seed holds.
+        kept: names of values between nodes that `run` returns beside the outputs, in both graphs.
+        batch_norms: whether batches are large enough for batch norms to learn from.
+        step: quantization step at the start, in standard deviations of a matrix.
+        device: where it is computed.
+    """
+
+    def __init__(
+        self, graph: Graph, folded: Graph, kept: Sequence[str], batch_norms: bool, step: float, device: torch.device
+    ) -> None:
+        self._folded, self._kept, self.device = folded, kept, device
+        with_norms = fold_batch_norms(graph, {"ConvTranspose"})
+        pairs = find_pairs(with_norms, folded) if batch_norms else []
+        self.norms = BatchNorms(pairs, device) if pairs else None
+        start = with_norms if pairs else folded
+        paired = {pair.weight for pair in pairs}
+        self.matrices = TrainedMatrices(
+            [each for each in start.weights.values() if each.name in paired or _is_matrix(each)], step, device
+        )
+        held = self.matrices.names
+        self.vectors = {
+            name: TrainedVector(as_float32(weight), device)
+            for name, weight in start.weights.items()
+            if name not in held and vectors.is_trainable(weight) and not self._of_norm(start, name)
+        }
+        self._interpreter = Interpreter(
+            start, device=device, kept=kept, replaced=self.norms.operators() if self.norms else None
+        )
+        self._others = self._interpreter.weights()
+        self._biases: dict[str, str] = {}
+        self.rounds_vectors = False
+
+    @property
+    def is_folded(self) -> bool:
+        """True where no batch norm learns (any more)."""
+        return self.norms is None
+
+    def parameters(self) -> dict[str, list[Tensor]]:
+        """Return what is trained, by kind."""
+        found = self.matrices.parameters()
+        found["vectors"] = [vector.units for vector in self.vectors.values()]
+        found["norms"] = self.norms.parameters() if self.norms else []
+        return found
+
+    def weights(self) -> tuple[dict[str, Tensor], Rate]:
+        """Return all weights of the graph as it is now, differentiable, and the rate of its matrices."""
+        found, rate = self.matrices.weights()
+        if self.norms is not None:
+            self.norms.living = rate.living
+        shaped = {}
+        for name, vector in self.vectors.items():
+            values = vector.values(self.rounds_vectors)
+            if (owner := self._biases.get(name)) is not None:
+                values = values * rate.living[owner]
+            shaped[name] = values.view(self._shape(name))
+        return self._others | found | shaped, rate
+
+    def run(self, feed: Mapping[str, Tensor], weights: Mapping[str, Tensor], learn: bool = False) -> dict[str, Tensor]:
+        """Compute outputs, and the values that were to be kept.
+
+        Args:
+            feed: inputs.
+            weights: of `weights`.
+            learn: let batch norms use and learn the statistics of this batch.
+        """
+        if self.norms is not None:
+            self.norms.learn = learn
+        return self._interpreter.run(feed, weights)
+
+    def fold(self, batches: Sequence[Mapping[str, Tensor]]) -> None:
+        """Estimate statistics with the quantized weights, and fold batch norms into rows' steps and biases.
+
+        From here on vectors are rounded.
+
+        Args:
+            batches: inputs to estimate on.
+        """
+        self.rounds_vectors = True
+        if self.norms is None:
+            return
+        with torch.no_grad():
+            weights, _ = self.weights()
+            for number, feed in enumerate(batches):
+                self.norms.start_estimate(number)
+                self.run(feed, weights, learn=True)
+            self.norms.end_estimate()
+        living = self.norms.living
+        for pair in self.norms.pairs:
+            factor, shift = self.norms.folded(pair)
+            alive = living[pair.weight].cpu().numpy() > 0
+            self.matrices.turn_rows(pair.weight, factor)
+            size = np.maximum(np.abs(factor), 1e-30)
+            if alive.any():
+                # Dead rows must not choose the grid of the others.
+                size[~alive] = size[alive].mean()
+                shift[~alive] = shift[alive].mean()
+            self.matrices.set_row_codes(pair.weight, size)
+            least = 1e-3 * float(np.abs(shift).max(initial=0))
+            self.vectors[pair.bias] = TrainedVector(shift, self.device, least)
+            self._biases[pair.bias] = pair.weight
+        self.norms = None
+        self._interpreter = Interpreter(self._folded, device=self.device, kept=self._kept)
+        self._others = self._interpreter.weights()
+
+    def plans(self) -> dict[str, Plan]:
+        """Plan to code what is trained as it is now, in the folded graph."""
+        matrices = self.matrices.quantized()
+        found = {}
+        for name, vector in self.vectors.items():
+            if name in self._folded.weights:
+                found[name] = self._gated(name, vector, matrices)
+        if self.norms is not None:
+            for pair in self.norms.pairs:
+                factor, shift = self.norms.folded(pair)
+                living = matrices[pair.weight].integers.any(axis=1)
+                matrices[pair.weight] = row_matrix(matrices[pair.weight], factor)
+                if pair.bias in self._folded.weights:
+                    weight = self._folded.weights[pair.bias]
+                    vector = TrainedVector(shift * living, torch.device("cpu"))
+                    found[pair.bias] = vector.quantized(coded_view(weight))
+        return {name: GridPlan.of_narrow(matrix) for name, matrix in (matrices | found).items()}
+
+    def finished(self) -> Graph:
+        """Return the folded graph, with what is trained of it but isn't among its weights."""
+        inline: dict[str, np.ndarray] = {}
+        if self.norms is not None:
+            for pair in self.norms.pairs:
+                if pair.bias not in self._folded.weights:
+                    living = self.matrices.quantized()[pair.weight].integers.any(axis=1)
+                    inline[pair.bias] = self.norms.folded(pair)[1] * living
+        for name in self._biases:
+            if name not in self._folded.weights:
+                with torch.no_grad():
+                    inline[name] = self.weights()[0][name].cpu().numpy()
+        return with_constants(self._folded, inline)
+
+    def _gated(self, name: str, vector: TrainedVector, matrices: Mapping[str, QuantizedMatrix]) -> QuantizedMatrix:
+        matrix = vector.quantized(coded_view(self._folded.weights[name]))
+        owner = self._biases.get(name)
+        if owner is None:
+            return matrix
+        living = matrices[owner].integers.any(axis=1)
+        return QuantizedMatrix(matrix.integers * living.reshape(matrix.integers.shape), matrix.step)
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        weight = self._folded.weights.get(name)
+        return (-1,) if weight is None else weight.shape
+
+    def _of_norm(self, graph: Graph, name: str) -> bool:
+        """Return whether a vector is one of a batch norm that is trained beside, or the bias before it."""
+        return self.norms is not None and name not in self._folded.weights
+
+
+def _is_matrix(weight: Weight) -> bool:
+    axes = sum(size > 1 for size in weight.shape)
+    if weight.dtype.name not in FLOATS or axes < 2 or weight.count < _SMALL_MATRIX or not fits_a_stream(weight):
+        return False
+    if kind_of(weight) is not Kind.MATRIX and not any(is_linear(use) for use in weight.uses):
+        return False
+    if any(use.op in _RANGED for use in weight.uses):
+        return False
+    spread = float(as_float32(weight).std(dtype=np.float64))
+    return np.isfinite(spread) and spread > STEP_LEAST

@@ -1,0 +1,118 @@
+"""Heal a model to the size that was asked for: its plans are trained, not searched for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from seed_exporter import heal
+from seed_exporter.build import draft
+from seed_exporter.build.streams import StreamEncoder
+from seed_exporter.codecs.base import Plan
+from seed_exporter.heal.looks import Look
+from seed_exporter.quantize.allocate import lossless
+from seed_exporter.quantize.trail import Trail
+from seed_exporter.records import Loaded, Planned, Proven, Work
+from seed_exporter.results import Source
+from seed_exporter.skeletons import builder_for
+from seed_exporter.stages import front_size
+from seed_exporter.stages.planning import build, model_info
+from seed_exporter.stages.proving import measure_memory, prove, seal
+from seed_runtime.backends import Feeds
+from seed_runtime.cli import entrypoint
+from seed_runtime.data.calls import LABELS
+
+UNITS: Final = 1000
+"""Units of work that training counts as in the progress."""
+_FRONT_SLACK: Final = 64
+"""Bytes by which the golden sample may grow while weights are trained [B]."""
+
+
+def check_installed() -> None:
+    """Raise the error of a missing package before anything is read."""
+    _ = heal.Healing
+
+
+def heal_and_prove(loaded: Loaded, work: Work) -> Proven:
+    """Train the weights, build the seed and prove it.
+
+    Raises:
+        UnsupportedError: the graph has an operator that torch can't compute here.
+        InputError: there is too little data, or the original answers with NaN.
+    """
+    source, options = loaded.source, work.options
+    goal = source.goal(options)
+    assert goal is not None  # option_checks
+    with work.timed("heal"):
+        work.progress("heal", 0, 0)
+        folded = work.method.prepare(loaded.graph)
+        skeletons, encoder = builder_for(folded), StreamEncoder(folded, options.jobs)
+        info = model_info(source, options)
+        trail = Trail(deadline=work.deadline)
+        front = [front_size.front_bytes(source, work)]
+
+        def size_of(plans: Mapping[str, Plan]) -> int:
+            return draft.estimate_size(folded, encoder.estimate(plans), info, skeletons) + front[0]
+
+        def tell(look: Look) -> None:
+            trail.looks.append(look)
+            reached = f"{look.size / 1e3:,.1f} KB, damage {look.damage:.3g}"
+            work.progress(f"heal: {reached}", round(look.share * UNITS), UNITS)
+
+        run = heal.Healing(
+            loaded.graph, folded, _feeds(source), lossless(folded), size_of, goal,
+            scores=source.scores, noisy=tuple(source.reference.noisy), tell=tell,
+            pace=lambda seconds: work.say(_pace(seconds, run, work)),
+        )  # fmt: skip
+        front[0] = _proven(_planned(run, goal, trail, work), source, work).front_bytes + _FRONT_SLACK
+        interruption: BaseException | None = None
+        try:
+            left = None if work.deadline is None else work.deadline - time.monotonic()
+            run.run(lambda: False, trail.clock(), left)
+        except BaseException as error:
+            if not entrypoint.is_interrupt(error):
+                raise
+            # The best so far is finished; the next Ctrl-C ends that as well.
+            entrypoint.listen_again()
+            interruption = error
+    return _proven(_planned(run, goal, trail, work, interruption), source, work)
+
+
+def _planned(
+    run: heal.Healing, goal: int, trail: Trail, work: Work, interruption: BaseException | None = None
+) -> Planned:
+    best = run.best
+    encoder = StreamEncoder(best.graph, work.options.jobs)
+    met = best.look.size <= goal
+    return Planned(best.graph, builder_for(best.graph), best.plans, met, encoder, trail, interruption)
+
+
+def _proven(planned: Planned, source: Source, work: Work) -> Proven:
+    built = build(planned, source, work)
+    assembled, judgement = prove(built, source, work)
+    return Proven(built, seal(assembled, measure_memory(source, work), work), judgement)
+
+
+def _feeds(source: Source) -> list[Feeds]:
+    """Return the inputs to train on, each with its labels where there are some."""
+    reference = source.reference
+    feeds, labels = list(reference.training), reference.training_labels
+    if labels is None or labels.dtype.kind not in "iu" or len(labels) != len(feeds):
+        return feeds
+    return [{**feed, LABELS: row[None].astype(np.int64)} for feed, row in zip(feeds, labels, strict=True)]
+
+
+def _pace(seconds: float, run: heal.Healing, work: Work) -> str:
+    """Say where it is healed, and how long that takes."""
+    where = "on a GPU" if run.device.type == "cuda" else "on the CPU, as torch finds no GPU"
+    if work.deadline is not None:
+        left = max(0.0, work.deadline - time.monotonic())
+        return f"healing {where}: {seconds:.2g} s a step, {left / seconds:,.0f} steps until the time limit"
+    minutes = seconds * run.settings.steps / 60
+    return (
+        f"healing {where}: about {minutes:,.0f} minutes, {run.settings.steps:,} steps of {seconds:.2g} s; "
+        f"--time-limit ends it earlier"
+    )

@@ -121,6 +121,28 @@ def test_static_quantization_has_a_scale_for_each_channel_of_an_old_convolution(
     assert made.size < 0.4 * old_convolution.distinct_bytes
 
 
+def test_nodes_that_share_a_bias_get_one_each_and_a_name() -> None:
+    nodes = [helper.make_node("Conv", [value, "w", "b"], [value + "c"]) for value in ("x", "xc")]
+    initializers = [numpy_helper.from_array(np.ones(size, np.float32), n) for n, size in (("w", (1, 1, 1)), ("b", 1))]
+    model = onnxruntime._with_own_biases(of_nodes(nodes, initializers, [], []))
+    assert [(node.name, node.input[2]) for node in model.graph.node] == [("node_0", "b"), ("node_1", "node_1.bias")]
+    assert [list(tensor.dims) for tensor in model.graph.initializer] == [[1, 1, 1], [1], [1]]
+
+
+@pytest.mark.slow
+def test_static_quantization_leaves_out_operators_without_weights_where_that_does_less_damage(
+    graph: Graph, feeds: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors, sizes = {}, {}
+    for operators in [(), ("MatMul",)]:
+        folder = tmp_path / str(len(operators))
+        folder.mkdir()
+        monkeypatch.setattr(onnxruntime, "_WEIGHTED", operators)
+        made = onnxruntime.STATIC.make(graph, feeds, folder, 0)
+        errors[operators], sizes[operators] = error(graph, made.model, feeds, folder), made.size
+    assert errors["MatMul",] <= errors[()]
+
+
 def test_a_prepared_model_that_answers_otherwise_is_no_peers_input(graph: Graph, tmp_path: Path) -> None:
     for number, factor in enumerate((1, 1.01)):
         folder = tmp_path / str(number)

@@ -11,7 +11,10 @@ from typing import Any, Final
 
 import onnx
 
+from seed_exporter.evaluate.damage import metric_of
+from seed_exporter.evaluate.run import run_all
 from seed_exporter.graph.fold import fold_batch_norms
+from seed_exporter.graph.messages import copy_of
 from seed_exporter.graph.model import Graph
 from seed_exporter.peers.base import (
     Deliverable,
@@ -26,11 +29,15 @@ from seed_exporter.peers.base import (
 )
 from seed_runtime import backends
 from seed_runtime.backends import Feeds
+from seed_runtime.errors import SeedError
+from seed_runtime.skeletons.onnx import MODEL_FILE
 
 BLOCK: Final = 32
 """Weights that share a scale at 4 bits, the quantizer's finest usual choice."""
 _INT4_OPSET: Final = 21
 """Opset that brought integers of 4 bits."""
+_WEIGHTED: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators with weights, of those that it quantizes."""
 _CHANNELS_OPSET: Final = 13
 """Opset whose DequantizeLinear has a scale for each channel; the quantizer writes the same into older models."""
 
@@ -41,17 +48,37 @@ def dynamic(graph: Graph, feeds: Sequence[Feeds], folder: Path, setting: int) ->
 
 
 def static(graph: Graph, feeds: Sequence[Feeds], folder: Path, setting: int) -> Deliverable:
-    """Quantize weights and activations to int8, by the ranges that the calibration inputs give."""
+    """Quantize weights and activations to int8, by the ranges that the calibration inputs give.
 
-    def quantize(source: Path, target: Path) -> None:
-        model = onnx.load(source)
-        if opset_of(model) < _CHANNELS_OPSET:
-            model = at_opset(model, _CHANNELS_OPSET)
-            check_prepared(graph, model, folder)
-            onnx.save(model, source)
-        _static(source, target, feeds)
-
-    return _quantized(graph, folder, quantize)
+    Of all operators, as is the default, or of those alone that have weights (`op_types_to_quantize`): what does less
+    damage on the calibration inputs. That of Magika's answers is 1.7 and .0002, of EfficientNet-lite0's .03 and .18.
+    """
+    if not feeds:
+        raise PeerError("it needs calibration inputs")
+    graph = fold_batch_norms(graph)
+    model = onnx.load(single_file(graph, folder))
+    if opset_of(model) < _CHANNELS_OPSET:
+        model = at_opset(model, _CHANNELS_OPSET)
+        check_prepared(graph, model, folder)
+    # Where the single file was made from.
+    expected = run_all(folder, feeds)
+    made: list[tuple[float, Path]] = []
+    reasons: list[str] = []
+    for operators in ((), _WEIGHTED):
+        for each in (model, _with_own_biases(model)):
+            place = folder / f"{len(made) + len(reasons)}"
+            try:
+                outputs = run_all(_static(each, place, feeds, operators), feeds)
+            except PeerError as error:
+                reasons.append(str(error))
+            except SeedError as error:
+                reasons.append(f"what it makes of this model doesn't run: {error}")
+            else:
+                made.append((metric_of("auto").damage(expected, outputs), place / MODEL_FILE))
+                break
+    if not made:
+        raise PeerError(reasons[0])
+    return delivered(min(made)[1])
 
 
 def four_bits(graph: Graph, feeds: Sequence[Feeds], folder: Path, setting: int) -> Deliverable:
@@ -79,7 +106,8 @@ def _dynamic(source: Path, target: Path) -> None:
     quantize_dynamic(source, target, weight_type=kind, per_channel=not convolves)
 
 
-def _static(source: Path, target: Path, feeds: Sequence[Feeds]) -> None:
+def _static(model: onnx.ModelProto, folder: Path, feeds: Sequence[Feeds], operators: Sequence[str]) -> Path:
+    """Write the model with these operators quantized, all that it knows if there are none, into a new folder."""
     backends.get().load()  # without its telemetry
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
@@ -90,9 +118,35 @@ def _static(source: Path, target: Path, feeds: Sequence[Feeds]) -> None:
         def get_next(self) -> Any:
             return next(self._left, None)
 
-    if not feeds:
-        raise PeerError("it needs calibration inputs")
-    quantize_static(source, target, Reader(), quant_format=QuantFormat.QDQ, per_channel=True)
+    folder.mkdir()
+    onnx.save(model, source := folder / "source.onnx")
+    with peer_call():
+        quantize_static(
+            source, folder / MODEL_FILE, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+            op_types_to_quantize=list(operators) or None,
+        )  # fmt: skip
+    return folder
+
+
+def _with_own_biases(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with a name for each node, and a bias of its own for each convolution and each Gemm.
+
+    It knows nodes by their names, and gives a bias the scale of its node's input, which another node doesn't have.
+    """
+    model = copy_of(model)
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    taken: set[str] = set()
+    for number, node in enumerate(model.graph.node):
+        node.name = f"node_{number}"
+        if node.op_type not in _WEIGHTED or len(node.input) < 3 or node.input[2] not in tensors:
+            continue
+        bias = node.input[2]
+        if bias in taken:
+            own = model.graph.initializer.add()
+            own.CopyFrom(tensors[bias])
+            own.name = node.input[2] = f"{node.name}.bias"
+        taken.add(bias)
+    return model
 
 
 def _four_bits(source: Path, target: Path) -> None:

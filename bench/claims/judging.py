@@ -18,11 +18,18 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def right(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> np.ndarray:
-    """Return whether each sample's class is found, `(n,)` bool; the network is left in evaluation mode."""
+def answers(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the class that is found for each sample, and its label, both `(n,)`; the network is left evaluating."""
     model.eval()
-    found = [logits_of(model, x).argmax(1) == y for x, y in batches]
-    return torch.cat(found).cpu().numpy()
+    found = [(logits_of(model, x).argmax(1), y) for x, y in batches]
+    first, second = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
+    return first, second
+
+
+def right(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> np.ndarray:
+    """Return whether each sample's class is found, `(n,)` bool."""
+    found, labels = answers(model, batches)
+    return np.asarray(found == labels)
 
 
 @torch.no_grad()

@@ -109,7 +109,8 @@ def vision(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
         about,
         "task",
     )
-    return _finish(run, result, judging.right(load(run.out, where), glyphs.held()), glyphs.held_fonts)
+    found, labels = judging.answers(load(run.out, where), glyphs.held())
+    return _finish(run, result, found == labels, {"cluster": glyphs.held_fonts, "answer": found})
 
 
 def text(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +146,8 @@ def text(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
     how = Settings(rate, 0.01, warm=_warm(run, 200), cosine=False)
     judge = lambda: float(judging.right(model, sections.validation()).mean())  # noqa: E731  one expression, named once
     result |= train(model, loss_of, judge, _part(run.limit, shares[1]), how, run.out, about, "task")
-    return _finish(run, result, judging.right(load(run.out, where), sections.held()), sections.held_sources)
+    found, labels = judging.answers(load(run.out, where), sections.held())
+    return _finish(run, result, found == labels, {"cluster": sections.held_sources, "answer": found})
 
 
 def language(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
@@ -179,7 +181,7 @@ def language(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
         beta=0.95,
     )
     result = train(model, loss_of, judge, run.limit, how, run.out, about, "task")
-    return _finish(run, result, judging.surprise(load(run.out, where), english.held()), None)
+    return _finish(run, result, judging.surprise(load(run.out, where), english.held()), {})
 
 
 def _masked(run: Run, model: nn.Module, sections: Sections, about: dict[str, Any], share: float) -> dict[str, Any]:
@@ -229,7 +231,7 @@ def _part(limit: Limit, share: float) -> Limit:
     return Limit(limit.seconds * share, max(1, round(limit.steps * share)) if limit.steps else None)
 
 
-def _finish(run: Run, result: dict[str, Any], held: np.ndarray, clusters: np.ndarray | None) -> dict[str, Any]:
+def _finish(run: Run, result: dict[str, Any], held: np.ndarray, beside: dict[str, np.ndarray]) -> dict[str, Any]:
     """Write `result.json` and the verdicts on held-out samples, which the intervals of the table are of."""
     model = plain(load(run.out, torch.device("cpu")))
     quality = float(held.mean()) if held.dtype == bool else float(np.exp(held.mean()))
@@ -241,7 +243,6 @@ def _finish(run: Run, result: dict[str, Any], held: np.ndarray, clusters: np.nda
         "parameters": models.parameters(model),
         "from": run.start is not None,
     }
-    arrays = {"verdicts": held} if clusters is None else {"verdicts": held, "clusters": clusters}
-    np.savez_compressed(run.out / "verdicts.npz", allow_pickle=False, **arrays)
+    np.savez_compressed(run.out / "verdicts.npz", allow_pickle=False, verdicts=held, **beside)
     (run.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     return result

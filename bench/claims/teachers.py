@@ -64,6 +64,9 @@ def options_of(parser: argparse.ArgumentParser, arguments: list[str] | None) -> 
     if options.name == "export":
         if not options.start or not options.out:
             parser.error("export needs --start and --out")
+    elif getattr(options, "heal", None):
+        if not options.out:
+            parser.error("--heal needs --out")
     elif not options.data or (options.name != "baseline" and not options.out):
         parser.error(f"{options.name} needs --data and --out")
     return options

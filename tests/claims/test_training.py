@@ -172,6 +172,54 @@ def test_a_student_learns_its_teacher_s_answers(student: str, teacher: str, data
     assert json.loads((out / "result.json").read_text())["name"] == student
 
 
+def test_a_trained_student_is_healed_to_a_size_as_any_model(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import seed_exporter
+    from bench.claims import heal_data, students
+
+    out = tmp_path / "student"
+    command = ["small-vision", "--data", str(data), "--out", str(out), "--steps", "3", "--batch", "8", "--tiny"]
+    assert students.main(command) == 0
+    inputs = tmp_path / "inputs.npz"
+    assert heal_data.main(["small-vision", "--data", str(data), "--out", str(inputs), "--count", "5", "--tiny"]) == 0
+    asked = []
+
+    def export(model: Path, **given: object) -> None:
+        asked.append((model.stat().st_size, given))
+
+    monkeypatch.setattr(seed_exporter, "export", export)
+    healing = ["--heal", str(inputs), "--size", "3000", "--start", str(out), "--time-limit", "30"]
+    assert students.main(["small-vision", "--out", str(tmp_path / "s.seed"), *healing]) == 0
+    ((size, given),) = asked
+    assert size > 1000
+    assert given["output"] == tmp_path / "s.seed"
+    options = given["options"]
+    assert isinstance(options, seed_exporter.Options)
+    assert (options.size, options.heal, options.time_limit) == (3000, inputs, 30)
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("resnet50", {"image": (7, 3, 64, 64), "labels": (7,)}),
+        ("distilbert", {"input_ids": (7, 192), "attention_mask": (7, 192), "labels": (7,)}),
+        ("gpt2", {"input_ids": (7, 32)}),
+    ],
+)
+def test_inputs_to_heal_with_are_named_as_the_network_s(
+    name: str, shapes: dict[str, tuple[int, ...]], data: Path, tmp_path: Path
+) -> None:
+    from bench.claims import heal_data
+
+    out = tmp_path / "x.npz"
+    assert heal_data.main([name, "--data", str(data), "--out", str(out), "--count", "7", "--tiny"]) == 0
+    with np.load(out, allow_pickle=False) as arrays:
+        assert {key: arrays[key].shape for key in arrays} == shapes
+        if name == "distilbert":
+            assert np.array_equal(arrays["attention_mask"], arrays["input_ids"] != 0)
+
+
 def test_a_damaged_checkpoint_is_refused_with_what_to_do(data: Path, tmp_path: Path) -> None:
     import torch
 

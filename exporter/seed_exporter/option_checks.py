@@ -36,6 +36,8 @@ def check_options(options: Options) -> None:
         raise UsageError(f"a quality is above 0 and at most 1, as in --quality 0.99; {options.quality:g} is none")
     if options.heal is not None:
         _check_healing(options)
+    if options.resume is not None and options.heal is None:
+        raise UsageError("--resume goes on with a training; add --heal data.npz")
     if options.effort not in EFFORTS:
         raise UsageError(f"--effort is {min(EFFORTS)} to {max(EFFORTS)}; {options.effort} is none")
     if options.time_limit is not None and not options.time_limit > 0:

@@ -43,6 +43,7 @@ class Options:
         time_limit: time after which the search takes the best so far [s].
         calib: file with real inputs (.npz), for statistics and to compare outputs on.
         heal: file with inputs (.npz) to train the seed's weights on, a quarter of which is compared on without `calib`.
+        resume: folder in which the state of `heal` is saved, and from which it is continued.
         model_id: name that stays the same over versions; the file's name by default.
         model_version: grows with every release of a model id.
         sign: SSH key to sign with, see `sign`.
@@ -60,6 +61,7 @@ class Options:
     time_limit: float | None = None
     calib: Path | None = None
     heal: Path | None = None
+    resume: Path | None = None
     model_id: str | None = None
     model_version: int = 1
     sign: Path | None = None

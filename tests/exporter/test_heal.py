@@ -201,6 +201,21 @@ def test_healing_reaches_a_size_at_far_less_damage_than_rounding_to_it_does() ->
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("folded", [False, True])
+def test_a_snapshot_restores_what_would_be_coded(folded: bool) -> None:
+    graph = convolutions(np.random.default_rng(3))
+    run = healing(graph, steps=8)
+    if folded:
+        run.run(lambda: False, None)
+    snapshot, plans = run.student.snapshot(), run.student.plans()
+    other = healing(graph)
+    other.student.restore(snapshot)
+    for name, plan in other.student.plans().items():
+        np.testing.assert_array_equal(plan.matrix.integers, plans[name].matrix.integers)
+        assert plan.step == plans[name].step
+
+
+@pytest.mark.slow
 def test_a_row_without_integers_gives_zeros_behind_its_batch_norm() -> None:
     run = healing(convolutions(np.random.default_rng(3)))
     with torch.no_grad():

@@ -138,6 +138,13 @@ class _Size(click.ParamType):
     help="Train the seed's weights on these inputs (.npz as for --calib; labels help and aren't needed), so that a "
     "model keeps its function at a --target where rounding alone loses it. Needs PyTorch, and time: see --time-limit.",
 )
+@click.option(
+    "--resume",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Save the state of --heal in this folder every five minutes and at its end, and go on from the one that is "
+    "there.",
+)
 @click.option("--model-id", help="Name that stays the same over versions; the file's name if left out.")
 @click.option(
     "--model-version",

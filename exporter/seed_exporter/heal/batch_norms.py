@@ -111,9 +111,9 @@ class BatchNorms:
         shift = shift - self.means[pair.output] * factor
         return factor.cpu().numpy().astype(np.float32), shift.cpu().numpy().astype(np.float32)
 
-    def state(self) -> list[Tensor]:
-        """Return all that a checkpoint has to keep."""
-        return [*self.parameters(), *self.means.values(), *self.variances.values()]
+    def statistics(self) -> list[Tensor]:
+        """Return running means and variances."""
+        return [*self.means.values(), *self.variances.values()]
 
     def _operator(self, pair: NormPair) -> Operator:
         def run(call: Call) -> Tensor:

@@ -84,6 +84,14 @@ class Controller:
         """
         self.price, self._least, self._highest = price, by_theory / _RANGE, by_theory * _RANGE
 
+    def state(self) -> list[float]:
+        """Return what a run that is continued has to know."""
+        return [self.first, self.price, self._least, self._highest]
+
+    def restore(self, state: Sequence[float]) -> None:
+        """Go on from a state."""
+        self.first, self.price, self._least, self._highest = state
+
     def wanted(self, share: float) -> float:
         """Return the bits that are wanted at a share of the run."""
         if self.goal >= self.first:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch import Tensor
 from seed_exporter.codecs.base import Plan
 from seed_exporter.graph.model import Graph
 from seed_exporter.heal.batches import Batches, grouped, joined
+from seed_exporter.heal.checkpoint import Checkpoints, key_of
 from seed_exporter.heal.controller import Controller, first_price, theoretical_price
 from seed_exporter.heal.graphs import device_of, layer_outputs, takes_batches
 from seed_exporter.heal.interpreter import Interpreter
@@ -44,6 +46,8 @@ _GROWTH: Final = 2.0
 """Natural logarithms by which quantization steps can grow in a run, however short."""
 _SQUEEZES: Final = 16
 """Most times that steps are coarsened by 1/64 at the end: 3 to 10 % of the bytes."""
+_STEPS_ENOUGH: Final = 1000
+"""Steps below which batches are made smaller to have more of them in the time that there is."""
 _ROOM: Final = 0.99
 """Part of the goal that is steered to: sizes swing by less than a hundredth."""
 
@@ -122,12 +126,13 @@ class Healing(Trained):
         noisy: outputs that noise decides.
         settings: how it is trained.
         device: where; None for a GPU where there is one.
+        checkpoints: folder in which the state is saved every few minutes, and from which it is continued.
         tell: called after each look.
         pace: called once before training, with the time of a step [s].
 
     Raises:
         UnsupportedError: the graph has an operator that torch can't compute here.
-        InputError: there is too little data, or the original answers with NaN.
+        InputError: there is too little data, the original answers with NaN, or the checkpoint is of another training.
     """
 
     def __init__(
@@ -143,6 +148,7 @@ class Healing(Trained):
         noisy: Sequence[str] = (),
         settings: HealSettings | None = None,
         device: str | None = None,
+        checkpoints: Path | None = None,
         tell: Callable[[Look], None] = lambda look: None,
         pace: Callable[[float], None] = lambda seconds: None,
     ) -> None:
@@ -153,7 +159,7 @@ class Healing(Trained):
         self.device = torch.device(device or device_of())
         check_count(len(feeds))
         held = max(8, round(self.settings.left_out * len(feeds))) if len(feeds) >= 2 * INPUTS_LEAST else 4
-        size = min(self.settings.batch, len(feeds) - held) if takes_batches(graph) else 1
+        self.batch = size = min(self.settings.batch, len(feeds) - held) if takes_batches(graph) else 1
         norms = size >= _BATCH_LEAST
         kept = layer_outputs(folded) if self.settings.layers else []
         self.layers = kept
@@ -163,9 +169,8 @@ class Healing(Trained):
             self.student = StudentGraph(graph, folded, kept, norms, step, self.device)
             if size_of(dict(others) | self.student.plans()) > _START * goal:
                 break
-        self._batches = iter(
-            Batches(feeds[held:], size, self.settings.mixed, full=norms, unlabelled={LABELS: UNLABELLED})
-        )
+        self._feeds = feeds[held:]
+        self._batches = self._drawn()
         outputs = {value.name for value in graph.model.graph.output} - set(noisy)
         self._held = [
             self._on_device(joined(group[first : first + size]))
@@ -181,8 +186,13 @@ class Healing(Trained):
             bits = float(self.student.weights()[1].symbols)
         self.controller = Controller(8.0 * first.look.size, 8.0 * _ROOM * goal, self.settings.descent)
         self.controller.correct(8.0 * first.look.size, bits)
-        self._looked = 0.0
+        self._looked = self.first_share = 0.0
         self._steps = self.settings.steps
+        self._checkpoints: Checkpoints | None = None
+        self._best_snapshot: dict[str, np.ndarray] = {}
+        if checkpoints is not None:
+            self._checkpoints = Checkpoints(checkpoints, key_of(graph, feeds, self.settings, goal))
+            self._resume(self._checkpoints)
 
     def run(self, stop: Callable[[], bool], spent: Callable[[], float] | None, seconds: float | None = None) -> None:
         """Train; `best` is the best so far at any time.
@@ -197,9 +207,13 @@ class Healing(Trained):
             self.loss().backward()
         pace = time.monotonic() - began
         if seconds is not None:
+            while seconds / pace < _STEPS_ENOUGH and self.batch >= 2 * _BATCH_LEAST:
+                self.batch //= 2
+                pace /= 2
+            self._batches = self._drawn()
             self._steps = max(1, int(seconds / pace))
         self._pace(pace)
-        schedule = Schedule(self.settings.steps, decay=self.settings.decay, clip=5.0)
+        schedule = Schedule(self.settings.steps, decay=self.settings.decay, clip=5.0, first=self.first_share)
         train(self, schedule, stop, spent)
 
     def groups(self) -> list[dict[str, Any]]:
@@ -258,12 +272,43 @@ class Healing(Trained):
         self._keep(state)
         if over:
             self._squeeze(share)
+        if self._checkpoints is not None and (over or self._checkpoints.is_due):
+            self.save()
         return over
+
+    def save(self) -> None:
+        """Save the state as a checkpoint, where a folder was given."""
+        if self._checkpoints is None:
+            return
+        snapshots = {"last": self.student.snapshot(), "best": self._best_snapshot}
+        arrays = {f"{name}/{key}": each for name, held in snapshots.items() for key, each in held.items()}
+        self._checkpoints.write(arrays, {"share": self._looked, "controller": self.controller.state()})
+
+    def _resume(self, checkpoints: Checkpoints) -> None:
+        """Go on from the checkpoint, if there is one."""
+        if (found := checkpoints.read()) is None:
+            return
+        arrays, facts = found
+        for name in ("best", "last"):
+            held = {key.partition("/")[2]: each for key, each in arrays.items() if key.startswith(f"{name}/")}
+            if not held:
+                continue
+            try:
+                self.student.restore(held)
+            except (ValueError, KeyError) as error:
+                raise InputError(f"the checkpoint of --resume can't be used: {error}; remove it") from None
+            self._keep(self._state(facts["share"]))
+        self.controller.restore(facts["controller"])
+        with torch.no_grad():
+            self.controller.correct(8.0 * self.last.look.size, float(self.student.weights()[1].symbols))
+        self.first_share = self._looked = float(facts["share"])
 
     def _keep(self, state: Healed) -> None:
         self.last = state
         if self._rank(state.look) < self._rank(self.best.look):
             self.best = state
+            if self._checkpoints is not None:
+                self._best_snapshot = self.student.snapshot()
         self._tell(state.look)
 
     def _squeeze(self, share: float) -> None:
@@ -311,6 +356,10 @@ class Healing(Trained):
 
     def _is_float(self, name: str) -> bool:
         return self._expected[0][name].is_floating_point()
+
+    def _drawn(self) -> Iterator[dict[str, np.ndarray]]:
+        full = self.student.norms is not None
+        return iter(Batches(self._feeds, self.batch, self.settings.mixed, full=full, unlabelled={LABELS: UNLABELLED}))
 
     def _next(self) -> dict[str, Tensor]:
         return self._on_device(next(self._batches))

@@ -138,6 +138,39 @@ class StudentGraph:
         self._interpreter = Interpreter(self._folded, device=self.device, kept=self._kept)
         self._others = self._interpreter.weights()
 
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Return a copy of all that is trained, and of what its grids are."""
+        held = self._tensors()
+        found = {name: tensor.detach().cpu().numpy().copy() for name, tensor in held.items()}
+        found["steps"] = np.array([vector.step for vector in self.vectors.values()], np.float64)
+        return found | {"is_folded": np.array(self.is_folded), "rounds": np.array(self.rounds_vectors)}
+
+    def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
+        """Go on to a state that `snapshot` gave of the same graph, of this time or later.
+
+        Raises:
+            ValueError: it is of another graph.
+        """
+        if snapshot["rounds"] and not self.rounds_vectors:
+            self.fold([])
+        held = self._tensors()
+        if any(name not in snapshot or snapshot[name].shape != tuple(each.shape) for name, each in held.items()):
+            raise ValueError("arrays are missing, or have other shapes")
+        with torch.no_grad():
+            for name, tensor in held.items():
+                tensor.copy_(torch.from_numpy(snapshot[name]))
+        for vector, step in zip(self.vectors.values(), snapshot["steps"], strict=True):
+            vector.step = float(step)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        found = {
+            f"{kind}/{index}": tensor
+            for kind, tensors in self.parameters().items()
+            for index, tensor in enumerate(tensors)
+        }
+        statistics = self.norms.statistics() if self.norms else []
+        return found | {f"statistics/{index}": tensor for index, tensor in enumerate(statistics)}
+
     def plans(self) -> dict[str, Plan]:
         """Plan to code what is trained as it is now, in the folded graph."""
         matrices = self.matrices.quantized()

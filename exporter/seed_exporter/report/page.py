@@ -11,7 +11,7 @@ from typing import Final
 from seed_exporter.codecs import codec_of
 from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.quantize.effort import EFFORTS
-from seed_exporter.report import frontier, gains, shell
+from seed_exporter.report import frontier, gains, healing, shell
 from seed_exporter.report.comparison import Comparison
 from seed_exporter.report.frontier import Point
 from seed_exporter.report.text import UNLIKE, error_rates_text, noise_text, ratio_text, size
@@ -38,6 +38,7 @@ def write(path: Path, result: Result, beside: Comparison | None = None) -> None:
         ("Size", _bars([("original", model.source_bytes, "was"), ("seed", result.bytes, "")])),
         ("How it was judged", _judged(result)),
         ("Frontier", _frontier(result, beside)),
+        ("Healing", shell.inline(healing.curve(result.healing))),
         (
             "Channels, before and after --shrink",
             f'<div class="scroll">{_shrunk(result)}</div>' if result.shrinkage else "",

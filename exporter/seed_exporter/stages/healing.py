@@ -65,6 +65,7 @@ def heal_and_prove(loaded: Loaded, work: Work) -> Proven:
         run = heal.Healing(
             loaded.graph, folded, _feeds(source), lossless(folded), size_of, goal,
             scores=source.scores, noisy=tuple(source.reference.noisy), tell=tell,
+            checkpoints=options.resume,
             pace=lambda seconds: work.say(_pace(seconds, run, work)),
         )  # fmt: skip
         front[0] = _proven(_planned(run, goal, trail, work), source, work).front_bytes + _FRONT_SLACK
@@ -75,6 +76,7 @@ def heal_and_prove(loaded: Loaded, work: Work) -> Proven:
         except BaseException as error:
             if not entrypoint.is_interrupt(error):
                 raise
+            run.save()
             # The best so far is finished; the next Ctrl-C ends that as well.
             entrypoint.listen_again()
             interruption = error

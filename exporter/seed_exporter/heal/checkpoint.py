@@ -1,0 +1,93 @@
+"""Checkpoints of a training: arrays in one `.npz`, without pickle, replaced as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from seed_exporter.graph.model import Graph
+from seed_runtime.backends import Feeds
+from seed_runtime.errors import InputError
+from seed_runtime.system.files import atomic_write
+
+FILE: Final = "training.npz"
+"""Name of the file in its folder."""
+EVERY: Final = 300.0
+"""Time between two checkpoints [s]."""
+_FACTS: Final = "facts"
+_VERSION: Final = 1
+
+
+class Checkpoints:
+    """The checkpoint of one training in a folder.
+
+    Args:
+        folder: where it is; made where there is none.
+        key: digest of all that the training depends on, see `key_of`.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._path, self._key = folder / FILE, key
+        self._written = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """True once the last one is old enough."""
+        return time.monotonic() >= self._written + EVERY
+
+    def write(self, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
+        """Replace the checkpoint.
+
+        Args:
+            arrays: by name.
+            facts: what is no array, as JSON holds it.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"version": _VERSION, "key": self._key, **facts})
+        buffer = io.BytesIO()
+        np.savez(buffer, **{_FACTS: np.frombuffer(text.encode(), np.uint8), **arrays})  # type: ignore[arg-type]
+        with atomic_write(self._path) as file:
+            file.write(buffer.getbuffer())
+        self._written = time.monotonic()
+
+    def read(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """Read the checkpoint; None where there is none.
+
+        Raises:
+            InputError: it is damaged, or of another training.
+        """
+        if not self._path.exists():
+            return None
+        try:
+            with np.load(self._path, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            facts: dict[str, Any] = json.loads(arrays.pop(_FACTS).tobytes())
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{self._path} is no checkpoint, or it is damaged ({error}); remove it") from None
+        if facts.get("version") != _VERSION or facts.get("key") != self._key:
+            raise InputError(
+                f"{self._path} is of a training with another model, other data or another size; "
+                f"give --resume another folder"
+            )
+        return arrays, facts
+
+
+def key_of(graph: Graph, feeds: Sequence[Feeds], *settings: object) -> str:
+    """Return a digest of a graph, inputs and settings."""
+    digest = hashlib.sha256(repr(settings).encode())
+    digest.update(graph.model.SerializeToString(deterministic=True))
+    for weight in graph.weights.values():
+        digest.update(np.ascontiguousarray(weight.data).tobytes())
+    for feed in feeds:
+        for name, array in sorted(feed.items()):
+            digest.update(name.encode())
+            digest.update(array.tobytes() if array.dtype.kind != "O" else repr(array.tolist()).encode())
+    return digest.hexdigest()

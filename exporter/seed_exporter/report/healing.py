@@ -1,0 +1,61 @@
+"""Draw a training: size and damage over its run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Final
+
+from seed_exporter.heal.looks import Look
+from seed_exporter.report import svg
+from seed_exporter.report.text import size as size_text
+
+_LEFT: Final = 76
+_RIGHT: Final = svg.WIDTH - 40
+_HEIGHT: Final = 130
+"""Height of each of the two drawings [user units]."""
+_GAP: Final = 46
+"""Room between them, for the caption of the upper one [user units]."""
+
+
+def curve(looks: Sequence[Look]) -> str:
+    """Draw the sizes and the damages that looks found, one above the other, on logarithmic axes, as one SVG.
+
+    Returns:
+        The SVG; "" where there is nothing to draw.
+    """
+    shown = [look for look in looks if math.isfinite(look.damage) and look.damage > 0]
+    if len(shown) < 2:
+        return ""
+    sizes = [(look.share, float(look.size), size_text(look.size)) for look in shown]
+    damages = [(look.share, look.damage, f"{look.damage:.3g}") for look in shown]
+    lower = svg.TOP - 30 + _HEIGHT + _GAP
+    parts = [
+        *_series(sizes, svg.TOP - 30, svg.colour(0), "bytes of the whole seed, over the run"),
+        *_series(damages, lower, svg.colour(4), "damage on inputs that weren't trained on, over the run"),
+    ]
+    return svg.document("Healing", parts, lower + _HEIGHT + _GAP)
+
+
+def _series(points: Sequence[tuple[float, float, str]], top: float, colour: str, caption: str) -> list[str]:
+    """Draw one line: points of a share of the run, a value, and the value as text."""
+    logs = [math.log10(value) for _, value, _ in points]
+    low, high = min(logs), max(logs)
+    span = (high - low) or 1.0
+    placed = [
+        (_LEFT + (_RIGHT - _LEFT) * share, top + _HEIGHT * (high - log) / span)
+        for (share, _, _), log in zip(points, logs, strict=True)
+    ]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
+    out = [f'<line class="axis" x1="{_LEFT}" x2="{_RIGHT}" y1="{top + _HEIGHT}" y2="{top + _HEIGHT}"/>']
+    for log, y in ((high, top), (low, top + _HEIGHT)):
+        text = points[logs.index(log)][2]
+        out.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(text)}</text>')
+    out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    for (share, _, text), (x, y) in zip(points, placed, strict=True):
+        title = f"{100 * share:.0f} % of the run: {text}"
+        out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"><title>{escape(title)}</title></circle>')
+    middle = (_LEFT + _RIGHT) / 2
+    out.append(f'<text x="{middle:.0f}" y="{top + _HEIGHT + 20}" text-anchor="middle">{escape(caption)}</text>')
+    return out

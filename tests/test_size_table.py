@@ -78,6 +78,16 @@ def test_a_peer_of_fixed_bits_is_a_goal_where_it_could_be_measured() -> None:
     assert "it fails / on this model" in shown
 
 
+def test_a_peer_that_makes_the_file_of_another_one_is_no_goal_of_its_own() -> None:
+    point = {"size": 200, "damage": 0.01}
+    fixed = [{"method": name, "point": point, "own_bytes": 120} for name in ("NNCF int8", "NNCF 4 bits")]
+    made = model("magika", 100, 80, 50, fixed=fixed)
+    assert not [each.text for each in goals([made]) if "NNCF 4 bits" in each.text]
+    assert "| magika | NNCF 4 bits | | | it makes the same file as NNCF int8 |" in table(
+        {"models": [made], "means": {}}
+    )
+
+
 def test_damage_that_falls_towards_a_higher_ratio_misses_a_goal() -> None:
     frontier = [{"ratio": ratio, "size": 100, "damage": damage} for ratio, damage in ((4, 0.1), (6, 0.3), (8, 0.2))]
     made = model("magika", 100, 80, 50, frontier=frontier)

@@ -78,6 +78,14 @@ def test_there_are_none_where_nothing_can_be_mixed() -> None:
     assert mix([{"x": np.zeros((0, 9))}] * 2, 8, same) == Mixed()
 
 
+def test_mixes_that_the_original_makes_nan_or_infinities_of_judge_nothing() -> None:
+    def root(feeds: Feeds) -> dict[str, Any]:
+        return {"y": np.sqrt(feeds["x"] - 1500, where=feeds["x"] >= 1500, out=np.full(feeds["x"].shape, np.nan))}
+
+    assert mix(calls(2, 1, 40), 8, root) == Mixed()
+    assert len(mix([{"x": call["x"] + 2000} for call in calls(2, 1, 40)], 8, root).feeds) == 8
+
+
 def test_a_model_that_refuses_a_mix_gets_no_more_of_them() -> None:
     asked: list[Feeds] = []
 

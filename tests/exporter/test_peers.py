@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from seed_exporter import loaders
 from seed_exporter.graph.model import Graph
 from seed_exporter.peers import PEERS, PeerError, nncf, nncodec, onnxruntime, xz
-from seed_exporter.peers.base import check_prepared, single_file
+from seed_exporter.peers.base import check_prepared, peer_call, single_file
 from seed_runtime import backends
 from tests.exporter.support.exporting import layers, of_nodes
 
@@ -186,6 +186,16 @@ def test_steps_of_nncodec_double_in_an_octave_of_sixteen() -> None:
     assert nncodec.step_of(-nncodec.OCTAVE) == 0.5
     assert nncodec.step_of(8) == 1.5
     assert sorted(nncodec.SETTINGS) == list(nncodec.SETTINGS)
+
+
+def test_what_a_peer_writes_to_the_current_folder_stays_in_its_own(tmp_path: Path) -> None:
+    before = Path.cwd()
+    with peer_call(tmp_path):
+        Path("weights.data").write_bytes(b"1")
+    with pytest.raises(PeerError, match="ValueError: no"), peer_call(tmp_path):
+        raise ValueError("no")
+    assert (tmp_path / "weights.data").exists()
+    assert Path.cwd() == before
 
 
 def test_every_peer_says_how_it_is_installed() -> None:

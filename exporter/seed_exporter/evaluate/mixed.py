@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from seed_exporter.evaluate.run import are_finite
 from seed_runtime.backends import Array, Feeds
 from seed_runtime.errors import SeedError
 
@@ -41,7 +42,8 @@ def mix(feeds: Sequence[Feeds], count: int, run: Callable[[Feeds], Mapping[str, 
     """Make up to `count` mixed calls: the beginning of one call, and in each input a stretch of another one behind it.
 
     Calls are mixed with others of the same shapes, and with themselves where there are none. There are fewer than
-    `count` where memory ends, the model refuses one, or nothing can be mixed in inputs of one element.
+    `count` where memory ends, the model refuses one or makes NaN or infinities of it, or nothing can be mixed in inputs
+    of one element.
 
     Args:
         feeds: given calls.
@@ -62,6 +64,8 @@ def mix(feeds: Sequence[Feeds], count: int, run: Callable[[Feeds], Mapping[str, 
             answers = run(call)
         except SeedError:
             break
+        if not are_finite(answers):
+            continue
         room -= sum(array.nbytes for arrays in (call, answers) for array in arrays.values())
         if room < 0:
             break

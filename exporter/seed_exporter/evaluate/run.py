@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from seed_runtime import backends
 from seed_runtime.backends import Array, Feeds
@@ -21,6 +23,12 @@ def run_all(
         threads: threads of the session; None for one per usable core.
     """
     return list(iterate_outputs(folder, feeds, mode, threads))
+
+
+def are_finite(outputs: Mapping[str, Array], noisy: Collection[str] = ()) -> bool:
+    """Return whether all floats of one run's outputs are finite, but for those of the outputs `noisy`."""
+    floats = [array for name, array in outputs.items() if name not in noisy and array.dtype.kind == "f"]
+    return all(bool(np.isfinite(array).all()) for array in floats)
 
 
 def iterate_outputs(

@@ -153,15 +153,23 @@ def check_prepared(graph: Graph, model: onnx.ModelProto, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def peer_call() -> Iterator[None]:
-    """Keep what a peer prints and logs off the terminal, and turn whatever it raises into its reason.
+def peer_call(folder: Path) -> Iterator[None]:
+    """Keep what a peer prints, logs and writes to itself, and turn whatever it raises into its reason.
 
-    Its passes raise anything on graphs that they don't expect, and nncodec exits.
+    Its passes raise anything on graphs that they don't expect, and nncodec exits. `folder` is the current one of all
+    this process meanwhile: a peer has left weights there.
+
+    Args:
+        folder: for files that the peer doesn't say where to write, an absolute path.
     """
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with (
+            contextlib.chdir(folder),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             yield
     except PeerError:
         raise

@@ -56,7 +56,7 @@ def _compressed(graph: Graph, folder: Path, mode: str, **options: Any) -> Delive
     source = single_file(folded, folder)
     # As in its own tests: else it reports its use to a service of its maker.
     os.environ["NNCF_CI"] = "1"
-    with peer_call():
+    with peer_call(folder):
         import nncf
 
         model = _prepared(source, folder)

@@ -69,7 +69,7 @@ def make(graph: Graph, feeds: Sequence[Feeds], folder: Path, setting: int) -> De
         raise PeerError("it codes matrices of floats, and this model has none")
     # Names are coded too.
     arrays = {str(index): _array(weight) for index, weight in enumerate(coded)}
-    with peer_call():
+    with peer_call(folder):
         stream = module().compress(
             arrays, bitstream_path=None, return_bitstream=True, use_dq=True, opt_qp=True,
             qp_density=DENSITY, qp=setting, nonweight_qp=VECTORS_QP,

@@ -91,7 +91,7 @@ def four_bits(graph: Graph, feeds: Sequence[Feeds], folder: Path, setting: int) 
 
 def _quantized(graph: Graph, folder: Path, quantize: Callable[[Path, Path], None]) -> Deliverable:
     source, target = single_file(fold_batch_norms(graph), folder), folder / "quantized.onnx"
-    with peer_call():
+    with peer_call(folder):
         quantize(source, target)
     return delivered(target)
 
@@ -120,7 +120,7 @@ def _static(model: onnx.ModelProto, folder: Path, feeds: Sequence[Feeds], operat
 
     folder.mkdir()
     onnx.save(model, source := folder / "source.onnx")
-    with peer_call():
+    with peer_call(folder):
         quantize_static(
             source, folder / MODEL_FILE, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
             op_types_to_quantize=list(operators) or None,

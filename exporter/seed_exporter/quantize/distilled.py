@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Final
-
-import numpy as np
 
 from seed_exporter import heal
 from seed_exporter.calibrate import excite
 from seed_exporter.codecs.base import Plan
 from seed_exporter.evaluate.inputs import find_recipes
 from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.evaluate.run import are_finite
 from seed_exporter.quantize.evaluator import Evaluator
 from seed_runtime import backends
-from seed_runtime.backends import Array, Feeds
+from seed_runtime.backends import Feeds
 from seed_runtime.errors import SeedError
 from seed_runtime.system.scratch import scratch_folder
 
@@ -85,16 +84,11 @@ def _out_of_domain(evaluator: Evaluator) -> list[Feeds]:
             recipes = find_recipes(evaluator.graph, runner.inputs, runner.run)
             made = excite(evaluator.graph, folder, evaluator.encoder.jobs, runner.inputs, recipes, runner.run)
             # What a model makes NaN of, such as the root of a negative number, says nothing of its weights.
-            return [feed for feed in (*made.judged, *made.calibration) if _is_finite(runner.run(feed), evaluator.noisy)]
+            return [feed for feed in (*made.judged, *made.calibration) if are_finite(runner.run(feed), evaluator.noisy)]
         except SeedError:
             return []
         finally:
             runner.close()
-
-
-def _is_finite(outputs: Mapping[str, Array], noisy: Collection[str]) -> bool:
-    floats = [array for name, array in outputs.items() if name not in noisy and array.dtype.kind == "f"]
-    return all(bool(np.isfinite(array).all()) for array in floats)
 
 
 def _trained(

@@ -39,7 +39,10 @@ def load(model: Any, work: Work, **loader_options: Any) -> Loaded:
             work.options.calib,
             generate if work.method.has_default else None,
             work.options.heal,
-            mixes=work.method.has_quality and work.options.size is None and work.options.target is None,
+            mixes=work.method.has_quality
+            and work.options.size is None
+            and work.options.target is None
+            and work.options.metric is None,
         )
     size = source_size(graph)
     source = Source(model_id, size.bytes, size.numbers, reference, score_outputs(graph))

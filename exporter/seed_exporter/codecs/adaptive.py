@@ -25,7 +25,7 @@ Coding some kilobytes takes .1 s, and a search asks for some thirty sizes: it to
 _BITS_MAX: Final = 4.0
 """Bits for each element up to which this codec is tried: a magnitude of 15 takes as many decisions."""
 _GAIN_LEAST: Final = 0.01
-"""Share of `grid`'s bytes that must be saved: decoding takes some ten times as long, up to two seconds."""
+"""Share of `grid`'s bytes that must be saved: decoding takes some ten times as long, about a second."""
 
 
 def may_code(prepared: Sequence[CodedMatrix]) -> bool:

@@ -1,6 +1,6 @@
 """What `--shrink` is worth: time of a call on one core, before and after, of models whose channels are dead.
 
-Of ResNet-50 and MobileNetV2, whole rows are set to 0 in the shares that healing left (issue 10): of ResNet-50 8 of 64
+Of ResNet-50 and MobileNetV2, whole rows are set to 0 in the shares that healing left in a trial: of ResNet-50 8 of 64
 in the stem, then 54, 80, 92 and 93 % by stage; of MobileNetV2 68 % of all, most from block 3 on. Which rows of a
 residual stream are dead is drawn for each layer that writes to it alone, which is the worst case (a channel goes only
 if none of them has it), and once for a whole stage, which is the best one. Healing lies in between.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-KEPT, KEPT_LEAST = 0.99, 0.98  # issue 10: the middle at 99 %, the lower end at 98 %
+KEPT, KEPT_LEAST = 0.99, 0.98  # the middle of the interval, its lower end
 NORMAL = 1.959964  # two-sided 95 %
 
 

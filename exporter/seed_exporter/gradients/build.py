@@ -15,11 +15,12 @@ import onnx
 from seed_exporter.gradients import rules  # noqa: F401  (importing the rules registers them)
 from seed_exporter.gradients.emitter import FLOATS, Emitter
 from seed_exporter.gradients.registry import Call, RefusedError, find
-from seed_exporter.gradients.typed import opset_of, typed_model
+from seed_exporter.gradients.typed import typed_model
 from seed_exporter.graph.edit import drop_unused, with_graph
 from seed_exporter.graph.index import subgraphs, used_names, with_uses
 from seed_exporter.graph.messages import copy_of
 from seed_exporter.graph.model import Graph
+from seed_exporter.graph.versions import opset_of
 from seed_runtime.errors import UnsupportedError
 
 

@@ -9,7 +9,7 @@ import onnx
 from seed_exporter.graph.inference import weights_as_inputs, with_types
 from seed_exporter.graph.messages import copy_of
 from seed_exporter.graph.model import Graph
-from seed_exporter.graph.versions import plain_domain
+from seed_exporter.graph.versions import opset_of
 from seed_runtime.errors import UnsupportedError
 
 OPSET: Final = 18
@@ -19,11 +19,6 @@ _IR: Final = 8
 _SOFTMAX: Final = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
 _SOFTMAX_OPSET: Final = 13
 """Opset from which these look at one axis. The converter leaves them as they are where it knows no shapes."""
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """Return the version of ONNX's own operators in a model; 1 where it states none."""
-    return next((each.version for each in model.opset_import if plain_domain(each.domain) == ""), 1)
 
 
 def typed_model(graph: Graph) -> onnx.ModelProto:

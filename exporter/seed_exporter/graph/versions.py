@@ -37,6 +37,11 @@ _TYPE_ATTRIBUTES: Final = frozenset({"to", "dtype", "output_dtype"})
 """Attributes that hold an element type."""
 
 
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of ONNX's own operators in a model; 1 where it states none."""
+    return next((each.version for each in model.opset_import if plain_domain(each.domain) == ""), 1)
+
+
 def lower_versions(model: onnx.ModelProto) -> None:
     """Lower the opset to the first from OPSET on in which the graph is the same, and the IR version to what it needs.
 

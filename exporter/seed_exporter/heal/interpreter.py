@@ -17,10 +17,9 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from seed_exporter.gradients.typed import opset_of
 from seed_exporter.graph.index import all_graphs, definitions, subgraphs, used_names
 from seed_exporter.graph.model import Graph, Weight
-from seed_exporter.graph.versions import plain_domain
+from seed_exporter.graph.versions import opset_of, plain_domain
 from seed_exporter.heal import ops
 from seed_exporter.heal.registry import OPERATORS, Body, Call, Operator, RefusedError
 from seed_runtime.errors import UnsupportedError

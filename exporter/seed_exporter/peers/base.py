@@ -21,6 +21,7 @@ from seed_exporter.evaluate.compare import compare, worst_relative
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.evaluate.run import run_all
 from seed_exporter.graph.model import Graph
+from seed_exporter.graph.versions import opset_of
 from seed_runtime import backends
 from seed_runtime.backends import Feeds
 from seed_runtime.errors import SeedError
@@ -103,11 +104,6 @@ def single_file(graph: Graph, folder: Path) -> Path:
     path = folder / "single.onnx"
     onnx.save(onnx.load(source), path)
     return path
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """Return the version of ONNX's operators that the model uses."""
-    return max((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), default=1)
 
 
 def at_opset(model: onnx.ModelProto, least: int) -> onnx.ModelProto:

@@ -18,6 +18,7 @@ import onnx
 
 from seed_exporter.graph.fold import fold_batch_norms
 from seed_exporter.graph.model import Graph
+from seed_exporter.graph.versions import opset_of
 from seed_exporter.peers.base import (
     Deliverable,
     Peer,
@@ -25,7 +26,6 @@ from seed_exporter.peers.base import (
     at_opset,
     check_prepared,
     delivered,
-    opset_of,
     peer_call,
     single_file,
     with_folded_constants,

@@ -16,6 +16,7 @@ from seed_exporter.evaluate.run import run_all
 from seed_exporter.graph.fold import fold_batch_norms
 from seed_exporter.graph.messages import copy_of
 from seed_exporter.graph.model import Graph
+from seed_exporter.graph.versions import opset_of
 from seed_exporter.peers.base import (
     Deliverable,
     Peer,
@@ -23,7 +24,6 @@ from seed_exporter.peers.base import (
     at_opset,
     check_prepared,
     delivered,
-    opset_of,
     peer_call,
     single_file,
 )

@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from seed_exporter.gradients.typed import opset_of
 from seed_exporter.graph.index import Dim, GraphIndex
 from seed_exporter.graph.inference import weights_as_inputs, with_types
 from seed_exporter.graph.messages import copy_of
 from seed_exporter.graph.model import Graph
-from seed_exporter.graph.versions import plain_domain
+from seed_exporter.graph.versions import opset_of, plain_domain
 from seed_exporter.shrink.reference import computed
 from seed_exporter.shrink.tensors import with_arrays
 

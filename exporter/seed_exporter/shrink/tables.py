@@ -14,12 +14,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from seed_exporter.gradients.typed import opset_of
 from seed_exporter.graph.edit import FreshNames, prepend
 from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.messages import copy_of
 from seed_exporter.graph.model import Graph, Weight
-from seed_exporter.graph.versions import plain_domain
+from seed_exporter.graph.versions import opset_of, plain_domain
 from seed_exporter.shrink.tensors import with_arrays
 
 _OPSET: Final = 11

@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 
 from seed_exporter.gradients.sizes import name_sizes
-from seed_exporter.gradients.typed import opset_of
 from seed_exporter.graph.index import Dim, GraphIndex
 from seed_exporter.graph.inference import weights_as_inputs, with_types
 from seed_exporter.graph.model import Graph
+from seed_exporter.graph.versions import opset_of
 from seed_exporter.shrink.channels import Channels, ChannelTable
 from seed_exporter.shrink.cut import Cut
 

@@ -27,7 +27,7 @@ from seed_exporter.heal.graphs import device_of, layer_outputs, takes_batches
 from seed_exporter.heal.interpreter import Interpreter
 from seed_exporter.heal.looks import Look
 from seed_exporter.heal.loop import Schedule, Trained, train
-from seed_exporter.heal.losses import UNLABELLED, damage, distance, relative_error, wrong
+from seed_exporter.heal.losses import UNLABELLED, damage, distance, probabilities_of, relative_error, wrong
 from seed_exporter.heal.matrices import Rate
 from seed_exporter.heal.student_graph import StudentGraph
 from seed_runtime.backends import Feeds
@@ -180,6 +180,7 @@ class Healing(Trained):
         self._expected = [self._original(feed) for feed in self._held]
         self.judged = [name for name in self._expected[0] if name in outputs and self._is_float(name)]
         self._check_outputs()
+        self._probabilities = probabilities_of({name: self._expected[0][name] for name in self.judged})
         first = self._state()
         self.looks, self.best, self.last = [first.look], first, first
         with torch.no_grad():
@@ -241,7 +242,7 @@ class Healing(Trained):
         original = self._original(feed)
         weights, rate = self.student.weights()
         found = self.student.run(feed, weights, learn=True)
-        lost = distance(original, found, self.judged, self.scores)
+        lost = distance(original, found, self.judged, self.scores, self._probabilities)
         if self.layers:
             errors = [relative_error(original[name], found[name]) for name in self.layers]
             lost = lost + self.settings.layers * torch.stack(errors).mean()

@@ -13,6 +13,8 @@ from seed_exporter.evaluate.damage import PROBABILITY_FLOOR, SUM_TOLERANCE
 
 TEMPERATURE: Final = 2.0
 """Temperature of scores in `distance`: what a model holds of wrong classes counts more than at 1."""
+_FLOOR: Final = 1e-30
+"""Least probability whose logarithm has a gradient in `distance`: answers that are wrong and sure must have one."""
 UNLABELLED: Final = -100
 """Label of a decision that has none."""
 
@@ -31,7 +33,7 @@ def relative_error(original: Tensor, candidate: Tensor) -> Tensor:
 
 
 def _auto(original: Tensor, candidate: Tensor) -> Tensor:
-    if original.dim() < 2 or original.shape[-1] < 2:
+    if not _has_rows(original):
         return relative_error(original, candidate)
     if _is_probabilities(original):
         p, q = original.clamp_min(PROBABILITY_FLOOR), candidate.clamp_min(PROBABILITY_FLOOR)
@@ -39,12 +41,20 @@ def _auto(original: Tensor, candidate: Tensor) -> Tensor:
     return (1 - torch.cosine_similarity(original, candidate, dim=-1)).mean()
 
 
+def _has_rows(output: Tensor) -> bool:
+    return output.dim() >= 2 and output.shape[-1] >= 2
+
+
 def _is_probabilities(rows: Tensor) -> bool:
     return bool(rows.min() >= 0) and bool((rows.sum(-1) - 1).abs().max() <= SUM_TOLERANCE)
 
 
 def distance(
-    original: Mapping[str, Tensor], candidate: Mapping[str, Tensor], names: Sequence[str], scores: Collection[str]
+    original: Mapping[str, Tensor],
+    candidate: Mapping[str, Tensor],
+    names: Sequence[str],
+    scores: Collection[str],
+    probabilities: Collection[str],
 ) -> Tensor:
     """Add up what healing makes small: KL of scores at a temperature, the measures of `damage` of other outputs.
 
@@ -53,19 +63,27 @@ def distance(
         candidate: the student's.
         names: outputs to look at.
         scores: those of them whose largest entry is a decision.
+        probabilities: those of them whose rows are probabilities, as `probabilities_of` says: to ask a GPU for each
+            batch would make it wait.
     """
     total = torch.zeros(())
     for name in names:
         first, second = original[name], candidate[name]
-        if first.dim() >= 2 and first.shape[-1] >= 2 and (_is_probabilities(first) or name in scores):
-            found = _softened(first, second)
-            if not _is_probabilities(first):
-                # Scores may be read as they are, too.
-                found = found + _auto(first, second)
+        if name in probabilities:
+            found = _softened(first.clamp_min(_FLOOR).log(), second.clamp_min(_FLOOR).log())
+        elif not _has_rows(first):
+            found = relative_error(first, second)
         else:
-            found = _auto(first, second)
+            found = (1 - torch.cosine_similarity(first, second, dim=-1)).mean()
+            if name in scores:
+                found = found + _softened(first, second)
         total = total.to(found.device) + found
     return total
+
+
+def probabilities_of(outputs: Mapping[str, Tensor]) -> frozenset[str]:
+    """Return the names of the outputs whose rows are probabilities."""
+    return frozenset(name for name, rows in outputs.items() if _has_rows(rows) and _is_probabilities(rows))
 
 
 def wrong(labels: Tensor, candidate: Mapping[str, Tensor], names: Sequence[str]) -> Tensor | None:
@@ -83,14 +101,12 @@ def wrong(labels: Tensor, candidate: Mapping[str, Tensor], names: Sequence[str])
             continue
         if not bool((wanted != UNLABELLED).any()) or int(wanted.max()) >= found.shape[-1]:
             return None
-        logs = found.clamp_min(PROBABILITY_FLOOR).log() if _is_probabilities(found.detach()) else found
+        logs = found.clamp_min(_FLOOR).log() if _is_probabilities(found.detach()) else found
         return functional.cross_entropy(logs.reshape(-1, found.shape[-1]), wanted, ignore_index=UNLABELLED)
     return None
 
 
 def _softened(original: Tensor, candidate: Tensor) -> Tensor:
-    if _is_probabilities(original):
-        original, candidate = original.clamp_min(PROBABILITY_FLOOR).log(), candidate.clamp_min(PROBABILITY_FLOOR).log()
     first = torch.log_softmax(original / TEMPERATURE, -1)
     second = torch.log_softmax(candidate / TEMPERATURE, -1)
     return TEMPERATURE**2 * (first.exp() * (first - second)).sum(-1).mean()

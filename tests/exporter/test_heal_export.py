@@ -94,7 +94,7 @@ def test_an_interruption_writes_the_best_so_far_and_the_training_goes_on_from_it
     calls.clear()
     monkeypatch.setattr(quick.Healing, "loss", lambda run: calls.append(0) or loss(run))
     result = healed(model, output, data, resume=folder)
-    assert len(calls) == 42
+    assert 40 < len(calls) < 46
     assert result.healing[-1].share == 1
     with pytest.raises(InputError, match="another size; give --resume another folder"):
         healed(model, output, data, resume=folder, size=SIZE - 1)

@@ -203,10 +203,9 @@ class Healing(Trained):
             spent: gives the share of the time that has passed; None to train as many steps as the settings say.
             seconds: the time that there is, with `spent` [s].
         """
-        for _ in range(2):  # the first step of all allocates
-            began = time.monotonic()
-            self.loss().backward()
-        pace = time.monotonic() - began
+        before = torch.get_num_threads()
+        # Without a time limit the same command gives the same bytes: nothing may depend on measured times.
+        threads, pace = self._fastest({1, before} if seconds is not None else {before})
         if seconds is not None:
             while seconds / pace < _STEPS_ENOUGH and self.batch >= 2 * _BATCH_LEAST:
                 self.batch //= 2
@@ -215,7 +214,26 @@ class Healing(Trained):
             self._steps = max(1, int(seconds / pace))
         self._pace(pace)
         schedule = Schedule(self.settings.steps, decay=self.settings.decay, clip=5.0, first=self.first_share)
-        train(self, schedule, stop, spent)
+        torch.set_num_threads(threads)
+        try:
+            train(self, schedule, stop, spent)
+        finally:
+            torch.set_num_threads(before)
+
+    def _fastest(self, counts: set[int]) -> tuple[int, float]:
+        """Return the number of threads with which a step is fastest, and the time of a step [s].
+
+        On a machine with other work, threads that wait for each other take several times as long as one.
+        """
+        paces = {}
+        for threads in sorted(counts):
+            torch.set_num_threads(threads)
+            for _ in range(2):  # the first step of all allocates
+                began = time.monotonic()
+                self.loss().backward()
+            paces[threads] = time.monotonic() - began
+        best = min(paces, key=lambda threads: paces[threads])
+        return best, paces[best]
 
     def groups(self) -> list[dict[str, Any]]:
         """Return what is trained as it is now, with its learning rates."""

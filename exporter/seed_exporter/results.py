@@ -104,7 +104,7 @@ class Source:
 
     def metric(self, options: Options) -> Metric:
         """Return the metric that was asked for, of all outputs that noise doesn't decide."""
-        return metric_of(options.metric or "auto", self.reference.noisy)
+        return metric_of(options.metric or "auto", self.reference.noisy, self.reference.labels)
 
     def damage(self, options: Options, outputs: Sequence[Mapping[str, Array]]) -> float:
         """Compute the damage of outputs; NaN where noise decides all of them."""

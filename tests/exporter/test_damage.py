@@ -112,6 +112,19 @@ def test_labels_give_the_tasks_error_rate() -> None:
     assert error_rate(right.astype(np.float32), [{"y": LOGITS}]) is None
 
 
+def test_by_labels_damage_is_what_more_is_wrong_than_of_the_original() -> None:
+    right = LOGITS.argmax(axis=-1)
+    worse = LOGITS.copy()
+    worse[:2] = -worse[:2]
+    by_labels = metric_of("labels", labels=right)
+    assert by_labels.damage([{"y": LOGITS}], [{"y": worse}]) == pytest.approx(2 / 6)
+    assert by_labels.damage([{"y": worse}], [{"y": LOGITS}]) == 0
+    with pytest.raises(InputError, match=r"save an array 'labels' beside the inputs of --calib"):
+        metric_of("labels").damage([{"y": LOGITS}], [{"y": LOGITS}])
+    with pytest.raises(InputError, match="an integer for each row of scores"):
+        metric_of("labels", labels=right[:3]).damage([{"y": LOGITS}], [{"y": LOGITS}])
+
+
 def test_texts_are_equal_or_not() -> None:
     a, b = np.array(["a", "b"], object), np.array(["a", "c"], object)
     assert damage("auto", a, b) == damage("agreement", a, b) == 0.5
@@ -181,5 +194,5 @@ def test_a_users_module_that_cant_be_used_is_said_at_once(
 
 
 def test_an_unknown_word_lists_those_that_there_are() -> None:
-    with pytest.raises(UsageError, match="kl, cosine, agreement, relative, or module:function"):
+    with pytest.raises(UsageError, match="kl, cosine, agreement, relative, labels, or module:function"):
         metric_of("psnr")

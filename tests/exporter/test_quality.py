@@ -61,6 +61,23 @@ def test_labels_give_the_error_rates_of_original_and_seed(
     assert "wrong by the labels: 100.00 % of the decisions, of the original's 100.00 %" in text.summary(result)
 
 
+def test_the_metric_labels_asks_for_the_smallest_seed_that_is_hardly_more_often_wrong(
+    model: onnx.ModelProto, output: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    x = rng.standard_normal((240, 48)).astype(np.float32)
+    np.savez(tmp_path / "labels.npz", x=x, labels=scores(model, x).argmax(axis=-1))
+    strict, loose = (
+        export(model, output, calib=tmp_path / "labels.npz", metric="labels", quality=quality)
+        for quality in (0.99, 0.7)
+    )
+    assert strict.goal_met
+    assert loose.goal_met
+    assert strict.error_rates is not None
+    assert loose.error_rates is not None
+    assert strict.error_rates[1] <= 0.01 < loose.error_rates[1] <= 0.3
+    assert loose.bytes < strict.bytes
+
+
 @pytest.mark.parametrize("labels", [np.zeros(39, int), np.zeros(40, np.float32), np.array(["a"] * 40)])
 def test_labels_that_fit_no_output_are_named(
     labels: np.ndarray, model: onnx.ModelProto, output: Path, tmp_path: Path, rng: np.random.Generator

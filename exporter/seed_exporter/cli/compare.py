@@ -31,7 +31,8 @@ Exit codes: 0 ok, 2 usage, 3 data can't be used, 12 model can't be taken, 130 in
 @click.option(
     "--metric",
     metavar="METRIC",
-    help="How damage is measured: kl, cosine, agreement, relative, or module:function.  [default: by the outputs]",
+    help="How damage is measured: kl, cosine, agreement, relative, labels, or module:function.  "
+    "[default: by the outputs]",
 )
 @click.option(
     "--effort", type=click.IntRange(1, 9), default=DEFAULT, show_default=True, help="Work for fewer bytes of the seeds."

@@ -96,8 +96,9 @@ class _Size(click.ParamType):
 @click.option(
     "--metric",
     metavar="METRIC",
-    help="How damage is measured: kl, cosine, agreement, relative, or module:function of your own, which gets (inputs, "
-    "original outputs, candidate outputs) and returns a number, smaller is better.  [default: by the outputs]",
+    help="How damage is measured: kl, cosine, agreement, relative, labels (what more is wrong by the labels), or "
+    "module:function of your own, which gets (inputs, original outputs, candidate outputs) and returns a number, "
+    "smaller is better.  [default: by the outputs]",
 )
 @click.option(
     "--effort",

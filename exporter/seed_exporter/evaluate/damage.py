@@ -17,6 +17,7 @@ from seed_exporter.evaluate.compare import compare
 from seed_exporter.evaluate.outliers import ordinary
 from seed_exporter.evaluate.user_metric import Calls, load_function
 from seed_runtime.backends import Array
+from seed_runtime.data.calls import LABELS
 from seed_runtime.errors import InputError, UsageError
 
 F64 = npt.NDArray[np.float64]
@@ -58,17 +59,20 @@ class Metric:
         return self.measure(feeds, original, candidate)
 
 
-def metric_of(word: str, noisy: Collection[str] = ()) -> Metric:
+def metric_of(word: str, noisy: Collection[str] = (), labels: Array | None = None) -> Metric:
     """Return the metric of a word of `--metric`.
 
     Args:
-        word: `auto`, `kl`, `cosine`, `agreement`, `relative`, or `module:function` of the user's.
+        word: `auto`, `kl`, `cosine`, `agreement`, `relative`, `labels`, or `module:function` of the user's.
         noisy: outputs that noise decides (`evaluate.noise`); no metric sees them.
+        labels: right decisions of the judged calls, which only the metric LABELS looks at.
 
     Raises:
         UsageError: there is no such metric.
         InputError: the user's module can't be imported.
     """
+    if word == LABELS:
+        return Metric(word, lambda feeds, original, candidate: _more_errors(labels, original, candidate))
     if word in _MEASURES:
         measure = _MEASURES[word]
 
@@ -77,7 +81,8 @@ def metric_of(word: str, noisy: Collection[str] = ()) -> Metric:
 
         return Metric(word, worst)
     if ":" not in word:
-        raise UsageError(f"no metric is called {word!r}; use one of {', '.join(_MEASURES)}, or module:function")
+        words = ", ".join([*_MEASURES, LABELS])
+        raise UsageError(f"no metric is called {word!r}; use one of {words}, or module:function")
     function = load_function(word)
 
     def user(feeds: Calls, original: Calls, candidate: Calls) -> float:
@@ -130,6 +135,25 @@ def error_rate(labels: Array, outputs: Calls) -> float | None:
             if chosen.shape == wanted.shape:
                 return float(np.mean(chosen != wanted))
     return None
+
+
+def _more_errors(labels: Array | None, original: Calls, candidate: Calls) -> float:
+    """Compute by how much the candidate's error rate exceeds the original's; 0 where it is lower.
+
+    Raises:
+        InputError: there are no labels, or they are no integer for each row of scores.
+    """
+    if labels is None:
+        raise InputError(
+            f"--metric {LABELS} counts wrong decisions, and there is nothing that says which are right; save an array "
+            f"{LABELS!r} beside the inputs of --calib"
+        )
+    before, after = error_rate(labels, original), error_rate(labels, candidate)
+    if before is None or after is None:
+        raise InputError(
+            f"--metric {LABELS} needs labels that are an integer for each row of scores of an output; use --metric kl"
+        )
+    return max(0.0, after - before)
 
 
 def kl(original: Sequence[Array], candidate: Sequence[Array]) -> float | None:

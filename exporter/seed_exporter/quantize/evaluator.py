@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -23,7 +24,11 @@ from seed_exporter.quantize.trail import Trail
 from seed_exporter.skeletons import SkeletonBuilder
 from seed_runtime.backends import Array, Feeds
 from seed_runtime.codecs.encode.symbols import StreamEstimate
+from seed_runtime.data.calls import LABELS
 from seed_runtime.format.header import ModelInfo
+
+_OF_DECISIONS: Final = frozenset({"agreement", LABELS})
+"""Metrics that count decisions, and so change by jumps."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Evaluator:
     @property
     def smooth_metric(self) -> Metric:
         """The metric, or one in its place that grows with the squared error: single decisions change by jumps."""
-        return metric_of("auto", self.noisy) if self.metric.name == "agreement" else self.metric
+        return metric_of("auto", self.noisy) if self.metric.name in _OF_DECISIONS else self.metric
 
     def size_of(self, plans: Plans) -> int:
         """Compute the size of the whole seed, within 0.1 % and not less than it will have [B]."""

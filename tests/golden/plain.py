@@ -391,6 +391,7 @@ def adaptive(holes: list[Hole], chunks: list[bytes]) -> bytes:
         live.append((rows, cols))
     escaped = plain_adaptive.walk(planes, lambda p, *_: coder.decide(p))
     coder.end()
+    assert len(escaped) <= 16384
     for index, row, col in escaped:
         planes[index].values[row, col] += data.varint() * (1 if planes[index].values[row, col] > 0 else -1)
     assert data.at == len(data.data)

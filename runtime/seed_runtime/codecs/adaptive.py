@@ -20,6 +20,7 @@ from seed_runtime.codecs.floats import STORED_AS
 from seed_runtime.codecs.grid import weights_of
 from seed_runtime.codecs.lanes import STATE_LEAST
 from seed_runtime.codecs.matrix import Matrix, Piece
+from seed_runtime.codecs.mixing import I64
 from seed_runtime.codecs.planes import ESCAPE as ESCAPE_SYMBOL
 from seed_runtime.codecs.symbols import STEP_LEAST, factors_of, steps_of_rows
 from seed_runtime.codecs.wavefront import ESCAPE, Extent, Wavefront
@@ -28,6 +29,7 @@ from seed_runtime.format.packing import unpack
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.sections.holes import Hole
 from seed_runtime.limits import (
+    ADAPTIVE_ESCAPES_MAX,
     CHUNK_CODED_MAX,
     CHUNK_DECODED_MAX,
     DELAY_MAX,
@@ -117,7 +119,7 @@ def decode(
     extents = [_extent(record, *axes) for record, axes in zip(records, live, strict=True)]
     _check_work(extents, lanes_log2, where)
     wavefront = Wavefront(extents)
-    wavefront.run(lambda chances, *_: lanes.decide(chances))
+    wavefront.run(_Decisions(lanes, where))
     lanes.end()
     escapes = _read_escapes(data, wavefront)
     if next(chunks, None) is not None:
@@ -134,7 +136,8 @@ def trellises(holes: Sequence[Hole], head: memoryview, where: str) -> list[bool]
 def held_bytes(counts: Sequence[int]) -> int:
     """Return the most that a stream of holes with so many elements holds [B]."""
     elements = min(sum(counts), CHUNK_DECODED_MAX)
-    return 6 * elements + 116 * min(elements, LIVE_SIDE_MAX) + 600 * min(elements, WAVE_MAX)
+    sides, wave, escapes = (min(elements, limit) for limit in (LIVE_SIDE_MAX, WAVE_MAX, ADAPTIVE_ESCAPES_MAX))
+    return 6 * elements + 116 * sides + 600 * wave + 64 * escapes
 
 
 def _next(chunks: Iterator[memoryview], where: str, what: str) -> memoryview:
@@ -210,6 +213,22 @@ def _decide_live(lanes: BitLanes, size: int, share: int) -> Index | None:
     return lanes.decide(np.full(size, LIVE_PARTS * share, np.int64)).nonzero()[0]
 
 
+class _Decisions:
+    """Reads the walk's decisions from the lanes, and counts magnitudes from ESCAPE on before the walk keeps them."""
+
+    def __init__(self, lanes: BitLanes, where: str) -> None:
+        self._lanes, self._where = lanes, where
+        self._escapes = 0
+
+    def __call__(self, chances: I64, cells: I64, above: int) -> npt.NDArray[np.bool_]:
+        decided = self._lanes.decide(chances)
+        if above == ESCAPE - 1:
+            self._escapes += int(np.count_nonzero(decided))
+            if self._escapes > ADAPTIVE_ESCAPES_MAX:
+                raise LimitError(f"{self._where}: escapes", self._escapes, ADAPTIVE_ESCAPES_MAX)
+        return decided
+
+
 def _extent(record: _Record, rows: Index | None, channels: Index | None) -> Extent:
     live_rows, live_channels = (
         size if live is None else live.size for (size, _), live in zip(_axes(record), (rows, channels), strict=True)
@@ -233,11 +252,12 @@ def _check_work(extents: Sequence[Extent], lanes_log2: int, where: str) -> None:
 def _read_escapes(data: Cursor, wavefront: Wavefront) -> tuple[Index, npt.NDArray[np.int32]]:
     """Read the magnitudes from ESCAPE on; return their cells in ascending order, and their values."""
     cells = np.concatenate([np.empty(0, np.int64), *wavefront.escaped])
-    magnitudes = [ESCAPE + data.varint("escape", limit=_MAGNITUDE_MAX - ESCAPE) for _ in range(cells.size)]
+    own = (ESCAPE + data.varint("escape", limit=_MAGNITUDE_MAX - ESCAPE) for _ in range(cells.size))
+    magnitudes = np.fromiter(own, np.int32, cells.size)
     data.end()
     order = np.argsort(cells)
     cells = cells[order]
-    return cells, (np.array(magnitudes, np.int64)[order] * np.sign(wavefront.cells[cells])).astype(np.int32)
+    return cells, magnitudes[order] * np.sign(wavefront.cells[cells])
 
 
 def _matrix(

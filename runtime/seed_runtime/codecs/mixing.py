@@ -32,7 +32,7 @@ _BATCH_BITS: Final = 4
 
 
 class Mixer:
-    """Predicts decisions and learns from them. Memory: 16 bytes a context."""
+    """Predicts decisions and learns from them. Memory: 48 bytes a context, 16 of them while decisions are counted."""
 
     def __init__(self, contexts: int, inputs: int, kinds: int) -> None:
         """Begin without any knowledge: even odds, and inputs of equal weight.
@@ -45,7 +45,8 @@ class Mixer:
         self.counts = np.zeros(2 * contexts, np.int64)
         """Number of decisions under each context: those for no at 2 * context, those for yes behind it."""
         self._weights = np.full((kinds, inputs, 1), (6 << _WEIGHT_BITS) // (5 * inputs), np.int64)
-        self._pending: list[I64] = []
+        self._pending = np.zeros_like(self.counts)
+        """Decisions since the end of the last step, as in `counts`."""
         self._index = self._odds = np.zeros((inputs, 0), np.int64)
         self._chances = np.zeros(0, np.int64)
         self._kind = 0
@@ -73,7 +74,10 @@ class Mixer:
     def learn(self, decided: npt.NDArray[np.bool_]) -> None:
         """Take what the decisions were that were predicted last, `(n,)`."""
         yes = decided.astype(np.int64)
-        self._pending.append((self._index + yes).reshape(-1))
+        # Counted at once: indices that wait for the end of a step take 480 bytes an element. 32-bit systems count no
+        # int64.
+        index = (self._index + yes).reshape(-1).astype(np.intp, copy=False)
+        self._pending += np.bincount(index, minlength=self._pending.size)
         yes *= TOTAL
         yes -= self._chances
         gradient = (self._odds * yes).sum(1)
@@ -81,13 +85,10 @@ class Mixer:
         self._weights[self._kind, :, 0] += gradient
 
     def end_step(self) -> None:
-        """Let the decisions since the last call count."""
-        counts = self.counts
-        # 32-bit systems count no int64.
-        decided = np.concatenate(self._pending).astype(np.intp, copy=False)
-        counts += np.bincount(decided, minlength=counts.size)
-        self._pending.clear()
-        pairs = counts.reshape(-1, 2)
+        """Add the pending decisions to the counts."""
+        self.counts += self._pending
+        self._pending[:] = 0
+        pairs = self.counts.reshape(-1, 2)
         while (full := np.flatnonzero(pairs[:, 0] + pairs[:, 1] > COUNT_MAX)).size:
             pairs[full] >>= 1
 

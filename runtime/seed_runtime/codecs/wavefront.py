@@ -78,8 +78,8 @@ class Extent:
 
     @property
     def cells(self) -> int:
-        """Number of cells, zeros above and left of the elements counted."""
-        return (self.rows + 1) * self.stride
+        """Number of cells, zeros above and left of the elements counted; 0 of a matrix without elements."""
+        return (self.rows + 1) * self.stride if self.steps else 0
 
     @property
     def steps(self) -> int:
@@ -88,6 +88,8 @@ class Extent:
 
     def inside(self, cells: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the elements among the matrix's cells, `(rows, cols)`, as a view."""
+        if not self.steps:
+            return cells.reshape(self.rows, self.cols)
         return cells.reshape(self.rows + 1, self.stride)[1:, self._margin :]
 
     @property
@@ -166,7 +168,7 @@ class Wavefront:
         np.add.at(self._expected, slots.reshape(-1), parts.reshape(-1))
         self._had[0] = self._expected[0] = 0
         np.add.at(self._totals, matrix, magnitudes)
-        np.add.at(self._counts, matrix, 1)
+        self._counts += np.bincount(matrix.astype(np.intp, copy=False), minlength=self._counts.size)
         self._total += int(magnitudes.sum())
         self._count += magnitudes.size
 

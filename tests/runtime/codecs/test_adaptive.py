@@ -13,7 +13,7 @@ from seed_runtime.codecs.encode import grid, symbols
 from seed_runtime.codecs.encode.matrix import CodedMatrix
 from seed_runtime.codecs.mixing import COUNT_MAX, Mixer
 from seed_runtime.errors import FormatError, LimitError
-from seed_runtime.limits import CHUNK_DECODED_MAX
+from seed_runtime.limits import ADAPTIVE_ESCAPES_MAX, CHUNK_DECODED_MAX, WAVE_MAX
 from tests.support.streams import cuts, decode, floats, hole, packed, varint
 
 # 1 and -2, from the last decision on, in one lane; yes is the first (p) slots, no the last (4096 - p):
@@ -146,6 +146,58 @@ def test_memory_stays_below_what_plans_count(rng: np.random.Generator) -> None:
     # Windows, and objects of each matrix, are counted elsewhere.
     assert peak < adaptive.held_bytes([256] * len(matrices)) + (1 << 20) + 1600 * len(matrices)
     assert adaptive.held_bytes([CHUNK_DECODED_MAX] * 9) < 16 << 20
+
+
+def test_a_wave_of_single_elements_stays_below_what_plans_count() -> None:
+    # As many elements in one wave as there may be, all of which take every decision.
+    count = WAVE_MAX
+    wavefront.Wavefront([wavefront.Extent(1, 1)]).run(lambda chances, *_: np.ones(chances.size, np.bool_))  # tables
+    tracemalloc.start()
+    waves = wavefront.Wavefront([wavefront.Extent(1, 1)] * count)
+    waves.run(lambda chances, cells, above: np.full(chances.size, above < wavefront.ESCAPE - 1))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (waves.cells != 0).sum() == count
+    assert peak < adaptive.held_bytes([1] * count)
+
+
+@pytest.mark.slow
+def test_as_many_escapes_as_there_may_be_stay_below_what_plans_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    side = 128
+    assert side * side == ADAPTIVE_ESCAPES_MAX
+    integers = np.full((side, side), 1 << 23, np.int32)
+    chunks = _encoded(grid.matrix_of(grid.QuantizedMatrix(integers, 0.5)))
+    # Nothing else may hide in what the limits allow.
+    monkeypatch.setattr(adaptive, "WAVE_MAX", side)
+    monkeypatch.setattr(adaptive, "LIVE_SIDE_MAX", 2 * side)
+    tracemalloc.start()
+    blocks = adaptive.decode([hole(side, side)], iter([memoryview(chunk) for chunk in chunks]), "")
+    total = sum(int((block == np.float32(1 << 22)).sum()) for block in blocks)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert total == side * side
+    # Windows, counts and tables: 117 KB more were measured.
+    assert peak < adaptive.held_bytes([side * side]) + (1 << 18)
+
+
+def test_more_escapes_than_the_limit_are_refused_and_left_to_other_codecs(monkeypatch: pytest.MonkeyPatch) -> None:
+    integers = np.array([[15, 14, -15, 700]], np.int32)
+    matrix = grid.matrix_of(grid.QuantizedMatrix(integers, 1.0))
+    monkeypatch.setattr(adaptive, "ADAPTIVE_ESCAPES_MAX", 3)
+    chunks = _encoded(matrix)
+    assert floats("adaptive", hole(1, 4), chunks) == integers.tolist()
+    monkeypatch.setattr(adaptive, "ADAPTIVE_ESCAPES_MAX", 2)
+    with pytest.raises(LimitError, match="escapes: 3"):
+        decode("adaptive", [hole(1, 4)], chunks)
+    monkeypatch.setattr(encoder, "ADAPTIVE_ESCAPES_MAX", 2)
+    assert encoder.encode([matrix]) is None
+
+
+@pytest.mark.parametrize("extent", [wavefront.Extent(1 << 15, 0, 1 << 17, 9), wavefront.Extent(0, 1 << 15)])
+def test_a_matrix_without_elements_takes_no_cells(extent: wavefront.Extent) -> None:
+    waves = wavefront.Wavefront([extent, wavefront.Extent(1, 1)])
+    assert waves.starts[:2] == [0, 0]
+    assert extent.inside(waves.cells[:0]).shape == (extent.rows, extent.cols)
 
 
 def test_predictions_follow_what_was_decided() -> None:

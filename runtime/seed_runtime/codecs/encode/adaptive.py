@@ -31,7 +31,7 @@ from seed_runtime.codecs.mixing import I64
 from seed_runtime.codecs.planes import ESCAPE as ESCAPE_SYMBOL
 from seed_runtime.codecs.wavefront import ESCAPE, SIGN, Extent, Wavefront
 from seed_runtime.format import primitives
-from seed_runtime.limits import LANES_LOG2_MAX, STEPS_MAX
+from seed_runtime.limits import ADAPTIVE_ESCAPES_MAX, LANES_LOG2_MAX, STEPS_MAX
 
 Bools = npt.NDArray[np.bool_]
 I32 = npt.NDArray[np.int32]
@@ -41,7 +41,7 @@ _STATES_SHARE: Final = 0.006
 
 
 def encode(matrices: Sequence[CodedMatrix]) -> SymbolStream | None:
-    """Code all matrices as one stream; None where they are too large for it.
+    """Code all matrices as one stream; None where they are too large for it, or have too many large magnitudes.
 
     Args:
         matrices: in the order of their holes.
@@ -49,6 +49,8 @@ def encode(matrices: Sequence[CodedMatrix]) -> SymbolStream | None:
     planes = [_Plane.of(matrix) for matrix in matrices]
     work = Work.of([plane.extent for plane in planes])
     if any(value > limit for _, value, limit in work.bounds()):
+        return None
+    if sum(int(np.count_nonzero(np.abs(plane.integers) >= ESCAPE)) for plane in planes) > ADAPTIVE_ESCAPES_MAX:
         return None
     recorder = _Recorder()
     for plane in planes:

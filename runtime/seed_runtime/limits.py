@@ -50,7 +50,10 @@ CHUNK_CODED_MAX = 6 << 20
 
 LANES_LOG2_MAX = 15
 STEPS_MAX = 1 << 13
-"""Largest number of lane steps in one chunk: with fewer lanes, a small file could keep a device busy for hours."""
+"""Largest number of lane steps in one chunk: with fewer lanes, a small file could keep a device busy for hours.
+
+Of codec 8, it bounds live elements, and rows and channels that may be dead, for each lane: up to 17 times the steps.
+"""
 WAVES_MAX = 1 << 12
 """Largest number of waves of codec 8, in each of which a decoder takes up to sixteen decisions of all its elements."""
 WAVE_MAX = 1 << 13

@@ -15,7 +15,7 @@ from seed_runtime.limits import CHUNK_DECODED_MAX
 BYTES_MAX: Final = 100_000
 """Size of `grid`'s stream up to which this codec is tried [B].
 
-Of 154 KB, tables and classes are 2 %, and a wave of single elements more would take what decodes in 30 ms to a second.
+Of a stream of 154 KB, tables and classes are only 2 %; to save them, decoding would take about a second, not 30 ms.
 """
 BYTES_LEAST: Final = 16_384
 """Size of `grid`'s stream from which on this codec is tried [B].

@@ -47,8 +47,9 @@ def check_options(options: Options) -> None:
 
 
 def _check_healing(options: Options) -> None:
-    if options.method != "grid":
-        raise UsageError(f"--heal trains what --method grid codes; leave out --method {options.method} or --heal")
+    if not METHODS[options.method].heals:
+        heals = ", ".join(word for word, method in METHODS.items() if method.heals)
+        raise UsageError(f"--heal trains what --method {heals} codes; leave out --method {options.method} or --heal")
     if options.quality is not None:
         raise UsageError(
             "--heal reaches a size, with as little damage as it can; give --target or --size for --quality"

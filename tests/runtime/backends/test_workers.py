@@ -115,16 +115,18 @@ def test_closing_stops_what_runs_for_another_thread() -> None:
 @pytest.mark.usefixtures("impatient")
 def test_work_that_does_not_stop_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "END_S", 0.01)
-    calls, end = Workers(), threading.Event()
+    calls, end, begun = Workers(), threading.Event(), threading.Event()
     threads: list[threading.Thread] = []
 
     def work() -> None:
         threads.append(threading.current_thread())
+        begun.set()
         end.wait()
 
     with pytest.raises(EnoughError):
         calls.call(work, lambda: None, enough)
     assert calls.call(lambda: 5, never) == 5
+    begun.wait(30)
     assert threads[0].daemon
     end.set()
     threads[0].join(30)

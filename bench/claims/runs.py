@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from . import checkpoints, judging, models
 from .glyph_task import Glyphs
 from .text_task import English, Sections
-from .training import Limit, Settings, device, mixed, plain, train
+from .training import Limit, Settings, device, mixed, train
 
 MASKED_LENGTH = 128  # of a sample of masked words [token]
 SMOOTHING = 0.05
@@ -233,7 +233,7 @@ def _part(limit: Limit, share: float) -> Limit:
 
 def _finish(run: Run, result: dict[str, Any], held: np.ndarray, beside: dict[str, np.ndarray]) -> dict[str, Any]:
     """Write `result.json` and the verdicts on held-out samples, which the intervals of the table are of."""
-    model = plain(load(run.out, torch.device("cpu")))
+    model = load(run.out, torch.device("cpu"))
     quality = float(held.mean()) if held.dtype == bool else float(np.exp(held.mean()))
     result |= {
         "name": run.name,

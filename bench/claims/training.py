@@ -141,23 +141,18 @@ def train(
     return result
 
 
-def plain(model: nn.Module) -> nn.Module:
-    """Return a network itself where it was compiled."""
-    return getattr(model, "_orig_mod", model)
-
-
 def _resume(model: nn.Module, out: Path, stage: str) -> dict[str, Any]:
     if not (out / checkpoints.LIST).is_file():
         return {}
     state, about = checkpoints.load(out)
     if about.get("stage") != stage or about["share"] >= 1:
         return {}
-    plain(model).load_state_dict(state)
+    model.load_state_dict(state)
     return {"share": about["share"], "steps": about["done"]["steps"], "skipped": about["done"]["skipped"]}
 
 
 def _save(model: nn.Module, out: Path, about: dict[str, Any]) -> None:
-    checkpoints.save(out, plain(model).state_dict(), about)
+    checkpoints.save(out, model.state_dict(), about)
 
 
 def _judged(model: nn.Module, judge: Callable[[], float]) -> float:

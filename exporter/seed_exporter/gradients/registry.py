@@ -10,6 +10,7 @@ import onnx
 
 from seed_exporter.gradients.emitter import Emitter
 from seed_exporter.graph.index import Dim
+from seed_exporter.graph.messages import attribute_of, input_of
 
 
 class RefusedError(Exception):
@@ -63,15 +64,11 @@ class Call:
 
     def input(self, index: int) -> str:
         """Return an input; "" where it is left out."""
-        return self.node.input[index] if index < len(self.node.input) else ""
+        return input_of(self.node, index)
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """Return an attribute, strings as str."""
-        for each in self.node.attribute:
-            if each.name == name:
-                value = onnx.helper.get_attribute_value(each)
-                return value.decode() if isinstance(value, bytes) else value
-        return default
+        return attribute_of(self.node, name, default)
 
     def scalar(self, value: float) -> str:
         """Return a constant of the first output's element type."""

@@ -1,4 +1,4 @@
-"""Copy protobuf messages and replace the elements of their repeated fields."""
+"""Read nodes, copy protobuf messages, and replace the elements of their repeated fields."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ from typing import Any, TypeVar
 import onnx
 
 M = TypeVar("M", onnx.ModelProto, onnx.GraphProto)
+
+
+def input_of(node: onnx.NodeProto, index: int) -> str:
+    """Return the name of a node's input; "" where it is left out."""
+    return node.input[index] if index < len(node.input) else ""
+
+
+def attribute_of(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """Return the value of a node's attribute, strings as str; `default` where it is left out."""
+    for each in node.attribute:
+        if each.name == name:
+            value = onnx.helper.get_attribute_value(each)
+            return value.decode() if isinstance(value, bytes) else value
+    return default
 
 
 def copy_of(message: M, **fields: Iterable[Any]) -> M:

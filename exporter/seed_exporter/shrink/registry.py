@@ -14,6 +14,7 @@ import numpy.typing as npt
 import onnx
 
 from seed_exporter.graph.index import Dim
+from seed_exporter.graph.messages import attribute_of, input_of
 from seed_exporter.shrink.channels import Channels, Mask
 from seed_exporter.shrink.values import Edit, Values
 
@@ -42,15 +43,11 @@ class Call:
 
     def input(self, index: int) -> str:
         """Return an input; "" where it is left out."""
-        return self.node.input[index] if index < len(self.node.input) else ""
+        return input_of(self.node, index)
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """Return an attribute, strings as str."""
-        for each in self.node.attribute:
-            if each.name == name:
-                value = onnx.helper.get_attribute_value(each)
-                return value.decode() if isinstance(value, bytes) else value
-        return default
+        return attribute_of(self.node, name, default)
 
     def shape(self, name: str) -> tuple[Dim, ...]:
         """Return what is known of a value's shape; sizes that are equal have the same name.

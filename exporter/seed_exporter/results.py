@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class Options:
         time_limit: time after which the search takes the best so far [s].
         calib: file with real inputs (.npz), for statistics and to compare outputs on.
         heal: file with inputs (.npz) to train the seed's weights on, a quarter of which is compared on without `calib`.
+        draw: from Python, returns so many samples to train on, as tensors by the inputs' names, and `labels` where
+            there are some (-100: none), in place of the inputs of `heal`: for data that is augmented afresh each time.
         resume: folder in which the state of `heal` is saved, and from which it is continued.
         model_id: name that stays the same over versions; the file's name by default.
         model_version: grows with every release of a model id.
@@ -61,6 +63,7 @@ class Options:
     time_limit: float | None = None
     calib: Path | None = None
     heal: Path | None = None
+    draw: Callable[[int], Mapping[str, Any]] | None = None
     resume: Path | None = None
     model_id: str | None = None
     model_version: int = 1

@@ -80,7 +80,8 @@ def inputs(count: int, rng_seed: int = 1) -> list[dict[str, np.ndarray]]:
 
 def healing(graph: Graph, goal: int | None = None, feeds: list | None = None, **keywords: Any):
     """Return a run that isn't trained yet; its sizes are those of the streams alone."""
-    from seed_exporter.heal.healing import Healing, HealSettings
+    from seed_exporter.heal.healing import Healing
+    from seed_exporter.heal.settings import HealSettings
 
     folded = fold_batch_norms(graph)
     encoder = StreamEncoder(folded, 1)
@@ -160,18 +161,18 @@ def test_the_weights_that_training_saw_are_what_a_decoder_makes_bit_for_bit(with
         decoded = restored(weight, run.last.plans[name]).reshape(weight.shape)
         np.testing.assert_array_equal(seen[name].detach().numpy(), decoded, err_msg=name)
     with torch.no_grad():
-        answers = run.student.run(run._held[0], seen)["y"].numpy()
+        answers = run.student.run(run.held.batches[0], seen)["y"].numpy()
     model = whole(run.last.graph)
     for tensor in model.graph.initializer:
         if tensor.name in seen:
             tensor.CopyFrom(numpy_helper.from_array(seen[tensor.name].detach().numpy(), tensor.name))
-    np.testing.assert_allclose(session(model).run(None, {"x": run._held[0]["x"].numpy()})[0], answers, atol=1e-5)
+    np.testing.assert_allclose(session(model).run(None, {"x": run.held.batches[0]["x"].numpy()})[0], answers, atol=1e-5)
 
 
 @pytest.mark.slow
 def test_folding_batch_norms_changes_answers_no_more_than_rounding_their_vectors_does() -> None:
     run = healing(convolutions(np.random.default_rng(3)))
-    feed = run._held[0]
+    feed = run.held.batches[0]
     run.student.norms.start_estimate(0)
     with torch.no_grad():
         before = run.student.run(feed, run.student.weights()[0], learn=True)["y"]
@@ -221,7 +222,7 @@ def test_a_row_without_integers_gives_zeros_behind_its_batch_norm() -> None:
     with torch.no_grad():
         stack = next(each for each in run.student.matrices._stacks if each.weights[0].name == "k0")
         stack.units[0, 4] = 0.0
-        run.student.fold([run._next()])
+        run.student.fold([run.batch()])
     plans = run.student.plans()
     graph = run.student.finished()
     convolution = next(node for node in graph.model.graph.node if "k0" in node.input)
@@ -232,12 +233,14 @@ def test_a_row_without_integers_gives_zeros_behind_its_batch_norm() -> None:
 
 @pytest.mark.slow
 def test_labels_add_to_the_loss_and_mixed_inputs_have_none() -> None:
-    from seed_exporter.heal.losses import UNLABELLED, wrong
+    from seed_exporter.heal.losses import UNLABELLED, cross_entropy, labelled_output
 
     scores = torch.tensor([[0.1, 0.9], [0.5, 0.5]])
-    assert float(wrong(torch.tensor([1, UNLABELLED]), {"y": scores}, ["y"])) == pytest.approx(-math.log(0.9), rel=1e-5)
-    assert wrong(torch.tensor([UNLABELLED] * 2), {"y": scores}, ["y"]) is None
-    assert wrong(torch.tensor([0, 1, 0]), {"y": scores}, ["y"]) is None
+    lost = cross_entropy(torch.tensor([1, UNLABELLED]), scores, True)
+    assert float(lost) == pytest.approx(-math.log(0.9), rel=1e-5)
+    assert float(cross_entropy(torch.tensor([UNLABELLED, 7]), scores, True)) == 0
+    assert labelled_output(torch.tensor([0, 1]), {"y": scores}, ["y"]) == "y"
+    assert labelled_output(torch.tensor([0, 1, 0]), {"y": scores}, ["y"]) is None
 
 
 @pytest.mark.slow

@@ -78,11 +78,11 @@ def test_an_interruption_writes_the_best_so_far_and_the_training_goes_on_from_it
 ) -> None:
     loss, calls = quick.Healing.loss, []
 
-    def interrupted(run: Any) -> Any:
+    def interrupted(run: Any, batch: Any) -> Any:
         calls.append(0)
         if len(calls) == 30:
             raise KeyboardInterrupt
-        return loss(run)
+        return loss(run, batch)
 
     monkeypatch.setattr(quick.Healing, "loss", interrupted)
     folder = tmp_path / "state"
@@ -92,7 +92,7 @@ def test_an_interruption_writes_the_best_so_far_and_the_training_goes_on_from_it
     assert 0.5 < caught.value.result.healing[-1].share < 1
 
     calls.clear()
-    monkeypatch.setattr(quick.Healing, "loss", lambda run: calls.append(0) or loss(run))
+    monkeypatch.setattr(quick.Healing, "loss", lambda run, batch: calls.append(0) or loss(run, batch))
     result = healed(model, output, data, resume=folder)
     assert 40 < len(calls) < 46
     assert result.healing[-1].share == 1

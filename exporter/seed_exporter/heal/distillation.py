@@ -19,10 +19,11 @@ from torch import Tensor
 from seed_exporter.codecs.base import Plan
 from seed_exporter.evaluate.damage import judged_outputs
 from seed_exporter.graph.model import Graph
-from seed_exporter.heal.batches import Batches, grouped, joined
+from seed_exporter.heal.batches import Batches
 from seed_exporter.heal.controller import first_price
 from seed_exporter.heal.graphs import device_of, layer_outputs, takes_batches
 from seed_exporter.heal.interpreter import Interpreter, check
+from seed_exporter.heal.judges import Judges
 from seed_exporter.heal.loop import Schedule, Trained, train
 from seed_exporter.heal.losses import damage, relative_error
 from seed_exporter.heal.rate import RateModel
@@ -127,6 +128,8 @@ def distill(
 class _Run(Trained):
     """One training: the student, the original beside it, and what steers both."""
 
+    recordable = False  # tables and classes of the rate are renewed
+
     def __init__(
         self,
         graph: Graph,
@@ -148,12 +151,15 @@ class _Run(Trained):
         self.rate.renew(self.student.integers())
         held = max(1, round(settings.left_out * len(feeds)))
         size = settings.batch if takes_batches(graph) else 1
-        self.batches = iter(Batches(feeds[:-held], size, settings.mixed))
-        self.held, self.expected = self._judges(feeds[-held:], size)
-        self.out_of_domain, self.out_of_domain_expected = self._judges(out_of_domain, size)
+        self.batches = iter(
+            Batches(feeds[:-held], size, settings.mixed, tensor=self.model.tensor, device=device)
+        )  # fmt: skip
+        self.held = Judges(self.model, self.originals, feeds[-held:], size)
+        self.out_of_domain = Judges(self.model, self.originals, out_of_domain, size)
         outputs = {value.name for value in graph.model.graph.output} - set(noisy)
         arrays: list[Mapping[str, Array]] = [
-            {name: value.cpu().numpy() for name, value in found.items() if name in outputs} for found in self.expected
+            {name: value.cpu().numpy() for name, value in found.items() if name in outputs}
+            for found in self.held.expected
         ]
         self.judged = judged_outputs(arrays)
         self._best: list[Tensor] | None = None
@@ -188,13 +194,16 @@ class _Run(Trained):
             {"params": [student.vectors], "lr": settings.vector_rate},
         ]
 
-    def loss(self) -> Tensor:
-        """Return the loss of the next batch."""
-        feed = self._on_device(next(self.batches))
+    def batch(self) -> dict[str, Tensor]:
+        """Return the next batch."""
+        return next(self.batches)
+
+    def loss(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss of a batch."""
         with torch.no_grad():
-            original = self.model.run(feed, self.originals)
+            original = self.model.run(batch, self.originals)
         units = self.student.units()
-        found = self.model.run(feed, self.originals | self.student.weights(units))
+        found = self.model.run(batch, self.originals | self.student.weights(units))
         loss = damage(original, found, self.judged) / self._scale
         if self.layers:
             loss = loss + self.settings.layers / self._layer_scale * self._layer_error(original, found)
@@ -219,7 +228,6 @@ class _Run(Trained):
         self._steering.goal = self._bits() + 8 * (0.998 * self.goal - size)
         judged = self.held_damage()
         other = self.out_of_domain_damage()
-        # No comparison with NaN is true: outputs that aren't finite are worse than any damage.
         self._refused = 0 if math.isfinite(other) and not other > self._allowed else self._refused + 1
         if size <= self.goal and judged < self._least and not self._refused:
             self._least, self._best = judged, self.student.state()
@@ -229,47 +237,28 @@ class _Run(Trained):
 
     def held_damage(self) -> float:
         """Measure the student's damage on the inputs that are left out."""
-        return self._damage(self.held, self.expected)
+        return self._damage(self.held)
 
     def out_of_domain_damage(self) -> float:
         """Measure it on inputs of another kind; 0 without any."""
-        return self._damage(self.out_of_domain, self.out_of_domain_expected) if self.out_of_domain else 0.0
+        return self._damage(self.out_of_domain)
 
     def held_layers(self) -> float:
         """Measure the distance of its layers there."""
         if not self.layers:
             return 0.0
         with torch.no_grad():
-            original = self.model.run(self.held[0], self.originals)
-            found = self.model.run(self.held[0], self._student_weights())
+            original = self.model.run(self.held.batches[0], self.originals)
+            found = self.model.run(self.held.batches[0], self._student_weights())
             return float(self._layer_error(original, found))
 
-    def _judges(self, feeds: Sequence[Feeds], size: int) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
-        """Return batches of inputs, and the original's outputs on them.
-
-        Layers' values aren't held: EfficientNet-lite0 has megabytes of them for each of hundreds of inputs.
-        """
-        batches = [
-            self._on_device(joined(group[first : first + size]))
-            for group in grouped(feeds)
-            for first in range(0, len(group), size)
-        ]
-        expected, layers = [], frozenset(self.layers)
-        for feed in batches:
-            with torch.no_grad():
-                found = self.model.run(feed, self.originals)
-            expected.append({name: value for name, value in found.items() if name not in layers})
-        return batches, expected
-
-    def _damage(self, feeds: Sequence[Mapping[str, Tensor]], expected: Sequence[Mapping[str, Tensor]]) -> float:
-        with torch.no_grad():
-            weights = self._student_weights()
-            pairs = zip(feeds, expected, strict=True)
-            found = [damage(original, self.model.run(feed, weights), self.judged) for feed, original in pairs]
-        return float(torch.stack(found).mean())
+    def _damage(self, judges: Judges) -> float:
+        weights = self._student_weights()
+        return judges.damage(lambda batch: self.model.run(batch, weights), self.judged)
 
     def _student_weights(self) -> dict[str, Tensor]:
-        return self.originals | self.student.weights(self.student.units())
+        with torch.no_grad():
+            return self.originals | self.student.weights(self.student.units())
 
     def _layer_error(self, original: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Tensor:
         return torch.stack([relative_error(original[name], found[name]) for name in self.layers]).mean()
@@ -280,9 +269,6 @@ class _Run(Trained):
     def _spare_bits(self) -> float:
         """Return the bits that matrices may take, as far as tables tell, for the seed to have the size of the goal."""
         return self._bits() + 8.0 * (self.goal - self.size_of(dict(self.plans) | self.student.plans()))
-
-    def _on_device(self, feed: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-        return {name: self.model.tensor(array) for name, array in feed.items()}
 
 
 class _Steering:

@@ -7,9 +7,9 @@ the difference, and float16 is slow or not there on a CPU.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -26,6 +26,11 @@ from seed_runtime.errors import UnsupportedError
 
 __all__ = ["Interpreter", "check", "ops"]
 
+_KNOWN_MOST: Final = 64
+"""Most elements of a constant that are kept as numbers: shapes, axes, scales."""
+_SHAPES_MOST: Final = 16
+"""Most sets of input shapes for which what depends on shapes alone is kept."""
+
 
 @dataclass(frozen=True)
 class _Step:
@@ -38,6 +43,8 @@ class _Step:
         bodies: the graphs among its attributes.
         reads: what it reads, graphs in its attributes included.
         spent: names that no later node and no output reads.
+        known: elements of small inputs that are constant, by the input's index: to ask a GPU for them would make it
+            wait.
     """
 
     run: Operator
@@ -46,6 +53,7 @@ class _Step:
     bodies: Mapping[str, _Nested]
     reads: frozenset[str]
     spent: tuple[str, ...]
+    known: Mapping[int, list[Any]] = field(default_factory=dict)
 
     @property
     def names(self) -> set[str]:
@@ -72,8 +80,28 @@ class _Nested:
     steps: Sequence[_Step]
 
 
+@dataclass(frozen=True)
+class _Fixed:
+    """What is left to do where some values are known.
+
+    Attributes:
+        constants: the known values that it reads, or that are outputs.
+        steps: the nodes that are left.
+    """
+
+    constants: Mapping[str, Tensor]
+    steps: Sequence[_Step]
+
+
+_Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+"""Inputs by name, with their shapes."""
+
+
 class Interpreter:
-    """A graph in torch. What depends neither on inputs nor on weights is computed once.
+    """A graph in torch.
+
+    What depends neither on inputs nor on weights is computed once, and what depends on shapes of inputs alone once for
+    these shapes.
 
     Args:
         graph: the graph.
@@ -99,7 +127,8 @@ class Interpreter:
         self.float_type, self.device = float_type, torch.device(device)
         self._opset = opset_of(graph.model)
         proto = graph.model.graph
-        self._outputs = [*(value.name for value in proto.output), *kept]
+        self.outputs = tuple(value.name for value in proto.output)
+        self._outputs = [*self.outputs, *kept]
         self._weights = {name: unpacked(weight) for name, weight in graph.weights.items()}
         self._constants = {
             tensor.name: self.tensor(numpy_helper.to_array(tensor))
@@ -108,6 +137,7 @@ class Interpreter:
         }
         varying = {value.name for value in proto.input if value.name not in self._constants} | graph.weights.keys()
         self._steps = self._fold(self._prepare(proto, self._outputs), varying)
+        self._by_shapes: dict[_Shapes, _Fixed] = {}
 
     def weights(self) -> dict[str, Tensor]:
         """Return the graph's own weights; a float's data is never shared with the graph."""
@@ -132,13 +162,32 @@ class Interpreter:
         Raises:
             UnsupportedError: an operator isn't known with these attributes or inputs.
         """
-        values: dict[str, Tensor | None] = {"": None, **self._constants}
         given = weights or {}
-        values |= {name: given[name] if name in given else self.tensor(self._weights[name]) for name in self._weights}
-        for name, fed in feeds.items():
-            values[name] = fed if isinstance(fed, torch.Tensor) else self.tensor(fed)
-        self._run_all(self._steps, values)
+        varying = {name: given[name] if name in given else self.tensor(self._weights[name]) for name in self._weights}
+        fed = {name: each if isinstance(each, Tensor) else self.tensor(each) for name, each in feeds.items()}
+        shapes = tuple(sorted((name, tuple(each.shape)) for name, each in fed.items()))
+        fixed = self._by_shapes.get(shapes)
+        known = fixed.constants if fixed else self._constants
+        values: dict[str, Tensor | None] = {"": None, **known, **varying, **fed}
+        if fixed is None and len(self._by_shapes) < _SHAPES_MOST:
+            self._by_shapes[shapes] = self._run_first(values, varying.keys() | fed.keys())
+        else:
+            self._run_all(fixed.steps if fixed else self._steps, values)
         return {name: value for name in self._outputs if (value := values[name]) is not None}
+
+    def _run_first(self, values: dict[str, Tensor | None], varying: set[str]) -> _Fixed:
+        """Compute all values, and return what is left to do for other inputs of these shapes."""
+        constants, left = dict(self._constants), []
+        for step in self._steps:
+            self._run(step, values)
+            if step.node.op_type in ("Shape", "Size") or varying.isdisjoint(step.reads):
+                constants |= {name: value for name in step.node.output if name and (value := values[name]) is not None}
+            else:
+                varying |= set(step.node.output) - {""}
+                left.append(step)
+            for name in step.spent:
+                del values[name]
+        return _fixed(constants, left, set(self._outputs))
 
     def _run_all(self, steps: Sequence[_Step], values: dict[str, Tensor | None]) -> None:
         for step in steps:
@@ -162,7 +211,7 @@ class Interpreter:
             for name, nested in step.bodies.items()
         }
         inputs = [values[name] for name in node.input]
-        call = Call(inputs, {**step.attributes, **bodies}, self._opset, self.float_type)
+        call = Call(inputs, {**step.attributes, **bodies}, self._opset, self.float_type, step.known)
         try:
             found = step.run(call)
         except (RefusedError, RuntimeError, IndexError, TypeError) as error:
@@ -210,19 +259,33 @@ class Interpreter:
             else:
                 varying |= set(step.node.output) - {""}
                 left.append(step)
-        needed = {name for step in left for name in step.reads} | set(self._outputs)
-        self._constants = {
-            name: value.to(self.device) for name, value in values.items() if name in needed and value is not None
-        }
-        # Constants that nodes before have used up are not among the values of a run.
-        made = {name for step in left for name in step.names}
-        return [replace(step, spent=tuple(name for name in step.spent if name in made)) for step in left]
+        found = {name: value.to(self.device) for name, value in values.items() if value is not None}
+        fixed = _fixed(found, left, set(self._outputs))
+        self._constants = dict(fixed.constants)
+        return list(fixed.steps)
 
     def _attribute(self, attribute: onnx.AttributeProto) -> Any:
         value = onnx.helper.get_attribute_value(attribute)
         if isinstance(value, onnx.TensorProto):
             return self.tensor(numpy_helper.to_array(value))
         return value.decode() if isinstance(value, bytes) else value
+
+
+def _fixed(known: Mapping[str, Tensor], steps: Sequence[_Step], outputs: set[str]) -> _Fixed:
+    """Return the steps with what they need of the values that are known."""
+    needed = {name for step in steps for name in step.reads} | outputs
+    constants = {name: value for name, value in known.items() if name in needed}
+    # Constants that nodes before have used up are not among the values of a run.
+    made = {name for step in steps for name in step.names}
+    found = []
+    for step in steps:
+        numbers = {
+            index: constants[name].reshape(-1).tolist()
+            for index, name in enumerate(step.node.input)
+            if name in constants and constants[name].numel() <= _KNOWN_MOST
+        }
+        found.append(replace(step, spent=tuple(name for name in step.spent if name in made), known=numbers))
+    return _Fixed(constants, found)
 
 
 def check(graph: Graph) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from seed_exporter.heal.stepping import Stepper
 
 STEER_EVERY = 5
 """Steps between two moves of the price of a bit."""
@@ -46,15 +48,25 @@ class Schedule:
 
 
 class Trained(ABC):
-    """What is trained."""
+    """What is trained.
+
+    Attributes:
+        recordable: whether `loss` computes the same with the same tensors each time, as a recorded step must.
+    """
+
+    recordable = True
 
     @abstractmethod
     def groups(self) -> list[dict[str, Any]]:
         """Return parameters with their learning rates, as torch's optimizers take them."""
 
     @abstractmethod
-    def loss(self) -> Tensor:
-        """Return the loss of the next batch, the price of its bits included."""
+    def batch(self) -> dict[str, Tensor]:
+        """Return the next batch."""
+
+    @abstractmethod
+    def loss(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss of a batch, the price of its bits included; after its first call without asking a GPU."""
 
     @abstractmethod
     def steer(self, share: float) -> None:
@@ -76,18 +88,30 @@ def train(
 
     A gradient that isn't finite changes nothing.
     """
+    if not torch.cuda.is_available():
+        return _train(trained, schedule, stop, spent)
+    # Steps can't be recorded on the stream that is used where nothing is said.
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        optimizer = _train(trained, schedule, stop, spent)
+    torch.cuda.synchronize()
+    return optimizer
+
+
+def _train(
+    trained: Trained, schedule: Schedule, stop: Callable[[], bool], spent: Callable[[], float] | None
+) -> torch.optim.Optimizer:
     optimizer = adam(trained)
+    stepper = Stepper(trained.loss, optimizer, schedule.clip, trained.recordable)
     share = schedule.first
     for step in count():
         if trained.changed(share):
             optimizer = adam(trained, optimizer)
+            stepper = Stepper(trained.loss, optimizer, schedule.clip, trained.recordable)
         factor = schedule.rate(step, share)
         for group in optimizer.param_groups:
-            group["lr"] = factor * group["full"]
-        optimizer.zero_grad()
-        trained.loss().backward()
-        if _clipped(optimizer, schedule.clip):
-            optimizer.step()
+            group["lr"].fill_(factor * group["full"])
+        stepper.step(trained.batch())
         share = schedule.share(step + 1, spent)
         if step % STEER_EVERY == STEER_EVERY - 1:
             trained.steer(share)
@@ -98,27 +122,16 @@ def train(
 
 def adam(trained: Trained, before: torch.optim.Optimizer | None = None) -> torch.optim.Optimizer:
     """Make the optimizer, with the moments that another one has of the same parameters."""
-    groups = [{**group, "full": group["lr"]} for group in trained.groups() if group["params"]]
-    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.98))
+    groups = [
+        {**group, "full": group["lr"], "lr": torch.tensor(group["lr"], device=group["params"][0].device)}
+        for group in trained.groups()
+        if group["params"]
+    ]
+    on_gpu = any(group["lr"].is_cuda for group in groups)
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.98), fused=True, capturable=on_gpu)
     if before is not None:
         kept = {parameter for group in optimizer.param_groups for parameter in group["params"]}
         for parameter, state in before.state.items():
             if parameter in kept:
                 optimizer.state[parameter] = state
     return optimizer
-
-
-def _clipped(optimizer: torch.optim.Optimizer, clip: float | None) -> bool:
-    """Scale gradients down to the norm that is allowed; return whether they are finite."""
-    gradients: Sequence[Tensor] = [
-        parameter.grad
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-        if parameter.grad is not None
-    ]
-    norm = torch.nn.utils.get_total_norm(gradients)
-    if not bool(torch.isfinite(norm)):
-        return False
-    if clip is not None and float(norm) > clip:
-        torch._foreach_mul_(list(gradients), clip / float(norm))
-    return True

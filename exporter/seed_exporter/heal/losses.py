@@ -21,10 +21,7 @@ UNLABELLED: Final = -100
 
 def damage(original: Mapping[str, Tensor], candidate: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
     """Add up what `auto` measures of each output: KL of probabilities, 1 - cosine of other rows, squared error else."""
-    total = torch.zeros(())
-    for name in names:
-        total = total.to(candidate[name].device) + _auto(original[name], candidate[name])
-    return total
+    return torch.stack([_auto(original[name], candidate[name]) for name in names]).sum()
 
 
 def relative_error(original: Tensor, candidate: Tensor) -> Tensor:
@@ -66,7 +63,7 @@ def distance(
         probabilities: those of them whose rows are probabilities, as `probabilities_of` says: to ask a GPU for each
             batch would make it wait.
     """
-    total = torch.zeros(())
+    lost = []
     for name in names:
         first, second = original[name], candidate[name]
         if name in probabilities:
@@ -77,8 +74,8 @@ def distance(
             found = (1 - torch.cosine_similarity(first, second, dim=-1)).mean()
             if name in scores:
                 found = found + _softened(first, second)
-        total = total.to(found.device) + found
-    return total
+        lost.append(found)
+    return torch.stack(lost).sum()
 
 
 def probabilities_of(outputs: Mapping[str, Tensor]) -> frozenset[str]:
@@ -86,24 +83,29 @@ def probabilities_of(outputs: Mapping[str, Tensor]) -> frozenset[str]:
     return frozenset(name for name, rows in outputs.items() if _has_rows(rows) and _is_probabilities(rows))
 
 
-def wrong(labels: Tensor, candidate: Mapping[str, Tensor], names: Sequence[str]) -> Tensor | None:
-    """Compute the cross-entropy with labels; None where no output has a row of scores for each.
+def labelled_output(labels: Tensor, outputs: Mapping[str, Tensor], names: Sequence[str]) -> str | None:
+    """Return the first output that has a row of scores for each label; None where there is none."""
+    for name in names:
+        found = outputs[name]
+        if found.dim() >= 2 and found.shape[-1] >= 2 and found.numel() == labels.numel() * found.shape[-1]:
+            return name
+    return None
+
+
+def cross_entropy(labels: Tensor, rows: Tensor, are_probabilities: bool) -> Tensor:
+    """Compute the mean cross-entropy of the rows that have a label.
 
     Args:
-        labels: of all decisions of a batch, UNLABELLED for those without.
-        candidate: the student's outputs.
-        names: outputs to look at.
+        labels: of all rows; what is no class, such as UNLABELLED, is none.
+        rows: scores, or probabilities.
+        are_probabilities: which of both.
     """
-    wanted = labels.reshape(-1)
-    for name in names:
-        found = candidate[name]
-        if found.dim() < 2 or found.shape[-1] < 2 or found.numel() != wanted.numel() * found.shape[-1]:
-            continue
-        if not bool((wanted != UNLABELLED).any()) or int(wanted.max()) >= found.shape[-1]:
-            return None
-        logs = found.clamp_min(_FLOOR).log() if _is_probabilities(found.detach()) else found
-        return functional.cross_entropy(logs.reshape(-1, found.shape[-1]), wanted, ignore_index=UNLABELLED)
-    return None
+    classes, wanted = rows.shape[-1], labels.reshape(-1)
+    known = (wanted >= 0) & (wanted < classes)
+    logs = rows.clamp_min(_FLOOR).log() if are_probabilities else rows
+    wanted = wanted.masked_fill(~known, UNLABELLED)
+    lost = functional.cross_entropy(logs.reshape(-1, classes), wanted, ignore_index=UNLABELLED, reduction="sum")
+    return lost / known.sum().clamp_min(1)
 
 
 def _softened(original: Tensor, candidate: Tensor) -> Tensor:

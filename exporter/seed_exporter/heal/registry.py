@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
 import torch
@@ -36,12 +36,14 @@ class Call:
         attributes: the node's attributes: strings as `str`, tensors as tensors, graphs as `Body`.
         opset: version of ONNX's own operators in the graph.
         float_type: the type that all floats are computed in.
+        known: elements of inputs that are constant and small, by the input's index.
     """
 
     inputs: Sequence[Tensor | None]
     attributes: Mapping[str, Any]
     opset: int
     float_type: torch.dtype
+    known: Mapping[int, list[Any]] = field(default_factory=dict)
 
     @property
     def x(self) -> Tensor:
@@ -65,8 +67,15 @@ class Call:
 
     def integers(self, index: int) -> list[int] | None:
         """Return an input of integers as numbers; None where it is left out."""
+        found = self.numbers(index)
+        return None if found is None else [int(each) for each in found]
+
+    def numbers(self, index: int) -> list[Any] | None:
+        """Return the elements of an input; None where it is left out."""
+        if index in self.known:
+            return self.known[index]
         value = self.input(index)
-        return None if value is None else [int(each) for each in value.reshape(-1).tolist()]
+        return None if value is None else value.reshape(-1).tolist()
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """Return an attribute."""

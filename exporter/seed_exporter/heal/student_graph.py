@@ -192,15 +192,15 @@ class StudentGraph:
     def finished(self) -> Graph:
         """Return the folded graph, with what is trained of it but isn't among its weights."""
         inline: dict[str, np.ndarray] = {}
-        if self.norms is not None:
-            for pair in self.norms.pairs:
-                if pair.bias not in self._folded.weights:
-                    living = self.matrices.quantized()[pair.weight].integers.any(axis=1)
-                    inline[pair.bias] = self.norms.folded(pair)[1] * living
-        for name in self._biases:
-            if name not in self._folded.weights:
-                with torch.no_grad():
-                    inline[name] = self.weights()[0][name].cpu().numpy()
+        pairs = [] if self.norms is None else [p for p in self.norms.pairs if p.bias not in self._folded.weights]
+        names = [name for name in self._biases if name not in self._folded.weights]
+        if pairs or names:
+            with torch.no_grad():
+                weights, rate = self.weights()
+            inline = {name: weights[name].cpu().numpy() for name in names}
+        for pair in pairs:
+            assert self.norms is not None
+            inline[pair.bias] = self.norms.folded(pair)[1] * rate.living[pair.weight].cpu().numpy()
         return with_constants(self._folded, inline)
 
     def _gated(self, name: str, vector: TrainedVector, matrices: Mapping[str, QuantizedMatrix]) -> QuantizedMatrix:

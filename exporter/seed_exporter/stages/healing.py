@@ -65,7 +65,7 @@ def heal_and_prove(loaded: Loaded, work: Work) -> Proven:
         run = heal.Healing(
             loaded.graph, folded, _feeds(source), lossless(folded), size_of, goal,
             scores=source.scores, noisy=tuple(source.reference.noisy), tell=tell,
-            checkpoints=options.resume,
+            draw=options.draw, checkpoints=options.resume,
             pace=lambda seconds: work.say(_pace(seconds, run, work)),
         )  # fmt: skip
         front[0] = _proven(_planned(run, goal, trail, work), source, work).front_bytes + _FRONT_SLACK

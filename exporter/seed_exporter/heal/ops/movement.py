@@ -91,8 +91,8 @@ def _pad(call: Call) -> Tensor:
     for place, axis in enumerate(axes):
         before[axis], after[axis] = pads[place], pads[place + half]
     if mode == "constant":
-        value = call.input(2)
-        return padded(x, before, after, call.attribute("value", 0.0) if value is None else value.item())
+        value = call.numbers(2) or [call.attribute("value", 0.0)]
+        return padded(x, before, after, value[0])
     for axis, size in enumerate(x.shape):
         if before[axis] or after[axis]:
             places = np.pad(np.arange(size), (max(before[axis], 0), max(after[axis], 0)), mode=mode)

@@ -26,8 +26,8 @@ def _resize(call: Call) -> Tensor:
     if call.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
         call.refuse("sizes that follow from an aspect ratio")
     x, old = call.x, call.opset < 11
-    scales, sizes = call.input(1 if old else 2), None if old else call.integers(3)
-    factors = scales.reshape(-1).tolist() if scales is not None and scales.numel() else call.attribute("scales")
+    scales, sizes = call.numbers(1 if old else 2), None if old else call.integers(3)
+    factors = scales or call.attribute("scales")
     axes = call.attribute("axes") or range(x.dim())
     kept = tuple((name, call.attributes[name]) for name in _KEPT if name in call.attributes)
     if old:

@@ -55,6 +55,6 @@ def _eye_like(call: Call) -> Tensor:
 
 @operator("Range")
 def _range(call: Call) -> Tensor:
-    start, limit, step = (call.required(index) for index in (0, 1, 2))
-    count = max(0, math.ceil((limit.item() - start.item()) / step.item()))
-    return start + step * torch.arange(count, dtype=start.dtype, device=start.device)
+    start, limit, step = ((call.numbers(index) or [0])[0] for index in (0, 1, 2))
+    count = max(0, math.ceil((limit - start) / step))
+    return call.x + call.required(2) * torch.arange(count, dtype=call.x.dtype, device=call.x.device)

@@ -1,0 +1,92 @@
+"""How fast steps are: the number of threads, and the size of batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import torch
+
+BATCH_MOST: Final = 256
+"""Largest batch that is chosen for a GPU."""
+_BATCH_LEAST: Final = 8
+_WORTH: Final = 1.5
+"""Most that a batch of twice the size may take longer on a GPU to be worth it."""
+
+
+class Pace:
+    """Measures steps before they are taken.
+
+    Args:
+        trial: computes the gradient of a batch of a size.
+        device: where.
+
+    Attributes:
+        seconds: time of a step.
+    """
+
+    def __init__(self, trial: Callable[[int], None], device: torch.device) -> None:
+        self._trial, self._device = trial, device
+        self._before = self._threads = torch.get_num_threads()
+        self.seconds = 0.0
+
+    def measure(self, size: int) -> None:
+        """Measure a step, and change nothing."""
+        self.seconds = self._time(size)
+
+    def choose(self, size: int, most: int) -> int:
+        """Choose what is fastest; return the size of batches.
+
+        On a CPU with other work, threads that wait for each other take several times as long as one. On a GPU a batch
+        is doubled while it takes little more time.
+
+        Args:
+            size: of a batch on a CPU; 1 for a model that takes no batches.
+            most: number of inputs that there are.
+        """
+        if self._device.type == "cpu":
+            times = {}
+            for threads in sorted({1, self._before}):
+                torch.set_num_threads(threads)
+                times[threads] = self._time(size)
+            self._threads = min(times, key=lambda threads: times[threads])
+            self.seconds = times[self._threads]
+            return size
+        if size > 1:
+            size = min(size, _BATCH_LEAST)
+        self.seconds = self._time(size)
+        while size > 1 and 2 * size <= min(most, BATCH_MOST):
+            try:
+                seconds = self._time(2 * size)
+            except torch.OutOfMemoryError:
+                break
+            if seconds > _WORTH * self.seconds:
+                break
+            size, self.seconds = 2 * size, seconds
+        torch.cuda.empty_cache()
+        return size
+
+    @contextmanager
+    def threads(self) -> Iterator[None]:
+        """Compute with the number of threads that was fastest."""
+        torch.set_num_threads(self._threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(self._before)
+
+    def _time(self, size: int) -> float:
+        seconds = 0.0
+        for _ in range(2):  # the first step of all allocates
+            self._wait()
+            began = time.monotonic()
+            self._trial(size)
+            self._wait()
+            seconds = time.monotonic() - began
+        return seconds
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)

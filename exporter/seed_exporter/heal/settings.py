@@ -1,0 +1,70 @@
+"""How a model is healed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from seed_runtime.errors import InputError
+
+INPUTS_LEAST: Final = 16
+"""Fewest inputs that are trained on: fewer are known by heart at once."""
+
+
+@dataclass(frozen=True)
+class HealSettings:
+    """How a model is healed.
+
+    Attributes:
+        steps: optimizer steps where no time is given; else it is trained until the time is over.
+        batch: inputs of a step; on a GPU as many as it computes in little more time.
+        unit_rate: learning rate of matrices, in their steps at the start.
+        growth_rate: of the logarithms of steps.
+        factor_rate: of the logarithms of the rate's factors.
+        vector_rate: of vectors, in their steps.
+        norm_rate: of scales and shifts of batch norms.
+        mixed: share of inputs that are mixed with another one.
+        labelled: weight of the cross-entropy with labels.
+        layers: weight of the distance to the original's layers, in relative squared errors.
+        left_out: share of inputs that judge states and aren't trained on.
+        descent: share of the run after which the size is to be what was asked for.
+        fold: share of the run after which batch norms are folded and vectors rounded.
+        decay: share of the run after which learning rates fall.
+        looks: looks at the real size and at the damage.
+        estimate: batches on which statistics of batch norms are estimated before they are folded.
+    """
+
+    steps: int = 3000
+    batch: int = 32
+    unit_rate: float = 0.03
+    growth_rate: float = 2e-3
+    factor_rate: float = 1e-2
+    vector_rate: float = 0.05
+    norm_rate: float = 2e-3
+    mixed: float = 0.5
+    labelled: float = 0.3
+    layers: float = 0.0
+    left_out: float = 0.125
+    descent: float = 0.5
+    fold: float = 0.5
+    decay: float = 0.5
+    looks: int = 40
+    estimate: int = 60
+
+    def judging(self, count: int) -> int:
+        """Return how many of so many inputs judge states.
+
+        Raises:
+            InputError: there are too few.
+        """
+        check_count(count)
+        return max(8, round(self.left_out * count)) if count >= 2 * INPUTS_LEAST else 4
+
+
+def check_count(count: int) -> None:
+    """Raise the error of too little data."""
+    if count < INPUTS_LEAST:
+        raise InputError(
+            f"--heal needs at least {INPUTS_LEAST} inputs to train on beside those that outputs are judged on, and "
+            f"there are {count}; give more, thousands if you have them: labels aren't needed"
+        )

@@ -9,12 +9,18 @@ from seed_exporter.graph.edit import FreshNames
 from seed_exporter.graph.messages import copy_of
 from seed_exporter.graph.model import Graph
 from seed_exporter.shrink.cut import Cut
+from seed_exporter.shrink.places import Places
 from seed_exporter.shrink.tensors import with_arrays
 from seed_exporter.shrink.values import Values
 
 
-def without_dead(values: Values) -> Graph:
-    """Return the analysed graph without the channels that can be removed; the graph itself where there are none."""
+def without_dead(values: Values, places: Places) -> Graph:
+    """Return the analysed graph without the channels that can be removed; the graph itself where there are none.
+
+    Args:
+        values: what is known of the graph.
+        places: is told what is left of its initializers.
+    """
     graph, axes = values.graph, values.axes
     removed = values.table.removable([each for every in axes.values() for each in every if each is not None])
     smaller = {name for name, each in axes.items() if any(removed[one].any() for one in each if one is not None)}
@@ -30,6 +36,8 @@ def without_dead(values: Values) -> Graph:
         array = values.data(tensor.name) if tensor.name in smaller else None
         if array is not None:
             for axis, channels in enumerate(axes[tensor.name]):
+                if channels is not None and cut.removed(channels).any():
+                    places.keep(tensor.name, axis, np.flatnonzero(~cut.removed(channels)))
                 array = cut.along(array, channels, axis)
             arrays[tensor.name] = np.ascontiguousarray(array)
     for value in main.value_info:

@@ -1,4 +1,4 @@
-"""Make a seed of a model: load, shrink, calibrate and plan or heal, build, prove, write.
+"""Make a seed of a model: load, shrink, calibrate and plan or heal, cut, build, prove, write.
 
 Facts of the original are frozen in `Source` when it is loaded; stages work on the graph that their record holds, and
 one that edits it hands on another.
@@ -109,8 +109,10 @@ def _stages(
         loaded = load(source, work, **loader_options)
         model = shrink(loaded, work) if work.options.shrink else loaded
         if work.options.heal is not None:
-            proven = heal_and_prove(model, work)
+            proven = heal_and_prove(model, loaded.graph, work)
         else:
             proven = build_and_prove(calibrate(model, work), work)
-        result = replace(write(proven, loaded.source, output, work), shrinkage=model.shrinkage)
+        result = replace(
+            write(proven, loaded.source, output, work), shrinkage=proven.built.shrinkage or model.shrinkage
+        )
         return loaded, result, proven.built.interruption

@@ -62,6 +62,8 @@ class Planned:
     trail: Trail = field(default_factory=Trail)
     interruption: BaseException | None = None
     """What ended the search early, such as Ctrl-C; the plans are the best so far then."""
+    shrinkage: Shrinkage | None = None
+    """What was cut out of the planned model; None if nothing was."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Built:
     """True if the method kept its goal by what it measured."""
     trail: Trail = field(default_factory=Trail)
     interruption: BaseException | None = None
+    shrinkage: Shrinkage | None = None
     weight_bytes: Mapping[str, float] = field(default_factory=dict)
     """Size of each weight, with its share of what its stream's weights share [B]."""
 

@@ -113,7 +113,8 @@ class _Size(click.ParamType):
     "--shrink",
     is_flag=True,
     help="Cut dead channels, heads, neurons, rows of tables and emptied blocks out of MODEL first, which computes the "
-    "same with less memory and time then: for models whose weights were set to 0 by whole rows or columns.",
+    "same with less memory and time then: for models whose weights were set to 0 by whole rows or columns. --heal does "
+    "so at its end.",
 )
 @click.option(
     "--time-limit",

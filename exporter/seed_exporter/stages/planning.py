@@ -70,7 +70,9 @@ def build(planned: Planned, source: Source, work: Work) -> Built:
         streams = planned.encoder.encode(planned.plans, advance)
         made = draft.build(planned.graph, streams, model_info(source, work.options), planned.skeletons)
         sizes = planned.encoder.estimate_bytes(planned.plans)
-    return Built(planned.graph, planned.plans, made, planned.met, planned.trail, planned.interruption, sizes)
+    return Built(
+        planned.graph, planned.plans, made, planned.met, planned.trail, planned.interruption, planned.shrinkage, sizes
+    )
 
 
 def model_info(source: Source, options: Options) -> ModelInfo:

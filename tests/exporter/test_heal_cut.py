@@ -1,0 +1,93 @@
+"""What healing leaves dead is cut: the model is smaller, computes the same, and is as large as was predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import seed_runtime
+from seed_exporter.build.streams import restored
+from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.evaluate.run import run_all
+from seed_exporter.records import Planned
+from seed_exporter.stages import healing as stage
+from tests.exporter.support.block_models import image_model, text_model
+from tests.exporter.support.exporting import quick_export
+from tests.exporter.support.pruned_models import Builder, whole
+
+pytestmark = pytest.mark.slow
+NO_TORCH = {"exc_type": ImportError}
+
+
+def image(b: Builder) -> np.ndarray:
+    return b.rng.standard_normal((120, 1, 3, 16, 16)).astype(np.float32)
+
+
+def text(b: Builder) -> np.ndarray:
+    # Most tokens of the table are rare or missing, as in any text.
+    return b.rng.choice(400, (160, 1, 12), p=(share := np.arange(1, 401) ** -2.0) / share.sum()).astype(np.float32)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Any:
+    torch = pytest.importorskip("torch", **NO_TORCH)
+    healing = pytest.importorskip("seed_exporter.heal.healing", **NO_TORCH)
+    settings = healing.HealSettings
+    monkeypatch.setattr(healing, "HealSettings", lambda: settings(steps=120, batch=8, looks=5))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield healing
+    torch.set_num_threads(before)
+
+
+def healed(
+    inputs: Callable[[Builder], np.ndarray], size: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Any, Planned, dict[str, np.ndarray]]:
+    """Heal a model; return the result, what was planned before the cut, and inputs for a call."""
+    b = Builder(x=("n", 3, 16, 16)) if inputs is image else Builder(ids=("n", 12))
+    graph = b.graph(image_model(b, norms=True) if inputs is image else text_model(b))
+    data = inputs(b)
+    name = "x" if inputs is image else "ids"
+    np.savez(folder / "data.npz", **{name: data})
+    held = []
+    cut = stage.cut_healed
+    monkeypatch.setattr(stage, "cut_healed", lambda planned, *rest: held.append(planned) or cut(planned, *rest))
+    result = quick_export(whole(graph), folder / "m.seed", heal=folder / "data.npz", size=size, jobs=1)
+    return result, held[0], {name: data[:8, 0]}
+
+
+@pytest.mark.parametrize(("inputs", "size", "left"), [(image, 1900, 0.8), (text, 2400, 0.8)])
+def test_a_healed_model_is_cut_and_computes_what_was_trained(
+    inputs: Callable[[Builder], np.ndarray],
+    size: int,
+    left: float,
+    tmp_path: Path,
+    quick: Any,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    result, trained, feed = healed(inputs, size, tmp_path, monkeypatch)
+    assert result.graph.parameters < left * trained.graph.parameters
+    assert result.shrinkage is not None
+    assert any("times fewer multiply-adds" in note for note in result.notes)
+
+    assert result.goal_met
+    best = min((look for look in result.healing if look.size <= size), key=lambda look: look.damage)
+    # The prediction leaves 64 bytes for a golden sample that grows.
+    assert result.bytes == pytest.approx(best.size - 64, rel=0.01)
+
+    seed = seed_runtime.open(tmp_path / "m.seed")
+    seed.check()
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    write_model_files(trained.graph, folder, lambda weight: restored(weight, trained.plans[weight.name]))
+    (expected,) = run_all(folder, [feed])
+    with seed.session() as session:
+        assert session.verify().present
+        assert session.verify().ok
+        for name, found in session.run(feed).items():
+            error = np.sqrt(np.mean((found - expected[name]) ** 2) / np.mean(expected[name] ** 2))
+            assert error <= 1e-5

@@ -14,8 +14,8 @@ from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import load
 from seed_exporter.skeletons import builder_for
-from seed_exporter.skeletons import onnx as onnx_skeleton
 from seed_runtime.errors import UnsupportedError
+from seed_runtime.format.parts.onnx_skeleton import initializers
 from seed_runtime.skeletons import check_holes
 from seed_runtime.skeletons.onnx import scan
 from tests.exporter.support.onnx_models import W, X, info, make, matmul_chain, run, tensor, weights
@@ -37,7 +37,7 @@ def test_holes_follow_the_order_and_are_aligned():
 def test_a_device_reads_what_was_built():
     built = builder_for(load(matmul_chain())).build(["w2", "w0", "w1"])
     read = scan(built.data)
-    assert check_holes(read, built.holes) == ("2", "0", "1")
+    assert check_holes(read, built.holes) == ("0", "1", "2")
     assert [value.name for value in read.inputs] == ["x"]
     assert read.inputs[0].dims == ("n", 16)
     assert [value.name for value in read.outputs] == ["y"]
@@ -107,7 +107,7 @@ def test_names_of_inputs_and_outputs_stay_and_others_become_short():
     assert (built.graph.input[0].name, built.graph.output[0].name) == ("x", "y")
 
 
-def test_the_names_of_weights_do_not_depend_on_the_order_that_was_built_first():
+def test_a_skeleton_does_not_depend_on_the_order_that_was_built_first():
     graph = load(matmul_chain())
     orders = [["w2", "w0", "w1"], ["w0", "w1", "w2"]]
     first, second = builder_for(graph), builder_for(graph)
@@ -128,10 +128,37 @@ def test_short_names_never_meet_names_that_stay(tmp_path: Path):
     assert np.array_equal(run(write_model_files(graph, tmp_path), x)[0], run(model.SerializeToString(), x)[0])
 
 
-def test_numbers_in_base_62_are_all_different():
-    names = [onnx_skeleton._base62(number) for number in range(10_000)]
-    assert len(set(names)) == 10_000
-    assert max(map(len, names)) == 3
+def test_weights_that_are_outputs_or_have_names_of_inputs_stay_reachable(tmp_path: Path):
+    nodes = [helper.make_node("MatMul", ["0", "1"], ["middle"]), helper.make_node("MatMul", ["middle", "w"], ["_1"])]
+    held = [tensor(W, "1"), tensor(2 * W, "w")]
+    model = make(nodes, held, inputs=[info("0")], outputs=[info("_1", None), info("w", None)])
+    graph = load(model)
+    x = {"0": np.ones((2, 16), np.float32)}
+    expected = run(model.SerializeToString(), x)
+    for ours, theirs in zip(run(write_model_files(graph, tmp_path), x), expected, strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_a_seed_leaves_out_what_the_table_of_holes_says():
+    graph = load(matmul_chain(5))
+    built = builder_for(graph).build(list(graph.weights))
+    assert built.data.startswith(built.carried)
+    assert b"model.weights" not in built.carried
+    assert built.data[len(built.carried) :] == b"".join(initializers(built.names, built.holes))
+
+
+def test_attributes_of_convolutions_that_are_defaults_are_left_out():
+    attributes = {"group": 1, "auto_pad": "NOTSET", "dilations": [1, 1], "pads": [0] * 4, "strides": [1, 1]}
+    kept = {"group": 2, "auto_pad": "SAME_UPPER", "dilations": [1, 2]}
+    nodes = [
+        helper.make_node("Conv", ["x", "w0"], ["a"], **attributes),
+        helper.make_node("Conv", ["a", "w0"], ["b"], **kept),
+        helper.make_node("Softmax", ["b"], ["y"], axis=-1),
+    ]
+    graph = load(make(nodes, [tensor(np.ones((4, 2, 1, 1), np.float32), "w0")]))
+    built = onnx.ModelProto.FromString(builder_for(graph).build_unchecked(list(graph.weights)).data)
+    found = [{each.name for each in node.attribute} for node in built.graph.node]
+    assert found == [{"pads", "strides"}, set(kept), {"axis"}]
 
 
 def test_nested_graphs_read_the_same_values_after_renaming(tmp_path: Path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import lzma
+import string
 import struct
 import sys
 import zlib
@@ -90,17 +91,18 @@ def decode(seed: bytes) -> tuple[bytes, bytes]:
     parts = []
     for _ in range(sections[3].varint()):
         kind, packing = sections[3].uint(2), sections[3].uint(1)
-        parts.append((kind, packing, sections[3].varint(), sections[3].varint(), sections[3].take(32)))
+        part = kind, packing, sections[3].varint(), sections[3].varint(), sections[3].take(32)
+        parts.append((*part, sections[3].take(sections[3].varint()) if kind == 1 and packing & 0x80 else None))
     holes = []
     for _ in range(sections[4].varint()):
         dtype, skip, _name, rank = sections[4].uint(1), sections[4].varint(), sections[4].take(3), sections[4].varint()
         holes.append(Hole(dtype, skip, [sections[4].varint() for _ in range(rank)]))
     skeleton = b""
-    for kind, packing, raw_size, size, part_digest in parts:
+    for kind, packing, raw_size, size, part_digest, names in parts:
         data = front.take(size)
         assert hashlib.sha256(data).digest() == part_digest
         if kind == 1:
-            skeleton = unpack(packing, data)
+            skeleton = unpack(packing & 0x7F, data) + (b"" if names is None else initializers(names, holes))
             assert len(skeleton) == raw_size
     weights, first = b"", 0
     for _ in range(sections[5].varint()):
@@ -120,6 +122,35 @@ def decode(seed: bytes) -> tuple[bytes, bytes]:
     assert len(weights) == weights_size
     assert hashlib.sha256(weights).digest() == weights_digest
     return skeleton, weights
+
+
+def initializers(names: bytes, holes: list[Hole]) -> bytes:
+    """Return the fields of a graph that a seed leaves out."""
+
+    def field(tag: int, data: bytes) -> bytes:
+        return number(tag) + number(len(data)) + data
+
+    out, end = b"", 0
+    for index, hole in enumerate(holes):
+        offset = end + hole.skip
+        end = offset + hole.size
+        tensor = b"".join(number(0x08) + number(dim) for dim in hole.dims) + number(0x10) + number(hole.dtype)
+        tensor += field(0x42, names + numbered(index))
+        for key, value in ((b"location", "model.weights"), (b"offset", str(offset)), (b"length", str(hole.size))):
+            tensor += field(0x6A, field(0x0A, key) + field(0x12, value.encode()))
+        out += field(0x2A, tensor + b"\x70\x01")
+    return out
+
+
+def number(value: int) -> bytes:
+    return bytes([value]) if value < 128 else bytes([value % 128 + 128]) + number(value // 128)
+
+
+def numbered(index: int) -> bytes:
+    digits, length = string.digits + string.ascii_lowercase + string.ascii_uppercase, 1
+    while index >= 62**length:
+        index, length = index - 62**length, length + 1
+    return "".join(digits[index // 62**place % 62] for place in reversed(range(length))).encode()
 
 
 def unpack(packing: int, data: bytes) -> bytes:

@@ -177,7 +177,8 @@ def _weights(write: FieldWriter, streams: Sequence[str]) -> Fields:
 def _parts(write: FieldWriter, skeleton: bytes) -> Fields:
     out = write("parts.count", varint(1)) + write("parts.kind", u16(1)) + write("parts.packing", u8(0))
     out += write("parts.raw_size", varint(len(skeleton))) + write("parts.size", varint(len(skeleton)))
-    return out + write("parts.digest", hashlib.sha256(skeleton).digest()) + write("parts.end", b"")
+    out += write("parts.digest", hashlib.sha256(skeleton).digest())
+    return out + write("parts.names", b"") + write("parts.end", b"")
 
 
 def _holes(write: FieldWriter, streams: Sequence[str]) -> Fields:

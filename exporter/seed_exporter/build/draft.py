@@ -80,7 +80,7 @@ def build(
         skeletons: of the same graph, for those who build many seeds of it.
     """
     skeleton = (skeletons or builder_for(graph)).build(order_of(streams))
-    packing, part = _packed(skeleton.data)
+    packing, part = _packed(skeleton.carried)
     records, first = [], 0
     for stream in streams:
         records.append(stream_of(stream.codec.number, first, len(stream.names), stream.chunks))
@@ -93,7 +93,7 @@ def estimate_size(
 ) -> int:
     """Compute the size that `build` would give, from the sizes of the streams [B]. Nothing is coded."""
     skeleton = (skeletons or builder_for(graph)).build(order_of(streams))
-    packing, part = _packed(skeleton.data)
+    packing, part = _packed(skeleton.carried)
     records, first = [], 0
     for stream in streams:
         sizes = stream.sizes.chunks
@@ -108,7 +108,9 @@ def _header(skeleton: Skeleton, packing: int, part: bytes, model: ModelInfo, str
     header = Header(
         model=model,
         weights=WeightsInfo(skeleton.weights_size, bytes(32)),
-        parts=(Part(skeleton.kind, packing, len(skeleton.data), len(part), hashlib.sha256(part).digest()),),
+        parts=(
+            Part(skeleton.kind, packing, len(skeleton.data), len(part), hashlib.sha256(part).digest(), skeleton.names),
+        ),
         holes=tuple(
             Hole(hole.dtype, hole.dims, hole.skip, hole.offset, name_digest(hole.name)) for hole in skeleton.holes
         ),

@@ -79,7 +79,7 @@ def make(graph: Graph, feeds: Sequence[Feeds], folder: Path, setting: int) -> De
     values = {weight.name: _restored(weight, decoded[str(index)]) for index, weight in enumerate(coded)}
     model = write_model_files(graph, folder, weights={**rest, **values})
     skeleton = builder_for(graph).build_unchecked(list(graph.weights))
-    beside = xz_size(skeleton.data, *(np.ascontiguousarray(data).tobytes() for data in rest.values()))
+    beside = xz_size(skeleton.carried, *(np.ascontiguousarray(data).tobytes() for data in rest.values()))
     return Deliverable(len(stream) + beside, model)
 
 

@@ -41,14 +41,23 @@ class Skeleton:
     Attributes:
         kind: the number of the part that holds it (SPEC.md, "Parts").
         data: the model's bytes.
+        names: what the weights' names begin with in the model.
+        tail: how many bytes of it a seed leaves out, because they follow from names and holes [B].
         holes: one per weight, in the order of the weights file.
         weights_size: size of the weights file, which ends with the last weight, without padding [B].
     """
 
     kind: int
     data: bytes
+    names: str
+    tail: int
     holes: list[HoleLayout]
     weights_size: int
+
+    @property
+    def carried(self) -> bytes:
+        """Bytes that a seed carries, before they are packed."""
+        return self.data[: len(self.data) - self.tail]
 
 
 class SkeletonBuilder(Protocol):

@@ -6,8 +6,7 @@ What ONNX Runtime doesn't need is left out, because each byte of it would travel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, Final
 
 import onnx
@@ -15,15 +14,18 @@ import onnx
 from seed_exporter.graph.index import all_graphs
 from seed_exporter.graph.messages import replace_elements
 from seed_exporter.graph.model import Graph
+from seed_exporter.skeletons.defaults import drop_defaults
 from seed_exporter.skeletons.known_shapes import needed_shapes
-from seed_exporter.skeletons.layout import HoleLayout, Skeleton, lay_out
+from seed_exporter.skeletons.layout import Skeleton, lay_out
 from seed_runtime.errors import FormatError, UnsupportedError
+from seed_runtime.format import primitives
 from seed_runtime.format.parts import ONNX_SKELETON
+from seed_runtime.format.parts.onnx_skeleton import initializers, number_name
 from seed_runtime.skeletons import check_holes
-from seed_runtime.skeletons.onnx import WEIGHTS_FILE, scan
+from seed_runtime.skeletons.onnx import scan
 
-_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-"""Digits of base 62, in which values are numbered."""
+_GRAPH_TAG: Final = b"\x3a"
+"""Field 7 of a ModelProto, of bytes."""
 _UNREAD: Final = frozenset(
     {
         "doc_string",
@@ -46,14 +48,14 @@ def matches(graph: Graph) -> bool:
 class Builder:
     """Builds ONNX skeletons of one graph; what doesn't depend on the weights' order is done once.
 
-    Names of inputs and outputs stay; weights and values in between get short names and nodes get none.
+    Names of inputs and outputs stay; weights and values in between get short names and nodes get none. The weights'
+    initializers are the end of the file, where a seed leaves them out.
     """
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._model: onnx.ModelProto | None = None
-        self._names: dict[str, str] = {}
-        """Name of each value and weight in the skeleton."""
+        """The model without its weights' initializers, and with its own names."""
         self._built: dict[tuple[str, ...], Skeleton] = {}
         self._checked: set[tuple[str, ...]] = set()
 
@@ -71,18 +73,21 @@ class Builder:
             return known
         if sorted(order) != sorted(self._graph.weights):
             raise ValueError("order must hold the name of each weight once")
-        holes = lay_out(self._graph.weights[name] for name in order)
         if self._model is None:
-            self._model = onnx.ModelProto()
-            self._model.CopyFrom(self._graph.model)
-            _place(self._model.graph, holes)
-            replace_elements(self._model.graph.value_info, needed_shapes(self._model))
-            _strip(self._model)
-            self._names = _shorten_names(self._model.graph, self._graph.weights)
-        else:
-            _place(self._model.graph, [replace(hole, name=self._names[hole.name]) for hole in holes])
-        data = self._model.SerializeToString(deterministic=True)
-        skeleton = Skeleton(ONNX_SKELETON.number, data, holes, holes[-1].offset + holes[-1].size if holes else 0)
+            self._model = _without_weights(self._graph)
+        holes = lay_out(self._graph.weights[name] for name in order)
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        names = _shorten_names(model.graph, order)
+        tail = b"".join(initializers(names, holes))
+        skeleton = Skeleton(
+            kind=ONNX_SKELETON.number,
+            data=_serialized(model, tail),
+            names=names,
+            tail=len(tail),
+            holes=holes,
+            weights_size=holes[-1].offset + holes[-1].size if holes else 0,
+        )
         self._built[tuple(order)] = skeleton
         return skeleton
 
@@ -96,18 +101,35 @@ def _check(skeleton: Skeleton) -> None:
         raise UnsupportedError(f"no device would accept this model's graph: {problem}; simplify it") from error
 
 
-def _place(graph: onnx.GraphProto, holes: list[HoleLayout]) -> None:
-    """Make weights external initializers in the order of the file, which compresses best, before the small ones."""
-    placed = {hole.name for hole in holes}
-    small = [tensor for tensor in graph.initializer if tensor.name not in placed]
-    external = []
-    for hole in holes:
-        tensor = onnx.TensorProto(name=hole.name, data_type=hole.dtype.code, dims=hole.dims)
-        tensor.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in (("location", WEIGHTS_FILE), ("offset", hole.offset), ("length", hole.size)):
-            tensor.external_data.add(key=key, value=str(value))
-        external.append(tensor)
-    replace_elements(graph.initializer, [*external, *small])
+def _without_weights(graph: Graph) -> onnx.ModelProto:
+    """Return what ONNX Runtime needs of the model beside its weights."""
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    small = [tensor for tensor in model.graph.initializer if tensor.name not in graph.weights]
+    # Shapes follow from those of the weights.
+    stated = [
+        onnx.TensorProto(
+            name=weight.name,
+            data_type=weight.dtype.code,
+            dims=weight.shape,
+            data_location=onnx.TensorProto.EXTERNAL,
+        )
+        for weight in graph.weights.values()
+    ]
+    replace_elements(model.graph.initializer, [*stated, *small])
+    replace_elements(model.graph.value_info, needed_shapes(model))
+    replace_elements(model.graph.initializer, small)
+    _strip(model)
+    drop_defaults(model)
+    return model
+
+
+def _serialized(model: onnx.ModelProto, tail: bytes) -> bytes:
+    """Return the model's bytes with more of its graph's, which are then the last ones of the model."""
+    graph = model.graph.SerializeToString(deterministic=True)
+    model.ClearField("graph")
+    size = primitives.varint(len(graph) + len(tail))
+    return b"".join((model.SerializeToString(deterministic=True), _GRAPH_TAG, size, graph, tail))
 
 
 def _strip(model: onnx.ModelProto) -> None:
@@ -140,33 +162,35 @@ def _strip_unread(message: Any) -> None:
                 _strip_unread(inner)
 
 
-def _shorten_names(graph: onnx.GraphProto, weights: Iterable[str]) -> dict[str, str]:
-    """Rename weights and the values between nodes to numbers; return the new name of each.
+def _shorten_names(graph: onnx.GraphProto, weights: Sequence[str]) -> str:
+    """Rename weights and the values between nodes to numbers; return what the weights' names begin with.
 
     One injective map is applied to all names of all graphs, so that every name refers to the same value as before, in
-    every scope. Names that programs use stay: inputs and outputs. Weights have the first numbers in the order of
-    `weights`, which packs best, and are found by the digest of their names that their holes have.
+    every scope. Names that programs use stay: inputs and outputs. Weights have the first numbers in their order, and
+    are found by the digest of their names that their holes have.
     """
-    keep = {value.name for value in [*graph.input, *graph.output]}
+    outputs = {value.name for value in graph.output}
+    keep = {value.name for value in graph.input} | outputs
+    prefix = ""
+    while not keep.isdisjoint(prefix + number_name(number) for number in range(len(weights))):
+        prefix += "_"
     new_names = {name: name for name in keep} | {"": ""}
-    number = 0
+    new_names |= {name: prefix + number_name(number) for number, name in enumerate(weights)}
+    number = len(weights)
 
     def short(name: str) -> str:
         nonlocal number
         if name not in new_names:
-            candidate = _base62(number)
-            while candidate in keep:
+            while (candidate := number_name(number)) in keep:
                 number += 1
-                candidate = _base62(number)
             number += 1
             new_names[name] = candidate
         return new_names[name]
 
-    for name in weights:
-        short(name)
     for inner in all_graphs(graph):
-        for value in [*inner.input, *inner.output]:
-            value.name = short(value.name)
+        if inner is not graph:
+            for value in [*inner.input, *inner.output]:
+                value.name = short(value.name)
         for tensor in inner.initializer:
             tensor.name = short(tensor.name)
         for node in inner.node:
@@ -175,13 +199,7 @@ def _shorten_names(graph: onnx.GraphProto, weights: Iterable[str]) -> dict[str, 
             node.input[:] = [short(name) for name in node.input]
         for value in inner.value_info:
             value.name = short(value.name)
-    return new_names
-
-
-def _base62(number: int) -> str:
-    """Write `number` in bijective base 62, which leaves no text out: 61 is Z and 62 is 00."""
-    text = _DIGITS[number % 62]
-    while number := number // 62:
-        number -= 1
-        text = _DIGITS[number % 62] + text
-    return text
+    for name in weights:
+        if name in outputs:
+            graph.node.add(op_type="Identity", input=[new_names[name]], output=[name])
+    return prefix

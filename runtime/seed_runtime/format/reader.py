@@ -16,6 +16,7 @@ from seed_runtime.errors import DigestError, FormatError
 from seed_runtime.format import preamble
 from seed_runtime.format.header import SECTION_FRONT_BYTES, Header, Part, Stream, parse
 from seed_runtime.format.packing import unpack
+from seed_runtime.format.parts import KINDS
 from seed_runtime.format.preamble import PREAMBLE_BYTES, SIGNED_START
 from seed_runtime.format.sections.streams import CHUNK_DIGEST_BYTES
 
@@ -50,8 +51,10 @@ class SeedReader:
             self.signed = SIGNED_START + data[:before]
 
     def part_bytes(self, part: Part) -> bytes | memoryview:
-        """Return the unpacked bytes of the next part, at most PART_RAW_MAX."""
-        return unpack(part.packing, self._checked_part(part), part.raw_size, f"part {part.kind:#06x}")
+        """Return the unpacked bytes of the next part, at most PART_RAW_MAX, with the end that the seed leaves out."""
+        data, tail = self._checked_part(part), self._tail(part)
+        begin = unpack(part.packing, data, part.raw_size - len(tail), _where(part))
+        return b"".join((begin, tail)) if tail else begin
 
     def skip_part(self, part: Part) -> None:
         """Check the next part, which this runtime has no use for, without unpacking it."""
@@ -86,8 +89,19 @@ class SeedReader:
         if self._source.read(1):
             raise FormatError(self.name, "bytes follow behind its end")
 
+    def _tail(self, part: Part) -> bytearray:
+        """Return the end of a part that the seed leaves out."""
+        tail, kind = bytearray(), KINDS.get(part.kind)
+        if part.names is None or kind is None or kind.tail is None:
+            return tail
+        for piece in kind.tail(part.names, self.header.holes):
+            tail += piece
+            if len(tail) > part.raw_size:
+                raise FormatError(_where(part), f"what it says of its tensors takes more than {part.raw_size:,} bytes")
+        return tail
+
     def _checked_part(self, part: Part) -> memoryview:
-        where = f"part {part.kind:#06x}"
+        where = _where(part)
         data = self._read(part.size, where)
         if (computed := hashlib.sha256(data).digest()) != part.digest:
             raise DigestError(where, part.digest, computed)
@@ -115,3 +129,7 @@ class SeedReader:
                 raise FormatError(f"{self.name}: {where}", f"it ends after {have:,} of {size:,} bytes")
             have += got
         return view
+
+
+def _where(part: Part) -> str:
+    return f"part {part.kind:#06x}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NoReturn, Protocol
+from typing import Final, Literal, NoReturn
 
 from seed_runtime.errors import FormatError
 from seed_runtime.format.dtypes import DType
+from seed_runtime.format.parts.kind import HoleLike
 
 Form = Literal["tensor", "sequence", "map", "maps"]
 """A tensor, a sequence of tensors, a map from numbers or texts to numbers, or a sequence of such maps."""
@@ -76,30 +77,6 @@ class SkeletonInfo:
     def breaks_on_empty(self) -> bool:
         """True if an operator may end the process that gives it an empty tensor."""
         return bool(self.operators & BREAKING_OPERATORS)
-
-
-class HoleLike(Protocol):
-    """A row of the seed's table of holes, or one that an exporter plans."""
-
-    @property
-    def dtype(self) -> DType:
-        """Element type."""
-        ...
-
-    @property
-    def dims(self) -> tuple[int, ...]:
-        """Dimensions, outermost first."""
-        ...
-
-    @property
-    def offset(self) -> int:
-        """Offset of the first element in the weights file [B]."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Size of the tensor [B]."""
-        ...
 
 
 def check_holes(info: SkeletonInfo, holes: Sequence[HoleLike]) -> tuple[str, ...]:

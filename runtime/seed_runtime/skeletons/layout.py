@@ -16,7 +16,8 @@ from typing import BinaryIO, Final, Protocol
 
 from seed_runtime.errors import FormatError
 from seed_runtime.format.header import Header
-from seed_runtime.skeletons.info import ExternalTensor, HoleLike, SkeletonInfo, check_holes, refuse, same_tensor
+from seed_runtime.format.parts.kind import HoleLike
+from seed_runtime.skeletons.info import ExternalTensor, SkeletonInfo, check_holes, refuse, same_tensor
 from seed_runtime.system.files import write_synced
 
 _PORTION: Final = 1 << 20

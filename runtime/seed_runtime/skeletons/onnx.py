@@ -30,7 +30,7 @@ from seed_runtime.skeletons.onnx_tensors import check_inline, count_varints
 
 MODEL_FILE: Final = onnx_skeleton.MODEL_FILE
 """The file that a skeleton is assembled to."""
-WEIGHTS_FILE: Final = "model.weights"
+WEIGHTS_FILE: Final = onnx_skeleton.WEIGHTS_FILE
 """The file beside it that holds the weights; a skeleton may refer to no other one."""
 
 

@@ -95,6 +95,14 @@ attack("parts.size", HUGE, "size of part", LimitError)
 attack("parts.size", varint(8 << 20), "the file has")
 attack("parts.digest", bytes(32), "part 0x0001", DigestError)
 attack("parts.digest", add(b"\0"), "1 bytes too many")
+_CUT = {"parts__packing": u8(0x80)}
+attack("parts.packing", u8(0x80), "past the end|too many")
+attack("parts.packing", u8(0x89), "packing 9 is unknown", UnsupportedError, parts__names=string("w"))
+attack("parts.names", string("w"), "bytes unpacked", **_CUT)
+attack("parts.names", string("x" * 255), "what it says of its tensors takes more", **_CUT, parts__raw_size=varint(999))
+attack("parts.names", b"\x01\x1b", "can't be printed", **_CUT)
+attack("parts.names", HUGE, "length of names of tensors", LimitError, **_CUT)
+attack("parts.names", string("w"), "too many")
 
 # HOLES
 attack("holes.count", HUGE, "number of holes", LimitError)

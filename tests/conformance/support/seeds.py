@@ -45,6 +45,8 @@ class Part:
     packing: int
     raw_size: int
     data: bytes
+    names: str | None = None
+    """What names begin with in the end of the part, which is left out; None for a whole part."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Options:
     """Fields of the skeleton before the graph."""
     last: bytes = OPSET
     """Fields behind it."""
+    names: str | None = None
+    """What the names of initializers begin with that are left out, as the last bytes of the skeleton; None for none."""
 
 
 def value(field: int, name: str, dims: Sequence[int | str] | None, code: int = 1) -> bytes:
@@ -86,9 +90,13 @@ def build(name: str, tests: str, streams: Sequence[Stream], options: Options | N
     """Return the vector of a valid seed."""
     options = options or Options()
     holes, weights = place(streams)
-    skeleton = options.first + block(7, _graph(options, holes)) + options.last
-    packing, packed = options.pack(skeleton)
-    parts = [Part(1, packing, len(skeleton), packed), *options.parts]
+    if options.names is None:
+        carried = skeleton = options.first + block(7, _graph(options, holes)) + options.last
+    else:
+        skeleton = options.first + options.last + block(7, _graph(options, holes))
+        carried = skeleton[: len(skeleton) - len(_initializers(options, holes))]
+    packing, packed = options.pack(carried)
+    parts = [Part(1, packing, len(skeleton), packed, options.names), *options.parts]
     sections = {
         MODEL: options.model,
         WEIGHTS: varint(len(weights)) + hashlib.sha256(weights).digest() + varint(1 << 20),
@@ -126,10 +134,15 @@ def place(streams: Sequence[Stream]) -> tuple[list[Hole], bytes]:
 
 
 def _graph(options: Options, holes: Sequence[Hole]) -> bytes:
-    out = options.graph if options.graph is not None else identity()
+    return (options.graph if options.graph is not None else identity()) + _initializers(options, holes)
+
+
+def _initializers(options: Options, holes: Sequence[Hole]) -> bytes:
+    out = b""
     for index, hole in enumerate(holes):
+        name = f"t{index}" if options.names is None else options.names + plain.numbered(index).decode()
         size = plain.Hole(hole.dtype, 0, list(hole.dims)).size
-        tensor = b"".join(number(1, dim) for dim in hole.dims) + number(2, hole.dtype) + block(8, f"t{index}")
+        tensor = b"".join(number(1, dim) for dim in hole.dims) + number(2, hole.dtype) + block(8, name)
         for key, text in (("location", "model.weights"), ("offset", str(hole.offset)), ("length", str(size))):
             tensor += block(13, block(1, key) + block(2, text))
         out += block(5, tensor + number(14, 1))
@@ -138,7 +151,8 @@ def _graph(options: Options, holes: Sequence[Hole]) -> bytes:
 
 def _part(part: Part) -> bytes:
     sizes = varint(part.raw_size) + varint(len(part.data))
-    return u16(part.kind) + u8(part.packing) + sizes + hashlib.sha256(part.data).digest()
+    front = u16(part.kind) + u8(part.packing + (0 if part.names is None else 0x80)) + sizes
+    return front + hashlib.sha256(part.data).digest() + (b"" if part.names is None else string(part.names))
 
 
 def _holes(tensors: Sequence[Tensor]) -> bytes:

@@ -22,6 +22,7 @@ from tests.conformance.support.seeds import (
 )
 from tests.conformance.support.valid_exact import noise, raw
 from tests.conformance.support.vector import Vector
+from tests.golden import plain
 from tests.support.spec_bytes import block, f32, number, string, u8, varint
 
 
@@ -195,6 +196,15 @@ def _skeletons() -> Iterator[Vector]:
     )
     entries += block(13, block(1, "offset") + block(2, "0"))
     yield from _order(entries)
+    tensors = [Tensor(2, (1,)), Tensor(7, (1, 2)), Tensor(1, ()), Tensor(22, (3, 300)), Tensor(16, (1, 1, 2, 3))]
+    data = noise(sum(plain.Hole(each.dtype, 0, list(each.dims)).size for each in tensors))
+    text = "the initializers of five holes are left out"
+    options = Options(names="", pack=lambda data: (packings.DEFLATE, packings.deflate_fixed(data)))
+    yield build("skeleton-left-out", text, [raw(tensors, data)], options)
+    node = block(1, block(1, "0") + block(2, "y") + block(4, "Identity"))
+    graph = node + block(2, "g") + value(11, "0", ["n", 3, 4]) + value(12, "y", ["n", 3, 4])
+    options = Options(names="\u00fc/_", graph=graph)
+    yield build("skeleton-left-out-names", "the same of one hole, whose name begins with other text", [four()], options)
 
 
 def _order(entries: bytes) -> Iterator[Vector]:

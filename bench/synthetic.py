@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from bench.architectures import MOBILENET_V2
 from seed_exporter.graph.index import with_uses
 from seed_exporter.graph.model import Graph, Weight
 from seed_runtime.format.dtypes import FLOAT32
@@ -82,16 +83,7 @@ def mobilenet_v2(classes: int = 1000) -> Graph:
 
     hidden = clipped(build.convolution("input", "stem", 32, 3, 3, stride=2))
     channels, number = 32, 0
-    settings = (
-        (1, 16, 1, 1),
-        (6, 24, 2, 2),
-        (6, 32, 3, 2),
-        (6, 64, 4, 2),
-        (6, 96, 3, 1),
-        (6, 160, 3, 2),
-        (6, 320, 1, 1),
-    )
-    for factor, width, repeats, first in settings:
+    for factor, width, repeats, first in MOBILENET_V2:
         for repeat in range(repeats):
             name, wide, inner = f"b{number}", factor * channels, hidden
             stride = first if not repeat else 1

@@ -7,16 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-# Expansion, channels, repetitions, stride of the first.
-STAGES = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-)
+from bench.architectures import MOBILENET_V2
 
 
 def convolution(
@@ -58,7 +49,7 @@ class MobileNetV2(nn.Module):
 
         inputs, last = wide(32), wide(1280)
         layers: list[nn.Module] = [convolution(3, inputs, 3, 2)]
-        for expansion, channels, count, stride in STAGES:
+        for expansion, channels, count, stride in MOBILENET_V2:
             for index in range(count):
                 layers.append(InvertedResidual(inputs, wide(channels), expansion, stride if index == 0 else 1))
                 inputs = wide(channels)

@@ -8,16 +8,21 @@ import torch
 
 from bench.onnx_export import export_onnx
 
-from . import checkpoints, models, runs, students
+from . import checkpoints, runs
 from .inputs import SIDE
 
 
-def export(folder: Path, target: Path) -> Path:
-    """Export the network of a checkpoint folder; batch norms stay, so that they can be re-estimated."""
+def export(folder: Path, target: Path, random: bool = False) -> Path:
+    """Export the network of a checkpoint folder, or with its random weights from before training.
+
+    Batch norms stay, so that they can be re-estimated.
+    """
     about = checkpoints.load(folder)[1]
-    name = about["name"]
     model = runs.load(folder, torch.device("cpu"))
-    kind = (models.KINDS | students.KINDS)[name]
+    if random:
+        torch.manual_seed(0)
+        model = runs.maker(about["name"])(about["settings"]).eval().requires_grad_(False)
+    kind = runs.kind_of(about["name"])
     if kind == "glyphs":
         example = {"image": torch.zeros(2, 3, SIDE, SIDE)}
         axes: dict[str, tuple[str | None, ...]] = {"image": ("batch", None, None, None)}

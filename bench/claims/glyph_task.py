@@ -43,8 +43,7 @@ class Glyphs:
         self.scale = torch.from_numpy(enlarge()).to(where)
         held = read_arrays(folder / "glyphs-held.npz.xz")
         self._held = self._part(held["x"], held["y"], most)
-        self.held_fonts = held["font"][:most]
-        self.held_labels = held["y"][:most]
+        self.held_clusters = held["font"][:most]
 
     def batch(self, count: int) -> tuple[Tensor, Tensor]:
         """Return augmented images `(count, 3, 64, 64)` and their classes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +12,14 @@ from torch import Tensor, nn
 from .inputs import BLANK
 
 
+def inputs_of(x: Tensor) -> tuple[Tensor, ...]:
+    """Return what a classifier takes of images, or of token ids; blanks are masked."""
+    return (x,) if x.is_floating_point() else (x, (x != BLANK).long())
+
+
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
-    """Return the logits of images or token ids; blanks are masked."""
-    found: Tensor = model(x) if x.is_floating_point() else model(x, (x != BLANK).long())
+    """Return the logits of images or token ids."""
+    found: Tensor = model(*inputs_of(x))
     return found
 
 
@@ -26,6 +32,19 @@ def answers(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple
     return first, second
 
 
+def held_verdicts(model: nn.Module, task: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Judge a network on the whole held-out side of its task, in fp32.
+
+    Returns:
+        Right or wrong, or mean negative log-likelihood, of each sample `(n,)`; of classifiers also `answer` and
+        `cluster` of each.
+    """
+    if not hasattr(task, "classes"):
+        return negative_log_likelihood(model, task.held()), {}
+    found, labels = answers(model, task.held())
+    return found == labels, {"cluster": task.held_clusters, "answer": found}
+
+
 def right(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> np.ndarray:
     """Return whether each sample's class is found, `(n,)` bool."""
     found, labels = answers(model, batches)
@@ -33,7 +52,7 @@ def right(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> np.ndar
 
 
 @torch.no_grad()
-def surprise(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> np.ndarray:
+def negative_log_likelihood(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> np.ndarray:
     """Return the mean negative log-likelihood of each window [nat a token], `(n,)` float64."""
     model.eval()
     found = []

@@ -146,13 +146,13 @@ def _verdicts(path: Path, sample: dict[str, np.ndarray]) -> tuple[np.ndarray, np
             else:
                 feeds = {session.inputs[0].name: rows[:, :-1].astype(np.int64)}
             (logits,) = session.run(feeds).values()
-            found.append(surprise(logits, rows[:, 1:]) if kind == "windows" else logits.argmax(1))
+            found.append(negative_log_likelihood(logits, rows[:, 1:]) if kind == "windows" else logits.argmax(1))
     result = np.empty(len(x), np.float64 if kind == "windows" else np.int64)
     result[order] = np.concatenate(found)
     return (result, None) if kind == "windows" else (result == sample["label"], result)
 
 
-def surprise(logits: np.ndarray, following: np.ndarray) -> np.ndarray:
+def negative_log_likelihood(logits: np.ndarray, following: np.ndarray) -> np.ndarray:
     """Return the mean negative log-likelihood of each window [nat a token].
 
     Args:

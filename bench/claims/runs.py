@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ class Run:
         start: a checkpoint to train on from, with a new schedule.
         teacher: a checkpoint whose answers are learned.
         masked_share: of the time, for masked words before the task.
+        masked_only: end after the masked words, so that the task can wait for its teacher.
+        rate: learning rate in place of the task's own.
         tiny: the smallest structure and few samples, for tests.
         compiled: whether to compile the network; worth its minute for GPT-2 alone.
         rng_seed: of weights and batches.
@@ -46,14 +49,25 @@ class Run:
     start: Path | None = None
     teacher: Path | None = None
     masked_share: float = 0.7
+    masked_only: bool = False
+    rate: float | None = None
     tiny: bool = False
     compiled: bool = False
     rng_seed: int = 0
 
-    @property
-    def most(self) -> int | None:
-        """At most so many samples of each part."""
-        return 64 if self.tiny else None
+
+def kind_of(name: str) -> str:
+    """Return what a network, teacher or student, is trained on: glyphs, sections or english."""
+    from . import students
+
+    return (models.KINDS | students.KINDS)[name]
+
+
+def task_of(kind: str, data: Path, where: torch.device, rng_seed: int = 0, tiny: bool = False) -> Any:
+    """Read a task's data: few samples and short windows of it for tests."""
+    if kind == "english":
+        return English(data, where, rng_seed, *((32, 8) if tiny else ()))
+    return (Glyphs if kind == "glyphs" else Sections)(data, where, rng_seed, 64 if tiny else None)
 
 
 def load(folder: Path, where: torch.device) -> nn.Module:
@@ -82,11 +96,11 @@ def maker(name: str) -> Any:
 def vision(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
     """Train on glyphs: labels with a little smoothing, or a teacher's answers and labels."""
     where = device()
-    glyphs = Glyphs(run.data, where, run.rng_seed, run.most)
+    glyphs: Glyphs = task_of("glyphs", run.data, where, run.rng_seed, run.tiny)
     model, about = _begin(run, settings | {"classes": glyphs.classes}, where)
     model = model.to(memory_format=torch.channels_last)
     teacher = load(run.teacher, where) if run.teacher else None
-    count = run.batch or 512
+    count = run.batch or (32 if run.tiny else 512)
 
     def loss_of(share: float) -> Tensor:
         x, y = glyphs.batch(count)
@@ -97,33 +111,25 @@ def vision(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
             return judging.distillation(logits, answers) + 0.3 * nn.functional.cross_entropy(logits.float(), y)
         return nn.functional.cross_entropy(logits.float(), y, label_smoothing=SMOOTHING)
 
-    rate = 1e-3 if run.start is None else 3e-4
-    how = Settings(rate if run.name == "resnet50" or run.start else 3e-3, warm=_warm(run, 200), clip=2.0)
-    result = train(
-        model,
-        loss_of,
-        lambda: float(judging.right(model, glyphs.validation()).mean()),
-        run.limit,
-        how,
-        run.out,
-        about,
-        "task",
-    )
-    found, labels = judging.answers(load(run.out, where), glyphs.held())
-    return _finish(run, result, found == labels, {"cluster": glyphs.held_fonts, "answer": found})
+    rate = run.rate or (3e-4 if run.start else 1e-3 if run.name == "resnet50" else 3e-3)
+    how = Settings(rate, warm=_warm(run, 200), clip=2.0)
+    result = train(model, loss_of, _share_right(model, glyphs), run.limit, how, run.out, about, "task")
+    return finish(run.out, glyphs, result | {"from": run.start is not None})
 
 
 def text(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
     """Train on sections: masked words first, then labels, or a teacher's answers on descriptions and on English."""
     where = device()
-    sections = Sections(run.data, where, run.rng_seed, run.most)
+    sections: Sections = task_of("sections", run.data, where, run.rng_seed, run.tiny)
     settings = {"words": sections.words if run.tiny else 30522} | settings | {"classes": sections.classes}
     model, about = _begin(run, settings, where)
     pretrains = run.start is None and run.masked_share > 0
     shares = (run.masked_share, 1 - run.masked_share) if pretrains else (0.0, 1.0)
     result: dict[str, Any] = {}
     if pretrains:
-        result["masked"] = _masked(run, model, sections, about, shares[0])
+        result["masked"] = _masked(run, model, sections, about, 1.0 if run.masked_only else shares[0])
+    if run.masked_only:
+        return result
     teacher = load(run.teacher, where) if run.teacher else None
     count = run.batch or (128 if teacher else 64)
 
@@ -142,23 +148,21 @@ def text(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
             return judging.distillation(logits, answers) + 0.2 * nn.functional.cross_entropy(labelled, y)
         return nn.functional.cross_entropy(labelled, y, label_smoothing=SMOOTHING)
 
-    rate = (1e-4 if settings["width"] > 256 else 5e-4) * (0.5 if run.start else 1)
+    rate = run.rate or (1e-4 if settings["width"] > 256 else 5e-4) * (0.5 if run.start else 1)
     how = Settings(rate, 0.01, warm=_warm(run, 200), cosine=False)
-    judge = lambda: float(judging.right(model, sections.validation()).mean())  # noqa: E731  one expression, named once
-    result |= train(model, loss_of, judge, _part(run.limit, shares[1]), how, run.out, about, "task")
-    found, labels = judging.answers(load(run.out, where), sections.held())
-    return _finish(run, result, found == labels, {"cluster": sections.held_sources, "answer": found})
+    limit = _part(run.limit, shares[1])
+    result |= train(model, loss_of, _share_right(model, sections), limit, how, run.out, about, "task")
+    return finish(run.out, sections, result | {"from": run.start is not None})
 
 
 def language(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
     """Train on English documents, or on a teacher's answers to them."""
     where = device()
-    window = settings["positions"] if run.tiny else 1024
-    english = English(run.data, where, run.rng_seed, window, 8 if run.tiny else 256)
+    english: English = task_of("english", run.data, where, run.rng_seed, run.tiny)
     model, about = _begin(run, {"words": 50257} | settings, where)
     teacher = load(run.teacher, where) if run.teacher else None
     runs = torch.compile(model) if run.compiled else model
-    count = run.batch or 12
+    count = run.batch or (4 if run.tiny else 12)
 
     def loss_of(share: float) -> Tensor:
         x, y = english.batch(count)
@@ -170,18 +174,22 @@ def language(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
 
     def judge() -> float:
         with mixed(where):
-            return float(np.exp(judging.surprise(model, english.validation()).mean()))
+            return float(np.exp(judging.negative_log_likelihood(model, english.validation()).mean()))
 
-    how = Settings(
-        1e-3 if run.start is None else 4e-4,
-        0.1,
-        flat=0.4,
-        warm=_warm(run, 150),
-        cosine=False,
-        beta=0.95,
-    )
+    rate = run.rate or (4e-4 if run.start else 1e-3)
+    how = Settings(rate, 0.1, flat=0.4, warm=_warm(run, 150), cosine=False, beta=0.95)
     result = train(model, loss_of, judge, run.limit, how, run.out, about, "task")
-    return _finish(run, result, judging.surprise(load(run.out, where), english.held()), {})
+    return finish(run.out, english, result | {"from": run.start is not None})
+
+
+def _share_right(model: nn.Module, task: Any) -> Callable[[], float]:
+    """Return what judges a classifier for progress, in the precision that it trains in."""
+
+    def judge() -> float:
+        with mixed(next(model.parameters()).device):
+            return float(judging.right(model, task.validation()).mean())
+
+    return judge
 
 
 def _masked(run: Run, model: nn.Module, sections: Sections, about: dict[str, Any], share: float) -> dict[str, Any]:
@@ -231,18 +239,24 @@ def _part(limit: Limit, share: float) -> Limit:
     return Limit(limit.seconds * share, max(1, round(limit.steps * share)) if limit.steps else None)
 
 
-def _finish(run: Run, result: dict[str, Any], held: np.ndarray, beside: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Write `result.json` and the verdicts on held-out samples, which the intervals of the table are of."""
-    model = load(run.out, torch.device("cpu"))
-    quality = float(held.mean()) if held.dtype == bool else float(np.exp(held.mean()))
-    result |= {
-        "name": run.name,
-        "held": quality,
+def finish(out: Path, task: Any, result: dict[str, Any]) -> dict[str, Any]:
+    """Judge a checkpoint on the held-out side, write `verdicts.npz` and `result.json`, and return the latter."""
+    model = load(out, device())
+    name, parameters = checkpoints.load(out)[1]["name"], models.parameters(model)
+    return write_verdicts(out, judging.held_verdicts(model, task), result | {"name": name, "parameters": parameters})
+
+
+def write_verdicts(
+    out: Path, judged: tuple[np.ndarray, dict[str, np.ndarray]], result: dict[str, Any]
+) -> dict[str, Any]:
+    """Write verdicts of `judging.held_verdicts`, which the intervals of the table are of, and what they come to."""
+    held, beside = judged
+    classifies = held.dtype == bool
+    result = result | {
+        "held": float(held.mean()) if classifies else float(np.exp(held.mean())),
         "n": len(held),
-        "measure": "accuracy" if held.dtype == bool else "perplexity",
-        "parameters": models.parameters(model),
-        "from": run.start is not None,
+        "measure": "accuracy" if classifies else "perplexity",
     }
-    np.savez_compressed(run.out / "verdicts.npz", allow_pickle=False, verdicts=held, **beside)
-    (run.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    np.savez_compressed(out / "verdicts.npz", allow_pickle=False, verdicts=held, **beside)
+    (out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     return result

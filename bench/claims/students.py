@@ -1,6 +1,6 @@
 """Controls: small networks that a seed has to beat at equal bytes, and what trains them with a price on their bits.
 
-A student learns the same teacher's answers in the same time; `penalised` then takes it to the seed's bytes.
+A student learns the same teacher's answers in the same time; `bench.claims.heal` then takes it to the seed's bytes.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -76,49 +74,13 @@ def build(name: str, settings: dict[str, Any]) -> nn.Module:
     return module
 
 
-def penalised(checkpoint: Path, data: Path, size: int, seconds: float, out: Path) -> Path:
-    """Heal a trained student to a size with the loop, price and coder that teachers are healed with.
-
-    Every control at equal bytes goes through here.
-
-    Args:
-        checkpoint: of the student's training.
-        data: inputs, of `bench.claims.heal_data`.
-        size: of the whole seed, that of the seed beside it [B].
-        seconds: the time that the healing beside it took.
-        out: the seed.
-
-    Returns:
-        `out`.
-
-    Raises:
-        SeedError: as `seed_exporter.export`.
-    """
-    import seed_exporter
-    from seed_exporter.results import Options
-
-    from .exporting import export
-
-    with tempfile.TemporaryDirectory() as folder:
-        model = export(checkpoint, Path(folder) / "student.onnx")
-        seed_exporter.export(model, output=out, options=Options(size=size, heal=data, time_limit=seconds))
-    return out
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Train a student by its teacher's answers, or heal a trained one."""
+    """Train a student by its teacher's answers."""
     from .teachers import options_of, run_of, say
 
     parser = argparse.ArgumentParser(prog="python -m bench.claims.students", description=__doc__)
     parser.add_argument("name", choices=SETTINGS)
-    parser.add_argument("--heal", type=Path, help="inputs to heal --start with, to --size, as the file --out")
-    parser.add_argument("--size", type=int, help="of the healed seed [B]")
     options = options_of(parser, arguments)
-    if options.heal:
-        if not options.size or not options.start:
-            parser.error("--heal needs --size and --start")
-        print(penalised(options.start, options.heal, options.size, options.time_limit, options.out))
-        return 0
     settings = (TINY if options.tiny else SETTINGS)[options.name]
     return say(run_of(options), settings, KINDS[options.name])
 

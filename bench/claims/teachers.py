@@ -55,6 +55,8 @@ def options_of(parser: argparse.ArgumentParser, arguments: list[str] | None) -> 
     parser.add_argument("--start", type=Path, help="checkpoint to train on from")
     parser.add_argument("--teacher", type=Path, help="checkpoint whose answers are learned")
     parser.add_argument("--masked-share", type=float, default=0.7, help="of the time, for masked words (default: 0.7)")
+    parser.add_argument("--masked-only", action="store_true", help="end after the masked words")
+    parser.add_argument("--rate", type=float, help="learning rate in place of the task's own")
     parser.add_argument(
         "--tiny", action="store_true", help="a minimal structure on few samples: shows that everything works"
     )
@@ -64,9 +66,6 @@ def options_of(parser: argparse.ArgumentParser, arguments: list[str] | None) -> 
     if options.name == "export":
         if not options.start or not options.out:
             parser.error("export needs --start and --out")
-    elif getattr(options, "heal", None):
-        if not options.out:
-            parser.error("--heal needs --out")
     elif not options.data or (options.name != "baseline" and not options.out):
         parser.error(f"{options.name} needs --data and --out")
     return options
@@ -83,6 +82,8 @@ def run_of(options: argparse.Namespace) -> runs.Run:
         start=options.start,
         teacher=options.teacher,
         masked_share=options.masked_share,
+        masked_only=options.masked_only,
+        rate=options.rate,
         tiny=options.tiny,
         compiled=options.compile,
         rng_seed=options.rng_seed,

@@ -28,6 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args(arguments)
     data: Path = options.data
+    last = data / "bytepairs-held.npy"
+    if last.is_file():
+        return 0
     tokenizer = _tokenizer(data, "wordpiece")
     tokenizer.enable_truncation(LENGTH)
     for side in ("held", "train"):
@@ -50,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         pairs = list(pool.map(_bytepairs, [data] * len(pieces), pieces))
     _save(data / "wordpieces.npy", np.concatenate(words))
     _save(data / "bytepairs-train.npy", np.concatenate(pairs))
-    _save(data / "bytepairs-held.npy", _bytepairs(data, data / "english-held.txt.xz"))
+    _save(last, _bytepairs(data, data / "english-held.txt.xz"))
     for path in sorted(data.glob("*.npy")):
         print(path.name, len(np.load(path, mmap_mode="r")), "tokens")
     return 0

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from . import checkpoints
 
-SAVED = 0.2  # a checkpoint each fifth of the run
-SAID = 0.05  # a line of progress each twentieth
+CHECKPOINT_EVERY = 0.2  # shares of the run
+LOG_EVERY = 0.05
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def train(
     """Train a network and leave its checkpoint in `out`.
 
     A checkpoint of the same stage that isn't finished is gone on from: its share of the run counts as done, the
-    optimizer begins anew. Steps with a gradient that isn't finite are skipped and counted.
+    optimizer begins anew. Steps with a gradient that isn't finite are skipped and counted, on the device: a step
+    never waits for the GPU.
 
     Args:
         model: on its device; left in training mode.
@@ -102,11 +103,12 @@ def train(
         {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
     where = next(model.parameters()).device
-    optimizer = torch.optim.AdamW(groups, settings.rate, betas=(0.9, settings.beta), fused=where.type == "cuda")
+    optimizer = torch.optim.AdamW(groups, settings.rate, betas=(0.9, settings.beta), fused=True)
     parameters = [p for group in groups for p in group["params"]]
     done = {"steps": 0, "skipped": 0} | begun
     first_share, first_step, start = done.pop("share", 0.0), done["steps"], time.monotonic()
-    said = saved = first_share
+    skipped = torch.full((), float(done["skipped"]), device=where)
+    logged = saved = first_share
     share, step, loss = first_share, first_step, torch.zeros(())
     model.train()
     while share < 1:
@@ -115,15 +117,16 @@ def train(
         loss = loss_of(share)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if torch.isfinite(nn.utils.clip_grad_norm_(parameters, settings.clip)):
-            optimizer.step()
-        else:
-            done["skipped"] += 1
+        norm = nn.utils.clip_grad_norm_(parameters, settings.clip)
+        # As GradScaler tells a fused optimizer, which then leaves everything as it is.
+        optimizer.found_inf = (~torch.isfinite(norm)).float()
+        skipped += optimizer.found_inf
+        optimizer.step()
         step += 1
         spent = time.monotonic() - start
         share = step / limit.steps if limit.steps else first_share + spent / limit.seconds
-        if share >= said + SAID:
-            said = share
+        if share >= logged + LOG_EVERY:
+            logged = share
             _log(
                 stage=stage,
                 share=share,
@@ -132,10 +135,16 @@ def train(
                 quality=_judged(model, judge),
                 seconds=spent,
             )
-        if share >= saved + SAVED and share < 1:
+        if share >= saved + CHECKPOINT_EVERY and share < 1:
             saved = share
-            _save(model, out, about | {"stage": stage, "share": share, "done": done | {"steps": step}})
-    result = {**done, "steps": step, "seconds": time.monotonic() - start, "validation": _judged(model, judge)}
+            so_far = {"steps": step, "skipped": int(skipped)}
+            _save(model, out, about | {"stage": stage, "share": share, "done": so_far})
+    result = {
+        "steps": step,
+        "skipped": int(skipped),
+        "seconds": time.monotonic() - start,
+        "validation": _judged(model, judge),
+    }
     _log(stage=stage, finished=True, **result)
     _save(model, out, about | {"stage": stage, "share": 1.0, "done": result})
     return result

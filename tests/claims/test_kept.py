@@ -131,10 +131,10 @@ def test_perplexity_is_judged_by_its_growth(tmp_path: Path) -> None:
     assert len(row.misses) == 1
 
 
-def test_the_surprise_of_certain_and_of_even_answers() -> None:
+def test_the_negative_log_likelihood_of_certain_and_of_even_answers() -> None:
     logits = np.array([[[50.0, 0.0], [0.0, 0.0]]])
-    assert kept.surprise(logits, np.array([[0, 1]])) == pytest.approx([np.log(2) / 2])
-    assert kept.surprise(logits + 1000, np.array([[0, 1]])) == pytest.approx([np.log(2) / 2])
+    assert kept.negative_log_likelihood(logits, np.array([[0, 1]])) == pytest.approx([np.log(2) / 2])
+    assert kept.negative_log_likelihood(logits + 1000, np.array([[0, 1]])) == pytest.approx([np.log(2) / 2])
 
 
 def test_the_table_shows_controls_and_says_where_one_is_as_good(seeds: Path) -> None:

@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.claims.data.files import write_arrays
+from tests.support.claims_data import tiny_data
 
 # PyTorch, which the default tests run without.
 pytestmark = pytest.mark.slow
-
-WORDS, CLASSES = 60, 3
 
 
 @pytest.fixture(autouse=True)
@@ -26,31 +24,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data in the shape of the real: bars at three places, token ids that tell the class."""
-    folder = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    for side, count in (("train", 240), ("held", 60)):
-        y = np.arange(count) % CLASSES
-        x = rng.integers(0, 3, (count, 48, 24), dtype=np.uint8)
-        for image, label in zip(x, y, strict=True):
-            image[8 + 12 * label : 16 + 12 * label] = 0xFF
-        font = (np.arange(count) // CLASSES % 4).astype(np.uint16)
-        lines = "\n".join(f"fonts-{side}-{number}\tfamily\tpath" for number in range(4))
-        write_arrays(
-            folder / f"glyphs-{side}.npz.xz",
-            {"x": x, "y": y.astype(np.uint16), "font": font, "fonts": np.array(lines), "classes": np.arange(CLASSES)},
-        )
-        ids = rng.integers(8, WORDS, (count, 192), dtype=np.uint16)
-        ids[:, 0], ids[:, 1], ids[:, 20:] = 2, 5 + y, 0
-        np.savez(
-            folder / f"sections-{side}.npz",
-            ids=ids, label=y.astype(np.uint8), source=np.arange(count, dtype=np.uint32),
-            validates=np.arange(count) % 10 == 0, classes=np.array(["a", "b", "c"]),
-        )  # fmt: skip
-    np.save(folder / "wordpieces.npy", rng.integers(5, WORDS, 4000, dtype=np.uint16))
-    np.save(folder / "bytepairs-train.npy", rng.integers(0, 200, 9000, dtype=np.uint16))
-    np.save(folder / "bytepairs-held.npy", rng.integers(0, 200, 900, dtype=np.uint16))
-    return folder
+    return tiny_data(tmp_path_factory.mktemp("data"))
 
 
 def test_the_networks_have_the_published_numbers_of_parameters() -> None:
@@ -172,52 +146,51 @@ def test_a_student_learns_its_teacher_s_answers(student: str, teacher: str, data
     assert json.loads((out / "result.json").read_text())["name"] == student
 
 
-def test_a_trained_student_is_healed_to_a_size_as_any_model(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import seed_exporter
-    from bench.claims import heal_data, students
+def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(tmp_path: Path) -> None:
+    import torch
 
-    out = tmp_path / "student"
-    command = ["small-vision", "--data", str(data), "--out", str(out), "--steps", "3", "--batch", "8", "--tiny"]
-    assert students.main(command) == 0
-    inputs = tmp_path / "inputs.npz"
-    assert heal_data.main(["small-vision", "--data", str(data), "--out", str(inputs), "--count", "5", "--tiny"]) == 0
-    asked = []
+    from bench.claims import training
 
-    def export(model: Path, **given: object) -> None:
-        asked.append((model.stat().st_size, given))
+    model, seen = torch.nn.Linear(2, 1), []
 
-    monkeypatch.setattr(seed_exporter, "export", export)
-    healing = ["--heal", str(inputs), "--size", "3000", "--start", str(out), "--time-limit", "30"]
-    assert students.main(["small-vision", "--out", str(tmp_path / "s.seed"), *healing]) == 0
-    ((size, given),) = asked
-    assert size > 1000
-    assert given["output"] == tmp_path / "s.seed"
-    options = given["options"]
-    assert isinstance(options, seed_exporter.Options)
-    assert (options.size, options.heal, options.time_limit) == (3000, inputs, 30)
+    def loss_of(share: float) -> torch.Tensor:
+        seen.append([each.detach().clone() for each in model.parameters()])
+        factor = float("nan") if len(seen) == 2 else 1.0
+        return model(torch.ones(1, 2)).sum() * factor
+
+    settings = training.Settings(0.1, warm=1)
+    result = training.train(model, loss_of, lambda: 0.0, training.Limit(0, 4), settings, tmp_path, {}, "x")
+    assert (result["steps"], result["skipped"]) == (4, 1)
+    first, second, third, fourth = seen
+    assert not torch.equal(first[0], second[0])
+    assert all(torch.equal(one, other) for one, other in zip(second, third, strict=True))
+    assert not torch.equal(third[0], fourth[0])
 
 
-@pytest.mark.parametrize(
-    ("name", "shapes"),
-    [
-        ("resnet50", {"image": (7, 3, 64, 64), "labels": (7,)}),
-        ("distilbert", {"input_ids": (7, 192), "attention_mask": (7, 192), "labels": (7,)}),
-        ("gpt2", {"input_ids": (7, 32)}),
-    ],
-)
-def test_inputs_to_heal_with_are_named_as_the_network_s(
-    name: str, shapes: dict[str, tuple[int, ...]], data: Path, tmp_path: Path
-) -> None:
-    from bench.claims import heal_data
+def test_a_batch_of_descriptions_is_of_about_one_length_and_none_is_cut(data: Path) -> None:
+    import torch
 
-    out = tmp_path / "x.npz"
-    assert heal_data.main([name, "--data", str(data), "--out", str(out), "--count", "7", "--tiny"]) == 0
-    with np.load(out, allow_pickle=False) as arrays:
-        assert {key: arrays[key].shape for key in arrays} == shapes
-        if name == "distilbert":
-            assert np.array_equal(arrays["attention_mask"], arrays["input_ids"] != 0)
+    from bench.claims.text_task import Sections
+
+    with np.load(data / "sections-train.npz") as arrays:
+        kept = dict(arrays)
+    kept["ids"][::2, 50:] = 0
+    kept["ids"][1::2, 20:150] = 9
+    folder = data / "lengths"
+    folder.mkdir()
+    np.savez(folder / "sections-train.npz", **kept)
+    for name in ("sections-held.npz", "wordpieces.npy"):
+        (folder / name).write_bytes((data / name).read_bytes())
+    sections = Sections(folder, torch.device("cpu"))
+    widths = set()
+    for _ in range(40):
+        ids, label = sections.batch(8)
+        assert ids.shape[0] == len(label) == 8
+        assert torch.equal(label, ids[:, 1] - 5)
+        lengths = (ids != 0).sum(1)
+        assert ids.shape[1] - 32 < int(lengths.max()) <= ids.shape[1]
+        widths.add(ids.shape[1])
+    assert widths == {32, 160}
 
 
 def test_a_damaged_checkpoint_is_refused_with_what_to_do(data: Path, tmp_path: Path) -> None:

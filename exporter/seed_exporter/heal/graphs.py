@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from seed_exporter.graph.index import GraphIndex
+from seed_exporter.graph.inference import weights_as_inputs, with_types
 from seed_exporter.graph.linear import is_linear
 from seed_exporter.graph.model import Graph
 
@@ -27,9 +29,17 @@ def layer_outputs(graph: Graph) -> list[str]:
 
 
 def takes_batches(graph: Graph) -> bool:
-    """Return whether all inputs and outputs have a free first axis, which counts samples."""
-    for value in [*graph.model.graph.input, *graph.model.graph.output]:
-        dims = value.type.tensor_type.shape.dim
-        if value.name not in graph.weights and (not dims or (dims[0].HasField("dim_value") and dims[0].dim_value > 0)):
-            return False
-    return True
+    """Return whether all inputs and outputs have a free first axis, which counts samples.
+
+    Outputs whose shapes aren't stated have those that are inferred.
+    """
+    main, stated = graph.model.graph, GraphIndex(graph).shapes
+    inferred = GraphIndex(with_types(weights_as_inputs(graph)).graph).shapes
+    given = {shape[0] for value in main.input if (shape := stated.get(value.name))}
+
+    def is_free(name: str) -> bool:
+        if shape := stated.get(name):
+            return not isinstance(shape[0], int) or shape[0] <= 0
+        return any(isinstance(size, str) and size in given for size in inferred.get(name, ())[:1])
+
+    return all(is_free(value.name) for value in [*main.input, *main.output] if value.name not in graph.weights)

@@ -17,6 +17,7 @@ from seed_exporter.graph.matrix import as_float32, coded_view, fits_a_stream
 from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.heal import vectors
 from seed_exporter.heal.batch_norms import BatchNorms, find_pairs, with_constants
+from seed_exporter.heal.gates import Gates
 from seed_exporter.heal.interpreter import Interpreter
 from seed_exporter.heal.matrices import Rate, TrainedMatrices, row_matrix
 from seed_exporter.heal.vectors import TrainedVector
@@ -63,7 +64,8 @@ class StudentGraph:
             start, device=device, kept=kept, replaced=self.norms.operators() if self.norms else None
         )
         self._others = self._interpreter.weights()
-        self._biases: dict[str, str] = {}
+        self._gates = Gates(folded, held, paired)
+        self._biases = {bias: owner for bias, owner in self._gates.biases.items() if bias in self.vectors}
         self.rounds_vectors = False
 
     @property
@@ -81,13 +83,14 @@ class StudentGraph:
     def weights(self) -> tuple[dict[str, Tensor], Rate]:
         """Return all weights of the graph as it is now, differentiable, and the rate of its matrices."""
         found, rate = self.matrices.weights()
+        living = self._gates.living(found, rate.living)
         if self.norms is not None:
-            self.norms.living = rate.living
+            self.norms.living = living
         shaped = {}
         for name, vector in self.vectors.items():
             values = vector.values(self.rounds_vectors)
             if (owner := self._biases.get(name)) is not None:
-                values = values * rate.living[owner]
+                values = values * living[owner]
             shaped[name] = values.view(self._shape(name))
         return self._others | found | shaped, rate
 
@@ -174,18 +177,18 @@ class StudentGraph:
     def plans(self) -> dict[str, Plan]:
         """Plan to code what is trained as it is now, in the folded graph."""
         matrices = self.matrices.quantized()
+        alive = self._gates.living_of(matrices)
         found = {}
         for name, vector in self.vectors.items():
             if name in self._folded.weights:
-                found[name] = self._gated(name, vector, matrices)
+                found[name] = self._gated(name, vector, alive)
         if self.norms is not None:
             for pair in self.norms.pairs:
                 factor, shift = self.norms.folded(pair)
-                living = matrices[pair.weight].integers.any(axis=1)
                 matrices[pair.weight] = row_matrix(matrices[pair.weight], factor)
                 if pair.bias in self._folded.weights:
                     weight = self._folded.weights[pair.bias]
-                    vector = TrainedVector(shift * living, torch.device("cpu"))
+                    vector = TrainedVector(shift * alive[pair.weight], torch.device("cpu"))
                     found[pair.bias] = vector.quantized(coded_view(weight))
         return {name: GridPlan.of_narrow(matrix) for name, matrix in (matrices | found).items()}
 
@@ -196,20 +199,19 @@ class StudentGraph:
         names = [name for name in self._biases if name not in self._folded.weights]
         if pairs or names:
             with torch.no_grad():
-                weights, rate = self.weights()
+                weights, _ = self.weights()
             inline = {name: weights[name].cpu().numpy() for name in names}
         for pair in pairs:
             assert self.norms is not None
-            inline[pair.bias] = self.norms.folded(pair)[1] * rate.living[pair.weight].cpu().numpy()
+            inline[pair.bias] = self.norms.folded(pair)[1] * self.norms.living[pair.weight].cpu().numpy()
         return with_constants(self._folded, inline)
 
-    def _gated(self, name: str, vector: TrainedVector, matrices: Mapping[str, QuantizedMatrix]) -> QuantizedMatrix:
+    def _gated(self, name: str, vector: TrainedVector, alive: Mapping[str, np.ndarray]) -> QuantizedMatrix:
         matrix = vector.quantized(coded_view(self._folded.weights[name]))
         owner = self._biases.get(name)
         if owner is None:
             return matrix
-        living = matrices[owner].integers.any(axis=1)
-        return QuantizedMatrix(matrix.integers * living.reshape(matrix.integers.shape), matrix.step)
+        return QuantizedMatrix(matrix.integers * alive[owner].reshape(matrix.integers.shape), matrix.step)
 
     def _shape(self, name: str) -> tuple[int, ...]:
         weight = self._folded.weights.get(name)

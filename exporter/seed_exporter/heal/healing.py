@@ -53,8 +53,12 @@ _START: Final = 1.25
 """Least size at the start, as a multiple of the goal: what is trained must have something to give up."""
 _GROWTH: Final = 2.0
 """Natural logarithms by which quantization steps can grow in a run, however short."""
-_SQUEEZES: Final = 16
-"""Most times that steps are coarsened by 1/64 at the end: 3 to 10 % of the bytes."""
+_SQUEEZES: Final = 4
+"""Most times that steps are coarsened at the end."""
+_SQUEEZED: Final = 0.006
+"""Natural logarithm by which bytes fall where steps grow by 1/64, at the most: 3 to 10 % for 16 of them."""
+_SQUEEZED_MOST: Final = 0.15
+"""Largest part of the bytes that coarser steps can be asked for: more would undo what was trained."""
 _STEPS_ENOUGH: Final = 1000
 """Steps below which batches are made smaller to have more of them in the time that there is."""
 _ROOM: Final = 0.99
@@ -146,7 +150,7 @@ class Healing(Trained):
         self.controller.correct(8.0 * first.look.size, bits)
         self._price, self._symbols = (torch.zeros((), device=self.device) for _ in range(2))
         self._looked = self.first_share = 0.0
-        self._steps = self.settings.steps
+        self._steps, self._timed = self.settings.steps, False
         self._best_snapshot: dict[str, np.ndarray] = {}
         if checkpoints is not None:
             self._checkpoints = Checkpoints(checkpoints, key_of(graph, feeds, self.settings, goal))
@@ -166,11 +170,11 @@ class Healing(Trained):
             # Without a time limit the same command gives the same bytes: nothing may depend on measured times.
             pace.measure(size)
         else:
-            size = pace.choose(size, self._most)
+            size = pace.choose(size, self._most, seconds)
             while seconds / pace.seconds < _STEPS_ENOUGH and size >= 2 * _BATCH_LEAST:
                 size //= 2
                 pace.seconds /= 2
-            self._steps = max(1, int(seconds / pace.seconds))
+            self._steps, self._timed = max(1, int(seconds / pace.seconds)), True
         self._batches = self._batches.resized(size)
         self._drawn = iter(self._batches)
         self._pace(pace.seconds)
@@ -249,6 +253,8 @@ class Healing(Trained):
         """
         if not over and share < self._looked + 1 / self.settings.looks:
             return False
+        if not over and self._timed and self._seen is not None and not self._seen.size.done():
+            return False
         self._finish_look()
         self._looked = share
         self._seen = self._look(share, self._bits())
@@ -313,9 +319,10 @@ class Healing(Trained):
     def _squeeze(self, share: float) -> None:
         """Coarsen the steps of a run that ends a little above its goal until it keeps it."""
         for _ in range(_SQUEEZES):
-            if self.last.look.size <= self.goal:
+            over = math.log(max(1, self.last.look.size) / self.goal)
+            if not 0 < over <= _SQUEEZED_MOST:
                 return
-            self.student.matrices.coarsen()
+            self.student.matrices.coarsen(math.ceil(over / _SQUEEZED))
             self._seen = self._look(share, self._bits())
             self._finish_look()
 

@@ -50,7 +50,9 @@ class QuantizedRate(torch.autograd.Function):
         context.save_for_backward(units, growth, rows, columns, taps)
         context.structure = structure
         rounded = steps.round()
-        return rounded, nats.sum() / math.log(2), structure * living, (rounded != 0).any(3).any(2).to(units.dtype)
+        alive = (rounded != 0).any(3).any(2).to(units.dtype)
+        context.mark_non_differentiable(alive)  # held beyond a step, it would hold all that step's gradients go through
+        return rounded, nats.sum() / math.log(2), structure * living, alive
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -130,11 +130,11 @@ class TrainedMatrices:
                     found[weight.name] = _matrix(integers, steps[index], rows)
         return found
 
-    def coarsen(self) -> None:
-        """Move all steps up by one place of their grid."""
+    def coarsen(self, places: int) -> None:
+        """Move all steps up by places of their grid."""
         with torch.no_grad():
             for stack in self._stacks:
-                stack.growth.add_(1 / _GROWTH_GRID)
+                stack.growth.add_(places / _GROWTH_GRID)
 
     def turn_rows(self, name: str, signs: np.ndarray) -> None:
         """Change the sign of the rows of a matrix where `signs` is negative."""

@@ -13,7 +13,10 @@ BATCH_MOST: Final = 256
 """Largest batch that is chosen for a GPU."""
 _BATCH_LEAST: Final = 8
 _WORTH: Final = 1.5
-"""Most that a batch of twice the size may take longer on a GPU to be worth it."""
+"""Most that a batch of twice the size may take longer on a GPU to be worth it in any case."""
+_STEPS_MANY: Final = 10_000
+"""Steps from which on larger batches are worth more than more steps."""
+_TRIALS: Final = 3
 
 
 class Pace:
@@ -36,15 +39,16 @@ class Pace:
         """Measure a step, and change nothing."""
         self.seconds = self._time(size)
 
-    def choose(self, size: int, most: int) -> int:
+    def choose(self, size: int, most: int, limit: float) -> int:
         """Choose what is fastest; return the size of batches.
 
         On a CPU with other work, threads that wait for each other take several times as long as one. On a GPU a batch
-        is doubled while it takes little more time.
+        is doubled while it takes little more time, or many steps fit into the time.
 
         Args:
             size: of a batch on a CPU; 1 for a model that takes no batches.
             most: number of inputs that there are.
+            limit: time that there is [s].
         """
         if self._device.type == "cpu":
             times = {}
@@ -62,7 +66,7 @@ class Pace:
                 seconds = self._time(2 * size)
             except torch.OutOfMemoryError:
                 break
-            if seconds > _WORTH * self.seconds:
+            if seconds > _WORTH * self.seconds and limit / seconds < _STEPS_MANY:
                 break
             size, self.seconds = 2 * size, seconds
         torch.cuda.empty_cache()
@@ -78,14 +82,14 @@ class Pace:
             torch.set_num_threads(self._before)
 
     def _time(self, size: int) -> float:
-        seconds = 0.0
-        for _ in range(2):  # the first step of all allocates
+        times = []
+        for _ in range(2 if self._device.type == "cpu" else 1 + _TRIALS):
             self._wait()
             began = time.monotonic()
             self._trial(size)
             self._wait()
-            seconds = time.monotonic() - began
-        return seconds
+            times.append(time.monotonic() - began)
+        return min(times[1:])  # the first step of all allocates
 
     def _wait(self) -> None:
         if self._device.type == "cuda":

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,6 +72,7 @@ class Hold:
         for job in self.jobs:
             lanes.setdefault(job.lane, []).append(job)
         self._threads = self.options.jobs or max(1, (os.cpu_count() or 1) // max(1, len(lanes)))
+        self._sharing = Counter(lane[0].card % self.options.cards for lane in lanes.values())
         self._places = threading.Semaphore(self.options.at_once or max(1, len(lanes)))
         running = [threading.Thread(target=self._lane, args=(lane,)) for lane in lanes.values()]
         for thread in running:
@@ -111,6 +113,8 @@ class Hold:
         environment = os.environ | {
             "CUDA_VISIBLE_DEVICES": str(job.card % self.options.cards),
             "OMP_NUM_THREADS": str(self._threads),
+            # Healing tries how large a batch may be: it must not take the memory of the jobs beside it.
+            "CLAIMS_MEMORY_SHARE": f"{0.95 / self._sharing[job.card % self.options.cards]:.3f}",
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": os.pathsep.join(filter(None, [*ROOMS, os.environ.get("PYTHONPATH")])),
         }

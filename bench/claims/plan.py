@@ -67,8 +67,8 @@ def _controls(name: str, lane: str, card: int, seconds: float) -> Job:
 
 JOBS = (
     # Card 0.
-    _teacher("resnet50", "resnet50", 0, 330),
-    _heal("resnet50", "resnet50", 0, 620),
+    _teacher("resnet50", "resnet50", 0, 350),
+    _heal("resnet50", "resnet50", 0, 680),
     _controls("resnet50", "resnet50", 0, 80),
     Job("tokens", "distilbert", 0, 60, "tokens"),
     _teacher("distilbert", "distilbert", 0, 540, "--masked-share 0.75", ("tokens",)),
@@ -90,9 +90,10 @@ JOBS = (
     _on("gpt2", "gpt2", 1, 100),
     _student("gpt2", "looped-language", "gpt2", 1, 150),
     _student_heal("gpt2", "gpt2", 1, 200),
+    _controls("gpt2", "gpt2", 1, 120),
     # Masked words need no teacher: they are over when there is one.
     Job(
-        "berttiny-words", "berttiny", 1, 300,
+        "berttiny-words", "berttiny", 1, 530,
         "teachers berttiny --out {out}/berttiny --masked-only", ("tokens",),
     ),
     _teacher(

@@ -31,6 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
     last = data / "bytepairs-held.npy"
     if last.is_file():
         return 0
+    pieces = sorted(data.glob("english-train-*.txt.xz"))
+    # Before this process has used a tokenizer: one that was, and is forked, works in a single thread from then on.
+    with ProcessPoolExecutor(options.jobs) as pool:
+        words = [pool.submit(_wordpieces, data, piece) for piece in pieces]
+        pairs = [pool.submit(_bytepairs, data, piece) for piece in pieces]
+        _save(data / "wordpieces.npy", np.concatenate([each.result() for each in words]))
+        _save(data / "bytepairs-train.npy", np.concatenate([each.result() for each in pairs]))
     tokenizer = _tokenizer(data, "wordpiece")
     tokenizer.enable_truncation(LENGTH)
     for side in ("held", "train"):
@@ -47,12 +54,6 @@ def main(arguments: list[str] | None = None) -> int:
             ids=ids, label=np.array(rows["label"], np.uint8), source=source, validates=validates,
             classes=np.array(rows["classes"]),
         )  # fmt: skip
-    pieces = sorted(data.glob("english-train-*.txt.xz"))
-    with ProcessPoolExecutor(options.jobs) as pool:
-        words = list(pool.map(_wordpieces, [data] * len(pieces), pieces))
-        pairs = list(pool.map(_bytepairs, [data] * len(pieces), pieces))
-    _save(data / "wordpieces.npy", np.concatenate(words))
-    _save(data / "bytepairs-train.npy", np.concatenate(pairs))
     _save(last, _bytepairs(data, data / "english-held.txt.xz"))
     for path in sorted(data.glob("*.npy")):
         print(path.name, len(np.load(path, mmap_mode="r")), "tokens")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from . import checkpoints
 
 CHECKPOINT_EVERY = 0.2  # shares of the run
 LOG_EVERY = 0.05
+MEMORY_SHARE = "CLAIMS_MEMORY_SHARE"  # environment variable, where several programs share a card
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,11 @@ class Settings:
 
 
 def device() -> torch.device:
-    """Return the GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return the GPU where there is one, of whose memory no more than `MEMORY_SHARE` says is taken."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.cuda.set_per_process_memory_fraction(float(os.environ.get(MEMORY_SHARE, 1)))
+    return torch.device("cuda")
 
 
 def mixed(where: torch.device) -> torch.autocast:

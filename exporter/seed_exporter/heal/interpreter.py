@@ -214,6 +214,8 @@ class Interpreter:
         call = Call(inputs, {**step.attributes, **bodies}, self._opset, self.float_type, step.known)
         try:
             found = step.run(call)
+        except torch.OutOfMemoryError:
+            raise  # a smaller batch may do
         except (RefusedError, RuntimeError, IndexError, TypeError) as error:
             raise UnsupportedError(
                 f"node {node.name or node.output[0]!r}: torch can't compute {node.op_type} as the model asks for it: "

@@ -70,6 +70,7 @@ class Stepper:
         graph = torch.cuda.CUDAGraph()
         pool = next((first.pool() for first, _ in self._recorded.values()), None)
         torch.cuda.synchronize()
+        torch.cuda.empty_cache()  # what a recorded step computes with is its own
         try:
             with torch.cuda.graph(graph, pool, torch.cuda.current_stream(), "thread_local"):
                 self._compute(held)

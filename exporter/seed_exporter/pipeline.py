@@ -17,6 +17,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from seed_exporter import sign
+from seed_exporter.heal.looks import Training
 from seed_exporter.option_checks import check_options
 from seed_exporter.output_files import check_output
 from seed_exporter.records import Loaded, Progress, Work
@@ -38,6 +39,7 @@ def export(
     options: Options | None = None,
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
+    watch: Callable[[Training], None] | None = None,
     **loader_options: Any,
 ) -> Result:
     """Make a seed of a model: a path (`.onnx`, `.pt2`), an ONNX model, an exported program, or a torch module.
@@ -49,6 +51,7 @@ def export(
         options: what the command line can say.
         progress: called while work goes on.
         say: called with lines for the user that can't wait for the result.
+        watch: called with a training at its start and at each look at it.
         loader_options: passed to the format's loader, such as `dynamic_shapes` and `input_names` of a module.
 
     Raises:
@@ -58,7 +61,14 @@ def export(
         InputError: the calibration data doesn't fit the model.
     """
     with exported(
-        source, example_inputs, output=output, options=options, progress=progress, say=say, **loader_options
+        source,
+        example_inputs,
+        output=output,
+        options=options,
+        progress=progress,
+        say=say,
+        watch=watch,
+        **loader_options,
     ) as (
         result,
         _,
@@ -75,6 +85,7 @@ def exported(
     options: Options | None = None,
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
+    watch: Callable[[Training], None] | None = None,
     **loader_options: Any,
 ) -> Iterator[tuple[Result, Loaded]]:
     """Make a seed as `export` does, and yield the result with the model as it was loaded.
@@ -91,7 +102,10 @@ def exported(
     with scratch_folder() as folder:
         deadline = None if options.time_limit is None else time.monotonic() + options.time_limit
         show = progress or (lambda phase, done, total: None)
-        work = Work(options, folder, show, signature_bytes, deadline=deadline, say=say or (lambda line: None))
+        work = Work(
+            options, folder, show, signature_bytes, deadline=deadline, say=say or (lambda line: None),
+            watch=watch or (lambda training: None),
+        )  # fmt: skip
         loaded, result, interruption = _stages(source, Path(output), work, loader_options)
         if interruption is not None:
             raise InterruptedExport(result) from interruption

@@ -17,6 +17,7 @@ from seed_exporter.build.streams import Plans, StreamEncoder
 from seed_exporter.calibrate import Statistics
 from seed_exporter.evaluate.compare import OutputError
 from seed_exporter.graph.model import Graph
+from seed_exporter.heal.looks import Training
 from seed_exporter.quantize.findings import Findings
 from seed_exporter.quantize.methods import METHODS, Method
 from seed_exporter.quantize.trail import Trail
@@ -130,6 +131,8 @@ class Work:
     findings: Findings = field(default_factory=Findings)
     say: Callable[[str], None] = lambda line: None
     """Tells the user something while work goes on."""
+    watch: Callable[[Training], None] = lambda training: None
+    """Is shown a training at each look."""
 
     @property
     def method(self) -> Method:

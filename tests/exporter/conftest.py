@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -36,3 +38,20 @@ def model_file(tmp_path: Path, rng: np.random.Generator) -> Path:
 def model(rng: np.random.Generator) -> onnx.ModelProto:
     """Return a model of three dense layers, x: [batch, 48] -> y: [batch, 20]."""
     return layers(rng, 48, 96, 96, 20)
+
+
+@pytest.fixture
+def short_healing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Give a function that sets how long healing takes, in one thread, and returns the room's module."""
+    no_torch = {"exc_type": ImportError}
+    torch = pytest.importorskip("torch", **no_torch)
+    healing = pytest.importorskip("seed_exporter.heal.healing", **no_torch)
+    settings, threads = healing.HealSettings, torch.get_num_threads()
+
+    def shorten(**chosen: int) -> Any:
+        monkeypatch.setattr(healing, "HealSettings", lambda: settings(**chosen))
+        return healing
+
+    torch.set_num_threads(1)
+    yield shorten
+    torch.set_num_threads(threads)

@@ -20,7 +20,6 @@ from tests.exporter.support.exporting import quick_export
 from tests.exporter.support.pruned_models import Builder, whole
 
 pytestmark = pytest.mark.slow
-NO_TORCH = {"exc_type": ImportError}
 
 
 def image(b: Builder) -> np.ndarray:
@@ -30,18 +29,6 @@ def image(b: Builder) -> np.ndarray:
 def text(b: Builder) -> np.ndarray:
     # Most tokens of the table are rare or missing, as in any text.
     return b.rng.choice(400, (160, 1, 12), p=(share := np.arange(1, 401) ** -2.0) / share.sum()).astype(np.float32)
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Any:
-    torch = pytest.importorskip("torch", **NO_TORCH)
-    healing = pytest.importorskip("seed_exporter.heal.healing", **NO_TORCH)
-    settings = healing.HealSettings
-    monkeypatch.setattr(healing, "HealSettings", lambda: settings(steps=120, batch=8, looks=5))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield healing
-    torch.set_num_threads(before)
 
 
 def healed(
@@ -66,9 +53,10 @@ def test_a_healed_model_is_cut_and_computes_what_was_trained(
     size: int,
     left: float,
     tmp_path: Path,
-    quick: Any,
+    short_healing: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ):
+    short_healing(steps=120, batch=8, looks=5)
     result, trained, feed = healed(inputs, size, tmp_path, monkeypatch)
     assert result.graph.parameters < left * trained.graph.parameters
     assert result.shrinkage is not None

@@ -202,6 +202,7 @@ def command(
     from seed_exporter.progress import ProgressBar
     from seed_exporter.report import page, text
     from seed_exporter.report.comparison import Comparison
+    from seed_exporter.report.healing import LivePage
     from seed_exporter.results import InterruptedExport, Options
 
     chosen["jobs"] = chosen["jobs"] or Options().jobs
@@ -211,14 +212,22 @@ def command(
         if files.is_same_file(report, path):
             raise UsageError(f"--report and -o both name {path}; give the report another name, such as report.html")
     options, interruption = Options(**chosen), None
+    live = None if report is None else LivePage(report)
     with ExitStack() as held:
         with ProgressBar(quiet or as_json) as bar:
             try:
                 result, loaded = held.enter_context(
-                    exported(model, output=path, options=options, progress=bar.update, say=bar.say)
-                )
+                    exported(
+                        model, output=path, options=options, progress=bar.update, say=bar.say,
+                        watch=None if live is None else live.show,
+                    )
+                )  # fmt: skip
             except InterruptedExport as error:
                 result, loaded, interruption = error.result, None, error
+            except BaseException as error:
+                if live is not None:
+                    live.stop(str(error) or type(error).__name__)
+                raise
         click.echo(json.dumps(result.as_json()) if as_json else text.summary(result))
         if report is not None:
             beside = Comparison(Path(model).stem, options.metric or "auto")

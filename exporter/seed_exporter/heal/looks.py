@@ -18,3 +18,39 @@ class Look:
     share: float
     size: int
     damage: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that goes on, as far as is known.
+
+    Attributes:
+        model_id: of the model.
+        goal: largest size [B].
+        where: it is trained, in words.
+        looks: so far.
+        steps: optimizer steps of the whole run, about.
+        step_seconds: time of a step [s].
+        seconds_left: until its end, about [s].
+    """
+
+    model_id: str
+    goal: int
+    where: str
+    looks: tuple[Look, ...]
+    steps: int
+    step_seconds: float
+    seconds_left: float
+
+    @property
+    def share(self) -> float:
+        """Part of the run that was done at the last look."""
+        return self.looks[-1].share if self.looks else 0.0
+
+    @property
+    def best(self) -> Look | None:
+        """The look that would be written now: the least damage that keeps the goal, else the smallest size."""
+        kept = [look for look in self.looks if look.size <= self.goal]
+        if kept:
+            return min(kept, key=lambda look: look.damage)
+        return min(self.looks, key=lambda look: look.size, default=None)

@@ -1,15 +1,19 @@
-"""Draw a training: size and damage over its run."""
+"""Draw a training: size and damage over its run, on a page of its own while it goes on."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import Final
 
-from seed_exporter.heal.looks import Look
-from seed_exporter.report import svg
+from seed_exporter.heal.looks import Look, Training
+from seed_exporter.report import shell, svg
 from seed_exporter.report.text import size as size_text
+from seed_runtime.errors import SeedError
+from seed_runtime.system.files import atomic_write
 
 _LEFT: Final = 76
 _RIGHT: Final = svg.WIDTH - 40
@@ -17,6 +21,58 @@ _HEIGHT: Final = 130
 """Height of each of the two drawings [user units]."""
 _GAP: Final = 46
 """Room between them, for the caption of the upper one [user units]."""
+
+_REFRESH: Final = 10
+"""Time after which a browser loads the page of a training again [s]."""
+
+
+class LivePage:
+    """The page of `--report` while a model is healed; the report takes its place when that is done.
+
+    Args:
+        path: a file, or what isn't there yet; anything else, such as a pipe, is left to the report.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._training: Training | None = None
+        self._is_file = path.is_file() or not path.exists()
+
+    def show(self, training: Training) -> None:
+        """Replace the page by one of what is known now. A page that can't be written ends no training."""
+        self._training = training
+        minutes, seconds = divmod(round(training.seconds_left), 60)
+        left = f"{minutes:,} min {seconds:02} s left"
+        self._write(training, f"healing {training.where}: {100 * training.share:.0f} % done, about {left}", _REFRESH)
+
+    def stop(self, reason: str) -> None:
+        """Say on the page that there is no more to come, where one was written."""
+        if self._training is not None:
+            self._write(self._training, f"healing ended without a seed: {reason}", 0)
+
+    def _write(self, training: Training, subtitle: str, refresh: int) -> None:
+        if not self._is_file:
+            return
+        sections = [("Healing", shell.inline(curve(training.looks))), ("So far", _facts(training))]
+        page = shell.page(training.model_id, subtitle, sections, refresh)
+        with contextlib.suppress(OSError, SeedError), atomic_write(self._path) as file:
+            file.write(page.encode())
+
+
+def _facts(training: Training) -> str:
+    done = round(training.share * training.steps)
+    rows = [
+        ("asked for", f"{size_text(training.goal)} at most"),
+        ("steps", f"{done:,} of about {training.steps:,}, {training.step_seconds:.2g} s each"),
+    ]
+    if training.looks:
+        last = training.looks[-1]
+        rows.append(("now", f"{size_text(last.size)}, damage {last.damage:.3g}"))
+    if (best := training.best) is not None:
+        kept = "" if best.size <= training.goal else ", not as small as asked for"
+        rows.append(("best so far, which Ctrl-C writes", f"{size_text(best.size)}, damage {best.damage:.3g}{kept}"))
+    cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows)
+    return f"<table>{cells}</table>"
 
 
 def curve(looks: Sequence[Look]) -> str:

@@ -40,7 +40,7 @@ def write(path: Path, result: Result, beside: Comparison | None = None) -> None:
         ("Frontier", _frontier(result, beside)),
         ("Healing", shell.inline(healing.curve(result.healing))),
         (
-            "Channels, before and after --shrink",
+            "Channels, before and after what is dead was cut",
             f'<div class="scroll">{_shrunk(result)}</div>' if result.shrinkage else "",
         ),
         ("Outputs, against the original", f'<div class="scroll">{_outputs(result)}</div>'),

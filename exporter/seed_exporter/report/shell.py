@@ -9,7 +9,7 @@ from typing import Final
 _NAMESPACE: Final = ' xmlns="http://www.w3.org/2000/svg"'
 
 _PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">{head}
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; --ink: light-dark(#1a1d21, #e8e6e1); --soft: light-dark(#6b7280, #9aa0a8);
@@ -36,9 +36,17 @@ td.bar {{ min-width: 5rem; }} td.bar i {{ display: block; height: .7rem; border-
 """
 
 
-def page(title: str, subtitle: str, sections: Sequence[tuple[str, str]]) -> str:
-    """Put a page together from sections: a heading as text, and HTML. Sections without HTML are left out."""
+def page(title: str, subtitle: str, sections: Sequence[tuple[str, str]], refresh: int = 0) -> str:
+    """Put a page together from sections: a heading as text, and HTML. Sections without HTML are left out.
+
+    Args:
+        title: of the page, as text.
+        subtitle: the line below, as text.
+        sections: in their order.
+        refresh: time after which a browser loads the page again [s]; 0 for never.
+    """
     return _PAGE.format(
+        head=f'<meta http-equiv="refresh" content="{refresh}">' if refresh else "",
         title=html.escape(title),
         subtitle=html.escape(subtitle),
         sections="\n".join(f"<h2>{html.escape(heading)}</h2>{body}" for heading, body in sections if body),

@@ -13,7 +13,6 @@ from seed_exporter.build import draft
 from seed_exporter.build.streams import StreamEncoder
 from seed_exporter.codecs.base import Plan
 from seed_exporter.graph.model import Graph
-from seed_exporter.heal.looks import Look
 from seed_exporter.quantize.allocate import lossless
 from seed_exporter.quantize.cut_plans import cut_dead
 from seed_exporter.quantize.trail import Trail
@@ -21,6 +20,7 @@ from seed_exporter.records import Loaded, Planned, Proven, Work
 from seed_exporter.results import Source
 from seed_exporter.skeletons import builder_for
 from seed_exporter.stages import front_size
+from seed_exporter.stages.course import Course
 from seed_exporter.stages.cutting import cut_healed
 from seed_exporter.stages.planning import build, model_info
 from seed_exporter.stages.proving import measure_memory, prove, seal
@@ -28,8 +28,6 @@ from seed_runtime.backends import Feeds
 from seed_runtime.cli import entrypoint
 from seed_runtime.data.calls import LABELS
 
-UNITS: Final = 1000
-"""Units of work that training counts as in the progress."""
 _FRONT_SLACK: Final = 64
 """Bytes by which the golden sample may grow while weights are trained [B]."""
 
@@ -66,16 +64,14 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
             graph, left = cut_dead(folded, plans)
             return draft.estimate_size(graph, StreamEncoder(graph, options.jobs).estimate(left), info) + front[0]
 
-        def tell(look: Look) -> None:
-            trail.looks.append(look)
-            reached = f"{look.size / 1e3:,.1f} KB, damage {look.damage:.3g}"
-            work.progress(f"heal: {reached}", round(look.share * UNITS), UNITS)
-
+        course = Course(source.model_id, goal, trail, work)
         run = heal.Healing(
             loaded.graph, folded, _feeds(source), lossless(folded), size_of, goal,
-            scores=source.scores, noisy=tuple(source.reference.noisy), tell=tell,
+            scores=source.scores, noisy=tuple(source.reference.noisy), tell=course.look,
             draw=options.draw, checkpoints=options.resume,
-            pace=lambda seconds: work.say(_pace(seconds, run, work)),
+            pace=lambda seconds: course.start(
+                seconds, run.settings.steps, run.device.type == "cuda", run.first_share
+            ),
         )  # fmt: skip
         front[0] = _proven(_planned(run, goal, trail, work), source, work).front_bytes + _FRONT_SLACK
         interruption: BaseException | None = None
@@ -115,16 +111,3 @@ def _feeds(source: Source) -> list[Feeds]:
     if labels is None or labels.dtype.kind not in "iu" or len(labels) != len(feeds):
         return feeds
     return [{**feed, LABELS: row[None].astype(np.int64)} for feed, row in zip(feeds, labels, strict=True)]
-
-
-def _pace(seconds: float, run: heal.Healing, work: Work) -> str:
-    """Say where it is healed, and how long that takes."""
-    where = "on a GPU" if run.device.type == "cuda" else "on the CPU, as torch finds no GPU"
-    if work.deadline is not None:
-        left = max(0.0, work.deadline - time.monotonic())
-        return f"healing {where}: {seconds:.2g} s a step, {left / seconds:,.0f} steps until the time limit"
-    minutes = seconds * run.settings.steps / 60
-    return (
-        f"healing {where}: about {minutes:,.0f} minutes, {run.settings.steps:,} steps of {seconds:.2g} s; "
-        f"--time-limit ends it earlier"
-    )

@@ -1,4 +1,4 @@
-"""What is trained, healed and measured on a machine with two cards, as data: which job, after what, where, how long.
+"""What is trained, healed and measured on a machine with four cards or two, as data: what, after what, where, how long.
 
 Lanes run side by side, the jobs of a lane one after the other: a single job doesn't fill a card. What matters most
 comes first in each lane. `bench.claims.hold` runs it.
@@ -18,7 +18,7 @@ class Job:
     Attributes:
         name: of its folder and log.
         lane: jobs of one lane follow each other.
-        card: that the lane is on.
+        card: that the lane is on, of four; of two, card 2 is 0 and card 3 is 1.
         seconds: that it is given, its preparation included but not the judging after it.
         command: program under `bench.claims` and its options; `{out}` is the folder of all jobs.
         needs: names of jobs that must have ended well, whatever lane they are in.
@@ -66,48 +66,46 @@ def _controls(name: str, lane: str, card: int, seconds: float) -> Job:
 
 
 JOBS = (
-    # Card 0.
     _teacher("resnet50", "resnet50", 0, 350),
     _heal("resnet50", "resnet50", 0, 680),
     _controls("resnet50", "resnet50", 0, 80),
-    Job("tokens", "distilbert", 0, 60, "tokens"),
-    _teacher("distilbert", "distilbert", 0, 540, "--masked-share 0.75", ("tokens",)),
-    _heal("distilbert", "distilbert", 0, 480),
-    _on("distilbert", "distilbert", 0, 90),
-    _controls("distilbert", "distilbert", 0, 80),
-    _on("resnet50", "beside", 0, 220),
-    _student("resnet50", "small-vision", "beside", 0, 120),
-    _student_heal("resnet50", "beside", 0, 200),
-    # Card 1.
+    Job("tokens", "distilbert", 2, 60, "tokens"),
+    _teacher("distilbert", "distilbert", 2, 540, "--masked-share 0.75", ("tokens",)),
+    _heal("distilbert", "distilbert", 2, 480),
+    _on("distilbert", "distilbert", 2, 90),
+    _controls("distilbert", "distilbert", 2, 80),
+    _on("resnet50", "beside", 1, 220),
+    _student("resnet50", "small-vision", "beside", 1, 120),
+    _student_heal("resnet50", "beside", 1, 200),
     _teacher("mobilenetv2", "mobilenetv2", 1, 270),
     _heal("mobilenetv2", "mobilenetv2", 1, 420),
     _student("mobilenetv2", "small-vision", "mobilenetv2", 1, 100),
     _on("mobilenetv2", "mobilenetv2", 1, 120),
     _student_heal("mobilenetv2", "mobilenetv2", 1, 180),
     _controls("mobilenetv2", "mobilenetv2", 1, 70),
-    _teacher("gpt2", "gpt2", 1, 520, "--compile", ("tokens",)),
-    _heal("gpt2", "gpt2", 1, 560),
-    _on("gpt2", "gpt2", 1, 100),
-    _student("gpt2", "looped-language", "gpt2", 1, 150),
-    _student_heal("gpt2", "gpt2", 1, 200),
-    _controls("gpt2", "gpt2", 1, 120),
+    _teacher("gpt2", "gpt2", 3, 520, "--compile", ("tokens",)),
+    _heal("gpt2", "gpt2", 3, 560),
+    _on("gpt2", "gpt2", 3, 100),
+    _student("gpt2", "looped-language", "gpt2", 3, 150),
+    _student_heal("gpt2", "gpt2", 3, 200),
+    _controls("gpt2", "gpt2", 3, 120),
     # Masked words need no teacher: they are over when there is one.
     Job(
-        "berttiny-words", "berttiny", 1, 530,
+        "berttiny-words", "berttiny", 2, 530,
         "teachers berttiny --out {out}/berttiny --masked-only", ("tokens",),
     ),
     _teacher(
-        "berttiny", "berttiny", 1, 130, "--masked-share 0.01 --teacher {out}/distilbert",
+        "berttiny", "berttiny", 2, 130, "--masked-share 0.01 --teacher {out}/distilbert",
         ("berttiny-words", "distilbert"),
     ),
-    _heal("berttiny", "berttiny", 1, 260),
-    _student("berttiny", "small-text", "berttiny", 1, 90, "--masked-share 0.4"),
-    _on("berttiny", "berttiny", 1, 60),
-    _student_heal("berttiny", "berttiny", 1, 120),
+    _heal("berttiny", "berttiny", 2, 260),
+    _student("berttiny", "small-text", "berttiny", 2, 90, "--masked-share 0.4"),
+    _on("berttiny", "berttiny", 2, 60),
+    _student_heal("berttiny", "berttiny", 2, 120),
     # BERT-tiny learned DistilBERT's answers: it is the student at the bytes of DistilBERT's seed.
     Job(
-        "distilbert-student-heal", "berttiny", 1, 100,
+        "distilbert-student-heal", "berttiny", 2, 100,
         "heal --start {out}/berttiny --as-large-as {out}/distilbert-heal/model.seed", ("berttiny", "distilbert-heal"),
     ),
-    _controls("berttiny", "berttiny", 1, 50),
+    _controls("berttiny", "berttiny", 2, 50),
 )  # fmt: skip

@@ -153,4 +153,5 @@ def charts(figures: Figures) -> dict[str, str]:
         ]
     if not series:
         return {}
-    return {"quality": chart.lines("Seed against original", series, "ratio", "likeness, 1 = the same")}
+    across, up = chart.Axis("ratio", show="{:.1f}x".format), chart.Axis("likeness, 1 = the same", show="{:.3f}".format)
+    return {"quality": chart.lines("Seed against original", series, across, up)}

@@ -105,7 +105,7 @@ def _with_margin(least: float, most: float) -> tuple[float, float]:
 
 def _grid(axes: _Axes) -> list[str]:
     out = []
-    for damage in _round_values(*axes.y):
+    for damage in svg.round_values(*axes.y):
         y = axes.place(1, damage)[1]
         if axes.without and y > axes.place(1, 0)[1] - _LABEL:
             continue
@@ -115,7 +115,7 @@ def _grid(axes: _Axes) -> list[str]:
         y = axes.place(1, 0)[1]
         out.append(f'<line class="axis" x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         out.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">0</text>')
-    for size in _round_values(*axes.x):
+    for size in svg.round_values(*axes.x):
         x = axes.place(size, 0)[0]
         out.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{_HEIGHT}"/>')
         out.append(f'<text x="{x:.1f}" y="{_HEIGHT + 18}" text-anchor="middle">{_round_size(size)}</text>')
@@ -126,18 +126,6 @@ def _round_size(size: float) -> str:
     """Write a size that has few digits without those behind the point."""
     number, unit = size_text(size).split(" ")
     return f"{float(number):g} {unit}"
-
-
-def _round_values(least: float, most: float) -> list[float]:
-    """Return round values between two powers of ten: 1, 2 and 5 of each decade, and only 1 where these are many.
-
-    A range that holds fewer than two of them gets its ends.
-    """
-    digits = (1, 2, 5) if most - least < 3 else (1,)
-    decades = range(math.floor(least), math.ceil(most) + 1)
-    values = (digit * 10.0**decade for decade in decades for digit in digits)
-    found = [value for value in values if least <= math.log10(value) <= most]
-    return found if len(found) > 1 else [10**least, 10**most]
 
 
 def _caption(measure: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import Final
@@ -51,3 +52,15 @@ def legend(names: Sequence[str]) -> tuple[list[str], int]:
 def colour(index: int) -> str:
     """Return the colour of a series; the first ones differ most."""
     return COLOURS[index % len(COLOURS)]
+
+
+def round_values(least: float, most: float) -> list[float]:
+    """Return round values between two powers of ten: 1, 2 and 5 of each decade, and only 1 where these are many.
+
+    A range that holds fewer than two of them gets its ends.
+    """
+    digits = (1, 2, 5) if most - least < 3 else (1,)
+    decades = range(math.floor(least), math.ceil(most) + 1)
+    values = (digit * 10.0**decade for decade in decades for digit in digits)
+    found = [value for value in values if least <= math.log10(value) <= most]
+    return found if len(found) > 1 else [10**least, 10**most]

@@ -1,0 +1,149 @@
+"""The page: its first paragraph, and the sections of all topics that there are records of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bench.measure import Figures
+
+from . import healed, others, published, ratio, records, sizes, times, training, transfer
+from .records import FOLDER
+
+TOPICS: dict[str, Any] = {
+    "published": published, "ratio": ratio, "healed": healed, "sizes": sizes, "training": training, "times": times,
+    "transfer": transfer, "others": others,
+}  # fmt: skip
+"""In the order of the page."""
+MEASURED = tuple(name for name, topic in TOPICS.items() if hasattr(topic, "run"))
+DERIVED = {"healed": "trials", "training": "trials", "sizes": "trials"}
+"""Topics that are drawn from another topic's record, whether they have one of their own or not."""
+INTRODUCTION = """\
+Every figure comes from a program under `bench/matters/`, or from a record whose source is named beside it.
+`python -m bench.matters --run TOPIC --data DIR` measures a topic.
+`python -m bench.matters --render` draws this page from the records in `docs/what-matters/`.
+Bytes are those of whole seeds, graph included, unless a table says otherwise.
+Ratios refer to each distinct weight at fp32, and qualities are held out.
+Everything here is one run with one random state.
+"""
+
+
+def text(found: dict[str, Figures]) -> str:
+    """Return the page."""
+    blocks = ["# What matters", summary(found), INTRODUCTION.rstrip()]
+    for name, topic in TOPICS.items():
+        blocks.append(f"## {topic.TITLE}")
+        if not _is_there(name, found):
+            blocks.append(f"Not measured yet; `python -m bench.matters --run {name}` measures it.")
+            continue
+        blocks.append("\n".join(topic.section(found)))
+        body = blocks[-1]
+        links = [f"![{chart}](what-matters/{chart}.svg)" for chart in topic.charts(found)]
+        blocks += [link for link in links if link not in body]
+        if name in found and "measured" in found[name]:
+            blocks.append(records.provenance(name, found[name]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def drawings(found: dict[str, Figures]) -> dict[str, str]:
+    """Return all charts by name."""
+    drawn: dict[str, str] = {}
+    for name, topic in TOPICS.items():
+        if _is_there(name, found):
+            drawn |= topic.charts(found)
+    return drawn
+
+
+def write(folder: Path = FOLDER) -> list[Path]:
+    """Write the page beside the folder of its records, and the charts into it; return their paths."""
+    found = records.load(folder)
+    page = folder.with_suffix(".md")
+    page.write_text(text(found))
+    written = [page]
+    for name, svg in drawings(found).items():
+        written.append(folder / f"{name}.svg")
+        written[-1].write_text(svg)
+    return written
+
+
+def summary(found: dict[str, Figures]) -> str:
+    """Return the first paragraph: what matters most, in order, with figures."""
+    trials = found["trials"]
+    resnet = next(row for row in trials["healed"] if row["model"] == "ResNet-50")
+    said = [
+        (
+            "What matters most, in order: "
+            "**whether the weights are trained while their bits are counted** "
+            f"(healed in the trials, ResNet-50 keeps {resnet['kept'][0]:g} % of its accuracy at {resnet['ratio']:,}x, "
+            f"where the published method is right in {100 * trials['controls'][0]['quality']:.1f} % at as many bytes);"
+        ),
+        (
+            "**how much too large the network is for its task** (ResNet-50 and MobileNetV2 learn the same glyphs, and "
+            "end at 44 and 53 KB, which is 1,967x and 161x; small students that were distilled come within half a "
+            "percent of both at 66 and 74 KB, and are far cheaper to run);"
+        ),
+    ]
+    if "ratio" in found:
+        said.append(_of_ratio(found["ratio"]))
+    if "published" in found:
+        said.append(_of_published(found["published"], trials))
+    said.append(
+        "**coding the integers under contexts** (41 % fewer bytes than one table for each matrix where megabytes are "
+        "coded, nothing at tens of kilobytes)."
+    )
+    return "\n".join([*said, _without_effect(found)])
+
+
+def _of_ratio(found: Figures) -> str:
+    """Compare methods on the smallest model at one ratio."""
+    model = found["models"][0]
+    shown = []
+    for method in (ratio.CALIBRATED, ratio.SEED, ratio.PUBLISHED):
+        row = next(row for row in model["rows"] if row["method"] == method and row["setting"] == "16x")
+        shown.append(f"{row['agreement']:.2f} for {method}" if "bytes" in row else f"{method} can't be as small")
+    return (
+        "**quantizing and entropy-coding the weights, calibrated, in place of components** (agreement with the "
+        f"original at 16x on {ratio.TITLES[model['model']]}, nothing trained: {', '.join(shown)});"
+    )
+
+
+def _of_published(found: Figures, trials: Figures) -> str:
+    """Say what a start is worth where there is a fine-tune."""
+    random, noise = found["controls"][1], found["ablation"][1]
+    storage = next(row for row in found["storage"] if row["components"] == published.KEPT)
+    integers = storage["integers"]
+    of_resnet = [row["quality"] for row in trials["controls"][1:3]]
+    return (
+        "**what of the weights a fine-tune starts from, where there is one** (the published method's seed of "
+        f"{noise['bytes'] / 1000:.0f} KB is right in {_percent(noise['before'])} as it is; after {found['tune_steps']} "
+        f"steps with labels in {_percent(noise['after'])}, integers of {integers['bytes'] / 1000:.0f} KB in "
+        f"{_percent(integers['after'])}, random weights in {_percent(random['after'])}; ResNet-50 in the trials: "
+        f"{100 * of_resnet[0]:.1f} from the published seed, {100 * of_resnet[1]:.1f} % from random weights);"
+    )
+
+
+def _without_effect(found: Figures) -> str:
+    """List what was thought to matter and doesn't."""
+    said = []
+    if "published" in found:
+        components, noise = found["published"]["ablation"]
+        said.append(
+            f"the noise of the published method ({_percent(components['after'])} after the fine-tune without it, "
+            f"{_percent(noise['after'])} with it) and its sparsity"
+        )
+    if "times" in found:
+        row = found["times"]["rows"][-1]
+        said.append(
+            f"a GPU for assembly ({row['title']}'s weights take {row['integers']['assemble_s']:.1f} s on one core, "
+            f"{row['published_s'][1]:.0f} s as published)"
+        )
+    said.append("whether the network is a CNN or a transformer")
+    return f"What doesn't: {', '.join(said[:-1])}{', and ' if said[:-1] else ''}{said[-1]}."
+
+
+def _percent(found: Figures) -> str:
+    return f"{100 * found['accuracy']:.1f} %"
+
+
+def _is_there(name: str, found: dict[str, Figures]) -> bool:
+    return name in found or DERIVED.get(name) in found

@@ -33,8 +33,8 @@ METADATA_MAX = 1 << 20
 WEIGHTS_MAX = 1 << 40
 TENSORS_MAX = 1 << 15
 RANK_MAX = 8
-SKIP_MAX = 1 << 16
-"""Largest number of zero bytes between two holes."""
+HOLES_RAW_MAX = 2 << 20
+"""Largest size of the unpacked records of all holes [B]: TENSORS_MAX of them with RANK_MAX dimensions take 1.6 MB."""
 
 STREAMS_MAX = 1 << 12
 STREAMS_FREE = 64

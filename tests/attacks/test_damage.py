@@ -180,12 +180,12 @@ def test_unknown_optional_sections_and_parts_are_ignored(tmp_path: Path) -> None
         {"section.id#4": u16(8)},
         {"parts.kind": u16(2)},
         {"streams.codec": b"\x09"},
-        {"holes.dtype": b"\x17"},
+        {"hole.dtype": b"\x17"},
         {"parts.packing": b"\x03"},
         {"preamble.version": u16(2)},
         {"model.feature_level": varint(60000)},
         # Limits that a later release has raised.
-        {"holes.rank": varint(9), "model.feature_level": varint(2)},
+        {"hole.rank": varint(9), "model.feature_level": varint(2)},
         {"golden.end": bytes(2000), "model.feature_level": varint(2)},
     ],
     ids=lambda replaced: next(iter(replaced)),
@@ -219,8 +219,8 @@ def large(rows: int, cols: int) -> dict[str, bytes]:
     size = 4 * rows * cols
     return {
         "weights.size": varint(size),
-        "holes.dimension": varint(rows),
-        "holes.dimension#1": varint(cols),
+        "hole.dimension": varint(rows),
+        "hole.dimension#1": varint(cols),
         "skeleton.dims": number(1, rows) + number(1, cols),
         "skeleton.length": str(size).encode(),
     }

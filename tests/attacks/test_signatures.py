@@ -121,7 +121,7 @@ def test_a_signature_taken_off_or_put_elsewhere_helps_nobody(key: Path) -> None:
 
 def test_wrong_fields_under_a_valid_signature_are_damage_all_the_same(key: Path) -> None:
     assert code_of(sign_seed(unsigned_seed("bell", 1, replaced={"weights.digest": bytes(32)}), key)) == 10
-    assert code_of(sign_seed(unsigned_seed("bell", 1, replaced={"holes.rank": varint(9)}), key)) == 10
+    assert code_of(sign_seed(unsigned_seed("bell", 1, replaced={"hole.rank": varint(9)}), key)) == 10
     assert not accepted_file().exists()
 
 

@@ -93,10 +93,15 @@ def decode(seed: bytes) -> tuple[bytes, bytes]:
         kind, packing = sections[3].uint(2), sections[3].uint(1)
         part = kind, packing, sections[3].varint(), sections[3].varint(), sections[3].take(32)
         parts.append((*part, sections[3].take(sections[3].varint()) if kind == 1 and packing & 0x80 else None))
-    holes = []
-    for _ in range(sections[4].varint()):
-        dtype, skip, _name, rank = sections[4].uint(1), sections[4].varint(), sections[4].take(3), sections[4].varint()
-        holes.append(Hole(dtype, skip, [sections[4].varint() for _ in range(rank)]))
+    holes, end, count = [], 0, sections[4].varint()
+    sections[4].take(3 * count)
+    packing, size = sections[4].uint(1), sections[4].varint()
+    records = Bytes(unpack(packing, sections[4].rest()))
+    assert len(records.data) == size
+    for _ in range(count):
+        dtype, rank = records.uint(1), records.varint()
+        holes.append(Hole(dtype, -end % 64, [records.varint() for _ in range(rank)]))
+        end += -end % 64 + holes[-1].size
     skeleton = b""
     for kind, packing, raw_size, size, part_digest, names in parts:
         data = front.take(size)

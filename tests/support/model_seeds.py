@@ -24,6 +24,7 @@ from seed_runtime.codecs.encode.packing import pack
 from seed_runtime.format.dtypes import BY_NAME as DTYPES
 from seed_runtime.format.header import Header, Hole, ModelInfo, Part, WeightsInfo
 from seed_runtime.format.parts import ONNX_SKELETON
+from seed_runtime.format.sections.holes import ALIGNMENT
 from seed_runtime.format.sections.model import FEATURE_LEVEL
 from seed_runtime.format.writer import stream_of, write_into
 from seed_runtime.golden import Golden, Recipe, sample
@@ -34,7 +35,6 @@ F32 = DTYPES["float32"]
 CLASSES = 40
 FEATURES = 32
 DETECTOR_METADATA = {"names": "0: cat\n1: \x1b[31mdog", "stride": "32"}
-_ALIGNMENT = 64  # [B], of tensors in the weights file
 _GOLDEN_RNG_SEED = 5
 _TOLERANCE = 2.0**-12
 """Tolerance of golden samples, relative to the largest output."""
@@ -74,7 +74,7 @@ def build_model_seed(
     holes, offset = [], 0
     for name in names:
         dtype, dims = DTYPES[weights[name].dtype.name], weights[name].shape
-        skip = -offset % _ALIGNMENT
+        skip = -offset % ALIGNMENT
         holes.append(Hole(dtype, dims, skip, offset + skip))
         offset += skip + weights[name].nbytes
     skeleton = _external(model, dict(zip(names, holes, strict=True)), defaults)

@@ -132,19 +132,21 @@ def _header(part_size: int, chunks: Sequence[Sequence[bytes]]) -> Rows:
         (varint(part_size), f"    {part_size} in the file,"),
         (digest, "    with this digest"),
     ]
-    holes: Rows = [(varint(3), "  three holes:")]
-    for name, code, skip, dims in zip(_NAMES, (10, 10, 1), (0, 56, 56), ((4,), (4,), (3, 4)), strict=True):
-        digest = hashlib.sha256(name.encode()).digest()[:3]
-        kind = "float16" if code == 10 else "float32"
-        place = f"{skip} zero bytes before it," if skip else "at the start of the file,"
-        shape = " by ".join(map(str, dims))
-        holes += [(u8(code), f"    {kind},"), (varint(skip), f"    {place}"), (digest, f'    digest of "{name}",')]
-        holes += [
-            (
-                varint(len(dims)) + b"".join(map(varint, dims)),
-                f"    {'two dimensions' if len(dims) == 2 else 'one dimension'}: {shape}",
-            )
-        ]
+    records: Rows = []
+    for code, skip, dims in zip((10, 10, 1), (0, 56, 56), ((4,), (4,), (3, 4)), strict=True):
+        place = f"{skip} zero bytes behind it" if skip else "at offset 0"
+        shape = f"    {'two dimensions' if len(dims) == 2 else 'one dimension'}: {' by '.join(map(str, dims))}"
+        records += [(u8(code), f"    {place}, {'float16' if code == 10 else 'float32'},")]
+        records += [(varint(len(dims)) + b"".join(map(varint, dims)), shape)]
+    size = len(b"".join(data for data, _ in records))
+    digests = [(hashlib.sha256(name.encode()).digest()[:3], f'    digest of "{name}",') for name in _NAMES]
+    holes = [
+        (varint(3), "  three holes:"),
+        *digests,
+        (u8(0), "    records, stored,"),
+        (varint(size), f"    {size} bytes:"),
+    ]
+    holes += records
     streams: Rows = [(varint(2), "  two streams:")]
     for name, codec, filled, coded in zip(("split", "lowrank"), (3, 5), (2, 1), chunks, strict=True):
         streams += [(u8(codec), f"    {name}"), (varint(filled), f"      for {filled} hole{'s' * (filled > 1)}")]

@@ -1,6 +1,6 @@
 """Build small seeds field by field from SPEC.md; any field can be replaced, and all digests stay valid.
 
-`build_seed()` is a valid seed that holds every field of SPEC.md. `build_seed({"holes.rank": varint(9)})` is the same
+`build_seed()` is a valid seed that holds every field of SPEC.md. `build_seed({"hole.rank": varint(9)})` is the same
 with one field replaced, and with all sizes and digests that depend on it computed again. Names are those of SPEC.md's
 tables. A name alone means the first field of that name; `split/head.lanes` means the first within the split stream,
 and a suffix `#1` the second one.
@@ -182,16 +182,19 @@ def _parts(write: FieldWriter, skeleton: bytes) -> Fields:
 
 
 def _holes(write: FieldWriter, streams: Sequence[str]) -> Fields:
-    out, end = write("holes.count", varint(len(streams))), 0
+    records: Fields = []
     for name in streams:
-        code, dims, data = _TENSORS[name]
-        out += write("holes.dtype", u8(code)) + write("holes.skip", varint(-end % 64))
-        out += write("holes.name_digest", hashlib.sha256(name.encode()).digest()[:3])
-        out += write("holes.rank", varint(len(dims)))
+        code, dims, _ = _TENSORS[name]
+        records += write("hole.dtype", u8(code)) + write("hole.rank", varint(len(dims)))
         for dim in dims:
-            out += write("holes.dimension", varint(dim))
-        end += -end % 64 + len(data)
-    return out + write("holes.end", b"")
+            records += write("hole.dimension", varint(dim))
+    records += write("hole.end", b"")
+    out = write("holes.count", varint(len(streams)))
+    for name in streams:
+        out += write("holes.name_digest", hashlib.sha256(name.encode()).digest()[:3])
+    out += write("holes.packing", u8(0)) + write("holes.raw_size", varint(len(join_fields(records))))
+    whole = write("holes.data", join_fields(records))
+    return out + (records if whole[0][1] == join_fields(records) else whole) + write("holes.end", b"")
 
 
 def _streams(write: FieldWriter, streams: Sequence[str], chunks: list[list[bytes]]) -> Fields:

@@ -16,6 +16,9 @@ STORED: Final = 0
 DEFLATE: Final = 1
 LZMA: Final = 2
 
+Packed = tuple[int, bytes]
+"""The number of a packing and the packed bytes."""
+
 _LC_LP_PB_MAX = (4 * 5 + 4) * 9 + 8
 _DICTIONARY_LOG2_MIN = 12  # liblzma's own least
 
@@ -51,6 +54,17 @@ def unpack(packing: int, data: memoryview, raw_size: int, where: str) -> bytes |
     if len(raw) != raw_size:
         raise FormatError(where, f"{len(raw):,} bytes unpacked, {raw_size:,} announced")
     return raw
+
+
+def pack_quickly(data: bytes, level: int = 6) -> Packed:
+    """Store or deflate `data`, whichever is smaller."""
+    encoder = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return smallest((STORED, data), (DEFLATE, encoder.compress(data) + encoder.flush()))
+
+
+def smallest(*options: Packed) -> Packed:
+    """Return the packing of the fewest bytes, the first of equal ones."""
+    return min(options, key=lambda option: len(option[1]))
 
 
 def lzma_filter(properties: int, dictionary_log2: int) -> dict[str, int]:

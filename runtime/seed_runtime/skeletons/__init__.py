@@ -12,8 +12,9 @@ from typing import Final
 
 from seed_runtime.format.header import Header
 from seed_runtime.format.parts import ONNX_SKELETON, file_of
+from seed_runtime.format.sections.holes import ALIGNMENT
 from seed_runtime.skeletons import onnx
-from seed_runtime.skeletons.info import ALIGNMENT, ExternalTensor, SkeletonInfo, ValueInfo, check_holes
+from seed_runtime.skeletons.info import ExternalTensor, SkeletonInfo, ValueInfo, check_holes
 from seed_runtime.skeletons.layout import Layout, WeightsBeside
 
 __all__ = ["ALIGNMENT", "KINDS", "ExternalTensor", "Kind", "SkeletonInfo", "ValueInfo", "check_holes", "of"]

@@ -12,8 +12,6 @@ from seed_runtime.format.parts.kind import HoleLike
 
 Form = Literal["tensor", "sequence", "map", "maps"]
 """A tensor, a sequence of tensors, a map from numbers or texts to numbers, or a sequence of such maps."""
-ALIGNMENT: Final = 64
-"""Alignment of each tensor's offset in a weights file [B]."""
 
 MISSING_OPERATORS: Final = frozenset(
     {"IsNaN", "Imputer", "LabelEncoder", "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}

@@ -21,17 +21,17 @@ from seed_runtime.errors import FormatError, LimitError, UnsupportedError
 from seed_runtime.format.dtypes import BY_CODE
 from seed_runtime.format.parts import onnx_skeleton
 from seed_runtime.format.primitives import printable
+from seed_runtime.format.sections.holes import ALIGNMENT
 from seed_runtime.limits import METADATA_MAX, PART_RAW_MAX, RANK_MAX, WEIGHTS_MAX
 from seed_runtime.skeletons import metadata
 from seed_runtime.skeletons import onnx_schema as schema
-from seed_runtime.skeletons.info import ALIGNMENT, ExternalTensor, Form, SkeletonInfo, ValueInfo, refuse
+from seed_runtime.skeletons.info import ExternalTensor, Form, SkeletonInfo, ValueInfo, refuse
 from seed_runtime.skeletons.onnx_runs import RUNS
 from seed_runtime.skeletons.onnx_tensors import check_inline, count_varints
 
 MODEL_FILE: Final = onnx_skeleton.MODEL_FILE
-"""The file that a skeleton is assembled to."""
 WEIGHTS_FILE: Final = onnx_skeleton.WEIGHTS_FILE
-"""The file beside it that holds the weights; a skeleton may refer to no other one."""
+"""The files of an assembled model; a skeleton may refer to no other one than that of the weights."""
 
 
 def scan(data: bytes | memoryview | mmap.mmap) -> SkeletonInfo:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 from seed_runtime.errors import DigestError, FormatError, LimitError, NotASeedError, SeedError, UnsupportedError
 from tests.attacks.support.attack import ATTACKS, HUGE, INF, LONG, NAN, PADDED, Attack, add, attack, cut
 from tests.support.spec_bytes import (
@@ -106,26 +108,31 @@ attack("parts.names", string("w"), "too many")
 
 # HOLES
 attack("holes.count", HUGE, "number of holes", LimitError)
-attack("holes.count", varint(8), "past the end")
-attack("holes.count", varint(3), "too many")
-attack("holes.dtype", u8(99), "dtype 99 is unknown", UnsupportedError)
-attack("holes.dtype", u8(8), "dtype 8 is unknown", UnsupportedError)  # strings
-attack("holes.dtype", u8(12), "differs in dtype")
+attack("holes.count", varint(8), "past the end|packing|announced|deflate", SeedError)
+attack("holes.count", varint(3), "packing|announced|too many|limit|deflate", SeedError)
+attack("hole.dtype", u8(99), "dtype 99 is unknown", UnsupportedError)
+attack("hole.dtype", u8(8), "dtype 8 is unknown", UnsupportedError)  # strings
+attack("hole.dtype", u8(12), "differs in dtype")
 for _place, _codec in enumerate(("grid", "split", "moments", "lowrank"), start=1):
     # A type of the same size, in the skeleton as well, that the codec has no business with.
     _code = 5 if _codec == "split" else 6
-    _replaced = {f"holes.dtype#{_place}": u8(_code), f"skeleton.type#{_place}": number(2, _code)}
-    ATTACKS.append(Attack("holes.dtype", _replaced, FormatError, f"{_codec} does not decode int"))
-attack("holes.skip#1", HUGE, "skip", LimitError)
-attack("holes.skip#1", varint(49), "past the weights file")
-attack("holes.skip#1", varint(47), "the holes end at|nothing in it refers")
-attack("holes.name_digest", cut, "past the weights file")
-attack("holes.rank", varint(9), "rank", LimitError)
-attack("holes.rank", varint(0), "rank|unknown|past the end|too many", SeedError)
-attack("holes.dimension", varint(0), "at least 1")
-attack("holes.dimension", HUGE, "dimension", LimitError)
-attack("holes.dimension", varint(1 << 40), "past the weights file")
-attack("holes.dimension#1", lambda _: varint(4), "differs in dims|past the weights file")
+    _replaced = {f"hole.dtype#{_place}": u8(_code), f"skeleton.type#{_place}": number(2, _code)}
+    ATTACKS.append(Attack("hole.dtype", _replaced, FormatError, f"{_codec} does not decode int"))
+attack("holes.name_digest", cut, "packing|past the end|unpacked", SeedError)
+attack("holes.packing", u8(9), "packing 9 is unknown", UnsupportedError)
+attack("holes.packing", u8(1), "deflate")
+attack("holes.packing", u8(2), "LZMA")
+attack("holes.raw_size", varint((2 << 20) + 1), "size of the records", LimitError)
+attack("holes.raw_size", varint(2 << 20), "announced")
+attack("holes.raw_size", varint(0), "announced")
+attack("holes.data", zlib.compress(bytes(1 << 22), wbits=-15), "does not end with its", holes__packing=u8(1))
+ATTACKS.append(Attack("holes.raw_size", {"hole.end": b"\0"}, FormatError, "1 bytes too many"))
+attack("hole.rank", varint(9), "rank", LimitError)
+attack("hole.rank", varint(0), "rank|unknown|past the end|too many", SeedError)
+attack("hole.dimension", varint(0), "at least 1")
+attack("hole.dimension", HUGE, "dimension", LimitError)
+attack("hole.dimension", varint(1 << 40), "past the weights file")
+attack("hole.dimension#1", lambda _: varint(4), "differs in dims|past the weights file")
 
 # STREAMS
 attack("streams.count", varint(5000), "number of streams", LimitError)

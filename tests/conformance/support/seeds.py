@@ -19,11 +19,10 @@ OPSET = block(8, number(2, 17))
 
 @dataclass(frozen=True)
 class Tensor:
-    """A hole: the number of its dtype, its dimensions, and the zero bytes before it (None: to a multiple of 64)."""
+    """A hole: the number of its dtype, and its dimensions."""
 
     dtype: int
     dims: Sequence[int]
-    skip: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def place(streams: Sequence[Stream]) -> tuple[list[Hole], bytes]:
             data = plain.CODECS[stream.codec](mine, list(stream.chunks))
         assert len(data) == sum(hole.size for hole in mine)
         for tensor, hole in zip(stream.tensors, mine, strict=True):
-            weights += bytes(-len(weights) % 64 if tensor.skip is None else tensor.skip)
+            weights += bytes(-len(weights) % 64)
             holes.append(Hole(tensor.dtype, tensor.dims, len(weights)))
             weights, data = weights + data[: hole.size], data[hole.size :]
     return holes, weights
@@ -156,13 +155,11 @@ def _part(part: Part) -> bytes:
 
 
 def _holes(tensors: Sequence[Tensor]) -> bytes:
-    out, end = varint(len(tensors)), 0
-    for index, tensor in enumerate(tensors):
-        skip = -end % 64 if tensor.skip is None else tensor.skip
-        end += skip + plain.Hole(tensor.dtype, 0, list(tensor.dims)).size
-        out += u8(tensor.dtype) + varint(skip) + hashlib.sha256(f"t{index}".encode()).digest()[:3]
-        out += varint(len(tensor.dims)) + b"".join(map(varint, tensor.dims))
-    return out
+    records = b"".join(
+        u8(tensor.dtype) + varint(len(tensor.dims)) + b"".join(map(varint, tensor.dims)) for tensor in tensors
+    )
+    digests = b"".join(hashlib.sha256(f"t{index}".encode()).digest()[:3] for index in range(len(tensors)))
+    return varint(len(tensors)) + digests + u8(0) + varint(len(records)) + records
 
 
 def _stream(stream: Stream) -> bytes:

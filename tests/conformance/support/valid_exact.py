@@ -77,7 +77,7 @@ def large_vectors() -> Iterator[Vector]:
     """Yield the vectors with more than one data chunk, which take a second to make."""
     # Chunks are cut within the second tensor, and within one of its elements.
     data = bytes(CHUNK - 6) + noise(16) + bytes(64)
-    tensors = [Tensor(3, (CHUNK - 6,), 0), Tensor(1, (20,), 6)]
+    tensors = [Tensor(3, (CHUNK - 6,)), Tensor(1, (20,))]
     stream = raw(tensors, data, 2, _fixed, known=True)
     yield build("raw-two-chunks", "a chunk of 2^20 bytes that ends within an element, and one of 74", [stream])
     data = bytes(CHUNK) + noise(24)
@@ -97,8 +97,8 @@ def _raw() -> Iterator[Vector]:
         width = max(1, BITS[dtype] // 8)
         yield build(f"raw-{name}", f"codec raw, {name}, width {width}", [raw([Tensor(dtype, dims)], data, width)])
     for width in (1, 2, 4, 8):
-        stream = raw([Tensor(7, (8,)), Tensor(3, (16,), 0)], noise(80), width)
-        text = f"codec raw, width {width} over an int64 and an int8 tensor; a skip of 0"
+        stream = raw([Tensor(7, (8,)), Tensor(3, (16,))], noise(80), width)
+        text = f"codec raw, width {width} over an int64 and an int8 tensor"
         yield build(f"raw-width-{width}", text, [stream])
     yield build("raw-scalar", "a hole of rank 0", [raw([Tensor(1, ())], b"\0\0\x80\x3f", 4)])
     yield build("raw-rank-8", "a hole of rank 8", [raw([Tensor(2, (1, 2, 1, 2, 1, 2, 1, 1))], noise(8))])
@@ -106,8 +106,8 @@ def _raw() -> Iterator[Vector]:
         "raw-int4-one", "a single int4 element: one byte whose upper half is 0", [raw([Tensor(22, (1,))], b"\7")]
     )
     yield build("raw-bool-bytes", "bool bytes other than 0 and 1 are kept", [raw([Tensor(9, (4,))], b"\0\1\2\xff")])
-    skips = [Tensor(2, (1,), 64), Tensor(2, (64,), 63), Tensor(2, (3,), 65536)]
-    yield build("skips", "zero bytes before the first hole, and the longest skip", [raw(skips, noise(68))])
+    gaps = [Tensor(2, (1,)), Tensor(2, (64,)), Tensor(2, (65,)), Tensor(2, (63,))]
+    yield build("gaps", "63, no, and 63 zero bytes between holes", [raw(gaps, noise(193))])
     streams = [raw([Tensor(2, (5,))], noise(5, place)) for place in range(64)]
     yield build("streams-64", "as many streams as a seed of little weights may have", streams)
 

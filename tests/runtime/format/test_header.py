@@ -16,7 +16,7 @@ from tests.support.spec_bytes import varint
 MODEL = "04 74 69 6e 79  ac 02  01  10  40"
 WEIGHTS = "70" + "11" * 32 + "80 80 40"
 PARTS = "01  01 00  02  e8 07  64" + "22" * 32
-HOLES = "02  01 00 aabbcc 01 04  0a 30 ddeeff 02 03 08"
+HOLES = "02  aabbcc ddeeff  00 07  01 01 04  0a 02 03 08"
 STREAMS = "02  01 01 01 05" + "33" * 16 + "02 01 02 06 88 01" + "44" * 16 + "55" * 16
 BODY = 100 + 5 + 6 + 136
 
@@ -83,15 +83,15 @@ def test_sizes_and_offsets_follow_from_the_fields() -> None:
 
 
 def test_a_model_without_weights_has_neither_holes_nor_streams() -> None:
-    header = parse(data(weights="00" + "11" * 32 + "00", holes="00", streams="00"), 100)
+    header = parse(data(weights="00" + "11" * 32 + "00", holes="00 00 00", streams="00"), 100)
     assert (header.weights.size, header.holes, header.streams) == (0, (), ())
 
 
 def test_a_scalar_has_one_element_and_four_bit_elements_share_bytes() -> None:
     header = parse(
         data(
-            weights="05" + "11" * 32 + "00",
-            holes="02 01 00 aabbcc 00 15 00 ddeeff 01 01",
+            weights="41" + "11" * 32 + "00",
+            holes="02 aabbcc ddeeff 00 05 01 00 15 01 01",
             streams="01 01 02 01 05" + "33" * 16,
         ),
         105,
@@ -185,18 +185,19 @@ def test_a_skeleton_of_another_kind_is_newer_than_this_runtime() -> None:
 def test_eight_dimensions_of_a_terabyte_do_not_become_a_long_number() -> None:
     huge = "80 80 80 80 80 20"
     with pytest.raises(FormatError, match="past the weights file"):
-        parse(data(holes="01 01 00 aabbcc 08" + huge * 8), BODY)
+        parse(data(holes="01 aabbcc 00 32 01 08" + huge * 8), BODY)
     with pytest.raises(LimitError, match="dimension"):
-        parse(data(holes="01 01 00 aabbcc 01 81 80 80 80 80 20"), BODY)
+        parse(data(holes="01 aabbcc 00 08 01 01 81 80 80 80 80 20"), BODY)
 
 
 @pytest.mark.parametrize(("share", "most"), [(0, 64), (1, 65), (3, 67)])
 def test_a_seed_with_little_weights_has_few_streams(share: int, most: int) -> None:
     # A stream can take 8,192 steps for 8,192 symbols, which take a byte.
     def parsed(count: int) -> Header:
-        size = max(count, share << 17)
-        dims = [size - count + 1] + [1] * (count - 1)
-        holes = varint(count) + b"".join(b"\2\0abc\1" + varint(dim) for dim in dims)
+        size = share << 17 if share else 64 * count
+        dims = [64] * (count - 1) + [size - 64 * (count - 1)]
+        records = b"".join(b"\2\1" + varint(dim) for dim in dims)
+        holes = varint(count) + b"abc" * count + b"\0" + varint(len(records)) + records
         streams = varint(count) + (b"\1\1\1\0" + bytes(16)) * count
         weights = varint(size).hex() + "11" * 32 + "00"
         return parse(data(weights=weights, holes=holes.hex(), streams=streams.hex()), 100)

@@ -31,9 +31,9 @@ def header() -> Header:
     hole = Hole(BY_NAME["uint8"], (4,), 0)
     return Header(
         model=ModelInfo("m", 1, 1, 8, 32),
-        weights=WeightsInfo(8, bytes(32)),
+        weights=WeightsInfo(68, bytes(32)),
         parts=(first, second),
-        holes=(hole, Hole(BY_NAME["uint8"], (4,), 0, 4)),
+        holes=(hole, Hole(BY_NAME["uint8"], (4,), 60, 64)),
         streams=(stream_of(1, 0, 1, CHUNKS[0]), stream_of(2, 1, 1, CHUNKS[1])),
     )
 

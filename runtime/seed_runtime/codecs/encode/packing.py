@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import lzma
-import zlib
 from collections.abc import Sequence
 from typing import Final
 
-from seed_runtime.format.packing import DEFLATE, LZMA, STORED, lzma_filter
+from seed_runtime.format.packing import LZMA, Packed, lzma_filter, pack_quickly, smallest
 from seed_runtime.limits import LZMA_DICTIONARY_MAX
-
-Packed = tuple[int, bytes]
-"""The number of a packing and the packed bytes."""
 
 
 def properties(lc: int, lp: int, pb: int) -> int:
@@ -53,30 +49,15 @@ def pack(data: bytes, *, thorough: bool = True) -> Packed:
     return smallest(quick, pack_lzma(data, settings))
 
 
-def pack_quickly(data: bytes, level: int = 6) -> Packed:
-    """Store or deflate `data`, whichever is smaller."""
-    return smallest((STORED, data), (DEFLATE, _deflate(data, level)))
-
-
 def pack_lzma(data: bytes, settings: Sequence[int]) -> Packed:
     """Pack `data` with the one of LZMA's settings that takes the fewest bytes."""
     return smallest(*((LZMA, _lzma(data, setting)) for setting in settings))
-
-
-def smallest(*options: Packed) -> Packed:
-    """Return the packing of the fewest bytes, the first of equal ones."""
-    return min(options, key=lambda option: len(option[1]))
 
 
 def _sampled(data: bytes) -> bytes:
     """Return _SAMPLES parts of `data`, evenly spread, as one."""
     size, gap = _TRIED_WHOLE // _SAMPLES, len(data) // _SAMPLES
     return b"".join(data[start * gap : start * gap + size] for start in range(_SAMPLES))
-
-
-def _deflate(data: bytes, level: int) -> bytes:
-    encoder = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
-    return encoder.compress(data) + encoder.flush()
 
 
 def _lzma(data: bytes, setting: int) -> bytes:

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from seed_runtime.codecs.encode.matrix import CodedMatrix
-from seed_runtime.codecs.encode.packing import pack_lzma, pack_quickly, properties, smallest
+from seed_runtime.codecs.encode.packing import pack_lzma, properties
 from seed_runtime.codecs.planes import JOINED_BELOW
 from seed_runtime.format import primitives
-from seed_runtime.format.packing import STORED
+from seed_runtime.format.packing import STORED, pack_quickly, smallest
 from seed_runtime.limits import LOW_BITS_MAX
 
 _LZMA_BYTES: Final = 1 << 16

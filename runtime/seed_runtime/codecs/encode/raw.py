@@ -12,8 +12,9 @@ from typing import Final
 
 import numpy as np
 
-from seed_runtime.codecs.encode.packing import PROPERTIES, Packed, pack_lzma, pack_quickly, properties, smallest
+from seed_runtime.codecs.encode.packing import PROPERTIES, pack_lzma, properties
 from seed_runtime.format import primitives
+from seed_runtime.format.packing import Packed, pack_quickly, smallest
 from seed_runtime.limits import CHUNK_DECODED_MAX
 
 WORK_MAX: Final = 6 << 20

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.claims.hold", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints, results and logs")
-    parser.add_argument("--cards", type=int, default=2, help="that there are (default: 2)")
+    parser.add_argument("--cards", type=int, default=cards(), help="that there are (default: as nvidia-smi lists them)")
     parser.add_argument("--card", type=int, action="append", help="run the lanes of this card alone")
     parser.add_argument("--only", nargs="+", metavar="JOB", help="run these jobs alone; what they need is there")
     parser.add_argument("--share", type=float, default=1.0, help="of the plan's seconds (default: 1)")
@@ -47,6 +47,15 @@ def main(arguments: list[str] | None = None) -> int:
     jobs = [job for job in jobs if not options.only or job.name in options.only]
     options.out.mkdir(parents=True, exist_ok=True)
     return FAILED if Hold(options, jobs).run() else 0
+
+
+def cards() -> int:
+    """Return the number of NVIDIA cards; 1 without any, where everything runs on the CPU."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        return 1
+    return max(1, listed.count("UUID: GPU-"))
 
 
 @dataclass

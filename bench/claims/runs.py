@@ -161,7 +161,7 @@ def language(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
     english: English = task_of("english", run.data, where, run.rng_seed, run.tiny)
     model, about = _begin(run, {"words": 50257} | settings, where)
     teacher = load(run.teacher, where) if run.teacher else None
-    runs = torch.compile(model) if run.compiled else model
+    runs = torch.compile(model) if run.compiled and where.type == "cuda" else model
     count = run.batch or (4 if run.tiny else 12)
 
     def loss_of(share: float) -> Tensor:

@@ -60,7 +60,7 @@ def options_of(parser: argparse.ArgumentParser, arguments: list[str] | None) -> 
     parser.add_argument(
         "--tiny", action="store_true", help="a minimal structure on few samples: shows that everything works"
     )
-    parser.add_argument("--compile", action="store_true", help="compile the network; for gpt2 on a GPU")
+    parser.add_argument("--compile", action="store_true", help="compile the network where there is a GPU; for gpt2")
     parser.add_argument("--rng-seed", type=int, default=0)
     options = parser.parse_args(arguments)
     if options.name == "export":

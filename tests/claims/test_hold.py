@@ -32,6 +32,7 @@ def began(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         return subprocess.CompletedProcess(command, int("fails" in command))
 
     monkeypatch.setattr(hold, "JOBS", PLAN)
+    monkeypatch.setattr(hold, "cards", lambda: 2)
     monkeypatch.setattr(hold.subprocess, "run", run)
     return commands
 
@@ -42,7 +43,7 @@ def events(out: Path) -> list[tuple[str, str]]:
 
 
 def begin(out: Path, *more: str) -> int:
-    return hold.main(["--data", str(out), "--out", str(out), *more])
+    return hold.main(["--cards", "2", "--data", str(out), "--out", str(out), *more])
 
 
 def test_each_job_gets_its_card_its_folder_and_its_seconds(began: list[list[str]], tmp_path: Path) -> None:

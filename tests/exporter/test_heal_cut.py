@@ -47,7 +47,7 @@ def healed(
     return result, held[0], {name: data[:8, 0]}
 
 
-@pytest.mark.parametrize(("inputs", "size", "left"), [(image, 1900, 0.8), (text, 2400, 0.8)])
+@pytest.mark.parametrize(("inputs", "size", "left"), [(image, 1650, 0.9), (text, 2100, 0.9)])
 def test_a_healed_model_is_cut_and_computes_what_was_trained(
     inputs: Callable[[Builder], np.ndarray],
     size: int,

@@ -22,7 +22,7 @@ from .plan import JOBS, TINY_SECONDS, Job
 
 ROOT = Path(__file__).parents[2]
 ROOMS = [str(ROOT / "runtime"), str(ROOT / "exporter"), str(ROOT)]
-AFTER = {"heal": 60.0, "controls": 40.0}  # of judging, exporting and saving after a job's own seconds
+AFTER = {"heal": 90.0, "controls": 40.0}  # of judging, exporting and saving after a job's own seconds
 AFTER_OTHERS = 15.0
 ENOUGH = 0.4  # share of its seconds below which a job isn't begun any more
 FAILED = 1

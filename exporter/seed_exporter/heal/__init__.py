@@ -14,8 +14,11 @@ from seed_runtime.errors import UsageError
 if TYPE_CHECKING:
     from seed_exporter.heal.distillation import check, distill
     from seed_exporter.heal.healing import Healing
+    from seed_exporter.heal.starts import is_short
 
-__all__ = ["Healing", "check", "distill"]
+__all__ = ["Healing", "check", "distill", "is_short"]
+
+_MODULES = {"Healing": "healing", "check": "distillation", "distill": "distillation", "is_short": "starts"}
 
 
 def __getattr__(name: str) -> Any:
@@ -24,11 +27,10 @@ def __getattr__(name: str) -> Any:
     Raises:
         UsageError: torch isn't installed.
     """
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        module = "healing" if name == "Healing" else "distillation"
-        return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "torch":
             raise

@@ -64,20 +64,36 @@ class Checkpoints:
         Raises:
             InputError: it is damaged, or of another training.
         """
-        if not self._path.exists():
+        if (found := _load(self._path)) is None:
             return None
-        try:
-            with np.load(self._path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-            facts: dict[str, Any] = json.loads(arrays.pop(_FACTS).tobytes())
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{self._path} is no checkpoint, or it is damaged ({error}); remove it") from None
+        arrays, facts = found
         if facts.get("version") != _VERSION or facts.get("key") != self._key:
             raise InputError(
                 f"{self._path} is of a training with another model, other data or another size; "
                 f"give --resume another folder"
             )
         return arrays, facts
+
+
+def is_started(folder: Path) -> bool | None:
+    """Return whether the training of a checkpoint started from the plans of a search; None where there is none.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    found = _load(folder / FILE)
+    return None if found is None else bool(found[1].get("started"))
+
+
+def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        return arrays, json.loads(arrays.pop(_FACTS).tobytes())
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is no checkpoint, or it is damaged ({error}); remove it") from None
 
 
 def key_of(graph: Graph, feeds: Sequence[Feeds], *settings: object) -> str:

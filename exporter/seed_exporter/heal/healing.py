@@ -36,7 +36,7 @@ from seed_exporter.heal.losses import (
     relative_error,
 )
 from seed_exporter.heal.pace import BATCH_MOST, Pace
-from seed_exporter.heal.settings import HealSettings
+from seed_exporter.heal.settings import SHORT, HealSettings
 from seed_exporter.heal.states import Seen
 from seed_exporter.heal.student_graph import StudentGraph
 from seed_runtime.backends import Feeds
@@ -85,6 +85,7 @@ class Healing(Trained):
         draw: gives what is trained on, with `labels` where there are some; all of `feeds` judge then.
         device: where; None for a GPU where there is one.
         checkpoints: folder in which the state is saved every few minutes, and from which it is continued.
+        start: plans of all weights of the folded graph, near the goal; None to start coarse, at a larger size.
         tell: called after each look.
         pace: called once before training, with the time of a step [s].
 
@@ -108,12 +109,15 @@ class Healing(Trained):
         draw: Draw | None = None,
         device: str | None = None,
         checkpoints: Path | None = None,
+        start: Mapping[str, Plan] | None = None,
         tell: Callable[[Look], None] = lambda look: None,
         pace: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        self.settings, self.goal, self.scores = settings or HealSettings(), goal, scores
+        self.settings = settings or (HealSettings() if start is None else SHORT)
+        self.goal, self.scores = goal, scores
         self._tell, self._pace = tell, pace
-        self._others, self._size_of = others, size_of
+        self._others, self._size_of = start or others, size_of
+        self._started = start is not None
         self.device = torch.device(device or device_of())
         held = len(feeds) if draw else self.settings.judging(len(feeds))
         self._most = BATCH_MOST if draw else len(feeds) - held
@@ -123,8 +127,8 @@ class Healing(Trained):
         self.teacher = Interpreter(graph, device=self.device, kept=self.layers)
         self._originals = self.teacher.weights()
         for step in _STEPS:
-            self.student = StudentGraph(graph, folded, self.layers, norms, step, self.device)
-            if size_of(dict(others) | self.student.plans()) > _START * goal:
+            self.student = StudentGraph(graph, folded, self.layers, norms, step, self.device, start)
+            if start is not None or size_of(dict(others) | self.student.plans()) > _START * goal:
                 break
         self._batches = Batches(
             feeds[held:], size, self.settings.mixed, tensor=self.teacher.tensor, device=self.device, draw=draw,
@@ -271,7 +275,8 @@ class Healing(Trained):
             return
         snapshots = {"last": self.student.snapshot(), "best": self._best_snapshot}
         arrays = {f"{name}/{key}": each for name, held in snapshots.items() for key, each in held.items()}
-        self._checkpoints.write(arrays, {"share": self._looked, "controller": self.controller.state()})
+        facts = {"share": self._looked, "controller": self.controller.state(), "started": self._started}
+        self._checkpoints.write(arrays, facts)
 
     def _resume(self, checkpoints: Checkpoints) -> None:
         """Go on from the checkpoint, if there is one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,8 +14,10 @@ from seed_exporter.graph.matrix import as_float32, coded_view
 from seed_exporter.graph.model import Weight
 from seed_exporter.heal.logistic import QuantizedRate
 from seed_runtime.codecs.encode.grid import INTEGER_MAX, QuantizedMatrix
-from seed_runtime.codecs.symbols import STEP_LEAST
+from seed_runtime.codecs.symbols import STEP_LEAST, factors_of
 
+_MARGIN: Final = 0.49
+"""Farthest from its integer that a weight with a plan starts, in steps: it starts as the plan has it."""
 _GROWTH_GRID: Final = 64.0
 """Steps move on a grid of this many parts of a natural logarithm."""
 _STRUCTURE: Final = 8.0
@@ -69,18 +71,28 @@ class TrainedMatrices:
         weights: what is trained; their data is the start.
         step: quantization step at the start, in standard deviations of a matrix.
         device: where it is.
+        plans: integers and steps to start from instead, by name; of columns without steps, and on no trellis.
     """
 
-    def __init__(self, weights: Sequence[Weight], step: float, device: torch.device) -> None:
+    def __init__(
+        self,
+        weights: Sequence[Weight],
+        step: float,
+        device: torch.device,
+        plans: Mapping[str, QuantizedMatrix],
+    ) -> None:
         by_shape: dict[tuple[int, int, int], list[Weight]] = {}
         for weight in weights:
             by_shape.setdefault(_shape_of(weight), []).append(weight)
-        self._stacks = [_stacked(members, shape, step, device) for shape, members in by_shape.items()]
+        self._stacks = [_stacked(members, shape, step, device, plans) for shape, members in by_shape.items()]
         self.names = frozenset(weight.name for weight in weights)
         self.count = sum(weight.count for weight in weights)
         self._table = torch.from_numpy(_TABLE).to(device)
         self.row_codes: dict[str, Tensor] = {}
         """By name, `(rows,)`: eighths of an octave by which rows' steps differ, not rounded; trained."""
+        for name in self.names & plans.keys():
+            if (codes := plans[name].row_steps) is not None:
+                self.set_row_codes(name, factors_of(codes))
 
     def parameters(self) -> dict[str, list[Tensor]]:
         """Return what is trained, by kind."""
@@ -91,6 +103,10 @@ class TrainedMatrices:
             "factors": [each for stack in stacks for each in (stack.rows, stack.columns, stack.taps)],
             "codes": list(self.row_codes.values()),
         }
+
+    def starts(self) -> list[Tensor]:
+        """Return the steps at the start, which units are in."""
+        return [stack.starts for stack in self._stacks]
 
     def weights(self) -> tuple[dict[str, Tensor], Rate]:
         """Return the weights as a decoder makes them, differentiable, and their rate."""
@@ -181,10 +197,22 @@ def _shape_of(weight: Weight) -> tuple[int, int, int]:
     return rows, columns, 1
 
 
-def _stacked(weights: Sequence[Weight], shape: tuple[int, int, int], step: float, device: torch.device) -> _Stack:
+def _stacked(
+    weights: Sequence[Weight],
+    shape: tuple[int, int, int],
+    step: float,
+    device: torch.device,
+    plans: Mapping[str, QuantizedMatrix],
+) -> _Stack:
     values = torch.stack([torch.from_numpy(as_float32(each).reshape(shape).copy()) for each in weights])
     starts = (step * values.double().flatten(1).std(1, unbiased=False)).clamp_min(STEP_LEAST).float()
+    for index, weight in enumerate(weights):
+        if plan := plans.get(weight.name):
+            starts[index] = plan.step
     units = values / starts[:, None, None, None]
+    for index, weight in enumerate(weights):
+        if plan := plans.get(weight.name):
+            units[index] = _near(units[index], plan)
     far = units.abs()
     mean = far.mean((1, 2, 3)).clamp_min(1e-6)
 
@@ -196,6 +224,14 @@ def _stacked(weights: Sequence[Weight], shape: tuple[int, int, int], step: float
     parts = (units, torch.zeros(len(weights)), level((2, 3)), columns, level((1, 2)))
     trained = [part.contiguous().to(device).requires_grad_() for part in parts]
     return _Stack(tuple(weights), starts.to(device), *trained)
+
+
+def _near(units: Tensor, plan: QuantizedMatrix) -> Tensor:
+    """Return weights in steps, as near to themselves as the plan's integers allow."""
+    if plan.row_steps is not None:
+        units = units / torch.from_numpy(factors_of(plan.row_steps))[:, None, None]
+    integers = torch.from_numpy(plan.integers.astype(np.float32)).view(units.shape)
+    return units.clamp(integers - _MARGIN, integers + _MARGIN)
 
 
 def _strays(factors: Tensor) -> Tensor:

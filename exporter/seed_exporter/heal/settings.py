@@ -10,6 +10,9 @@ from seed_runtime.errors import InputError
 INPUTS_LEAST: Final = 16
 """Fewest inputs that are trained on: fewer are known by heart at once."""
 
+_JUDGING: Final = 256
+"""Most inputs that judge states: on a CPU, looks at all that an eighth of thousands is took as long as the steps."""
+
 
 @dataclass(frozen=True)
 class HealSettings:
@@ -58,7 +61,11 @@ class HealSettings:
             InputError: there are too few.
         """
         check_count(count)
-        return max(8, round(self.left_out * count)) if count >= 2 * INPUTS_LEAST else 4
+        return min(_JUDGING, max(8, round(self.left_out * count))) if count >= 2 * INPUTS_LEAST else 4
+
+
+SHORT: Final = HealSettings(unit_rate=0.01, layers=1.0)
+"""How a model is healed that starts from a search's plans."""
 
 
 def check_count(count: int) -> None:

@@ -20,6 +20,7 @@ from seed_exporter.heal.batch_norms import BatchNorms, find_pairs, with_constant
 from seed_exporter.heal.gates import Gates
 from seed_exporter.heal.interpreter import Interpreter
 from seed_exporter.heal.matrices import Rate, TrainedMatrices, row_matrix
+from seed_exporter.heal.starts import decoded, grids_of, stays
 from seed_exporter.heal.vectors import TrainedVector
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
 from seed_runtime.codecs.symbols import STEP_LEAST
@@ -40,33 +41,45 @@ class StudentGraph:
         batch_norms: whether batches are large enough for batch norms to learn from.
         step: quantization step at the start, in standard deviations of a matrix.
         device: where it is computed.
+        plans: of the folded graph's weights, to start from instead; no batch norm and no table is trained then.
     """
 
     def __init__(
-        self, graph: Graph, folded: Graph, kept: Sequence[str], batch_norms: bool, step: float, device: torch.device
+        self,
+        graph: Graph,
+        folded: Graph,
+        kept: Sequence[str],
+        batch_norms: bool,
+        step: float,
+        device: torch.device,
+        plans: Mapping[str, Plan] | None = None,
     ) -> None:
         self._folded, self._kept, self.device = folded, kept, device
         with_norms = fold_batch_norms(graph, {"ConvTranspose"})
-        pairs = find_pairs(with_norms, folded) if batch_norms else []
+        pairs = find_pairs(with_norms, folded) if batch_norms and plans is None else []
         self.norms = BatchNorms(pairs, device) if pairs else None
         start = with_norms if pairs else folded
         paired = {pair.weight for pair in pairs}
-        self.matrices = TrainedMatrices(
-            [each for each in start.weights.values() if each.name in paired or _is_matrix(each)], step, device
-        )
+        grids = {} if plans is None else grids_of(folded, plans)
+        trained = [each for each in start.weights.values() if plans is None or not stays(each)]
+        matrices = [each for each in trained if each.name in paired or _is_matrix(each)]
+        self.matrices = TrainedMatrices(matrices, step, device, grids)
         held = self.matrices.names
         self.vectors = {
-            name: TrainedVector(as_float32(weight), device)
-            for name, weight in start.weights.items()
-            if name not in held and vectors.is_trainable(weight) and not self._of_norm(start, name)
+            each.name: TrainedVector(as_float32(each), device, plan=grids.get(each.name))
+            for each in trained
+            if each.name not in held and vectors.is_trainable(each) and not self._of_norm(start, each.name)
         }
         self._interpreter = Interpreter(
             start, device=device, kept=kept, replaced=self.norms.operators() if self.norms else None
         )
         self._others = self._interpreter.weights()
+        if plans is not None:
+            left = decoded(folded, plans, folded.weights.keys() - held - self.vectors.keys())
+            self._others |= {name: self._interpreter.tensor(array) for name, array in left.items()}
         self._gates = Gates(folded, held, paired)
         self._biases = {bias: owner for bias, owner in self._gates.biases.items() if bias in self.vectors}
-        self.rounds_vectors = False
+        self.rounds_vectors = plans is not None
 
     @property
     def is_folded(self) -> bool:
@@ -171,6 +184,7 @@ class StudentGraph:
             for kind, tensors in self.parameters().items()
             for index, tensor in enumerate(tensors)
         }
+        found |= {f"starts/{index}": steps for index, steps in enumerate(self.matrices.starts())}
         statistics = self.norms.statistics() if self.norms else []
         return found | {f"statistics/{index}": tensor for index, tensor in enumerate(statistics)}
 

@@ -49,10 +49,14 @@ class TrainedVector:
         values: what it starts from.
         device: where it is.
         least: smallest step, for vectors that start as zeros.
+        plan: grid to start on instead.
     """
 
-    def __init__(self, values: np.ndarray, device: torch.device, least: float = 0.0) -> None:
-        self.step = max(step_of(values), float(np.float32(least)), STEP_LEAST)
+    def __init__(
+        self, values: np.ndarray, device: torch.device, least: float = 0.0, plan: QuantizedMatrix | None = None
+    ) -> None:
+        step = step_of(values) if plan is None else plan.step
+        self.step = max(step, float(np.float32(least)), STEP_LEAST)
         units = values.astype(np.float32).reshape(-1) / np.float32(self.step)
         self.units = torch.from_numpy(units).to(device).requires_grad_()
 

@@ -24,6 +24,7 @@ from seed_exporter.stages.course import Course
 from seed_exporter.stages.cutting import cut_healed
 from seed_exporter.stages.planning import build, model_info
 from seed_exporter.stages.proving import measure_memory, prove, seal
+from seed_exporter.stages.starting import starting_plans
 from seed_runtime.backends import Feeds
 from seed_runtime.cli import entrypoint
 from seed_runtime.data.calls import LABELS
@@ -65,8 +66,12 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
             return draft.estimate_size(graph, StreamEncoder(graph, options.jobs).estimate(left), info) + front[0]
 
         course = Course(source.model_id, goal, trail, work)
+        start, left = None, None if work.deadline is None else work.deadline - time.monotonic()
+        if left is not None and heal.is_short(loaded.graph, source.reference.training, left, options.resume):
+            work.say("few steps fit into the time: a search for this size comes first, and is trained on")
+            start = starting_plans(loaded, goal, front[0], work)
         run = heal.Healing(
-            loaded.graph, folded, _feeds(source), lossless(folded), size_of, goal,
+            loaded.graph, folded, _feeds(source), lossless(folded), size_of, goal, start=start,
             scores=source.scores, noisy=tuple(source.reference.noisy), tell=course.look,
             draw=options.draw, checkpoints=options.resume,
             pace=lambda seconds: course.start(

@@ -77,7 +77,7 @@ class BatchNorms:
         self.pairs = pairs
         self.learn = True
         self.living: Mapping[str, Tensor] = {}
-        self._momentum = _MOMENTUM
+        self._momentum, self._estimating = _MOMENTUM, False
         tensors = {
             pair.output: [torch.from_numpy(each.astype(np.float32)).to(device) for each in pair.vectors]
             for pair in pairs
@@ -97,11 +97,14 @@ class BatchNorms:
 
     def start_estimate(self, number: int) -> None:
         """Let the running statistics be the mean over batches, of which this is number 0, 1, ..."""
-        self.learn, self._momentum = True, 1 / (number + 1)
+        self.learn, self._momentum, self._estimating = True, 1 / (number + 1), True
+        if number == 0:
+            for each in self.statistics():
+                each.nan_to_num_(0, 0, 0)  # what a batch that gave infinities has left; 0 times it would be NaN
 
     def end_estimate(self) -> None:
         """Let the running statistics follow batches again."""
-        self._momentum = _MOMENTUM
+        self._momentum, self._estimating = _MOMENTUM, False
 
     def folded(self, pair: NormPair) -> tuple[np.ndarray, np.ndarray]:
         """Return the factor of each channel, and its shift behind that."""
@@ -121,9 +124,12 @@ class BatchNorms:
             scale, shift = self.scales[name], self.shifts[name]
             if (alive := self.living.get(pair.weight)) is not None:
                 scale, shift = scale * alive, shift * alive
-            return functional.batch_norm(
-                call.x, self.means[name], self.variances[name], scale, shift, self.learn, self._momentum, pair.epsilon
-            )
+            held = [self.means[name], self.variances[name]]
+            before = [each.clone() for each in held] if self._estimating else []
+            found = functional.batch_norm(call.x, *held, scale, shift, self.learn, self._momentum, pair.epsilon)
+            for each, old in zip(held, before, strict=False):
+                each.copy_(torch.where(torch.isfinite(each), each, old))
+            return found
 
         return run
 

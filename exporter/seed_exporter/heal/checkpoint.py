@@ -7,7 +7,7 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,8 +15,8 @@ import numpy as np
 
 from seed_exporter.graph.model import Graph
 from seed_runtime.backends import Feeds
-from seed_runtime.errors import InputError
-from seed_runtime.system.files import atomic_write
+from seed_runtime.errors import InputError, UsageError
+from seed_runtime.system.files import atomic_write, check_writable
 
 FILE: Final = "training.npz"
 """Name of the file in its folder."""
@@ -32,10 +32,21 @@ class Checkpoints:
     Args:
         folder: where it is; made where there is none.
         key: digest of all that the training depends on, see `key_of`.
+        say: is told why a checkpoint wasn't written.
+
+    Raises:
+        UsageError: nothing can be written there.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
-        self._path, self._key = folder / FILE, key
+    def __init__(self, folder: Path, key: str, say: Callable[[str], None] = lambda line: None) -> None:
+        self._path, self._key, self._say = folder / FILE, key, say
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"--resume {folder}: no such folder can be made ({error.strerror}); name another"
+            ) from None
+        check_writable(self._path)
         self._written = time.monotonic()
 
     @property
@@ -44,19 +55,21 @@ class Checkpoints:
         return time.monotonic() >= self._written + EVERY
 
     def write(self, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
-        """Replace the checkpoint.
+        """Replace the checkpoint; where that fails, as on a full disk, the old one stays and training goes on.
 
         Args:
             arrays: by name.
             facts: what is no array, as JSON holds it.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"version": _VERSION, "key": self._key, **facts})
         buffer = io.BytesIO()
         np.savez(buffer, **{_FACTS: np.frombuffer(text.encode(), np.uint8), **arrays})  # type: ignore[arg-type]
-        with atomic_write(self._path) as file:
-            file.write(buffer.getbuffer())
         self._written = time.monotonic()
+        try:
+            with atomic_write(self._path) as file:
+                file.write(buffer.getbuffer())
+        except OSError as error:
+            self._say(f"the state wasn't saved in {self._path} ({error.strerror}); training goes on: free some space")
 
     def read(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """Read the checkpoint; None where there is none.
@@ -89,7 +102,7 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         return arrays, json.loads(arrays.pop(_FACTS).tobytes())
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -24,7 +24,7 @@ from seed_exporter.heal.checkpoint import Checkpoints, key_of
 from seed_exporter.heal.controller import Controller, first_price, theoretical_price
 from seed_exporter.heal.graphs import device_of, layer_outputs, takes_batches
 from seed_exporter.heal.interpreter import Interpreter
-from seed_exporter.heal.judges import Judges
+from seed_exporter.heal.judges import Judges, Usable, usable_feeds
 from seed_exporter.heal.looks import Look
 from seed_exporter.heal.loop import Schedule, Trained, train
 from seed_exporter.heal.losses import (
@@ -36,7 +36,7 @@ from seed_exporter.heal.losses import (
     relative_error,
 )
 from seed_exporter.heal.pace import BATCH_MOST, Pace
-from seed_exporter.heal.settings import SHORT, HealSettings
+from seed_exporter.heal.settings import SHORT, HealSettings, check_count
 from seed_exporter.heal.states import Seen
 from seed_exporter.heal.student_graph import StudentGraph
 from seed_runtime.backends import Feeds
@@ -88,6 +88,7 @@ class Healing(Trained):
         start: plans of all weights of the folded graph, near the goal; None to start coarse, at a larger size.
         tell: called after each look.
         pace: called once before training, with the time of a step [s].
+        say: called with lines for the user that can't wait.
 
     Raises:
         UnsupportedError: the graph has an operator that torch can't compute here.
@@ -112,6 +113,7 @@ class Healing(Trained):
         start: Mapping[str, Plan] | None = None,
         tell: Callable[[Look], None] = lambda look: None,
         pace: Callable[[float], None] = lambda seconds: None,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.settings = settings or (HealSettings() if start is None else SHORT)
         self.goal, self.scores = goal, scores
@@ -130,10 +132,8 @@ class Healing(Trained):
             self.student = StudentGraph(graph, folded, self.layers, norms, step, self.device, start)
             if start is not None or size_of(dict(others) | self.student.plans()) > _START * goal:
                 break
-        self._batches = Batches(
-            feeds[held:], size, self.settings.mixed, tensor=self.teacher.tensor, device=self.device, draw=draw,
-            unlabelled={LABELS: UNLABELLED},
-        )  # fmt: skip
+        self._draw, self._trained_on, self._cleaned = draw, list(feeds[held:]), bool(draw)
+        self._batches = self._batches_of(size)
         self._drawn = iter(self._batches)
         self.held = Judges(self.teacher, self._originals, feeds[:held], size)
         outputs = {value.name for value in graph.model.graph.output} - set(noisy)
@@ -144,6 +144,7 @@ class Healing(Trained):
         self._labelled: str | None = None
         self._sizes = ThreadPoolExecutor(1, "sizes")
         self._seen: Seen | None = None
+        self._usable, self._say = Usable(self.device), say
         self._checkpoints: Checkpoints | None = None
         with torch.no_grad():
             bits = float(self.student.weights()[1].symbols)
@@ -157,7 +158,7 @@ class Healing(Trained):
         self._steps, self._timed = self.settings.steps, False
         self._best_snapshot: dict[str, np.ndarray] = {}
         if checkpoints is not None:
-            self._checkpoints = Checkpoints(checkpoints, key_of(graph, feeds, self.settings, goal))
+            self._checkpoints = Checkpoints(checkpoints, key_of(graph, feeds, self.settings, goal), say)
             self._resume(self._checkpoints)
 
     def run(self, stop: Callable[[], bool], spent: Callable[[], float] | None, seconds: float | None = None) -> None:
@@ -188,6 +189,11 @@ class Healing(Trained):
                 train(self, schedule, stop, spent)
             finally:
                 self._finish_look()
+
+    @property
+    def lost_batches(self) -> str:
+        """Say how many batches nothing was learned from; "" if there were none."""
+        return self._usable.text()
 
     def groups(self) -> list[dict[str, Any]]:
         """Return what is trained as it is now, with its learning rates."""
@@ -237,8 +243,9 @@ class Healing(Trained):
             if name := self._labelled:
                 missed = cross_entropy(batch[LABELS], found[name], name in self._probabilities)
                 lost = lost + self.settings.labelled * missed
+        self._usable.add([original[name] for name in self.judged])
         bits = rate.symbols + rate.structure
-        if self.controller.price == 0:
+        if self.controller.price == 0 and bool(torch.isfinite(lost)):
             matrices = self.student.matrices
             price = first_price(lost, bits, matrices.parameters()["growth"], matrices.count)
             self.controller.start(price, theoretical_price(float(lost.detach()), matrices.count))
@@ -259,6 +266,8 @@ class Healing(Trained):
             return False
         if not over and self._timed and self._seen is not None and not self._seen.size.done():
             return False
+        if not self._usable.all:
+            self._clean()
         self._finish_look()
         self._looked = share
         self._seen = self._look(share, self._bits())
@@ -297,6 +306,28 @@ class Healing(Trained):
         self._price.fill_(self.controller.price)
         self.controller.correct(8.0 * self.last.look.size, self._bits())
         self.first_share = self._looked = float(facts["share"])
+
+    def _batches_of(self, size: int) -> Batches:
+        return Batches(
+            self._trained_on, size, self.settings.mixed, tensor=self.teacher.tensor, device=self.device,
+            draw=self._draw, unlabelled={LABELS: UNLABELLED},
+        )  # fmt: skip
+
+    def _clean(self) -> None:
+        """Leave out the inputs on which the original answers with NaN; one of them spoils a batch."""
+        if self._cleaned:
+            self._usable.check()
+            return
+        self._cleaned, before = True, len(self._trained_on)
+        size = self._batches.size
+        self._trained_on = usable_feeds(self.teacher, self._originals, self._trained_on, self.judged, size)
+        if len(self._trained_on) < before:
+            lost = f"{before - len(self._trained_on):,} of {before:,} inputs of --heal"
+            self._say(f"{lost} are left out: the model answers with NaN or infinity on them")
+            check_count(len(self._trained_on))
+            self._batches = self._batches_of(min(size, len(self._trained_on)))
+            self._drawn = iter(self._batches)
+            self._usable.forget()
 
     def _trial(self, size: int) -> None:
         """Compute the gradient of a batch."""

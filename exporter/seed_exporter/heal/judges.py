@@ -1,9 +1,10 @@
-"""Inputs that judge states and aren't trained on, with the original's answers."""
+"""Inputs that judge states and aren't trained on, with the original's answers; and whether it has answers at all."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -12,9 +13,12 @@ from seed_exporter.heal.batches import grouped, joined
 from seed_exporter.heal.interpreter import Interpreter
 from seed_exporter.heal.losses import damage
 from seed_runtime.backends import Feeds
+from seed_runtime.errors import InputError
 
 Answers = dict[str, Tensor]
 """Outputs by name."""
+_ENOUGH: Final = 20
+"""Batches from which it can be said that most are no use."""
 
 
 class Judges:
@@ -60,3 +64,76 @@ class Judges:
         mean = float(torch.stack(found).mean())
         # No comparison with NaN is true.
         return mean if math.isfinite(mean) else math.inf
+
+
+class Usable:
+    """Counts the batches on which the original answers with numbers; updates are left out on others.
+
+    Args:
+        device: where answers are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        # On the device: steps that are recorded count as well, and nothing waits for them.
+        self._counts = torch.zeros(2, device=device)
+
+    def add(self, answers: Sequence[Tensor]) -> None:
+        """Count a batch."""
+        finite = torch.stack([torch.isfinite(answer).all() for answer in answers]).all()
+        self._counts += torch.stack([finite, torch.ones_like(finite)])
+
+    def forget(self) -> None:
+        """Count from the beginning."""
+        self._counts.zero_()
+
+    @property
+    def all(self) -> bool:
+        """True if there are numbers for all batches so far."""
+        usable, count = self._counts.tolist()
+        return bool(usable == count)
+
+    def text(self) -> str:
+        """Say how many batches were no use; "" if all were."""
+        if self.all:
+            return ""
+        usable, count = (round(each) for each in self._counts.tolist())
+        return (
+            f"the model answers with NaN or infinity in {count - usable:,} of {count:,} batches of --heal, from which "
+            f"nothing was learned; clean the data, or leave these inputs out"
+        )
+
+    def check(self) -> None:
+        """Refuse data of which most batches are no use.
+
+        Raises:
+            InputError: that is so.
+        """
+        usable, count = self._counts.tolist()
+        if count >= _ENOUGH and usable < count / 2:
+            raise InputError(self.text())
+
+
+def usable_feeds(
+    teacher: Interpreter, weights: Mapping[str, Tensor], feeds: Sequence[Feeds], names: Sequence[str], size: int
+) -> list[Feeds]:
+    """Return the inputs on which the original answers with numbers.
+
+    Args:
+        teacher: the original.
+        weights: its weights.
+        feeds: inputs of single calls.
+        names: outputs to look at.
+        size: inputs of a batch.
+    """
+
+    def is_usable(group: Sequence[Feeds]) -> bool:
+        with torch.no_grad():
+            found = teacher.run({name: teacher.tensor(array) for name, array in joined(group).items()}, weights)
+        return all(bool(torch.isfinite(found[name]).all()) for name in names)
+
+    usable: set[int] = set()
+    for group in grouped(feeds):
+        for first in range(0, len(group), size):
+            part = group[first : first + size]
+            usable |= {id(feed) for feed in (part if is_usable(part) else filter(lambda each: is_usable([each]), part))}
+    return [feed for feed in feeds if id(feed) in usable]

@@ -11,6 +11,8 @@ from seed_exporter.records import Work
 
 UNITS: Final = 1000
 """Units of work that training counts as in the progress."""
+_STEPS_LEAST: Final = 100
+"""Steps below which a run is over before the size has come down: rounding does no worse."""
 
 
 class Course:
@@ -45,6 +47,8 @@ class Course:
         done = f"goes on at {100 * first:.0f} %, " if first else ""
         if limit is not None:
             text = f"{pace:.2g} s a step, {left / pace:,.0f} steps until the time limit"
+            if left / pace < _STEPS_LEAST:
+                text += ", too few to heal anything; give it more time"
             self._work.say(f"healing {self._where}: {done}{text}")
         else:
             count = round((1 - first) * steps)

@@ -77,6 +77,7 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
             pace=lambda seconds: course.start(
                 seconds, run.settings.steps, run.device.type == "cuda", run.first_share
             ),
+            say=work.say,
         )  # fmt: skip
         front[0] = _proven(_planned(run, goal, trail, work), source, work).front_bytes + _FRONT_SLACK
         interruption: BaseException | None = None
@@ -90,6 +91,8 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
             # The best so far is finished; the next Ctrl-C ends that as well.
             entrypoint.listen_again()
             interruption = error
+        if lost := run.lost_batches:
+            work.notes.append(lost)
     planned = cut_healed(_planned(run, goal, trail, work, interruption), original, source, work)
     return _proven(planned, source, work)
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from seed_exporter.build.streams import Plans, restored
 from seed_exporter.codecs.base import Plan
+from seed_exporter.codecs.exact import ExactPlan
 from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.graph.matrix import coded_view
 from seed_exporter.graph.model import Graph, Weight
@@ -30,7 +31,7 @@ def cut_dead(graph: Graph, plans: Plans) -> tuple[Graph, Plans]:
 
     Args:
         graph: the weights' graph.
-        plans: of all weights: grids, and floats that are kept with all of their bits.
+        plans: of all weights.
     """
     before, places = _decoded(graph, plans), Places()
     after = shrink(before, places)
@@ -41,10 +42,7 @@ def cut_dead(graph: Graph, plans: Plans) -> tuple[Graph, Plans]:
 
 def _decoded(graph: Graph, plans: Plans) -> Graph:
     """Return the graph with the weights that a device makes of their plans."""
-    weights = {
-        name: replace(weight, data=restored(weight, plans[name])) if isinstance(plans[name], GridPlan) else weight
-        for name, weight in graph.weights.items()
-    }
+    weights = {name: replace(weight, data=restored(weight, plans[name])) for name, weight in graph.weights.items()}
     return replace(graph, weights=weights)
 
 
@@ -59,6 +57,8 @@ def _plan(weight: Weight, before: Mapping[str, Weight], plans: Plans, places: Pl
             cut = GridPlan.of_narrow(matrix)
             if restored(weight, cut).tobytes() == weight.data.tobytes():
                 return cut
+    if old is not None and isinstance(plan, ExactPlan):
+        return exact(weight, plan.mantissa_bits)
     return exact(weight)
 
 

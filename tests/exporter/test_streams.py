@@ -20,8 +20,10 @@ from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import load
 from seed_exporter.quantize import allocate, lowrank
 from seed_exporter.quantize.methods import published
+from seed_runtime import codecs as decoders
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
 from seed_runtime.format.dtypes import BY_NAME
+from seed_runtime.format.header import Hole
 from tests.exporter.support.exporting import codecs_of, decoded, graph_of, holding, tensor, uniform, units_of
 
 # Everything that a model can hold: random bits are NaN payloads, denormals and infinities as well.
@@ -170,6 +172,26 @@ def test_a_sparse_stream_of_some_kilobytes_is_coded_without_tables(
     prepared = [GRID.prepare(graph.weights["w"], plans["w"], 0)]
     assert coded.size < 0.98 * GRID.estimate(prepared).size
     assert np.array_equal(decoded(graph, plans, tmp_path)["w"], np.rint(graph.weights["w"].data))
+
+
+def test_only_trained_plans_are_coded_without_tables_where_a_stream_is_smaller_still(rng: np.random.Generator) -> None:
+    graph, plans = _sparse(rng, (150, 200), 0.4), {"w": GridPlan(1.0)}
+    found = [streams.StreamEncoder(graph, 1, trained=trained).encode(plans)[0] for trained in (False, True)]
+    assert [stream.codec.name for stream in found] == ["grid", "adaptive"]
+    assert found[1].size < found[0].size < adaptive.BYTES_LEAST
+
+
+def test_a_long_vector_is_coded_without_tables_beside_matrices(rng: np.random.Generator) -> None:
+    matrix = rng.laplace(0, 0.4, (150, 200)).astype(np.float32) * np.exp(rng.normal(0, 0.6, (150, 1)))
+    graph = graph_of(w=matrix.astype(np.float32), v=np.rint(rng.normal(0, 6, 9000)).astype(np.float32))
+    plans = dict.fromkeys(graph.weights, GridPlan(1.0))
+    (stream,) = streams.StreamEncoder(graph, 1, trained=True).encode(plans)
+    assert stream.codec.name == "adaptive"
+    held = [graph.weights[name] for name in stream.names]
+    holes, chunks = [Hole(each.dtype, each.shape, 0) for each in held], [memoryview(each) for each in stream.chunks]
+    windows = decoders.BY_NAME["adaptive"].decode(holes, iter(chunks), "stream")
+    values = np.concatenate([window.reshape(-1).copy() for window in windows])
+    assert np.array_equal(values, np.concatenate([np.rint(each.data).reshape(-1) for each in held]))
 
 
 @pytest.mark.parametrize(("shape", "scale"), [((150, 200), 20.0), ((3, 5000), 2.0)], ids=["fine", "long"])

@@ -81,15 +81,16 @@ class StreamEncoder:
     their size. The plans that belong to it are kept as well, with the integers that they may hold.
     """
 
-    def __init__(self, graph: Graph, jobs: int = 2, *, keep: bool = True) -> None:
+    def __init__(self, graph: Graph, jobs: int = 2, *, keep: bool = True, trained: bool = False) -> None:
         """Prepare to code a graph.
 
         Args:
             graph: stays as it is.
             jobs: threads that prepare weights.
             keep: keep sizes and prepared weights for the next call; never done where a graph is too large for it.
+            trained: plans are trained, not searched for: more time may be taken for a size.
         """
-        self.graph, self.jobs = graph, jobs
+        self.graph, self.jobs, self._trained = graph, jobs, trained
         self._keeps = keep and graph.parameters <= STREAM_SYMBOLS_MAX
         self._sizes: dict[_Place, tuple[list[tuple[str, Plan]], _Sized]] = {}
         self._prepared: dict[str, tuple[Plan, Any]] = {}
@@ -115,7 +116,7 @@ class StreamEncoder:
             stream = None if sizes is None else sizes.coded
             if stream is None:
                 prepared = self._prepare(group, plans)
-                if sizes is None and (found := _smaller(group, prepared)) is not None:
+                if sizes is None and (found := self._smaller(group, prepared)) is not None:
                     codec, sizes = found
                 stream = (sizes and sizes.coded) or codec.encode(prepared, report)
             streams.append(CodedStream(codec, group.names, stream.chunks, stream.entropy_bits))
@@ -138,7 +139,7 @@ class StreamEncoder:
             if known is None:
                 prepared = self._prepare(group, plans)
                 sizes = group.codec.estimate(prepared)
-                known = _smaller(group, prepared, sizes) or (group.codec, sizes)
+                known = self._smaller(group, prepared, sizes) or (group.codec, sizes)
                 if self._keeps:
                     self._sizes[group.place] = group.planned(plans), known
             found.append(EstimatedStream(known[0], group.names, known[1]))
@@ -181,6 +182,12 @@ class StreamEncoder:
         )
         return {name: [next(found) for _ in asked] for name, asked in candidates.items()}
 
+    def _smaller(self, group: Group, prepared: Sequence[Any], sizes: StreamEstimate | None = None) -> _Sized | None:
+        """Return a codec that takes fewer bytes, and its sizes; a seed may have a few streams of it."""
+        if group.part >= ADAPTIVE_STREAMS_MAX:
+            return None
+        return smaller(group.codec, prepared, sizes, self._trained)
+
     def _known(self, group: Group, plans: Plans) -> _Sized | None:
         planned, sized = self._sizes.get(group.place, (None, None))
         return sized if planned == group.planned(plans) else None
@@ -206,11 +213,6 @@ _Sized = tuple[Codec[Any, Any], StreamEstimate]
 """The codec that writes a stream, and its sizes."""
 _Place = tuple[str, str, int]
 """Key under which the sizes of a stream are kept, see `Group.place`."""
-
-
-def _smaller(group: Group, prepared: Sequence[Any], sizes: StreamEstimate | None = None) -> _Sized | None:
-    """Return a codec that takes fewer bytes, and its sizes; a seed may have a few streams of it."""
-    return smaller(group.codec, prepared, sizes) if group.part < ADAPTIVE_STREAMS_MAX else None
 
 
 def encode(graph: Graph, plans: Plans, *, jobs: int = 2, progress: Progress | None = None) -> list[CodedStream]:

@@ -23,7 +23,7 @@ CODECS: Final[Mapping[type[Plan], Codec[Any, Any]]] = {
 
 
 def smaller(
-    codec: Codec[Any, Any], prepared: Sequence[Any], sizes: StreamEstimate | None = None
+    codec: Codec[Any, Any], prepared: Sequence[Any], sizes: StreamEstimate | None = None, trained: bool = False
 ) -> tuple[Codec[Any, Any], StreamEstimate] | None:
     """Return a codec that writes a stream of prepared weights in clearly fewer bytes, and its sizes; None for none.
 
@@ -31,10 +31,11 @@ def smaller(
         codec: that of the weights' plans.
         prepared: what it made of them.
         sizes: those that it gives, where they are known.
+        trained: whether the plans were trained, and sizes are asked for a few times, not by a search.
     """
     if codec is not grid.CODEC or not adaptive.may_code(prepared):
         return None
-    found = adaptive.CODEC.instead_of(sizes or codec.estimate(prepared), prepared)
+    found = adaptive.CODEC.instead_of(sizes or codec.estimate(prepared), prepared, trained)
     return None if found is None else (adaptive.CODEC, found)
 
 

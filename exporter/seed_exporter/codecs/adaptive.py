@@ -18,10 +18,13 @@ BYTES_MAX: Final = 100_000
 Of a stream of 154 KB, tables and classes are only 2 %; to save them, decoding would take about a second, not 30 ms.
 """
 BYTES_LEAST: Final = 16_384
-"""Size of `grid`'s stream from which on this codec is tried [B].
+"""Size of `grid`'s stream from which on this codec is tried by a search [B].
 
-Coding some kilobytes takes .1 s, and a search asks for some thirty sizes: it took half as long again for 500 bytes.
+Coding some kilobytes takes .1 to .8 s, and a search asks for some thirty sizes: of basic pitch at 12 and 16 KB it took
+twice as long, and found no better plans.
 """
+BYTES_LEAST_TRAINED: Final = 2048
+"""The same for plans that were trained, which are coded a few times [B]: .5 to 19 % of 2 to 16 KB were saved."""
 _BITS_MAX: Final = 4.0
 """Bits for each element up to which this codec is tried: a magnitude of 15 takes as many decisions."""
 _GAIN_LEAST: Final = 0.01
@@ -49,10 +52,13 @@ class AdaptiveCodec(GridCodec):
             raise ValueError("these weights are more or larger than the codec adaptive takes")
         return stream
 
-    def instead_of(self, grid: StreamEstimate, prepared: Sequence[CodedMatrix]) -> StreamEstimate | None:
+    def instead_of(
+        self, grid: StreamEstimate, prepared: Sequence[CodedMatrix], trained: bool = False
+    ) -> StreamEstimate | None:
         """Return the sizes of this codec's stream, with the stream itself, if it should take the place of `grid`'s."""
         elements = sum(matrix.symbols.size for matrix in prepared)
-        if not BYTES_LEAST <= grid.size <= BYTES_MAX or 8 * grid.size > _BITS_MAX * elements:
+        least = BYTES_LEAST_TRAINED if trained else BYTES_LEAST
+        if not least <= grid.size <= BYTES_MAX or 8 * grid.size > _BITS_MAX * elements:
             return None
         stream = adaptive.encode(prepared)
         if stream is None or sum(map(len, stream.chunks)) > (1 - _GAIN_LEAST) * grid.size:

@@ -58,7 +58,7 @@ def cut_healed(planned: Planned, original: Graph, source: Source, work: Work) ->
             return planned
         found = shrinkage_of(original, graph, source)
         work.notes.append(found.text())
-    encoder = StreamEncoder(graph, work.options.jobs)
+    encoder = StreamEncoder(graph, work.options.jobs, trained=True)
     return replace(planned, graph=graph, plans=plans, skeletons=skeletons, encoder=encoder, shrinkage=found)
 
 

@@ -63,7 +63,8 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
         def size_of(plans: Mapping[str, Plan]) -> int:
             # The size that steers training is the seed's: without what is dead (0.7 s for ResNet-50).
             graph, left = cut_dead(folded, plans)
-            return draft.estimate_size(graph, StreamEncoder(graph, options.jobs).estimate(left), info) + front[0]
+            encoder = StreamEncoder(graph, options.jobs, trained=True)
+            return draft.estimate_size(graph, encoder.estimate(left), info) + front[0]
 
         course = Course(source.model_id, goal, trail, work)
         start, left = None, None if work.deadline is None else work.deadline - time.monotonic()
@@ -101,7 +102,7 @@ def _planned(
     run: heal.Healing, goal: int, trail: Trail, work: Work, interruption: BaseException | None = None
 ) -> Planned:
     best = run.best
-    encoder = StreamEncoder(best.graph, work.options.jobs)
+    encoder = StreamEncoder(best.graph, work.options.jobs, trained=True)
     met = best.look.size <= goal
     return Planned(best.graph, builder_for(best.graph), best.plans, met, encoder, trail, interruption)
 

@@ -31,7 +31,7 @@ from seed_runtime.codecs.mixing import I64
 from seed_runtime.codecs.planes import ESCAPE as ESCAPE_SYMBOL
 from seed_runtime.codecs.wavefront import ESCAPE, SIGN, Extent, Wavefront
 from seed_runtime.format import primitives
-from seed_runtime.limits import ADAPTIVE_ESCAPES_MAX, LANES_LOG2_MAX, STEPS_MAX
+from seed_runtime.limits import ADAPTIVE_ESCAPES_MAX, LANES_LOG2_MAX, STEPS_MAX, WAVES_MAX
 
 Bools = npt.NDArray[np.bool_]
 I32 = npt.NDArray[np.int32]
@@ -93,19 +93,28 @@ class _Plane:
 
     @classmethod
     def of(cls, matrix: CodedMatrix) -> _Plane:
-        """Find what lives; of a channel that lives, all taps do."""
+        """Find what lives; of a channel that lives, all taps do. A long vector is folded: it has fewer waves then."""
         classes = matrix.classes
         taps, width = matrix.kernel or (1, WIDTH_OF_NONE)
         rows, cols = classes.rows > 0, classes.cols > 0
+        if rows.size == 1 and np.count_nonzero(cols) > WAVES_MAX and matrix.row_steps is matrix.col_steps is None:
+            return cls._folded(matrix, cols)
         channels: Bools = np.any(cols.reshape(-1, taps), axis=1)
         extent = Extent(int(np.count_nonzero(rows)), int(np.count_nonzero(channels)) * taps, taps, width)
         integers = np.zeros((extent.rows, extent.cols), np.int32)
-        values = matrix.symbols.view(np.int8).astype(np.int32)
-        values[matrix.symbols == ESCAPE_SYMBOL] = matrix.escaped
-        if matrix.low is not None:
-            values = values << np.int32(matrix.low_bits) | matrix.low.view(np.int32)
+        values = _values(matrix)
         integers[:, cols[np.repeat(channels, taps)]] = values.reshape(len(integers), -1) if values.size else 0
         return cls(matrix, rows, channels, extent, integers)
+
+    @classmethod
+    def _folded(cls, matrix: CodedMatrix, live: Bools) -> _Plane:
+        """Lay a vector out in as many rows as columns, or nearly, dead elements as zeros."""
+        rows = next(rows for rows in range(int(live.size**0.5), 0, -1) if live.size % rows == 0)
+        whole = np.zeros(live.size, np.int32)
+        whole[live] = _values(matrix)
+        extent = Extent(rows, live.size // rows)
+        all_live = np.ones(extent.rows, np.bool_), np.ones(extent.cols, np.bool_)
+        return cls(matrix, *all_live, extent, whole.reshape(extent.rows, extent.cols))
 
     def mixed_axes(self) -> list[Bools]:
         """Return which rows and which channels live, of the axes along which not all do."""
@@ -119,11 +128,18 @@ class _Plane:
         flags = sum(flag for flag, value in given.items() if value is not None)
         flags |= sum(flag for flag, live in ((ROWS, self.rows), (CHANNELS, self.channels)) if not live.all())
         taps, width = self.extent.taps, self.extent.width
-        record = primitives.varint(matrix.classes.cols.size) + primitives.varint(taps)
+        record = primitives.varint(self.channels.size * taps) + primitives.varint(taps)
         record += primitives.varint(width) if taps > 1 else b""
         record += primitives.uint(flags, 1) + primitives.f32(matrix.step)
         record += primitives.varint(matrix.delay) if matrix.delay is not None else b""
         return record + bytes(_share(live) for live in self.mixed_axes())
+
+
+def _values(matrix: CodedMatrix) -> I32:
+    """Return the integers of live rows and columns, flat."""
+    values = matrix.symbols.view(np.int8).astype(np.int32)
+    values[matrix.symbols == ESCAPE_SYMBOL] = matrix.escaped
+    return values if matrix.low is None else values << np.int32(matrix.low_bits) | matrix.low.view(np.int32)
 
 
 class _Recorder:

@@ -40,7 +40,7 @@ def healing(graph: Graph, goal: int | None = None, feeds: list | None = None, **
     folded = fold_batch_norms(graph)
     encoder = StreamEncoder(folded, 1)
 
-    def size_of(plans: dict) -> int:
+    def size_of(_: Graph, plans: dict) -> int:
         return sum(stream.sizes.size for stream in encoder.estimate(plans))
 
     settings = HealSettings(**{"steps": 60, "batch": 16, "looks": 8, "estimate": 4, **keywords})
@@ -150,7 +150,7 @@ def test_healing_reaches_a_size_at_far_less_damage_than_rounding_to_it_does() ->
     rounded = dict(lossless(folded))
     for coarseness in np.geomspace(0.3, 3, 40):
         rounded |= {name: GridPlan(coarseness * scale) for name, scale in matrices.items()}
-        if run._size_of(rounded) <= run.best.look.size:
+        if run._size_of(graph, rounded) <= run.best.look.size:
             break
     assert kl(graph, run.best.graph, run.best.plans) < 0.5 * kl(graph, folded, rounded)
 

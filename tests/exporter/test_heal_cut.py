@@ -79,3 +79,21 @@ def test_a_healed_model_is_cut_and_computes_what_was_trained(
         for name, found in session.run(feed).items():
             error = np.sqrt(np.mean((found - expected[name]) ** 2) / np.mean(expected[name] ** 2))
             assert error <= 1e-5
+
+
+def test_biases_that_stay_in_the_graph_are_as_they_were_trained_in_the_size_that_is_predicted(
+    tmp_path: Path, short_healing: Callable[..., Any], without_measured_memory: None
+):
+    """Fewer than 16 channels have biases of less than 64 bytes, which are no weights."""
+    short_healing(steps=120, batch=8, looks=5)
+    b = Builder(x=("n", 3, 16, 16))
+    value, into = "x", 3
+    for index in range(4):
+        parts = [b.constant(b.rng.uniform(0.5, 1.5, 14).astype(np.float32)) for _ in range(4)]
+        value, into = b.conv(value, f"{index}", 14, into, 3), 14
+        value = b.node("Relu", b.node("BatchNormalization", value, *parts))
+    graph = b.graph(b.node("Gemm", b.node("Flatten", b.node("GlobalAveragePool", value)), b.weight("fc", 14, 9)))
+    np.savez(tmp_path / "data.npz", x=image(b))
+    result = quick_export(whole(graph), tmp_path / "m.seed", heal=tmp_path / "data.npz", size=1500, jobs=1)
+    best = min((look for look in result.healing if look.size <= 1500), key=lambda look: look.damage)
+    assert result.bytes == pytest.approx(best.size - 64, rel=0.01)

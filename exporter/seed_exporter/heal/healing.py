@@ -65,8 +65,8 @@ _ROOM: Final = 0.99
 """Part of the goal that is steered to: sizes swing by less than a hundredth."""
 
 
-Size = Callable[[Mapping[str, Plan]], int]
-"""Compute the size of the whole seed of plans of the folded graph [B]."""
+Size = Callable[[Graph, Mapping[str, Plan]], int]
+"""Compute the size of the whole seed of plans of a graph, the folded one with small biases as they are now [B]."""
 
 
 class Healing(Trained):
@@ -130,7 +130,7 @@ class Healing(Trained):
         self._originals = self.teacher.weights()
         for step in _STEPS:
             self.student = StudentGraph(graph, folded, self.layers, norms, step, self.device, start)
-            if start is not None or size_of(dict(others) | self.student.plans()) > _START * goal:
+            if start is not None or size_of(folded, dict(others) | self.student.plans()) > _START * goal:
                 break
         self._draw, self._trained_on, self._cleaned = draw, list(feeds[held:]), bool(draw)
         self._batches = self._batches_of(size)
@@ -337,8 +337,9 @@ class Healing(Trained):
         """Look at the state as it is now."""
         plans = dict(self._others) | self.student.plans()
         snapshot = self.student.snapshot() if self._checkpoints is not None else {}
-        size = self._sizes.submit(self._size_of, plans)
-        return Seen(self.student.finished(), plans, share, self._held_damage(), bits, snapshot, size)
+        graph = self.student.finished()
+        size = self._sizes.submit(self._size_of, graph, plans)
+        return Seen(graph, plans, share, self._held_damage(), bits, snapshot, size)
 
     def _finish_look(self) -> None:
         """Learn the size of the state that was looked at last, and keep it if it is the best."""

@@ -60,11 +60,11 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
         trail = Trail(deadline=work.deadline)
         front = [front_size.front_bytes(source, work)]
 
-        def size_of(plans: Mapping[str, Plan]) -> int:
+        def size_of(graph: Graph, plans: Mapping[str, Plan]) -> int:
             # The size that steers training is the seed's: without what is dead (0.7 s for ResNet-50).
-            graph, left = cut_dead(folded, plans)
-            encoder = StreamEncoder(graph, options.jobs, trained=True)
-            return draft.estimate_size(graph, encoder.estimate(left), info) + front[0]
+            cut, left = cut_dead(graph, plans)
+            encoder = StreamEncoder(cut, options.jobs, trained=True)
+            return draft.estimate_size(cut, encoder.estimate(left), info) + front[0]
 
         course = Course(source.model_id, goal, trail, work)
         start, left = None, None if work.deadline is None else work.deadline - time.monotonic()

@@ -53,9 +53,9 @@ def billion() -> Graph:
     return gpt2(layers=30, width=1600, distinct=2)
 
 
-def resnet50(classes: int = 1000) -> Graph:
+def resnet50(classes: int = 1000, biases: bool = False) -> Graph:
     """Build ResNet-50's convolutions and classifier with batch norms folded, 25.5 M parameters."""
-    build = _Builder(seed=50)
+    build = _Builder(seed=50, biases=biases)
     hidden = build.convolution("input", "stem", 64, 3, 7, stride=2)
     hidden = build.node("MaxPool", hidden, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
     channels = 64
@@ -70,13 +70,13 @@ def resnet50(classes: int = 1000) -> Graph:
             hidden = build.node("Relu", build.node("Add", hidden, inner))
             channels = 4 * width
     pooled = build.node("Flatten", build.node("GlobalAveragePool", hidden))
-    build.output(build.node("Gemm", pooled, build.weight("fc", classes, channels), transB=1), ["batch", classes])
+    build.output(build.dense(pooled, "fc", classes, channels), ["batch", classes])
     return build.graph([helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 224, 224])])
 
 
-def mobilenet_v2(classes: int = 1000) -> Graph:
+def mobilenet_v2(classes: int = 1000, biases: bool = False) -> Graph:
     """Build MobileNetV2's convolutions and classifier with batch norms folded, 3.5 M parameters."""
-    build = _Builder(seed=52)
+    build = _Builder(seed=52, biases=biases)
 
     def clipped(value: str) -> str:
         return build.node("Clip", value, build.scalar("zero", 0.0), build.scalar("six", 6.0))
@@ -95,12 +95,13 @@ def mobilenet_v2(classes: int = 1000) -> Graph:
             channels, number = width, number + 1
     hidden = clipped(build.convolution(hidden, "head", 1280, channels, 1))
     pooled = build.node("Flatten", build.node("GlobalAveragePool", hidden))
-    build.output(build.node("Gemm", pooled, build.weight("fc", classes, 1280), transB=1), ["batch", classes])
+    build.output(build.dense(pooled, "fc", classes, 1280), ["batch", classes])
     return build.graph([helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 224, 224])])
 
 
 class _Builder:
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, biases: bool = False) -> None:
+        self._biases = biases
         self._random = np.random.default_rng(seed)
         self._nodes: list[onnx.NodeProto] = []
         self._weights: dict[str, Weight] = {}
@@ -132,8 +133,16 @@ class _Builder:
     def convolution(
         self, source: str, name: str, out: int, into: int, side: int, stride: int = 1, group: int = 1
     ) -> str:
-        weight, pad = self.weight(name, out, into, side, side), [side // 2] * 4
-        return self.node("Conv", source, weight, strides=[stride] * 2, pads=pad, group=group)
+        inputs, pad = [source, self.weight(name, out, into, side, side)], [side // 2] * 4
+        if self._biases:
+            inputs.append(self.weight(f"{name}.bias", out))
+        return self.node("Conv", *inputs, strides=[stride] * 2, pads=pad, group=group)
+
+    def dense(self, source: str, name: str, out: int, into: int) -> str:
+        inputs = [source, self.weight(name, out, into)]
+        if self._biases:
+            inputs.append(self.weight(f"{name}.bias", out))
+        return self.node("Gemm", *inputs, transB=1)
 
     def output(self, name: str, shape: list[str | int]) -> None:
         self._nodes.append(helper.make_node("Identity", [name], ["output"]))

@@ -136,6 +136,12 @@ def _without_effect(found: Figures) -> str:
             f"a GPU for assembly ({row['title']}'s weights take {row['integers']['assemble_s']:.1f} s on one core, "
             f"{row['published_s'][1]:.0f} s as published)"
         )
+    if "transfer" in found:
+        last = {row["title"]: list(row["accuracy"].values())[-1] for row in found["transfer"]["rows"]}
+        said.append(
+            f"a meta-learned start ({100 * last[transfer.META]:.1f} % on another script, an ordinary seed "
+            f"{100 * last[transfer.SEED]:.1f} %)"
+        )
     said.append("whether the network is a CNN or a transformer")
     return f"What doesn't: {', '.join(said[:-1])}{', and ' if said[:-1] else ''}{said[-1]}."
 

@@ -20,7 +20,7 @@ INNER_STEPS, TASK_CLASSES, TOWARDS = 10, 20, 0.3
 TUNED = (50, 200)
 """Steps of the fine-tune."""
 COMPONENTS = 10
-RANDOM, META = "random weights", "meta-learned on European characters"
+RANDOM, SEED, META = "random weights", "European seed, quantized", "meta-learned on European characters"
 
 
 def run(quick: bool, data: Path) -> Figures:
@@ -40,7 +40,7 @@ def run(quick: bool, data: Path) -> Figures:
     starts: dict[str, tuple[Any, int | None]] = {
         RANDOM: (glyphs.network(source.classes, rng_seed=7), None),
         "European weights": (trained, 4 * graph.parameters),
-        "European seed, quantized": (glyphs.with_weights(trained, integers), size),
+        SEED: (glyphs.with_weights(trained, integers), size),
         "European seed, as published": (glyphs.with_weights(trained, reduced), published),
     }
     measure.say("transfer: meta-learning")
@@ -78,7 +78,7 @@ def section(records: dict[str, Figures]) -> list[str]:
         shares = [f"{100 * row['accuracy'][count]:.1f} %" for count in tuned]
         lines.append(f"| {row['title']} | {row['bytes'] or 0:,} | {' | '.join(shares)} |")
     of = {row["title"]: row["accuracy"][tuned[-1]] for row in found["rows"]}
-    gain = 100 * (of[META] - max(of["European weights"], of["European seed, quantized"]))
+    gain = 100 * (of[META] - max(of["European weights"], of[SEED]))
     verdict = "declined" if gain < 1 else "worth another look"
     lines += [
         "",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,11 +98,34 @@ def test_a_full_disk_at_a_checkpoint_is_said_and_the_seed_is_written_all_the_sam
 
 @pytest.mark.slow
 def test_a_size_that_time_does_not_suffice_for_gives_the_best_so_far_and_15(heal: Heal):
-    ran = heal("--time-limit", "1s", size=700)
+    ran = heal("--time-limit", "1s", size=200)
     assert ran.code == 15
     written = (heal.folder / "m.seed").stat().st_size
-    assert f"700 bytes was not reached: {written:,} bytes" in ran.err
+    assert f"200 bytes was not reached: {written:,} bytes" in ran.err
     assert "the best so far, and was written to" in ran.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_the_state_and_ctrl_c_writes_the_best_so_far(
+    number: int, code: int, heal: Heal, monkeypatch: pytest.MonkeyPatch
+):
+    healing: Any = pytest.importorskip("seed_exporter.heal.healing", **NO_TORCH)
+    steer = healing.Healing.steer
+
+    def interrupted(run: Any, share: float) -> None:
+        steer(run, share)
+        if share > 0.7:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(healing.Healing, "steer", interrupted)
+    ran = heal("--resume", heal.folder / "state", "--report", heal.folder / "r.html")
+    assert ran.code == code
+    assert (heal.folder / "state" / "training.npz").exists()
+    assert (heal.folder / "m.seed").exists() == (number == signal.SIGINT)
+    page = (heal.folder / "r.html").read_text()
+    assert 'http-equiv="refresh"' not in page
+    assert ("Where the bytes went" if number == signal.SIGINT else "ended without a seed: it was stopped") in page
 
 
 @pytest.mark.slow

@@ -226,7 +226,7 @@ def command(
                 result, loaded, interruption = error.result, None, error
             except BaseException as error:
                 if live is not None:
-                    live.stop(str(error) or type(error).__name__)
+                    live.stop(str(error) if isinstance(error, Exception) else "it was stopped")
                 raise
         click.echo(json.dumps(result.as_json()) if as_json else text.summary(result))
         if report is not None:

@@ -86,9 +86,11 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
             left = None if work.deadline is None else work.deadline - time.monotonic()
             run.run(lambda: False, trail.clock(), left)
         except BaseException as error:
-            if not entrypoint.is_interrupt(error):
+            if not isinstance(error, KeyboardInterrupt | entrypoint.Stopped):
                 raise
             run.save()
+            if not entrypoint.is_interrupt(error):
+                raise
             # The best so far is finished; the next Ctrl-C ends that as well.
             entrypoint.listen_again()
             interruption = error

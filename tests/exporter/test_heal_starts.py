@@ -40,7 +40,7 @@ def test_training_starts_from_the_very_integers_and_steps_of_a_search(rng: np.ra
     folded = fold_batch_norms(graph)
     plans = searched(folded, rng)
     healing = pytest.importorskip("seed_exporter.heal.healing", exc_type=ImportError)
-    run = healing.Healing(graph, folded, inputs(64), {}, lambda plans: 900, 1000, start=plans)
+    run = healing.Healing(graph, folded, inputs(64), {}, lambda graph, plans: 900, 1000, start=plans)
     for name in ("k0", "k1"):
         found, wanted = run.best.plans[name].quantize(folded.weights[name]), plans[name].matrix
         assert np.array_equal(found.integers, wanted.integers)

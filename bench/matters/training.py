@@ -151,17 +151,17 @@ def _healed(graph: Any, task: Any, settings: Any, change: Callable[..., Any] | N
     feeds = [{"image": picture[None].numpy()} for picture in task.train[0]]
     others = allocate.uniform(folded, {}, 1.0, VECTOR_BITS[1])
 
-    def built(plans: Any) -> Any:
-        return draft.build(folded, encode(folded, plans, jobs=1), model)
+    def built(healed: Any, plans: Any) -> Any:
+        return draft.build(healed, encode(healed, plans, jobs=1), model)
 
     with _changed(change):
         healing = Healing(
-            graph, folded, feeds, others, lambda plans: built(plans).size, SIZE,
+            graph, folded, feeds, others, lambda healed, plans: built(healed, plans).size, SIZE,
             scores=frozenset({"logits"}), settings=settings, device="cpu",
         )  # fmt: skip
         healing.run(lambda: False, None)
     best = healing.best
-    made = draft.build(best.graph, encode(best.graph, best.plans, jobs=1), model)
+    made = built(best.graph, best.plans)
     with tempfile.TemporaryDirectory() as folder:
         made.assemble(Path(folder))
         session = onnx_run(Path(folder) / "model.onnx", threads=1)

@@ -92,3 +92,16 @@ def test_a_short_healing_goes_on_from_a_search_and_keeps_its_size(
     again = quick_export(model, output, **options)
     assert again.bytes == result.bytes
     assert again.damage == result.damage
+
+
+@pytest.mark.slow
+def test_a_search_that_leaves_little_alive_is_not_started_from(
+    rng: np.random.Generator, tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, steps = tmp_path / "data.npz", count(1)
+    np.savez(data, x=rng.standard_normal((96, 1, 24)).astype(np.float32))
+    monkeypatch.setattr(starts, "device_of", lambda: "cpu")
+    monkeypatch.setattr(starts, "STEPS_FEW", 1 << 40)
+    monkeypatch.setattr(Trail, "clock", lambda self: lambda: next(steps) / 40)
+    result = quick_export(layers(rng, 24, 64, 10), output, heal=data, size=700, time_limit=1000.0)
+    assert result.healing[0].size > 1.1 * 700

@@ -64,8 +64,8 @@ class HealSettings:
         return min(_JUDGING, max(8, round(self.left_out * count))) if count >= 2 * INPUTS_LEAST else 4
 
 
-SHORT: Final = HealSettings(unit_rate=0.01, layers=1.0)
-"""How a model is healed that starts from a search's plans."""
+SHORT: Final = HealSettings(unit_rate=0.007, layers=10.0)
+"""How a model is healed that starts from a search's plans; docs/healing.md has what else was tried."""
 
 
 def check_count(count: int) -> None:

@@ -26,7 +26,7 @@ from seed_exporter.heal.interpreter import Interpreter, unpacked
 from seed_runtime.backends import Feeds
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
 
-STEPS_FEW: Final = 2000
+STEPS_FEW: Final = 10_000
 """Steps of 8 inputs below which a run starts from the plans of a search."""
 _BATCH: Final = 8
 _OF_FORWARD: Final = 5.0

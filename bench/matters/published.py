@@ -94,6 +94,8 @@ def section(records: dict[str, Figures]) -> list[str]:
         *(_line(row, f"{KEPT} components of each matrix: ") for row in found["ablation"]),
         *(_line(row, "half of the weights pruned: ") for row in found["sparse"]),
         "",
+        *_reading(found),
+        "",
         "The sweep of components:",
         "",
         "| components | whole seed [B] | accuracy | agreement | KL | after the fine-tune | agreement | KL |",
@@ -118,6 +120,16 @@ def section(records: dict[str, Figures]) -> list[str]:
             f"| {_share(factors, 'after')} | {integers['bytes']:,} | {_share(integers, 'before')} "
             f"| {_share(integers, 'after')} |"
         )
+    few, many = found["storage"][-1], found["storage"][0]
+    lines += [
+        "",
+        (
+            f"Quantizing makes {many['components']} components {many['float16'] / many['factors']['bytes']:.1f} times "
+            "smaller and loses nothing; where few are left, the same error hits what the fine-tune would start from "
+            f"({few['components']} components: {_share(few['factors'], 'after')}, integers of the weights in as many "
+            f"bytes {_share(few['integers'], 'after')})."
+        ),
+    ]
     return lines
 
 
@@ -161,6 +173,22 @@ def _pruned(units: dict[str, float], graph: Any) -> dict[str, np.ndarray]:
         data[np.abs(data) <= np.quantile(np.abs(data), PRUNED)] = 0
         found[name] = data
     return found
+
+
+def _reading(found: Figures) -> list[str]:
+    """Say what the ablation shows."""
+    dense, sparse = found["ablation"], found["sparse"][1:]
+    assembled = [100 * row["before"]["accuracy"] for row in [*dense, *sparse, *found["sweep"]]]
+    ends = [[100 * row["after"]["accuracy"] for row in rows] for rows in (dense, sparse)]
+    gain = ends[0][0] - 100 * found["controls"][1]["after"]["accuracy"]
+    return [
+        f"As it is assembled, no variant is right in more than {max(assembled):.1f} %, and most are near chance.",
+        f"{KEPT} components are worth {gain:.0f} points to a fine-tune as brief as this one, beside random weights.",
+        (
+            f"Noise changes what it ends with by {ends[0][1] - ends[0][0]:+.1f} and {ends[1][1] - ends[1][0]:+.1f} "
+            f"points, sparsity by {ends[1][2] - ends[1][0]:+.1f}; a standard error is .5."
+        ),
+    ]
 
 
 def _error(found: Figures) -> float:

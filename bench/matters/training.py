@@ -81,7 +81,7 @@ def section(records: dict[str, Figures]) -> list[str]:
     own = {name: record for name, record in records.items() if name.startswith("training")}
     runs += [{**run, "of": "product"} for record in own.values() for run in record["runs"]]
     lines = [
-        "What is compared in one question differs in nothing else, but for the steps that fitted into the time.",
+        "Runs of the small classifier differ in the named setting alone; rows of the trials in all that they name.",
         "",
         "| question | model | variant | bytes | quality | measured on |",
         "|---|---|---|--:|--:|---|",

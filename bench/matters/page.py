@@ -75,7 +75,8 @@ def summary(found: dict[str, Figures]) -> str:
             "What matters most, in order: "
             "**whether the weights are trained while their bits are counted** "
             f"(healed in the trials, ResNet-50 keeps {resnet['kept'][0]:g} % of its accuracy at {resnet['ratio']:,}x, "
-            f"where the published method is right in {100 * trials['controls'][0]['quality']:.1f} % at as many bytes);"
+            f"where the published method is right in {100 * trials['controls'][0]['quality']:.1f} % at as many bytes"
+            f"{_of_training(found)});"
         ),
         (
             "**how much too large the network is for its task** (ResNet-50 and MobileNetV2 learn the same glyphs, and "
@@ -92,6 +93,17 @@ def summary(found: dict[str, Figures]) -> str:
         "coded, nothing at tens of kilobytes)."
     )
     return "\n".join([*said, _without_effect(found)])
+
+
+def _of_training(found: Figures) -> str:
+    """Compare the small classifier healed with rounded."""
+    if "training" not in found:
+        return ""
+    run, rounded = found["training"]["runs"][0], found["training"]["rounded"]
+    return (
+        f"; a small classifier in {run['bytes'] / 1000:.0f} KB is right in {100 * run['quality']:.1f} % healed for "
+        f"{training.STEPS} steps, in {100 * rounded['quality']:.1f} % rounded"
+    )
 
 
 def _of_ratio(found: Figures) -> str:

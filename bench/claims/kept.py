@@ -124,6 +124,9 @@ def _misses(goal: Goal, row: Row, sample_bytes: int) -> tuple[str, ...]:
         shown = f"{row.kept.middle:.4f} ({row.kept.low:.4f} to {row.kept.high:.4f})"
         wanted = "at least .99, the lower end .98" if goal.measure == "accuracy" else f"at most {goal.growth:g}"
         found.append(f"quality over the reference's is {shown}, {wanted}")
+    before, healed = row.kept_beside["trained_on"]["steps"], row.kept_beside["healing"]["steps"]
+    if before < healed:
+        found.append(f"the teacher was trained on for {before:,} steps, the healing took {healed:,}")
     if sample_bytes > LARGEST_SAMPLE:
         found.append(f"the sample has {sample_bytes:,} bytes, {LARGEST_SAMPLE:,} at most")
     return tuple(found)

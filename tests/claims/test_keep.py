@@ -31,7 +31,9 @@ def made(tmp_path: Path) -> Path:
         verdicts = right.copy()
         verdicts[:wrong] = False
         np.savez(folder / "verdicts.npz", verdicts=verdicts, answer=label, cluster=np.arange(COUNT) // 5)
-        (folder / "result.json").write_text(json.dumps({"parameters": 3_504_872, "held": float(verdicts.mean())}))
+        (folder / "result.json").write_text(
+            json.dumps({"parameters": 3_504_872, "held": float(verdicts.mean()), "steps": 900})
+        )
     return tmp_path
 
 

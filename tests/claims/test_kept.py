@@ -54,6 +54,9 @@ def speaker() -> onnx.ModelProto:
     )
 
 
+BESIDE = {"healing": {"seconds": 1, "steps": 10}, "trained_on": {"steps": 10}}
+
+
 @pytest.fixture
 def seeds(tmp_path: Path) -> Path:
     """A kept classifier that is wrong on one sample of 40, where its teacher is right."""
@@ -69,7 +72,7 @@ def seeds(tmp_path: Path) -> Path:
         x=x, label=label, answer=answer, cluster=np.arange(SIZE) // 4, teacher=right, trained_on=right & (label < 2),
     )  # fmt: skip
     control = {"label": "a small student", "bytes": 300, "kept": [0.99, 0.98, 1.0], "note": "at equal bytes"}
-    (tmp_path / "bright.json").write_text(json.dumps({"parameters": 100_000, "controls": [control]}))
+    (tmp_path / "bright.json").write_text(json.dumps(BESIDE | {"parameters": 100_000, "controls": [control]}))
     return tmp_path
 
 
@@ -96,6 +99,14 @@ def test_what_is_not_reached_is_said_with_both_figures(seeds: Path) -> None:
     assert quality.startswith("quality over the reference's is 0.9750 (")
 
 
+def test_a_teacher_that_was_trained_on_for_fewer_steps_than_the_healing_took_is_no_reference(seeds: Path) -> None:
+    beside = json.loads((seeds / "bright.json").read_text())
+    (seeds / "bright.json").write_text(json.dumps(beside | {"trained_on": {"steps": 9}}))
+    row = kept.check(goals.Goal("bright", "Bright", "accuracy", 10**6, 0.1), seeds)
+    assert row is not None
+    assert row.misses[-1] == "the teacher was trained on for 9 steps, the healing took 10"
+
+
 def test_the_reference_is_the_better_of_the_teacher_and_the_teacher_trained_on(seeds: Path) -> None:
     with np.load(seeds / "bright.npz") as arrays:
         sample = dict(arrays)
@@ -118,7 +129,7 @@ def test_perplexity_is_judged_by_its_growth(tmp_path: Path) -> None:
     loss = np.log1p(np.exp(-2))
     sample = {"x": x.astype(np.uint16), "teacher": np.full(4, loss - np.log(1.2)), "trained_on": np.full(4, loss)}
     np.savez(tmp_path / "speaks.npz", **sample)
-    (tmp_path / "speaks.json").write_text(json.dumps({"parameters": 100_000}))
+    (tmp_path / "speaks.json").write_text(json.dumps(BESIDE | {"parameters": 100_000}))
     row = kept.check(SPEAKS, tmp_path)
     assert row is not None
     assert row.quality == pytest.approx(1 + np.exp(-2))

@@ -223,6 +223,20 @@ def bits_of_a_run(controller: Any, steps: int, slowness: float) -> list[float]:
     return found
 
 
+def test_steps_are_coarsened_by_no_more_than_the_bytes_need() -> None:
+    from seed_exporter.heal.squeeze import least_places
+
+    asked = []
+
+    def size_at(places: int) -> int:
+        asked.append(places)
+        return round(1000 * 0.96**places)
+
+    assert least_places(size_at, 900) == 3
+    assert len(asked) <= 5
+    assert least_places(size_at, 100) == 0
+
+
 @pytest.mark.parametrize("steps", [200, 3000])
 def test_the_bits_reach_their_goal_by_the_end_of_the_descent_and_do_not_fall_far_below(steps: int) -> None:
     from seed_exporter.heal.controller import Controller

@@ -77,6 +77,10 @@ OF_OTHERS = [
     *(Case(op, [n(2, 3), n(3)]) for op in ["Greater", "GreaterOrEqual", "Less", "LessOrEqual"]),
     *(Case(op, [BOOLS, BOOLS[0]]) for op in ["And", "Or", "Xor"]),
     Case("Not", [BOOLS]),
+    *(
+        Case("BitShift", [np.array([[1], [6], [255]], np.uint8), np.arange(8, dtype=np.uint8)], {"direction": each})
+        for each in ["LEFT", "RIGHT"]
+    ),
     Case("Equal", [ints(1, 2, 3), ints(3, 2, 1)]),
     Case("IsNaN", [np.array([np.nan, 1.0])]),
     Case("Div", [ints(7, -7, 7, -7), ints(2, 2, -2, -2)], name="of integers"),

@@ -29,6 +29,7 @@ from seed_exporter.heal.looks import Look
 from seed_exporter.heal.loop import Schedule, Trained, train
 from seed_exporter.heal.losses import (
     UNLABELLED,
+    as_floats,
     cross_entropy,
     distance,
     labelled_output,
@@ -37,6 +38,7 @@ from seed_exporter.heal.losses import (
 )
 from seed_exporter.heal.pace import BATCH_MOST, Pace
 from seed_exporter.heal.settings import SHORT, HealSettings, check_count
+from seed_exporter.heal.squeeze import OVER_MOST, least_places
 from seed_exporter.heal.states import Seen
 from seed_exporter.heal.student_graph import StudentGraph
 from seed_runtime.backends import Feeds
@@ -53,12 +55,6 @@ _START: Final = 1.25
 """Least size at the start, as a multiple of the goal: what is trained must have something to give up."""
 _GROWTH: Final = 2.0
 """Natural logarithms by which quantization steps can grow in a run, however short."""
-_SQUEEZES: Final = 4
-"""Most times that steps are coarsened at the end."""
-_SQUEEZED: Final = 0.006
-"""Natural logarithm by which bytes fall where steps grow by 1/64, at the most: 3 to 10 % for 16 of them."""
-_SQUEEZED_MOST: Final = 0.15
-"""Largest part of the bytes that coarser steps can be asked for: more would undo what was trained."""
 _STEPS_ENOUGH: Final = 1000
 """Steps below which batches are made smaller to have more of them in the time that there is."""
 _ROOM: Final = 0.99
@@ -151,7 +147,9 @@ class Healing(Trained):
         seen = self._look(0.0, bits)
         first = seen.healed()
         self.looks, self.best, self.last = [first.look], first, first
-        self.controller = Controller(8.0 * first.look.size, 8.0 * _ROOM * goal, self.settings.descent)
+        self.controller = Controller(
+            8.0 * first.look.size, 8.0 * _ROOM * goal, self.settings.descent, self.settings.decay
+        )
         self.controller.correct(8.0 * first.look.size, bits)
         self._price, self._symbols = (torch.zeros((), device=self.device) for _ in range(2))
         self._looked = self.first_share = 0.0
@@ -231,8 +229,8 @@ class Healing(Trained):
         weights, rate = self.student.weights()
         with self._mixed_precision():
             with torch.no_grad():
-                original = _as_floats(self.teacher.run(feed, self._originals))
-            found = _as_floats(self.student.run(feed, weights, learn=True))
+                original = as_floats(self.teacher.run(feed, self._originals))
+            found = as_floats(self.student.run(feed, weights, learn=True))
         lost = distance(original, found, self.judged, self.scores, self._probabilities)
         if self.layers:
             errors = [relative_error(original[name], found[name]) for name in self.layers]
@@ -355,11 +353,19 @@ class Healing(Trained):
 
     def _squeeze(self, share: float) -> None:
         """Coarsen the steps of a run that ends a little above its goal until it keeps it."""
-        for _ in range(_SQUEEZES):
-            over = math.log(max(1, self.last.look.size) / self.goal)
-            if not 0 < over <= _SQUEEZED_MOST:
-                return
-            self.student.matrices.coarsen(math.ceil(over / _SQUEEZED))
+        if not self.goal < self.last.look.size <= OVER_MOST * self.goal:
+            return
+        matrices, places = self.student.matrices, 0
+
+        def size_at(wanted: int) -> int:
+            nonlocal places
+            matrices.coarsen(wanted - places)
+            places = wanted
+            return self._size_of(self.student.finished(), dict(self._others) | self.student.plans())
+
+        least = least_places(size_at, self.goal)
+        matrices.coarsen(least - places)
+        if least:
             self._seen = self._look(share, self._bits())
             self._finish_look()
 
@@ -390,8 +396,3 @@ class Healing(Trained):
                         f"the model answers with NaN or infinity in its output {name!r} on inputs of --heal (batch "
                         f"{index + 1} of those that judge); clean the data, or leave these inputs out"
                     )
-
-
-def _as_floats(answers: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return answers in single precision: of half precision their distances would be rounded to nothing."""
-    return {name: value.float() if value.is_floating_point() else value for name, value in answers.items()}

@@ -78,6 +78,11 @@ def distance(
     return torch.stack(lost).sum()
 
 
+def as_floats(answers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return answers in single precision: of half precision their distances would be rounded to nothing."""
+    return {name: value.float() if value.is_floating_point() else value for name, value in answers.items()}
+
+
 def probabilities_of(outputs: Mapping[str, Tensor]) -> frozenset[str]:
     """Return the names of the outputs whose rows are probabilities."""
     return frozenset(name for name, rows in outputs.items() if _has_rows(rows) and _is_probabilities(rows))

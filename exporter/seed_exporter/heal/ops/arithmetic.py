@@ -35,6 +35,12 @@ binary("Sub", torch.sub)
 binary("Xor", torch.logical_xor)
 
 
+@operator("BitShift")
+def _bit_shift(call: Call) -> Tensor:
+    left = call.attribute("direction") == "LEFT"
+    return (torch.bitwise_left_shift if left else torch.bitwise_right_shift)(call.required(0), call.required(1))
+
+
 @operator("Div")
 def _div(call: Call) -> Tensor:
     x, y = call.required(0), call.required(1)

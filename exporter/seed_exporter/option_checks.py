@@ -38,6 +38,8 @@ def check_options(options: Options) -> None:
         _check_healing(options)
     if options.resume is not None and options.heal is None:
         raise UsageError("--resume goes on with a training; add --heal data.npz")
+    if options.teacher is not None and options.heal is None:
+        raise UsageError("a teacher is learned from on inputs; give heal=data.npz as well")
     if options.draw is not None and options.heal is None:
         raise UsageError("what is drawn to heal on needs other inputs that judge it; give heal=data.npz as well")
     if options.effort not in EFFORTS:

@@ -119,6 +119,23 @@ def test_a_module_is_healed_as_it_is(output: Path, data: Path, quick: Any) -> No
 
 
 @pytest.mark.slow
+def test_a_smaller_model_learns_the_answers_of_its_teacher(
+    model: onnx.ModelProto, output: Path, data: Path, rng: np.random.Generator, tmp_path: Path, quick: Any
+) -> None:
+    teacher = tmp_path / "teacher.onnx"
+    onnx.save(model, teacher)
+    small = layers(rng, 24, 32, 10)
+    alone = healed(small, output, data, size=5000, calib=data)
+    taught = healed(small, tmp_path / "taught.seed", data, size=5000, calib=data, teacher=teacher)
+    # By itself there is nothing to learn; answers of models that know nothing of each other have a damage of 1.
+    assert alone.healing[-1].damage < 0.1
+    assert taught.healing[-1].damage < taught.healing[0].damage < 0.8
+    onnx.save(onnx.ModelProto.FromString(model.SerializeToString().replace(b"x", b"z")), teacher)
+    with pytest.raises(InputError, match=r"has other inputs \(z\) than the model \(x\)"):
+        healed(small, output, data, teacher=teacher)
+
+
+@pytest.mark.slow
 def test_too_little_data_is_refused(
     model: onnx.ModelProto, output: Path, rng: np.random.Generator, tmp_path: Path, quick: Any
 ) -> None:
@@ -136,6 +153,7 @@ def test_too_little_data_is_refused(
         ({"size": None, "quality": 0.9}, "--heal reaches a size"),
         ({"method": "moments"}, "leave out --method moments"),
         ({"heal": None, "resume": Path("state")}, "add --heal"),
+        ({"heal": None, "teacher": Path("teacher.onnx")}, "give heal=data.npz as well"),
     ],
 )
 def test_options_that_do_not_go_with_healing_are_named(

@@ -79,6 +79,7 @@ class Healing(Trained):
         noisy: outputs that noise decides.
         settings: how it is trained.
         draw: gives what is trained on, with `labels` where there are some; all of `feeds` judge then.
+        teacher: what is learned from in place of `graph`, with the same inputs and outputs.
         device: where; None for a GPU where there is one.
         checkpoints: folder in which the state is saved every few minutes, and from which it is continued.
         start: plans of all weights of the folded graph, near the goal; None to start coarse, at a larger size.
@@ -104,6 +105,7 @@ class Healing(Trained):
         noisy: Sequence[str] = (),
         settings: HealSettings | None = None,
         draw: Draw | None = None,
+        teacher: Graph | None = None,
         device: str | None = None,
         checkpoints: Path | None = None,
         start: Mapping[str, Plan] | None = None,
@@ -121,8 +123,8 @@ class Healing(Trained):
         self._most = BATCH_MOST if draw else len(feeds) - held
         size = min(self.settings.batch, self._most) if takes_batches(graph) else 1
         norms = size >= _BATCH_LEAST
-        self.layers = layer_outputs(folded) if self.settings.layers else []
-        self.teacher = Interpreter(graph, device=self.device, kept=self.layers)
+        self.layers = layer_outputs(folded) if self.settings.layers and teacher is None else []
+        self.teacher = Interpreter(teacher or graph, device=self.device, kept=self.layers)
         self._originals = self.teacher.weights()
         for step in _STEPS:
             self.student = StudentGraph(graph, folded, self.layers, norms, step, self.device, start)
@@ -156,7 +158,9 @@ class Healing(Trained):
         self._steps, self._timed = self.settings.steps, False
         self._best_snapshot: dict[str, np.ndarray] = {}
         if checkpoints is not None:
-            self._checkpoints = Checkpoints(checkpoints, key_of(graph, feeds, self.settings, goal), say)
+            learned = [] if teacher is None else [key_of(teacher, [])]
+            key = key_of(graph, feeds, self.settings, goal, *learned)
+            self._checkpoints = Checkpoints(checkpoints, key, say)
             self._resume(self._checkpoints)
 
     def run(self, stop: Callable[[], bool], spent: Callable[[], float] | None, seconds: float | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from seed_exporter import heal
+from seed_exporter import heal, loaders
 from seed_exporter.build import draft
 from seed_exporter.build.streams import StreamEncoder
 from seed_exporter.codecs.base import Plan
@@ -17,7 +17,7 @@ from seed_exporter.quantize.allocate import lossless
 from seed_exporter.quantize.cut_plans import cut_dead
 from seed_exporter.quantize.trail import Trail
 from seed_exporter.records import Loaded, Planned, Proven, Work
-from seed_exporter.results import Source
+from seed_exporter.results import Options, Source
 from seed_exporter.skeletons import builder_for
 from seed_exporter.stages import front_size
 from seed_exporter.stages.course import Course
@@ -28,6 +28,7 @@ from seed_exporter.stages.starting import starting_plans
 from seed_runtime.backends import Feeds
 from seed_runtime.cli import entrypoint
 from seed_runtime.data.calls import LABELS
+from seed_runtime.errors import InputError
 
 _FRONT_SLACK: Final = 64
 """Bytes by which the golden sample may grow while weights are trained [B]."""
@@ -74,7 +75,7 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
         run = heal.Healing(
             loaded.graph, folded, _feeds(source), lossless(folded), size_of, goal, start=start,
             scores=source.scores, noisy=tuple(source.reference.noisy), tell=course.look,
-            draw=options.draw, checkpoints=options.resume,
+            draw=options.draw, teacher=_teacher(loaded.graph, options), checkpoints=options.resume,
             pace=lambda seconds: course.start(
                 seconds, run.settings.steps, run.device.type == "cuda", run.first_share
             ),
@@ -122,3 +123,20 @@ def _feeds(source: Source) -> list[Feeds]:
     if labels is None or labels.dtype.kind not in "iu" or len(labels) != len(feeds):
         return feeds
     return [{**feed, LABELS: row[None].astype(np.int64)} for feed, row in zip(feeds, labels, strict=True)]
+
+
+def _teacher(graph: Graph, options: Options) -> Graph | None:
+    """Load the model whose answers are learned; None where it is the model itself."""
+    if options.teacher is None:
+        return None
+    teacher = loaders.load(options.teacher)
+    for ends in ("input", "output"):
+        own, other = (
+            {value.name for value in getattr(each.model.graph, ends)} - each.weights.keys() for each in (graph, teacher)
+        )
+        if own != other:
+            raise InputError(
+                f"{options.teacher} has other {ends}s ({', '.join(sorted(other))}) than the model "
+                f"({', '.join(sorted(own))}); export both with the same names"
+            )
+    return teacher

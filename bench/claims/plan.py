@@ -56,9 +56,19 @@ def _student(name: str, student: str, lane: str, card: int, seconds: float, opti
 
 
 def _student_heal(name: str, lane: str, card: int, seconds: float) -> Job:
-    """Heal a student to the bytes of the seed beside it."""
-    command = f"heal --start {{out}}/{name}-student --as-large-as {{out}}/{name}-heal/model.seed"
-    return Job(f"{name}-student-heal", lane, card, seconds, command, (f"{name}-student", f"{name}-heal"))
+    """Heal a student to the bytes of the seed beside it; it goes on learning from the teacher."""
+    command = f"heal --start {{out}}/{name}-student --teacher {{out}}/{name} {_as_large_as(name)}"
+    return Job(f"{name}-student-heal", lane, card, seconds, command, (name, f"{name}-student", f"{name}-heal"))
+
+
+def _random_heal(name: str, lane: str, card: int, seconds: float) -> Job:
+    """Heal the same network from random weights to the same bytes: all but the start is as for the seed."""
+    command = f"heal --start {{out}}/{name} --random --teacher {{out}}/{name} {_as_large_as(name)}"
+    return Job(f"{name}-random-heal", lane, card, seconds, command, (name, f"{name}-heal"))
+
+
+def _as_large_as(name: str) -> str:
+    return f"--as-large-as {{out}}/{name}-heal/model.seed"
 
 
 def _controls(name: str, lane: str, card: int, seconds: float) -> Job:
@@ -68,6 +78,7 @@ def _controls(name: str, lane: str, card: int, seconds: float) -> Job:
 JOBS = (
     _teacher("resnet50", "resnet50", 0, 350),
     _heal("resnet50", "resnet50", 0, 680),
+    _random_heal("resnet50", "resnet50", 0, 200),
     _controls("resnet50", "resnet50", 0, 80),
     Job("tokens", "distilbert", 2, 60, "tokens"),
     _teacher("distilbert", "distilbert", 2, 540, "--masked-share 0.75", ("tokens",)),
@@ -82,6 +93,7 @@ JOBS = (
     _student("mobilenetv2", "small-vision", "mobilenetv2", 1, 100),
     _on("mobilenetv2", "mobilenetv2", 1, 120),
     _student_heal("mobilenetv2", "mobilenetv2", 1, 180),
+    _random_heal("mobilenetv2", "mobilenetv2", 1, 180),
     _controls("mobilenetv2", "mobilenetv2", 1, 70),
     _teacher("gpt2", "gpt2", 3, 520, "--compile", ("tokens",)),
     _heal("gpt2", "gpt2", 3, 560),
@@ -102,10 +114,12 @@ JOBS = (
     _student("berttiny", "small-text", "berttiny", 2, 90, "--masked-share 0.4"),
     _on("berttiny", "berttiny", 2, 60),
     _student_heal("berttiny", "berttiny", 2, 120),
+    _random_heal("berttiny", "berttiny", 2, 120),
     # BERT-tiny learned DistilBERT's answers: it is the student at the bytes of DistilBERT's seed.
     Job(
         "distilbert-student-heal", "berttiny", 2, 100,
-        "heal --start {out}/berttiny --as-large-as {out}/distilbert-heal/model.seed", ("berttiny", "distilbert-heal"),
+        f"heal --start {{out}}/berttiny --teacher {{out}}/distilbert {_as_large_as('distilbert')}",
+        ("berttiny", "distilbert", "distilbert-heal"),
     ),
     _controls("berttiny", "berttiny", 2, 50),
 )  # fmt: skip

@@ -7,7 +7,6 @@ was lost on the way is won back. The state with the least damage on inputs that 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -53,8 +52,6 @@ _STEPS: Final = (0.6, 0.4, 0.25, 0.15, 0.1, 0.06, 0.04, 0.025)
 """Quantization steps at the start, in standard deviations, of which the first one is taken that is large enough."""
 _START: Final = 1.25
 """Least size at the start, as a multiple of the goal: what is trained must have something to give up."""
-_GROWTH: Final = 2.0
-"""Natural logarithms by which quantization steps can grow in a run, however short."""
 _STEPS_ENOUGH: Final = 1000
 """Steps below which batches are made smaller to have more of them in the time that there is."""
 _ROOM: Final = 0.99
@@ -199,14 +196,8 @@ class Healing(Trained):
 
     def groups(self) -> list[dict[str, Any]]:
         """Return what is trained as it is now, with its learning rates."""
-        settings, kinds = self.settings, self.student.parameters()
-        # In short runs steps and factors must be able to go as far.
-        rates = {
-            "units": settings.unit_rate, "growth": max(settings.growth_rate, _GROWTH / self._steps),
-            "factors": max(settings.factor_rate, 4 * _GROWTH / self._steps),
-            "codes": 8 / math.log(2) * settings.norm_rate, "vectors": settings.vector_rate, "norms": settings.norm_rate,
-        }  # fmt: skip
-        return [{"params": kinds[kind], "lr": rate} for kind, rate in rates.items()]
+        kinds = self.student.parameters()
+        return [{"params": kinds[kind], "lr": rate} for kind, rate in self.settings.rates(self._steps).items()]
 
     def changed(self, share: float) -> bool:
         """Fold batch norms where it is time to."""

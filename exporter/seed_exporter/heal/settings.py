@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
 from seed_runtime.errors import InputError
 
+_GROWTH: Final = 2.0
+"""Natural logarithms by which quantization steps can grow in a run, however short."""
 INPUTS_LEAST: Final = 16
 """Fewest inputs that are trained on: fewer are known by heart at once."""
 
@@ -62,6 +65,15 @@ class HealSettings:
         """
         check_count(count)
         return min(_JUDGING, max(8, round(self.left_out * count))) if count >= 2 * INPUTS_LEAST else 4
+
+    def rates(self, steps: int) -> dict[str, float]:
+        """Return the learning rates of what is trained in a run of so many steps, by kind."""
+        # In short runs steps and factors must be able to go as far.
+        return {
+            "units": self.unit_rate, "growth": max(self.growth_rate, _GROWTH / steps),
+            "factors": max(self.factor_rate, 4 * _GROWTH / steps),
+            "codes": 8 / math.log(2) * self.norm_rate, "vectors": self.vector_rate, "norms": self.norm_rate,
+        }  # fmt: skip
 
 
 SHORT: Final = HealSettings(unit_rate=0.007, layers=10.0)

@@ -60,6 +60,8 @@ def section(records: dict[str, Figures]) -> list[str]:
                 lines.append(f"| - {control['label']} | {size} | | | | {_interval(control['kept'])} | |")
     else:
         lines.append("The product's own healing at the published ratios is not measured yet: no seed of it is kept.")
+    if "runs" in records:
+        lines += _runs(records["runs"])
     trials = records["trials"]
     lines += [
         "",
@@ -95,6 +97,24 @@ def section(records: dict[str, Figures]) -> list[str]:
             "learning rates fell, so they are upper bounds."
         ),
     ]
+
+
+def _runs(runs: Figures) -> list[str]:
+    """Write the table of runs whose seeds aren't kept, and of their controls."""
+    lines = [
+        "",
+        runs["source"],
+        "",
+        "| model | whole seed [B] | ratio | quality | better of original and trained on | kept [95 %] | healing |",
+        "|---|--:|--:|--:|--:|---|--:|",
+    ]
+    lines += [
+        f"| {row['model']} | {row['bytes']:,} | {row['ratio']:,.0f}x | {row['quality']} | {row['reference']} "
+        f"| {_interval(row['kept'])} | {row['seconds']} s |"
+        for row in runs["rows"]
+    ]
+    lines += ["", "| control | quality |", "|---|--:|"]
+    return [*lines, *(f"| {row['model']}: {row['title']} | {row['quality']:.4f} |" for row in runs["controls"])]
 
 
 def charts(records: dict[str, Figures]) -> dict[str, str]:

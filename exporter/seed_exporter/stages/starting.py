@@ -18,8 +18,8 @@ from seed_exporter.records import Loaded, Work
 from seed_exporter.stages.loading import calibrate
 from seed_exporter.stages.planning import plan
 
-TIME_SHARE: Final = 0.3
-"""Largest part of the time that the search takes; what it has found by then is started from."""
+TIME_SHARE: Final = 0.5
+"""Largest part of the time that the search takes. What it has by then isn't calibrated: steps by weight scales."""
 _LIVING_LEAST: Final = 0.5
 """Share of matrices' rows that must hold an integer that isn't 0. A text-direction classifier at 20x has .88, and .9
 with a trellis; rounded to nearest, with few rows left, it answered the same to all for 60 of 100 steps."""
@@ -32,7 +32,8 @@ _PARTS: Final = replace(EFFORTS[DEFAULT], trellis=False, input_steps=False)
 def starting_plans(loaded: Loaded, goal: int, front_bytes: int, work: Work) -> Plans | None:
     """Search as an export without training does; return plans of all weights of the prepared graph.
 
-    None where no plans keep the goal, or most of what they leave is dead: nothing could be learned from there.
+    None where the search isn't done in its time, keeps no such size, or leaves most dead: nothing could be learned
+    from there.
 
     Args:
         loaded: the model.
@@ -54,7 +55,8 @@ def starting_plans(loaded: Loaded, goal: int, front_bytes: int, work: Work) -> P
     planned = plan(calibrated, goal, front_bytes, encoder, searched)
     if planned.interruption is not None:
         raise planned.interruption
-    return planned.plans if planned.met and _is_alive(planned.graph, planned.plans) else None
+    done = planned.met and not planned.trail.expired_in_search
+    return planned.plans if done and _is_alive(planned.graph, planned.plans) else None
 
 
 def _is_alive(graph: Graph, plans: Plans) -> bool:

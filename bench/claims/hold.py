@@ -92,6 +92,12 @@ class Hold:
         return self.failed
 
     def _lane(self, jobs: list[Job]) -> None:
+        try:
+            self._run_lane(jobs)
+        except Exception as error:  # others wait for these jobs
+            self._leave_out([job for job in jobs if not self._ended[job.name].is_set()], f"{error}")
+
+    def _run_lane(self, jobs: list[Job]) -> None:
         for index, job in enumerate(jobs):
             missing = self._missing(job)
             if missing:
@@ -110,7 +116,9 @@ class Hold:
         """Wait for what a job needs; return the first that failed."""
         for name in job.needs:
             if name in self._ended:
-                self._ended[name].wait()
+                left = self.options.end - self._spent()
+                if not self._ended[name].wait(None if math.isinf(left) else max(0.0, left)):
+                    return name
             if name in self.failed:
                 return name
         return None
@@ -166,8 +174,9 @@ class Hold:
     def _leave_out(self, jobs: list[Job], why: str) -> None:
         for job in jobs:
             self.failed.append(job.name)
-            self._say("left out", job=job.name, why=why)
             self._ended[job.name].set()
+        for job in jobs:
+            self._say("left out", job=job.name, why=why)
 
     def _spent(self) -> float:
         return time.monotonic() - self._began

@@ -45,8 +45,9 @@ class Options:
         heal: file with inputs (.npz) to train the seed's weights on, a quarter of which is compared on without `calib`.
         draw: from Python, returns so many samples to train on, as tensors by the inputs' names, and `labels` where
             there are some (-100: none), in place of the inputs of `heal`: for data that is augmented afresh each time.
-        teacher: from Python, an ONNX file with the same inputs and outputs, whose answers `heal` learns and is judged
-            by in place of the model's own: for a smaller model, or the same one with other weights to begin with.
+        teacher: from Python, an ONNX file with the same inputs and outputs, whose answers `heal` learns and
+            chooses states by in place of the model's own: for a smaller model, or the same one with other weights to
+            begin with. The damage of the result is measured by the model's own.
         resume: folder in which the state of `heal` is saved, and from which it is continued.
         model_id: name that stays the same over versions; the file's name by default.
         model_version: grows with every release of a model id.

@@ -31,7 +31,7 @@ def test_mixed_inputs_take_spans_of_tokens_and_their_mask_from_the_same_input() 
 
 def test_mixed_pictures_are_weighted_means_or_have_a_box_of_another_one_in_all_channels_and_no_label() -> None:
     feeds = [{"x": np.full((1, 3, 8, 8), index, np.float32), "labels": np.array([index])} for index in range(2)]
-    found = batches(feeds, 64, mixed=1.0, unlabelled={"labels": -100})
+    found = batches(feeds, 64, mixed=1.0, unlabelled={"labels": -100}, full=True)
     batch = next(found)
     assert (batch["labels"] == -100).all()
     assert (batch["x"] == batch["x"][:, :1]).all()
@@ -44,14 +44,16 @@ def test_mixed_pictures_are_weighted_means_or_have_a_box_of_another_one_in_all_c
 
 def test_without_mixing_every_input_is_seen_before_batches_are_filled_up() -> None:
     feeds = [{"x": np.full((1, 2), index, np.float32)} for index in range(6)]
-    found = batches(feeds, 4, mixed=0.0)
+    found = batches(feeds, 4, mixed=0.0, full=True)
     assert {int(value) for _ in range(2) for value in next(found)["x"][:, 0]} == set(range(6))
 
 
 def test_inputs_of_several_shapes_are_batched_with_their_like() -> None:
     feeds = [{"x": np.zeros((1, length), np.float32)} for length in (3, 5, 3, 5, 5)]
     found = batches(feeds, 8, mixed=1.0)
-    assert sorted(tuple(next(found)["x"].shape) for _ in range(2)) == [(8, 3), (8, 5)]
+    assert sorted(tuple(next(found)["x"].shape) for _ in range(2)) == [(2, 3), (3, 5)]
+    filled = batches(feeds, 8, mixed=1.0, full=True)
+    assert sorted(tuple(next(filled)["x"].shape) for _ in range(2)) == [(8, 3), (8, 5)]
 
 
 def test_a_batch_of_one_is_the_input_as_a_call_has_it() -> None:

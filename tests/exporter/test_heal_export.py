@@ -94,7 +94,7 @@ def test_an_interruption_writes_the_best_so_far_and_the_training_goes_on_from_it
     calls.clear()
     monkeypatch.setattr(quick.Healing, "loss", lambda run, batch: calls.append(0) or loss(run, batch))
     result = healed(model, output, data, resume=folder)
-    assert 40 < len(calls) < 46
+    assert 8 < len(calls) < 30
     assert result.healing[-1].share == 1
     with pytest.raises(InputError, match="another size; give --resume another folder"):
         healed(model, output, data, resume=folder, size=SIZE - 1)
@@ -131,7 +131,7 @@ def test_a_smaller_model_learns_the_answers_of_its_teacher(
     assert alone.healing[-1].damage < 0.1
     assert taught.healing[-1].damage < taught.healing[0].damage < 0.8
     onnx.save(onnx.ModelProto.FromString(model.SerializeToString().replace(b"x", b"z")), teacher)
-    with pytest.raises(InputError, match=r"has other inputs \(z\) than the model \(x\)"):
+    with pytest.raises(InputError, match=r"has other inputs \(z \[any, 24\]\) than the model \(x"):
         healed(small, output, data, teacher=teacher)
 
 

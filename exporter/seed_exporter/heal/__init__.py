@@ -12,13 +12,20 @@ from typing import TYPE_CHECKING, Any
 from seed_runtime.errors import UsageError
 
 if TYPE_CHECKING:
+    from seed_exporter.heal.checkpoint import is_started
     from seed_exporter.heal.distillation import check, distill
     from seed_exporter.heal.healing import Healing
     from seed_exporter.heal.starts import is_short
 
-__all__ = ["Healing", "check", "distill", "is_short"]
+__all__ = ["Healing", "check", "distill", "is_short", "is_started"]
 
-_MODULES = {"Healing": "healing", "check": "distillation", "distill": "distillation", "is_short": "starts"}
+_MODULES = {
+    "Healing": "healing",
+    "check": "distillation",
+    "distill": "distillation",
+    "is_short": "starts",
+    "is_started": "checkpoint",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -35,6 +35,8 @@ class Batches:
         tensor: makes a tensor of an array, on the device.
         device: where batches are made.
         draw: gives samples in place of `feeds`.
+        full: fill up the last batch of each group with others of it: a recorded step needs equal shapes, and a batch
+            norm learns nothing of one sample.
         unlabelled: by name, arrays among the inputs that are labels, and what stands there in a mixed input.
         rng_seed: random state.
     """
@@ -48,11 +50,13 @@ class Batches:
         tensor: Callable[[np.ndarray], Tensor],
         device: torch.device,
         draw: Draw | None = None,
+        full: bool = False,
         unlabelled: Mapping[str, int] | None = None,
         rng_seed: int = 0,
     ) -> None:
         self.size = size
-        self._mixed, self._device, self._draw, self._unlabelled = mixed, device, draw, unlabelled or {}
+        self._mixed, self._device, self._draw, self._full = mixed, device, draw, full
+        self._unlabelled = unlabelled or {}
         self._generator = torch.Generator(device).manual_seed(rng_seed)
         self._order = np.random.default_rng(rng_seed)
         self._groups = [] if draw else [_stacked(group, tensor, device) for group in grouped(feeds)]
@@ -64,7 +68,7 @@ class Batches:
         return other
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield batches of equal size for ever: inputs of equal shapes are together, each in turn."""
+        """Yield batches for ever: inputs of equal shapes are together, each in turn."""
         while self._draw is not None:
             found = self._draw(self.size)
             drawn = {name: value.to(self._device, non_blocking=True)[:, None] for name, value in found.items()}
@@ -73,14 +77,15 @@ class Batches:
             parts = [(group, part) for group in self._groups for part in self._parts(_count(group))]
             for index in self._order.permutation(len(parts)):
                 group, chosen = parts[index]
-                others = self._order.integers(0, _count(group), self.size)
+                others = self._order.integers(0, _count(group), len(chosen))
                 yield _joined(self._mix(self._taken(group, chosen), self._taken(group, others)))
 
     def _parts(self, count: int) -> Iterator[np.ndarray]:
-        """Yield the places of all inputs of a group, in batches; the last one is filled up with others."""
+        """Yield the places of all inputs of a group, in batches."""
         order = self._order.permutation(count)
-        filled = np.concatenate([order, self._order.integers(0, count, -count % self.size)])
-        yield from filled.reshape(-1, self.size)
+        if self._full:
+            order = np.concatenate([order, self._order.integers(0, count, -count % self.size)])
+        yield from (order[first : first + self.size] for first in range(0, len(order), self.size))
 
     def _taken(self, group: Batch, places: np.ndarray) -> Batch:
         return {
@@ -136,7 +141,9 @@ def grouped(feeds: Sequence[Feeds]) -> list[list[Feeds]]:
 
 
 def joined(feeds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Join inputs along their first axis."""
+    """Join inputs along their first axis; a single one may have none."""
+    if len(feeds) == 1:
+        return dict(feeds[0])
     return {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
 
 

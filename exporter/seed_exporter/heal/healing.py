@@ -127,6 +127,8 @@ class Healing(Trained):
             self.student = StudentGraph(graph, folded, self.layers, norms, step, self.device, start)
             if start is not None or size_of(folded, dict(others) | self.student.plans()) > _START * goal:
                 break
+        if not self.student.matrices.names:
+            raise InputError("the model has no weight that is large enough to be trained; export it without --heal")
         self._draw, self._trained_on, self._cleaned = draw, list(feeds[held:]), bool(draw)
         self._batches = self._batches_of(size)
         self._drawn = iter(self._batches)
@@ -304,6 +306,7 @@ class Healing(Trained):
         return Batches(
             self._trained_on, size, self.settings.mixed, tensor=self.teacher.tensor, device=self.device,
             draw=self._draw, unlabelled={LABELS: UNLABELLED},
+            full=self.device.type == "cuda" or self.student.norms is not None,
         )  # fmt: skip
 
     def _clean(self) -> None:

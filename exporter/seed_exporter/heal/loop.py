@@ -43,7 +43,7 @@ class Schedule:
 
     def share(self, steps: int, spent: Callable[[], float] | None) -> float:
         """Return the share of the run that is done after so many steps of this run."""
-        done = steps / self.steps if spent is None else spent()
+        done = steps / max(1, round((1 - self.first) * self.steps)) if spent is None else spent()
         return min(1.0, self.first + (1 - self.first) * done)
 
 

@@ -90,7 +90,7 @@ class TrainedMatrices:
         self._table = torch.from_numpy(_TABLE).to(device)
         self.row_codes: dict[str, Tensor] = {}
         """By name, `(rows,)`: eighths of an octave by which rows' steps differ, not rounded; trained."""
-        for name in self.names & plans.keys():
+        for name in (weight.name for weight in weights if weight.name in plans):
             if (codes := plans[name].row_steps) is not None:
                 self.set_row_codes(name, factors_of(codes))
 

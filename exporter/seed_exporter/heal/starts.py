@@ -34,13 +34,13 @@ _OF_FORWARD: Final = 5.0
 the rate."""
 
 
-def is_short(graph: Graph, feeds: Sequence[Feeds], seconds: float, checkpoints: Path | None = None) -> bool:
-    """Return whether few steps fit into a time; on a GPU there are always many.
+def is_short(graph: Graph, feeds: Sequence[Feeds], seconds: float | None, checkpoints: Path | None = None) -> bool:
+    """Return whether few steps fit into a time; on a GPU, and where there is no limit, there are always many.
 
     Args:
         graph: the model.
         feeds: inputs of single calls.
-        seconds: the time.
+        seconds: the time; None without a limit.
         checkpoints: folder of a training that is continued as it was started, if it has a checkpoint.
 
     Raises:
@@ -49,7 +49,7 @@ def is_short(graph: Graph, feeds: Sequence[Feeds], seconds: float, checkpoints: 
     """
     if checkpoints is not None and (started := is_started(checkpoints)) is not None:
         return started
-    if device_of() != "cpu" or not feeds:
+    if seconds is None or device_of() != "cpu" or not feeds:
         return False
     size = _BATCH if takes_batches(graph) else 1
     batch, model = joined(grouped(feeds[:size])[0]), Interpreter(graph)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
+import onnx
 
 from seed_exporter import heal, loaders
 from seed_exporter.build import draft
@@ -69,9 +71,14 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
 
         course = Course(source.model_id, goal, trail, work)
         start, left = None, None if work.deadline is None else work.deadline - time.monotonic()
-        if left is not None and heal.is_short(loaded.graph, source.reference.training, left, options.resume):
+        if heal.is_short(loaded.graph, source.reference.training, left, options.resume):
             work.say("few steps fit into the time: a search for this size comes first, and is trained on")
             start = starting_plans(loaded, goal, front[0], work)
+            if start is None and options.resume is not None and heal.is_started(options.resume):
+                raise InputError(
+                    "the training of --resume started from a search, which didn't end in half of the time now; give it "
+                    "more time, or leave out --time-limit"
+                )
         run = heal.Healing(
             loaded.graph, folded, _feeds(source), lossless(folded), size_of, goal, start=start,
             scores=source.scores, noisy=tuple(source.reference.noisy), tell=course.look,
@@ -87,9 +94,8 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
             left = None if work.deadline is None else work.deadline - time.monotonic()
             run.run(lambda: False, trail.clock(), left)
         except BaseException as error:
-            if not isinstance(error, KeyboardInterrupt | entrypoint.Stopped):
-                raise
-            run.save()
+            with contextlib.suppress(RuntimeError):  # a GPU that failed gives nothing back
+                run.save()
             if not entrypoint.is_interrupt(error):
                 raise
             # The best so far is finished; the next Ctrl-C ends that as well.
@@ -132,11 +138,24 @@ def _teacher(graph: Graph, options: Options) -> Graph | None:
     teacher = loaders.load(options.teacher)
     for ends in ("input", "output"):
         own, other = (
-            {value.name for value in getattr(each.model.graph, ends)} - each.weights.keys() for each in (graph, teacher)
+            {value.name: _type_of(value) for value in getattr(each.model.graph, ends) if value.name not in each.weights}
+            for each in (graph, teacher)
         )
         if own != other:
             raise InputError(
-                f"{options.teacher} has other {ends}s ({', '.join(sorted(other))}) than the model "
-                f"({', '.join(sorted(own))}); export both with the same names"
+                f"{options.teacher} has other {ends}s ({_listed(other)}) than the model ({_listed(own)}); export both "
+                f"with the same names and sizes"
             )
     return teacher
+
+
+def _type_of(value: onnx.ValueInfoProto) -> tuple[int, tuple[int, ...]]:
+    """Return the element type of an input or output, and its sizes; 0 where one is free."""
+    tensor = value.type.tensor_type
+    return tensor.elem_type, tuple(dim.dim_value for dim in tensor.shape.dim)
+
+
+def _listed(types: Mapping[str, tuple[int, tuple[int, ...]]]) -> str:
+    return ", ".join(
+        f"{name} [{', '.join(str(size or 'any') for size in sizes)}]" for name, (_, sizes) in sorted(types.items())
+    )

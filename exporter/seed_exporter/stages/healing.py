@@ -79,6 +79,11 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
                     "the training of --resume started from a search, which didn't end in half of the time now; give it "
                     "more time, or leave out --time-limit"
                 )
+            if start is None:
+                work.notes.append(
+                    "the search to start from found nothing in half of the time: training began from rounding, which "
+                    "takes thousands of steps; give it more time, or export without --heal"
+                )
         run = heal.Healing(
             loaded.graph, folded, _feeds(source), lossless(folded), size_of, goal, start=start,
             scores=source.scores, noisy=tuple(source.reference.noisy), tell=course.look,

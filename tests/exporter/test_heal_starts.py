@@ -71,15 +71,21 @@ def test_a_run_is_short_by_the_steps_that_fit_into_its_time(
     assert not starts.is_short(graph, inputs(16), 1e-6)
 
 
+def short_run(rng: np.random.Generator, folder: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> Path:
+    """Let runs be short, of so many steps on a CPU, and return the data to heal on."""
+    data, done = folder / "data.npz", count(1)
+    np.savez(data, x=rng.standard_normal((96, 1, 24)).astype(np.float32))
+    monkeypatch.setattr(starts, "device_of", lambda: "cpu")
+    monkeypatch.setattr(starts, "STEPS_FEW", 1 << 40)
+    monkeypatch.setattr(Trail, "clock", lambda self: lambda: next(done) / steps)
+    return data
+
+
 @pytest.mark.slow
 def test_a_short_healing_goes_on_from_a_search_and_keeps_its_size(
     rng: np.random.Generator, tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, steps = tmp_path / "data.npz", count(1)
-    np.savez(data, x=rng.standard_normal((96, 1, 24)).astype(np.float32))
-    monkeypatch.setattr(starts, "device_of", lambda: "cpu")
-    monkeypatch.setattr(starts, "STEPS_FEW", 1 << 40)
-    monkeypatch.setattr(Trail, "clock", lambda self: lambda: next(steps) / 60)
+    data = short_run(rng, tmp_path, monkeypatch, 60)
     options = {"heal": data, "size": 3000, "time_limit": 1000.0, "resume": tmp_path / "state"}
     model = layers(rng, 24, 64, 10)
     result = quick_export(model, output, **options)
@@ -98,10 +104,6 @@ def test_a_short_healing_goes_on_from_a_search_and_keeps_its_size(
 def test_a_search_that_leaves_little_alive_is_not_started_from(
     rng: np.random.Generator, tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, steps = tmp_path / "data.npz", count(1)
-    np.savez(data, x=rng.standard_normal((96, 1, 24)).astype(np.float32))
-    monkeypatch.setattr(starts, "device_of", lambda: "cpu")
-    monkeypatch.setattr(starts, "STEPS_FEW", 1 << 40)
-    monkeypatch.setattr(Trail, "clock", lambda self: lambda: next(steps) / 40)
+    data = short_run(rng, tmp_path, monkeypatch, 40)
     result = quick_export(layers(rng, 24, 64, 10), output, heal=data, size=700, time_limit=1000.0)
     assert result.healing[0].size > 1.1 * 700

@@ -35,7 +35,7 @@ from seed_exporter.heal.losses import (
     probabilities_of,
     relative_error,
 )
-from seed_exporter.heal.pace import BATCH_MOST, Pace
+from seed_exporter.heal.pace import BATCH_LEAST, BATCH_MOST, Pace
 from seed_exporter.heal.settings import SHORT, HealSettings, check_count
 from seed_exporter.heal.squeeze import OVER_MOST, least_places
 from seed_exporter.heal.states import Seen
@@ -46,14 +46,10 @@ from seed_runtime.errors import InputError
 
 __all__ = ["HealSettings", "Healing"]
 
-_BATCH_LEAST: Final = 8
-"""Samples of a batch from which on batch norms can learn from it."""
 _STEPS: Final = (0.6, 0.4, 0.25, 0.15, 0.1, 0.06, 0.04, 0.025)
 """Quantization steps at the start, in standard deviations, of which the first one is taken that is large enough."""
 _START: Final = 1.25
 """Least size at the start, as a multiple of the goal: what is trained must have something to give up."""
-_STEPS_ENOUGH: Final = 1000
-"""Steps below which batches are made smaller to have more of them in the time that there is."""
 _ROOM: Final = 0.99
 """Part of the goal that is steered to: sizes swing by less than a hundredth."""
 
@@ -119,7 +115,7 @@ class Healing(Trained):
         held = len(feeds) if draw else self.settings.judging(len(feeds))
         self._most = BATCH_MOST if draw else len(feeds) - held
         size = min(self.settings.batch, self._most) if takes_batches(graph) else 1
-        norms = size >= _BATCH_LEAST
+        norms = size >= BATCH_LEAST
         self.layers = layer_outputs(folded) if self.settings.layers and teacher is None else []
         self.teacher = Interpreter(teacher or graph, device=self.device, kept=self.layers)
         self._originals = self.teacher.weights()
@@ -143,8 +139,7 @@ class Healing(Trained):
         self._seen: Seen | None = None
         self._usable, self._say = Usable(self.device), say
         self._checkpoints: Checkpoints | None = None
-        with torch.no_grad():
-            bits = float(self.student.weights()[1].symbols)
+        bits = self._bits()
         seen = self._look(0.0, bits)
         first = seen.healed()
         self.looks, self.best, self.last = [first.look], first, first
@@ -177,9 +172,6 @@ class Healing(Trained):
             pace.measure(size)
         else:
             size = pace.choose(size, self._most, seconds)
-            while seconds / pace.seconds < _STEPS_ENOUGH and size >= 2 * _BATCH_LEAST:
-                size //= 2
-                pace.seconds /= 2
             self._steps, self._timed = max(1, int(seconds / pace.seconds)), True
         self._batches = self._batches.resized(size)
         self._drawn = iter(self._batches)

@@ -11,11 +11,14 @@ import torch
 
 BATCH_MOST: Final = 256
 """Largest batch that is chosen for a GPU."""
-_BATCH_LEAST: Final = 8
+BATCH_LEAST: Final = 8
+"""Samples of a batch from which on batch norms can learn from it; smaller ones aren't chosen."""
 _WORTH: Final = 1.5
 """Most that a batch of twice the size may take longer on a GPU to be worth it in any case."""
 _STEPS_MANY: Final = 10_000
 """Steps from which on larger batches are worth more than more steps."""
+_STEPS_ENOUGH: Final = 1000
+"""Steps below which batches are made smaller to have more of them in the time that there is."""
 _TRIALS: Final = 3
 
 
@@ -43,7 +46,7 @@ class Pace:
         """Choose what is fastest; return the size of batches.
 
         On a CPU with other work, threads that wait for each other take several times as long as one. On a GPU a batch
-        is doubled while it takes little more time, or many steps fit into the time.
+        is doubled while it takes little more time, or many steps fit into the time. Where few do, batches are halved.
 
         Args:
             size: of a batch on a CPU; 1 for a model that takes no batches.
@@ -51,15 +54,25 @@ class Pace:
             limit: time that there is [s].
         """
         if self._device.type == "cpu":
-            times = {}
-            for threads in sorted({1, self._before}):
-                torch.set_num_threads(threads)
-                times[threads] = self._time(size)
-            self._threads = min(times, key=lambda threads: times[threads])
-            self.seconds = times[self._threads]
-            return size
+            self._choose_threads(size)
+        else:
+            size = self._largest(size, most, limit)
+        while limit / self.seconds < _STEPS_ENOUGH and size >= 2 * BATCH_LEAST:
+            size //= 2
+            self.seconds /= 2
+        return size
+
+    def _choose_threads(self, size: int) -> None:
+        times = {}
+        for threads in sorted({1, self._before}):
+            torch.set_num_threads(threads)
+            times[threads] = self._time(size)
+        self._threads = min(times, key=lambda threads: times[threads])
+        self.seconds = times[self._threads]
+
+    def _largest(self, size: int, most: int, limit: float) -> int:
         if size > 1:
-            size = min(size, _BATCH_LEAST)
+            size = min(size, BATCH_LEAST)
         self.seconds = self._time(size)
         while size > 1 and 2 * size <= min(most, BATCH_MOST):
             try:

@@ -23,12 +23,12 @@ from seed_exporter.heal.batches import grouped, joined
 from seed_exporter.heal.checkpoint import is_started
 from seed_exporter.heal.graphs import device_of, takes_batches
 from seed_exporter.heal.interpreter import Interpreter, unpacked
+from seed_exporter.heal.pace import BATCH_LEAST
 from seed_runtime.backends import Feeds
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
 
 STEPS_FEW: Final = 10_000
 """Steps of 8 inputs below which a run starts from the plans of a search."""
-_BATCH: Final = 8
 _OF_FORWARD: Final = 5.0
 """Time of a step, as a multiple of what the original takes to answer: its answers, the student's, their gradients and
 the rate."""
@@ -51,7 +51,7 @@ def is_short(graph: Graph, feeds: Sequence[Feeds], seconds: float | None, checkp
         return started
     if seconds is None or device_of() != "cpu" or not feeds:
         return False
-    size = _BATCH if takes_batches(graph) else 1
+    size = BATCH_LEAST if takes_batches(graph) else 1
     batch, model = joined(grouped(feeds[:size])[0]), Interpreter(graph)
     weights, took = model.weights(), 0.0
     for _ in range(2):  # the first one allocates

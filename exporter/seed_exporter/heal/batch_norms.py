@@ -124,10 +124,12 @@ class BatchNorms:
             scale, shift = self.scales[name], self.shifts[name]
             if (alive := self.living.get(pair.weight)) is not None:
                 scale, shift = scale * alive, shift * alive
-            held = [self.means[name], self.variances[name]]
-            before = [each.clone() for each in held] if self._estimating else []
-            found = functional.batch_norm(call.x, *held, scale, shift, self.learn, self._momentum, pair.epsilon)
-            for each, old in zip(held, before, strict=False):
+            mean, variance = self.means[name], self.variances[name]
+            before = [mean.clone(), variance.clone()] if self._estimating else []
+            found = functional.batch_norm(
+                call.x, mean, variance, scale, shift, self.learn, self._momentum, pair.epsilon
+            )
+            for each, old in zip((mean, variance), before, strict=False):
                 each.copy_(torch.where(torch.isfinite(each), each, old))
             return found
 

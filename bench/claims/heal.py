@@ -37,9 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--random", action="store_true", help="begin with random weights in place of those of --start")
     parser.add_argument("--data", type=Path, required=True, help="folder of the data and its tokens")
     parser.add_argument("--out", type=Path, required=True, help="folder of the seed and its results")
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--size", type=int, help="of the seed (default: what the network's goal says) [B]")
-    size.add_argument("--as-large-as", type=Path, metavar="SEED", help="size of the seed: that of another one")
+    parser.add_argument("--size", type=int, help="of the seed (default: the goal of the network to learn from) [B]")
     parser.add_argument("--time-limit", type=float, default=600, help="seconds until the seed is written")
     parser.add_argument("--jobs", type=int, help="threads")
     parser.add_argument("--tiny", action="store_true", help="few samples, short windows")
@@ -63,8 +61,17 @@ def goal_size(name: str, parameters: int) -> int:
     """
     found = [min(goal.size, int(4 * parameters / goal.ratio)) for goal in GOALS if goal.name == name]
     if not found:
-        raise ValueError(f"{name} has no goal of its own; give --size or --as-large-as")
+        raise ValueError(f"{name} has no goal of its own; give --size, or as --teacher a network that has one")
     return found[0]
+
+
+def goal_of(folder: Path) -> int:
+    """Return the largest size of a seed of a checkpoint's network, or of one that learns from it [B].
+
+    Raises:
+        ValueError: it has no goal.
+    """
+    return goal_size(checkpoints.load(folder)[1]["name"], models.parameters(runs.load(folder, device())))
 
 
 def heal(options: argparse.Namespace) -> dict[str, Any]:
@@ -75,12 +82,10 @@ def heal(options: argparse.Namespace) -> dict[str, Any]:
     name = checkpoints.load(options.start)[1]["name"]
     kind = runs.kind_of(name)
     parameters = models.parameters(runs.load(options.start, device()))
-    if options.as_large_as:
-        size = options.as_large_as.stat().st_size
-    elif options.tiny:
+    if options.tiny:
         size = 2 * parameters  # no graph fits into the bytes of the goal
     else:
-        size = options.size or goal_size(name, parameters)
+        size = options.size or goal_of(options.teacher or options.start)
     task = runs.task_of(kind, options.data, device(), rng_seed=1, tiny=options.tiny)
     inputs, seconds = HealInputs(kind, task), []
 

@@ -1,7 +1,8 @@
-"""What is trained, healed and measured on a machine with four cards or two, as data: what, after what, where, how long.
+"""What is trained, healed and measured on a machine with eight cards or fewer: what, after what, where, how long.
 
-Lanes run side by side, the jobs of a lane one after the other: a single job doesn't fill a card. What matters most
-comes first in each lane. `bench.claims.hold` runs it.
+Lanes run side by side, the jobs of a lane one after the other. What matters most comes first in each lane, and no
+healing waits for another one: students and random starts get the bytes of the goal, as the seed beside them does.
+Teachers whose checkpoints are there aren't trained again. `bench.claims.hold` runs it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class Job:
     Attributes:
         name: of its folder and log.
         lane: jobs of one lane follow each other.
-        card: that the lane is on, of four; of two, card 2 is 0 and card 3 is 1.
+        card: that the lane is on, of eight; of four, card 4 is 0, and so on.
         seconds: that it is given, its preparation included but not the judging after it.
         command: program under `bench.claims` and its options; `{out}` is the folder of all jobs.
         needs: names of jobs that must have ended well, whatever lane they are in.
@@ -56,19 +57,15 @@ def _student(name: str, student: str, lane: str, card: int, seconds: float, opti
 
 
 def _student_heal(name: str, lane: str, card: int, seconds: float) -> Job:
-    """Heal a student to the bytes of the seed beside it; it goes on learning from the teacher."""
-    command = f"heal --start {{out}}/{name}-student --teacher {{out}}/{name} {_as_large_as(name)}"
-    return Job(f"{name}-student-heal", lane, card, seconds, command, (name, f"{name}-student", f"{name}-heal"))
+    """Heal a student to the bytes of its teacher's goal; it goes on learning from the teacher."""
+    command = f"heal --start {{out}}/{name}-student --teacher {{out}}/{name}"
+    return Job(f"{name}-student-heal", lane, card, seconds, command, (name, f"{name}-student"))
 
 
 def _random_heal(name: str, lane: str, card: int, seconds: float) -> Job:
     """Heal the same network from random weights to the same bytes: all but the start is as for the seed."""
-    command = f"heal --start {{out}}/{name} --random --teacher {{out}}/{name} {_as_large_as(name)}"
-    return Job(f"{name}-random-heal", lane, card, seconds, command, (name, f"{name}-heal"))
-
-
-def _as_large_as(name: str) -> str:
-    return f"--as-large-as {{out}}/{name}-heal/model.seed"
+    command = f"heal --start {{out}}/{name} --random --teacher {{out}}/{name}"
+    return Job(f"{name}-random-heal", lane, card, seconds, command, (name,))
 
 
 def _controls(name: str, lane: str, card: int, seconds: float) -> Job:
@@ -77,49 +74,48 @@ def _controls(name: str, lane: str, card: int, seconds: float) -> Job:
 
 JOBS = (
     _teacher("resnet50", "resnet50", 0, 350),
-    _heal("resnet50", "resnet50", 0, 680),
-    _random_heal("resnet50", "resnet50", 0, 200),
-    _controls("resnet50", "resnet50", 0, 80),
+    _heal("resnet50", "resnet50", 0, 1150),
+    _teacher("mobilenetv2", "mobilenetv2", 1, 270),
+    _heal("mobilenetv2", "mobilenetv2", 1, 1050),
     Job("tokens", "distilbert", 2, 60, "tokens"),
     _teacher("distilbert", "distilbert", 2, 540, "--masked-share 0.75", ("tokens",)),
-    _heal("distilbert", "distilbert", 2, 480),
-    _on("distilbert", "distilbert", 2, 90),
-    _controls("distilbert", "distilbert", 2, 80),
-    _on("resnet50", "beside", 1, 220),
-    _student("resnet50", "small-vision", "beside", 1, 120),
-    _student_heal("resnet50", "beside", 1, 200),
-    _teacher("mobilenetv2", "mobilenetv2", 1, 270),
-    _heal("mobilenetv2", "mobilenetv2", 1, 420),
-    _student("mobilenetv2", "small-vision", "mobilenetv2", 1, 100),
-    _on("mobilenetv2", "mobilenetv2", 1, 120),
-    _student_heal("mobilenetv2", "mobilenetv2", 1, 180),
-    _random_heal("mobilenetv2", "mobilenetv2", 1, 180),
-    _controls("mobilenetv2", "mobilenetv2", 1, 70),
+    _heal("distilbert", "distilbert", 2, 650),
     _teacher("gpt2", "gpt2", 3, 520, "--compile", ("tokens",)),
-    _heal("gpt2", "gpt2", 3, 560),
-    _on("gpt2", "gpt2", 3, 100),
-    _student("gpt2", "looped-language", "gpt2", 3, 150),
-    _student_heal("gpt2", "gpt2", 3, 200),
-    _controls("gpt2", "gpt2", 3, 120),
+    _heal("gpt2", "gpt2", 3, 720),
+    _student("resnet50", "small-vision", "resnet50-beside", 4, 180),
+    _student_heal("resnet50", "resnet50-beside", 4, 550),
+    _on("resnet50", "resnet50-beside", 4, 220),
+    _controls("resnet50", "resnet50-beside", 4, 80),
+    _student("mobilenetv2", "small-vision", "mobilenetv2-beside", 5, 150),
+    _student_heal("mobilenetv2", "mobilenetv2-beside", 5, 500),
+    _on("mobilenetv2", "mobilenetv2-beside", 5, 120),
+    _random_heal("mobilenetv2", "mobilenetv2-beside", 5, 300),
+    _controls("mobilenetv2", "mobilenetv2-beside", 5, 70),
     # Masked words need no teacher: they are over when there is one.
     Job(
-        "berttiny-words", "berttiny", 2, 530,
+        "berttiny-words", "berttiny", 6, 530,
         "teachers berttiny --out {out}/berttiny --masked-only", ("tokens",),
     ),
     _teacher(
-        "berttiny", "berttiny", 2, 130, "--masked-share 0.01 --teacher {out}/distilbert",
+        "berttiny", "berttiny", 6, 130, "--masked-share 0.01 --teacher {out}/distilbert",
         ("berttiny-words", "distilbert"),
     ),
-    _heal("berttiny", "berttiny", 2, 260),
-    _student("berttiny", "small-text", "berttiny", 2, 90, "--masked-share 0.4"),
-    _on("berttiny", "berttiny", 2, 60),
-    _student_heal("berttiny", "berttiny", 2, 120),
-    _random_heal("berttiny", "berttiny", 2, 120),
+    _on("berttiny", "berttiny", 6, 100),
+    _heal("berttiny", "berttiny", 6, 260),
+    _student("berttiny", "small-text", "berttiny", 6, 90, "--masked-share 0.4"),
+    _student_heal("berttiny", "berttiny", 6, 200),
+    _random_heal("berttiny", "berttiny", 6, 200),
     # BERT-tiny learned DistilBERT's answers: it is the student at the bytes of DistilBERT's seed.
     Job(
-        "distilbert-student-heal", "berttiny", 2, 100,
-        f"heal --start {{out}}/berttiny --teacher {{out}}/distilbert {_as_large_as('distilbert')}",
-        ("berttiny", "distilbert", "distilbert-heal"),
+        "distilbert-student-heal", "berttiny", 6, 150,
+        "heal --start {out}/berttiny --teacher {out}/distilbert", ("berttiny", "distilbert"),
     ),
-    _controls("berttiny", "berttiny", 2, 50),
+    _controls("berttiny", "berttiny", 6, 50),
+    _random_heal("resnet50", "resnet50-random", 7, 500),
+    _on("distilbert", "text-beside", 7, 120),
+    _student("gpt2", "looped-language", "text-beside", 7, 200),
+    _student_heal("gpt2", "text-beside", 7, 300),
+    _on("gpt2", "text-beside", 7, 120),
+    _controls("distilbert", "text-beside", 7, 80),
+    _controls("gpt2", "text-beside", 7, 120),
 )  # fmt: skip

@@ -82,6 +82,7 @@ def test_a_healed_network_is_judged_as_its_training_was(data: Path, tmp_path: Pa
     assert heal.main(command) == 0
     result = json.loads((out / "result.json").read_text())
     assert (result["name"], result["measure"], result["n"]) == ("mobilenetv2", "accuracy", 60)
+    assert heal.goal_of(teacher) == int(4 * result["parameters"] / 152)
     assert result["bytes"] == (out / "model.seed").stat().st_size
     assert result["runtime_difference"] < 1e-4
     looks = [json.loads(line) for line in (out / "looks.jsonl").read_text().splitlines()]
@@ -110,7 +111,7 @@ def test_goals_hold_for_bytes_and_for_ratio() -> None:
 
     assert heal.goal_size("resnet50", 25_557_032) == 58_163
     assert heal.goal_size("distilbert", 66_977_000) == int(4 * 66_977_000 / 76) < 3_565_158
-    with pytest.raises(ValueError, match="small-text has no goal of its own; give --size or --as-large-as"):
+    with pytest.raises(ValueError, match="small-text has no goal of its own; give --size, or as --teacher a network"):
         heal.goal_size("small-text", 1)
 
 

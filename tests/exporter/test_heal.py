@@ -223,6 +223,25 @@ def bits_of_a_run(controller: Any, steps: int, slowness: float) -> list[float]:
     return found
 
 
+@pytest.mark.parametrize("lag", [0.003, 0.01, 0.03])
+def test_the_bits_stay_at_their_goal_while_learning_rates_fall_and_the_price_has_to_fall_with_them(lag: float) -> None:
+    from seed_exporter.heal.controller import Controller
+
+    controller, bits, steps, found = Controller(100, 20, 0.5, 0.5), 100.0, 800, []
+    controller.start(1e-6, 1e-5)
+    for step in range(steps):
+        share = (step + 1) / steps
+        wanted = math.log(20) - math.log(controller.price / 1e-6) - 3 * max(0.0, share - 0.5)
+        learning = min(1.0, max(0.02, 2 * (1 - share)))
+        speed = max(-12.0, min(12.0, (wanted - math.log(bits)) / lag * learning))
+        bits *= math.exp(speed / steps)
+        controller.move(bits, share)
+        found.append(bits)
+    late = found[int(0.7 * steps) :]
+    assert min(late) > 0.98 * 20
+    assert max(late) < 1.02 * 20
+
+
 def test_steps_are_coarsened_by_no_more_than_the_bytes_need() -> None:
     from seed_exporter.heal.squeeze import least_places
 

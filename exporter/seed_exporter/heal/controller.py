@@ -24,7 +24,7 @@ it, at 2 by 1.2; at 8 damage of ResNet-50 at 1,855x rose three times, from .033 
 A residual network of a million weights on 64 classes, at 470x, won back .21 to .10 (1 - cosine) after the fold at 2.
 """
 DRIFT: Final = 1000.0
-"""Change of the price's own drift over the run, in natural logarithms, for each natural logarithm that the bits are off.
+"""Change of the price's own drift in a whole run, in natural logarithms, for each natural logarithm of the error.
 
 While learning rates fall, fewer weights jitter, and the price has to fall by 10 to 20 times to hold the bytes. One that
 is moved by the error alone lags behind: that residual network ended 8 % below its goal.

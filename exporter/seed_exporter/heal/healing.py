@@ -334,7 +334,7 @@ class Healing(Trained):
         seen, self._seen = self._seen, None
         if seen is None:
             return
-        self.last = seen.healed()
+        self.last = seen.healed(self.controller.price)
         self.controller.correct(8.0 * self.last.look.size, seen.bits)
         self.looks.append(self.last.look)
         if self._rank(self.last.look) < self._rank(self.best.look):

@@ -13,11 +13,13 @@ class Look:
         share: part of the run that was done.
         size: of the whole seed [B].
         damage: by the metric `auto`, on inputs that aren't trained on.
+        price: of a bit by then, in units of the loss; 0 before the first step.
     """
 
     share: float
     size: int
     damage: float
+    price: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,10 @@ class Seen:
     snapshot: dict[str, np.ndarray]
     size: Future[int]
 
-    def healed(self) -> Healed:
-        """Return the state, once its size is known."""
-        return Healed(self.graph, self.plans, Look(self.share, self.size.result(), self.damage))
+    def healed(self, price: float = 0.0) -> Healed:
+        """Return the state, once its size is known.
+
+        Args:
+            price: of a bit, in units of the loss.
+        """
+        return Healed(self.graph, self.plans, Look(self.share, self.size.result(), self.damage, price))

@@ -71,6 +71,7 @@ FOLDERS = {
     "seed_exporter/shrink/rules",
     "seed_exporter/skeletons",
     "seed_exporter/stages",
+    "seed_exporter/training",
     "seed_devices",
     "seed_devices/cli",
     "seed_devices/fleet",

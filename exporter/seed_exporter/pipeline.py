@@ -27,6 +27,7 @@ from seed_exporter.stages.fitting import build_and_prove
 from seed_exporter.stages.healing import check_installed, heal_and_prove
 from seed_exporter.stages.loading import calibrate, load
 from seed_exporter.stages.shrinking import shrink
+from seed_exporter.stages.training import prepare_training
 from seed_exporter.stages.writing import write
 from seed_runtime.system.scratch import scratch_folder
 
@@ -122,6 +123,8 @@ def _stages(
             check_installed()
         loaded = load(source, work, **loader_options)
         model = shrink(loaded, work) if work.options.shrink else loaded
+        if work.options.finetune_graph:
+            model = prepare_training(model, work)
         if work.options.heal is not None:
             proven = heal_and_prove(model, loaded.graph, work)
         else:

@@ -40,6 +40,7 @@ class Options:
         effort: 1 to 9, see `quantize.effort`.
         parts: what exactly is done in place of `effort`, for measurements of each part's worth.
         shrink: whether dead channels are cut out of the model first.
+        finetune_graph: whether the seed holds a training graph, for fine-tuning on the device.
         time_limit: time after which the search takes the best so far [s].
         calib: file with real inputs (.npz), for statistics and to compare outputs on.
         heal: file with inputs (.npz) to train the seed's weights on, a quarter of which is compared on without `calib`.
@@ -63,6 +64,7 @@ class Options:
     effort: int = DEFAULT
     parts: Effort | None = None
     shrink: bool = False
+    finetune_graph: bool = False
     time_limit: float | None = None
     calib: Path | None = None
     heal: Path | None = None

@@ -23,6 +23,8 @@ PARTS_MAX = 16
 PART_CODED_MAX = 8 << 20
 PART_RAW_MAX = 32 << 20
 """Largest part, unpacked: all of a forest is in its skeleton, 13 MB for 409,500 nodes, and 1.6 MB packed."""
+TRAINING_RAW_MAX = 2 << 20
+"""Largest training graph, unpacked, and largest skeleton beside one: names of both are held while they are compared."""
 LZMA_DICTIONARY_MAX = 1 << 20
 METADATA_ENTRIES_MAX = 256
 """Largest number of pairs of metadata."""

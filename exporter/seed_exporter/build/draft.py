@@ -12,10 +12,12 @@ from typing import IO
 from seed_exporter.build.streams import CodedStream, EstimatedStream, order_of
 from seed_exporter.graph.model import Graph
 from seed_exporter.skeletons import Skeleton, SkeletonBuilder, builder_for
+from seed_exporter.training import training_part
 from seed_runtime.assembly.assemble import decode_streams, working_bytes
 from seed_runtime.codecs import BaseWeights
 from seed_runtime.codecs.encode.packing import pack
 from seed_runtime.format.header import Header, Hole, ModelInfo, Part, Stream, WeightsInfo
+from seed_runtime.format.parts import TRAINING
 from seed_runtime.format.sections.holes import name_digest
 from seed_runtime.format.sections.streams import CHUNK_DIGEST_BYTES
 from seed_runtime.format.writer import front, stream_of, write_into, write_seed
@@ -28,7 +30,7 @@ class SeedDraft:
 
     header: Header
     skeleton: Skeleton
-    part: bytes
+    parts: Sequence[bytes]
     streams: Sequence[CodedStream]
 
     @property
@@ -58,11 +60,11 @@ class SeedDraft:
 
     def write(self, path: Path) -> int:
         """Write the file in one step; return its size [B]."""
-        return write_seed(path, self.header, [self.part], self._chunks())
+        return write_seed(path, self.header, self.parts, self._chunks())
 
     def write_into(self, file: IO[bytes]) -> int:
         """Write the same bytes into an open file; return how many."""
-        return write_into(file, self.header, [self.part], self._chunks())
+        return write_into(file, self.header, self.parts, self._chunks())
 
     def _chunks(self) -> Iterator[bytes]:
         return (chunk for stream in self.streams for chunk in stream.chunks)
@@ -79,38 +81,52 @@ def build(
         model: the header's section MODEL.
         skeletons: of the same graph, for those who build many seeds of it.
     """
-    skeleton = (skeletons or builder_for(graph)).build(order_of(streams))
-    packing, part = _packed(skeleton.carried)
+    order = order_of(streams)
+    skeleton = (skeletons or builder_for(graph)).build(order)
+    parts = _parts(graph, skeleton, order)
     records, first = [], 0
     for stream in streams:
         records.append(stream_of(stream.codec.number, first, len(stream.names), stream.chunks))
         first += len(stream.names)
-    return SeedDraft(_header(skeleton, packing, part, model, records), skeleton, part, streams)
+    header = _header(skeleton, [part for part, _ in parts], model, records)
+    return SeedDraft(header, skeleton, [data for _, data in parts], streams)
 
 
 def estimate_size(
     graph: Graph, streams: Sequence[EstimatedStream], model: ModelInfo, skeletons: SkeletonBuilder | None = None
 ) -> int:
     """Compute the size that `build` would give, from the sizes of the streams [B]. Nothing is coded."""
-    skeleton = (skeletons or builder_for(graph)).build(order_of(streams))
-    packing, part = _packed(skeleton.carried)
+    order = order_of(streams)
+    skeleton = (skeletons or builder_for(graph)).build(order)
+    parts = [part for part, _ in _parts(graph, skeleton, order)]
     records, first = [], 0
     for stream in streams:
         sizes = stream.sizes.chunks
         digests = bytes(CHUNK_DIGEST_BYTES * len(sizes))
         records.append(Stream(stream.codec.number, first, len(stream.names), sizes, digests))
         first += len(stream.names)
-    header = _header(skeleton, packing, part, model, records)
+    header = _header(skeleton, parts, model, records)
     return len(front(header)) + header.body_size
 
 
-def _header(skeleton: Skeleton, packing: int, part: bytes, model: ModelInfo, streams: Sequence[Stream]) -> Header:
+def _parts(graph: Graph, skeleton: Skeleton, order: Sequence[str]) -> list[tuple[Part, bytes]]:
+    """Return the parts of a seed, each with its packed bytes."""
+    packing, data = _packed(skeleton.carried)
+    digest = hashlib.sha256(data).digest()
+    parts = [(Part(skeleton.kind, packing, len(skeleton.data), len(data), digest, skeleton.names), data)]
+    if graph.trains:
+        added = training_part(graph, order)
+        packing, data = _packed(added)
+        digest = hashlib.sha256(data).digest()
+        parts.append((Part(TRAINING.number, packing, len(added), len(data), digest), data))
+    return parts
+
+
+def _header(skeleton: Skeleton, parts: Sequence[Part], model: ModelInfo, streams: Sequence[Stream]) -> Header:
     header = Header(
         model=model,
         weights=WeightsInfo(skeleton.weights_size, bytes(32)),
-        parts=(
-            Part(skeleton.kind, packing, len(skeleton.data), len(part), hashlib.sha256(part).digest(), skeleton.names),
-        ),
+        parts=tuple(parts),
         holes=tuple(
             Hole(hole.dtype, hole.dims, hole.skip, hole.offset, name_digest(hole.name)) for hole in skeleton.holes
         ),
@@ -119,7 +135,7 @@ def _header(skeleton: Skeleton, packing: int, part: bytes, model: ModelInfo, str
     return replace(header, weights=replace(header.weights, working_bytes=working_bytes(header)))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _packed(data: bytes) -> tuple[int, bytes]:
-    """Pack a skeleton's bytes; a search asks for the same ones many times."""
+    """Pack a part's bytes; a search asks for the same ones many times."""
     return pack(data)

@@ -117,6 +117,12 @@ class _Size(click.ParamType):
     "so at its end.",
 )
 @click.option(
+    "--finetune-graph",
+    is_flag=True,
+    help="Add a graph of losses and gradients, some KB, so that devices can train the model: seed-run --fine-tune. "
+    "Batch norms aren't folded then.",
+)
+@click.option(
     "--time-limit",
     type=_Time(),
     help="Time after which the search takes the best so far, such as 10m. Bytes may differ from run to run then.",

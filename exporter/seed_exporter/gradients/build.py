@@ -70,6 +70,15 @@ def missing_rules(graph: Graph, outputs: Sequence[str], wrt: Sequence[str]) -> M
     return {operator: tuple(nodes) for operator, nodes in found.items()}
 
 
+def refused_nodes(graph: Graph, outputs: Sequence[str], wrt: Sequence[str]) -> tuple[onnx.NodeProto, ...]:
+    """Return the nodes for which `gradient_graph` of the same arguments lacks a rule, the last one first.
+
+    Raises:
+        ValueError: as `gradient_graph`.
+    """
+    return tuple(node for node, _ in _ReversePass(graph, outputs, wrt).refused)
+
+
 class _ReversePass:
     """One pass back through a graph.
 

@@ -89,11 +89,13 @@ class Graph:
         model: the model; nobody may change it.
         weights: weights by name, read-only.
         notes: lines for the user on what the model lost when it was loaded.
+        trains: whether its seeds hold a training graph, for which it was prepared (training/).
     """
 
     model: onnx.ModelProto
     weights: Mapping[str, Weight]
     notes: tuple[str, ...] = ()
+    trains: bool = False
 
     def __post_init__(self) -> None:
         """Keep a read-only copy of the mapping, so that no later change of the argument reaches the graph."""

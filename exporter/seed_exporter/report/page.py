@@ -33,7 +33,9 @@ def write(path: Path, result: Result, beside: Comparison | None = None) -> None:
     coded: list[tuple[str, float, str]] = [
         (f"{stream.codec.name} ({len(stream.names)})", stream.size, "") for stream in result.seed.streams
     ]
-    coded += [("graph", len(result.seed.part), ""), ("header", result.bytes - result.seed.header.body_size, "")]
+    graphs = zip(("graph", "training graph"), result.seed.parts, strict=False)
+    coded += [(name, len(part), "") for name, part in graphs]
+    coded.append(("header", result.bytes - result.seed.header.body_size, ""))
     sections = [
         ("Size", _bars([("original", model.source_bytes, "was"), ("seed", result.bytes, "")])),
         ("How it was judged", _judged(result)),

@@ -55,7 +55,8 @@ def load(model: Any, work: Work, **loader_options: Any) -> Loaded:
 def calibrate(loaded: Loaded, work: Work) -> Calibrated:
     """Prepare the graph for the method, and measure the statistics that it needs."""
     with work.timed("search"):
-        graph = work.method.prepare(loaded.graph)
+        # A device trains scales and re-estimates statistics of batch norms, which must still be there.
+        graph = loaded.graph if loaded.graph.trains else work.method.prepare(loaded.graph)
         skeletons = loaded.skeletons if graph is loaded.graph else builder_for(graph)
         feeds, folder = loaded.source.reference.calibration, work.subfolder("calibration")
         needs = work.method.needs(loaded.source.effort(work.options))

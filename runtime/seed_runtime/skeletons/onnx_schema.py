@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from seed_runtime.limits import METADATA_ENTRIES_MAX, METADATA_MAX, TENSORS_MAX
+from seed_runtime.limits import METADATA_ENTRIES_MAX, METADATA_MAX, TENSORS_MAX, TRAINING_RAW_MAX
 from seed_runtime.skeletons.info import BREAKING_OPERATORS, MISSING_OPERATORS
 
 DEPTH_MAX: Final = 64
@@ -28,6 +28,8 @@ ENTRIES_MAX: Final = 3
 ATTRIBUTES_MAX: Final = 256
 """Largest number of attributes of a node; operators have some tens."""
 OPSETS_MAX: Final = 16
+UNREACHED: Final = TRAINING_RAW_MAX
+"""Length that no list has whose elements stand in as many bytes at most."""
 VALUES_MAX: Final = 4096
 """Largest number of inputs, and of outputs."""
 
@@ -76,6 +78,14 @@ _TENSOR: Message = {
     13: ("external_data", "Entry", ENTRIES_MAX),
     14: ("data_location", INT32, ONE),
 }
+_NODE: Message = {
+    1: ("input", STR, MANY),
+    2: ("output", STR, MANY),
+    3: ("name", STR, ONE),
+    4: ("op_type", STR, ONE),
+    5: ("attribute", "Attribute", ATTRIBUTES_MAX),
+    7: ("domain", STR, ONE),
+}
 _GRAPH: Message = {
     1: ("node", "Node", MANY),
     2: ("name", STR, ONE),
@@ -84,35 +94,41 @@ _GRAPH: Message = {
     12: ("output", "Value", MANY),
     13: ("value_info", "Value", MANY),
 }
+_MODEL: Message = {
+    1: ("ir_version", INT, ONE),
+    2: ("producer_name", STR, ONE),
+    3: ("producer_version", STR, ONE),
+    4: ("domain", STR, ONE),
+    5: ("model_version", INT, ONE),
+    7: ("graph", "MainGraph", ONE),
+    8: ("opset_import", "Opset", OPSETS_MAX),
+    14: ("metadata_props", "Property", METADATA_ENTRIES_MAX),
+}
+# Only the main graph's initializers may lie in the weights file: they alone have holes.
+_MAIN_GRAPH: Message = _GRAPH | {
+    5: ("initializer", "Weight", TENSORS_MAX),
+    11: ("input", "Value", VALUES_MAX),
+    12: ("output", "Value", VALUES_MAX),
+}
 MESSAGES: dict[str, Message] = {
-    "Model": {
-        1: ("ir_version", INT, ONE),
-        2: ("producer_name", STR, ONE),
-        3: ("producer_version", STR, ONE),
-        4: ("domain", STR, ONE),
-        5: ("model_version", INT, ONE),
-        7: ("graph", "MainGraph", ONE),
-        8: ("opset_import", "Opset", OPSETS_MAX),
-        14: ("metadata_props", "Property", METADATA_ENTRIES_MAX),
-    },
+    "Model": _MODEL,
     "Property": {1: ("key", STR, ONE), 2: ("value", LONG, ONE)},
     "Opset": {1: ("domain", STR, ONE), 2: ("version", INT, ONE)},
-    # Only the main graph's initializers may lie in the weights file: they alone have holes.
-    "MainGraph": _GRAPH
-    | {
-        5: ("initializer", "Weight", TENSORS_MAX),
-        11: ("input", "Value", VALUES_MAX),
-        12: ("output", "Value", VALUES_MAX),
-    },
+    "MainGraph": _MAIN_GRAPH,
     "Graph": _GRAPH,
-    "Node": {
-        1: ("input", STR, MANY),
-        2: ("output", STR, MANY),
-        3: ("name", STR, ONE),
-        4: ("op_type", STR, ONE),
-        5: ("attribute", "Attribute", ATTRIBUTES_MAX),
-        7: ("domain", STR, ONE),
+    # More of a main graph, which a training graph holds: all of it is inside the model, and its names matter.
+    "Addition": {7: ("graph", "AddedGraph", ONE)},
+    "AddedGraph": {
+        1: ("node", "NamedNode", UNREACHED),
+        5: ("initializer", "Tensor", TENSORS_MAX),
+        11: ("input", "Value", TENSORS_MAX),
+        12: ("output", "Value", TENSORS_MAX),
     },
+    "NamedNode": _NODE | {2: ("output", STR, UNREACHED)},
+    # A skeleton once more, where its names matter as well.
+    "NamedModel": _MODEL | {7: ("graph", "NamedGraph", ONE)},
+    "NamedGraph": _MAIN_GRAPH | {1: ("node", "NamedNode", UNREACHED)},
+    "Node": _NODE,
     "Attribute": {
         1: ("name", STR, ONE),
         2: ("f", FLOAT, ONE),

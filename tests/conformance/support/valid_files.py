@@ -62,6 +62,9 @@ def _headers() -> Iterator[Vector]:
     parts = [Part(0x8100, 0, 5, b"known"), Part(0x8123, 9, 32 << 20, b"of a packing that no reader knows")]
     text = "optional parts that no reader knows: of an ignored one, neither packing nor raw_size are compared with it"
     yield build("parts-ignored", text, [four()], Options(parts=parts))
+    joined = block(7, block(1, block(2, "train.loss") + block(4, "Sum")))
+    text = "a training graph, whose rules only readers that train follow"
+    yield build("parts-training", text, [four()], Options(parts=[Part(0x8001, 0, len(joined), joined)]))
     empty = [Part(0x8100 + index, 0, 0, b"") for index in range(15)]
     yield build("parts-16", "as many parts as there may be, empty ones", [four()], Options(parts=empty))
     signature = {SIGNATURE: b"SSHSIG" + noise(40)}

@@ -97,6 +97,50 @@ class UnsupportedError(_MessageError, SeedError):
     exit_code = 12
 
 
+class BaseError(UnsupportedError):
+    """The seed holds what differs from a base, which was not given, or is another one."""
+
+
+class MissingBaseError(BaseError):
+    """The seed needs a base, and none was given.
+
+    Attributes:
+        name: file of the seed.
+        wanted: digest of its base.
+    """
+
+    def __init__(self, name: str, wanted: bytes) -> None:
+        super().__init__(f"{name} only holds what differs from its base, the seed with the digest {wanted.hex()}")
+        self.args = (name, wanted)
+        self.name, self.wanted = name, wanted
+
+    def __str__(self) -> str:
+        return f"{self.message}; give both: seed-run BASE --apply {self.name}"
+
+
+class WrongBaseError(BaseError):
+    """The seed builds on another base than the one that was given.
+
+    Attributes:
+        name: file of the seed.
+        wanted: digest of its base.
+        given: file that was given as its base.
+        digest: digest of that one.
+    """
+
+    def __init__(self, name: str, wanted: bytes, given: str, digest: bytes) -> None:
+        super().__init__(
+            f"{name} builds on the seed with the digest {wanted.hex()}, and {given} has the digest {digest.hex()}"
+        )
+        self.args = (name, wanted, given, digest)
+        self.name, self.wanted, self.given, self.digest = name, wanted, given, digest
+
+    def __str__(self) -> str:
+        return (
+            f"{self.message}; give its own base, and all seeds between: seed-run BASE --apply LINK --apply {self.name}"
+        )
+
+
 def too_new(where: str, what: str) -> UnsupportedError:
     """Return the error for a number that this runtime doesn't know and a later one may (SPEC.md, "Versions")."""
     return UnsupportedError(f"{where}: {what} is unknown to this runtime; update it: pip install -U seed-runtime")

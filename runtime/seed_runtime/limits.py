@@ -38,6 +38,9 @@ RANK_MAX = 8
 HOLES_RAW_MAX = 2 << 20
 """Largest size of the unpacked records of all holes [B]: TENSORS_MAX of them with RANK_MAX dimensions take 1.6 MB."""
 
+CHAIN_MAX = 32
+"""Largest number of seeds that a seed is assembled on top of, one after the other."""
+
 STREAMS_MAX = 1 << 12
 STREAMS_FREE = 64
 """Number of streams that any seed may have; a stream can take STEPS_MAX steps of its lanes for a few symbols."""

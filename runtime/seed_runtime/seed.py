@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from seed_runtime import backends, golden, skeletons, trust
+from seed_runtime import backends
 from seed_runtime.assembly.assemble import (
     Progress,
     assemble_into,
@@ -20,21 +19,19 @@ from seed_runtime.assembly.assemble import (
     is_assembled,
     working_bytes,
 )
+from seed_runtime.assembly.base_file import BaseFile, holes_of_base
 from seed_runtime.assembly.cache import ModelCache, default_cache
 from seed_runtime.assembly.folder import model_folder
-from seed_runtime.backends import Dims, Feeds, TensorSpec, input_spec
+from seed_runtime.backends import Dims, Feeds
 from seed_runtime.backends.workers import Watch
-from seed_runtime.codecs import CODECS
+from seed_runtime.codecs import BaseWeights
 from seed_runtime.codecs.windows import can_decode_beside
 from seed_runtime.errors import InputError, MemoryBudgetError
-from seed_runtime.format.header import Header
+from seed_runtime.format.header import Hole
 from seed_runtime.format.parts import file_of
-from seed_runtime.format.pipe import PipeReader
-from seed_runtime.format.primitives import Cursor
-from seed_runtime.format.reader import SeedReader
 from seed_runtime.memory.cgroup import CgroupLimit, cgroup_limit
-from seed_runtime.memory.footprint import Footprint
 from seed_runtime.memory.plan import AssemblyPlan, SessionPlan, plan_assembly, plan_session
+from seed_runtime.seed_file import SeedFile
 from seed_runtime.session import Session
 from seed_runtime.system.scratch import scratch_folder
 
@@ -47,151 +44,50 @@ _UNWRITABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EN
 """Errors of a cache that can't be written to."""
 
 
-def open(path: str | os.PathLike[str] | BinaryIO, *, enforce: bool = True) -> Seed:  # noqa: A001  users expect it
+def open(  # noqa: A001  users expect it
+    path: str | os.PathLike[str] | BinaryIO, *, enforce: bool = True, base: Seed | None = None
+) -> Seed:
     """Open a seed: read and check its header.
 
     Args:
         path: of the seed, or a stream, which is read once, front to back.
         enforce: whether the seed must be accepted by this machine, if it has allowed signers. False is for callers
-            that only inspect it (`Seed.signature`) or made the file themselves.
+            that only inspect it (`Seed.signature`) or made the file themselves, and for bases: a signature covers the
+            digest of a seed's base.
+        base: the seed that it is assembled on top of, if it has one, from a file and not from a pipe. Without it, only
+            the header of such a seed can be read.
 
     Raises:
         FormatError: the seed is damaged.
         UnsupportedError: it is made for a newer runtime.
+        WrongBaseError: it is made for another base.
+        InputError: it has no base, and one was given.
         TrustError: this machine doesn't accept it.
         OSError: there is no such file.
     """
-    return Seed(path, enforce=enforce)
+    return Seed(path, enforce=enforce, base=base)
 
 
-class Seed:
-    """A seed whose header has been checked; chunks are checked when they are read.
+class Seed(SeedFile):
+    """A seed that can be checked, assembled and run; for what may be raised see `SeedFile`."""
 
-    Any method that reads on can raise FormatError (damaged), UnsupportedError (made for a newer runtime), TrustError
-    (not accepted here) and OSError.
-    """
-
-    def __init__(self, source: str | os.PathLike[str] | BinaryIO, *, enforce: bool = True) -> None:
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | BinaryIO,
+        *,
+        enforce: bool = True,
+        base: Seed | None = None,
+    ) -> None:
         """Open a seed: read and check its header (see `open`)."""
-        self._enforce = enforce
-        if isinstance(source, str | os.PathLike):
-            self.path: Path | None = Path(source)
-            with builtins.open(self.path, "rb", buffering=0) as file:
-                self._take(SeedReader(file, self.path.name))
-        else:
-            self.path = None
-            # A pipe's name may be the number of its descriptor.
-            name = getattr(source, "name", None)
-            self._pipe: PipeReader | None = PipeReader(source, name if name and isinstance(name, str) else "seed")
-            self._take(self._pipe)
+        if base is not None and base.path is None:
+            raise InputError("a base is read more than once, and a pipe can be read only once; save it to a file first")
+        super().__init__(source, enforce=enforce, base=base)
+        self.base = base
+        """The seed that this one is assembled on top of; None where it is whole, or where its base wasn't given."""
 
-    def _take(self, reader: SeedReader) -> None:
-        self.name = reader.name
-        self.header: Header = reader.header
-        self.digest = reader.digest
-        self.file_size, self.header_size = reader.file_size, reader.header_size
-        self._signed = reader.signed
-        self._skeleton: skeletons.SkeletonInfo | None = None
-        # Whatever it is opened for: what one command refuses, all do.
-        self.golden = None if self.header.golden is None else golden.Golden.unpack(self.header.golden)
-        """The golden sample; None where the seed holds none."""
-        self._footprint = None
-        if self.header.footprint is not None:
-            self._footprint = Footprint.unpack(Cursor(self.header.footprint, "header, FOOTPRINT"))
-        if self._enforce:
-            trust.check(self.header, self.digest.hex(), self._signed, self.name)
-
-    def _accept(self) -> None:
-        if self._enforce:
-            trust.accept(self.header, self.digest.hex())
-
-    def signature(self) -> trust.Verdict:
-        """Return who signed it, and whether this machine accepts it."""
-        return trust.assess(self.header, self.digest.hex(), self._signed, self.name)
-
-    @property
-    def kind(self) -> skeletons.Kind:
-        """Kind of its skeleton: the files that its model is assembled to, and the backend that runs it."""
-        return skeletons.of(self.header)
-
-    @contextlib.contextmanager
-    def _reader(self) -> Iterator[SeedReader]:
-        if self.path is None:
-            pipe, self._pipe = self._pipe, None
-            if pipe is None:
-                raise InputError("a seed from a pipe can be read only once; save it to a file first")
-            yield pipe
-            return
-        with builtins.open(self.path, "rb", buffering=0) as file:
-            reader = SeedReader(file, self.path.name)
-            # If it was replaced since it was opened, its weights must not be stored under the other one's digest.
-            if reader.digest != self.digest:
-                raise InputError(f"{self.name} was replaced by another seed meanwhile; run the command again")
-            yield reader
-
-    def skeleton_bytes(self) -> bytes | memoryview:
-        """Return the model without its weights; of a pipe, read ahead of its turn and held until then."""
-        return self._part_bytes(0)
-
-    def _part_bytes(self, index: int) -> bytes | memoryview:
-        if self.path is None and self._pipe is not None:
-            return self._pipe.read_ahead(index)
-        with self._reader() as reader:
-            for part in reader.header.parts[:index]:
-                reader.skip_part(part)
-            return reader.part_bytes(reader.header.parts[index])
-
-    def skeleton(self) -> skeletons.SkeletonInfo:
-        """Return what the skeleton says of inputs, outputs and weights, checked; nothing is decoded."""
-        if self._skeleton is None:
-            info = self.kind.scan(self.skeleton_bytes())
-            self.kind.layout.check(info, self.header.holes)
-            self._check_inputs(info)
-            # Of a forest of trees a scan takes seconds on a small device; the digest says that it stays the same.
-            self._skeleton = info
-        return self._skeleton
-
-    def trellises(self) -> list[bool]:
-        """Return whether each hole's weights are on a trellis; of a stream its first chunk is read, at most."""
-        found: list[bool] = []
-        with self._reader() as reader:
-            for part in self.header.parts:
-                reader.skip_part(part)
-            for index, stream in enumerate(self.header.streams):
-                head, codec = reader.head(index, stream), CODECS.get(stream.codec)
-                holes = self.header.holes[stream.first : stream.first + stream.holes]
-                if codec is None or codec.trellises is None or head is None:
-                    found += [False] * len(holes)
-                else:
-                    found += codec.trellises(holes, head, f"stream {index}")
-        return found
-
-    def _check_inputs(self, info: skeletons.SkeletonInfo) -> None:
-        """Raise FormatError if golden sample or footprint are of other inputs than the skeleton has."""
-        if self.golden is not None:
-            self.golden.check(info.inputs)
-        if self._footprint is not None:
-            self._footprint.check(info.inputs)
-
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """Return what every run must give the model; nothing is assembled."""
-        return tuple(input_spec(value) for value in self.skeleton().inputs)
-
-    def optional_inputs(self) -> tuple[TensorSpec, ...]:
-        """Return the inputs that have a default, which a run may give; nothing is assembled."""
-        return tuple(input_spec(value) for value in self.skeleton().optional_inputs)
-
-    def metadata(self) -> dict[str, str]:
-        """Return the texts that the model's maker gave programs, such as class names; nothing is assembled."""
-        return dict(self.skeleton().metadata)
-
-    def golden_shapes(self) -> Feeds | None:
-        """Return arrays like the golden sample's inputs, for plans, without memory; None where the seed holds none."""
-        return None if self.golden is None else self.golden.shapes(self.inputs())
-
-    def footprint(self) -> Footprint | None:
-        """Return what sessions of this model need, as measured when it was exported; None where the seed holds none."""
-        return self._footprint
+    def apply(self, source: str | os.PathLike[str] | BinaryIO, *, enforce: bool = True) -> Seed:
+        """Open a seed that holds what differs from this one, see `open`."""
+        return Seed(source, enforce=enforce, base=self)
 
     def plan_assembly(
         self, limit: int | None = None, cgroup: CgroupLimit | None = None, *, cores: int | None = None
@@ -206,24 +102,83 @@ class Seed:
         Raises:
             MemoryBudgetError: it doesn't fit.
         """
-        working = max(working_bytes(self.header), self.header.weights.working_bytes)
+        self._need_base()
+        headers = [seed.header for seed in self._chain()]
+        # One is assembled after the other.
+        working = max(max(working_bytes(header), header.weights.working_bytes) for header in headers)
         if cores is None:
             cores = backends.usable_cores() if can_decode_beside() else 1
-        return plan_assembly(working, beside_bytes(self.header), limit, cgroup, cores)
+        return plan_assembly(working, max(map(beside_bytes, headers)), limit, cgroup, cores)
 
-    def check(self, progress: Progress | None = None, *, cores: int = 1) -> None:
-        """Decode everything and compare all digests; nothing is written.
+    def _chain(self) -> Iterator[Seed]:
+        """Yield this seed, its base, and the base's own ones."""
+        seed: Seed | None = self
+        while seed is not None:
+            yield seed
+            seed = seed.base
+
+    @contextlib.contextmanager
+    def assembled_weights(
+        self, cache: ModelCache | None = None, progress: Progress | None = None, *, cores: int = 1
+    ) -> Iterator[BaseWeights]:
+        """Give the weights, tensor by tensor in windows; they are assembled into the cache unless they are there.
+
+        Args:
+            cache: None for the user's.
+            progress: called with the bytes of the weights done so far, and all of them.
+            cores: of a plan for assembly.
+        """
+        with self._weights(self.header.holes, None, cache, progress, cores) as weights:
+            yield weights
+
+    @contextlib.contextmanager
+    def _base_weights(
+        self, cache: ModelCache | None, progress: Progress | None, cores: int
+    ) -> Iterator[BaseWeights | None]:
+        """Give the weights of the base for each of this seed's holes; None for a whole seed."""
+        self._need_base()
+        if self.base is None:
+            yield None
+            return
+        of_base = None if self.shares_parts else holes_of_base(self.header.holes, self.base.header.holes)
+        with self.base._weights(self.header.holes, of_base, cache, progress, cores) as weights:
+            yield weights
+
+    @contextlib.contextmanager
+    def _weights(
+        self,
+        holes: Sequence[Hole],
+        of_own: Sequence[int | None] | None,
+        cache: ModelCache | None,
+        progress: Progress | None,
+        cores: int,
+    ) -> Iterator[BaseWeights]:
+        """Give this seed's weights for the holes of another seed, as `BaseFile` takes them."""
+        layout, chosen = self.kind.layout, cache or default_cache()
+        with _assembled(self, chosen, progress, _print_notice, cores, intact=True) as folder:
+            places = layout.places(self.skeleton(), self.header.holes)
+            with BaseFile(folder / layout.weights_file, places, holes, of_own) as weights:
+                yield weights
+
+    def check(self, progress: Progress | None = None, *, cores: int = 1, cache: ModelCache | None = None) -> None:
+        """Decode everything and compare all digests; nothing is written, but a base is assembled into the cache.
 
         Args:
             progress: called with the bytes of the weights done so far, and all of them.
             cores: of a plan for assembly.
+            cache: for the base; None for the user's.
         """
-        with self._reader() as reader:
-            check_only(reader, progress, check=self._check_inputs, cores=cores)
+        with self._base_weights(cache, progress, cores) as base, self._reader() as reader:
+            check_only(reader, progress, base, check=self._check_inputs, cores=cores)
         self._accept()
 
     def assemble(
-        self, folder: str | os.PathLike[str], *, max_memory: int | None = None, progress: Progress | None = None
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        max_memory: int | None = None,
+        progress: Progress | None = None,
+        cache: ModelCache | None = None,
     ) -> Path:
         """Write the model as a folder; of an ONNX model `model.onnx` and `model.weights`, for any ONNX Runtime program.
 
@@ -231,6 +186,7 @@ class Seed:
             folder: a new folder, an empty one, or an assembled model, which is replaced in one step.
             max_memory: limit of the whole process [B]; MemoryBudgetError comes before anything is allocated.
             progress: called with the bytes of the weights done so far, and all of them.
+            cache: where the base is assembled, if it has one; None for the user's.
 
         Returns:
             The folder.
@@ -240,8 +196,12 @@ class Seed:
             DiskSpaceError: the model doesn't fit on the disk.
         """
         plan, target = self.plan_assembly(max_memory, cgroup_limit()), Path(folder)
-        with self._reader() as reader, model_folder(target) as part:
-            assemble_into(reader, part, progress, check=self._check_inputs, cores=plan.cores)
+        with (
+            self._base_weights(cache, progress, plan.cores) as base,
+            self._reader() as reader,
+            model_folder(target) as part,
+        ):
+            assemble_into(reader, part, progress, base, check=self._check_inputs, cores=plan.cores)
             self._accept()
         return target
 
@@ -289,7 +249,7 @@ class Seed:
             raise
         plan = self.plan_session(dims, max_memory, threads=threads, backend=backend, beside=beside, cgroup=cgroup)
         chosen, say = cache or default_cache(), notice or _print_notice
-        assembled = _assembled(self, chosen, progress, say, verify, assembly.cores)
+        assembled = _assembled(self, chosen, progress, say, assembly.cores, intact=verify, verify=verify)
         session = Session(self._backend(backend), plan, assembly, assembled, self.header.golden, watch)
         try:
             self._accept()
@@ -335,16 +295,34 @@ class Seed:
 
 @contextlib.contextmanager
 def _assembled(
-    seed: Seed, cache: ModelCache, progress: Progress | None, notice: Notice, verify: bool, cores: int
+    seed: Seed,
+    cache: ModelCache,
+    progress: Progress | None,
+    notice: Notice,
+    cores: int,
+    *,
+    intact: bool,
+    verify: bool = False,
 ) -> Iterator[Path]:
+    """Give the folder of an assembled seed in the cache, or a temporary one.
+
+    Args:
+        seed: what is assembled.
+        cache: where.
+        progress: called while it is decoded.
+        notice: gets what the user should know.
+        cores: of a plan for assembly.
+        intact: compare a copy that was there before with the seed's digests, and assemble it again if it was altered.
+        verify: decode all of the seed as well, where there was a copy.
+    """
     made = altered = False
 
     def make(folder: Path) -> None:
         nonlocal made
         if altered:
             notice("the assembled copy in the cache was altered; assembling it again")
-        with seed._reader() as reader:
-            assemble_into(reader, folder, progress, check=seed._check_inputs, cores=cores)
+        with seed._base_weights(cache, progress, cores) as base, seed._reader() as reader:
+            assemble_into(reader, folder, progress, base, check=seed._check_inputs, cores=cores)
         made = True
 
     def on_wait() -> None:
@@ -358,20 +336,20 @@ def _assembled(
     with contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(
-                cache.hold(seed.digest, seed.header, make, on_wait, is_intact if verify else None)
+                cache.hold(seed.digest, seed.header, make, on_wait, is_intact if intact else None)
             )
         except OSError as error:
             if error.errno not in _UNWRITABLE or made:
                 raise
             # Nobody removes models from a folder that can't be written to: no lock is needed.
             folder = cache.root / seed.digest.hex()
-            if not is_assembled(folder, seed.header) or (verify and not _is_intact(seed, folder)):
+            if not is_assembled(folder, seed.header) or (intact and not _is_intact(seed, folder)):
                 notice(f"{cache.root} can't be written to; assembling in a temporary folder")
                 folder = stack.enter_context(scratch_folder())
                 make(folder)
         if not made and (verify or seed.path is None):
             # What comes through a pipe is checked to its end, even where the cache has the model already.
-            seed.check(progress, cores=cores)
+            seed.check(progress, cores=cores, cache=cache)
         yield folder
 
 

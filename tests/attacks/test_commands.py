@@ -76,9 +76,11 @@ def test_a_bad_seed_is_refused_by_each_action(
 def test_a_wrong_field_of_each_table_is_refused_by_verify(
     attack: Attack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "hostile.seed"
-    path.write_bytes(build_seed(attack.replaced))
-    assert main([str(path), "--verify", "--json"]) in (10, 12)
+    path, base = tmp_path / "hostile.seed", tmp_path / "base.seed"
+    path.write_bytes(attack.seed())
+    base.write_bytes(build_seed())
+    seeds = [str(base), "--apply", str(path)] if attack.has_base else [str(path)]
+    assert main([*seeds, "--verify", "--json"]) in (10, 12)
     assert capsys.readouterr().err.count("\n") == 1
 
 

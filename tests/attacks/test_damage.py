@@ -177,7 +177,7 @@ def test_unknown_optional_sections_and_parts_are_ignored(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "replaced",
     [
-        {"section.id#4": u16(8)},
+        {"section.id#4": u16(9)},
         {"parts.kind": u16(2)},
         {"streams.codec": b"\x09"},
         {"hole.dtype": b"\x17"},

@@ -11,7 +11,17 @@ from functools import cache
 from itertools import chain
 from pathlib import Path
 
-from tests.conformance.support import bounds, hostile, order, valid_adaptive, valid_exact, valid_files, valid_quantized
+from tests.conformance.support import (
+    bounds,
+    hostile,
+    hostile_delta,
+    order,
+    valid_adaptive,
+    valid_delta,
+    valid_exact,
+    valid_files,
+    valid_quantized,
+)
 from tests.conformance.support.vector import Vector
 
 FOLDER = Path(__file__).parent
@@ -22,7 +32,17 @@ SEEDS = FOLDER / "seeds"
 @cache
 def small_vectors() -> tuple[Vector, ...]:
     """Return all vectors but those with more than one data chunk."""
-    modules = (valid_exact, valid_quantized, valid_adaptive, valid_files, hostile, order, bounds)
+    modules = (
+        valid_exact,
+        valid_quantized,
+        valid_adaptive,
+        valid_files,
+        valid_delta,
+        hostile,
+        hostile_delta,
+        order,
+        bounds,
+    )
     return tuple(chain.from_iterable(module.vectors() for module in modules))
 
 

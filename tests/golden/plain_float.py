@@ -32,3 +32,10 @@ def stored_as(dtype: int, value: float) -> bytes:
     (bits,) = struct.unpack("<I", struct.pack("<f", value))
     upper, rest = divmod(bits, 1 << 16)
     return struct.pack("<H", upper + (rest > 0x8000 or (rest == 0x8000 and upper & 1)))
+
+
+def number_of(dtype: int, data: bytes) -> float:
+    """Return an element of a float type as a number; none is rounded."""
+    if dtype == 16:
+        return float(struct.unpack("<f", b"\0\0" + data)[0])
+    return float(struct.unpack({1: "<f", 10: "<e", 11: "<d"}[dtype], data)[0])

@@ -84,7 +84,7 @@ def test_the_numbers_of_the_specification_are_those_of_the_code() -> None:
     def rows(pattern: str) -> dict[int, str]:
         return dict(_rows(text, pattern))
 
-    assert rows(r"\| (\d+) \| (raw|grid|split|moments|lowrank|adaptive) \|") == {
+    assert rows(r"\| (\d+) \| (raw|grid|split|moments|lowrank|delta|adaptive) \|") == {
         codec.number: codec.name for codec in codecs.CODECS.values()
     }
     sections = {number: section.name for number, section in header.SECTIONS.items()}

@@ -112,14 +112,19 @@ def build_fields(replaced: Mapping[str, Replacement] | None = None, streams: Seq
     write.scope = ""
     body = part + [row for stream in chunks for chunk in stream for row in chunk]
     sections = {
-        MODEL: _model(write),
-        WEIGHTS: _weights(write, streams),
+        MODEL: model_section(write),
+        WEIGHTS: weights_section(write, decoded_weights(streams)),
         PARTS: _parts(write, join_fields(part)),
         HOLES: _holes(write, streams),
         STREAMS: _streams(write, streams, [[join_fields(chunk) for chunk in stream] for stream in chunks]),
         GOLDEN: _golden(write),
         FOOTPRINT: _footprint(write),
     }
+    return seal(write, sections, body)
+
+
+def seal(write: FieldWriter, sections: Mapping[int, Fields], body: Fields) -> Fields:
+    """Return the fields of a whole seed: preamble, header, body. AssertionError if a replaced field isn't in it."""
     header: Fields = []
     for key, payload in sections.items():
         size = len(join_fields(payload))
@@ -146,6 +151,11 @@ def decoded_weights(streams: Sequence[str] = ALL) -> bytes:
     return out
 
 
+def types_of(streams: Sequence[str] = ALL) -> list[tuple[int, tuple[int, ...]]]:
+    """Return ONNX's number of the type and the dimensions of each hole."""
+    return [_TENSORS[name][:2] for name in streams]
+
+
 # The holes: ONNX's number of the type, dimensions, bytes.
 _TENSORS: dict[str, tuple[int, tuple[int, ...], bytes]] = {
     "raw": (1, (4,), RAW),
@@ -159,7 +169,7 @@ _TENSORS: dict[str, tuple[int, tuple[int, ...], bytes]] = {
 _NUMBERS = {"raw": 1, "grid": 2, "split": 3, "moments": 4, "lowrank": 5, "trellis": 2, "adaptive": 8}
 
 
-def _model(write: FieldWriter) -> Fields:
+def model_section(write: FieldWriter) -> Fields:
     out = write("model.id", string("tiny")) + write("model.version", varint(1))
     out += write("model.feature_level", varint(1))
     return (
@@ -167,8 +177,7 @@ def _model(write: FieldWriter) -> Fields:
     )
 
 
-def _weights(write: FieldWriter, streams: Sequence[str]) -> Fields:
-    weights = decoded_weights(streams)
+def weights_section(write: FieldWriter, weights: bytes) -> Fields:
     out = write("weights.size", varint(len(weights)))
     out += write("weights.digest", hashlib.sha256(weights).digest())
     return out + write("weights.working_bytes", varint(1 << 20)) + write("weights.end", b"")
@@ -272,7 +281,7 @@ def _raw(write: FieldWriter) -> list[Fields]:
 
 
 def _grid(write: FieldWriter) -> list[Fields]:
-    return _symbols(write, [GRID], GRID_TABLES, 1, [])
+    return symbol_stream(write, [GRID], GRID_TABLES, 1, [])
 
 
 def _split(write: FieldWriter) -> list[Fields]:
@@ -282,7 +291,7 @@ def _split(write: FieldWriter) -> list[Fields]:
     matrix.symbols = [(0, value << 1 >> 8 & 0xFF) for value in bits]
     symbols = sorted({symbol for _, symbol in matrix.symbols})
     table = Table(symbols[0], [1024 * (symbol in symbols) for symbol in range(symbols[0], symbols[-1] + 1)])
-    return _symbols(write, [matrix], [table], 0, [])
+    return symbol_stream(write, [matrix], [table], 0, [])
 
 
 def _moments(write: FieldWriter) -> list[Fields]:
@@ -301,11 +310,11 @@ def _moments(write: FieldWriter) -> list[Fields]:
 def _lowrank(write: FieldWriter) -> list[Fields]:
     right, left = Matrix([[1, 2, -1]], step=0.5), Matrix([[1], [3]], step=0.5)
     own = write("lowrank.columns", varint(3)) + write("lowrank.rank", varint(1)) + write("lowrank.shifts", bytes([1]))
-    return _symbols(write, [right, left], [Table(255, [1024, 0, 1024, 1024, 1016], 8)], 0, own)
+    return symbol_stream(write, [right, left], [Table(255, [1024, 0, 1024, 1024, 1016], 8)], 0, own)
 
 
 def _trellis(write: FieldWriter) -> list[Fields]:
-    return _symbols(write, [TRELLIS], [Table(254, [512, 512, 1024, 1024, 512, 504], 8)], 0, [])
+    return symbol_stream(write, [TRELLIS], [Table(254, [512, 512, 1024, 1024, 512, 504], 8)], 0, [])
 
 
 def _adaptive(write: FieldWriter) -> list[Fields]:
@@ -330,7 +339,7 @@ def _adaptive(write: FieldWriter) -> list[Fields]:
     return [first, chunk + write("adaptive_data.escapes", b"".join(map(varint, escapes)))]
 
 
-def _symbols(
+def symbol_stream(
     write: FieldWriter, matrices: list[Matrix], tables: list[Table], lanes_log2: int, own: Fields
 ) -> list[Fields]:
     """Write the head and the single data chunk of a symbol stream."""

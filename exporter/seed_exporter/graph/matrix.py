@@ -9,12 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from seed_exporter.graph.model import Use, Weight
+from seed_runtime.codecs.encode.matrix import folded
 from seed_runtime.limits import SIDE_MAX
 
-_SIDE: Final = SIDE_MAX // 2
-"""Sum of rows and columns beyond which a matrix is folded: more would leave little room in a stream for others."""
-_FACTORS: Final = (2, 3, 5, 7, 11, 13)
-"""Factors by which a matrix may be folded."""
 _ROWS_BEFORE_LAST: Final = frozenset({"LSTM", "GRU", "RNN"})
 """Operators whose weights end in the input axis, with output channels on all axes before: [directions, 4h, in]."""
 
@@ -57,13 +54,7 @@ def coded_view(weight: Weight) -> tuple[int, int]:
     if weight.dtype.bits < 8:
         rows = rows if weight.size % rows == 0 else 1
         cols = weight.size // rows
-    while (side := rows + cols) > _SIDE:
-        factor = next((factor for factor in _FACTORS if max(rows, cols) % factor == 0), 1)
-        folded = (rows * factor, cols // factor) if cols > rows else (rows // factor, cols * factor)
-        if sum(folded) >= side:
-            break
-        rows, cols = folded
-    return rows, cols
+    return folded(rows, cols)
 
 
 def kernel_of(weight: Weight) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from seed_runtime.codecs import adaptive, grid, lowrank, moments, raw, split, trellis
+from seed_runtime.codecs import adaptive, delta, grid, lowrank, moments, raw, split, trellis
 from seed_runtime.codecs.base import BaseWeights
 from seed_runtime.codecs.codec import Codec, Decode
 from seed_runtime.errors import too_new
@@ -23,6 +23,7 @@ CODECS: Final = {
         Codec(3, "split", split.decode),
         Codec(4, "moments", moments.decode),
         Codec(5, "lowrank", lowrank.decode),
+        Codec(7, "delta", delta.decode, delta.held_bytes, delta.trellises),
         Codec(8, "adaptive", adaptive.decode, adaptive.held_bytes, adaptive.trellises),
     )
 }

@@ -1,4 +1,4 @@
-"""Rounds decoded float32 weights to the type in which the model stores them."""
+"""Decoded weights as the type in which the model stores them, and back."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ from typing import Final
 
 import numpy as np
 
-from seed_runtime.codecs.arrays import F32, Values
+from seed_runtime.codecs.arrays import Values
 from seed_runtime.format.dtypes import DType
 
 STORED_AS: Final = frozenset({"float32", "float16", "bfloat16", "float64"})
 """Types that weights decoded as float32 can be rounded to."""
 
 
-def to_storage(values: F32, dtype: DType) -> Values:
+def from_storage(values: Values, dtype: DType) -> Values:
+    """Return elements of a type in STORED_AS as float32, those of float64 as they are; none is rounded."""
+    if dtype.name == "bfloat16":
+        return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return values if dtype.name == "float64" else values.astype(np.float32, copy=False)
+
+
+def to_storage(values: Values, dtype: DType) -> Values:
     """Round to the nearest, ties to even, too large values to infinity; bfloat16 is returned as its bits in uint16."""
     if dtype.name == "bfloat16":
         bits = values.view(np.uint32)

@@ -45,20 +45,33 @@ def weights_of(pieces: Iterable[Piece], holes: Sequence[Hole]) -> Iterator[Value
         pieces: in order, at least one for each hole.
         holes: of types in STORED_AS.
     """
-    scatterers = [Scatterer() for _ in holes]
-    floats = np.empty(WINDOW, np.float32)
-    on_trellis: _OnTrellis | None = None
+    dequantizer = Dequantizer()
     for piece in pieces:
-        dtype, scatterer = holes[piece.index].dtype, scatterers[piece.index]
+        for weights in dequantizer.weights(piece):
+            yield to_storage(weights, holes[piece.index].dtype)
+
+
+class Dequantizer:
+    """Makes whole matrices of float32 of their pieces, one matrix after the other.
+
+    Memory: a window of floats, and what `Scatterer` and the trellis hold.
+    """
+
+    def __init__(self) -> None:
+        self._scatterer = Scatterer()
+        self._floats = np.empty(WINDOW, np.float32)
+        self._on_trellis: _OnTrellis | None = None
+
+    def weights(self, piece: Piece) -> Iterator[F32]:
+        """Yield the elements that the next piece completes; the next window overwrites one."""
         if piece.matrix.delay is None:
-            values = to_storage(dequantize_into(piece, floats[: piece.stop - piece.start]), dtype)
-            yield from scatterer.scatter(piece, values)
-            continue
-        if on_trellis is None or not piece.start:
-            on_trellis = _OnTrellis(piece.matrix, piece.matrix.delay)
-        for integers in scatterer.scatter(piece, integers_of(piece)):
-            for weights in on_trellis.weights(integers, floats):
-                yield to_storage(weights, dtype)
+            values = dequantize_into(piece, self._floats[: piece.stop - piece.start])
+            yield from self._scatterer.scatter(piece, values)
+            return
+        if self._on_trellis is None or not piece.start:
+            self._on_trellis = _OnTrellis(piece.matrix, piece.matrix.delay)
+        for integers in self._scatterer.scatter(piece, integers_of(piece)):
+            yield from self._on_trellis.weights(integers, self._floats)
 
 
 def trellises(holes: Sequence[Hole], head: memoryview, where: str) -> list[bool]:

@@ -73,7 +73,7 @@ class SymbolReader:
 
         Args:
             chunks: of the stream, from its first one on.
-            counts: elements of each matrix.
+            counts: elements of each matrix. Where there is none, nothing else is in the stream.
             quantized: the head has quantization steps, and symbols may be escapes.
             where: names the stream in error messages.
             cores: more than one to decode the lanes of a long stream in a process beside, where there may be one.
@@ -129,7 +129,7 @@ class SymbolReader:
     @contextmanager
     def _loaded(self, ends: list[int]) -> Iterator[Iterator[tuple[int, int, Cursor, Windows]]]:
         """Give each chunk's first and last symbol, what stands behind its words, and the windows that have them."""
-        total = ends[-1]
+        total = ends[-1] if ends else 0
         windows: Windows | None = None
 
         def load(start: int) -> tuple[int, int, Cursor] | FormatError:
@@ -234,6 +234,10 @@ class SymbolReader:
     def _read_head(self, head: Cursor, counts: Counts) -> None:
         if callable(counts):
             counts = counts(head)
+        self._lanes_log2, self.matrices = 0, list[Matrix]()
+        if not counts:
+            head.end()
+            return
         self._lanes_log2 = head.uint(1, "lanes")
         if self._lanes_log2 > LANES_LOG2_MAX:
             raise FormatError(head.where, f"2**{self._lanes_log2} lanes are too many")

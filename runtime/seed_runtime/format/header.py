@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
-from seed_runtime.errors import FormatError, LimitError, too_new
+from seed_runtime.errors import FormatError, LimitError, WrongBaseError, too_new
 from seed_runtime.format import primitives
 from seed_runtime.format.primitives import Cursor
+from seed_runtime.format.sections.base import BASE, BaseInfo
 from seed_runtime.format.sections.footprint import FOOTPRINT
 from seed_runtime.format.sections.golden import GOLDEN
 from seed_runtime.format.sections.holes import HOLES, Hole
@@ -19,19 +20,23 @@ from seed_runtime.format.sections.model import MODEL, ModelInfo, check_level
 from seed_runtime.format.sections.parts import PARTS, Part
 from seed_runtime.format.sections.section import OPTIONAL, Section
 from seed_runtime.format.sections.signature import SIGNATURE
-from seed_runtime.format.sections.streams import STREAMS, Stream
+from seed_runtime.format.sections.streams import STREAMS, Stream, check_filled
+from seed_runtime.format.sections.tuned import TUNED, Tuned
 from seed_runtime.format.sections.weights import WEIGHTS, WeightsInfo
 from seed_runtime.limits import SECTIONS_MAX
 
 __all__ = [
     "SECTIONS",
     "SECTION_FRONT_BYTES",
+    "BaseInfo",
     "Header",
     "Hole",
     "ModelInfo",
     "Part",
     "Stream",
+    "Tuned",
     "WeightsInfo",
+    "build_on",
     "parse",
     "serialize",
 ]
@@ -50,6 +55,7 @@ class Header:
     """All sections, checked. Each field below is the registration of its section: `parse` and `serialize` follow them.
 
     GOLDEN, FOOTPRINT and SIGNATURE are bytes, parsed where they are used; None where the seed has none.
+    A seed with a base may leave out PARTS and HOLES: both are empty then, until `build_on` has put the base's there.
     """
 
     model: ModelInfo = field(metadata=_of(MODEL))
@@ -57,8 +63,10 @@ class Header:
     parts: tuple[Part, ...] = field(metadata=_of(PARTS))
     holes: tuple[Hole, ...] = field(metadata=_of(HOLES))
     streams: tuple[Stream, ...] = field(metadata=_of(STREAMS))
+    base: BaseInfo | None = field(default=None, metadata=_of(BASE))
     golden: bytes | None = field(default=None, metadata=_of(GOLDEN))
     footprint: bytes | None = field(default=None, metadata=_of(FOOTPRINT))
+    tuned: Tuned | None = field(default=None, metadata=_of(TUNED))
     signature: bytes | None = field(default=None, metadata=_of(SIGNATURE))
     ignored: dict[int, int] = field(default_factory=dict)
     """Optional sections that this runtime doesn't know: id to size [B]."""
@@ -67,6 +75,11 @@ class Header:
     def body_size(self) -> int:
         """Size of all parts and chunks [B]."""
         return sum(part.size for part in self.parts) + sum(sum(stream.sizes) for stream in self.streams)
+
+    @property
+    def has_parts(self) -> bool:
+        """True unless parts and holes are to be the base's."""
+        return bool(self.parts)
 
     @property
     def skeleton(self) -> Part:
@@ -83,6 +96,8 @@ SECTIONS: Final[dict[int, Section[Any]]] = {
     )
 }
 """The sections that this runtime knows, by id, in ascending order."""
+_SHARED: Final = (PARTS.id, HOLES.id)
+"""Sections that a seed leaves out where they are to be the base's."""
 
 
 def parse(data: bytes | memoryview, body_size: int) -> Header:
@@ -103,7 +118,8 @@ def parse(data: bytes | memoryview, body_size: int) -> Header:
     for section_id, section in SECTIONS.items():
         if section_id in payloads and section_id not in parsed:
             parsed[section_id] = _value(section, payloads[section_id], parsed)
-    header = Header(**{_FIELDS[section_id]: value for section_id, value in parsed.items()}, ignored=ignored)
+    values = {"parts": (), "holes": ()} | {_FIELDS[section_id]: value for section_id, value in parsed.items()}
+    header = Header(**values, ignored=ignored)
     if header.body_size != body_size:
         raise FormatError(
             "header", f"its parts and chunks take {header.body_size:,} bytes, the file has {body_size:,} for them"
@@ -111,11 +127,41 @@ def parse(data: bytes | memoryview, body_size: int) -> Header:
     return header
 
 
+def build_on(header: Header, base: Header, digest: bytes, names: tuple[str, str]) -> Header:
+    """Check that a seed is made for this base, and put the base's parts and holes where it has none.
+
+    Args:
+        header: of the seed; it has BASE.
+        base: of the base, which has its own base's already.
+        digest: the base's digest.
+        names: of the seed's file and the base's, for messages.
+
+    Raises:
+        WrongBaseError: it is made for another base.
+        FormatError: it contradicts its base.
+    """
+    assert header.base is not None
+    if header.base.digest != digest:
+        raise WrongBaseError(names[0], header.base.digest, names[1], digest)
+    depth = 1 + (0 if base.base is None else base.base.depth)
+    if header.base.depth != depth:
+        raise FormatError("header, BASE", f"a depth of {header.base.depth} is not one more than the base's")
+    if header.has_parts:
+        return header
+    if header.weights.size != base.weights.size:
+        raise FormatError("header, WEIGHTS", f"{header.weights.size:,} bytes are not the base's {base.weights.size:,}")
+    check_filled(header.streams, len(base.holes))
+    footprint = base.footprint if header.footprint is None else header.footprint
+    return replace(header, parts=base.parts, holes=base.holes, footprint=footprint)
+
+
 def serialize(header: Header) -> bytes:
     """Write the bytes that `parse` reads. Ignored sections are not among them."""
     out = bytearray()
     for section_id, section in SECTIONS.items():
         value = getattr(header, _FIELDS[section_id])
+        if section_id in _SHARED and not header.has_parts:
+            continue
         if value is not None:
             payload = section.serialize(value)
             out += primitives.uint(section.id, 2) + primitives.uint(len(payload), 4) + payload
@@ -150,8 +196,10 @@ def _check_ids(payloads: Mapping[int, memoryview]) -> dict[int, int]:
         size_max = SECTIONS[section_id].size_max
         if size_max is not None and len(payload) > size_max:
             raise LimitError(f"header: section {section_id:#06x}", len(payload), size_max)
+    # Both or neither: the holes are what a skeleton says of its weights.
+    shares = BASE.id in payloads and not any(section_id in payloads for section_id in _SHARED)
     for section_id, section in SECTIONS.items():
-        if section.required and section_id not in payloads:
+        if section.required and section_id not in payloads and not (shares and section_id in _SHARED):
             raise FormatError("header", f"section {section_id:#06x} is missing")
     return ignored
 

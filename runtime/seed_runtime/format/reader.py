@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from seed_runtime.errors import DigestError, FormatError
 from seed_runtime.format import preamble
-from seed_runtime.format.header import SECTION_FRONT_BYTES, Header, Part, Stream, parse
+from seed_runtime.format.header import SECTION_FRONT_BYTES, Header, Part, Stream, build_on, parse
 from seed_runtime.format.packing import unpack
 from seed_runtime.format.parts import KINDS
 from seed_runtime.format.preamble import PREAMBLE_BYTES, SIGNED_START
@@ -44,21 +44,41 @@ class SeedReader:
         data = self._read(front.header_size, "header")
         front.check(data, name)
         self.header: Header = parse(data, front.body_size)
+        self._parts_from: SeedReader | None = None
         self.signed: bytes | None = None
         """Message that the signature signs; None where there is no signature."""
         if self.header.signature is not None:
             before = front.header_size - SECTION_FRONT_BYTES - len(self.header.signature)
             self.signed = SIGNED_START + data[:before]
 
+    def build_on(self, base: SeedReader) -> None:
+        """Read a seed that has a base: its parts are the base's where it has none.
+
+        Args:
+            base: of the base, before its first part; it is not used behind the last one.
+
+        Raises:
+            WrongBaseError: the seed is made for another base.
+            FormatError: it contradicts its base.
+        """
+        shares = not self.header.has_parts
+        self.header = build_on(self.header, base.header, base.digest, (self.name, base.name))
+        self._parts_from = base if shares else None
+
     def part_bytes(self, part: Part) -> bytes | memoryview:
         """Return the unpacked bytes of the next part, at most PART_RAW_MAX, with the end that the seed leaves out."""
+        if self._parts_from is not None:
+            return self._parts_from.part_bytes(part)
         data, tail = self._checked_part(part), self._tail(part)
         begin = unpack(part.packing, data, part.raw_size - len(tail), _where(part))
         return b"".join((begin, tail)) if tail else begin
 
     def skip_part(self, part: Part) -> None:
         """Check the next part, which this runtime has no use for, without unpacking it."""
-        self._checked_part(part)
+        if self._parts_from is not None:
+            self._parts_from.skip_part(part)
+        else:
+            self._checked_part(part)
 
     def chunks(self, index: int, stream: Stream) -> Iterator[memoryview]:
         """Yield the coded chunks of the next stream, each read when it is asked for."""

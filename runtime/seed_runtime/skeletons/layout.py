@@ -67,6 +67,10 @@ class Layout(Protocol):
         """Return what an open output holds in memory while streams are decoded [B]."""
         ...
 
+    def places(self, info: SkeletonInfo, holes: Sequence[HoleLike]) -> list[int]:
+        """Return the offset of each hole's tensor in the weights file of an assembled model [B]."""
+        ...
+
     def check(self, info: SkeletonInfo, holes: Sequence[HoleLike]) -> tuple[str, ...]:
         """Return the name of each hole's tensor, after checking that skeleton and holes describe the same tensors.
 
@@ -105,6 +109,10 @@ class WeightsBeside:
         """Return 0: an open output holds none of the model's bytes (see `Layout.held_bytes`)."""
         return 0
 
+    def places(self, info: SkeletonInfo, holes: Sequence[HoleLike]) -> list[int]:
+        """Return the offset of each hole (see `Layout.places`)."""
+        return [hole.offset for hole in holes]
+
     def check(self, info: SkeletonInfo, holes: Sequence[HoleLike]) -> tuple[str, ...]:
         """Return the name of each hole's tensor (see `Layout.check`). Both have the same offset in the weights file."""
         return check_holes(info, holes)
@@ -142,6 +150,10 @@ class WeightsWithin:
     def held_bytes(self, header: Header) -> int:
         """Return the size of the skeleton, which an open output holds [B]."""
         return header.skeleton.raw_size
+
+    def places(self, info: SkeletonInfo, holes: Sequence[HoleLike]) -> list[int]:
+        """Return the offset of each range (see `Layout.places`)."""
+        return [tensor.offset for tensor in _ranges(info)]
 
     def check(self, info: SkeletonInfo, holes: Sequence[HoleLike]) -> tuple[str, ...]:
         """Compare holes and ranges in their order (see `Layout.check`). Ranges must not overlap."""

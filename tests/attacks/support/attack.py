@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from seed_runtime.errors import FormatError, SeedError
-from tests.support.seed_builder import Replacement
+from tests.support.delta_builder import build_delta
+from tests.support.seed_builder import Replacement, build_seed
 from tests.support.spec_bytes import (
     f32,
     varint,
@@ -28,6 +29,12 @@ class Attack:
     replaced: Mapping[str, Replacement]
     error: type[SeedError]
     text: str
+    has_base: bool = False
+    """Whether it is the seed of `delta_builder`, which has the other one as its base."""
+
+    def seed(self) -> bytes:
+        """Return the seed."""
+        return build_delta(self.replaced) if self.has_base else build_seed(self.replaced)
 
 
 ATTACKS: list[Attack] = []

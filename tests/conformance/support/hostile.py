@@ -10,7 +10,9 @@ from tests.attacks.support.attack_cases import ATTACKS
 from tests.attacks.support.skeleton_attacks import RULES
 from tests.conformance.support import packings
 from tests.conformance.support.seeds import RAW, Stream, Tensor, build
+from tests.conformance.support.valid_delta import all_codecs
 from tests.conformance.support.vector import Vector
+from tests.support.delta_builder import build_delta
 from tests.support.seed_builder import ALL, Replacement, build_seed
 from tests.support.spec_bytes import LZMA_PROPERTIES, u8
 
@@ -31,29 +33,38 @@ def vectors() -> Iterator[Vector]:
     """Yield all vectors of this module, each of another seed."""
     seen: set[bytes] = set()
     numbers: Counter[str] = Counter()
-    for field, replaced, error in _cases():
-        seed, tests = _smallest(replaced)
+    for field, replaced, error, has_base in _cases():
+        seed, tests = _of_delta(replaced) if has_base else _smallest(replaced)
         if seed in seen or len(seed) > SIZE_MAX:
             continue
         seen.add(seed)
+        field = f"base-{field}" if has_base and not field.startswith("base.") else field
         numbers[field] += 1
         name = f"bad-{field.replace('.', '-').replace('_', '-')}-{numbers[field]}"
-        yield Vector(name, tests, seed, NEWER if issubclass(error, UnsupportedError) else DAMAGED)
+        code = NEWER if issubclass(error, UnsupportedError) else DAMAGED
+        yield Vector(name, tests, seed, code, bases=(all_codecs(),) if has_base else ())
     yield from _packings()
     yield from _cut()
 
 
-def _cases() -> Iterator[tuple[str, Mapping[str, Replacement], type[SeedError]]]:
-    """Yield field or rule, what is replaced, and the error, of attacks whose error is determined."""
+def _cases() -> Iterator[tuple[str, Mapping[str, Replacement], type[SeedError], bool]]:
+    """Yield field or rule, what is replaced, the error, and whether there is a base, where the error is determined."""
     for attack in ATTACKS:
         by_library = attack.field.startswith(_BY_LIBRARY) or (
             attack.field == "plane.data" and "plane.packing" in attack.replaced
         )
         if attack.error is not SeedError and not by_library:
-            yield attack.field, attack.replaced, attack.error
+            yield attack.field, attack.replaced, attack.error, attack.has_base
     for rule, replaced, error, _ in RULES:
         # A skeleton newer than the reader has an error of its own: all others are damage.
-        yield f"skeleton-{rule}", replaced, error
+        yield f"skeleton-{rule}", replaced, error, False
+
+
+def _of_delta(replaced: Mapping[str, Replacement]) -> tuple[bytes, str]:
+    """Return the seed with a base in which these fields change, and what was replaced."""
+    notes: dict[str, tuple[bytes, bytes]] = {}
+    seed = build_delta({key: _noted(key, value, notes) for key, value in replaced.items()})
+    return seed, "; ".join(_changed(key, old, new) for key, (old, new) in notes.items())
 
 
 def _smallest(replaced: Mapping[str, Replacement]) -> tuple[bytes, str]:

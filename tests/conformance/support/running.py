@@ -6,7 +6,7 @@ import hashlib
 import json
 import shlex
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from seed_runtime.errors import SeedError
 
 Record = dict[str, Any]
 """One vector of vectors.json."""
-Decoder = Callable[[Path, Path], tuple[int, str]]
-"""Decodes a seed to a folder that does not exist; returns the exit code, and the last line of the error."""
+Decoder = Callable[[Path, Path, Sequence[Path]], tuple[int, str]]
+"""Decodes a seed to a folder that does not exist, with its base, that one's own and so on.
+
+Returns the exit code, and the last line of the error."""
 FILES = ("model.onnx", "model.weights")
 TIMEOUT_S = 120
 """Longest time that a command may take for a seed [s]; the largest takes some seconds in pure Python."""
@@ -28,23 +30,36 @@ def load(path: Path) -> list[Record]:
     return vectors
 
 
-def runtime(seed: Path, folder: Path) -> tuple[int, str]:
+def runtime(seed: Path, folder: Path, bases: Sequence[Path] = ()) -> tuple[int, str]:
     """Decode with seed_runtime, whatever signers this machine allows."""
     try:
-        seed_runtime.open(seed, enforce=False).assemble(folder)
+        seed_runtime.open(seed, enforce=False, base=base_of(bases)).assemble(folder)
     except SeedError as error:
         return error.exit_code, str(error)
     return 0, ""
 
 
+def base_of(bases: Sequence[Path]) -> seed_runtime.Seed | None:
+    """Open a chain of bases, the first one of a seed first; None for none."""
+    base = None
+    for path in reversed(bases):
+        base = seed_runtime.open(path, enforce=False, base=base)
+    return base
+
+
 def command(line: str) -> Decoder:
-    """Return a decoder that is run as `LINE SEED FOLDER`, or with `{seed}` and `{folder}` in the line replaced."""
+    """Return a decoder that is run as `LINE SEED FOLDER BASE ...`, or with words in the line replaced.
+
+    `{seed}` and `{folder}` are replaced within words, `{bases}` is a word of its own.
+    """
     words = shlex.split(line)
     if not any("{seed}" in word for word in words):
-        words += ["{seed}", "{folder}"]
+        words += ["{seed}", "{folder}", "{bases}"]
 
-    def decode(seed: Path, folder: Path) -> tuple[int, str]:
-        filled = [word.replace("{seed}", str(seed)).replace("{folder}", str(folder)) for word in words]
+    def decode(seed: Path, folder: Path, bases: Sequence[Path] = ()) -> tuple[int, str]:
+        filled = []
+        for word in words:
+            filled += map(str, bases) if word == "{bases}" else [word.format(seed=seed, folder=folder)]
         done = subprocess.run(filled, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False)
         return done.returncode, (done.stderr.strip().splitlines() or [""])[-1]
 
@@ -62,7 +77,8 @@ def problem(vector: Record, seeds: Path, decode: Decoder, scratch: Path) -> str 
     """
     folder = scratch / "out"
     try:
-        code, text = decode(seeds / f"{vector['name']}.seed", folder)
+        bases = [seeds / f"{name}.seed" for name in vector.get("bases", [])]
+        code, text = decode(seeds / f"{vector['name']}.seed", folder, bases)
     except subprocess.TimeoutExpired:
         return f"it took more than {TIMEOUT_S} s"
     if code != vector["exit_code"]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from tests.conformance.support.symbols import stored
 from tests.conformance.support.vector import Hole, Vector
-from tests.golden import plain
+from tests.golden import plain, plain_codecs
 from tests.support.spec_bytes import block, number, string, u8, u16, u32, u64, varint
 
-RAW, GRID, SPLIT, MOMENTS, LOWRANK, ADAPTIVE = 1, 2, 3, 4, 5, 8
+RAW, GRID, SPLIT, MOMENTS, LOWRANK, DELTA, ADAPTIVE = 1, 2, 3, 4, 5, 7, 8
 MODEL, WEIGHTS, PARTS, HOLES, STREAMS, GOLDEN, FOOTPRINT, SIGNATURE = 1, 2, 3, 4, 5, 0x8006, 0x8007, 0xFFFF
+BASE, TUNED = 8, 0x8009
 OPSET = block(8, number(2, 17))
 """Operators of the domain "", version 17."""
 
@@ -88,25 +89,74 @@ def identity() -> bytes:
 def build(name: str, tests: str, streams: Sequence[Stream], options: Options | None = None) -> Vector:
     """Return the vector of a valid seed."""
     options = options or Options()
+    tensors = [tensor for stream in streams for tensor in stream.tensors]
+    names = [f"t{index}" for index in range(len(tensors))]
     holes, weights = place(streams)
+    skeleton, parts = _parts(options, holes)
+    sections = {
+        PARTS: varint(len(parts)) + b"".join(map(_part, parts)),
+        HOLES: _holes(tensors, names),
+    }
+    seed = _seed(options, sections, parts, streams, weights)
+    return Vector(name, tests, seed, model=skeleton, weights=weights, holes=holes)
+
+
+def build_on(
+    name: str,
+    tests: str,
+    base: Vector,
+    streams: Sequence[Stream],
+    options: Options | None = None,
+    *,
+    names: Sequence[str] | None = None,
+) -> Vector:
+    """Return the vector of a valid seed with a base.
+
+    Args:
+        name: of the vector.
+        tests: what it has that others have not.
+        base: the vector of the base.
+        streams: of the seed.
+        options: what it may have beside.
+        names: of the tensors, for a seed with a skeleton and holes of its own; None for the base's.
+    """
+    options = options or Options()
+    decoded = plain.decode_all(base.seed, [each.seed for each in base.bases])
+    tensors = [tensor for stream in streams for tensor in stream.tensors]
+    holes, weights = place(streams, decoded, names)
+    sections = {BASE: decoded.digest + varint(decoded.depth + 1)}
+    skeleton, parts = base.model, list[Part]()
+    if names is not None:
+        skeleton, parts = _parts(options, holes)
+        sections |= {PARTS: varint(len(parts)) + b"".join(map(_part, parts)), HOLES: _holes(tensors, names)}
+    seed = _seed(options, sections, parts, streams, weights)
+    bases = (base, *base.bases)
+    return Vector(name, tests, seed, model=skeleton, weights=weights, holes=holes, bases=bases)
+
+
+def _parts(options: Options, holes: Sequence[Hole]) -> tuple[bytes, list[Part]]:
+    """Return the skeleton, and all parts."""
     if options.names is None:
         carried = skeleton = options.first + block(7, _graph(options, holes)) + options.last
     else:
         skeleton = options.first + options.last + block(7, _graph(options, holes))
         carried = skeleton[: len(skeleton) - len(_initializers(options, holes))]
     packing, packed = options.pack(carried)
-    parts = [Part(1, packing, len(skeleton), packed, options.names), *options.parts]
-    sections = {
+    return skeleton, [Part(1, packing, len(skeleton), packed, options.names), *options.parts]
+
+
+def _seed(
+    options: Options, sections: Mapping[int, bytes], parts: Sequence[Part], streams: Sequence[Stream], weights: bytes
+) -> bytes:
+    whole = {
         MODEL: options.model,
         WEIGHTS: varint(len(weights)) + hashlib.sha256(weights).digest() + varint(1 << 20),
-        PARTS: varint(len(parts)) + b"".join(map(_part, parts)),
-        HOLES: _holes([tensor for stream in streams for tensor in stream.tensors]),
         STREAMS: varint(len(streams)) + b"".join(map(_stream, streams)),
-    } | dict(options.sections or {})
-    header = b"".join(u16(number_) + u32(len(payload)) + payload for number_, payload in sorted(sections.items()))
+    }
+    whole |= dict(sections) | dict(options.sections or {})
+    header = b"".join(u16(number_) + u32(len(payload)) + payload for number_, payload in sorted(whole.items()))
     body = b"".join(part.data for part in parts) + b"".join(chunk for stream in streams for chunk in stream.chunks)
-    seed = seal(header, body)
-    return Vector(name, tests, seed, model=skeleton, weights=weights, holes=holes)
+    return seal(header, body)
 
 
 def seal(header: bytes, body: bytes, version: int = 1, flags: int = 0) -> bytes:
@@ -115,14 +165,22 @@ def seal(header: bytes, body: bytes, version: int = 1, flags: int = 0) -> bytes:
     return front + hashlib.sha256(front + header).digest() + header + body
 
 
-def place(streams: Sequence[Stream]) -> tuple[list[Hole], bytes]:
-    """Return the holes of all streams, and the weights file."""
+def place(
+    streams: Sequence[Stream], base: plain.Decoded | None = None, names: Sequence[str] | None = None
+) -> tuple[list[Hole], bytes]:
+    """Return the holes of all streams, and the weights file; for the arguments see `build_on`."""
     holes: list[Hole] = []
     weights = b""
     for stream in streams:
+        first = len(holes)
         mine = [plain.Hole(tensor.dtype, 0, list(tensor.dims)) for tensor in stream.tensors]
         data = stream.data
-        if data is None:
+        if stream.codec == DELTA and data is None:
+            assert base is not None
+            for index, hole in enumerate(mine if names is not None else []):
+                hole.name_digest = _name_digest((names or [])[first + index])
+            data = plain_codecs.delta(mine, list(stream.chunks), plain.of_base(base, names is None, first, mine))
+        elif data is None:
             data = plain.CODECS[stream.codec](mine, list(stream.chunks))
         assert len(data) == sum(hole.size for hole in mine)
         for tensor, hole in zip(stream.tensors, mine, strict=True):
@@ -130,6 +188,10 @@ def place(streams: Sequence[Stream]) -> tuple[list[Hole], bytes]:
             holes.append(Hole(tensor.dtype, tensor.dims, len(weights)))
             weights, data = weights + data[: hole.size], data[hole.size :]
     return holes, weights
+
+
+def _name_digest(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()[:3]
 
 
 def _graph(options: Options, holes: Sequence[Hole]) -> bytes:
@@ -154,11 +216,11 @@ def _part(part: Part) -> bytes:
     return front + hashlib.sha256(part.data).digest() + (b"" if part.names is None else string(part.names))
 
 
-def _holes(tensors: Sequence[Tensor]) -> bytes:
+def _holes(tensors: Sequence[Tensor], names: Sequence[str]) -> bytes:
     records = b"".join(
         u8(tensor.dtype) + varint(len(tensor.dims)) + b"".join(map(varint, tensor.dims)) for tensor in tensors
     )
-    digests = b"".join(hashlib.sha256(f"t{index}".encode()).digest()[:3] for index in range(len(tensors)))
+    digests = b"".join(map(_name_digest, names))
     return varint(len(tensors)) + digests + u8(0) + varint(len(records)) + records
 
 

@@ -53,10 +53,14 @@ class Vector:
     model: bytes = b""
     weights: bytes = b""
     holes: Sequence[Hole] = ()
+    bases: tuple[Vector, ...] = ()
+    """The seed's base, that one's own, and so on; a decoder is given all of them."""
 
     def record(self) -> dict[str, Any]:
         """Return its entry in vectors.json."""
         record: dict[str, Any] = {"name": self.name, "tests": self.tests, "exit_code": self.exit_code}
+        if self.bases:
+            record["bases"] = [base.name for base in self.bases]
         if not self.exit_code:
             record["model.onnx"] = hashlib.sha256(self.model).hexdigest()
             record["model.weights"] = hashlib.sha256(self.weights).hexdigest()

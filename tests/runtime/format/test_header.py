@@ -6,9 +6,21 @@ from dataclasses import replace
 
 import pytest
 
-from seed_runtime.errors import FormatError, LimitError, UnsupportedError
+from seed_runtime.errors import FormatError, LimitError, UnsupportedError, WrongBaseError
 from seed_runtime.format.dtypes import BY_CODE, BY_NAME
-from seed_runtime.format.header import Header, Hole, ModelInfo, Part, Stream, WeightsInfo, parse, serialize
+from seed_runtime.format.header import (
+    BaseInfo,
+    Header,
+    Hole,
+    ModelInfo,
+    Part,
+    Stream,
+    Tuned,
+    WeightsInfo,
+    build_on,
+    parse,
+    serialize,
+)
 from seed_runtime.format.sections.model import FEATURE_LEVEL
 from seed_runtime.format.writer import to_sign
 from tests.support.spec_bytes import varint
@@ -120,14 +132,77 @@ def test_unknown_optional_sections_are_ignored_and_named() -> None:
 
 
 def test_an_unknown_critical_section_is_newer_than_this_runtime() -> None:
-    with pytest.raises(UnsupportedError, match="section 0x0008 is unknown"):
-        parse(data(section(8, b"")), BODY)
+    with pytest.raises(UnsupportedError, match="section 0x0009 is unknown"):
+        parse(data(section(9, b"")), BODY)
 
 
 def test_what_is_unknown_is_named_before_what_is_missing() -> None:
-    # A delta seed may lack a skeleton: only its critical section tells why.
-    with pytest.raises(UnsupportedError, match="section 0x0008 is unknown"):
-        parse(section(1, MODEL) + section(8, b""), 0)
+    # A seed may lack what a critical section brings: only that section tells why.
+    with pytest.raises(UnsupportedError, match="section 0x0009 is unknown"):
+        parse(section(1, MODEL) + section(9, b""), 0)
+
+
+BASE = "77" * 32 + "01"
+TUNED = "05 73 6d 61 6c 6c  03 61 63 63  00 00 00 3f  00 00 40 3f"
+
+
+def on_base(*more: bytes, streams: str = STREAMS) -> bytes:
+    payloads = {1: MODEL, 2: WEIGHTS, 5: streams, 8: BASE}
+    return b"".join(section(number, payload) for number, payload in payloads.items()) + b"".join(more)
+
+
+def test_a_header_with_a_base_is_read_and_written_without_parts_and_holes() -> None:
+    whole = on_base(section(0x8009, TUNED))
+    header = parse(whole, BODY - 100)
+    assert header.base == BaseInfo(b"\x77" * 32, 1)
+    assert header.tuned == Tuned("small", "acc", 0.5, 0.75)
+    assert (header.parts, header.holes, header.has_parts) == ((), (), False)
+    assert serialize(header) == whole
+    unscored = on_base(section(0x8009, "02 62 6e 00"))
+    assert parse(unscored, BODY - 100).tuned == Tuned("bn")
+    assert serialize(parse(unscored, BODY - 100)) == unscored
+
+
+def test_a_header_with_a_base_may_have_parts_and_holes_of_its_own() -> None:
+    whole = data(section(8, BASE))
+    header = parse(whole, BODY)
+    assert (header.has_parts, comparable(header)) == (True, replace(EXPECTED, base=BaseInfo(b"\x77" * 32, 1)))
+    assert serialize(header) == whole
+    for kept, gone in ((3, 4), (4, 3)):
+        payloads = {1: MODEL, 2: WEIGHTS, 3: PARTS, 4: HOLES, 5: STREAMS, 8: BASE}
+        rest = b"".join(section(number, payload) for number, payload in payloads.items() if number != gone)
+        with pytest.raises(FormatError, match=f"section 0x000{gone} is missing"):
+            parse(rest, BODY - (0 if kept == 3 else 100))
+
+
+def test_parts_and_holes_of_the_base_take_the_place_of_missing_ones() -> None:
+    names = "new.seed", "base.seed"
+    base = parse(data(section(0x8007, b"footprint")), BODY)
+    header = parse(on_base(), BODY - 100)
+    built = build_on(header, base, b"\x77" * 32, names)
+    assert (built.parts, built.holes, built.footprint) == (base.parts, base.holes, b"footprint")
+    own = parse(on_base(section(0x8007, b"own")), BODY - 100)
+    assert build_on(own, base, b"\x77" * 32, names).footprint == b"own"
+    whole = parse(data(section(8, BASE)), BODY)
+    assert build_on(whole, base, b"\x77" * 32, names) is whole
+    with pytest.raises(
+        WrongBaseError, match=r"new.seed builds on the seed with the digest 7777.* and base.seed has .*88"
+    ):
+        build_on(header, base, b"\x88" * 32, names)
+    with pytest.raises(FormatError, match="a depth of 1 is not one more"):
+        build_on(header, replace(base, base=BaseInfo(bytes(32), 1)), b"\x77" * 32, names)
+    with pytest.raises(FormatError, match="112 bytes are not the base's 111"):
+        build_on(header, replace(base, weights=WeightsInfo(111, bytes(32))), b"\x77" * 32, names)
+    with pytest.raises(FormatError, match="the streams fill 2 holes, there are 1"):
+        build_on(header, replace(base, holes=base.holes[:1]), b"\x77" * 32, names)
+
+
+def test_a_record_of_a_fine_tune_has_finite_scores_or_none() -> None:
+    for scores in ((float("nan"), 0.0), (0.0, float("inf"))):
+        with pytest.raises(ValueError, match="can't hold the scores"):
+            Tuned("small", "acc", *scores)
+    with pytest.raises(ValueError, match="can't hold the scores"):
+        Tuned("small", "", 0.5, 0.5)
 
 
 def test_a_level_up_to_this_runtimes_has_the_first_release_that_reads_it() -> None:

@@ -5,19 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from seed_runtime.codecs.encode.contexts import CLASSES, SKEWS, Classes
+from seed_runtime.limits import SIDE_MAX
 
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 
 CLASSES_ALL = SKEWS * CLASSES
 """Number of classes that a symbol may have."""
+_SIDE: Final = SIDE_MAX // 2
+"""Sum of rows and columns beyond which a matrix is folded: more would leave little room in a stream for others."""
+_FACTORS: Final = (2, 3, 5, 7, 11, 13)
+"""Factors by which a matrix may be folded."""
 _COUNTS_CACHED = 1 << 14
 """Number of symbols from which a matrix keeps its histogram, which takes 40 KB, for the next size that is asked for."""
+
+
+def folded(rows: int, cols: int) -> tuple[int, int]:
+    """Return rows and columns of as many elements, where a side is too long for a stream's side arrays."""
+    while (side := rows + cols) > _SIDE:
+        factor = next((factor for factor in _FACTORS if max(rows, cols) % factor == 0), 1)
+        tried = (rows * factor, cols // factor) if cols > rows else (rows // factor, cols * factor)
+        if sum(tried) >= side:
+            break
+        rows, cols = tried
+    return rows, cols
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,7 +48,6 @@ class Stream:
 
 
 def _parse(cursor: Cursor, parsed: Parsed) -> tuple[Stream, ...]:
-    holes = len(parsed[HOLES.id])
     most = min(STREAMS_MAX, STREAMS_FREE + parsed[WEIGHTS.id].size // STREAM_SHARE)
     streams, first, chunks = [], 0, 0
     for _ in range(cursor.varint("number of streams", limit=most)):
@@ -62,9 +61,16 @@ def _parse(cursor: Cursor, parsed: Parsed) -> tuple[Stream, ...]:
     cursor.end()  # before the sum: where bytes are left over, they are the cause
     if (slow := sum(stream.codec == _ADAPTIVE for stream in streams)) > ADAPTIVE_STREAMS_MAX:
         raise LimitError(f"{cursor.where}: streams of codec {_ADAPTIVE}", slow, ADAPTIVE_STREAMS_MAX)
-    if first != holes:
-        raise FormatError(cursor.where, f"the streams fill {first} holes, there are {holes}")
+    if HOLES.id in parsed:
+        check_filled(streams, len(parsed[HOLES.id]))
     return tuple(streams)
+
+
+def check_filled(streams: Sequence[Stream], holes: int) -> None:
+    """Raise FormatError unless the streams fill exactly as many holes as there are."""
+    filled = sum(stream.holes for stream in streams)
+    if filled != holes:
+        raise FormatError("header, STREAMS", f"the streams fill {filled} holes, there are {holes}")
 
 
 def _serialize(streams: tuple[Stream, ...]) -> bytes:

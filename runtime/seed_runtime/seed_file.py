@@ -1,0 +1,182 @@
+"""What a seed's file holds, and its base's where it has one: header, parts, skeleton. Nothing is decoded here."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from seed_runtime import golden, skeletons, trust
+from seed_runtime.backends import Feeds, TensorSpec, input_spec
+from seed_runtime.codecs import CODECS
+from seed_runtime.errors import InputError, MissingBaseError
+from seed_runtime.format.header import Header, build_on
+from seed_runtime.format.pipe import PipeReader
+from seed_runtime.format.primitives import Cursor
+from seed_runtime.format.reader import SeedReader
+from seed_runtime.memory.footprint import Footprint
+
+
+class SeedFile:
+    """A seed whose header has been checked; parts and chunks are checked when they are read.
+
+    Any method that reads on can raise FormatError (damaged), UnsupportedError (made for a newer runtime, or for a base
+    that wasn't given), TrustError (not accepted here) and OSError.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | BinaryIO,
+        *,
+        enforce: bool = True,
+        base: SeedFile | None = None,
+    ) -> None:
+        """Open a seed: read and check its header (see `seed_runtime.open`)."""
+        self._enforce, self._base = enforce, base
+        if isinstance(source, str | os.PathLike):
+            self.path: Path | None = Path(source)
+            with builtins.open(self.path, "rb", buffering=0) as file:
+                self._take(SeedReader(file, self.path.name))
+        else:
+            self.path = None
+            # A pipe's name may be the number of its descriptor.
+            name = getattr(source, "name", None)
+            self._pipe: PipeReader | None = PipeReader(source, name if name and isinstance(name, str) else "seed")
+            self._take(self._pipe)
+
+    def _take(self, reader: SeedReader) -> None:
+        self.name = reader.name
+        self.header: Header = reader.header
+        """Its header, with parts and holes of the base that was given, where it leaves them out."""
+        self.digest = reader.digest
+        self.file_size, self.header_size = reader.file_size, reader.header_size
+        self._signed = reader.signed
+        self.shares_parts = not self.header.has_parts
+        """True if its parts and holes are those of its base."""
+        if self._base is not None:
+            if self.header.base is None:
+                raise InputError(f"{self.name} is a whole seed and has no base; run it by itself")
+            self.header = build_on(self.header, self._base.header, self._base.digest, (self.name, self._base.name))
+        self._skeleton: skeletons.SkeletonInfo | None = None
+        # Whatever it is opened for: what one command refuses, all do.
+        self.golden = None if self.header.golden is None else golden.Golden.unpack(self.header.golden)
+        """The golden sample; None where the seed holds none."""
+        self._footprint = None
+        if self.header.footprint is not None:
+            self._footprint = Footprint.unpack(Cursor(self.header.footprint, "header, FOOTPRINT"))
+        if self._enforce:
+            trust.check(self.header, self.digest.hex(), self._signed, self.name)
+
+    def _accept(self) -> None:
+        if self._enforce:
+            trust.accept(self.header, self.digest.hex())
+
+    def signature(self) -> trust.Verdict:
+        """Return who signed it, and whether this machine accepts it."""
+        return trust.assess(self.header, self.digest.hex(), self._signed, self.name)
+
+    @property
+    def kind(self) -> skeletons.Kind:
+        """Kind of its skeleton: the files that its model is assembled to, and the backend that runs it."""
+        self._need_base()
+        return skeletons.of(self.header)
+
+    def _need_base(self) -> None:
+        """Raise MissingBaseError where the seed is of no use without its base, which was not given."""
+        if self.header.base is not None and self._base is None:
+            raise MissingBaseError(self.name, self.header.base.digest)
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[SeedReader]:
+        """Give a reader of the seed that stands behind the header; it reads its base's parts where it has none."""
+        self._need_base()
+        with contextlib.ExitStack() as stack:
+            reader = stack.enter_context(self._own_reader())
+            if self._base is not None:
+                reader.build_on(stack.enter_context(self._base._reader()))
+            yield reader
+
+    @contextlib.contextmanager
+    def _own_reader(self) -> Iterator[SeedReader]:
+        if self.path is None:
+            pipe, self._pipe = self._pipe, None
+            if pipe is None:
+                raise InputError("a seed from a pipe can be read only once; save it to a file first")
+            yield pipe
+            return
+        with builtins.open(self.path, "rb", buffering=0) as file:
+            reader = SeedReader(file, self.path.name)
+            # If it was replaced since it was opened, its weights must not be stored under the other one's digest.
+            if reader.digest != self.digest:
+                raise InputError(f"{self.name} was replaced by another seed meanwhile; run the command again")
+            yield reader
+
+    def skeleton_bytes(self) -> bytes | memoryview:
+        """Return the model without its weights; of a pipe, read ahead of its turn and held until then."""
+        return self._part_bytes(0)
+
+    def _part_bytes(self, index: int) -> bytes | memoryview:
+        if self._base is not None and self.shares_parts:
+            return self._base._part_bytes(index)
+        if self.path is None and self._pipe is not None:
+            return self._pipe.read_ahead(index)
+        with self._reader() as reader:
+            for part in reader.header.parts[:index]:
+                reader.skip_part(part)
+            return reader.part_bytes(reader.header.parts[index])
+
+    def skeleton(self) -> skeletons.SkeletonInfo:
+        """Return what the skeleton says of inputs, outputs and weights, checked; nothing is decoded."""
+        if self._skeleton is None:
+            info = self.kind.scan(self.skeleton_bytes())
+            self.kind.layout.check(info, self.header.holes)
+            self._check_inputs(info)
+            # Of a forest of trees a scan takes seconds on a small device; the digest says that it stays the same.
+            self._skeleton = info
+        return self._skeleton
+
+    def trellises(self) -> list[bool]:
+        """Return whether each hole's weights are on a trellis; of a stream its first chunk is read, at most."""
+        found: list[bool] = []
+        with self._reader() as reader:
+            for part in self.header.parts:
+                reader.skip_part(part)
+            for index, stream in enumerate(self.header.streams):
+                head, codec = reader.head(index, stream), CODECS.get(stream.codec)
+                holes = self.header.holes[stream.first : stream.first + stream.holes]
+                if codec is None or codec.trellises is None or head is None:
+                    found += [False] * len(holes)
+                else:
+                    found += codec.trellises(holes, head, f"stream {index}")
+        return found
+
+    def _check_inputs(self, info: skeletons.SkeletonInfo) -> None:
+        """Raise FormatError if golden sample or footprint are of other inputs than the skeleton has."""
+        if self.golden is not None:
+            self.golden.check(info.inputs)
+        if self._footprint is not None:
+            self._footprint.check(info.inputs)
+
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Return what every run must give the model; nothing is assembled."""
+        return tuple(input_spec(value) for value in self.skeleton().inputs)
+
+    def optional_inputs(self) -> tuple[TensorSpec, ...]:
+        """Return the inputs that have a default, which a run may give; nothing is assembled."""
+        return tuple(input_spec(value) for value in self.skeleton().optional_inputs)
+
+    def metadata(self) -> dict[str, str]:
+        """Return the texts that the model's maker gave programs, such as class names; nothing is assembled."""
+        return dict(self.skeleton().metadata)
+
+    def golden_shapes(self) -> Feeds | None:
+        """Return arrays like the golden sample's inputs, for plans, without memory; None where the seed holds none."""
+        self._need_base()
+        return None if self.golden is None else self.golden.shapes(self.inputs())
+
+    def footprint(self) -> Footprint | None:
+        """Return what sessions of this model need, as measured when it was exported; None where the seed holds none."""
+        return self._footprint

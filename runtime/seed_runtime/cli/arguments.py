@@ -16,7 +16,6 @@ _NOT_YET: Final = {
     "fine_tune": "--fine-tune",
     "mode": "--mode",
     "tuned": "-o",
-    "apply": "--apply",
     "text": "--text",
 }
 
@@ -28,6 +27,7 @@ examples:
   seed-run model.seed --assemble folder
   seed-run model.seed --bench --input x.npz
   seed-run model.seed --serve :8080
+  seed-run model.seed --apply tuned.seed --input x.npz
   curl -s https://example.org/model.seed | seed-run - --input x.npz
 
 input:
@@ -36,6 +36,10 @@ input:
   call. Integers are converted where every value fits, floats only to wider floats; text is NumPy's str, or bytes
   in UTF-8; anything else is refused. Outputs that are maps are written as NAME.keys and NAME.values, sequences
   as NAME.0, NAME.1 and so on.
+
+seeds with a base:
+  --apply gives a seed that holds what differs from model.seed; given again, one that differs from the seed before.
+  All options then are about the last one. The seeds before it are assembled into the cache.
 
 settings, in the order in which they count:
   the flag; SEED_MAX_MEMORY, SEED_THREADS, SEED_CACHE_LIMIT; max-memory, threads and cache-limit in
@@ -54,6 +58,8 @@ class Job:
 
     seed: str
     """Path of the seed, or `-` for stdin."""
+    apply: tuple[str, ...]
+    """Seeds that are applied to it, each to the one before; the last one may be `-`."""
     action: str
     """Action: one of inspect, verify, assemble, bench, serve and run."""
     folder: str | None
@@ -92,6 +98,7 @@ def parse(argv: Sequence[str] | None) -> Job:
 
     return Job(
         seed=options.seed,
+        apply=tuple(options.apply),
         action=action,
         folder=options.assemble,
         address=options.serve,
@@ -126,8 +133,13 @@ def _check(options: argparse.Namespace, action: str) -> None:
         raise UsageError("--assemble needs a folder; give its name: --assemble model")
     if options.serve == "":
         raise UsageError("--serve needs an address; give one such as :8080 or unix:/path/of/socket")
-    if options.seed == "-" and options.input == "-":
+    from_stdin = "-" in (options.seed, *options.apply)
+    if from_stdin and options.input == "-":
         raise UsageError("the seed and the input can't both come from stdin; save one of them to a file")
+    if options.apply and "-" in (options.seed, *options.apply[:-1]):
+        raise UsageError("a base is read more than once, and stdin only once; save it to a file")
+    if "" in options.apply:
+        raise UsageError("--apply needs a seed; give its path, or - for a pipe: --apply tuned.seed")
     if options.input is not None and action not in ("run", "bench"):
         raise UsageError(f"--{action} takes no --input; leave one of them out")
     if options.output is not None:
@@ -137,7 +149,8 @@ def _check(options: argparse.Namespace, action: str) -> None:
             raise UsageError("--json and --output - would both write to stdout; give --output a file")
         if options.output.endswith(".npy"):
             raise UsageError("outputs are written by name into one .npz; give --output a name that ends in .npz")
-        for given, what in ((options.seed, "the seed"), (options.input, "the input")):
+        seeds = [(given, "the seed") for given in (options.seed, *options.apply)]
+        for given, what in (*seeds, (options.input, "the input")):
             source = "/dev/stdin" if given == "-" else given
             if source is not None and options.output != "-" and is_same_file(options.output, source):
                 raise UsageError(f"{options.output} is {what} itself, which would be lost; give --output another file")
@@ -161,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("-h", "--help", action=_Show, help="show this help message and exit")
     add("seed", nargs="?", metavar="model.seed", help="the seed; - reads it from a pipe")
+    add("--apply", metavar="SEED", action="append", default=[], help="assemble SEED on top of model.seed, its base")
     add("--input", metavar="FILE", help="run the model on x.npz, x.npy, or - for stdin")
     add("--output", metavar="FILE", help="write the outputs to y.npz, or - for stdout; without it, show them")
     add("--max-memory", metavar="SIZE", help="limit of the whole process, such as 64MB or 64MiB")

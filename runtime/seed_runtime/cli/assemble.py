@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from seed_runtime.cli.arguments import Job
-from seed_runtime.cli.common import open_seed
+from seed_runtime.cli.common import open_base_cache, open_seed
 from seed_runtime.cli.terminal import Terminal, print_json
 from seed_runtime.memory.process import peak_rss
 from seed_runtime.units import mib, size_text
@@ -13,10 +13,10 @@ from seed_runtime.units import mib, size_text
 
 def assemble(job: Job, terminal: Terminal) -> int:
     """Write the model as a folder that any ONNX Runtime program can open; return the exit code."""
-    with open_seed(job) as seed:
+    with open_seed(job) as seed, open_base_cache(job, seed) as cache:
         start = time.perf_counter()
         progress = terminal.progress("assembling")
-        folder = seed.assemble(job.folder or "", max_memory=job.max_memory, progress=progress)
+        folder = seed.assemble(job.folder or "", max_memory=job.max_memory, progress=progress, cache=cache)
         seconds = time.perf_counter() - start
     terminal.clear()
     if job.json:

@@ -19,19 +19,39 @@ from seed_runtime.system.scratch import scratch_folder
 
 @contextlib.contextmanager
 def open_seed(job: Job) -> Iterator[Seed]:
-    """Open the seed of the command line: its header is checked, and its signature too, except for --inspect."""
+    """Open the seed of the command line: its header is checked, and its signature too, except for --inspect.
+
+    With --apply that is the last seed that is applied: what it signs is the digests of all that it builds on.
+    """
+    base: Seed | None = None
+    *before, last = (job.seed, *job.apply)
+    for path in before:
+        base = _open_file(path, enforce=False, base=base)
     enforce = job.action != "inspect"
-    if job.seed != "-":
-        try:
-            seed = seed_runtime.open(job.seed, enforce=enforce)
-        except OSError as error:
-            raise UsageError(f"{job.seed}: {error.strerror}; give the path of a seed") from None
-        yield seed
+    if last != "-":
+        yield _open_file(last, enforce=enforce, base=base)
         return
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError("stdin is a terminal; pipe a seed into it, or give the path of one")
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:
-        yield seed_runtime.open(pipe, enforce=enforce)
+        yield seed_runtime.open(pipe, enforce=enforce, base=base)
+
+
+def _open_file(path: str, *, enforce: bool, base: Seed | None) -> Seed:
+    try:
+        return seed_runtime.open(path, enforce=enforce, base=base)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; give the path of a seed") from None
+
+
+@contextlib.contextmanager
+def open_base_cache(job: Job, seed: Seed) -> Iterator[ModelCache | None]:
+    """Give the cache into which the base of a seed is assembled; None for a seed without one."""
+    if seed.base is None:
+        yield None
+        return
+    with open_cache(job) as cache:
+        yield cache
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ from seed_runtime.units import mib, size_text
 def inspect(job: Job, terminal: Terminal) -> int:
     """Show the seed as tables, or as one JSON object; return the exit code."""
     with open_seed(job) as seed:
+        if seed.header.base is not None and seed.base is None:
+            return _inspect_without_base(seed, job)
         info = seed.skeleton()
         # Before the tables are made: their memory is no part of the plan.
         memory = _memory(seed, job)
@@ -38,12 +40,21 @@ def inspect(job: Job, terminal: Terminal) -> int:
     return 0
 
 
-def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> dict[str, Any]:
-    header, model = seed.header, seed.header.model
-    coded = sum(sum(stream.sizes) for stream in header.streams)
-    names = seed.kind.layout.check(info, header.holes)
-    # Last of all that is read, as a pipe can be read only once.
-    trellises = seed.trellises()
+def _inspect_without_base(seed: Seed, job: Job) -> int:
+    """Show what the header of a seed says whose base was not given; return the exit code."""
+    facts = _identity(seed) | _origin(seed)
+    if job.json:
+        print_json(facts)
+        return 0
+    print(heading(f"{facts['name']}: {facts['model_id']} version {facts['model_version']}"))
+    for line in table([("size", size_text(facts["bytes"])), ("digest", facts["digest"]), *_base_rows(facts)]):
+        print(line)
+    print(f"for all else, give its base: seed-run BASE --apply {seed.name} --inspect")
+    return 0
+
+
+def _identity(seed: Seed) -> dict[str, Any]:
+    model = seed.header.model
     return {
         "name": seed.name,
         "model_id": model.model_id,
@@ -54,6 +65,36 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
         "min_runtime": ".".join(map(str, model.min_runtime)),
         "digest": seed.digest.hex(),
         "bytes": seed.file_size,
+    }
+
+
+def _origin(seed: Seed) -> dict[str, Any]:
+    """Return what the seed says of its base, and of how it was trained."""
+    base, tuned = seed.header.base, seed.header.tuned
+    return {
+        "base": None if base is None else {"digest": base.digest.hex(), "depth": base.depth},
+        "tuned": None if tuned is None else asdict(tuned),
+    }
+
+
+def _base_rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    base, tuned = facts["base"], facts["tuned"]
+    if base is not None:
+        yield "base", f"{base['digest']}, {base['depth']} below this one"
+    if tuned is not None:
+        scores = f", {tuned['metric']} {tuned['before']:.4g} before and {tuned['after']:.4g} after"
+        yield "tuned", tuned["mode"] + (scores if tuned["metric"] else "")
+
+
+def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> dict[str, Any]:
+    header, model = seed.header, seed.header.model
+    coded = sum(sum(stream.sizes) for stream in header.streams)
+    names = seed.kind.layout.check(info, header.holes)
+    # Last of all that is read, as a pipe can be read only once.
+    trellises = seed.trellises()
+    return {
+        **_identity(seed),
+        **_origin(seed),
         "source_bytes": model.source_bytes,
         "ratio": round(model.source_bytes / seed.file_size, 3),
         "parameters": model.parameters,
@@ -215,6 +256,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         ),
         ("digest", facts["digest"]),
         *_signature(facts["signature"]),
+        *_base_rows(facts),
         ("disk", f"{size_text(facts['disk_bytes'])} once assembled"),
         ("memory", f"{memory['assembly_mib']:.1f} MiB to assemble"),
     ]

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from seed_runtime.cli.arguments import Job
-from seed_runtime.cli.common import open_cache, open_seed, open_session
+from seed_runtime.cli.common import open_base_cache, open_cache, open_seed, open_session
 from seed_runtime.cli.terminal import Terminal, print_json
 from seed_runtime.errors import SeedError, UnsupportedError
 from seed_runtime.memory.cgroup import cgroup_limit
@@ -57,7 +57,8 @@ def _verify(job: Job, terminal: Terminal, result: dict[str, Any]) -> None:
         if shapes is None or _runs_nothing():
             # Nothing to run: digests alone, which need no backend.
             plan = seed.plan_assembly(job.max_memory, cgroup_limit())
-            seed.check(terminal.progress("checking"), cores=plan.cores)
+            with open_base_cache(job, seed) as base_cache:
+                seed.check(terminal.progress("checking"), cores=plan.cores, cache=base_cache)
             result["ok"] = True
             return
         with open_cache(job) as cache, open_session(job, seed, cache, terminal, shapes, verify=True) as session:

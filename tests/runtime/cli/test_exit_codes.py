@@ -64,7 +64,8 @@ def test_version_and_help_are_results() -> None:
     assert "examples:" in text
     assert "exit codes:" in text
     assert "--serve ADDRESS" in text
-    assert "--apply" not in text
+    assert "--apply SEED" in text
+    assert "--fine-tune" not in text
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,11 @@ def test_version_and_help_are_results() -> None:
         (("SEED", "--bench", "--runs", "0"), "give at least 1"),
         (("SEED", "--assemble", ""), "--assemble needs"),
         (("SEED", "--fine-tune", "x.npz", "--mode", "auto", "-o", "t.seed"), "--fine-tune is not part"),
-        (("SEED", "--apply", "t.seed"), "--apply is not part"),
+        (("SEED", "--apply", ""), "--apply needs a seed"),
+        (("SEED", "--apply", "absent.seed"), "absent.seed: No such file"),
+        (("-", "--apply", "t.seed"), "a base is read more than once"),
+        (("SEED", "--apply", "-", "--apply", "t.seed"), "a base is read more than once"),
+        (("SEED", "--apply", "-", "--input", "-"), "can't both come from stdin"),
         (("SEED", "--text", "hello"), "--text is not part"),
         (("SEED", "--serve", ""), "--serve needs an address"),
         (("SEED", "--serve", "nowhere"), "'nowhere' is not an address"),

@@ -20,6 +20,8 @@ from seed_runtime.system.files import atomic_write, check_writable
 
 FILE: Final = "training.npz"
 """Name of the file in its folder."""
+START: Final = "start.npz"
+"""Name of the file of the plans that a training started from, beside it."""
 EVERY: Final = 300.0
 """Time between two checkpoints [s]."""
 _FACTS: Final = "facts"
@@ -33,13 +35,16 @@ class Checkpoints:
         folder: where it is; made where there is none.
         key: digest of all that the training depends on, see `key_of`.
         say: is told why a checkpoint wasn't written.
+        file: its name.
 
     Raises:
         UsageError: nothing can be written there.
     """
 
-    def __init__(self, folder: Path, key: str, say: Callable[[str], None] = lambda line: None) -> None:
-        self._path, self._key, self._say = folder / FILE, key, say
+    def __init__(
+        self, folder: Path, key: str, say: Callable[[str], None] = lambda line: None, file: str = FILE
+    ) -> None:
+        self._path, self._key, self._say = folder / file, key, say
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -72,7 +72,6 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
         course = Course(source.model_id, goal, trail, work)
         start, left = None, None if work.deadline is None else work.deadline - time.monotonic()
         if heal.is_short(loaded.graph, source.reference.training, left, options.resume):
-            work.say("few steps fit into the time: a search for this size comes first, and is trained on")
             start = starting_plans(loaded, goal, front[0], work)
             if start is None and options.resume is not None and heal.is_started(options.resume):
                 raise InputError(

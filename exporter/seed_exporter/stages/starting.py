@@ -12,6 +12,8 @@ from seed_exporter.build.streams import Plans, StreamEncoder
 from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.graph.kinds import Kind, kind_of
 from seed_exporter.graph.model import Graph
+from seed_exporter.heal.checkpoint import START, Checkpoints, key_of
+from seed_exporter.heal.saved_plans import packed, unpacked
 from seed_exporter.quantize.effort import DEFAULT, EFFORTS
 from seed_exporter.quantize.findings import Findings
 from seed_exporter.records import Loaded, Work
@@ -32,6 +34,7 @@ _PARTS: Final = replace(EFFORTS[DEFAULT], trellis=False, input_steps=False)
 def starting_plans(loaded: Loaded, goal: int, front_bytes: int, work: Work) -> Plans | None:
     """Search as an export without training does; return plans of all weights of the prepared graph.
 
+    With a folder to continue from they are kept there, and a training that is continued doesn't search again.
     None where the search isn't done in its time, keeps no such size, or leaves most dead: nothing could be learned
     from there.
 
@@ -41,6 +44,21 @@ def starting_plans(loaded: Loaded, goal: int, front_bytes: int, work: Work) -> P
         front_bytes: size of the sections that are added later [B].
         work: what all stages share.
     """
+    kept: Checkpoints | None = None
+    if work.options.resume is not None:
+        key = key_of(loaded.graph, loaded.source.reference.training, goal, _PARTS)
+        kept = Checkpoints(work.options.resume, key, work.say, START)
+        if (found := kept.read()) is not None:
+            return unpacked(found[0], found[1]["plans"])
+    work.say("few steps fit into the time: a search for this size comes first, and is trained on")
+    plans = _searched(loaded, goal, front_bytes, work)
+    if kept is not None and plans is not None:
+        arrays, facts = packed(plans)
+        kept.write(arrays, {"plans": facts})
+    return plans
+
+
+def _searched(loaded: Loaded, goal: int, front_bytes: int, work: Work) -> Plans | None:
     deadline = work.deadline
     if deadline is not None:
         now = time.monotonic()

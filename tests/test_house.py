@@ -48,6 +48,7 @@ FOLDERS = {
     "seed_runtime/skeletons",
     "seed_runtime/system",
     "seed_runtime/trust",
+    "seed_runtime/tune",
     "seed_exporter",
     "seed_exporter/batch",
     "seed_exporter/build",

@@ -118,6 +118,22 @@ class Seed(SeedFile):
             seed = seed.base
 
     @contextlib.contextmanager
+    def assembled(
+        self,
+        *,
+        max_memory: int | None = None,
+        cache: ModelCache | None = None,
+        progress: Progress | None = None,
+        notice: Notice | None = None,
+    ) -> Iterator[Path]:
+        """Give the folder of the assembled model, held until the block ends; for the arguments see `session`."""
+        cores = self.plan_assembly(max_memory, cgroup_limit()).cores
+        say = notice or _print_notice
+        with _assembled(self, cache or default_cache(), progress, say, cores, intact=False) as folder:
+            self._accept()
+            yield folder
+
+    @contextlib.contextmanager
     def assembled_weights(
         self, cache: ModelCache | None = None, progress: Progress | None = None, *, cores: int = 1
     ) -> Iterator[BaseWeights]:

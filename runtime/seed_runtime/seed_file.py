@@ -12,8 +12,9 @@ from typing import BinaryIO
 from seed_runtime import golden, skeletons, trust
 from seed_runtime.backends import Feeds, TensorSpec, input_spec
 from seed_runtime.codecs import CODECS
-from seed_runtime.errors import InputError, MissingBaseError
+from seed_runtime.errors import InputError, MissingBaseError, UnsupportedError
 from seed_runtime.format.header import Header, build_on
+from seed_runtime.format.parts import TRAINING
 from seed_runtime.format.pipe import PipeReader
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.reader import SeedReader
@@ -127,6 +128,20 @@ class SeedFile:
             for part in reader.header.parts[:index]:
                 reader.skip_part(part)
             return reader.part_bytes(reader.header.parts[index])
+
+    def training_graph(self) -> bytes:
+        """Return the unpacked training graph, which isn't checked yet.
+
+        Raises:
+            UnsupportedError: the seed has none.
+            InputError: it comes from a pipe.
+        """
+        found = [index for index, part in enumerate(self.header.parts) if part.kind == TRAINING.number]
+        if not found:
+            raise UnsupportedError(f"{self.name} has no training graph; export its model again with --finetune-graph")
+        if self.path is None:
+            raise InputError("a seed is read more than once to train it, and a pipe only once; save it to a file first")
+        return bytes(self._part_bytes(found[0]))
 
     def skeleton(self) -> skeletons.SkeletonInfo:
         """Return what the skeleton says of inputs, outputs and weights, checked; nothing is decoded."""

@@ -106,6 +106,22 @@ class Backend(Protocol):
         """
         ...
 
+    def open_joined(
+        self, model: bytes, folder: Path, threads: int | None = None, *, watch: Watch | None = None
+    ) -> Runner:
+        """Open a model from memory whose weights are those of the one assembled in `folder`, with the least memory.
+
+        Args:
+            model: a skeleton, with more of its graph behind it.
+            folder: an assembled model.
+            threads: None for one per usable core.
+            watch: called about once a second meanwhile.
+
+        Raises:
+            UnsupportedError: the library is missing or can't take the model.
+        """
+        ...
+
 
 def usable_cores() -> int:
     """Return how many cores this process may use: fewer than the machine has in a container or under taskset."""

@@ -57,6 +57,8 @@ _MALLOC_THRESHOLD: Final = 128 << 10
 """glibc's initial threshold [B]."""
 _AS_REQUESTED: Final = 1
 """ArenaExtendStrategy::kSameAsRequested of ONNX Runtime."""
+_WEIGHTS_FOLDER: Final = "session.model_external_initializers_file_folder_path"
+"""Option for a model from memory: the folder of its weights file."""
 _LOG_FATAL: Final = 4
 """Severity from which ONNX Runtime logs: it logs every failure that it raises as well, and the exception's text is
 enough."""
@@ -113,15 +115,31 @@ class OnnxRuntimeBackend:
         model = Path(folder) / MODEL_FILE
         if not model.is_file():
             raise UnsupportedError(f"{model} does not exist; make it with: seed-run model.seed --assemble {folder}")
+        return self._open(str(model), Path(folder), mode, threads, watch)
+
+    def open_joined(
+        self, model: bytes, folder: Path, threads: int | None = None, *, watch: Watch | None = None
+    ) -> OnnxRuntimeRunner:
+        """Open a skeleton with more of a graph behind it, whose weights are those of the model in `folder`.
+
+        Nothing is kept between runs, and weights that are inputs as well are read from the file or fed.
+        """
+        return self._open(model, folder, self.modes[-1], threads, watch)
+
+    def _open(
+        self, source: str | bytes, folder: Path, mode: str, threads: int | None, watch: Watch | None
+    ) -> OnnxRuntimeRunner:
         ort = _library()
         _freeze_malloc_thresholds()
         _share_exact_arena(ort)
         options, workers = _options(ort, _MODES[mode], threads), Workers()
+        if isinstance(source, bytes):
+            options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
         # The oldest versions have none. Constants are folded while a model is loaded, which may take as long as a run.
         cancel = getattr(options, "set_load_cancellation_flag", lambda _: None)
         try:
             session = workers.call(
-                lambda: ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"]),
+                lambda: ort.InferenceSession(source, options, providers=["CPUExecutionProvider"]),
                 lambda: cancel(True),
                 watch,
             )
@@ -133,7 +151,7 @@ class OnnxRuntimeBackend:
                     or "install a newer onnxruntime, or export the model with operators that it has"
                 )
             ) from error
-        return OnnxRuntimeRunner(ort, session, _MODES[mode].arena, workers, model)
+        return OnnxRuntimeRunner(ort, session, _MODES[mode].arena, workers, folder / MODEL_FILE)
 
 
 class OnnxRuntimeRunner:

@@ -1,0 +1,119 @@
+"""Tiers `small` and `full`: steps down the gradients of micro-batches, which add up to those of a batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from seed_runtime.skeletons.training import LOSS
+from seed_runtime.tune.course import Best, Course
+from seed_runtime.tune.joined import JoinedModel, Run
+from seed_runtime.tune.judge import Judge
+from seed_runtime.tune.micro_batches import Budget, pieces
+from seed_runtime.tune.optimizers import OPTIMIZERS
+from seed_runtime.tune.records import FULL, SMALL, Settings
+from seed_runtime.tune.samples import Rows
+from seed_runtime.tune.targets import Task
+
+RATES: Final = {("adam", SMALL): 3e-3, ("adam", FULL): 5e-4, ("sgd", SMALL): 1e-2, ("sgd", FULL): 1e-2}
+"""Rates by optimizer and tier, which rise over the first steps and fall to 0 over the others."""
+_RISE: Final = 5
+"""Steps over which the rate rises."""
+LOOKS: Final = 12
+"""Times that the held-out part is scored in a run of all steps."""
+PATIENCE: Final = 6
+"""Looks in a row without a better score after which a tier ends."""
+
+
+def descend(
+    tier: str,
+    model: JoinedModel,
+    run: Run,
+    judge: Judge,
+    task: Task,
+    train: Rows,
+    settings: Settings,
+    steps: int,
+    best: Best,
+    course: Course,
+    budget: Budget,
+) -> tuple[int, int]:
+    """Train the tensors of a tier; `best` gets the values with the best score.
+
+    Args:
+        tier: SMALL or FULL.
+        model: what is trained.
+        run: a session with the loss and the tier's gradients.
+        judge: scores values.
+        task: what outputs are compared with.
+        train: rows to train on.
+        settings: of the run.
+        steps: most steps.
+        best: the values that the tier begins with.
+        course: clock and progress.
+        budget: of memory.
+
+    Returns:
+        Steps that were taken, and samples that were computed at once.
+
+    Raises:
+        MemoryBudgetError: one sample takes too much memory; no step was taken.
+    """
+    tensors = model.tensors_of(tier)
+    size = sum(math.prod(model.dims_of(each.hole)) for each in tensors) * np.dtype(np.float32).itemsize
+    # Values, gradients, those of a micro-batch, the optimizer's state and the best so far.
+    budget.check(f"training {tier}", size * (5 if settings.optimizer == "adam" else 4))
+    values = {each.name: model.stored(each.name) for each in tensors}
+    optimizer = OPTIMIZERS[settings.optimizer]([values[each.name] for each in tensors])
+    gradients = [np.zeros_like(values[each.name]) for each in tensors]
+    outputs = [LOSS, *(each.output for each in tensors)]
+
+    def add(rows: Rows, count: float) -> float:
+        loss, *found = run(rows, outputs, task.feeds(rows, count), values)
+        for total, part in zip(gradients, found, strict=True):
+            total += part
+        return float(loss)
+
+    batch = min(settings.batch, len(train))
+    micro = budget.largest(
+        f"training {tier}", min(batch, model.samples.batch_max or batch), lambda count: add(train[:count], 1.0)
+    )
+    rate, look = settings.rate or RATES[settings.optimizer, tier], max(1, steps // LOOKS)
+    waited = step = 0
+    for step, rows in enumerate(_batches(train, batch, np.random.default_rng(settings.rng_seed)), start=1):
+        for total in gradients:
+            total[...] = 0
+        count = task.count(rows)
+        loss = sum(add(part, count) for part in pieces(rows, micro))
+        if not math.isfinite(loss):
+            settings.notice(f"{tier}: the loss is no number any more after {step} steps; try a smaller --lr")
+            break
+        optimizer.step(gradients, rate * _share(step, steps))
+        if step % look == 0 or step == steps:
+            waited = 0 if best.offer(judge.score(values), values) else waited + 1
+            course.best = best.score
+        course.tell(step, steps, loss)
+        if step == steps or waited > PATIENCE or course.is_over:
+            break
+    return step, micro
+
+
+def _share(step: int, steps: int) -> float:
+    """Return the share of the rate at a step, from 1 on."""
+    return min(1.0, step / _RISE) * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
+
+
+def _batches(rows: Rows, size: int, rng: np.random.Generator) -> Iterator[Rows]:
+    """Yield batches for ever: all rows in a new order each time, those that are left beside whole batches left out."""
+    while True:
+        order = rng.permutation(rows)
+        for start in range(0, len(order) - size + 1, size):
+            yield order[start : start + size]
+
+
+def gradient_outputs(model: JoinedModel, tier: str) -> list[str]:
+    """Return the outputs of the training graph that a tier needs."""
+    return [LOSS, *(each.output for each in model.tensors_of(tier))]

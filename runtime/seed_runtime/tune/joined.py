@@ -1,0 +1,122 @@
+"""The model of a seed joined to its training graph: sessions for what each tier needs, and the weights as they are."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from seed_runtime import backends
+from seed_runtime.backends import Array, Feeds, Runner
+from seed_runtime.codecs import BaseWeights
+from seed_runtime.errors import UnsupportedError
+from seed_runtime.format.dtypes import BY_NAME
+from seed_runtime.seed import Seed
+from seed_runtime.skeletons.onnx_selection import select
+from seed_runtime.skeletons.training import TrainedTensor, scan_training
+from seed_runtime.tune.records import FULL, HEAD, SMALL
+from seed_runtime.tune.samples import Rows, Samples
+
+Watch = Callable[[], None]
+_LEVEL_OF = {HEAD: 0, SMALL: 1, FULL: 2}
+"""Index in `LEVELS` of the largest set that a tier trains."""
+
+
+class JoinedModel:
+    """A model and its training graph. What tiers have learned so far is in `values`, and fed to every run.
+
+    Args:
+        seed: with a training graph.
+        folder: of the assembled model.
+        weights: of the seed.
+        samples: what is run.
+        threads: of the backend; None for one per core.
+        watch: called about once a second while the backend works; what it raises ends that.
+
+    Raises:
+        FormatError: the training graph is none that belongs to the model.
+        UnsupportedError: the seed has none.
+    """
+
+    def __init__(
+        self, seed: Seed, folder: Path, weights: BaseWeights, samples: Samples, threads: int | None, watch: Watch
+    ) -> None:
+        self._skeleton, self._part = bytes(seed.skeleton_bytes()), seed.training_graph()
+        self.info = scan_training(self._part, self._skeleton, seed.header.holes)
+        self.samples, self._folder, self._weights = samples, folder, weights
+        self._holes, self._threads, self._watch = seed.header.holes, threads, watch
+        self.values: dict[str, Array] = {}
+        """New values of tensors by their names."""
+        code = BY_NAME["float32"].code
+        outputs = [
+            each for each in seed.skeleton().outputs if each.elem_type == code and each.dims and each.form == "tensor"
+        ]
+        if not outputs:
+            raise UnsupportedError(f"{seed.name} has no output of float32 that its training graph could compare")
+        self.output = outputs[0].name
+        """The output that is compared."""
+        self._backend = backends.get(seed.kind.backend)
+
+    @property
+    def hole_of(self) -> dict[str, int]:
+        """Holes of all tensors that can change, by their names."""
+        statistics = {one.name: one.hole for pair in self.info.norms for one in pair}
+        return {each.name: each.hole for each in self.info.tensors} | statistics
+
+    def dims_of(self, hole: int) -> tuple[int, ...]:
+        """Return the dimensions of a tensor."""
+        return self._holes[hole].dims
+
+    def tensors_of(self, tier: str) -> list[TrainedTensor]:
+        """Return the tensors that a tier trains by gradients."""
+        return [each for each in self.info.tensors if each.level <= _LEVEL_OF[tier]]
+
+    def stored(self, name: str) -> Array:
+        """Return a copy of a tensor as it is now: learned, or as the seed has it."""
+        if name in self.values:
+            return self.values[name].copy()
+        number = self.hole_of[name]
+        hole = self._holes[number]
+        return self._weights.read(number, 0, hole.count).reshape(hole.dims).astype(np.float32)
+
+    @contextlib.contextmanager
+    def opened(self, outputs: Collection[str], inputs: Collection[str] = ()) -> Iterator[Run]:
+        """Open the model with some outputs of its training graph.
+
+        Args:
+            outputs: of the training graph.
+            inputs: tensors that will be fed; those that have values already are added.
+        """
+        part = select(self._part, outputs, {*inputs, *self.values})
+        runner = self._backend.open_joined(self._skeleton + part, self._folder, self._threads, watch=self._watch)
+        try:
+            yield Run(runner, self, self._watch)
+        finally:
+            runner.close()
+
+
+class Run:
+    """An open session of a joined model."""
+
+    def __init__(self, runner: Runner, model: JoinedModel, watch: Watch) -> None:
+        self._runner, self._model, self._watch = runner, model, watch
+        self._known = {spec.name for spec in (*runner.inputs, *runner.optional_inputs)}
+
+    def __call__(
+        self, rows: Rows, outputs: Sequence[str], targets: Feeds, values: Mapping[str, Array] | None = None
+    ) -> list[Array]:
+        """Run some samples.
+
+        Args:
+            rows: the samples.
+            outputs: what is returned, of the model and of its training graph.
+            targets: inputs of the training graph (`Task.feeds`); those that this session lacks are left out.
+            values: of tensors, in place of the learned ones.
+        """
+        fed = {**self._model.samples.feeds(rows), **self._model.values, **(values or {}), **targets}
+        found = self._runner.run(
+            {name: array for name, array in fed.items() if name in self._known}, outputs, watch=self._watch
+        )
+        return [found[name] for name in outputs]

@@ -1,0 +1,70 @@
+"""How many samples are computed at once: as many as the limit of memory allows, measured before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from seed_runtime.memory.cgroup import CgroupLimit
+from seed_runtime.memory.plan import SLACK, check_budget
+from seed_runtime.memory.process import baseline, peak_rss, reset_peak
+from seed_runtime.tune.samples import Rows
+
+UNMEASURED: Final = 8
+"""Samples at once under a limit where the system can't measure one batch's peak."""
+_GROWTH_LEAST: Final = 64 << 10
+"""Least memory that one more sample counts for: a page here and there says nothing [B]."""
+_USED: Final = 0.9
+"""Share of the room that is used: allocators round up."""
+
+
+class Budget:
+    """Limits of the process's memory.
+
+    Args:
+        limit: of --max-memory; None for none [B].
+        cgroup: limit of the process's control groups; None for none.
+    """
+
+    def __init__(self, limit: int | None, cgroup: CgroupLimit | None) -> None:
+        self._limit, self._cgroup = limit, cgroup
+        rooms = [room for room in (limit, None if cgroup is None else cgroup.room) if room is not None]
+        self.room = min(rooms, default=None)
+        """The smaller one; None for none [B]."""
+
+    def check(self, what: str, more: int) -> None:
+        """Raise MemoryBudgetError if `more` bytes beyond what the process holds exceed a limit."""
+        check_budget(what, baseline().resident + more, self._limit, self._cgroup)
+
+    def largest(self, what: str, most: int, run: Callable[[int], object]) -> int:
+        """Return how many samples can be computed at once.
+
+        One and two samples are run, and what the second one added is taken for each further one.
+
+        Args:
+            what: what is run, for messages.
+            most: samples that are of use at once.
+            run: runs so many samples.
+
+        Raises:
+            MemoryBudgetError: one sample is too many.
+        """
+        if self.room is None:
+            return most
+        if not reset_peak():
+            return min(most, UNMEASURED)
+        run(1)
+        first = peak_rss()
+        check_budget(what, first, self._limit, self._cgroup)
+        if most < 2 or self.room - SLACK - first < _GROWTH_LEAST:
+            return 1
+        reset_peak()
+        run(2)
+        second = peak_rss()
+        growth = max(second - first, _GROWTH_LEAST)
+        return max(1, min(most, 1 + int(_USED * (self.room - SLACK - first) / growth)))
+
+
+def pieces(rows: Rows, size: int) -> Iterator[Rows]:
+    """Yield rows in pieces of a size, the last one smaller."""
+    return (rows[start : start + size] for start in range(0, len(rows), size))

@@ -1,0 +1,138 @@
+"""What a fine-tune is asked for, tells on the way, and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from seed_runtime.backends import Array
+
+BN, HEAD, SMALL, FULL = "bn", "head", "small", "full"
+TIERS: Final = (BN, HEAD, SMALL, FULL)
+"""What can be trained: statistics of batch norms, the last layer, with it scales and biases, everything."""
+AUTO: Final = "auto"
+"""Climbs the tiers while the score rises."""
+STEPS: Final = 120
+"""Steps of gradients that a run takes at most, all tiers together."""
+SAMPLES_LEAST: Final = {BN: 32, HEAD: 16, SMALL: 16, FULL: 32}
+"""Samples that a tier needs, those that are held out included."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good a model is on samples that were held out: larger is better.
+
+    Attributes:
+        value: the score by its metric.
+        loss: decides between equal scores: the smaller one is better.
+    """
+
+    value: float
+    loss: float
+
+    def __gt__(self, other: Score) -> bool:
+        return (self.value, -self.loss) > (other.value, -other.loss)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        tier: what is trained.
+        step: steps that are done; batches of samples where no gradients are taken.
+        steps: of this tier.
+        loss: mean loss of the last step's samples; NaN where there is none.
+        score: the best so far, on what was held out; NaN before the first one.
+        memory: what the process holds now [B].
+        seconds_left: time that the tier will take at this pace, at most to the time limit [s].
+    """
+
+    tier: str
+    step: int
+    steps: int
+    loss: float
+    score: float
+    memory: int
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a run.
+
+    Attributes:
+        mode: one of `TIERS`, or AUTO.
+        loss: a word of `targets.LOSSES`; None to choose by the labels.
+        steps: most steps of gradients, all tiers together.
+        rate: largest change of an element in a step (Adam), or factor of gradients (SGD); None for the tier's own.
+        optimizer: a word of `optimizers.OPTIMIZERS`.
+        batch: samples of a step.
+        rng_seed: decides what is held out, and the order of samples.
+        max_memory: limit of the whole process, None for none [B].
+        time_limit: of the whole run, None for none [s].
+        threads: of the backend; None for one per core.
+        progress: told how far it is.
+        notice: gets lines for the user.
+    """
+
+    mode: str = AUTO
+    loss: str | None = None
+    steps: int = STEPS
+    rate: float | None = None
+    optimizer: str = "adam"
+    batch: int = 32
+    rng_seed: int = 0
+    max_memory: int | None = None
+    time_limit: float | None = None
+    threads: int | None = None
+    progress: Callable[[Progress], None] = lambda progress: None
+    notice: Callable[[str], None] = lambda line: None
+
+
+@dataclass(frozen=True)
+class TierResult:
+    """What one tier was worth.
+
+    Attributes:
+        tier: its name.
+        score: the best that it reached, on what was held out.
+        kept: whether that was better than before, so that its values are in the result.
+        steps: steps of gradients that it took.
+        micro_batch: samples that were computed at once.
+        seconds: time that it took.
+    """
+
+    tier: str
+    score: Score
+    kept: bool
+    steps: int
+    micro_batch: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Result of a fine-tune.
+
+    Attributes:
+        tensors: new values of the tensors that changed, by the number of their hole, float32 in the tensor's shape;
+            none where nothing got better.
+        mode: the last tier whose values were kept; "" for none.
+        metric: name of the score.
+        before: score of the seed as it was.
+        after: score with the new values.
+        tiers: what was tried, in order.
+        steps: steps of gradients in all.
+        interruption: what ended the run early, such as Ctrl-C; the result is the best so far then.
+    """
+
+    tensors: Mapping[int, Array]
+    mode: str
+    metric: str
+    before: Score
+    after: Score
+    tiers: tuple[TierResult, ...]
+    steps: int
+    interruption: BaseException | None = field(default=None, compare=False)

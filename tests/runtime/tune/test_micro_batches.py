@@ -1,0 +1,54 @@
+"""How many samples are computed at once under a limit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from seed_runtime.errors import MemoryBudgetError
+from seed_runtime.memory.cgroup import CgroupLimit
+from seed_runtime.tune import micro_batches
+from seed_runtime.tune.micro_batches import Budget, pieces
+
+MB = 1_000_000
+
+
+@pytest.fixture
+def peaks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Make runs of n samples peak at 100 MB + n * 10 MB; the list gets the sizes that were run."""
+    ran: list[int] = []
+    monkeypatch.setattr(micro_batches, "reset_peak", lambda: True)
+    monkeypatch.setattr(micro_batches, "peak_rss", lambda: 100 * MB + ran[-1] * 10 * MB)
+    return ran
+
+
+def test_without_a_limit_all_samples_are_computed_at_once(peaks: list[int]) -> None:
+    assert Budget(None, None).largest("training", 32, peaks.append) == 32
+    assert peaks == []
+
+
+def test_what_the_second_sample_adds_is_taken_for_each_further_one(peaks: list[int]) -> None:
+    size = Budget(200 * MB, None).largest("training", 32, peaks.append)
+    assert peaks == [1, 2]
+    assert 5 <= size <= 9
+    assert Budget(1000 * MB, None).largest("training", 32, peaks.append) == 32
+
+
+def test_the_limit_of_a_container_counts_as_well(peaks: list[int]) -> None:
+    cgroup = CgroupLimit("/box", 200 * MB, 50 * MB)
+    assert Budget(None, cgroup).largest("training", 32, peaks.append) < 5
+
+
+def test_a_limit_below_one_sample_is_refused(peaks: list[int]) -> None:
+    with pytest.raises(MemoryBudgetError, match="training small needs"):
+        Budget(105 * MB, None).largest("training small", 32, peaks.append)
+    assert peaks == [1]
+
+
+def test_a_system_that_measures_no_peak_computes_few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(micro_batches, "reset_peak", lambda: False)
+    assert Budget(200 * MB, None).largest("training", 32, lambda count: None) == 8
+
+
+def test_pieces_hold_all_rows_in_order() -> None:
+    assert [list(piece) for piece in pieces(np.arange(5), 2)] == [[0, 1], [2, 3], [4]]

@@ -1,0 +1,68 @@
+"""Samples: what fits a model, and what of them is held out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from seed_runtime.backends import TensorSpec
+from seed_runtime.errors import InputError, UnsupportedError
+from seed_runtime.tune.samples import check_samples, split
+
+SPECS = [TensorSpec("x", "float32", ("n", 3))]
+X = np.ones((6, 3), np.float32)
+
+
+def test_integers_become_floats_and_labels_stand_beside() -> None:
+    samples = check_samples({"x": np.full((6, 3), 7, np.uint8), "labels": np.arange(6)}, SPECS)
+    assert samples.inputs["x"].dtype == np.float32
+    assert samples.labels is not None
+    assert (samples.count, samples.batch_max) == (6, None)
+
+
+def test_a_model_of_one_sample_takes_them_one_by_one() -> None:
+    samples = check_samples({"x": X[:, None]}, [TensorSpec("x", "float32", (1, 3))])
+    assert (samples.inputs["x"].shape, samples.batch_max) == ((6, 3), 1)
+
+
+NAN = X.copy()
+NAN[2, 1] = np.nan
+WRONG = {
+    "another name": ({"z": X}, "no input 'z'"),
+    "none": ({}, "an input is missing"),
+    "a type that would be rounded": ({"x": X.astype(np.float64)}, "is expected"),
+    "another size": ({"x": np.ones((6, 4), np.float32)}, "is expected"),
+    "other axes": ({"x": np.ones((6, 2, 3), np.float32)}, "is expected"),
+    "NaN": ({"x": NAN}, "holds NaN"),
+    "NaN in labels": ({"x": X, "labels": NAN}, "'labels' holds NaN"),
+    "fewer labels": ({"x": X, "labels": np.arange(5)}, "different numbers of samples: x 6, labels 5"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_samples_that_do_not_fit_are_refused(case: str) -> None:
+    arrays, problem = WRONG[case]
+    with pytest.raises(InputError, match=problem):
+        check_samples(arrays, SPECS)
+
+
+def test_a_model_of_larger_batches_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="batches of 4"):
+        check_samples({"x": X}, [TensorSpec("x", "float32", (4, 3))])
+
+
+def test_a_fifth_of_each_class_is_held_out_and_the_rng_seed_decides_which() -> None:
+    classes = np.repeat([0, 1, 7], [50, 10, 2])
+    samples = check_samples({"x": np.ones((62, 3), np.float32)}, SPECS)
+    train, held = split(samples, classes, np.random.default_rng(5))
+    assert np.array_equal(np.sort(np.concatenate([train, held])), np.arange(62))
+    assert [int((classes[held] == name).sum()) for name in (0, 1, 7)] == [10, 2, 1]
+    again = split(samples, classes, np.random.default_rng(5))
+    assert np.array_equal(held, again[1])
+    assert not np.array_equal(held, split(samples, classes, np.random.default_rng(6))[1])
+
+
+def test_a_class_of_one_sample_is_refused() -> None:
+    samples = check_samples({"x": X}, SPECS)
+    with pytest.raises(InputError, match="of class 4 there is one sample"):
+        split(samples, np.array([0, 0, 4, 1, 1, 1]), np.random.default_rng(0))

@@ -1,0 +1,215 @@
+"""Seeds of the exporter, trained by the runtime: each tier wins back what its tensors lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import helper, numpy_helper
+
+import seed_runtime
+from seed_runtime.errors import InputError, MemoryBudgetError, SeedError, UnsupportedError, UsageError
+from seed_runtime.seed import Seed
+from seed_runtime.tune import Progress, Settings, Tuned, tune
+from tests.exporter.support.exporting import quick_export
+from tests.exporter.support.onnx_models import info, make
+from tests.support.shared import SharedFolder
+
+CLASSES, COUNT = 5, 160
+
+
+def model(damage: str) -> onnx.ModelProto:
+    """Two convolutions with batch norms and a head of five classes, some of whose weights are damaged."""
+    rng, noise = np.random.default_rng(1), np.random.default_rng(2)
+    weights = {"k1": rng.standard_normal((12, 3, 3, 3)) / 5, "k2": rng.standard_normal((16, 12, 3, 3)) / 10}
+    weights |= {"s1": np.ones(12), "b1": rng.normal(0, 0.5, 12), "m1": np.zeros(12), "v1": np.full(12, 1.3)}
+    weights |= {"s2": rng.uniform(0.5, 1.5, 16), "b2": rng.normal(0, 0.5, 16), "m2": np.zeros(16)}
+    weights |= {"v2": np.full(16, 0.7), "w": rng.standard_normal((CLASSES, 16)), "c": np.zeros(CLASSES)}
+    if damage == "bn":
+        weights["m1"], weights["v2"] = weights["m1"] + 1, 5 * weights["v2"]
+    if damage == "head":
+        weights["w"] = weights["w"] + noise.standard_normal((CLASSES, 16))
+    if damage == "small":
+        weights["b1"] = weights["b1"] + noise.normal(0, 0.6, 12)
+        weights["s2"] = weights["s2"] * noise.uniform(0.3, 2, 16)
+    nodes = [
+        helper.make_node("Conv", ["x", "k1"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("BatchNormalization", ["a", "s1", "b1", "m1", "v1"], ["b"]),
+        helper.make_node("Relu", ["b"], ["r"]),
+        helper.make_node("Conv", ["r", "k2"], ["d"], pads=[1, 1, 1, 1]),
+        helper.make_node("BatchNormalization", ["d", "s2", "b2", "m2", "v2"], ["e"]),
+        helper.make_node("Relu", ["e"], ["f"]),
+        helper.make_node("GlobalAveragePool", ["f"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["h"]),
+        helper.make_node("Gemm", ["h", "w", "c"], ["y"], transB=1),
+    ]
+    stored = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
+    return make(nodes, stored, inputs=[info("x", ("n", 3, 8, 8))], outputs=[info("y", ("n", CLASSES))], opset=18)
+
+
+def data(count: int = COUNT) -> dict[str, np.ndarray]:
+    """Pictures, and what the undamaged model says of them."""
+    rng = np.random.default_rng(4)
+    x = (rng.standard_normal((count, 3, 8, 8)) * rng.uniform(0.3, 2, (count, 3, 1, 1))).astype(np.float32)
+    y = ort.InferenceSession(model("").SerializeToString()).run(None, {"x": x})[0]
+    return {"x": x, "labels": (y - y.mean(axis=0)).argmax(axis=1)}
+
+
+@pytest.fixture(scope="session")
+def seed_of(shared_folder: SharedFolder) -> Callable[[str], Seed]:
+    def made(damage: str) -> Seed:
+        def export(folder: Path) -> None:
+            is_plain = damage == "no training graph"
+            quick_export(model(damage), folder / "m.seed", method="lossless", finetune_graph=not is_plain)
+
+        return seed_runtime.open(shared_folder.made(f"fine-tuning-{damage}", export) / "m.seed")
+
+    return made
+
+
+def run(seed: Seed, arrays: dict[str, np.ndarray], **settings) -> Tuned:
+    return tune(seed, arrays, Settings(threads=1, **settings))
+
+
+def test_statistics_of_batch_norms_are_estimated_without_labels(seed_of) -> None:
+    seed = seed_of("bn")
+    found = run(seed, {"x": data()["x"]}, mode="bn")
+    assert found.metric == "fit of batch norms"
+    assert found.after.value > 0.3 * found.before.value
+    assert found.mode == "bn"
+    assert {len(value) for value in found.tensors.values()} == {12, 16}
+    assert len(found.tensors) == 4
+
+
+@pytest.mark.parametrize(
+    ("tier", "optimizer", "rate"),
+    [("head", "adam", None), ("small", "adam", 0.03), ("small", "sgd", 0.1), ("full", "adam", 0.03)],
+)
+def test_a_tier_wins_back_what_its_tensors_lost(tier: str, optimizer: str, rate: float | None, seed_of) -> None:
+    damage = "head" if tier == "head" else "small"
+    found = run(seed_of(damage), data(), mode=tier, steps=60, rate=rate, optimizer=optimizer)
+    assert found.metric == "accuracy"
+    assert found.after.value >= found.before.value + 0.3
+    assert [(each.tier, each.kept) for each in found.tiers] == [(tier, True)]
+    assert found.steps == (0 if tier == "head" else 60)
+
+
+def test_auto_climbs_while_the_score_rises(seed_of) -> None:
+    seed = seed_of("small")
+    found = run(seed, data(), steps=40, rate=0.03)
+    tiers = [each.tier for each in found.tiers]
+    assert tiers[:3] == ["bn", "head", "small"]
+    scores = [each.score for each in found.tiers if each.kept]
+    assert all(later > earlier for earlier, later in pairwise(scores))
+    assert found.after == scores[-1]
+    assert found.after.value >= found.before.value + 0.4
+    assert found.steps <= 40
+
+
+def test_what_is_learned_gives_the_score_that_is_told(seed_of, tmp_path: Path) -> None:
+    seed, arrays = seed_of("small"), data()
+    found = run(seed, arrays, mode="small", steps=40, rate=0.03)
+    folder = seed.assemble(tmp_path / "model")
+    weights = bytearray((folder / "model.weights").read_bytes())
+    for number, value in found.tensors.items():
+        hole = seed.header.holes[number]
+        assert value.shape == hole.dims
+        weights[hole.offset : hole.offset + hole.size] = value.astype(np.float32).tobytes()
+    (folder / "model.weights").write_bytes(weights)
+    y = ort.InferenceSession(folder / "model.onnx").run(None, {"x": arrays["x"]})[0]
+    # Of all samples, of which a fifth was held out.
+    assert (y.argmax(axis=1) == arrays["labels"]).mean() > found.before.value + 0.3
+
+
+def test_the_same_samples_and_settings_give_the_same_result(seed_of) -> None:
+    seed, arrays = seed_of("small"), data()
+    first, second = (run(seed, arrays, mode="small", steps=12) for _ in range(2))
+    assert first.after == second.after
+    assert all(np.array_equal(value, second.tensors[number]) for number, value in first.tensors.items())
+
+
+def test_nothing_is_kept_where_the_held_out_score_does_not_rise(seed_of) -> None:
+    found = run(seed_of("head"), data(), mode="small", steps=2, rate=900.0)
+    assert (found.tensors, found.mode, found.after) == ({}, "", found.before)
+    assert [(each.tier, each.kept) for each in found.tiers] == [("small", False)]
+
+
+def test_gradients_of_micro_batches_add_up(seed_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    seed, arrays = seed_of("small"), data()
+    whole = run(seed, arrays, mode="small", steps=3)
+    monkeypatch.setattr("seed_runtime.tune.micro_batches.Budget.largest", lambda self, what, most, run: min(most, 5))
+    parts = run(seed, arrays, mode="small", steps=3)
+    assert parts.tiers[0].micro_batch == 5
+    for number, value in whole.tensors.items():
+        np.testing.assert_allclose(parts.tensors[number], value, rtol=1e-3, atol=1e-4)
+
+
+def test_progress_tells_loss_score_memory_and_time(seed_of) -> None:
+    told: list[Progress] = []
+    run(seed_of("small"), data(), mode="small", steps=6, progress=told.append)
+    assert [(each.tier, each.step, each.steps) for each in told] == [("small", step, 6) for step in range(1, 7)]
+    assert all(each.loss > 0 and each.memory > 1 << 20 and each.seconds_left >= 0 for each in told)
+    assert 0 <= told[-1].score <= 1
+
+
+def test_an_interrupt_leaves_the_best_so_far(seed_of) -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.step == 30:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    found = run(seed_of("small"), data(), mode="small", steps=60, rate=0.03, progress=interrupt)
+    assert isinstance(found.interruption, KeyboardInterrupt)
+    assert found.after > found.before
+    assert found.tensors
+
+
+def test_a_time_limit_ends_the_run(seed_of) -> None:
+    lines: list[str] = []
+    found = run(seed_of("small"), data(), steps=10_000, time_limit=0.5, notice=lines.append)
+    assert found.steps < 1000
+    assert found.interruption is None
+
+
+def test_an_impossible_budget_is_refused_before_the_first_step(seed_of) -> None:
+    steps: list[Progress] = []
+    with pytest.raises(MemoryBudgetError):
+        run(seed_of("small"), data(), mode="small", max_memory=20_000_000, progress=steps.append)
+    assert steps == []
+
+
+FEW = {name: array[:20] for name, array in data(40).items()}
+BAD: dict[str, tuple[str, dict[str, np.ndarray], dict[str, object], type[SeedError], str]] = {
+    "too few for batch norms": ("small", FEW, {"mode": "bn"}, InputError, "takes 32 samples, and there are 20"),
+    "no labels": ("small", {"x": data(40)["x"]}, {"mode": "head"}, InputError, "takes 'labels'"),
+    "no training graph": ("no training graph", data(40), {}, UnsupportedError, "with --finetune-graph"),
+    "a label out of range": (
+        "small",
+        data(40) | {"labels": np.full(40, 5)},
+        {},
+        InputError,
+        "holds class 5, and the model has classes 0 to 4",
+    ),
+    "an unknown mode": ("small", data(40), {"mode": "most"}, UsageError, "use one of auto, bn, head, small, full"),
+    "a rate of 0": ("small", data(40), {"rate": 0.0}, UsageError, "--lr is a number above 0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_with_the_next_step(case: str, seed_of) -> None:
+    damage, arrays, settings, kind, problem = BAD[case]
+    with pytest.raises(kind, match=problem):
+        run(seed_of(damage), arrays, **settings)
+
+
+def test_classes_that_have_no_sample_are_told(seed_of) -> None:
+    arrays, lines = data(), []
+    rows = arrays["labels"] != 3
+    run(seed_of("head"), {name: array[rows] for name, array in arrays.items()}, mode="head", notice=lines.append)
+    assert lines == ["labels have no sample of 1 of the model's 5 classes: it may forget them"]

@@ -62,7 +62,7 @@ Of codec 8, it bounds live elements, and rows and channels that may be dead, for
 WAVES_MAX = 1 << 12
 """Largest number of waves of codec 8, in each of which a decoder takes up to sixteen decisions of all its elements."""
 WAVE_MAX = 1 << 13
-"""Largest number of elements in a wave: a decoder holds up to 600 bytes for each, 550 in NumPy 2.4."""
+"""Largest number of elements in a wave: a decoder holds up to 600 bytes for each, 425 in NumPy 2.4."""
 ADAPTIVE_STREAMS_MAX = 2
 """Largest number of streams of codec 8 in a seed: 983,296 elements of magnitude 14 in WAVES_MAX waves take a core
 8.2 s, for 1.5 MB of file."""

@@ -13,17 +13,17 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from seed_runtime.codecs.arrays import WINDOW, Index, Values
+from seed_runtime.codecs.arrays import I64, WINDOW, Index, Values
 from seed_runtime.codecs.base import BaseWeights
 from seed_runtime.codecs.bit_lanes import BitLanes
 from seed_runtime.codecs.floats import STORED_AS
 from seed_runtime.codecs.grid import weights_of
 from seed_runtime.codecs.lanes import STATE_LEAST
 from seed_runtime.codecs.matrix import Matrix, Piece
-from seed_runtime.codecs.mixing import I64
 from seed_runtime.codecs.planes import ESCAPE as ESCAPE_SYMBOL
 from seed_runtime.codecs.symbols import STEP_LEAST, factors_of, steps_of_rows
-from seed_runtime.codecs.wavefront import ESCAPE, Extent, Wavefront
+from seed_runtime.codecs.wavefront import ESCAPE, Wavefront
+from seed_runtime.codecs.waves import Extent
 from seed_runtime.errors import FormatError, LimitError
 from seed_runtime.format.packing import unpack
 from seed_runtime.format.primitives import Cursor
@@ -223,10 +223,19 @@ class _Decisions:
     def __call__(self, chances: I64, cells: I64, above: int) -> npt.NDArray[np.bool_]:
         decided = self._lanes.decide(chances)
         if above == ESCAPE - 1:
-            self._escapes += int(np.count_nonzero(decided))
-            if self._escapes > ADAPTIVE_ESCAPES_MAX:
-                raise LimitError(f"{self._where}: escapes", self._escapes, ADAPTIVE_ESCAPES_MAX)
+            self._count(int(np.count_nonzero(decided)))
         return decided
+
+    def few(self, chances: Sequence[int], cells: Sequence[int], above: int) -> list[bool]:
+        decided = self._lanes.decide_few(chances)
+        if above == ESCAPE - 1:
+            self._count(sum(decided))
+        return decided
+
+    def _count(self, escapes: int) -> None:
+        self._escapes += escapes
+        if self._escapes > ADAPTIVE_ESCAPES_MAX:
+            raise LimitError(f"{self._where}: escapes", self._escapes, ADAPTIVE_ESCAPES_MAX)
 
 
 def _extent(record: _Record, rows: Index | None, channels: Index | None) -> Extent:

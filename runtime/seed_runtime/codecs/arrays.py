@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
+I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
 Index = npt.NDArray[np.intp]
 Values = npt.NDArray[Any]

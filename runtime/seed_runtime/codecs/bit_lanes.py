@@ -5,17 +5,22 @@ The lanes are those of lanes.py, whose tables would not fit decisions: with 4,09
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from seed_runtime.codecs.arrays import U32
+from seed_runtime.codecs.arrays import I64, U32
 from seed_runtime.codecs.lanes import PROBABILITY_BITS, SLOTS, STATE_LEAST
-from seed_runtime.codecs.mixing import I64
 from seed_runtime.errors import FormatError
 
 _MASK: Final = SLOTS - 1
+# Of one element: NumPy takes .3 us for each number that it makes an array of.
+_SLOT_MASK, _12, _16, _LEAST = (np.array([number], np.int64) for number in (_MASK, PROBABILITY_BITS, 16, STATE_LEAST))
+_FEW: Final = 12
+"""Number of words up to which NumPy's calls take longer than Python's loop."""
+_EARLY: Final = "its words end early"
 
 
 class BitLanes:
@@ -30,6 +35,8 @@ class BitLanes:
             where: names the stream in error messages.
         """
         self._states, self._words = states.astype(np.int64), np.frombuffer(words, "<u2").astype(np.int64)
+        self._state, self._word = self._states.data, self._words.data
+        """The same, whose elements Python reads as its own numbers."""
         self._lane = self._next = 0
         self._where = where
 
@@ -43,12 +50,50 @@ class BitLanes:
             FormatError: there are too few words.
         """
         decided = np.empty(chances.size, np.bool_)
-        lanes, start = self._states.size, 0
+        every, lane, start = self._states, self._lane, 0
         while start < chances.size:
-            size = min(lanes - self._lane, chances.size - start)
-            self._decide(chances[start : start + size], decided[start : start + size])
-            self._lane = (self._lane + size) % lanes
-            start += size
+            stop = min(start + every.size - lane, chances.size)
+            states, parts, yes = every[lane : lane + stop - start], chances[start:stop], decided[start:stop]
+            # Yes: parts * quotient + slot. No, with the slots behind: the state less parts * (quotient + 1).
+            slots = np.bitwise_and(states, _SLOT_MASK)
+            np.less(slots, parts, yes)
+            quotients = np.right_shift(states, _12)
+            quotients *= parts
+            slots += quotients
+            states -= quotients
+            states -= parts
+            np.copyto(states, slots, where=yes)
+            low = np.less(states, _LEAST).nonzero()[0]
+            if self._next + low.size > len(self._word):
+                raise FormatError(self._where, _EARLY)
+            if low.size < _FEW:
+                for place in low.tolist():
+                    self._state[lane + place] = self._state[lane + place] << 16 | self._word[self._next]
+                    self._next += 1
+            else:
+                states[low] = states.take(low) << _16 | self._words[self._next : self._next + low.size]
+                self._next += low.size
+            lane, start = (lane + stop - start) % every.size, stop
+        self._lane = lane
+        return decided
+
+    def decide_few(self, chances: Sequence[int]) -> list[bool]:
+        """Do as `decide` does, without NumPy, whose calls take longer than the work where decisions are few."""
+        states, lane, decided = self._state, self._lane, []
+        for chance in chances:
+            state = states[lane]
+            slot, change = state & _MASK, (state >> PROBABILITY_BITS) * chance
+            yes = slot < chance
+            decided.append(yes)
+            state = change + slot if yes else state - change - chance
+            if state < STATE_LEAST:
+                if self._next == len(self._word):
+                    raise FormatError(self._where, _EARLY)
+                state = state << 16 | self._word[self._next]
+                self._next += 1
+            states[lane] = state
+            lane = lane + 1 if lane + 1 < len(states) else 0
+        self._lane = lane
         return decided
 
     def end(self) -> None:
@@ -57,22 +102,3 @@ class BitLanes:
             raise FormatError(self._where, f"{self._words.size - self._next} words are left over")
         if (self._states != STATE_LEAST).any():
             raise FormatError(self._where, "its lanes do not end where they began")
-
-    def _decide(self, chances: I64, decided: npt.NDArray[np.bool_]) -> None:
-        # Yes: chances * quotient + slot. No, with the slots behind: the state less chances * (quotient + 1).
-        states = self._states[self._lane : self._lane + chances.size]
-        slots = states & _MASK
-        np.less(slots, chances, decided)
-        quotients = states >> PROBABILITY_BITS
-        quotients *= chances
-        slots += quotients
-        states -= quotients
-        states -= chances
-        np.copyto(states, slots, where=decided)
-        low = (states < STATE_LEAST).nonzero()[0]
-        if low.size:
-            words = self._words[self._next : self._next + low.size]
-            if words.size < low.size:
-                raise FormatError(self._where, "its words end early")
-            states[low] = states[low] << 16 | words
-            self._next += low.size

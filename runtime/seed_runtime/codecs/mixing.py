@@ -2,7 +2,7 @@
 
 A decision has a context for each of several inputs. An input's opinion is the logarithm of the odds that its context
 has seen; a weighted sum of the opinions gives the prediction, and weights move towards inputs that were right.
-Decisions come in batches that don't depend on each other: counts of all take effect together, at the end of a step.
+Decisions come in batches that don't depend on each other: counts of all take effect together.
 
 Source: Mahoney, "Adaptive weighing of context models for lossless data compression", Florida Institute of Technology
 CS-2005-16; counts as in Krichevsky and Trofimov, "The performance of universal encoding" (1981).
@@ -10,13 +10,19 @@ CS-2005-16; counts as in Krichevsky and Trofimov, "The performance of universal 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from operator import mul
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-I64 = npt.NDArray[np.int64]
+from seed_runtime.codecs.arrays import I64
+
+Bools = npt.NDArray[np.bool_]
+Few = Sequence[tuple[int, ...]]
+"""Opinions of each of a few decisions."""
 
 TOTAL: Final = 1 << 12
 """Probabilities are so many-th parts."""
@@ -31,80 +37,122 @@ _BATCH_BITS: Final = 4
 """Logarithm of the batch from which on the weights move by the square root of its size, not by its size."""
 
 
-class Mixer:
-    """Predicts decisions and learns from them. Memory: 48 bytes a context, 16 of them while decisions are counted."""
+class Contexts:
+    """What was decided under each context of some inputs. Memory: 16 bytes a context."""
 
-    def __init__(self, contexts: int, inputs: int, kinds: int) -> None:
-        """Begin without any knowledge: even odds, and inputs of equal weight.
+    def __init__(self, contexts: int) -> None:
+        """Begin without any knowledge: even odds.
 
         Args:
             contexts: of all inputs together.
-            inputs: number of contexts of a decision.
-            kinds: sets of weights.
         """
         self.counts = np.zeros(2 * contexts, np.int64)
         """Number of decisions under each context: those for no at 2 * context, those for yes behind it."""
-        self._weights = np.full((kinds, inputs, 1), (6 << _WEIGHT_BITS) // (5 * inputs), np.int64)
-        self._pending = np.zeros_like(self.counts)
-        """Decisions since the end of the last step, as in `counts`."""
-        self._index = self._odds = np.zeros((inputs, 0), np.int64)
-        self._chances = np.zeros(0, np.int64)
-        self._kind = 0
+        self._logs = _tables()[0]
 
-    def predict(self, index: I64, kind: int) -> I64:
-        """Return the probability of yes in 4,096ths, 1 to 4,095, `(n,)`.
+    def opinions(self, index: I64) -> I64:
+        """Return the logarithms of the odds of yes, in 256ths of an octave, `(inputs, n)`.
 
         Args:
             index: `(inputs, n)`, twice each decision's contexts.
-            kind: set of weights.
         """
-        logs, squash = _tables()
-        counts = self.counts
-        odds = logs.take(counts.take(index + 1))
-        odds -= logs.take(counts.take(index))
-        mixed = (odds * self._weights[kind]).sum(0)
-        mixed >>= _WEIGHT_BITS
-        np.maximum(mixed, -_ODDS_MAX, out=mixed)
-        np.minimum(mixed, _ODDS_MAX, out=mixed)
-        mixed += _ODDS_MAX
-        self._index, self._odds, self._kind = index, odds, kind
-        self._chances = squash.take(mixed)
-        return self._chances
+        if index.size < self.counts.size // 2:
+            odds = self._logs.take(self.counts.take(index + 1))
+            odds -= self._logs.take(self.counts.take(index))
+            return odds
+        # There are fewer contexts than inputs: those of all are computed once.
+        logs = self._logs.take(self.counts)
+        return np.subtract(logs[1:], logs[:-1]).take(index)
 
-    def learn(self, decided: npt.NDArray[np.bool_]) -> None:
-        """Take what the decisions were that were predicted last, `(n,)`."""
-        yes = decided.astype(np.int64)
-        # Counted at once: indices that wait for the end of a step take 480 bytes an element. 32-bit systems count no
-        # int64.
-        index = (self._index + yes).reshape(-1).astype(np.intp, copy=False)
-        self._pending += np.bincount(index, minlength=self._pending.size)
-        yes *= TOTAL
-        yes -= self._chances
-        gradient = (self._odds * yes).sum(1)
-        gradient >>= _RATE_BITS + ((decided.size >> _BATCH_BITS).bit_length() >> 1)
-        self._weights[self._kind, :, 0] += gradient
+    def count(self, index: I64, decided: Bools) -> None:
+        """Count decisions, `(n,)`, whose contexts are those of `index`."""
+        # 32-bit systems count no int64.
+        places = (index + decided).reshape(-1).astype(np.intp, copy=False)
+        self.counts += np.bincount(places, minlength=self.counts.size)
+        self._halve()
 
-    def end_step(self) -> None:
-        """Add the pending decisions to the counts."""
-        self.counts += self._pending
-        self._pending[:] = 0
+    def count_several(self, index: I64, no: I64, yes: I64) -> None:
+        """Count several decisions under the contexts of `index`: `no` and `yes` of them, `(n,)`."""
+        index = index.reshape(-1)
+        inputs = index.size // no.size
+        # Flat: of NumPy 2.4, ufunc.at adds wrong values where it has to broadcast them.
+        np.add.at(self.counts, np.concatenate((index, index + 1)), np.concatenate([no] * inputs + [yes] * inputs))
+        self._halve()
+
+    def _halve(self) -> None:
+        """Halve counts that are too large."""
         pairs = self.counts.reshape(-1, 2)
-        while (full := np.flatnonzero(pairs[:, 0] + pairs[:, 1] > COUNT_MAX)).size:
+        while (full := (pairs[:, 0] + pairs[:, 1] > COUNT_MAX).nonzero()[0]).size:
             pairs[full] >>= 1
 
 
+class Mixer:
+    """A set of weights of inputs, which predicts decisions and learns from them.
+
+    A wave of a small stream has one or two decisions of most magnitudes: NumPy's calls took two thirds of their time.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        """Begin with inputs of equal weight."""
+        self._weights = [(6 << _WEIGHT_BITS) // (5 * inputs)] * inputs
+        self._squash, self._squash_list = _tables()[1:]
+
+    def predict(self, opinions: I64) -> I64:
+        """Return the probability of yes in 4,096ths, 1 to 4,095, `(n,)`.
+
+        Args:
+            opinions: `(inputs, n)`.
+        """
+        mixed = np.array(self._weights, np.int64) @ opinions
+        mixed >>= _WEIGHT_BITS
+        np.maximum(mixed, -_ODDS_MAX, out=mixed)
+        np.minimum(mixed, _ODDS_MAX, out=mixed)
+        return self._squash.take(mixed, mode="wrap")
+
+    def learn(self, opinions: I64, chances: I64, decided: Bools) -> None:
+        """Take what the decisions were that these opinions, together, gave these chances."""
+        wrong = np.multiply(decided, TOTAL, dtype=np.int64)
+        wrong -= chances
+        self._move((opinions @ wrong).tolist(), wrong.size)
+
+    def predict_few(self, opinions: Few) -> list[int]:
+        """Do as `predict` does, without NumPy, whose calls take longer than the work where decisions are few."""
+        weights, squash, chances = self._weights, self._squash_list, []
+        for own in opinions:
+            mixed = sum(map(mul, weights, own)) >> _WEIGHT_BITS
+            # Twice as fast as min and max.
+            chances.append(squash[mixed if -_ODDS_MAX < mixed < _ODDS_MAX else _ODDS_MAX if mixed > 0 else -_ODDS_MAX])
+        return chances
+
+    def learn_few(self, opinions: Few, chances: Sequence[int], decided: Sequence[bool]) -> None:
+        """Do as `learn` does."""
+        wrong = [TOTAL * yes - chance for yes, chance in zip(decided, chances, strict=True)]
+        if len(wrong) == 1:
+            self._move([each * wrong[0] for each in opinions[0]], 1)
+        else:
+            self._move([sum(map(mul, each, wrong)) for each in zip(*opinions, strict=True)], len(wrong))
+
+    def _move(self, gradient: Sequence[int], decisions: int) -> None:
+        shift = _RATE_BITS + ((decisions >> _BATCH_BITS).bit_length() >> 1)
+        self._weights = [weight + (own >> shift) for weight, own in zip(self._weights, gradient, strict=True)]
+
+
 @lru_cache(maxsize=1)
-def _tables() -> tuple[I64, I64]:
-    """Return `logs` by count, and the probability by odds from -_ODDS_MAX on.
+def _tables() -> tuple[I64, I64, list[int]]:
+    """Return `logs` by count, and the probability by odds, as an array and as a list; negative odds from the end.
 
     `logs[n]` is floor(256 * log2(2 n + 1)); a probability p has odds of floor(256 * log2(p)) less that of 4,096 - p,
     and odds have the largest probability whose own odds don't exceed them, or 1.
     """
-    logs = np.array([_log(2 * count + 1) for count in range(COUNT_MAX + 1)], np.int64)
-    of_parts = np.array([_log(part) for part in range(1, TOTAL)], np.int64)
-    own = of_parts - of_parts[::-1]
-    squash = np.searchsorted(own, np.arange(-_ODDS_MAX, _ODDS_MAX + 1), side="right").clip(1, TOTAL - 1)
-    return logs, squash.astype(np.int64)
+    own = [0]
+    for number in range(1, TOTAL):
+        # Twice a number has an octave more, which takes less time than powers.
+        own.append(_log(number) if number % 2 else own[number // 2] + 256)
+    of_numbers = np.array(own, np.int64)
+    of_parts = of_numbers[1:] - of_numbers[:0:-1]
+    odds = np.concatenate((np.arange(_ODDS_MAX + 1), np.arange(-_ODDS_MAX, 0)))
+    squash = np.searchsorted(of_parts, odds, side="right").clip(1, TOTAL - 1).astype(np.int64)
+    return of_numbers[1 : 2 * COUNT_MAX + 2 : 2].copy(), squash, squash.tolist()
 
 
 def _log(number: int) -> int:

@@ -1,8 +1,7 @@
 """Walks matrices of small integers by their antidiagonals, all matrices at once (SPEC.md, "Order of the elements").
 
-Step t has, of each matrix, the elements whose row and column have the sum t. What lies left of an element and above it
-is then known, and none of a step depends on another one of it: NumPy decodes a step at a time, some hundred elements,
-with the contexts that a decoder of single elements would have.
+What lies left of an element and above it is known when its wave comes, and none of a wave depends on another one of it:
+NumPy decodes a wave at a time, some hundred elements, with the contexts that a decoder of single elements would have.
 
 An element is first expected to have a magnitude: that of its matrix so far, times factors of its row, channel, tap and
 column, each by how much more they had so far than was expected of them. All in integers; logarithms are in 256ths of an
@@ -12,13 +11,16 @@ octave, and straight lines between powers of two.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from functools import lru_cache
+from itertools import compress
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from seed_runtime.codecs.mixing import I64, Mixer
+from seed_runtime.codecs.arrays import I64
+from seed_runtime.codecs.mixing import Bools, Contexts, Few, Mixer
+from seed_runtime.codecs.waves import Extent, Places, Waves
 
 Cells = npt.NDArray[np.int8]
 
@@ -45,14 +47,20 @@ _STAGES: Final = 4
 """Number of magnitudes whose decisions have contexts of their own; the last ones are those of all larger ones."""
 _KINDS: Final = 8
 """Number of magnitudes whose decisions have weights of their own."""
+_SIGNS: Final = np.array([[18, 6, 0, 2], [6, 0, 2, 0], [0, 0, 6, 2]], np.int64)
+"""What the signs left of, above, before and up from an element add to twice each of its sign's contexts."""
+_SIGNS_AT: Final = np.array([[2 * 13], [2 * (27 + 4)], [2 * (36 + 4)]], np.int64)
+_SIGN_CONTEXTS: Final = 27 + 9 + 9
 _PRIOR: Final = 12
 """Number of decisions that a context of an expected magnitude has seen before the first one."""
+_FEW: Final = 24
+"""Number of decisions up to which NumPy's calls take longer than Python's loops."""
 
 
 class Decide(Protocol):
     """Decides yes or no, by reading it from a stream or by knowing it."""
 
-    def __call__(self, chances: I64, cells: I64, above: int) -> npt.NDArray[np.bool_]:
+    def __call__(self, chances: I64, cells: I64, above: int) -> Bools:
         """Return the decisions, `(n,)`.
 
         Args:
@@ -61,40 +69,8 @@ class Decide(Protocol):
             above: whether their magnitudes are above this; SIGN for whether they are negative.
         """
 
-
-@dataclass(frozen=True)
-class Extent:
-    """The live rows and columns of a matrix: `taps` columns a channel, those of a row of a kernel `width` apart."""
-
-    rows: int
-    cols: int
-    taps: int = 1
-    width: int = 2
-
-    @property
-    def stride(self) -> int:
-        """Number of cells of a row, zeros left of it counted."""
-        return self.cols + self._margin
-
-    @property
-    def cells(self) -> int:
-        """Number of cells, zeros above and left of the elements counted; 0 of a matrix without elements."""
-        return (self.rows + 1) * self.stride if self.steps else 0
-
-    @property
-    def steps(self) -> int:
-        """Number of antidiagonals."""
-        return self.rows + self.cols - 1 if self.rows and self.cols else 0
-
-    def inside(self, cells: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return the elements among the matrix's cells, `(rows, cols)`, as a view."""
-        if not self.steps:
-            return cells.reshape(self.rows, self.cols)
-        return cells.reshape(self.rows + 1, self.stride)[1:, self._margin :]
-
-    @property
-    def _margin(self) -> int:
-        return max(self.taps, self.width)
+    def few(self, chances: Sequence[int], cells: Sequence[int], above: int) -> list[bool]:
+        """Return the decisions; there are few."""
 
 
 class Wavefront:
@@ -102,133 +78,206 @@ class Wavefront:
 
     def __init__(self, extents: Sequence[Extent]) -> None:
         """Begin with nothing decided."""
-        self.starts = np.cumsum([0] + [extent.cells for extent in extents]).tolist()
+        self._waves = Waves(extents)
+        self.starts = self._waves.starts
         """Where the cells of each matrix begin, and end."""
         self.cells: Cells = np.zeros(self.starts[-1], np.int8)
         """Elements with the magnitudes above ESCAPE as ESCAPE, matrix after matrix, and zeros around them."""
         self.escaped: list[I64] = []
         """Cells of magnitudes from ESCAPE on, step by step."""
-        self._steps = max((extent.steps for extent in extents), default=0)
-        self._lay_out(extents)
+        self._sides = np.zeros((2, self._waves.slots), np.int64)
+        """What each row, channel, tap and column had, and what was expected of it."""
+        self._sums = np.zeros(len(extents), np.int64)
+        self._counts = np.full(len(extents), _MATRIX_SHRINK, np.int64)
+        """Of each matrix, elements so far, and those of the mean with which it begins."""
         self._total = self._count = 0
-        self._magnitudes = Mixer(_STAGES * _AT[-1], 4, _KINDS)
-        _expect_geometric(self._magnitudes.counts)
-        self._signs = Mixer(27 + 9 + 9, 3, 1)
+        self._contexts = [Contexts(_AT[-1]) for _ in range(_STAGES)]
+        for contexts in self._contexts:
+            _expect_geometric(contexts.counts)
+        self._mixers = [Mixer(4) for _ in range(_KINDS)]
+        self._sign_contexts, self._sign_mixer = Contexts(_SIGN_CONTEXTS), Mixer(3)
 
     def run(self, decide: Decide) -> None:
         """Decide all elements, in order."""
-        for step in range(self._steps):
-            self._step(step, decide)
+        for wave in self._waves:
+            self._step(wave, decide)
 
-    def _lay_out(self, extents: Sequence[Extent]) -> None:
-        rows, slot = [], 1
-        for index, (extent, start) in enumerate(zip(extents, self.starts, strict=False)):
-            if not extent.steps:
-                continue
-            own = np.empty((11, extent.rows), np.int64)
-            number = np.arange(extent.rows)
-            channels = extent.cols // extent.taps
-            # Channels of one tap are columns: neither taps nor columns have factors, they share slot 0, which has none.
-            several = int(extent.taps > 1)
-            own[0], own[1] = number, number + extent.cols
-            own[2] = start + (number + 1) * extent.stride + (extent.stride - extent.cols)
-            own[3], own[4] = slot + number, slot + extent.rows
-            own[5] = slot + extent.rows + channels
-            own[6] = own[5] + extent.taps
-            slot += extent.rows + channels + several * (extent.taps + extent.cols)
-            own[7], own[8], own[9], own[10] = extent.taps, extent.width, extent.stride, index
-            rows.append(own)
-        self._rows = np.concatenate(rows, 1) if rows else np.empty((11, 0), np.int64)
-        self._had, self._expected = np.zeros(slot, np.int64), np.zeros(slot, np.int64)
-        self._totals, self._counts = np.zeros(len(extents), np.int64), np.zeros(len(extents), np.int64)
-
-    def _step(self, step: int, decide: Decide) -> None:
-        active = np.flatnonzero((self._rows[0] <= step) & (self._rows[1] > step))
-        first, _, cells, rows, channels, of_taps, columns, taps, width, stride, matrix = self._rows.take(active, 1)
-        at = step - first
-        cells += at
-        channel, tap = np.divmod(at, taps)
-        several = taps > 1
-        slots = np.stack((rows, channels + channel, (of_taps + tap) * several, (columns + at) * several))
-        mean, factors, logs, parts = self._expect(slots, matrix)
-        around = self.cells.take(cells - np.stack((np.ones_like(taps), width, taps, stride)))
-        nearby = np.abs(around).sum(0, dtype=np.int64)
-        contexts = np.stack((
-            (logs - _LEAST) >> 5,
-            _AT[1] + ((logs - _LEAST) >> 7) * _NEARBY + np.minimum(nearby, _NEARBY - 1),
-            _AT[2] + (np.minimum(nearby, 6) * _TAPS + np.minimum(tap, _TAPS - 1)) * _MEANS
-            + _bounded((mean >> 8) - 7, 0, _MEANS - 1),
-            _AT[3] + _level_of_side(mean + factors[0]) * _SIDES + _level_of_side(mean + factors[1] + factors[3]),
-        ))  # fmt: skip
-        contexts *= 2 * _STAGES
-        magnitudes = self._decide_magnitudes(contexts, cells, decide)
-        self._decide_signs(around, magnitudes, cells, decide)
-        # Flat: of NumPy 2.4, ufunc.at adds wrong values where it has to broadcast them.
-        np.add.at(self._had, slots.reshape(-1), np.tile(_ONE * magnitudes, len(slots)))
-        np.add.at(self._expected, slots.reshape(-1), parts.reshape(-1))
-        self._had[0] = self._expected[0] = 0
-        np.add.at(self._totals, matrix, magnitudes)
-        self._counts += np.bincount(matrix.astype(np.intp, copy=False), minlength=self._counts.size)
-        self._total += int(magnitudes.sum())
+    def _step(self, wave: Places, decide: Decide) -> None:
+        around = self.cells.take(wave.near)
+        index, parts = self._expect(wave, np.add.reduce(np.abs(around), 0, np.int8))
+        magnitudes = self._decide_magnitudes(index, wave.cells, decide)
+        had, expected = self._sides
+        present = magnitudes.nonzero()[0]
+        if present.size:
+            cells, own = wave.cells.take(present), magnitudes.take(present)
+            negative = self._decide_signs(around.take(present, 1), cells, decide)
+            self.cells[cells] = np.where(negative, -own, own)
+            own *= _ONE
+            np.add.at(had, wave.slots.take(present, 1).reshape(-1), np.concatenate([own] * len(wave.slots)))
+            np.add.at(self._sums, wave.matrices.take(present), own)
+            self._total += int(own.sum())
+        np.add.at(expected, wave.slots.reshape(-1), parts.reshape(-1))
+        had[0] = expected[0] = 0
+        self._counts += np.bincount(wave.matrices.astype(np.intp, copy=False), minlength=self._counts.size)
         self._count += magnitudes.size
 
-    def _expect(self, slots: I64, matrix: I64) -> tuple[I64, I64, I64, I64]:
-        """Return logarithms of the mean, of factors, and of the magnitude, and what that is without each factor.
+    def _expect(self, wave: Places, nearby: Cells) -> tuple[I64, I64]:
+        """Return twice the contexts of magnitudes, and what is expected without each factor.
 
         Args:
-            slots: `(4, n)`, of each element's row, channel, tap and column.
-            matrix: `(n,)`.
+            wave: `n` elements.
+            nearby: sum of magnitudes around each, `(n,)`.
 
         Returns:
-            `(n,)`, `(4, n)`, `(n,)`, and `(4, n)` in units of 1 / _ONE.
+            `(4, n)`, and `(4, n)` in units of 1 / _ONE.
         """
-        start = (_ONE * self._total + _ONE // 2) // (self._count + 1)
-        mean = _ONE * self._totals.take(matrix) + _MATRIX_SHRINK * start
-        mean //= self._counts.take(matrix) + _MATRIX_SHRINK
+        tables = _tables()
+        start = (self._total + _ONE // 2) // (self._count + 1)
+        mean = self._sums + _MATRIX_SHRINK * start
+        mean //= self._counts
         np.maximum(mean, 1, out=mean)
-        shrink = _SHRINK * (mean + _ONE)
-        factors = _log(self._had.take(slots) + shrink)
-        factors -= _log(self._expected.take(slots) + shrink)
-        log_mean = _log(mean)
-        logs = _bounded(log_mean + factors.sum(0), _LEAST, _MOST - 1)
-        return log_mean, factors, logs, _power(_bounded(logs - factors, 0, _MOST - 1))
+        log = _log(mean)
+        mean += _ONE
+        mean, log, level = np.array((mean, log, tables.means.take(log))).take(wave.matrices, 1)
+        sides = self._sides.take(wave.slots, 1)
+        sides += _SHRINK * mean
+        had, expected = _log(sides)
+        factors = np.subtract(had, expected, out=had)
+        row = log + factors[0]
+        column = log + factors[1]
+        column += factors[3]
+        logs = row + column
+        logs -= log
+        logs += factors[2]
+        np.maximum(logs, _LEAST, out=logs)
+        np.minimum(logs, _MOST - 1, out=logs)
+        index = np.empty_like(factors)
+        tables.fine.take(logs, out=index[0], mode="clip")
+        np.add(tables.coarse.take(logs), tables.nearby_coarse.take(nearby), out=index[1])
+        level += tables.taps.take(wave.taps, mode="clip")
+        np.add(tables.nearby.take(nearby), level, out=index[2])
+        np.add(tables.rows.take(row, mode="clip"), tables.columns.take(column, mode="clip"), out=index[3])
+        return index, tables.powers.take(np.subtract(logs, factors, out=factors), mode="clip")
 
-    def _decide_magnitudes(self, contexts: I64, cells: I64, decide: Decide) -> I64:
+    def _decide_magnitudes(self, index: I64, cells: I64, decide: Decide) -> I64:
         magnitudes = np.zeros(cells.size, np.int64)
         left = np.arange(cells.size)
-        for above in range(ESCAPE):
-            chances = self._magnitudes.predict(contexts + 2 * min(above, _STAGES - 1), min(above, _KINDS - 1))
-            larger = decide(chances, cells.take(left), above)
-            self._magnitudes.learn(larger)
+        for above, contexts in enumerate(self._contexts[:-1]):
+            larger = _decided(self._mixers[above], contexts.opinions(index), cells, above, decide)
+            contexts.count(index, larger)
             kept = larger.nonzero()[0]
-            left = left.take(kept)
-            if not left.size:
-                break
-            magnitudes[left] += 1
-            contexts = contexts.take(kept, 1)
-        else:
-            self.escaped.append(cells.take(left))
-        self._magnitudes.end_step()
+            if not kept.size:
+                return magnitudes
+            left, cells, index = left.take(kept), cells.take(kept), index.take(kept, 1)
+            magnitudes[left] = above + 1
+        magnitudes[left] = self._decide_large(index, cells, decide)
         return magnitudes
 
-    def _decide_signs(self, around: Cells, magnitudes: I64, cells: I64, decide: Decide) -> None:
-        present = magnitudes.nonzero()[0]
-        if not present.size:
-            return
-        left, over, before, up = np.sign(around.take(present, 1)).astype(np.int64) + 1
-        index = np.stack(((left * 3 + over) * 3 + up, 27 + left * 3 + before, 36 + up * 3 + before))
-        index *= 2
-        cells = cells.take(present)
-        negative = decide(self._signs.predict(index, 0), cells, SIGN)
-        self._signs.learn(negative)
-        self._signs.end_step()
-        own = magnitudes.take(present)
-        self.cells[cells] = np.where(negative, -own, own)
+    def _decide_large(self, index: I64, cells: I64, decide: Decide) -> I64:
+        """Return the magnitudes of elements that have the last contexts: their opinions stay the same."""
+        opinions = self._contexts[-1].opinions(index)
+        above = _STAGES - 1
+        magnitudes = np.full(cells.size, above, np.int64)
+        left = np.arange(cells.size)
+        while left.size > _FEW and above < ESCAPE:
+            larger = _decided(self._mixer(above), opinions.take(left, 1), cells.take(left), above, decide)
+            left = left[larger]
+            above += 1
+            magnitudes[left] = above
+        if left.size:
+            magnitudes[left] = self._decide_few(opinions.take(left, 1), cells.take(left).tolist(), above, decide)
+        escaped = magnitudes == ESCAPE
+        self._contexts[-1].count_several(index, 1 - escaped, magnitudes - (_STAGES - 1))
+        if escaped.any():
+            self.escaped.append(cells[escaped])
+        return magnitudes
+
+    def _decide_few(self, opinions: I64, cells: Sequence[int], least: int, decide: Decide) -> list[int]:
+        """Return the magnitudes of a few elements, which are `least` or more."""
+        own, magnitudes = _each(opinions), [ESCAPE] * len(cells)
+        places: Sequence[int] = range(len(cells))
+        for above in range(least, ESCAPE):
+            mixer = self._mixer(above)
+            chances = mixer.predict_few(own)
+            larger = decide.few(chances, cells, above)
+            mixer.learn_few(own, chances, larger)
+            if all(larger):
+                continue
+            for place, yes in zip(places, larger, strict=True):
+                magnitudes[place] = ESCAPE if yes else above
+            if not any(larger):
+                break
+            own, cells = tuple(compress(own, larger)), tuple(compress(cells, larger))
+            places = tuple(compress(places, larger))
+        return magnitudes
+
+    def _mixer(self, above: int) -> Mixer:
+        return self._mixers[min(above, _KINDS - 1)]
+
+    def _decide_signs(self, around: Cells, cells: I64, decide: Decide) -> Bools:
+        index = _SIGNS @ np.sign(around).astype(np.int64)
+        index += _SIGNS_AT
+        negative = _decided(self._sign_mixer, self._sign_contexts.opinions(index), cells, SIGN, decide)
+        self._sign_contexts.count(index, negative)
+        return negative
 
 
-def _level_of_side(logs: I64) -> I64:
-    """Return the level of what is expected of a row, or of a column, alone."""
-    return _bounded((logs >> 7) - 10, 0, _SIDES - 1)
+def _decided(mixer: Mixer, opinions: I64, cells: I64, above: int, decide: Decide) -> Bools:
+    """Predict decisions, make them, and learn from them."""
+    if cells.size > _FEW:
+        chances = mixer.predict(opinions)
+        decided = decide(chances, cells, above)
+        mixer.learn(opinions, chances, decided)
+        return decided
+    few = _each(opinions)
+    own = mixer.predict_few(few)
+    made = decide.few(own, cells.tolist(), above)
+    mixer.learn_few(few, own, made)
+    return np.array(made, np.bool_)
+
+
+def _each(opinions: I64) -> Few:
+    """Return the opinions of each decision."""
+    return tuple(zip(*opinions.tolist(), strict=True))
+
+
+class _Tables(NamedTuple):
+    """Twice the contexts, or what their parts add to that."""
+
+    fine: I64
+    """By the logarithm of the expected magnitude, below _MOST."""
+    coarse: I64
+    nearby_coarse: I64
+    """By the sum of magnitudes nearby."""
+    nearby: I64
+    taps: I64
+    """By tap; the last one is that of all larger ones."""
+    means: I64
+    """By the logarithm of a matrix's mean."""
+    rows: I64
+    """By the logarithm of what a row alone lets expect; the first and last ones stand for all below and above."""
+    columns: I64
+    powers: I64
+    """What has a logarithm; the first one for all below 0, too, and the last one for all above."""
+
+
+@lru_cache(maxsize=1)
+def _tables() -> _Tables:
+    logs = np.arange(_MOST, dtype=np.int64)
+    level = np.maximum(logs - _LEAST, 0)
+    sums = np.arange(4 * ESCAPE + 1, dtype=np.int64)
+    sides = np.clip((logs >> 7) - 10, 0, _SIDES - 1)
+    return _Tables(
+        2 * (level >> 5),
+        2 * (_AT[1] + (level >> 7) * _NEARBY),
+        2 * np.minimum(sums, _NEARBY - 1),
+        2 * np.minimum(sums, 6) * _TAPS * _MEANS,
+        2 * (_AT[2] + np.arange(_TAPS, dtype=np.int64) * _MEANS),
+        2 * np.clip((logs[: 16 << 8] >> 8) - 7, 0, _MEANS - 1),
+        2 * (_AT[3] + sides * _SIDES),
+        2 * sides,
+        _power(logs),
+    )
 
 
 def _expect_geometric(counts: I64) -> None:
@@ -237,20 +286,14 @@ def _expect_geometric(counts: I64) -> None:
         octave = (_MOST - _LEAST) // levels
         expected = _power(_LEAST + octave * np.arange(levels) + octave // 2)
         yes = (_PRIOR * expected + (expected + _ONE) // 2) // (expected + _ONE)
-        pairs = counts[2 * _STAGES * at :][: 2 * _STAGES * levels * each].reshape(levels, _STAGES * each, 2)
-        pairs[:] = np.stack((_PRIOR - yes, yes), 1)[:, None]
-
-
-def _bounded(numbers: I64, least: int, most: int) -> I64:
-    """Bound numbers in place: np.clip takes three times as long for some hundred of them."""
-    np.maximum(numbers, least, out=numbers)
-    return np.minimum(numbers, most, out=numbers)
+        counts[2 * at : 2 * (at + levels * each)] = np.repeat(np.stack((_PRIOR - yes, yes), 1), each, 0).reshape(-1)
 
 
 def _log(numbers: I64) -> I64:
     """Return 256 * (e + numbers / 2**e - 1), rounded down, with 2**e <= numbers: of 1 or more, below 2**53."""
     # The exponent and the upper eight bits of the fraction, which float64 has as they are wanted.
-    logs: I64 = numbers.astype(np.float64).view(np.int64) >> 44
+    logs: I64 = numbers.astype(np.float64).view(np.int64)
+    logs >>= 44
     logs -= _LOG_OF_ONE_IN_FLOAT
     return logs
 

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from seed_runtime.codecs import adaptive, wavefront
+from seed_runtime.codecs import adaptive, wavefront, waves
+from seed_runtime.codecs.bit_lanes import BitLanes
 from seed_runtime.codecs.encode import adaptive as encoder
 from seed_runtime.codecs.encode import grid, symbols
 from seed_runtime.codecs.encode.matrix import CodedMatrix
-from seed_runtime.codecs.mixing import COUNT_MAX, Mixer
+from seed_runtime.codecs.mixing import COUNT_MAX, Contexts, Mixer
+from seed_runtime.codecs.waves import Extent
 from seed_runtime.errors import FormatError, LimitError
 from seed_runtime.limits import ADAPTIVE_ESCAPES_MAX, CHUNK_DECODED_MAX, WAVE_MAX
 from tests.support.streams import cuts, decode, floats, hole, packed, varint
@@ -49,6 +52,19 @@ def _encoded(*matrices: CodedMatrix) -> list[bytes]:
     stream = encoder.encode(matrices)
     assert stream is not None
     return stream.chunks
+
+
+class _Decisions:
+    """Decides as a function of probabilities, cells and a magnitude says."""
+
+    def __init__(self, decide: Callable[[np.ndarray, np.ndarray, int], np.ndarray]) -> None:
+        self._decide = decide
+
+    def __call__(self, chances: np.ndarray, cells: np.ndarray, above: int) -> np.ndarray:
+        return self._decide(chances, cells, above)
+
+    def few(self, chances: Sequence[int], cells: Sequence[int], above: int) -> list[bool]:
+        return self._decide(np.array(chances), np.array(cells), above).tolist()
 
 
 def test_decisions_written_by_hand_decode() -> None:
@@ -151,13 +167,14 @@ def test_memory_stays_below_what_plans_count(rng: np.random.Generator) -> None:
 def test_a_wave_of_single_elements_stays_below_what_plans_count() -> None:
     # As many elements in one wave as there may be, all of which take every decision.
     count = WAVE_MAX
-    wavefront.Wavefront([wavefront.Extent(1, 1)]).run(lambda chances, *_: np.ones(chances.size, np.bool_))  # tables
+    largest = _Decisions(lambda chances, cells, above: np.full(chances.size, above < wavefront.ESCAPE - 1))
+    wavefront.Wavefront([Extent(1, 1)]).run(largest)  # tables
     tracemalloc.start()
-    waves = wavefront.Wavefront([wavefront.Extent(1, 1)] * count)
-    waves.run(lambda chances, cells, above: np.full(chances.size, above < wavefront.ESCAPE - 1))
+    front = wavefront.Wavefront([Extent(1, 1)] * count)
+    front.run(largest)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (waves.cells != 0).sum() == count
+    assert (front.cells != 0).sum() == count
     assert peak < adaptive.held_bytes([1] * count)
 
 
@@ -169,6 +186,7 @@ def test_as_many_escapes_as_there_may_be_stay_below_what_plans_count(monkeypatch
     chunks = _encoded(grid.matrix_of(grid.QuantizedMatrix(integers, 0.5)))
     # Nothing else may hide in what the limits allow.
     monkeypatch.setattr(adaptive, "WAVE_MAX", side)
+    monkeypatch.setattr(waves, "TOGETHER", side)
     monkeypatch.setattr(adaptive, "LIVE_SIDE_MAX", 2 * side)
     tracemalloc.start()
     blocks = adaptive.decode([hole(side, side)], iter([memoryview(chunk) for chunk in chunks]), "")
@@ -193,31 +211,63 @@ def test_more_escapes_than_the_limit_are_refused_and_left_to_other_codecs(monkey
     assert encoder.encode([matrix]) is None
 
 
-@pytest.mark.parametrize("extent", [wavefront.Extent(1 << 15, 0, 1 << 17, 9), wavefront.Extent(0, 1 << 15)])
-def test_a_matrix_without_elements_takes_no_cells(extent: wavefront.Extent) -> None:
-    waves = wavefront.Wavefront([extent, wavefront.Extent(1, 1)])
-    assert waves.starts[:2] == [0, 0]
-    assert extent.inside(waves.cells[:0]).shape == (extent.rows, extent.cols)
+@pytest.mark.parametrize("extent", [Extent(1 << 15, 0, 1 << 17, 9), Extent(0, 1 << 15)])
+def test_a_matrix_without_elements_takes_no_cells(extent: Extent) -> None:
+    front = wavefront.Wavefront([extent, Extent(1, 1)])
+    assert front.starts[:2] == [0, 0]
+    assert extent.inside(front.cells[:0]).shape == (extent.rows, extent.cols)
 
 
 def test_predictions_follow_what_was_decided() -> None:
-    mixer = Mixer(contexts=4, inputs=2, kinds=1)
+    contexts, mixer = Contexts(4), Mixer(2)
     index = np.array([[0, 2], [4, 4]])
-    assert mixer.predict(index, 0).tolist() == [2048, 2048]
+    assert mixer.predict(contexts.opinions(index)).tolist() == [2048, 2048]
     for _ in range(2000):
-        mixer.predict(index, 0)
-        mixer.learn(np.array([True, False]))
-        mixer.end_step()
-    sure, unlikely = mixer.predict(index, 0).tolist()
+        opinions, decided = contexts.opinions(index), np.array([True, False])
+        mixer.learn(opinions, mixer.predict(opinions), decided)
+        contexts.count(index, decided)
+    sure, unlikely = mixer.predict(contexts.opinions(index)).tolist()
     assert sure > 4000
     assert unlikely < 100
-    assert mixer.counts.reshape(-1, 2).sum(1).max() <= COUNT_MAX
+    assert contexts.counts.reshape(-1, 2).sum(1).max() <= COUNT_MAX
+
+
+def test_opinions_of_many_decisions_are_those_of_each(rng: np.random.Generator) -> None:
+    contexts = Contexts(9)
+    index = 2 * rng.integers(0, 9, (2, 30))
+    contexts.count(index, rng.random(30) < 0.3)
+    each = [contexts.opinions(index[:, place : place + 1]) for place in range(30)]
+    assert np.array_equal(contexts.opinions(index), np.concatenate(each, 1))
+    assert len(np.unique(contexts.opinions(index))) > 2
+
+
+def test_a_few_decisions_are_predicted_and_learnt_as_many_are(rng: np.random.Generator) -> None:
+    many, few = Mixer(3), Mixer(3)
+    for size in (1, 2, 15, 16, 1, 40):
+        opinions, decided = rng.integers(-9000, 9000, (3, size)), rng.random(size) < 0.3
+        each = list(zip(*opinions.tolist(), strict=True))
+        chances = many.predict(opinions)
+        assert chances.tolist() == few.predict_few(each)
+        many.learn(opinions, chances, decided)
+        few.learn_few(each, chances.tolist(), decided.tolist())
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 50])
+def test_a_few_decisions_take_the_words_that_many_do(lanes: int, rng: np.random.Generator) -> None:
+    states, words = rng.integers(1 << 16, 1 << 20, lanes, np.uint32), memoryview(rng.bytes(400))
+    many, few = BitLanes(states, words, "many"), BitLanes(states, words, "few")
+    for size in (1, 3, 60, 2, 40):
+        chances = rng.integers(1, 4096, size)
+        assert many.decide(chances).tolist() == few.decide_few(chances.tolist())
+    for lane in (many.decide, few.decide_few):
+        with pytest.raises(FormatError, match="end early"):
+            lane(np.full(9000, 2048))
 
 
 def test_an_expected_magnitude_is_the_product_of_its_factors(rng: np.random.Generator) -> None:
-    extents = [wavefront.Extent(60, 50)]
-    waves, seen = wavefront.Wavefront(extents), []
-    values = np.zeros(waves.starts[-1], np.int64)
+    extents = [Extent(60, 50)]
+    front, seen = wavefront.Wavefront(extents), []
+    values = np.zeros(front.starts[-1], np.int64)
     rows, cols = np.arange(60) % 3, np.arange(50) % 2
     extents[0].inside(values)[:] = 3 * (rows[:, None] == 2) * (cols == 1)
 
@@ -226,8 +276,8 @@ def test_an_expected_magnitude_is_the_product_of_its_factors(rng: np.random.Gene
         seen.append(np.where(known, chances, 4096 - chances))
         return known
 
-    waves.run(decide)
-    assert np.array_equal(extents[0].inside(waves.cells), extents[0].inside(values))
+    front.run(_Decisions(decide))
+    assert np.array_equal(extents[0].inside(front.cells), extents[0].inside(values))
     # 3,000 elements, of which every sixth is 3: learnt within some hundred decisions.
     assert -np.log2(np.concatenate(seen) / 4096).sum() < 1500
 

@@ -22,14 +22,15 @@ from seed_runtime.codecs.adaptive import (
     WIDTH_OF_NONE,
     Work,
 )
+from seed_runtime.codecs.arrays import I64
 from seed_runtime.codecs.encode import lanes as lane_coder
 from seed_runtime.codecs.encode.matrix import CodedMatrix
 from seed_runtime.codecs.encode.packing import pack
 from seed_runtime.codecs.encode.symbols import SymbolStream
 from seed_runtime.codecs.lanes import SLOTS
-from seed_runtime.codecs.mixing import I64
 from seed_runtime.codecs.planes import ESCAPE as ESCAPE_SYMBOL
-from seed_runtime.codecs.wavefront import ESCAPE, SIGN, Extent, Wavefront
+from seed_runtime.codecs.wavefront import ESCAPE, SIGN, Wavefront
+from seed_runtime.codecs.waves import Extent
 from seed_runtime.format import primitives
 from seed_runtime.limits import ADAPTIVE_ESCAPES_MAX, LANES_LOG2_MAX, STEPS_MAX, WAVES_MAX
 
@@ -62,11 +63,7 @@ def encode(matrices: Sequence[CodedMatrix]) -> SymbolStream | None:
     for plane, start, stop in zip(planes, wavefront.starts, wavefront.starts[1:], strict=False):
         plane.extent.inside(known[start:stop])[:] = plane.integers
 
-    def decide(chances: I64, cells: I64, above: int) -> Bools:
-        values = known.take(cells)
-        return recorder.record(chances, values < 0 if above == SIGN else np.abs(values) > above)
-
-    wavefront.run(decide)
+    wavefront.run(_Known(known, recorder))
     lanes_log2 = _lanes_log2(recorder.bits / 8, max(flags, work.elements))
     coded = recorder.coded(1 << lanes_log2)
     head = primitives.uint(lanes_log2, 1) + b"".join(plane.record() for plane in planes)
@@ -168,6 +165,21 @@ class _Recorder:
         classes = np.concatenate([np.empty(0, np.uint16), *self._chances])
         parts = np.arange(SLOTS)
         return lane_coder.encode(symbols, classes, np.stack((parts, SLOTS - parts), 1), lanes)
+
+
+class _Known:
+    """Makes the walk's decisions as integers have them, and records them."""
+
+    def __init__(self, integers: I32, recorder: _Recorder) -> None:
+        self._integers, self._recorder = integers, recorder
+
+    def __call__(self, chances: I64, cells: I64, above: int) -> Bools:
+        values = self._integers.take(cells)
+        return self._recorder.record(chances, values < 0 if above == SIGN else np.abs(values) > above)
+
+    def few(self, chances: Sequence[int], cells: Sequence[int], above: int) -> list[bool]:
+        decided: list[bool] = self(np.array(chances, np.int64), np.array(cells, np.int64), above).tolist()
+        return decided
 
 
 def _share(live: Bools) -> int:

@@ -18,7 +18,6 @@ from bench.measure import Figures, Goal
 from bench.shrink import IMAGE, Dead, mobilenet_dead, resnet_dead, without_rows
 from seed_exporter.build import draft
 from seed_exporter.build.streams import StreamEncoder
-from seed_exporter.codecs.base import Plan
 from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.evaluate import golden, thinning
 from seed_exporter.graph.matrix import as_float32
@@ -84,9 +83,7 @@ def _line(name: str, sizes: Sequence[int]) -> str:
 
 def _row(case: Case) -> Figures:
     measure.note(case.title)
-    random = np.random.default_rng(10)
-    graph = shrink(without_rows(case.graph(), case.dead))
-    plans: dict[str, Plan] = {name: _plan(weight, case.sparseness, random) for name, weight in graph.weights.items()}
+    graph, plans = healed(case)
     made = draft.build(graph, StreamEncoder(graph, trained=True).encode(plans), ModelInfo(case.title, 1, 1, 1, 4))
     header = replace(made.header, golden=_golden(), footprint=bytes(_footprint_bytes()))
     sizes = {"preamble": PREAMBLE_BYTES}
@@ -107,6 +104,13 @@ def _row(case: Case) -> Figures:
         "data": sum(sum(each[1:]) for each in chunks),
         "size": sum(sizes.values()) + sum(map(sum, chunks)),
     }
+
+
+def healed(case: Case) -> tuple[Graph, dict[str, GridPlan]]:
+    """Cut what is dead, and draw the integers of what is left."""
+    random = np.random.default_rng(10)
+    graph = shrink(without_rows(case.graph(), case.dead))
+    return graph, {name: _plan(weight, case.sparseness, random) for name, weight in graph.weights.items()}
 
 
 def _plan(weight: Weight, sparseness: float, random: np.random.Generator) -> GridPlan:

@@ -34,6 +34,8 @@ def check_options(options: Options) -> None:
         raise UsageError(f"--method {options.method} knows sizes only; give --target or --size in place of --quality")
     if options.quality is not None and not 0 < options.quality <= 1:
         raise UsageError(f"a quality is above 0 and at most 1, as in --quality 0.99; {options.quality:g} is none")
+    if options.base and options.heal is not None:
+        raise UsageError("--heal trains all weights anew, and little of a base would be left; leave out one of them")
     if options.heal is not None:
         _check_healing(options)
     if options.resume is not None and options.heal is None:

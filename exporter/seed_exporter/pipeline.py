@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from seed_exporter import sign
+from seed_exporter.build.base_model import BaseModel
 from seed_exporter.heal.looks import Training
 from seed_exporter.option_checks import check_options
 from seed_exporter.output_files import check_output
@@ -100,11 +101,13 @@ def exported(
     signature_bytes = 0 if options.sign is None else front_size.SECTION_BYTES + sign.size_of_signatures(options.sign)
     if example_inputs is not None:
         loader_options["example_inputs"] = example_inputs
-    with scratch_folder() as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(scratch_folder())
         deadline = None if options.time_limit is None else time.monotonic() + options.time_limit
         show = progress or (lambda phase, done, total: None)
+        base = stack.enter_context(BaseModel.opened(options.base, folder / "base")) if options.base else None
         work = Work(
-            options, folder, show, signature_bytes, deadline=deadline, say=say or (lambda line: None),
+            options, folder, show, signature_bytes, deadline=deadline, say=say or (lambda line: None), base=base,
             watch=watch or (lambda training: None),
         )  # fmt: skip
         loaded, result, interruption = _stages(source, Path(output), work, loader_options)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from seed_exporter.build.base_model import BaseModel
 from seed_exporter.build.draft import SeedDraft
 from seed_exporter.build.streams import Plans, StreamEncoder
 from seed_exporter.calibrate import Statistics
@@ -131,6 +132,8 @@ class Work:
     findings: Findings = field(default_factory=Findings)
     say: Callable[[str], None] = lambda line: None
     """Tells the user something while work goes on."""
+    base: BaseModel | None = None
+    """The seed that weights are coded against; None for a whole seed."""
     watch: Callable[[Training], None] = lambda training: None
     """Is shown a training at each look."""
 

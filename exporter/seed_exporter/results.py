@@ -41,6 +41,8 @@ class Options:
         parts: what exactly is done in place of `effort`, for measurements of each part's worth.
         shrink: whether dead channels are cut out of the model first.
         finetune_graph: whether the seed holds a training graph, for fine-tuning on the device.
+        base: seeds to code against, the first one whole and each other one on top of the one before; the last one is
+            the base.
         time_limit: time after which the search takes the best so far [s].
         calib: file with real inputs (.npz), for statistics and to compare outputs on.
         heal: file with inputs (.npz) to train the seed's weights on, a quarter of which is compared on without `calib`.
@@ -65,6 +67,7 @@ class Options:
     parts: Effort | None = None
     shrink: bool = False
     finetune_graph: bool = False
+    base: Sequence[Path] = ()
     time_limit: float | None = None
     calib: Path | None = None
     heal: Path | None = None
@@ -250,6 +253,7 @@ class Result:
             "timed_out": self.timed_out,
             "goal_met": self.goal_met,
             "digest": self.digest,
+            "base": None if self.seed.base is None else self.seed.base.seed.digest.hex(),
             "signed_with": self.signed_with,
             "notes": [*self.graph.notes, *self.notes],
         }

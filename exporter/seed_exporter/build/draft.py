@@ -9,12 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
+from seed_exporter.build.base_model import BaseModel
 from seed_exporter.build.streams import CodedStream, EstimatedStream, order_of
 from seed_exporter.graph.model import Graph
 from seed_exporter.skeletons import Skeleton, SkeletonBuilder, builder_for
 from seed_exporter.training import training_part
 from seed_runtime.assembly.assemble import decode_streams, working_bytes
-from seed_runtime.codecs import BaseWeights
 from seed_runtime.codecs.encode.packing import pack
 from seed_runtime.format.header import Header, Hole, ModelInfo, Part, Stream, WeightsInfo
 from seed_runtime.format.parts import TRAINING
@@ -32,23 +32,32 @@ class SeedDraft:
     skeleton: Skeleton
     parts: Sequence[bytes]
     streams: Sequence[CodedStream]
+    base: BaseModel | None = None
+    """The seed that this one is assembled on top of; None for a whole seed."""
+    shares: bool = False
+    """Whether parts and holes are the base's, and left out."""
+
+    @property
+    def written(self) -> Header:
+        """The header as it stands in the file."""
+        return replace(self.header, parts=(), holes=()) if self.shares else self.header
 
     @property
     def size(self) -> int:
         """Size of the whole file [B]."""
-        return len(front(self.header)) + self.header.body_size
+        return len(front(self.written)) + self.written.body_size
 
-    def assemble(self, folder: Path, base: BaseWeights | None = None) -> SeedDraft:
+    def assemble(self, folder: Path) -> SeedDraft:
         """Write the model as a device will have it, with the runtime's own decoder.
 
         Args:
             folder: exists; older files of the same names are replaced.
-            base: the weights of the seed that streams of differences refer to.
 
         Returns:
             The same draft with the digest of the weights.
         """
         (folder / MODEL_FILE).write_bytes(self.skeleton.data)
+        base = None if self.base is None else self.base.weights(self.header.holes, shared=self.shares)
         with (folder / WEIGHTS_FILE).open("wb") as file:
             digest = decode_streams(
                 self.header,
@@ -60,18 +69,25 @@ class SeedDraft:
 
     def write(self, path: Path) -> int:
         """Write the file in one step; return its size [B]."""
-        return write_seed(path, self.header, self.parts, self._chunks())
+        return write_seed(path, self.written, self._parts(), self._chunks())
 
     def write_into(self, file: IO[bytes]) -> int:
         """Write the same bytes into an open file; return how many."""
-        return write_into(file, self.header, self.parts, self._chunks())
+        return write_into(file, self.written, self._parts(), self._chunks())
+
+    def _parts(self) -> Sequence[bytes]:
+        return () if self.shares else self.parts
 
     def _chunks(self) -> Iterator[bytes]:
         return (chunk for stream in self.streams for chunk in stream.chunks)
 
 
 def build(
-    graph: Graph, streams: Sequence[CodedStream], model: ModelInfo, skeletons: SkeletonBuilder | None = None
+    graph: Graph,
+    streams: Sequence[CodedStream],
+    model: ModelInfo,
+    skeletons: SkeletonBuilder | None = None,
+    base: BaseModel | None = None,
 ) -> SeedDraft:
     """Put streams and skeleton together, without golden sample and footprint.
 
@@ -80,6 +96,7 @@ def build(
         streams: of all weights.
         model: the header's section MODEL.
         skeletons: of the same graph, for those who build many seeds of it.
+        base: what streams of differences refer to.
     """
     order = order_of(streams)
     skeleton = (skeletons or builder_for(graph)).build(order)
@@ -89,7 +106,11 @@ def build(
         records.append(stream_of(stream.codec.number, first, len(stream.names), stream.chunks))
         first += len(stream.names)
     header = _header(skeleton, [part for part, _ in parts], model, records)
-    return SeedDraft(header, skeleton, [data for _, data in parts], streams)
+    shares = False
+    if base is not None:
+        header = replace(header, base=base.info)
+        shares = base.shares(header, skeleton.data)
+    return SeedDraft(header, skeleton, [data for _, data in parts], streams, base, shares)
 
 
 def estimate_size(

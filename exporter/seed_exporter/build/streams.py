@@ -6,8 +6,10 @@ serve them all.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Final
 
 from joblib import Parallel, delayed
@@ -95,15 +97,21 @@ class StreamEncoder:
         self._sizes: dict[_Place, tuple[list[tuple[str, Plan]], _Sized]] = {}
         self._prepared: dict[str, tuple[Plan, Any]] = {}
 
-    def encode(self, plans: Plans, progress: Progress | None = None) -> list[CodedStream]:
+    def encode(
+        self, plans: Plans, progress: Progress | None = None, *, order: Sequence[str] | None = None
+    ) -> list[CodedStream]:
         """Code all streams, in the order in which their weights stand in the weights file.
 
         Args:
             plans: of all weights.
             progress: called with the number of elements done since its last call.
+            order: of the weights in the weights file; None for one in which those of a codec stand together.
         """
         streams = []
-        for group in groups(self.graph.weights.values(), plans):
+        grouped = groups(self.graph.weights.values(), plans)
+        if order is not None:
+            grouped = runs([self.graph.weights[name] for name in order], plans)
+        for group in grouped:
             done, report = 0, None
             if progress is not None:
 
@@ -228,6 +236,21 @@ def restored(weight: Weight, plan: Plan) -> Any:
 def order_of(streams: Sequence[CodedStream | EstimatedStream]) -> list[str]:
     """List the weights in the order of the weights file."""
     return [name for stream in streams for name in stream.names]
+
+
+def runs(weights: Sequence[Weight], plans: Plans) -> Iterator[Group]:
+    """Group weights that share a stream and follow each other."""
+    parts: Counter[tuple[str, str]] = Counter()
+    for _, following in groupby(weights, lambda weight: _kind(weight, plans)):
+        for group in groups(following, plans):
+            kind = group.codec.name, group.codec.stream_key(group.weights[0])
+            yield replace(group, part=parts[kind])
+            parts[kind] += 1
+
+
+def _kind(weight: Weight, plans: Plans) -> tuple[str, str]:
+    codec = codec_of(plans[weight.name])
+    return codec.name, codec.stream_key(weight)
 
 
 def groups(weights: Iterable[Weight], plans: Plans) -> Iterator[Group]:

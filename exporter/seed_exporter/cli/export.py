@@ -25,6 +25,7 @@ Examples:
   seed-export model.onnx -o exact.seed --method lossless
   seed-export pruned.onnx -o small.seed --shrink
   seed-export model.onnx -o h.seed --heal data.npz --target 60x --time-limit 10m
+  seed-export new.onnx -o v2.seed --base model.seed --model-version 2
 \b
 Many models: seed-export batch --help
 Beside other software: seed-export compare --help
@@ -121,6 +122,14 @@ class _Size(click.ParamType):
     is_flag=True,
     help="Add a graph of losses and gradients, some KB, so that devices can train the model: seed-run --fine-tune. "
     "Batch norms aren't folded then.",
+)
+@click.option(
+    "--base",
+    metavar="SEED",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write what differs from this seed, of an earlier version of MODEL, at the same quality; devices need both. "
+    "Where it has a base itself, give that one before it.",
 )
 @click.option(
     "--time-limit",

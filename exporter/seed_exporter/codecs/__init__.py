@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from seed_exporter.codecs import adaptive, grid, lowrank, moments, raw, split
+from seed_exporter.codecs import adaptive, delta, grid, lowrank, moments, raw, split
 from seed_exporter.codecs.base import Codec, Plan
 from seed_runtime.codecs.encode.symbols import StreamEstimate
 
@@ -17,6 +17,7 @@ CODECS: Final[Mapping[type[Plan], Codec[Any, Any]]] = {
         lowrank.CODEC,
         moments.CODEC,
         grid.CODEC,
+        delta.CODEC,
     )
 }
 """Codecs by the type of their plans, in the order in which their weights stand in the weights file."""

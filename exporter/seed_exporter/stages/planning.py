@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from seed_exporter.build import draft
 from seed_exporter.build.streams import StreamEncoder
+from seed_exporter.quantize.against_base import against_base, count_modes
 from seed_exporter.quantize.methods import Choice, Evaluator
 from seed_exporter.quantize.trail import Trail
 from seed_exporter.records import Built, Calibrated, Planned, Work
@@ -52,9 +55,10 @@ def plan(calibrated: Calibrated, goal: int | None, front_bytes: int, encoder: St
             # The best so far is finished; the next Ctrl-C ends that as well.
             entrypoint.listen_again()
             interruption, choice = error, Choice(*evaluator.trail.best)
-    return Planned(
-        calibrated.graph, calibrated.skeletons, choice.plans, choice.met, encoder, evaluator.trail, interruption
-    )
+        plans = choice.plans
+        if work.base is not None and any(count_modes(differing := against_base(evaluator, plans, work.base))):
+            plans = differing
+    return Planned(calibrated.graph, calibrated.skeletons, plans, choice.met, encoder, evaluator.trail, interruption)
 
 
 def build(planned: Planned, source: Source, work: Work) -> Built:
@@ -67,12 +71,24 @@ def build(planned: Planned, source: Source, work: Work) -> Built:
         work.progress("encode", done, planned.graph.parameters)
 
     with work.timed("encode"):
-        streams = planned.encoder.encode(planned.plans, advance)
-        made = draft.build(planned.graph, streams, model_info(source, work.options), planned.skeletons)
+        made = _draft(planned, source, work, advance)
         sizes = planned.encoder.estimate_bytes(planned.plans)
     return Built(
         planned.graph, planned.plans, made, planned.met, planned.trail, planned.interruption, planned.shrinkage, sizes
     )
+
+
+def _draft(planned: Planned, source: Source, work: Work, advance: Callable[[int], None]) -> draft.SeedDraft:
+    """Code all weights; in the order of the base's, where that makes both graphs the same one."""
+    model = model_info(source, work.options)
+    base = work.base if any(count_modes(planned.plans)) else None
+    if base is not None and (order := base.order_of(planned.graph)) is not None:
+        streams = planned.encoder.encode(planned.plans, order=order)
+        made = draft.build(planned.graph, streams, model, planned.skeletons, base)
+        if made.shares:
+            return made
+    streams = planned.encoder.encode(planned.plans, advance)
+    return draft.build(planned.graph, streams, model, planned.skeletons, base)
 
 
 def model_info(source: Source, options: Options) -> ModelInfo:

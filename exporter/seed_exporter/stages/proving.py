@@ -65,7 +65,10 @@ def measure_memory(source: Source, work: Work) -> bytes | None:
 
 def seal(made: SeedDraft, memory: bytes | None, work: Work) -> SeedDraft:
     """Add the measured memory and, where there is a key, the signature."""
-    header = replace(made.header, footprint=memory)
+    if made.shares and made.base is not None and made.base.seed.header.footprint is not None:
+        memory = None  # the base's is used, which is that of the same graph
+    made = replace(made, header=replace(made.header, footprint=memory))
+    header = made.header
     if work.options.sign is not None:
-        header = replace(header, signature=sign.make_signature(to_sign(header), work.options.sign))
+        header = replace(header, signature=sign.make_signature(to_sign(made.written), work.options.sign))
     return replace(made, header=header)

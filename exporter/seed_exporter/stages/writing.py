@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import seed_runtime
-from seed_exporter.records import Proven, Work
+from seed_exporter.quantize.against_base import count_modes
+from seed_exporter.records import Built, Proven, Work
 from seed_exporter.results import Result, Source
 from seed_runtime.system.files import atomic_write
 from seed_runtime.trust.sshsig import describe_key
@@ -21,8 +22,9 @@ def write(proven: Proven, source: Source, output: Path, work: Work) -> Result:
         with open(whole, "wb") as file:
             size = made.write_into(file)
         # Whatever this machine's allowed signers are: the seed isn't for it alone.
-        written = seed_runtime.open(whole, enforce=False)
-        written.check()
+        base = made.base
+        written = seed_runtime.open(whole, enforce=False, base=None if base is None else base.seed)
+        written.check(cache=None if base is None else base.cache)
         with open(whole, "rb") as copied, atomic_write(output) as target:
             shutil.copyfileobj(copied, target)
     goal, signature = source.goal(options), made.header.signature
@@ -37,7 +39,7 @@ def write(proven: Proven, source: Source, output: Path, work: Work) -> Result:
         seconds=work.seconds,
         inputs=source.reference.kind,
         inputs_note=source.reference.note,
-        notes=tuple(work.notes),
+        notes=(*work.notes, *_base_notes(built, work)),
         graph=built.graph,
         plans=built.plans,
         seed=made,
@@ -57,3 +59,14 @@ def write(proven: Proven, source: Source, output: Path, work: Work) -> Result:
         error_rates=proven.judgement.error_rates,
         healing=tuple(built.trail.looks),
     )
+
+
+def _base_notes(built: Built, work: Work) -> list[str]:
+    """Say what the base was worth."""
+    if work.base is None:
+        return []
+    same, differing = count_modes(built.plans)
+    if not same + differing:
+        return [f"no tensor takes fewer bytes with {work.base.seed.name}: the seed is whole and has no base"]
+    anew = len(built.plans) - same - differing
+    return [f"of {len(built.plans)} tensors {same} are those of the base, {differing} differ from it, {anew} are anew"]

@@ -1,0 +1,153 @@
+"""Plans against a base: each weight as the base's, as what differs from it, or anew, whichever takes fewer bytes.
+
+What a plan keeps of a weight stays: a difference has the plan's own steps, rounded by the same statistics, and so the
+same error; the base's tensor is taken as it is where it is no further from the weight than the plan would be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from joblib import Parallel, delayed
+
+from seed_exporter.build.base_model import BaseModel
+from seed_exporter.build.streams import Plans
+from seed_exporter.calibrate import COVARIANCES, ROW_COUNTS
+from seed_exporter.codecs import codec_of
+from seed_exporter.codecs.base import Plan
+from seed_exporter.codecs.delta import DeltaPlan
+from seed_exporter.codecs.exact import ExactPlan, kept
+from seed_exporter.codecs.grid import GridPlan
+from seed_exporter.graph.matrix import as_float32, coded_view, fits_a_stream
+from seed_exporter.graph.model import Weight
+from seed_exporter.quantize.evaluator import Evaluator
+from seed_exporter.quantize.rounding import rounder_of
+from seed_runtime.codecs.delta import ANEW, BITS_MAX, DIFFERENCE, DIFFERENCE_STEP_LEAST, UNCHANGED, difference_of_bits
+from seed_runtime.codecs.encode import delta, grid
+from seed_runtime.codecs.encode.delta import NO_CHANGE, Change
+from seed_runtime.codecs.encode.grid import QuantizedMatrix
+from seed_runtime.codecs.encode.tables import Tables
+from seed_runtime.codecs.floats import STORED_AS
+from seed_runtime.format.dtypes import FLOAT32
+
+_OTHER_STREAM: Final = 64
+"""Bytes that another stream costs at least, which a weight of its own codec makes among those of `delta` [B]."""
+
+
+def against_base(evaluator: Evaluator, plans: Plans, base: BaseModel) -> dict[str, Plan]:
+    """Return plans that make each weight of the base's tensor where that takes fewer bytes.
+
+    Args:
+        evaluator: has the graph, its statistics and the effort.
+        plans: of all weights, by a method that knows no base.
+        base: the base.
+    """
+
+    def against(name: str, plan: Plan) -> Plan:
+        weight = evaluator.graph.weights[name]
+        values = base.values(weight)
+        if values is None:
+            return _anew(weight, plan, weight.data)
+        return min(_choices(evaluator, weight, plan, values), key=lambda choice: choice[0])[1]
+
+    found = Parallel(n_jobs=evaluator.encoder.jobs, prefer="threads")(
+        delayed(against)(name, plan) for name, plan in plans.items()
+    )
+    return dict(zip(plans, found, strict=True))
+
+
+def _choices(evaluator: Evaluator, weight: Weight, plan: Plan, base: npt.NDArray[Any]) -> list[tuple[float, Plan]]:
+    """Return plans of about the same error, each with its bytes."""
+    own = codec_of(plan)
+    restored = own.restore(weight, plan)
+    if restored.tobytes() == base.tobytes() or _error(weight, base) <= _error(weight, restored):
+        return [(0.0, DeltaPlan(NO_CHANGE, base))]
+    choices: list[tuple[float, Plan]] = []
+
+    def offer(change: Change) -> None:
+        size = 0.0 if change.matrix is None else Tables.of([change.matrix]).bytes_of(change.matrix)
+        choices.append((size, DeltaPlan(change, base)))
+
+    anew = _anew(weight, plan, base)
+    if isinstance(anew, DeltaPlan):
+        offer(anew.change)
+    else:
+        choices.append((own.estimate([own.prepare(weight, plan, 0)]).size + _OTHER_STREAM, plan))
+    if not fits_a_stream(weight):
+        return choices
+    if isinstance(plan, GridPlan):
+        difference = _difference(weight, base)
+        if difference is not None and plan.step >= DIFFERENCE_STEP_LEAST:
+            matrix = _rounded(evaluator, weight, plan, difference)
+            offer(Change(DIFFERENCE, grid.matrix_of(matrix)) if matrix.integers.any() else NO_CHANGE)
+    elif isinstance(plan, ExactPlan):
+        if weight.dtype.bits <= BITS_MAX:
+            bits = np.dtype(f"u{base.dtype.itemsize}")
+            integers = difference_of_bits(
+                kept(weight, plan).reshape(-1).view(bits), base.reshape(-1).view(bits), weight.dtype
+            )
+            offer(delta.exact(integers.reshape(coded_view(weight))))
+        # As large an error as fewer bits of mantissa make, in even steps.
+        step = math.sqrt(12 * error) if 0 < (error := _error(weight, restored)) < math.inf else 0.0
+        difference = _difference(weight, base)
+        if step and difference is not None:
+            offer(delta.quantized(difference, step))
+    return choices
+
+
+def _anew(weight: Weight, plan: Plan, base: npt.NDArray[Any]) -> Plan:
+    """Return a plan's own integers in the stream of differences, where they can be there."""
+    if not isinstance(plan, GridPlan):
+        return plan
+    return DeltaPlan(Change(ANEW, grid.matrix_of(plan.quantize(weight))), base)
+
+
+def _rounded(
+    evaluator: Evaluator, weight: Weight, plan: GridPlan, difference: npt.NDArray[np.float32]
+) -> QuantizedMatrix:
+    """Round differences as the plan's weight was rounded, with steps as large."""
+    if plan.matrix is None:
+        return grid.round_to_nearest(difference, plan.step)
+    effort, statistics, name = evaluator.effort, evaluator.statistics, weight.name
+    covariance = statistics[COVARIANCES].get(name) if effort.feedback else None
+    counts = statistics[ROW_COUNTS].get(name) if effort.table_rows else None
+    differing = replace(weight, dtype=FLOAT32, data=difference.reshape(weight.data.shape))
+    rounder = rounder_of(differing, covariance, counts, effort)
+    quantize: Callable[[float], QuantizedMatrix | None] = rounder.quantize
+    if plan.matrix.delay is not None:
+        quantize = rounder.quantize_on_trellis
+    first = quantize(plan.step)
+    if first is None or first.step == plan.step:
+        return first or grid.round_to_nearest(difference, plan.step)
+    # A rounder is asked for the mean of all steps, and a plan says the least of them.
+    again = quantize(plan.step * (plan.step / first.step))
+    assert again is not None
+    return again
+
+
+def _difference(weight: Weight, base: npt.NDArray[Any]) -> npt.NDArray[np.float32] | None:
+    """Return what is added to the base's tensor, as `coded_view` lays it out; None where that isn't finite."""
+    if weight.dtype.name not in STORED_AS:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = as_float32(weight) - as_float32(replace(weight, data=base))
+    return found if np.isfinite(found).all() else None
+
+
+def _error(weight: Weight, data: npt.NDArray[Any]) -> float:
+    """Return the mean squared error of data in a weight's place; infinite where it can't be computed."""
+    difference = _difference(weight, data)
+    if difference is None:
+        return math.inf
+    return float(np.mean(np.square(difference, dtype=np.float64)))
+
+
+def count_modes(plans: Plans) -> tuple[int, int]:
+    """Count the weights that are the base's as they are, and those that differ from it."""
+    modes = [plan.change.mode for plan in plans.values() if isinstance(plan, DeltaPlan)]
+    return modes.count(UNCHANGED), sum(mode not in (UNCHANGED, ANEW) for mode in modes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import seed_runtime
+from seed_runtime.cli import main
 from seed_runtime.errors import InputError, MemoryBudgetError, SeedError, UnsupportedError, UsageError
 from seed_runtime.seed import Seed
 from seed_runtime.tune import Progress, Settings, Tuned, tune
@@ -213,3 +215,49 @@ def test_classes_that_have_no_sample_are_told(seed_of) -> None:
     rows = arrays["labels"] != 3
     run(seed_of("head"), {name: array[rows] for name, array in arrays.items()}, mode="head", notice=lines.append)
     assert lines == ["labels have no sample of 1 of the model's 5 classes: it may forget them"]
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Path:
+    np.savez(tmp_path / "data.npz", **data())
+    return tmp_path / "data.npz"
+
+
+def test_the_command_writes_what_was_learned_as_a_seed_to_apply(
+    seed_of, samples: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    seed, tuned = seed_of("head").path, tmp_path / "tuned.seed"
+    arguments = [str(seed), "--fine-tune", str(samples), "--mode", "head", "-o", str(tuned), "--json", "--threads", "1"]
+    assert main(arguments) == 0
+    facts = json.loads(capfd.readouterr().out)
+    assert facts["mode"] == "head"
+    assert facts["after"] > facts["before"] + 0.3
+    assert facts["bytes"] == tuned.stat().st_size < seed.stat().st_size / 2
+    assert [(each["tier"], each["kept"]) for each in facts["tiers"]] == [("head", True)]
+    applied = seed_runtime.open(seed).apply(tuned)
+    assert applied.header.tuned is not None
+    assert (applied.header.tuned.mode, applied.header.tuned.metric) == ("head", "accuracy")
+    with applied.session(threads=1) as session:
+        y = session.run({"x": data()["x"]})["y"]
+    assert (y.argmax(axis=1) == data()["labels"]).mean() > facts["before"] + 0.3
+
+
+def test_the_command_writes_nothing_where_nothing_got_better(
+    seed_of, samples: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tuned = tmp_path / "tuned.seed"
+    wild = ["--mode", "small", "--steps", "2", "--lr", "900", "-o", str(tuned), "--threads", "1"]
+    assert main([str(seed_of("head").path), "--fine-tune", str(samples), *wild]) == 15
+    shown = capfd.readouterr()
+    assert "nothing got better" in shown.err
+    assert "before" in shown.out
+    assert not tuned.exists()
+
+
+def test_what_was_learned_can_be_trained_again(seed_of, samples: Path, tmp_path: Path) -> None:
+    seed, first, second = str(seed_of("small").path), str(tmp_path / "1.seed"), str(tmp_path / "2.seed")
+    for before, mode, output in (([], "small", first), (["--apply", first], "head", second)):
+        assert (
+            main([seed, *before, "--fine-tune", str(samples), "--mode", mode, "--lr", "0.03", "-o", output, "-q"]) == 0
+        )
+    assert seed_runtime.open(seed).apply(first).apply(second).header.tuned.mode == "head"

@@ -11,13 +11,22 @@ from seed_runtime.errors import UsageError
 from seed_runtime.system.files import is_same_file
 from seed_runtime.version import __version__
 
-_ACTIONS: Final = ("inspect", "verify", "assemble", "bench", "serve")
+_ACTIONS: Final = ("inspect", "verify", "assemble", "bench", "serve", "fine_tune")
 _NOT_YET: Final = {
-    "fine_tune": "--fine-tune",
-    "mode": "--mode",
-    "tuned": "-o",
     "text": "--text",
 }
+
+_TUNING: Final = {
+    "mode": "--mode",
+    "tuned": "-o",
+    "steps": "--steps",
+    "lr": "--lr",
+    "loss": "--loss",
+    "optimizer": "--optimizer",
+    "rng_seed": "--rng-seed",
+    "time_limit": "--time-limit",
+}
+"""Options of --fine-tune by their names."""
 
 _EXAMPLES: Final = """\
 examples:
@@ -27,6 +36,7 @@ examples:
   seed-run model.seed --assemble folder
   seed-run model.seed --bench --input x.npz
   seed-run model.seed --serve :8080
+  seed-run model.seed --fine-tune data.npz --mode auto -o tuned.seed
   seed-run model.seed --apply tuned.seed --input x.npz
   curl -s https://example.org/model.seed | seed-run - --input x.npz
 
@@ -36,6 +46,12 @@ input:
   call. Integers are converted where every value fits, floats only to wider floats; text is NumPy's str, or bytes
   in UTF-8; anything else is refused. Outputs that are maps are written as NAME.keys and NAME.values, sequences
   as NAME.0, NAME.1 and so on.
+
+fine-tuning:
+  data.npz has one array per model input, samples first, and labels: the number of a class for each sample, or floats
+  of the output's shape. A fifth is held out, and what doesn't get better on it isn't kept. Modes: bn estimates the
+  statistics of batch norms again and needs no labels; head fits the last layer; small trains scales and biases with it,
+  full all weights; auto climbs them. The seed must have been exported with --finetune-graph.
 
 seeds with a base:
   --apply gives a seed that holds what differs from model.seed; given again, one that differs from the seed before.
@@ -48,8 +64,25 @@ settings, in the order in which they count:
 exit codes:
   0 ok, 1 internal error, 2 usage, 3 the input can't be used, 10 corrupt seed, 11 not signed by
   one of $XDG_CONFIG_HOME/seed/allowed_signers, or too old, 12 this device, backend or runtime can't take it, or
-  the golden sample differs, 13 no disk space, 14 memory budget, 130 interrupted
+  the golden sample differs, 13 no disk space, 14 memory budget, 15 nothing got better by --fine-tune, 130 interrupted
 """
+
+
+@dataclass(frozen=True)
+class TuneJob:
+    """What --fine-tune is asked for; None where it is left to the tuner."""
+
+    data: str
+    output: str | None
+    """Path of the seed with what was learned; None to write none."""
+    mode: str | None
+    loss: str | None
+    optimizer: str | None
+    steps: int | None
+    rate: float | None
+    rng_seed: int | None
+    time_limit: float | None
+    """Longest time [s]."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +94,7 @@ class Job:
     apply: tuple[str, ...]
     """Seeds that are applied to it, each to the one before; the last one may be `-`."""
     action: str
-    """Action: one of inspect, verify, assemble, bench, serve and run."""
+    """Action: one of inspect, verify, assemble, bench, serve, fine_tune and run."""
     folder: str | None
     """Folder of --assemble; None without it."""
     address: str | None
@@ -69,6 +102,8 @@ class Job:
     input: str | None
     output: str | None
     runs: int | None
+    tune: TuneJob | None
+    """What --fine-tune is asked for; None without it."""
     max_memory: int | None
     """Limit of the process's memory; None for none [B]."""
     threads: int | None
@@ -105,12 +140,42 @@ def parse(argv: Sequence[str] | None) -> Job:
         input=options.input,
         output=options.output,
         runs=options.runs,
+        tune=_tune_job(options),
         max_memory=settings.max_memory(options.max_memory),
         threads=settings.threads(options.threads),
         cache_limit=settings.cache_limit(),
         use_cache=not options.no_cache,
         json=options.json,
         quiet=options.quiet,
+    )
+
+
+def _tune_job(options: argparse.Namespace) -> TuneJob | None:
+    """Return what --fine-tune is asked for; raise UsageError for its options without it."""
+    given = {flag: getattr(options, name) for name, flag in _TUNING.items()}
+    if options.fine_tune is None:
+        for flag, value in given.items():
+            if value is not None:
+                raise UsageError(f"{flag} is an option of --fine-tune; give both, or leave it out")
+        return None
+    if not options.fine_tune or options.tuned == "":
+        raise UsageError("--fine-tune and -o need files; give their names: --fine-tune data.npz -o tuned.seed")
+    inputs = [(options.fine_tune, "the data"), *((seed, "the seed") for seed in (options.seed, *options.apply))]
+    for path, what in inputs if options.tuned is not None else ():
+        if is_same_file(options.tuned, path):
+            raise UsageError(f"{options.tuned} is {what} itself, which would be lost; give -o another file")
+    from seed_runtime.units import parse_time
+
+    return TuneJob(
+        data=options.fine_tune,
+        output=options.tuned,
+        mode=options.mode,
+        loss=options.loss,
+        optimizer=options.optimizer,
+        steps=options.steps,
+        rate=options.lr,
+        rng_seed=options.rng_seed,
+        time_limit=None if options.time_limit is None else parse_time(options.time_limit),
     )
 
 
@@ -141,10 +206,10 @@ def _check(options: argparse.Namespace, action: str) -> None:
     if "" in options.apply:
         raise UsageError("--apply needs a seed; give its path, or - for a pipe: --apply tuned.seed")
     if options.input is not None and action not in ("run", "bench"):
-        raise UsageError(f"--{action} takes no --input; leave one of them out")
+        raise UsageError(f"--{action.replace('_', '-')} takes no --input; leave one of them out")
     if options.output is not None:
         if action != "run":
-            raise UsageError(f"--{action} takes no --output; leave one of them out")
+            raise UsageError(f"--{action.replace('_', '-')} takes no --output; leave one of them out")
         if options.output == "-" and options.json:
             raise UsageError("--json and --output - would both write to stdout; give --output a file")
         if options.output.endswith(".npy"):
@@ -185,6 +250,16 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_argument("--assemble", metavar="DIR", help="write model.onnx and its weights into DIR")
     actions.add_argument("--bench", action="store_true", help="time assembly, and runs on the input")
     actions.add_argument("--serve", metavar="ADDRESS", help="answer inference requests on a socket or a port")
+    actions.add_argument("--fine-tune", metavar="FILE", help="train the model on labelled samples")
+    tuning = parser.add_argument_group("fine-tuning")
+    tuning.add_argument("--mode", metavar="MODE", help="auto, bn, head, small or full (default: auto)")
+    tuning.add_argument("-o", dest="tuned", metavar="SEED", help="write what was learned, for --apply")
+    tuning.add_argument("--steps", metavar="N", type=int, help="most steps of gradients (default: 120)")
+    tuning.add_argument("--lr", metavar="RATE", type=float, help="rate of steps (default: by mode)")
+    tuning.add_argument("--loss", metavar="LOSS", help="cross-entropy, squared-error or cosine (default: by labels)")
+    tuning.add_argument("--optimizer", metavar="NAME", help="adam or sgd (default: adam)")
+    tuning.add_argument("--rng-seed", metavar="N", type=int, help="decides what is held out (default: 0)")
+    tuning.add_argument("--time-limit", metavar="TIME", help="longest time, such as 10m; the best so far is kept")
     add("--runs", metavar="N", type=int, help="timed runs of --bench (default: 10 to 100, for some 10 s)")
     add("--no-cache", action="store_true", help="assemble in a temporary folder and remove it afterwards")
     add("--json", action="store_true", help="print the results as one JSON object")

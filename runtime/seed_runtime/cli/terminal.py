@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from seed_runtime.assembly.assemble import Progress
@@ -47,6 +47,22 @@ class Terminal:
             print(f"\r{self._shown}", end="", file=sys.stderr, flush=True)
             if done >= total:
                 self.clear()
+
+        return show
+
+    def progress_line(self) -> Callable[[str], None] | None:
+        """Return a function that shows a line of progress in place of the one before, or None where nobody sees it."""
+        if not self._live:
+            return None
+
+        def show(line: str) -> None:
+            now = time.monotonic()
+            if now < self._next:
+                return
+            self._next = now + _INTERVAL_S
+            self.clear()
+            self._shown = line
+            print(f"\r{line}", end="", file=sys.stderr, flush=True)
 
         return show
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -44,7 +44,12 @@ SMALL_SHARE: Final = 0.5
 
 
 def tune(
-    seed: Seed, arrays: Mapping[str, Array], settings: Settings | None = None, *, cache: ModelCache | None = None
+    seed: Seed,
+    arrays: Mapping[str, Array],
+    settings: Settings | None = None,
+    *,
+    cache: ModelCache | None = None,
+    keep: Callable[[Tuned], None] = lambda tuned: None,
 ) -> Tuned:
     """Train a seed's model; the seed and its assembled copy stay as they are.
 
@@ -57,6 +62,7 @@ def tune(
             shape. Without labels only statistics of batch norms are estimated.
         settings: None for the defaults.
         cache: where the model is assembled; None for the user's.
+        keep: called with the result so far after each tier that was kept.
 
     Raises:
         UsageError: the settings contradict each other.
@@ -73,7 +79,7 @@ def tune(
         seed.assembled_weights(cache) as weights,
     ):
         model = JoinedModel(seed, folder, weights, samples, settings.threads, lambda: None)
-        return _Tuning(model, samples, settings).run()
+        return _Tuning(model, samples, settings, keep).run()
 
 
 def _check(settings: Settings) -> None:
@@ -99,8 +105,8 @@ class _State:
 
 
 class _Tuning:
-    def __init__(self, model: JoinedModel, samples: Samples, settings: Settings) -> None:
-        self._model, self._samples, self._settings = model, samples, settings
+    def __init__(self, model: JoinedModel, samples: Samples, settings: Settings, keep: Callable[[Tuned], None]) -> None:
+        self._model, self._samples, self._settings, self._keep = model, samples, settings, keep
         self._task = Task(model.info, samples.labels, settings.loss)
         classes = samples.labels if self._task.is_indexed and samples.labels is not None else None
         if classes is not None and classes.ndim > 1:
@@ -126,6 +132,10 @@ class _Tuning:
             if state.before is None:
                 raise
             interruption = error
+        return self._result(interruption)
+
+    def _result(self, interruption: BaseException | None = None) -> Tuned:
+        state = self._state
         assert state.before is not None
         assert state.after is not None
         holes = self._model.hole_of
@@ -202,6 +212,8 @@ class _Tuning:
         state = self._state
         kept = bool(best.values)
         state.tiers.append(TierResult(tier, best.score, kept, steps, micro, self._course.seconds))
+        if kept:
+            self._keep(self._result())
         return kept
 
     @contextlib.contextmanager

@@ -65,7 +65,8 @@ def test_version_and_help_are_results() -> None:
     assert "exit codes:" in text
     assert "--serve ADDRESS" in text
     assert "--apply SEED" in text
-    assert "--fine-tune" not in text
+    assert "--fine-tune FILE" in text
+    assert "--text" not in text
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,13 @@ def test_version_and_help_are_results() -> None:
         (("SEED", "--input", "x.npz", "--runs", "3"), "is an option of --bench"),
         (("SEED", "--bench", "--runs", "0"), "give at least 1"),
         (("SEED", "--assemble", ""), "--assemble needs"),
-        (("SEED", "--fine-tune", "x.npz", "--mode", "auto", "-o", "t.seed"), "--fine-tune is not part"),
+        (("SEED", "--fine-tune", "", "-o", "t.seed"), "--fine-tune and -o need files"),
+        (("SEED", "--fine-tune", "x.npz", "-o", "SEED"), "is the seed itself"),
+        (("SEED", "--fine-tune", "x.npz", "-o", "x.npz"), "is the data itself"),
+        (("SEED", "--fine-tune", "x.npz", "--time-limit", "soon"), "'soon' is not a time"),
+        (("SEED", "--fine-tune", "x.npz", "--input", "x.npz"), "--fine-tune takes no --input"),
+        (("SEED", "--mode", "auto"), "--mode is an option of --fine-tune"),
+        (("SEED", "--steps", "0"), "--steps is an option of --fine-tune"),
         (("SEED", "--apply", ""), "--apply needs a seed"),
         (("SEED", "--apply", "absent.seed"), "absent.seed: No such file"),
         (("-", "--apply", "t.seed"), "a base is read more than once"),

@@ -1,0 +1,140 @@
+"""`--fine-tune data.npz`: train the model on samples, and write what was learned as a seed on top of it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from seed_runtime.backends import Array, TensorSpec
+from seed_runtime.cli import entrypoint
+from seed_runtime.cli.arguments import Job, TuneJob
+from seed_runtime.cli.common import open_cache, open_seed
+from seed_runtime.cli.terminal import Terminal, print_json, table
+from seed_runtime.data import stored
+from seed_runtime.data.calls import UNNAMED
+from seed_runtime.delta import write_delta
+from seed_runtime.errors import GoalNotMetError
+from seed_runtime.memory.cgroup import cgroup_limit
+from seed_runtime.memory.plan import check_budget
+from seed_runtime.memory.process import baseline, peak_rss
+from seed_runtime.tune import Progress, Settings, Tuned, tune
+from seed_runtime.units import mib, size_text
+
+
+def fine_tune(job: Job, terminal: Terminal) -> int:
+    """Train, write the seed, and show what it was worth; return the exit code."""
+    asked = job.tune
+    assert asked is not None
+    written = 0
+    with contextlib.ExitStack() as stack:
+        seed = stack.enter_context(open_seed(job))
+        seed.training_graph()
+        arrays = _read(asked.data, seed.inputs(), job.max_memory)
+        cache = stack.enter_context(open_cache(job))
+
+        def keep(found: Tuned) -> None:
+            # After each tier that was kept: a power cut then loses no more than the one that runs.
+            nonlocal written
+            if asked.output is not None:
+                scores = (found.metric, found.before.value, found.after.value)
+                written = write_delta(seed, found.tensors, asked.output, mode=found.mode, scores=scores, cache=cache)
+
+        found = tune(seed, arrays, _settings(job, asked, terminal), cache=cache, keep=keep)
+        if found.interruption is not None and found.tensors:
+            entrypoint.listen_again()
+            keep(found)
+    terminal.clear()
+    if job.json:
+        print_json(_facts(found, asked, written))
+    else:
+        print("\n".join(_lines(found, asked, written)))
+    if found.interruption is not None:
+        if isinstance(found.interruption, entrypoint.Stopped) and written:
+            found.interruption.said = f"interrupted; the best so far, {written:,} bytes, was written to {asked.output}"
+        raise found.interruption
+    if not found.tensors:
+        raise GoalNotMetError(
+            "nothing got better on the samples that were held out, and no seed was written; give more samples, or try "
+            "another --mode or --lr"
+        )
+    return 0
+
+
+def _settings(job: Job, asked: TuneJob, terminal: Terminal) -> Settings:
+    """Return the settings that the command line gives, and the tuner's own for all others."""
+    shown = terminal.progress_line()
+
+    def tell(progress: Progress) -> None:
+        if shown is not None:
+            shown(_progress_text(progress))
+
+    given = {
+        name: value
+        for name in ("mode", "loss", "optimizer", "steps", "rate", "rng_seed", "time_limit")
+        if (value := getattr(asked, name)) is not None
+    }
+    return Settings(**given, max_memory=job.max_memory, threads=job.threads, progress=tell, notice=terminal.note)
+
+
+def _progress_text(progress: Progress) -> str:
+    parts = [f"{progress.tier}: {progress.step} of {progress.steps}"]
+    if not math.isnan(progress.loss):
+        parts.append(f"loss {progress.loss:.3g}")
+    if not math.isnan(progress.score):
+        parts.append(f"score {progress.score:.3g}")
+    parts += [size_text(progress.memory), f"{progress.seconds_left:.0f} s left"]
+    return ", ".join(parts)
+
+
+def _read(path: str, inputs: tuple[TensorSpec, ...], limit: int | None) -> dict[str, Array]:
+    """Read all arrays of a file of samples."""
+    with stored.open_arrays(path) as found:
+        size = sum(array.nbytes for array in found)
+        check_budget("reading the samples", baseline().resident + size, limit, cgroup_limit())
+        arrays = {}
+        for array in found:
+            name = inputs[0].name if len(found) == 1 and len(inputs) == 1 and array.name in UNNAMED else array.name
+            out = np.empty(array.shape[::-1] if array.is_fortran else array.shape, array.dtype)
+            with contextlib.closing(stored.ArrayReader(array)) as reader:
+                reader.read_into(out)
+            arrays[str(name)] = out.T if array.is_fortran else out
+    return arrays
+
+
+def _facts(found: Tuned, asked: TuneJob, written: int) -> dict[str, Any]:
+    return {
+        "mode": found.mode or None,
+        "metric": found.metric,
+        "before": found.before.value,
+        "after": found.after.value,
+        "steps": found.steps,
+        "tensors": len(found.tensors),
+        "tiers": [asdict(each) | {"score": each.score.value, "loss": each.score.loss} for each in found.tiers],
+        "output": asked.output if written else None,
+        "bytes": written or None,
+        "peak_rss_mib": mib(peak_rss()),
+    }
+
+
+def _lines(found: Tuned, asked: TuneJob, written: int) -> list[str]:
+    rows = [["tier", found.metric, "kept", "steps", "at once", "seconds"]]
+    rows += [
+        [
+            each.tier,
+            f"{each.score.value:.4g}",
+            "yes" if each.kept else "no",
+            str(each.steps or "-"),
+            str(each.micro_batch),
+            f"{each.seconds:.1f}",
+        ]
+        for each in found.tiers
+    ]
+    lines = table(rows, right=(1, 3, 4, 5))
+    lines.append(f"{found.metric} on what was held out: {found.before.value:.4g} before, {found.after.value:.4g} after")
+    if written:
+        lines.append(f"{asked.output}: {written:,} bytes; run it with --apply {asked.output}")
+    return lines

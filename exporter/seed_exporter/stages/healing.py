@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
-from typing import Final
 
 import numpy as np
 import onnx
@@ -31,9 +30,6 @@ from seed_runtime.backends import Feeds
 from seed_runtime.cli import entrypoint
 from seed_runtime.data.calls import LABELS
 from seed_runtime.errors import InputError
-
-_FRONT_SLACK: Final = 64
-"""Bytes by which the golden sample may grow while weights are trained [B]."""
 
 
 def check_installed() -> None:
@@ -61,18 +57,19 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
         folded = work.method.prepare(loaded.graph)
         info = model_info(source, options)
         trail = Trail(deadline=work.deadline)
-        front = [front_size.front_bytes(source, work)]
+        # A bound: proving the start would say it to some tens of bytes, and takes as long as a seed does.
+        front = front_size.front_bytes(source, work)
 
         def size_of(graph: Graph, plans: Mapping[str, Plan]) -> int:
             # The size that steers training is the seed's: without what is dead (0.7 s for ResNet-50).
             cut, left = cut_dead(graph, plans)
             encoder = StreamEncoder(cut, options.jobs, trained=True)
-            return draft.estimate_size(cut, encoder.estimate(left), info) + front[0]
+            return draft.estimate_size(cut, encoder.estimate(left), info) + front
 
         course = Course(source.model_id, goal, trail, work)
         start, left = None, None if work.deadline is None else work.deadline - time.monotonic()
         if heal.is_short(loaded.graph, source.reference.training, left, options.resume):
-            start = starting_plans(loaded, goal, front[0], work)
+            start = starting_plans(loaded, goal, front, work)
             if start is None and options.resume is not None and heal.is_started(options.resume):
                 raise InputError(
                     "the training of --resume started from a search, which didn't end in half of the time now; give it "
@@ -92,7 +89,6 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
             ),
             say=work.say,
         )  # fmt: skip
-        front[0] = _proven(_planned(run, goal, trail, work), source, work).front_bytes + _FRONT_SLACK
         interruption: BaseException | None = None
         try:
             left = None if work.deadline is None else work.deadline - time.monotonic()
@@ -108,22 +104,16 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
         if lost := run.lost_batches:
             work.notes.append(lost)
     planned = cut_healed(_planned(run, goal, trail, work, interruption), original, source, work)
-    return _proven(planned, source, work)
+    built = build(planned, source, work)
+    assembled, judgement = prove(built, source, work)
+    return Proven(built, seal(assembled, measure_memory(source, work), work), judgement)
 
 
-def _planned(
-    run: heal.Healing, goal: int, trail: Trail, work: Work, interruption: BaseException | None = None
-) -> Planned:
+def _planned(run: heal.Healing, goal: int, trail: Trail, work: Work, interruption: BaseException | None) -> Planned:
     best = run.best
     encoder = StreamEncoder(best.graph, work.options.jobs, trained=True)
     met = best.look.size <= goal
     return Planned(best.graph, builder_for(best.graph), best.plans, met, encoder, trail, interruption)
-
-
-def _proven(planned: Planned, source: Source, work: Work) -> Proven:
-    built = build(planned, source, work)
-    assembled, judgement = prove(built, source, work)
-    return Proven(built, seal(assembled, measure_memory(source, work), work), judgement)
 
 
 def _feeds(source: Source) -> list[Feeds]:

@@ -181,13 +181,19 @@ def normal(seed: int, index: int, mean: float, deviation: float) -> float:
 def delta(holes: list[Hole], chunks: list[bytes], base: Base) -> bytes:
     head_bytes = head_of(chunks[0])
     modes = head_bytes.take(len(holes))
-    assert all(mode < 4 for mode in modes)
+    assert all(mode < 5 for mode in modes)
+    octaves = {index: (head_bytes.uint(1), head_bytes.uint(1)) for index, mode in enumerate(modes) if mode == 4}
     changed = [hole for hole, mode in zip(holes, modes, strict=True) if mode]
     if not changed:
         assert (head_bytes.at, len(chunks)) == (len(head_bytes.data), 1)
         return b"".join(base(index) for index in range(len(holes)))
     counts = [hole.size if BITS[hole.dtype] < 8 else hole.count for hole in changed]
     head = read_head(head_bytes, counts, quantized=True)
+    numbers = [index for index, mode in enumerate(modes) if mode]
+    for index, matrix in zip(numbers, head.matrices, strict=True):
+        if index in octaves:
+            assert 0 not in matrix.row_classes + matrix.col_classes
+            matrix.added = _added(holes[index], base(index), *octaves[index])
     fill_matrices(head, chunks[1:], quantized=True)
     matrices, out = iter(head.matrices), bytearray()
     for index, (hole, mode) in enumerate(zip(holes, modes, strict=True)):
@@ -195,7 +201,7 @@ def delta(holes: list[Hole], chunks: list[bytes], base: Base) -> bytes:
             out += base(index)
             continue
         matrix = next(matrices)
-        if mode == 2:
+        if mode in (2, 4):
             out += _with_bits(hole, matrix, base(index))
             continue
         assert mode == 3 or all(matrix.step_of(row) >= 2**-100 for row in range(matrix.rows))
@@ -209,6 +215,13 @@ def delta(holes: list[Hole], chunks: list[bytes], base: Base) -> bytes:
             total = b + d if hole.dtype == 11 else rounded(b + d)
             out += stored if d == 0 or not math.isfinite(b) else stored_as(hole.dtype, total)
     return bytes(out)
+
+
+def _added(hole: Hole, base: bytes, top: int, span: int) -> list[int]:
+    """Return what each element's octave adds to its class."""
+    place, size, width = {1: (23, 8, 4), 16: (7, 8, 2), 10: (10, 5, 2)}[hole.dtype]
+    bits = [int.from_bytes(base[at : at + width], "little") for at in range(0, len(base), width)]
+    return [min(span, 11 * max(0, top - (each >> place) % (1 << size)) // 4) for each in bits]
 
 
 def _with_bits(hole: Hole, matrix: Matrix, base: bytes) -> bytes:

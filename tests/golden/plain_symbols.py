@@ -24,6 +24,8 @@ class Matrix:
     col_steps: bytes = b""
     row_classes: bytes = b""
     col_classes: bytes = b""
+    added: list[int] = field(default_factory=list)
+    """What each element adds to its class, beside its row and its column."""
     integers: dict[int, int] = field(default_factory=dict)
     """Return values by place in the matrix, without those of dead elements."""
 
@@ -96,7 +98,9 @@ def fill_matrices(head: Head, chunks: list[bytes], quantized: bool) -> None:
         for place in range(matrix.count):
             row, col = divmod(place, matrix.cols)
             if matrix.row_classes[row] and matrix.col_classes[col]:
-                places.append((matrix, place, matrix.row_classes[row] + matrix.col_classes[col] - 2, live))
+                table = matrix.row_classes[row] + matrix.col_classes[col] - 2
+                table += matrix.added[place] if matrix.added else 0
+                places.append((matrix, place, table, live))
                 live += 1
     slots = []
     for frequencies in head.tables:

@@ -32,18 +32,38 @@ from tests.support.seed_builder import (
 from tests.support.spec_bytes import Matrix, Table, f32, string, u8, varint
 
 BASE, TUNED = 8, 0x8009
-MODES = {"raw": 1, "grid": 0, "split": 2, "moments": 3, "lowrank": 0, "trellis": 1, "adaptive": 0}
+MODES = {"raw": 1, "grid": 4, "split": 2, "moments": 3, "lowrank": 0, "trellis": 1, "adaptive": 0}
 """The mode of each hole of the base."""
+TOP, SPAN = 129, 1
+"""Of grid's weights -6 and 900 are in octave 129 and above; all others add 1 to their class."""
+MOVES = [1, 0, -1, 0, 2, 0, 0, 0, 0, 1, -3, -2]
+
+
+def _moved(weight: float, places: int) -> bytes:
+    """Return the float32 that stands so many places above another one."""
+    (bits,) = struct.unpack("<I", struct.pack("<f", weight))
+    order = (bits + (1 << 31) if bits < 1 << 31 else (1 << 32) - 1 - bits) + places
+    return struct.pack("<I", order - (1 << 31) if order >= 1 << 31 else (1 << 32) - 1 - order)
+
+
+def _by_octave() -> Matrix:
+    matrix = Matrix([MOVES[start : start + 4] for start in (0, 4, 8)], step=1.0)
+    added = [int(abs(weight) < 4) for weight in GRID_WEIGHTS]
+    matrix.symbols = [(table + more, symbol) for (table, symbol), more in zip(matrix.symbols, added, strict=True)]
+    return matrix
+
+
 MATRICES = [
     Matrix([[2, 0, -1, 3]], step=0.25, row_steps=bytes([8])),
+    _by_octave(),
     Matrix([[0, 1, -3, 300]], low_bits=1, step=1.0),
     Matrix([[1, -1], [2, 0]], step=0.5),
     TRELLIS,
 ]
-TABLE = Table(254, [400, 600, 1600, 600, 400, 400], 96)
+TABLES = [Table(253, [100, 300, 600, 1600, 600, 400, 400], 96), Table(253, [1, 95, 800, 2400, 400, 300, 100], 0)]
 _AFTER = {
     "raw": f32(0.5 + 1.0, -1.0, 2.0 - 0.5, 0.0 + 1.5),
-    "grid": f32(*GRID_WEIGHTS),
+    "grid": b"".join(map(_moved, GRID_WEIGHTS, MOVES)),
     # 1.0; -0.5 and one above it; 0.25 and three below it; -2.0 and 300 above it.
     "split": struct.pack("<4H", 0x3C00, 0xB7FF, 0x33FD, 0xBED4),
     "moments": f32(0.5, -0.5, 1.0, 0.0),
@@ -61,8 +81,9 @@ def build_delta(replaced: Mapping[str, Replacement] | None = None) -> bytes:
 def delta_fields(replaced: Mapping[str, Replacement] | None = None) -> Fields:
     """Return the same seed field by field."""
     write = FieldWriter(replaced or {})
-    modes = write("delta.modes", bytes(MODES[name] for name in ALL))
-    chunks = symbol_stream(write, MATRICES, [TABLE], 1, modes)
+    own = write("delta.modes", bytes(MODES[name] for name in ALL))
+    own += write("delta.top", u8(TOP)) + write("delta.span", u8(SPAN))
+    chunks = symbol_stream(write, MATRICES, TABLES, 1, own)
     sections = {
         MODEL: model_section(write),
         WEIGHTS: weights_section(write, changed_weights()),

@@ -23,6 +23,7 @@ _WORDS: Final = {
     decoder.DIFFERENCE: "quantized difference to the base",
     decoder.BITS: "exact difference to the base",
     decoder.ANEW: "anew",
+    decoder.BY_OCTAVE: "exact difference to the base",
 }
 
 
@@ -71,7 +72,7 @@ class DeltaCodec(Codec[DeltaPlan, Change]):
         matrices = [change.matrix for change in prepared if change.matrix is not None]
         if not matrices:
             return measured(self.encode(prepared), [0.0] * len(prepared))
-        found = symbols.estimate(matrices, prefix=bytes(change.mode for change in prepared))
+        found = symbols.estimate(matrices, prefix=delta.own_fields(prepared))
         sizes = iter(found.tensors)
         tensors = tuple(0.0 if change.matrix is None else next(sizes) for change in prepared)
         return StreamEstimate(found.chunks, tensors)

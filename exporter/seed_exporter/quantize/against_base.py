@@ -27,7 +27,15 @@ from seed_exporter.graph.matrix import as_float32, coded_view, fits_a_stream
 from seed_exporter.graph.model import Weight
 from seed_exporter.quantize.evaluator import Evaluator
 from seed_exporter.quantize.rounding import rounder_of
-from seed_runtime.codecs.delta import ANEW, BITS_MAX, DIFFERENCE, DIFFERENCE_STEP_LEAST, UNCHANGED, difference_of_bits
+from seed_runtime.codecs.delta import (
+    ANEW,
+    BITS_MAX,
+    DIFFERENCE,
+    DIFFERENCE_STEP_LEAST,
+    UNCHANGED,
+    difference_of_bits,
+    octaves_of,
+)
 from seed_runtime.codecs.encode import delta, grid
 from seed_runtime.codecs.encode.delta import NO_CHANGE, Change
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
@@ -88,10 +96,10 @@ def _choices(evaluator: Evaluator, weight: Weight, plan: Plan, base: npt.NDArray
     elif isinstance(plan, ExactPlan):
         if weight.dtype.bits <= BITS_MAX:
             bits = np.dtype(f"u{base.dtype.itemsize}")
-            integers = difference_of_bits(
-                kept(weight, plan).reshape(-1).view(bits), base.reshape(-1).view(bits), weight.dtype
-            )
-            offer(delta.exact(integers.reshape(coded_view(weight))))
+            old, view = base.reshape(-1).view(bits), coded_view(weight)
+            integers = difference_of_bits(kept(weight, plan).reshape(-1).view(bits), old, weight.dtype)
+            octaves = octaves_of(old, weight.dtype)
+            offer(delta.exact(integers.reshape(view), None if octaves is None else octaves.reshape(view)))
         # As large an error as fewer bits of mantissa make, in even steps.
         step = math.sqrt(12 * error) if 0 < (error := _error(weight, restored)) < math.inf else 0.0
         difference = _difference(weight, base)

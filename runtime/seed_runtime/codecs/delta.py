@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from seed_runtime.codecs.arrays import F32, Values
+from seed_runtime.codecs.arrays import F32, U8, Values
 from seed_runtime.codecs.base import BaseWeights
 from seed_runtime.codecs.floats import STORED_AS, from_storage, to_storage
 from seed_runtime.codecs.grid import Dequantizer, integers_of
@@ -24,7 +24,7 @@ from seed_runtime.format.dtypes import DType
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.sections.holes import Hole
 
-UNCHANGED, DIFFERENCE, BITS, ANEW = range(4)
+UNCHANGED, DIFFERENCE, BITS, ANEW, BY_OCTAVE = range(5)
 """Modes of a tensor."""
 DIFFERENCE_STEP_LEAST: Final = 2.0**-100
 """Smallest step of differences: sums with larger ones are never subnormal, which some machines flush to zero."""
@@ -43,7 +43,7 @@ def decode(
     """Yield the elements of all holes in order (see codec.py). A window is overwritten by the next one."""
     if base is None:
         raise FormatError(where, "it holds differences, and the seed names no base")
-    modes, reader = _open(holes, chunks, where, cores)
+    modes, reader = _open(holes, chunks, where, cores, base)
     changed = [index for index, mode in enumerate(modes) if mode != UNCHANGED]
     dequantizer, scatterer = Dequantizer(), Scatterer()
     windows: Iterator[Values]
@@ -54,7 +54,7 @@ def decode(
         if index >= following:
             yield from _unchanged(base, holes, following, index)
             following, position = index + 1, 0
-        if mode == BITS:
+        if mode in (BITS, BY_OCTAVE):
             windows = scatterer.scatter(piece, integers_of(piece).astype(np.int32))
         else:
             windows = dequantizer.weights(piece)
@@ -75,7 +75,7 @@ def trellises(holes: Sequence[Hole], head: memoryview, where: str) -> list[bool]
     Raises:
         FormatError: the head breaks a rule of SPEC.md.
     """
-    modes, reader = _open(holes, iter([head]), where, 1)
+    modes, reader = _open(holes, iter([head]), where, 1, None)
     matrices = iter(reader.matrices)
     return [mode != UNCHANGED and next(matrices).delay is not None for mode in modes]
 
@@ -137,23 +137,52 @@ def difference_of_bits(values: Values, base: Values, dtype: DType) -> Values:
     return signed
 
 
+_EXPONENTS: Final = {"float32": (23, 8), "bfloat16": (7, 8), "float16": (10, 5)}
+"""Place and size of the exponent of types whose octaves tell of differences [bit]."""
+
+
+def octaves_of(bits: Values, dtype: DType) -> U8 | None:
+    """Return the exponents of elements, without the sign; None for types without octaves.
+
+    Args:
+        bits: unsigned integers, the bits of the elements.
+        dtype: type of the elements.
+    """
+    if dtype.name not in _EXPONENTS:
+        return None
+    place, size = _EXPONENTS[dtype.name]
+    found: U8 = (bits >> bits.dtype.type(place) & bits.dtype.type((1 << size) - 1)).astype(np.uint8)
+    return found
+
+
+def offset_of(octave: int, top: int, span: int) -> int:
+    """Return what an octave adds to a class: 11 classes for each 4 octaves below the top one, and span at most."""
+    return min(span, 11 * max(0, top - octave) // 4)
+
+
 def _is_float(dtype: DType) -> bool:
     return "float" in dtype.name
 
 
 def _open(
-    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, cores: int
+    holes: Sequence[Hole], chunks: Iterator[memoryview], where: str, cores: int, base: BaseWeights | None
 ) -> tuple[list[int], SymbolReader]:
     """Read the head; return the mode of each hole, and the reader of the matrices of those that aren't unchanged."""
     modes: list[int] = []
+    octaves: list[_Octaves | None] = []
 
     def counts(head: Cursor) -> list[int]:
         modes.extend(head.take(len(holes), "modes"))
         for hole, mode in zip(holes, modes, strict=True):
-            if mode > ANEW:
+            if mode > BY_OCTAVE:
                 raise FormatError(head.where, f"mode {mode} of a tensor is unknown")
             if not _takes(hole.dtype, mode):
                 raise FormatError(where, f"delta does not decode {hole.dtype.name} in mode {mode}")
+        for index, mode in enumerate(modes):
+            if mode == BY_OCTAVE:
+                octaves.append(_Octaves(index, holes[index], head.uint(1, "top octave"), head.uint(1, "span")))
+            elif mode != UNCHANGED:
+                octaves.append(None)
         # Two 4-bit elements share a byte, and a byte is what is coded.
         return [
             hole.size if hole.dtype.bits < 8 else hole.count
@@ -161,16 +190,49 @@ def _open(
             if mode != UNCHANGED
         ]
 
-    reader = SymbolReader(chunks, counts, quantized=True, where=where, cores=cores, trellis=True)
+    def offsets(matrix: int, start: int, stop: int) -> U8 | None:
+        of_matrix = octaves[matrix]
+        return None if of_matrix is None or base is None else of_matrix.offsets(base, start, stop)
+
+    reader = SymbolReader(chunks, counts, quantized=True, where=where, cores=cores, trellis=True, offsets=offsets)
     changed = [mode for mode in modes if mode != UNCHANGED]
-    for matrix, mode in zip(reader.matrices, changed, strict=True):
+    for matrix, mode, of_matrix in zip(reader.matrices, changed, octaves, strict=True):
         _check(matrix, mode, f"{where}: head")
+        if of_matrix is not None:
+            of_matrix.check(matrix, reader.classes, f"{where}: head")
     return modes, reader
+
+
+class _Octaves:
+    """What the octaves of a base's tensor add to the classes of its integers."""
+
+    def __init__(self, index: int, hole: Hole, top: int, span: int) -> None:
+        self._index, self._hole, self._span = index, hole, span
+        self._of_octave = np.array([offset_of(octave, top, span) for octave in range(256)], np.uint8)
+
+    def check(self, matrix: Matrix, classes: int, where: str) -> None:
+        """Raise FormatError for dead rows and columns, and for classes beyond the last one."""
+        if matrix.live_rows is not None or matrix.live_cols is not None:
+            raise FormatError(where, "integers under octaves have no dead rows and columns")
+        if int(matrix.row_class.max()) + int(matrix.col_class.max()) + self._span >= classes:
+            raise FormatError(where, "a row, a column and an octave add up to a class without a table")
+
+    def offsets(self, base: BaseWeights, start: int, stop: int) -> U8:
+        """Return what elements `start` to `stop` add."""
+        out = np.empty(stop - start, np.uint8)
+        for begin in range(start, stop, BLOCK):
+            end = min(begin + BLOCK, stop)
+            octaves = octaves_of(_read_bits(base, self._hole, self._index, begin, end), self._hole.dtype)
+            assert octaves is not None
+            out[begin - start : end - start] = self._of_octave[octaves]
+        return out
 
 
 def _takes(dtype: DType, mode: int) -> bool:
     """Return whether elements of a type may be coded so."""
-    return mode == UNCHANGED or (dtype.bits <= BITS_MAX if mode == BITS else dtype.name in STORED_AS)
+    if mode in (BITS, UNCHANGED):
+        return mode == UNCHANGED or dtype.bits <= BITS_MAX
+    return dtype.name in (_EXPONENTS if mode == BY_OCTAVE else STORED_AS)
 
 
 def _check(matrix: Matrix, mode: int, where: str) -> None:
@@ -179,7 +241,7 @@ def _check(matrix: Matrix, mode: int, where: str) -> None:
     if mode == DIFFERENCE and least < DIFFERENCE_STEP_LEAST:
         raise FormatError(where, f"a step of {least} is too small for differences")
     has_steps = matrix.has_row_steps or matrix.col_factors is not None or matrix.delay is not None
-    if mode == BITS and (has_steps or least != 1):
+    if mode in (BITS, BY_OCTAVE) and (has_steps or least != 1):
         raise FormatError(where, "integers that are added to bits have the step 1 and no other")
 
 

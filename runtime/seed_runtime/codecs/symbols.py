@@ -44,6 +44,8 @@ from seed_runtime.limits import (
 
 Counts = Sequence[int] | Callable[[Cursor], Sequence[int]]
 """Elements of each matrix, or a function that reads them: a codec's own fields stand before the head's."""
+Offsets = Callable[[int, int, int], U8 | None]
+"""Gives what symbols `start` to `stop` of a matrix add to their classes, beside rows and columns; None for nothing."""
 
 STEP_LEAST: Final = 2.0**-126
 """Smallest quantization step: below, some machines flush to zero, and the bits would differ."""
@@ -68,6 +70,7 @@ class SymbolReader:
         where: str,
         cores: int = 1,
         trellis: bool = False,
+        offsets: Offsets | None = None,
     ) -> None:
         """Read the head.
 
@@ -78,10 +81,12 @@ class SymbolReader:
             where: names the stream in error messages.
             cores: more than one to decode the lanes of a long stream in a process beside, where there may be one.
             trellis: matrices may have a trellis.
+            offsets: asked for each matrix; who gives some has seen that no class is beyond the last one.
 
         Raises:
             FormatError: the head breaks a rule of SPEC.md.
         """
+        self._offsets = offsets
         self._chunks, self._quantized, self.where, self._cores = chunks, quantized, where, cores
         self._flags = _ROW_CLASSES | _COLUMN_CLASSES
         self._flags |= (_ROW_STEPS | _COLUMN_STEPS if quantized else 0) | (_TRELLIS if trellis else 0)
@@ -206,15 +211,25 @@ class SymbolReader:
                 yield index, position - begin, end - begin, position - start
             position, index = end, index + 1
 
+    @property
+    def classes(self) -> int:
+        """Number of classes that the head has."""
+        return self._table_of.size
+
     def _classes_into(self, index: int, start: int, stop: int, out: U32) -> None:
         matrix, offset = self.matrices[index], 0
+        added = None if self._offsets is None else self._offsets(index, start, stop)
         if self._rows_of != index:
             self._rows_of, self._least_row = index, matrix.row_class.min()
             self._rows = _rows_by_class(matrix, self._least_row, self._table_of)
         for row, row_end, col, col_end in rectangles(start, stop, matrix.col_class.size):
             size = (row_end - row) * (col_end - col)
             block = out[offset : offset + size].reshape(row_end - row, col_end - col)
-            if self._rows is not None and col_end - col == matrix.col_class.size:
+            if added is not None:
+                by_class = matrix.row_class[row:row_end, None] + matrix.col_class[None, col:col_end]
+                by_class += added[offset : offset + size].reshape(block.shape)
+                self._table_of.take(by_class.astype(np.intp), None, block, "clip")
+            elif self._rows is not None and col_end - col == matrix.col_class.size:
                 # As indices: 32-bit systems cast no unsigned ones.
                 index_of = (matrix.row_class[row:row_end] - self._least_row).astype(np.intp)
                 self._rows.take(index_of, 0, block, "clip")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tests.conformance.support.hostile import DAMAGED, NEWER
 from tests.conformance.support.seeds import Stream, Tensor, build, build_on
-from tests.conformance.support.valid_delta import ANEW, BITWISE, DIFFERENCE, all_codecs, delta, floats
+from tests.conformance.support.valid_delta import ANEW, BITWISE, BY_OCTAVE, DIFFERENCE, all_codecs, delta, floats
 from tests.conformance.support.valid_exact import noise, raw
 from tests.conformance.support.vector import Vector
 from tests.support.delta_builder import build_delta
@@ -44,6 +44,18 @@ def _codec_7() -> Iterator[Vector]:
         modes = [mode if place == tensor else 0 for place in range(4)]
         stream = delta(whole, modes, [Matrix([[1, 0, 1]], 0, 1.0)])
         yield _bad(f"bad-delta-{name}", tests, base, stream, None)
+    for name, tests, tensor in (
+        ("octaves-integers", "octaves of int32", 3),
+        ("octaves-wide", "octaves of int64", 2),
+    ):
+        whole = [Tensor(hole.dtype, hole.dims) for hole in base.holes]
+        modes = [BY_OCTAVE if place == tensor else 0 for place in range(4)]
+        chunks = delta(whole, [*modes, 0, 0], [Matrix([[1, 0, 1]], 0, 1.0)]).chunks
+        yield _bad(f"bad-delta-{name}", tests, base, Stream(7, whole, chunks), None)
+    dead = Matrix([[1, 2], [0, 0]], 0, 1.0, row_classes=bytes([1, 0]))
+    whole = [Tensor(hole.dtype, hole.dims) for hole in base.holes]
+    chunks = delta(whole, [BY_OCTAVE, 0, 0, 0, 0, 0], [dead]).chunks
+    yield _bad("bad-delta-octaves-dead", "octaves, and a dead row", base, Stream(7, whole, chunks), None)
     for mode, text in ((0, "unchanged"), (DIFFERENCE, "a difference"), (BITWISE, "added to bits")):
         matrices = [replace(_ONE, step=1.0)] if mode else []
         stream = delta([Tensor(1, (2, 2))], [mode], matrices)

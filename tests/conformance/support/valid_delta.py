@@ -16,9 +16,9 @@ from tests.golden import plain
 from tests.golden.plain import BITS
 from tests.support.delta_builder import build_delta, changed_weights
 from tests.support.seed_builder import build_seed, types_of
-from tests.support.spec_bytes import Matrix, f32, string, u8, varint
+from tests.support.spec_bytes import Matrix, Table, f32, string, u8, varint
 
-UNCHANGED, DIFFERENCE, BITWISE, ANEW = range(4)
+UNCHANGED, DIFFERENCE, BITWISE, ANEW, BY_OCTAVE = range(5)
 NARROW = [code for code in NAMES if BITS[code] <= 32]
 """Types whose bits may be coded as differences."""
 
@@ -31,6 +31,7 @@ def vectors() -> Iterator[Vector]:
     yield from (floats(), integers())
     yield from _modes()
     yield from _arithmetic()
+    yield from _octaves()
     yield from _own_holes()
     yield from _chains()
     yield from _sections()
@@ -138,6 +139,44 @@ def _arithmetic() -> Iterator[Vector]:
     halves = [delta(tensors[:3], [0, 1, 0], [Matrix(numbers(3, 4, 2), 0, 0.5)])]
     halves += [raw([tensors[3]], noise(24)), delta(tensors[4:], [0, 0, 0], [])]
     yield build_on("delta-streams", "streams of codecs 7 and 1", floats(), halves)
+
+
+def by_octave(base: Vector, hole: int, top: int, span: int, row_classes: bytes | None = None, reach: int = 3) -> Matrix:
+    """Return integers for a hole of a base, 3 x 4 or 1 x 10, under its octaves."""
+    dtype, dims, start = base.holes[hole].dtype, base.holes[hole].dims, base.holes[hole].offset
+    rows, cols = (1, 10) if len(dims) == 1 else (3, 4)
+    matrix = Matrix(numbers(rows, cols, reach, dtype), 0, 1.0, row_classes=row_classes)
+    place, bits, size = {1: (23, 8, 4), 16: (7, 8, 2), 10: (10, 5, 2)}[dtype]
+    for index, (table, symbol) in enumerate(matrix.symbols):
+        element = int.from_bytes(base.weights[start + index * size : start + (index + 1) * size], "little")
+        octave = (element >> place) % (1 << bits)
+        matrix.symbols[index] = table + min(span, 11 * max(0, top - octave) // 4), symbol
+    return matrix
+
+
+def _octaves() -> Iterator[Vector]:
+    base = floats()
+    tensors = _tensors(base)
+    for hole, tensor in enumerate(tensors):
+        if tensor.dtype == 11:
+            continue
+        top = 16 if tensor.dtype == 10 else 129
+        rows = bytes([1, 3, 2]) if len(tensor.dims) == 2 else None
+        matrix = by_octave(base, hole, top, 20, rows)
+        modes = [BY_OCTAVE if place == hole else UNCHANGED for place in range(len(tensors))]
+        tables = [table_for([matrix], quantized=True)] + [None] * 22
+        chunks = Coded([matrix], tables, own=bytes([*modes, top, 20])).chunks()
+        kind = "" if rows else "-specials"
+        text = f"codec 7, integers added to bits under octaves and rows, {NAMES[tensor.dtype]}{kind.replace('-', ' ')}"
+        yield build_on(f"delta-octaves-{NAMES[tensor.dtype]}{kind}", text, base, [Stream(DELTA, tensors, chunks)])
+    first, second = by_octave(base, 0, 128, 2), by_octave(base, 3, 0, 0)
+    modes = [BY_OCTAVE, UNCHANGED, DIFFERENCE, BY_OCTAVE] + [UNCHANGED] * (len(tensors) - 4)
+    matrices = [first, Matrix(numbers(3, 4, 3), 0, 0.25), second]
+    flat, steep = table_for(matrices, quantized=True), Table(253, [100, 200, 500, 2396, 500, 300, 100], 0)
+    chunks = Coded(matrices, [flat, steep, None], own=bytes([*modes, 128, 2, 0, 0])).chunks()
+    yield build_on(
+        "delta-octaves-mixed", "octaves in some matrices of a stream", base, [Stream(DELTA, tensors, chunks)]
+    )
 
 
 def _own_holes() -> Iterator[Vector]:

@@ -12,7 +12,18 @@ import pytest
 
 from seed_runtime.codecs import BY_NAME as CODECS
 from seed_runtime.codecs.arrays import Values
-from seed_runtime.codecs.delta import ANEW, BITS, BLOCK, DIFFERENCE, UNCHANGED, add, add_to_bits, difference_of_bits
+from seed_runtime.codecs.delta import (
+    ANEW,
+    BITS,
+    BLOCK,
+    BY_OCTAVE,
+    DIFFERENCE,
+    UNCHANGED,
+    add,
+    add_to_bits,
+    difference_of_bits,
+    octaves_of,
+)
 from seed_runtime.codecs.encode import delta as encoder
 from seed_runtime.codecs.encode.delta import NO_CHANGE, Change, exact, quantized, rounded_step
 from seed_runtime.errors import FormatError
@@ -120,6 +131,30 @@ def test_integers_added_to_bits_give_every_value_of_a_type(dtype: str, rng: np.r
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_octaves_make_equal_changes_of_weights_of_many_sizes_smaller(dtype: str, rng: np.random.Generator) -> None:
+    kind, one = BY_NAME[dtype], Hole(BY_NAME[dtype], (300, 1000), 0)
+    old = rng.normal(0, 0.05, one.dims).astype(np.float32)
+    new = _stored(old + rng.normal(0, 4e-4, old.shape).astype(np.float32), dtype).reshape(-1)
+    base = _stored(old, dtype).reshape(-1)
+    bits = np.dtype(f"u{base.itemsize}")
+    integers = difference_of_bits(new.view(bits), base.view(bits), kind).reshape(one.dims)
+    octaves = octaves_of(base.view(bits), kind)
+    assert octaves is not None
+    change = exact(integers, octaves.reshape(one.dims))
+    assert change.mode == BY_OCTAVE
+    assert changed(base, change, one).tobytes() == new.tobytes()
+    sizes = [sum(map(len, encoder.encode([each]).chunks)) for each in (change, exact(integers))]
+    assert sizes[0] < 0.98 * sizes[1]
+
+
+def test_octaves_that_tell_nothing_are_left_out(rng: np.random.Generator) -> None:
+    integers = rng.integers(-2, 3, (8, 9)).astype(np.int32)
+    assert exact(integers, np.full((8, 9), 120, np.uint8)).mode == BITS
+    assert octaves_of(np.zeros(3, np.uint64), BY_NAME["float64"]) is None
+    assert octaves_of(np.zeros(3, np.uint32), BY_NAME["int32"]) is None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_neighbouring_floats_differ_by_one_across_exponents_and_signs(dtype: str) -> None:
     kind = BY_NAME[dtype]
     bits = np.dtype(f"u{kind.storage.itemsize}")
@@ -192,7 +227,15 @@ def test_a_stream_needs_a_base_and_types_that_its_modes_take() -> None:
     with pytest.raises(FormatError, match="the seed names no base"):
         decode([hole(4)], [packed(b"\0")], None)
     base = Arrays(np.zeros(4, np.int64))
-    for mode, dtype in ((DIFFERENCE, "int32"), (BITS, "int64"), (BITS, "float64"), (ANEW, "bool"), (9, "float32")):
+    for mode, dtype in (
+        (BY_OCTAVE, "int32"),
+        (BY_OCTAVE, "float64"),
+        (DIFFERENCE, "int32"),
+        (BITS, "int64"),
+        (BITS, "float64"),
+        (ANEW, "bool"),
+        (9, "float32"),
+    ):
         with pytest.raises(FormatError, match="mode"):
             decode([hole(4, dtype=dtype)], [head(prefix=bytes([mode])), data()], base)
 

@@ -43,6 +43,15 @@ class Classes:
 
     rows: U8
     cols: U8
+    offsets: U8 | None = None
+    """What each element adds to its class, `(rows, columns)`, where the base's octave does; all live then."""
+
+    @property
+    def reach(self) -> int:
+        """Number of classes up to the largest that a row, a column and an offset may add up to."""
+        if self.offsets is None or not self.rows.any() or not self.cols.any():
+            return 0  # rows and columns meet, so that their sum is in use
+        return int(self.rows.max()) + int(self.cols.max()) - 1 + int(self.offsets.max())
 
     def live(self) -> tuple[npt.NDArray[np.intp], ...]:
         """Return the index of the live rows and columns of a matrix."""
@@ -55,7 +64,8 @@ class Classes:
     def of_symbols(self) -> U8:
         """Compute the class of each live symbol, `(live rows, live columns)`."""
         rows, cols = self.live_offsets()
-        return rows[:, None] + cols[None]
+        classes: U8 = rows[:, None] + cols[None]
+        return classes if self.offsets is None else classes + self.offsets
 
     def of_elements(self) -> U8:
         """Compute the class of each element, `(rows, columns)`; where all is zero, that of the lowest magnitude."""

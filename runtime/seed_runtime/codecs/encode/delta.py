@@ -10,17 +10,19 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from seed_runtime.codecs.delta import BITS, DIFFERENCE, DIFFERENCE_STEP_LEAST, UNCHANGED
+from seed_runtime.codecs.delta import BITS, BY_OCTAVE, DIFFERENCE, DIFFERENCE_STEP_LEAST, UNCHANGED, offset_of
 from seed_runtime.codecs.encode import symbols
-from seed_runtime.codecs.encode.contexts import CLASS_STEP, CLASSES, ORIGIN, magnitude_classes
+from seed_runtime.codecs.encode.contexts import CLASS_STEP, CLASSES, ORIGIN, Classes, from_levels, magnitude_classes
 from seed_runtime.codecs.encode.grid import matrix_of, round_to_nearest
-from seed_runtime.codecs.encode.matrix import CodedMatrix, folded
+from seed_runtime.codecs.encode.matrix import CodedMatrix, entropy_bits, folded
 from seed_runtime.codecs.encode.packing import pack
 from seed_runtime.codecs.encode.symbols import SymbolStream
+from seed_runtime.codecs.encode.tables import Tables
 from seed_runtime.codecs.planes import ESCAPE
 from seed_runtime.format import primitives
 from seed_runtime.limits import LOW_BITS_MAX
 
+U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
 
@@ -28,6 +30,8 @@ _SAMPLE: Final = 1 << 16
 """Number of integers, evenly spread, by which the number of low bits is chosen."""
 _ESCAPE_BITS: Final = 32
 """Size of an escaped integer behind the words of its chunk [bit]."""
+_LEVEL_LEAST: Final = 1e-4
+"""Mean magnitude of a symbol that the lowest class stands for: under octaves nothing is dead."""
 _STEP_LARGEST: Final = 2.0**100
 """Largest step: the largest integers times it are finite."""
 
@@ -40,6 +44,10 @@ class Change:
     """A mode of `codecs.delta`."""
     matrix: CodedMatrix | None = None
     """Its integers; None where nothing changed."""
+    top: int = 0
+    """In mode BY_OCTAVE, the largest octave, and"""
+    span: int = 0
+    """the most that an octave adds to a class."""
 
 
 NO_CHANGE: Final = Change(UNCHANGED)
@@ -52,12 +60,18 @@ def encode(changes: Sequence[Change], progress: Callable[[int], None] | None = N
         changes: of all tensors of the stream.
         progress: called with the number of symbols coded since its last call.
     """
-    modes = bytes(change.mode for change in changes)
+    front = own_fields(changes)
     matrices = [change.matrix for change in changes if change.matrix is not None]
     if matrices:
-        return symbols.encode(matrices, progress, prefix=modes)
-    packing, packed = pack(modes)
-    return SymbolStream([primitives.uint(packing, 1) + primitives.varint(len(modes)) + packed], 0.0)
+        return symbols.encode(matrices, progress, prefix=front)
+    packing, packed = pack(front)
+    return SymbolStream([primitives.uint(packing, 1) + primitives.varint(len(front)) + packed], 0.0)
+
+
+def own_fields(changes: Sequence[Change]) -> bytes:
+    """Return the codec's fields before those of a symbol stream's head."""
+    octaves = b"".join(bytes((change.top, change.span)) for change in changes if change.mode == BY_OCTAVE)
+    return bytes(change.mode for change in changes) + octaves
 
 
 def view_of(dims: Sequence[int], count: int) -> tuple[int, int]:
@@ -98,38 +112,73 @@ def rounded_step(step: float) -> float:
     return math.ldexp(round(mantissa * 16) / 16, exponent)
 
 
-def exact(integers: I32) -> Change:
-    """Keep integers that are added to bits.
+def exact(integers: I32, octaves: U8 | None = None) -> Change:
+    """Keep integers that are added to bits, under the octaves of the base's elements where that takes fewer bytes.
 
     Args:
         integers: `(rows, cols)`, as `codecs.delta.difference_of_bits` gives them.
+        octaves: `(rows, cols)`, the exponents of the base's elements (`codecs.delta.octaves_of`); None for other types.
     """
     if not integers.any():
         return NO_CHANGE
     low_bits = _low_bits(integers)
-    high = integers >> np.int32(low_bits)
     # Far ones are escapes, whatever their magnitude, and must not decide what the others of a row share.
     capped = np.minimum(np.abs(integers.astype(np.int64)), 128 << low_bits)
-    classes = magnitude_classes(capped, 2.0**-low_bits)
-    live = classes.live()
-    high = high[live].reshape(-1)
-    low = (integers[live].reshape(-1) & np.int32((1 << low_bits) - 1)).view(np.uint32) if low_bits else None
-    symbols_ = high.astype(np.int8).view(np.uint8)
+    plain = Change(BITS, _split(integers, low_bits, magnitude_classes(capped, 2.0**-low_bits)))
+    if octaves is None:
+        return plain
+    by_octave = _under_octaves(integers, octaves)
+    return min(plain, by_octave, key=_size)
+
+
+def _size(change: Change) -> float:
+    assert change.matrix is not None
+    return Tables.of([change.matrix]).bytes_of(change.matrix)
+
+
+def _under_octaves(integers: I32, octaves: U8) -> Change:
+    """Class integers by row, column and octave.
+
+    Of two elements that change by as much, the one that is half as large moves by twice as many numbers.
+    """
+    top = int(octaves.max())
+    low_bits = _low_bits(integers, octaves)
+    capped = np.minimum(np.abs(integers.astype(np.int64)), 128 << low_bits)
+    at_top = np.ldexp(capped.astype(np.float32), octaves.astype(np.int32) - top - low_bits)
+    rows, cols = (np.log(np.maximum(at_top.mean(axis=axis, dtype=np.float64), _LEVEL_LEAST)) for axis in (1, 0))
+    found = from_levels(rows, cols, float(np.log(max(float(at_top.mean(dtype=np.float64)), _LEVEL_LEAST))))
+    span = CLASSES - 1 - (int(found.rows.max()) + int(found.cols.max()) - 2)
+    offsets = np.array([offset_of(octave, top, span) for octave in range(256)], np.uint8)[octaves]
+    span = min(span, int(offsets.max()))
+    return Change(BY_OCTAVE, _split(integers, low_bits, replace(found, offsets=offsets)), top, span)
+
+
+def _split(integers: I32, low_bits: int, classes: Classes) -> CodedMatrix:
+    """Split integers into symbols, low bits and escapes."""
+    live = integers[classes.live()].reshape(-1)
+    high = live >> np.int32(low_bits)
+    low = (live & np.int32((1 << low_bits) - 1)).view(np.uint32) if low_bits else None
+    coded = high.astype(np.int8).view(np.uint8)
     far = np.flatnonzero((high > 127) | (high < -127))
-    symbols_[far] = ESCAPE
-    return Change(BITS, CodedMatrix(symbols_, classes, low_bits, low, high[far], 1.0))
+    coded[far] = ESCAPE
+    return CodedMatrix(coded, classes, low_bits, low, high[far], 1.0)
 
 
-def _low_bits(integers: I32) -> int:
-    """Choose how many bits are left uncoded, by what a sample takes with each number of them."""
-    sample = integers.reshape(-1)[:: max(1, integers.size // _SAMPLE)]
+def _low_bits(integers: I32, octaves: U8 | None = None) -> int:
+    """Choose how many bits are left uncoded, by what a sample takes with each number of them.
+
+    Args:
+        integers: all of them.
+        octaves: those that they are coded under; None for none.
+    """
+    every = max(1, integers.size // _SAMPLE)
+    sample = integers.reshape(-1)[::every]
+    group = np.zeros(sample.size, np.intp) if octaves is None else octaves.reshape(-1)[::every].astype(np.intp)
     costs = []
     for low_bits in range(LOW_BITS_MAX + 1):
         high = sample >> np.int32(low_bits)
         far = (high > 127) | (high < -127)
-        counts = np.bincount(high[~far] + 127, minlength=256).astype(np.float64)
-        counts[255] = np.count_nonzero(far)
-        present = counts[counts > 0]
-        entropy = float((present * np.log2(sample.size / present)).sum())
-        costs.append(entropy + sample.size * low_bits + _ESCAPE_BITS * counts[255])
+        key = np.where(far, 255, np.clip(high, -127, 127) + 127) + 256 * group
+        counts = np.bincount(key, minlength=256 * (int(group.max()) + 1)).reshape(-1, 256)
+        costs.append(entropy_bits(counts) + sample.size * low_bits + _ESCAPE_BITS * np.count_nonzero(far))
     return int(np.argmin(costs))

@@ -198,7 +198,8 @@ def _head(
     tables: Tables,
     quantized: bool,
 ) -> bytes:
-    out = [primitives.uint(lanes_log2, 1), tables.pack(with_escape=quantized)]
+    classes = max(matrix.classes.reach for matrix in matrices)
+    out = [primitives.uint(lanes_log2, 1), tables.pack(with_escape=quantized, classes=classes)]
     flagged = []
     for matrix in matrices:
         rows, cols = matrix.classes.rows, matrix.classes.cols

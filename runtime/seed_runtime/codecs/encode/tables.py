@@ -79,6 +79,9 @@ class Tables:
         Row class by row class, a magnitude below which nothing is rare leaves few to look up: .05 s for 22 M symbols,
         where looking all up takes .5 s.
         """
+        if matrix.classes.offsets is not None:
+            classes = matrix.classes.of_symbols().reshape(-1)
+            return np.flatnonzero(self.rare[self.of_class[classes], matrix.symbols])
         rows, cols = matrix.classes.live_offsets()
         magnitude = np.abs(np.arange(256, dtype=np.uint8).view(np.int8).astype(np.int16))
         least = np.where(self.rare, magnitude, 255).min(axis=1, initial=255).astype(np.uint8)[self.of_class]
@@ -109,17 +112,19 @@ class Tables:
         bits = float((counts[used] * costs[used]).sum())
         return (bits + matrix.side_bits) / 8 + matrix.low_bytes + 4 * matrix.escaped.size
 
-    def pack(self, *, with_escape: bool) -> bytes:
+    def pack(self, *, with_escape: bool, classes: int = 0) -> bytes:
         """Write the tables as a head holds them.
 
         Args:
             with_escape: whether the symbols are quantized integers, one of which is the escape.
+            classes: fewest classes that there are to be; those beyond the last one used share its table.
         """
-        out = [primitives.varint(self.groups[-1].stop)]
+        more = max(0, classes - self.groups[-1].stop)
+        out = [primitives.varint(self.groups[-1].stop + more)]
         for group, row in zip(self.groups, self.frequencies, strict=True):
             out.append(_packed_table(row, with_escape))
             out += [primitives.varint(0)] * (group.stop - group.start - 1)
-        return b"".join(out)
+        return b"".join([*out, *[primitives.varint(0)] * more])
 
 
 def _groups_of_classes(counts: I64) -> list[slice]:

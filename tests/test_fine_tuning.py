@@ -254,6 +254,23 @@ def test_the_command_writes_nothing_where_nothing_got_better(
     assert not tuned.exists()
 
 
+def test_a_folder_that_is_not_there_is_refused_before_the_training(
+    seed_of, samples: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = str(tmp_path / "none" / "tuned.seed")
+    assert main([str(seed_of("head").path), "--fine-tune", str(samples), "-o", output]) == UsageError.exit_code
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert "none" in shown.err
+
+
+def test_without_an_output_the_command_says_that_nothing_was_written(
+    seed_of, samples: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(seed_of("head").path), "--fine-tune", str(samples), "--mode", "head", "--threads", "1"]) == 0
+    assert "nothing was written; give -o tuned.seed" in capfd.readouterr().out
+
+
 def test_what_was_learned_can_be_trained_again(seed_of, samples: Path, tmp_path: Path) -> None:
     seed, first, second = str(seed_of("small").path), str(tmp_path / "1.seed"), str(tmp_path / "2.seed")
     for before, mode, output in (([], "small", first), (["--apply", first], "head", second)):

@@ -21,6 +21,7 @@ from seed_runtime.errors import GoalNotMetError
 from seed_runtime.memory.cgroup import cgroup_limit
 from seed_runtime.memory.plan import check_budget
 from seed_runtime.memory.process import baseline, peak_rss
+from seed_runtime.system.files import check_writable
 from seed_runtime.tune import Progress, Settings, Tuned, tune
 from seed_runtime.units import mib, size_text
 
@@ -30,6 +31,8 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
     asked = job.tune
     assert asked is not None
     written = 0
+    if asked.output is not None:
+        check_writable(asked.output)
     with contextlib.ExitStack() as stack:
         seed = stack.enter_context(open_seed(job))
         seed.training_graph()
@@ -40,7 +43,8 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
             # After each tier that was kept: a power cut then loses no more than the one that runs.
             nonlocal written
             if asked.output is not None:
-                scores = (found.metric, found.before.value, found.after.value)
+                values = (found.before.value, found.after.value)
+                scores = (found.metric, *values) if all(map(math.isfinite, values)) else None
                 written = write_delta(seed, found.tensors, asked.output, mode=found.mode, scores=scores, cache=cache)
 
         found = tune(seed, arrays, _settings(job, asked, terminal), cache=cache, keep=keep)
@@ -137,4 +141,6 @@ def _lines(found: Tuned, asked: TuneJob, written: int) -> list[str]:
     lines.append(f"{found.metric} on what was held out: {found.before.value:.4g} before, {found.after.value:.4g} after")
     if written:
         lines.append(f"{asked.output}: {written:,} bytes; run it with --apply {asked.output}")
+    elif found.tensors and asked.output is None:
+        lines.append("nothing was written; give -o tuned.seed to keep what was learned")
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -33,6 +34,10 @@ class Score:
 
     def __gt__(self, other: Score) -> bool:
         return (self.value, -self.loss) > (other.value, -other.loss)
+
+
+UNUSABLE: Final = Score(-math.inf, math.inf)
+"""Score of outputs that are NaN or infinite: worse than any other, and not better than itself."""
 
 
 @dataclass(frozen=True)

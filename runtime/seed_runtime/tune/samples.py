@@ -44,7 +44,7 @@ def check_samples(arrays: Mapping[str, Array], specs: Sequence[TensorSpec]) -> S
     """Check arrays against the inputs of a model; integers are converted to its floats.
 
     Raises:
-        InputError: they don't fit, or hold NaN.
+        InputError: they don't fit, or hold NaN or infinities.
         UnsupportedError: the model takes no batches.
     """
     given = dict(arrays)
@@ -55,6 +55,8 @@ def check_samples(arrays: Mapping[str, Array], specs: Sequence[TensorSpec]) -> S
         raise InputError(f"{what}; give {expectation(specs)}, samples first, and {LABELS!r}")
     if not specs:
         raise UnsupportedError("this model has no inputs, so there is nothing to train it on")
+    if labels is not None and not labels.ndim:
+        raise InputError(f"{LABELS!r} is a single {labels.dtype}; give one for each sample")
     inputs = {spec.name: _fitted(given[spec.name], spec) for spec in specs}
     counts = {name: len(array) for name, array in inputs.items()} | ({} if labels is None else {LABELS: len(labels)})
     if len(set(counts.values())) > 1:
@@ -89,8 +91,8 @@ def _fitted(array: Array, spec: TensorSpec) -> Array:
             f"input {spec.name!r}: {spec} is expected, samples first, {array.dtype}{list(array.shape)} was given"
         )
     converted = np.ascontiguousarray(array.astype(wanted, copy=False))
-    if converted.dtype.kind == "f" and converted.size and np.isnan(converted.min()):
-        raise InputError(f"input {spec.name!r} holds NaN; clean the data")
+    if converted.dtype.kind == "f" and not np.isfinite([converted.min(initial=0), converted.max(initial=0)]).all():
+        raise InputError(f"input {spec.name!r} holds NaN or infinities; clean the data")
     return converted
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -10,7 +11,7 @@ from seed_runtime.backends import Array
 from seed_runtime.data.calls import LABELS
 from seed_runtime.errors import InputError, UsageError
 from seed_runtime.skeletons.training import COSINE, SQUARED_ERROR, TARGET, TrainingInfo
-from seed_runtime.tune.records import Score
+from seed_runtime.tune.records import UNUSABLE, Score
 from seed_runtime.tune.samples import Rows
 
 CROSS_ENTROPY, SQUARES, DIRECTION = "cross-entropy", "squared-error", "cosine"
@@ -47,6 +48,11 @@ class Task:
             self._refuse(labels)
         elif loss is None:
             self.loss = CROSS_ENTROPY if self._are_shares(labels) else SQUARES
+        elif loss == CROSS_ENTROPY and not self._are_shares(labels):
+            of_what = "between 0 and 1" if info.axis is None else "at least 0, with a sum of 1 for each decision"
+            raise InputError(
+                f"{LABELS!r} are no shares of classes: they must be {of_what}; use --loss {SQUARES} for other values"
+            )
 
     @property
     def metric(self) -> str:
@@ -98,7 +104,15 @@ class Task:
         return int(((outputs.argmax(axis=self._info.axis) == labels) & (labels >= 0)).sum())
 
     def score(self, hits: int, loss: float, count: float) -> Score:
-        """Return the score of all samples: decisions that are right, and the mean loss."""
+        """Return the score of all samples, UNUSABLE where the loss isn't finite.
+
+        Args:
+            hits: decisions that are right.
+            loss: mean over `count`.
+            count: comparisons.
+        """
+        if not math.isfinite(loss):
+            return UNUSABLE
         return Score(hits / count if self.is_indexed else -loss, loss)
 
     def _take_classes(self, labels: Array) -> None:

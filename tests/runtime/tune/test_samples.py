@@ -27,6 +27,7 @@ def test_a_model_of_one_sample_takes_them_one_by_one() -> None:
 
 NAN = X.copy()
 NAN[2, 1] = np.nan
+INFINITE = np.where(np.isnan(NAN), -np.inf, NAN).astype(np.float32)
 WRONG = {
     "another name": ({"z": X}, "no input 'z'"),
     "none": ({}, "an input is missing"),
@@ -34,6 +35,8 @@ WRONG = {
     "another size": ({"x": np.ones((6, 4), np.float32)}, "is expected"),
     "other axes": ({"x": np.ones((6, 2, 3), np.float32)}, "is expected"),
     "NaN": ({"x": NAN}, "holds NaN"),
+    "an infinity": ({"x": INFINITE}, "holds NaN or infinities"),
+    "a single label": ({"x": X, "labels": np.array(1)}, "'labels' is a single int64"),
     "NaN in labels": ({"x": X, "labels": NAN}, "'labels' holds NaN"),
     "fewer labels": ({"x": X, "labels": np.arange(5)}, "different numbers of samples: x 6, labels 5"),
 }

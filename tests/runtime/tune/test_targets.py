@@ -8,7 +8,7 @@ import pytest
 from seed_runtime.errors import InputError, UsageError
 from seed_runtime.skeletons.info import ValueInfo
 from seed_runtime.skeletons.training import COSINE, SQUARED_ERROR, TARGET, TrainingInfo
-from seed_runtime.tune.records import Score
+from seed_runtime.tune.records import UNUSABLE, Score
 from seed_runtime.tune.targets import Task
 
 
@@ -79,3 +79,17 @@ def test_of_equal_scores_the_one_with_less_loss_is_better() -> None:
     assert Score(0.9, 2.0) > Score(0.8, 0.1)
     assert Score(0.9, 1.0) > Score(0.9, 2.0)
     assert not Score(0.9, 2.0) > Score(0.9, 2.0)
+
+
+@pytest.mark.parametrize("axis", [None, 1])
+def test_values_that_are_no_shares_have_no_cross_entropy(axis: int | None) -> None:
+    with pytest.raises(InputError, match=r"are no shares of classes.*--loss squared-error"):
+        Task(info(axis), np.array([[0.5, -2, 1, 0]], np.float32), "cross-entropy")
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+def test_outputs_that_are_no_numbers_are_worse_than_any_others(loss: float) -> None:
+    score = Task(info(), np.array([0, 0, 0, 0]), None).score(3, loss, 4)
+    assert score == UNUSABLE
+    assert Score(0.0, 1e30) > score
+    assert not score > score

@@ -73,7 +73,7 @@ def _choices(evaluator: Evaluator, weight: Weight, plan: Plan, base: npt.NDArray
     """Return plans of about the same error, each with its bytes."""
     own = codec_of(plan)
     restored = own.restore(weight, plan)
-    if restored.tobytes() == base.tobytes() or _error(weight, base) <= _error(weight, restored):
+    if _stands_for(weight, restored, base):
         return [(0.0, DeltaPlan(NO_CHANGE, base))]
     choices: list[tuple[float, Plan]] = []
 
@@ -106,6 +106,17 @@ def _choices(evaluator: Evaluator, weight: Weight, plan: Plan, base: npt.NDArray
         if step and difference is not None:
             offer(delta.quantized(difference, step))
     return choices
+
+
+def _stands_for(weight: Weight, restored: npt.NDArray[Any], base: npt.NDArray[Any]) -> bool:
+    """Return whether the base's tensor has the bits of a plan's, or is no further from the weight where both are off.
+
+    A plan without an error that can be computed is lossless, or for values whose difference says nothing.
+    """
+    if restored.tobytes() == base.tobytes():
+        return True
+    error = _error(weight, restored)
+    return 0 < error < math.inf and _error(weight, base) <= error
 
 
 def _anew(weight: Weight, plan: Plan, base: npt.NDArray[Any]) -> Plan:

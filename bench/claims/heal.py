@@ -11,11 +11,12 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import seed_exporter
+from seed_exporter.heal.settings import HealSettings
 from seed_runtime.errors import SeedError
 
 from . import checkpoints, judging, models, runs
@@ -38,6 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data and its tokens")
     parser.add_argument("--out", type=Path, required=True, help="folder of the seed and its results")
     parser.add_argument("--size", type=int, help="of the seed (default: the goal of the network to learn from) [B]")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of healing in place of its default"
+    )
     parser.add_argument("--time-limit", type=float, default=600, help="seconds until the seed is written")
     parser.add_argument("--jobs", type=int, help="threads")
     parser.add_argument("--tiny", action="store_true", help="few samples, short windows")
@@ -74,6 +78,22 @@ def goal_of(folder: Path) -> int:
     return goal_size(checkpoints.load(folder)[1]["name"], models.parameters(runs.load(folder, device())))
 
 
+def settings_of(given: list[str]) -> HealSettings:
+    """Return the settings of healing with some other values, such as `fold=0.75`.
+
+    Raises:
+        ValueError: a name or a value is none.
+    """
+    kinds = {each.name: type(each.default) for each in fields(HealSettings)}
+    values: dict[str, Any] = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        if name not in kinds:
+            raise ValueError(f"--set {text}: healing has the settings {', '.join(kinds)}")
+        values[name] = kinds[name](json.loads(value))
+    return HealSettings(**values)
+
+
 def heal(options: argparse.Namespace) -> dict[str, Any]:
     """Write the seed and all that is said of it."""
     began = time.monotonic()
@@ -104,6 +124,7 @@ def heal(options: argparse.Namespace) -> dict[str, Any]:
             size=size,
             heal=inputs.write_judges(folder / "judges.npz"),
             draw=inputs.draw,
+            heal_settings=settings_of(options.set) if options.set else None,
             resume=out / "state",
             model_id=name,
             time_limit=max(LEAST, options.time_limit - (time.monotonic() - began)),
@@ -129,6 +150,7 @@ def heal(options: argparse.Namespace) -> dict[str, Any]:
             "parameters": parameters,
             "bytes": made_seed.bytes,
             "asked": size,
+            "set": options.set,
             "ratio": 4 * parameters / made_seed.bytes,
             "goal_met": made_seed.goal_met,
             "damage": made_seed.damage,

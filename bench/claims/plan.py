@@ -51,6 +51,11 @@ def _heal(name: str, lane: str, card: int, seconds: float) -> Job:
     return Job(f"{name}-heal", lane, card, seconds, f"heal --start {{out}}/{name}", (name,))
 
 
+def _variant(name: str, word: str, setting: str, lane: str, card: int, seconds: float) -> Job:
+    """Heal with another setting: what of it the row lacks is seen beside the row itself."""
+    return Job(f"{name}-{word}", lane, card, seconds, f"heal --start {{out}}/{name} --set {setting}", (name,))
+
+
 def _student(name: str, student: str, lane: str, card: int, seconds: float, options: str = "") -> Job:
     command = f"students {student} --teacher {{out}}/{name} {options}"
     return Job(f"{name}-student", lane, card, seconds, command, (name,))
@@ -82,15 +87,10 @@ JOBS = (
     _heal("distilbert", "distilbert", 2, 650),
     _teacher("gpt2", "gpt2", 3, 520, "--compile", ("tokens",)),
     _heal("gpt2", "gpt2", 3, 720),
-    _student("resnet50", "small-vision", "resnet50-beside", 4, 180),
-    _student_heal("resnet50", "resnet50-beside", 4, 550),
-    _on("resnet50", "resnet50-beside", 4, 220),
-    _controls("resnet50", "resnet50-beside", 4, 80),
-    _student("mobilenetv2", "small-vision", "mobilenetv2-beside", 5, 150),
-    _student_heal("mobilenetv2", "mobilenetv2-beside", 5, 500),
-    _on("mobilenetv2", "mobilenetv2-beside", 5, 120),
-    _random_heal("mobilenetv2", "mobilenetv2-beside", 5, 300),
-    _controls("mobilenetv2", "mobilenetv2-beside", 5, 70),
+    # Neither convolutional network recovered after its batch norms were folded, and small ones on a CPU do.
+    _variant("resnet50", "late-fold", "fold=0.75", "resnet50-late-fold", 4, 1150),
+    _variant("mobilenetv2", "late-fold", "fold=0.75", "mobilenetv2-late-fold", 5, 850),
+    _variant("resnet50", "float32", "mixed_precision=false", "resnet50-float32", 7, 1150),
     # Masked words need no teacher: they are over when there is one.
     Job(
         "berttiny-words", "berttiny", 6, 530,
@@ -111,11 +111,20 @@ JOBS = (
         "heal --start {out}/berttiny --teacher {out}/distilbert", ("berttiny", "distilbert"),
     ),
     _controls("berttiny", "berttiny", 6, 50),
-    _random_heal("resnet50", "resnet50-random", 7, 500),
-    _on("distilbert", "text-beside", 7, 120),
-    _student("gpt2", "looped-language", "text-beside", 7, 200),
-    _student_heal("gpt2", "text-beside", 7, 300),
-    _on("gpt2", "text-beside", 7, 120),
-    _controls("distilbert", "text-beside", 7, 80),
-    _controls("gpt2", "text-beside", 7, 120),
+    _student("resnet50", "small-vision", "resnet50-beside", 6, 180),
+    _student_heal("resnet50", "resnet50-beside", 6, 550),
+    _on("resnet50", "resnet50-beside", 6, 220),
+    _controls("resnet50", "resnet50-beside", 6, 80),
+    _random_heal("resnet50", "resnet50-beside", 6, 200),
+    _student("mobilenetv2", "small-vision", "mobilenetv2-beside", 5, 150),
+    _student_heal("mobilenetv2", "mobilenetv2-beside", 5, 500),
+    _on("mobilenetv2", "mobilenetv2-beside", 5, 120),
+    _random_heal("mobilenetv2", "mobilenetv2-beside", 5, 300),
+    _controls("mobilenetv2", "mobilenetv2-beside", 5, 70),
+    _on("distilbert", "text-beside", 2, 120),
+    _student("gpt2", "looped-language", "text-beside", 2, 200),
+    _student_heal("gpt2", "text-beside", 2, 300),
+    _on("gpt2", "text-beside", 2, 120),
+    _controls("distilbert", "text-beside", 2, 80),
+    _controls("gpt2", "text-beside", 2, 120),
 )  # fmt: skip

@@ -44,6 +44,8 @@ def check_options(options: Options) -> None:
         raise UsageError("a teacher is learned from on inputs; give heal=data.npz as well")
     if options.draw is not None and options.heal is None:
         raise UsageError("what is drawn to heal on needs other inputs that judge it; give heal=data.npz as well")
+    if options.heal_settings is not None and options.heal is None:
+        raise UsageError("settings of healing are of use with data to heal on; give heal=data.npz as well")
     if options.effort not in EFFORTS:
         raise UsageError(f"--effort is {min(EFFORTS)} to {max(EFFORTS)}; {options.effort} is none")
     if options.time_limit is not None and not options.time_limit > 0:

@@ -19,6 +19,7 @@ from seed_exporter.evaluate.mixed import NO_MIXES
 from seed_exporter.evaluate.reference import Reference
 from seed_exporter.graph.model import Graph
 from seed_exporter.heal.looks import Look
+from seed_exporter.heal.settings import HealSettings
 from seed_exporter.quantize.distilled import INPUTS_LEAST
 from seed_exporter.quantize.effort import DEFAULT, EFFORTS, WITHOUT_DATA, Effort
 from seed_exporter.quantize.trail import Point
@@ -51,6 +52,7 @@ class Options:
         teacher: from Python, an ONNX file with the same inputs and outputs, whose answers `heal` learns and
             chooses states by in place of the model's own: for a smaller model, or the same one with other weights to
             begin with. The damage of the result is measured by the model's own.
+        heal_settings: from Python, learning rates and schedule of `heal`; None for those of the run's length.
         resume: folder in which the state of `heal` is saved, and from which it is continued.
         model_id: name that stays the same over versions; the file's name by default.
         model_version: grows with every release of a model id.
@@ -73,6 +75,7 @@ class Options:
     heal: Path | None = None
     draw: Callable[[int], Mapping[str, Any]] | None = None
     teacher: Path | None = None
+    heal_settings: HealSettings | None = None
     resume: Path | None = None
     model_id: str | None = None
     model_version: int = 1

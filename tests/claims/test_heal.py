@@ -87,7 +87,7 @@ def test_a_healed_network_is_judged_as_its_training_was(data: Path, tmp_path: Pa
     assert result["runtime_difference"] < 1e-4
     looks = [json.loads(line) for line in (out / "looks.jsonl").read_text().splitlines()]
     assert looks
-    assert all(set(look) == {"share", "size", "damage", "price", "seconds"} for look in looks)
+    assert all(set(look) == {"share", "size", "damage", "price", "gradient", "skipped", "seconds"} for look in looks)
     with np.load(out / "verdicts.npz") as found, np.load(teacher / "verdicts.npz") as before:
         assert set(found) == set(before)
         assert result["held"] == pytest.approx(found["verdicts"].mean())
@@ -113,6 +113,15 @@ def test_goals_hold_for_bytes_and_for_ratio() -> None:
     assert heal.goal_size("distilbert", 66_977_000) == int(4 * 66_977_000 / 76) < 3_565_158
     with pytest.raises(ValueError, match="small-text has no goal of its own; give --size, or as --teacher a network"):
         heal.goal_size("small-text", 1)
+
+
+def test_settings_are_given_by_name() -> None:
+    from bench.claims import heal
+
+    found = heal.settings_of(["fold=0.75", "steps=7", "mixed_precision=false"])
+    assert (found.fold, found.steps, found.mixed_precision) == (0.75, 7, False)
+    with pytest.raises(ValueError, match="--set fald=1: healing has the settings steps, batch"):
+        heal.settings_of(["fald=1"])
 
 
 @pytest.mark.parametrize("name", ["resnet50", "berttiny"])

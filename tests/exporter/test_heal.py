@@ -242,6 +242,17 @@ def test_the_bits_stay_at_their_goal_while_learning_rates_fall_and_the_price_has
     assert max(late) < 1.02 * 20
 
 
+def test_gradients_are_counted_and_those_that_are_no_numbers_were_left_out() -> None:
+    from seed_exporter.heal.gradient_norms import GradientNorms
+
+    norms = GradientNorms(torch.device("cpu"))
+    for norm in (2.0, float("nan"), 4.0, float("inf")):
+        norms.add(torch.tensor(norm))
+    assert norms.read() == (3.0, 2)
+    norms.add(torch.tensor(5.0))
+    assert norms.read() == (5.0, 2)
+
+
 def test_steps_are_coarsened_by_no_more_than_the_bytes_need() -> None:
     from seed_exporter.heal.squeeze import least_places
 

@@ -12,6 +12,7 @@ import pytest
 import seed_exporter
 import seed_runtime
 from seed_exporter.heal.looks import Look
+from seed_exporter.heal.settings import HealSettings
 from seed_exporter.report.healing import curve
 from seed_exporter.results import InterruptedExport
 from seed_runtime.errors import InputError, UsageError
@@ -154,6 +155,7 @@ def test_too_little_data_is_refused(
         ({"method": "moments"}, "leave out --method moments"),
         ({"heal": None, "resume": Path("state")}, "add --heal"),
         ({"heal": None, "teacher": Path("teacher.onnx")}, "give heal=data.npz as well"),
+        ({"heal": None, "heal_settings": HealSettings()}, "give heal=data.npz as well"),
     ],
 )
 def test_options_that_do_not_go_with_healing_are_named(

@@ -21,6 +21,7 @@ from seed_exporter.graph.model import Graph
 from seed_exporter.heal.batches import Batches, Draw
 from seed_exporter.heal.checkpoint import Checkpoints, key_of
 from seed_exporter.heal.controller import Controller, first_price, theoretical_price
+from seed_exporter.heal.gradient_norms import GradientNorms
 from seed_exporter.heal.graphs import device_of, layer_outputs, takes_batches
 from seed_exporter.heal.interpreter import Interpreter
 from seed_exporter.heal.judges import Judges, Usable, usable_feeds
@@ -138,6 +139,7 @@ class Healing(Trained):
         self._sizes = ThreadPoolExecutor(1, "sizes")
         self._seen: Seen | None = None
         self._usable, self._say = Usable(self.device), say
+        self._gradients = GradientNorms(self.device)
         self._checkpoints: Checkpoints | None = None
         bits = self._bits()
         seen = self._look(0.0, bits)
@@ -240,6 +242,10 @@ class Healing(Trained):
         self._symbols.copy_(rate.symbols.detach())
         return lost + self._price * bits
 
+    def heard(self, norm: Tensor) -> None:
+        """Count a gradient."""
+        self._gradients.add(norm)
+
     def steer(self, share: float) -> None:
         """Move the price of a bit."""
         self._price.fill_(self.controller.move(float(self._symbols), share))
@@ -334,7 +340,7 @@ class Healing(Trained):
         seen, self._seen = self._seen, None
         if seen is None:
             return
-        self.last = seen.healed(self.controller.price)
+        self.last = seen.healed(self.controller.price, *self._gradients.read())
         self.controller.correct(8.0 * self.last.look.size, seen.bits)
         self.looks.append(self.last.look)
         if self._rank(self.last.look) < self._rank(self.best.look):
@@ -374,7 +380,8 @@ class Healing(Trained):
 
     def _mixed_precision(self) -> torch.autocast:
         """Compute products in bf16 on a GPU."""
-        return torch.autocast(self.device.type, torch.bfloat16, self.device.type == "cuda", cache_enabled=False)
+        is_used = self.settings.mixed_precision and self.device.type == "cuda"
+        return torch.autocast(self.device.type, torch.bfloat16, is_used, cache_enabled=False)
 
     def _check_outputs(self) -> None:
         if not self.judged:

@@ -14,12 +14,16 @@ class Look:
         size: of the whole seed [B].
         damage: by the metric `auto`, on inputs that aren't trained on.
         price: of a bit by then, in units of the loss; 0 before the first step.
+        gradient: mean norm of the gradients since the look before.
+        skipped: steps so far that were left out because a gradient was NaN or infinite.
     """
 
     share: float
     size: int
     damage: float
     price: float = 0.0
+    gradient: float = 0.0
+    skipped: int = 0
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,9 @@ class Trained(ABC):
     def loss(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of a batch, the price of its bits included; after its first call without asking a GPU."""
 
+    def heard(self, norm: Tensor) -> None:  # noqa: B027 (nobody has to listen)
+        """Be told the norm of each gradient, on the device; must not ask a GPU for it."""
+
     @abstractmethod
     def steer(self, share: float) -> None:
         """Move the price; called every STEER_EVERY steps."""
@@ -102,12 +105,12 @@ def _train(
     trained: Trained, schedule: Schedule, stop: Callable[[], bool], spent: Callable[[], float] | None
 ) -> torch.optim.Optimizer:
     optimizer = adam(trained)
-    stepper = Stepper(trained.loss, optimizer, schedule.clip, trained.recordable)
+    stepper = Stepper(trained.loss, optimizer, schedule.clip, trained.recordable, trained.heard)
     share = schedule.first
     for step in count():
         if trained.changed(share):
             optimizer = adam(trained, optimizer)
-            stepper = Stepper(trained.loss, optimizer, schedule.clip, trained.recordable)
+            stepper = Stepper(trained.loss, optimizer, schedule.clip, trained.recordable, trained.heard)
         factor = schedule.rate(step, share)
         for group in optimizer.param_groups:
             group["lr"].fill_(factor * group["full"])

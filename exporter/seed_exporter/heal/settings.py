@@ -38,6 +38,7 @@ class HealSettings:
         decay: share of the run after which learning rates fall.
         looks: looks at the real size and at the damage.
         estimate: batches on which statistics of batch norms are estimated before they are folded.
+        mixed_precision: whether products are computed in bf16 on a GPU.
     """
 
     steps: int = 3000
@@ -56,6 +57,7 @@ class HealSettings:
     decay: float = 0.5
     looks: int = 40
     estimate: int = 60
+    mixed_precision: bool = True
 
     def judging(self, count: int) -> int:
         """Return how many of so many inputs judge states.

@@ -47,10 +47,7 @@ class Seen:
     snapshot: dict[str, np.ndarray]
     size: Future[int]
 
-    def healed(self, price: float = 0.0) -> Healed:
-        """Return the state, once its size is known.
-
-        Args:
-            price: of a bit, in units of the loss.
-        """
-        return Healed(self.graph, self.plans, Look(self.share, self.size.result(), self.damage, price))
+    def healed(self, price: float = 0.0, gradient: float = 0.0, skipped: int = 0) -> Healed:
+        """Return the state, once its size is known; for the arguments see `Look`."""
+        look = Look(self.share, self.size.result(), self.damage, price, gradient, skipped)
+        return Healed(self.graph, self.plans, look)

@@ -33,6 +33,7 @@ class Stepper:
         optimizer: fused Adam.
         clip: largest norm of a gradient; None for any.
         recordable: whether `loss` computes the same with the same tensors each time.
+        heard: is told the norm of each gradient.
     """
 
     def __init__(
@@ -41,8 +42,9 @@ class Stepper:
         optimizer: torch.optim.Optimizer,
         clip: float | None,
         recordable: bool,
+        heard: Callable[[Tensor], None] = lambda norm: None,
     ) -> None:
-        self._loss, self._optimizer, self._clip = loss, optimizer, clip
+        self._loss, self._optimizer, self._clip, self._heard = loss, optimizer, clip, heard
         self._parameters = [each for group in optimizer.param_groups for each in group["params"]]
         self._records = recordable and bool(self._parameters) and self._parameters[0].is_cuda
         self._recorded: dict[Any, tuple[torch.cuda.CUDAGraph, dict[str, Tensor]]] = {}
@@ -88,6 +90,7 @@ class Stepper:
         self._loss(batch).backward()
         gradients = [each.grad for each in self._parameters if each.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
+        self._heard(norm.detach())
         # What torch's scaler of mixed precision tells a fused optimizer: to divide gradients, and to leave out a step.
         optimizer.grad_scale = torch.ones_like(norm) if self._clip is None else (norm / self._clip).clamp_min(1)
         optimizer.found_inf = (~torch.isfinite(norm)).to(norm.dtype)

@@ -82,7 +82,7 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
                 )
         run = heal.Healing(
             loaded.graph, folded, _feeds(source), lossless(folded), size_of, goal, start=start,
-            scores=source.scores, noisy=tuple(source.reference.noisy), tell=course.look,
+            scores=source.scores, noisy=tuple(source.reference.noisy), settings=options.heal_settings, tell=course.look,
             draw=options.draw, teacher=_teacher(loaded.graph, options), checkpoints=options.resume,
             pace=lambda seconds: course.start(
                 seconds, run.settings.steps, run.device.type == "cuda", run.first_share

@@ -146,7 +146,9 @@ def test_nothing_is_kept_where_the_held_out_score_does_not_rise(seed_of) -> None
 def test_gradients_of_micro_batches_add_up(seed_of, monkeypatch: pytest.MonkeyPatch) -> None:
     seed, arrays = seed_of("small"), data()
     whole = run(seed, arrays, mode="small", steps=3)
-    monkeypatch.setattr("seed_runtime.tune.micro_batches.Budget.largest", lambda self, what, most, run: min(most, 5))
+    monkeypatch.setattr(
+        "seed_runtime.tune.micro_batches.Budget.largest", lambda self, what, most, run, later=0: min(most, 5)
+    )
     parts = run(seed, arrays, mode="small", steps=3)
     assert parts.tiers[0].micro_batch == 5
     for number, value in whole.tensors.items():

@@ -20,7 +20,7 @@ from seed_runtime.delta import write_delta
 from seed_runtime.errors import GoalNotMetError
 from seed_runtime.memory.cgroup import cgroup_limit
 from seed_runtime.memory.plan import check_budget
-from seed_runtime.memory.process import baseline, peak_rss
+from seed_runtime.memory.process import baseline
 from seed_runtime.system.files import check_writable
 from seed_runtime.tune import Progress, Settings, Tuned, tune
 from seed_runtime.units import mib, size_text
@@ -120,7 +120,7 @@ def _facts(found: Tuned, asked: TuneJob, written: int) -> dict[str, Any]:
         "tiers": [asdict(each) | {"score": each.score.value, "loss": each.score.loss} for each in found.tiers],
         "output": asked.output if written else None,
         "bytes": written or None,
-        "peak_rss_mib": mib(peak_rss()),
+        "peak_rss_mib": mib(found.peak),
     }
 
 

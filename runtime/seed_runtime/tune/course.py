@@ -57,16 +57,25 @@ class Best:
     """
 
     def __init__(self, score: Score) -> None:
-        self.score, self.values = score, dict[str, Array]()
+        self.score, self.is_better = score, False
+        self._values = dict[str, Array]()
+
+    @property
+    def values(self) -> Mapping[str, Array]:
+        """The values; none while nothing was better than what the tier began with."""
+        return self._values if self.is_better else {}
+
+    def reserve(self, values: Mapping[str, Array]) -> None:
+        """Take the memory that values will need."""
+        self._values = {name: value.copy() for name, value in values.items()}
 
     def offer(self, score: Score, values: Mapping[str, Array]) -> bool:
         """Copy values if they are better; return whether they were."""
         if not score > self.score:
             return False
-        self.score = score
+        self.score, self.is_better = score, True
+        if self._values.keys() != values.keys():
+            self.reserve(values)
         for name, value in values.items():
-            if name in self.values:
-                self.values[name][...] = value
-            else:
-                self.values[name] = value.copy()
+            self._values[name][...] = value
         return True

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from seed_runtime.backends import Array
 from seed_runtime.skeletons.training import LOSS
 from seed_runtime.tune.course import Best, Course
 from seed_runtime.tune.joined import JoinedModel, Run
@@ -20,6 +21,8 @@ from seed_runtime.tune.targets import Task
 
 RATES: Final = {("adam", SMALL): 3e-3, ("adam", FULL): 5e-4, ("sgd", SMALL): 1e-2, ("sgd", FULL): 1e-2}
 """Rates by optimizer and tier, which rise over the first steps and fall to 0 over the others."""
+_COPIES: Final = 2
+"""Copies of a tensor that an optimizer makes at once."""
 _RISE: Final = 5
 """Steps over which the rate rises."""
 LOOKS: Final = 12
@@ -30,6 +33,7 @@ PATIENCE: Final = 6
 
 def descend(
     tier: str,
+    values: dict[str, Array],
     model: JoinedModel,
     run: Run,
     judge: Judge,
@@ -45,6 +49,7 @@ def descend(
 
     Args:
         tier: SMALL or FULL.
+        values: of its tensors, which are changed in place.
         model: what is trained.
         run: a session with the loss and the tier's gradients.
         judge: scores values.
@@ -63,10 +68,10 @@ def descend(
         MemoryBudgetError: one sample takes too much memory; no step was taken.
     """
     tensors = model.tensors_of(tier)
-    size = sum(math.prod(model.dims_of(each.hole)) for each in tensors) * np.dtype(np.float32).itemsize
-    # Values, gradients, those of a micro-batch, the optimizer's state and the best so far.
-    budget.check(f"training {tier}", size * (5 if settings.optimizer == "adam" else 4))
-    values = {each.name: model.stored(each.name) for each in tensors}
+    largest, size = (pick(value.nbytes for value in values.values()) for pick in (max, sum))
+    # Gradients, those of a micro-batch, the optimizer's state and the best so far; and what a step copies.
+    budget.check(f"training {tier}", size * (4 if settings.optimizer == "adam" else 3) + _COPIES * largest)
+    best.reserve(values)
     optimizer = OPTIMIZERS[settings.optimizer]([values[each.name] for each in tensors])
     gradients = [np.zeros_like(values[each.name]) for each in tensors]
     outputs = [LOSS, *(each.output for each in tensors)]
@@ -78,9 +83,10 @@ def descend(
         return float(loss)
 
     batch = min(settings.batch, len(train))
-    micro = budget.largest(
-        f"training {tier}", min(batch, model.samples.batch_max or batch), lambda count: add(train[:count], 1.0)
-    )
+    most = min(batch, model.samples.batch_max or batch)
+    micro = budget.largest(f"training {tier}", most, lambda count: add(train[:count], 1.0))
+    if budget.room is not None:
+        judge.size = micro  # it scores in the same session
     rate, look = settings.rate or RATES[settings.optimizer, tier], max(1, steps // LOOKS)
     waited = step = 0
     for step, rows in enumerate(_batches(train, batch, np.random.default_rng(settings.rng_seed)), start=1):

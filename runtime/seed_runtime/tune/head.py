@@ -7,6 +7,7 @@ Source: Böhning, "Multinomial logistic regression algorithm" (Annals of the Ins
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +23,7 @@ from seed_runtime.tune.micro_batches import Budget, pieces
 from seed_runtime.tune.samples import Rows
 from seed_runtime.tune.targets import CROSS_ENTROPY, Task
 
+F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 LAMBDAS: Final = tuple(10.0**power for power in range(-4, 4))
@@ -30,6 +32,8 @@ REGRESSIONS: Final = 12
 """Regressions for one strength; they begin with what the stronger prior before it gave."""
 ROWS_MAX: Final = 4096
 """Most positions that are fitted, where each sample has many."""
+_COPIES: Final = 3
+"""Copies of the head that are held at once."""
 _AGREE: Final = 1e-2
 """Largest distance of what the layer gives from the model's output, as a share of its largest element."""
 
@@ -66,7 +70,12 @@ class Ridge:
     def __init__(self, model: JoinedModel, run: Run, task: Task, rows: Rows, budget: Budget) -> None:
         self._model, self._run, self._task = model, run, task
         most = min(len(rows), model.samples.batch_max or len(rows))
-        self.size = budget.largest("computing features", most, lambda count: self._features(rows[:count]))
+        heads = [each for each in model.info.tensors if each.level == 0]
+        size = max((math.prod(model.dims_of(each.hole)) for each in heads), default=0) * np.dtype(np.float32).itemsize
+        self.later = _COPIES * size
+        """Memory that fitting takes [B]."""
+        what = "computing features"
+        self.size = budget.largest(what, most, lambda count: self._features(rows[:count]), self.later)
         parts = [self._features(part) for part in pieces(rows, self.size)]
         features, outputs, targets = (np.concatenate([part[at] for part in parts]) for at in range(3))
         kept = np.arange(len(features))[:: -(-len(features) // ROWS_MAX)]
@@ -74,43 +83,43 @@ class Ridge:
 
     def find(self) -> Head | None:
         """Return the head, after checking that it gives the model's outputs; None where it is none."""
-        tensors = [each for each in self._model.info.tensors if each.level == 0]
-        matrices = [each for each in tensors if self._model.stored(each.name).ndim == 2]
-        biases = [each for each in tensors if self._model.stored(each.name).ndim == 1]
+        tensors = [(each, self._model.dims_of(each.hole)) for each in self._model.info.tensors if each.level == 0]
+        matrices = [(each, dims) for each, dims in tensors if len(dims) == 2]
+        biases = [each for each, dims in tensors if len(dims) == 1]
         width, classes = self._x.shape[1], self._y.shape[1]
         if len(matrices) != 1 or len(biases) > 1 or len(tensors) > 1 + len(biases):
             return None
-        shape = self._model.stored(matrices[0].name).shape
+        matrix, shape = matrices[0]
         bias = biases[0].name if biases else ""
         for is_transposed, wanted in ((False, (width, classes)), (True, (classes, width))):
-            head = Head(matrices[0].name, bias, is_transposed)
+            head = Head(matrix.name, bias, is_transposed)
             if shape == wanted and self._gives_outputs(head):
                 return head
         return None
 
     def fit(self, head: Head, course: Course) -> Iterator[Values]:
-        """Yield new values of the head's tensors for each strength of the prior, the strongest first."""
-        x, (first, bias) = self._x, self._stored(head)
-        if head.bias:
-            x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
-            first = np.concatenate([first, bias[None]])
-        # Of the smaller side: samples by samples, or features by features.
+        """Yield new values of the head's tensors for each strength of the prior, the strongest first.
+
+        Memory: the head a few times as float32, and squares of the smaller of samples and features.
+        """
+        scores = self._scores(head).astype(np.float64)
+        x = np.concatenate([self._x, np.ones((len(self._x), 1))], axis=1) if head.bias else self._x
+        # Of the smaller side: samples by samples, whose changes of the head are x.T @ moved, or features by features.
         is_wide = x.shape[1] > len(x)
-        sizes, vectors = np.linalg.eigh(x @ x.T if is_wide else x.T @ x)
+        products = x @ x.T if is_wide else x.T @ x
+        sizes, vectors = np.linalg.eigh(products)
         sizes = np.maximum(sizes, 0)
         unit = max(float(sizes.sum()) / x.shape[1], 1e-12)
         curvature, residual = self._loss()
-        moved = np.zeros((len(x), self._y.shape[1]) if is_wide else first.shape)
+        moved = np.zeros((len(products), scores.shape[1]))
         for number, strength in enumerate(sorted(LAMBDAS, reverse=True), start=1):
             penalty = strength * unit
             solve = _solver(vectors, curvature * sizes + penalty)
             for _ in range(1 if self._task.loss != CROSS_ENTROPY else REGRESSIONS):
-                learned = first + (x.T @ moved if is_wide else moved)
-                left = residual(x @ learned)
-                moved = moved + solve((left if is_wide else x.T @ left) - penalty * moved)
-            learned = first + (x.T @ moved if is_wide else moved)
+                left = residual(scores + (products if is_wide else x) @ moved)
+                moved += solve((left if is_wide else x.T @ left) - penalty * moved)
             course.tell(number, len(LAMBDAS))
-            yield self._values(head, learned)
+            yield self._values(head, moved.astype(np.float32), is_wide)
             if course.is_over:
                 break
 
@@ -125,22 +134,28 @@ class Ridge:
             return found[0][:0], found[1][:0], found[2][:0]
         return found[0], found[1], found[2]
 
-    def _stored(self, head: Head) -> tuple[F64, F64]:
-        matrix = self._model.stored(head.matrix).astype(np.float64)
-        bias = self._model.stored(head.bias).astype(np.float64) if head.bias else np.zeros(self._y.shape[1])
-        return (matrix.T if head.is_transposed else matrix), bias
+    def _scores(self, head: Head) -> F32:
+        """Return what the layer as it is gives."""
+        matrix = self._model.stored(head.matrix)
+        bias = self._model.stored(head.bias) if head.bias else np.float32(0)
+        return self._x.astype(np.float32) @ (matrix.T if head.is_transposed else matrix) + bias
 
-    def _values(self, head: Head, learned: F64) -> Values:
-        matrix = learned[:-1] if head.bias else learned
-        stored = np.ascontiguousarray(matrix.T if head.is_transposed else matrix, np.float32)
-        return {head.matrix: stored} | ({head.bias: learned[-1].astype(np.float32)} if head.bias else {})
+    def _values(self, head: Head, moved: F32, is_wide: bool) -> Values:
+        """Return the layer's values; the last feature is the bias."""
+        if is_wide:
+            x = self._x.astype(np.float32)
+            matrix, bias = (moved.T @ x if head.is_transposed else x.T @ moved), moved.sum(axis=0)
+        else:
+            width = self._x.shape[1]
+            matrix, bias = (moved[:width].T if head.is_transposed else moved[:width]), moved[-1]
+        values = {head.matrix: np.ascontiguousarray(matrix)}
+        values[head.matrix] += self._model.stored(head.matrix)
+        return values | ({head.bias: bias + self._model.stored(head.bias)} if head.bias else {})
 
     def _gives_outputs(self, head: Head) -> bool:
-        matrix, bias = self._stored(head)
-        scores = self._x @ matrix + bias
+        scores = self._scores(head).astype(np.float64)
         scale = max(float(np.abs(self._y).max(initial=0)), 1e-30)
-        candidates: tuple[F64, ...] = (scores, _softmax(scores), _sigmoid(scores), np.log(_softmax(scores)))
-        return any(float(np.abs(each - self._y).max(initial=0)) <= _AGREE * scale for each in candidates)
+        return any(float(np.abs(end(scores) - self._y).max(initial=0)) <= _AGREE * scale for end in _ENDS)
 
     def _loss(self) -> tuple[float, Callable[[F64], F64]]:
         """Return a bound of the curvature in the scores, and how far scores are from what they should be."""
@@ -166,3 +181,12 @@ def _softmax(scores: F64) -> F64:
 def _sigmoid(scores: F64) -> F64:
     found: F64 = 0.5 * (1 + np.tanh(scores / 2))
     return found
+
+
+_ENDS: Final[tuple[Callable[[F64], F64], ...]] = (
+    lambda scores: scores,
+    _softmax,
+    _sigmoid,
+    lambda scores: np.log(_softmax(scores)),
+)
+"""What a model may make of its scores."""

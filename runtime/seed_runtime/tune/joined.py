@@ -79,7 +79,7 @@ class JoinedModel:
             return self.values[name].copy()
         number = self.hole_of[name]
         hole = self._holes[number]
-        return self._weights.read(number, 0, hole.count).reshape(hole.dims).astype(np.float32)
+        return self._weights.read(number, 0, hole.count).reshape(hole.dims).astype(np.float32, copy=False)
 
     @contextlib.contextmanager
     def opened(self, outputs: Collection[str], inputs: Collection[str] = ()) -> Iterator[Run]:

@@ -24,18 +24,28 @@ class Judge:
         model: that it is of.
         task: what outputs are compared with.
         rows: the samples that are held out.
-        budget: of memory.
+        budget: of memory; None where samples are computed one by one until `size` is set.
+        later: memory that will be needed besides, and isn't held yet [B].
+
+    Attributes:
+        size: samples that are computed at once.
     """
 
-    def __init__(self, run: Run, model: JoinedModel, task: Task, rows: Rows, budget: Budget) -> None:
+    def __init__(
+        self, run: Run, model: JoinedModel, task: Task, rows: Rows, budget: Budget | None, later: int = 0
+    ) -> None:
         self._run, self._output, self._task, self._rows = run, model.output, task, rows
+        self.size = 1
+        if budget is None:
+            return
         most = min(len(rows), model.samples.batch_max or len(rows))
-        self._size = budget.largest("scoring what is held out", most, lambda count: self._part(rows[:count], 1.0, {}))
+        what = "scoring what is held out"
+        self.size = budget.largest(what, most, lambda count: self._part(rows[:count], 1.0, {}), later)
 
     def score(self, values: Mapping[str, Array] | None = None) -> Score:
         """Return the score with some values of tensors in place of the learned ones."""
         count = self._task.count(self._rows)
-        parts = [self._part(rows, count, values or {}) for rows in pieces(self._rows, self._size)]
+        parts = [self._part(rows, count, values or {}) for rows in pieces(self._rows, self.size)]
         return self._task.score(sum(hits for hits, _ in parts), sum(loss for _, loss in parts), count)
 
     def _part(self, rows: Rows, count: float, values: Mapping[str, Array]) -> tuple[int, float]:

@@ -14,6 +14,8 @@ UNMEASURED: Final = 8
 """Samples at once under a limit where the system can't measure one batch's peak."""
 _GROWTH_LEAST: Final = 64 << 10
 """Least memory that one more sample counts for: a page here and there says nothing [B]."""
+_MARGIN: Final = 2 << 20
+"""Memory by which later runs of one size may differ: 0.9 MiB was seen [B]."""
 _USED: Final = 0.9
 """Share of the room that is used: allocators round up."""
 
@@ -31,36 +33,51 @@ class Budget:
         rooms = [room for room in (limit, None if cgroup is None else cgroup.room) if room is not None]
         self.room = min(rooms, default=None)
         """The smaller one; None for none [B]."""
+        self._highest = 0
+
+    @property
+    def peak(self) -> int:
+        """The highest resident size of this process so far, whatever was measured between [B]."""
+        return max(self._highest, peak_rss())
+
+    def _begin(self) -> bool:
+        """Make the kernel count the peak from now on; return False where it can't."""
+        self._highest = self.peak
+        return reset_peak()
 
     def check(self, what: str, more: int) -> None:
         """Raise MemoryBudgetError if `more` bytes beyond what the process holds exceed a limit."""
         check_budget(what, baseline().resident + more, self._limit, self._cgroup)
 
-    def largest(self, what: str, most: int, run: Callable[[int], object]) -> int:
+    def largest(self, what: str, most: int, run: Callable[[int], object], later: int = 0) -> int:
         """Return how many samples can be computed at once.
 
-        One and two samples are run, and what the second one added is taken for each further one.
+        One sample is run, and two where they can't take too much: what the second one added is taken for each further
+        one.
 
         Args:
             what: what is run, for messages.
             most: samples that are of use at once.
             run: runs so many samples.
+            later: memory that will be needed besides, and isn't held yet [B].
 
         Raises:
             MemoryBudgetError: one sample is too many.
         """
         if self.room is None:
             return most
-        if not reset_peak():
+        if not self._begin():
             return min(most, UNMEASURED)
+        held = baseline().resident
         run(1)
-        first = peak_rss()
+        first = peak_rss() + later + _MARGIN
         check_budget(what, first, self._limit, self._cgroup)
-        if most < 2 or self.room - SLACK - first < _GROWTH_LEAST:
+        # A second sample adds no more than the first one took.
+        if most < 2 or 2 * first - held - later > self.room:
             return 1
-        reset_peak()
+        self._begin()
         run(2)
-        second = peak_rss()
+        second = peak_rss() + later + _MARGIN
         growth = max(second - first, _GROWTH_LEAST)
         return max(1, min(most, 1 + int(_USED * (self.room - SLACK - first) / growth)))
 

@@ -130,6 +130,7 @@ class Tuned:
         after: score with the new values.
         tiers: what was tried, in order.
         steps: steps of gradients in all.
+        peak: highest resident size of the process so far [B].
         interruption: what ended the run early, such as Ctrl-C; the result is the best so far then.
     """
 
@@ -140,4 +141,5 @@ class Tuned:
     after: Score
     tiers: tuple[TierResult, ...]
     steps: int
+    peak: int
     interruption: BaseException | None = field(default=None, compare=False)

@@ -148,6 +148,7 @@ class _Tuning:
             after=state.after,
             tiers=tuple(state.tiers),
             steps=state.steps,
+            peak=self._budget.peak,
             interruption=interruption,
         )
 
@@ -217,11 +218,11 @@ class _Tuning:
         return kept
 
     @contextlib.contextmanager
-    def _keeping(self, tier: str, judging: Judge | None, first: Score | None = None) -> Iterator[Best]:
+    def _keeping(self, tier: str, first: Callable[[], Score]) -> Iterator[Best]:
         """Give the best so far to a tier, and take from it what got better, also where it is interrupted."""
         state = self._state
         if state.before is None:
-            state.before = state.after = first if judging is None else judging.score()
+            state.before = state.after = first()
         assert state.after is not None
         self._course.best = state.after
         best = Best(state.after)
@@ -234,22 +235,20 @@ class _Tuning:
 
     def _estimate_norms(self) -> tuple[Best, int, int]:
         model, names = self._model, [one.name for pair in self._model.info.norms for one in pair]
-        with contextlib.ExitStack() as stack:
-            run = stack.enter_context(model.opened(norms.statistic_outputs(model), names))
+        labelled = self._samples.labels is not None
+        with model.opened(norms.statistic_outputs(model), names) as run:
             statistics = norms.Statistics(model, run, self._task, self._train, self._budget)
-            judging, first = None, None
-            if self._samples.labels is not None:
-                scoring = stack.enter_context(model.opened(judge.OUTPUTS, names))
-                judging = Judge(scoring, model, self._task, self._held, self._budget)
-            else:
-                mismatch = statistics.mismatch(self._held, {name: model.stored(name) for name in names})
-                first = Score(-mismatch, mismatch)
-            best = stack.enter_context(self._keeping(BN, judging, first))
-            values = statistics.estimate(self._train, self._course)
-            if judging is None:
-                mismatch = statistics.mismatch(self._held, values)
-            score = Score(-mismatch, mismatch) if judging is None else judging.score(values)
-            best.offer(score, values)
+            found = statistics.estimate(self._train, self._course)
+            if not labelled:
+                stored = {name: model.stored(name) for name in names}
+                before, after = (statistics.mismatch(self._held, values) for values in (stored, found))
+                with self._keeping(BN, lambda: Score(-before, before)) as best:
+                    best.offer(Score(-after, after), found)
+                return best, 0, statistics.size
+        with model.opened(judge.OUTPUTS, names) as scoring:
+            judging = Judge(scoring, model, self._task, self._held, self._budget)
+            with self._keeping(BN, judging.score) as best:
+                best.offer(judging.score(found), found)
         return best, 0, statistics.size
 
     def _fit_head(self) -> tuple[Best, int, int]:
@@ -265,10 +264,11 @@ class _Tuning:
             self._settings.notice(f"head is left out: {problem}")
             return Best(self._state.after or Score(0, 0)), 0, ridge.size
         with model.opened(judge.OUTPUTS, names) as scoring:
-            judging = Judge(scoring, model, self._task, self._held, self._budget)
-            with self._keeping(HEAD, judging) as best:
+            judging = Judge(scoring, model, self._task, self._held, self._budget, ridge.later)
+            with self._keeping(HEAD, judging.score) as best:
                 for values in ridge.fit(head, self._course):
                     best.offer(judging.score(values), values)
+                    del values  # the next ones needn't stand beside it
         return best, 0, ridge.size
 
     def _descend(self, tier: str) -> tuple[Best, int, int]:
@@ -278,12 +278,19 @@ class _Tuning:
         if settings.mode == AUTO and tier == SMALL and FULL in self._tiers:
             steps = int(SMALL_SHARE * steps)
         with contextlib.ExitStack() as stack:
-            scoring = stack.enter_context(model.opened(judge.OUTPUTS, names))
-            judging = Judge(scoring, model, self._task, self._held, self._budget)
             run = stack.enter_context(model.opened(descent.gradient_outputs(model, tier), names))
-            best = stack.enter_context(self._keeping(tier, judging))
+            if self._budget.room is None:
+                scoring = stack.enter_context(model.opened(judge.OUTPUTS, names))
+                judging = Judge(scoring, model, self._task, self._held, self._budget)
+            else:
+                # A second session would hold the weights once more; gradients that nobody needs take time alone.
+                judging = Judge(run, model, self._task, self._held, None)
+            # Fed, they needn't be read from the file as well.
+            values = {name: model.stored(name) for name in names}
+            best = stack.enter_context(self._keeping(tier, lambda: judging.score(values)))
             taken, micro = descent.descend(
                 tier,
+                values,
                 model,
                 run,
                 judging,

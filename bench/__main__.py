@@ -12,7 +12,7 @@ from bench import measure, publish
 
 NAMES = (
     "decode", "contexts", "two_cores", "memory", "export_time", "shrink", "lossless", "quality", "deploy", "transfer",
-    "identity", "small_streams", "overhead", "assembly",
+    "identity", "small_streams", "overhead", "assembly", "torch_outputs",
 )  # fmt: skip
 LONG = ("size", "rules")
 """Benchmarks that take hours and are run by their names only."""

@@ -23,8 +23,11 @@ from seed_exporter.heal.registry import OPERATORS  # noqa: E402
 pytestmark = pytest.mark.slow  # importing torch takes seconds
 
 MODELS = ["magika", "efflite0", "pprec", "ppdet", "ppcls", "minilm6", "basicpitch", "smollm2"]
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 """Largest distance from ONNX Runtime's outputs, as a part of their norm."""
+TOLERANCE_OF = {"basicpitch": 3e-5}
+"""The same of a model that takes logarithms of powers next to 0, which turn errors of 5e-7 into 2e-5: ONNX Runtime's
+own optimizer moves its outputs by 1.8e-5."""
 SINGLE = np.dtype(np.float32)
 BOOLS = np.array([[True, False], [False, True]])
 PACKED_8, PACKED_4 = (np.arange(3 * 2 * size).reshape(3, 2, size).astype(np.uint8) * 37 for size in (32, 16))
@@ -196,4 +199,4 @@ def test_a_public_model_gives_what_onnx_runtime_gives(name: str, tmp_path: Path)
         found = Interpreter(graph).run(feeds)
     for output, expected in zip(model.get_outputs(), model.run(None, feeds), strict=True):
         distance = np.linalg.norm(found[output.name].numpy() - expected)
-        assert distance <= TOLERANCE * np.linalg.norm(expected)
+        assert distance <= TOLERANCE_OF.get(name, TOLERANCE) * np.linalg.norm(expected)

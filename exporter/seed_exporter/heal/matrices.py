@@ -164,7 +164,6 @@ class TrainedMatrices:
     def set_row_codes(self, name: str, factors: np.ndarray) -> None:
         """Give the rows of a matrix steps of their own: factors above 0, which are trained from now on."""
         codes = _code_of(factors)
-        codes = np.maximum(codes, codes.max(initial=0) - 8 * _OCTAVES)
         device = self._table.device
         self.row_codes[name] = torch.from_numpy(codes.astype(np.float32)).to(device).requires_grad_()
 
@@ -172,7 +171,6 @@ class TrainedMatrices:
 def row_matrix(matrix: QuantizedMatrix, factors: np.ndarray) -> QuantizedMatrix:
     """Return a matrix whose rows are multiplied by factors of any sign, rounded as `row_codes` are."""
     codes = _code_of(np.maximum(np.abs(factors), STEP_LEAST))
-    codes = np.maximum(codes, codes.max(initial=0) - 8 * _OCTAVES)
     signs = np.where(factors < 0, -1, 1).astype(np.int32)[:, None]
     return _matrix(matrix.integers * signs, np.float32(matrix.step), np.rint(codes))
 
@@ -246,10 +244,14 @@ def _stored(values: Tensor, weight: Weight) -> Tensor:
 
 
 def _code_of(factors: np.ndarray) -> np.ndarray:
-    """Return what codes stand for factors, between codes by the same straight line as `factors_of`."""
+    """Return what codes stand for factors, between codes by the same straight line as `factors_of`.
+
+    Those far below the largest one are raised to what a decoder takes beside it.
+    """
     mantissa, exponent = np.frexp(factors.astype(np.float64))
     codes: np.ndarray = 8.0 * (exponent - 1) + 8.0 * (2 * mantissa - 1)
-    return np.clip(codes, 1 - _TABLE_MIDDLE, _TABLE_MIDDLE - 1)
+    codes = np.clip(codes, 1 - _TABLE_MIDDLE, _TABLE_MIDDLE - 1)
+    return np.maximum(codes, codes.max(initial=0) - 8 * _OCTAVES)
 
 
 def _on_table(codes: Tensor) -> Tensor:

@@ -19,12 +19,14 @@ from typing import Any, Final
 
 from seed_runtime.backends.dimensions import broken_sums
 from seed_runtime.backends.interface import usable_cores
+from seed_runtime.backends.onnxruntime_releases import is_older
 from seed_runtime.backends.tensors import Array, Feeds, Shape, TensorSpec, check_feeds, shape_of
 from seed_runtime.backends.values import check_names, input_type, names_of, output_type
 from seed_runtime.backends.workers import Watch, Workers
 from seed_runtime.errors import InputError, SeedError, UnsupportedError
 from seed_runtime.skeletons.info import SkeletonInfo
-from seed_runtime.skeletons.onnx import MODEL_FILE, scan
+from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE, scan
+from seed_runtime.system.scratch import scratch_folder
 
 _IMPORT_BYTES: Final = 24 << 20
 """Memory that importing the library adds [B].
@@ -59,6 +61,8 @@ _AS_REQUESTED: Final = 1
 """ArenaExtendStrategy::kSameAsRequested of ONNX Runtime."""
 _WEIGHTS_FOLDER: Final = "session.model_external_initializers_file_folder_path"
 """Option for a model from memory: the folder of its weights file."""
+_FOLDER_SINCE: Final = "1.21"
+"""First release with this option."""
 _LOG_FATAL: Final = 4
 """Severity from which ONNX Runtime logs: it logs every failure that it raises as well, and the exception's text is
 enough."""
@@ -124,7 +128,12 @@ class OnnxRuntimeBackend:
 
         Nothing is kept between runs, and weights that are inputs as well are read from the file or fed.
         """
-        return self._open(model, folder, self.modes[-1], threads, watch)
+        if not is_older(_library().__version__, _FOLDER_SINCE):
+            return self._open(model, folder, self.modes[-1], threads, watch)
+        with scratch_folder() as beside:
+            (beside / MODEL_FILE).write_bytes(model)
+            (beside / WEIGHTS_FILE).symlink_to((folder / WEIGHTS_FILE).resolve())
+            return self._open(str(beside / MODEL_FILE), folder, self.modes[-1], threads, watch)
 
     def _open(
         self, source: str | bytes, folder: Path, mode: str, threads: int | None, watch: Watch | None

@@ -229,6 +229,9 @@ class _Tuning:
         try:
             yield best
         finally:
+            if self._settings.mode == AUTO and tier == FULL and not best.score.value > state.after.value:
+                # What changes all weights takes more bytes than the seed: an equal score isn't worth that.
+                best.is_better = False
             if best.values:
                 self._model.values.update(best.values)
                 state.after, state.mode = best.score, tier

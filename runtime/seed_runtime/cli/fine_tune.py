@@ -45,7 +45,15 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
             if asked.output is not None:
                 values = (found.before.value, found.after.value)
                 scores = (found.metric, *values) if all(map(math.isfinite, values)) else None
-                written = write_delta(seed, found.tensors, asked.output, mode=found.mode, scores=scores, cache=cache)
+                written = write_delta(
+                    seed,
+                    found.tensors,
+                    asked.output,
+                    mode=found.mode,
+                    scores=scores,
+                    step=lambda hole, difference: found.quantization_steps[hole],
+                    cache=cache,
+                )
 
         found = tune(seed, arrays, _settings(job, asked, terminal), cache=cache, keep=keep)
         if found.interruption is not None and found.tensors:
@@ -115,6 +123,7 @@ def _facts(found: Tuned, asked: TuneJob, written: int) -> dict[str, Any]:
         "metric": found.metric,
         "before": found.before.value,
         "after": found.after.value,
+        "held_out": found.held_out,
         "steps": found.steps,
         "tensors": len(found.tensors),
         "tiers": [asdict(each) | {"score": each.score.value, "loss": each.score.loss} for each in found.tiers],
@@ -138,7 +147,8 @@ def _lines(found: Tuned, asked: TuneJob, written: int) -> list[str]:
         for each in found.tiers
     ]
     lines = table(rows, right=(1, 3, 4, 5))
-    lines.append(f"{found.metric} on what was held out: {found.before.value:.4g} before, {found.after.value:.4g} after")
+    what = f"{found.metric} on {found.held_out:,} samples that were held out"
+    lines.append(f"{what}: {found.before.value:.4g} before, {found.after.value:.4g} after")
     if written:
         lines.append(f"{asked.output}: {written:,} bytes; run it with --apply {asked.output}")
     elif found.tensors and asked.output is None:

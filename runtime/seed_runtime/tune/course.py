@@ -60,6 +60,10 @@ class Best:
         self.score, self.is_better = score, False
         self._values = dict[str, Array]()
 
+    def settle(self, score: Score, values: Mapping[str, Array]) -> None:
+        """End with other values, none for those that the tier began with, and their score on what was held out."""
+        self.score, self.is_better, self._values = score, bool(values), dict(values)
+
     @property
     def values(self) -> Mapping[str, Array]:
         """The values; none while nothing was better than what the tier began with."""

@@ -26,7 +26,7 @@ _COPIES: Final = 2
 _RISE: Final = 5
 """Steps over which the rate rises."""
 LOOKS: Final = 12
-"""Times that the held-out part is scored in a run of all steps."""
+"""Times at most that values are scored in a run of all steps."""
 PATIENCE: Final = 6
 """Looks in a row without a better score after which a tier ends."""
 
@@ -87,7 +87,7 @@ def descend(
     micro = budget.largest(f"training {tier}", most, lambda count: add(train[:count], 1.0))
     if budget.room is not None:
         judge.size = micro  # it scores in the same session
-    rate, look = settings.rate or RATES[settings.optimizer, tier], max(1, steps // LOOKS)
+    rate, look = settings.rate or RATES[settings.optimizer, tier], -(-steps // LOOKS)
     waited = step = 0
     for step, rows in enumerate(_batches(train, batch, np.random.default_rng(settings.rng_seed)), start=1):
         for total in gradients:
@@ -95,14 +95,15 @@ def descend(
         count = task.count(rows)
         loss = sum(add(part, count) for part in pieces(rows, micro))
         if not math.isfinite(loss):
-            settings.notice(f"{tier}: the loss is no number any more after {step} steps; try a smaller --lr")
+            settings.notice(f"{tier}: the loss is NaN or infinite after {step} steps; try a smaller --lr")
             break
         optimizer.step(gradients, rate * _share(step, steps))
-        if step % look == 0 or step == steps:
+        is_last = step == steps or course.is_over
+        if step % look == 0 or is_last:
             waited = 0 if best.offer(judge.score(values), values) else waited + 1
             course.best = best.score
         course.tell(step, steps, loss)
-        if step == steps or waited > PATIENCE or course.is_over:
+        if is_last or waited >= PATIENCE:
             break
     return step, micro
 
@@ -113,7 +114,7 @@ def _share(step: int, steps: int) -> float:
 
 
 def _batches(rows: Rows, size: int, rng: np.random.Generator) -> Iterator[Rows]:
-    """Yield batches for ever: all rows in a new order each time, those that are left beside whole batches left out."""
+    """Yield batches endlessly: all rows in a new order each time, without the incomplete last batch."""
     while True:
         order = rng.permutation(rows)
         for start in range(0, len(order) - size + 1, size):

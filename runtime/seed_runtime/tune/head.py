@@ -76,10 +76,13 @@ class Ridge:
         """Memory that fitting takes [B]."""
         what = "computing features"
         self.size = budget.largest(what, most, lambda count: self._features(rows[:count]), self.later)
-        parts = [self._features(part) for part in pieces(rows, self.size)]
-        features, outputs, targets = (np.concatenate([part[at] for part in parts]) for at in range(3))
-        kept = np.arange(len(features))[:: -(-len(features) // ROWS_MAX)]
-        self._x, self._y, self._t = features[kept], outputs[kept], targets[kept]
+        parts = []
+        for part in pieces(rows, self.size):
+            found = self._features(part)
+            # As many of each part as all of them may have.
+            stride = max(1, -(-len(found[0]) * len(rows) // (len(part) * ROWS_MAX)))
+            parts.append([each[::stride].copy() for each in found])
+        self._x, self._y, self._t = (np.concatenate([part[at] for part in parts]) for at in range(3))
 
     def find(self) -> Head | None:
         """Return the head, after checking that it gives the model's outputs; None where it is none."""
@@ -87,7 +90,7 @@ class Ridge:
         matrices = [(each, dims) for each, dims in tensors if len(dims) == 2]
         biases = [each for each, dims in tensors if len(dims) == 1]
         width, classes = self._x.shape[1], self._y.shape[1]
-        if len(matrices) != 1 or len(biases) > 1 or len(tensors) > 1 + len(biases):
+        if not len(self._x) or len(matrices) != 1 or len(biases) > 1 or len(tensors) > 1 + len(biases):
             return None
         matrix, shape = matrices[0]
         bias = biases[0].name if biases else ""

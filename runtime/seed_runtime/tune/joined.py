@@ -75,8 +75,10 @@ class JoinedModel:
 
     def stored(self, name: str) -> Array:
         """Return a copy of a tensor as it is now: learned, or as the seed has it."""
-        if name in self.values:
-            return self.values[name].copy()
+        return self.values[name].copy() if name in self.values else self.untrained(name)
+
+    def untrained(self, name: str) -> Array:
+        """Return a copy of a tensor as the seed has it."""
         number = self.hole_of[name]
         hole = self._holes[number]
         return self._weights.read(number, 0, hole.count).reshape(hole.dims).astype(np.float32, copy=False)

@@ -6,6 +6,8 @@ each time at least one more of a chain is right.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -14,6 +16,7 @@ from seed_runtime.backends import Array
 from seed_runtime.tune.course import Course
 from seed_runtime.tune.joined import JoinedModel, Run
 from seed_runtime.tune.micro_batches import Budget, pieces
+from seed_runtime.tune.records import UNUSABLE, Score
 from seed_runtime.tune.samples import Rows
 from seed_runtime.tune.targets import Task
 
@@ -57,9 +60,17 @@ class Statistics:
                 break
         return values
 
-    def mismatch(self, rows: Rows, values: Values) -> float:
-        """Return how far statistics are from what batch norms see of other samples: 0 for the same."""
-        return self._change(values, self._seen(rows, values))
+    def fit(self, rows: Rows, values: Mapping[str, Array]) -> Score:
+        """Return how far statistics are from what batch norms see of other samples, as a score: 0 for the same.
+
+        Args:
+            rows: these samples.
+            values: the statistics; those that aren't among them are the learned ones.
+        """
+        names = [one.name for pair in self._model.info.norms for one in pair]
+        used = {name: values[name] if name in values else self._model.stored(name) for name in names}
+        mismatch = self._change(used, self._seen(rows, used))
+        return Score(-mismatch, mismatch) if math.isfinite(mismatch) else UNUSABLE
 
     def _seen(self, rows: Rows, values: Values) -> Values:
         """Return means and variances over all rows, those of parts of them put together."""

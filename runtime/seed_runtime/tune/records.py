@@ -22,7 +22,7 @@ SAMPLES_LEAST: Final = {BN: 32, HEAD: 16, SMALL: 16, FULL: 32}
 
 @dataclass(frozen=True)
 class Score:
-    """How good a model is on samples that were held out: larger is better.
+    """How good a model is on samples that it wasn't trained on: larger is better.
 
     Attributes:
         value: the score by its metric.
@@ -49,7 +49,7 @@ class Progress:
         step: steps that are done; batches of samples where no gradients are taken.
         steps: of this tier.
         loss: mean loss of the last step's samples; NaN where there is none.
-        score: the best so far, on what was held out; NaN before the first one.
+        score: the best so far, on the samples that choose; NaN before the first one.
         memory: what the process holds now [B].
         seconds_left: time that the tier will take at this pace, at most to the time limit [s].
     """
@@ -102,7 +102,8 @@ class TierResult:
 
     Attributes:
         tier: its name.
-        score: the best that it reached, on what was held out.
+        score: that of its best values on what was held out, rounded as a delta holds them; that of the tier before
+            where none was better.
         kept: whether that was better than before, so that its values are in the result.
         steps: steps of gradients that it took.
         micro_batch: samples that were computed at once.
@@ -123,11 +124,13 @@ class Tuned:
 
     Attributes:
         tensors: new values of the tensors that changed, by the number of their hole, float32 in the tensor's shape;
-            none where nothing got better.
+            none where nothing got better. They differ from the seed's by whole steps.
+        quantization_steps: these steps, by the number of the hole.
         mode: the last tier whose values were kept; "" for none.
         metric: name of the score.
-        before: score of the seed as it was.
-        after: score with the new values.
+        before: score of the seed as it was, on what was held out.
+        after: score with the new values, on the same.
+        held_out: how many samples these are.
         tiers: what was tried, in order.
         steps: steps of gradients in all.
         peak: highest resident size of the process so far [B].
@@ -135,10 +138,12 @@ class Tuned:
     """
 
     tensors: Mapping[int, Array]
+    quantization_steps: Mapping[int, float]
     mode: str
     metric: str
     before: Score
     after: Score
+    held_out: int
     tiers: tuple[TierResult, ...]
     steps: int
     peak: int

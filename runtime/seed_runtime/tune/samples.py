@@ -13,8 +13,8 @@ from seed_runtime.backends import Array, TensorSpec, array_type, expectation
 from seed_runtime.data.calls import LABELS
 from seed_runtime.errors import InputError, UnsupportedError
 
-HELD_OUT: Final = 0.2
-"""Share of the samples that is held out, of each class where labels are classes."""
+HELD_OUT: Final = 0.15
+"""Share of the samples that is held out, of each class where labels are classes, and as much of the others chooses."""
 Rows = npt.NDArray[np.int64]
 """Numbers of samples."""
 
@@ -96,8 +96,23 @@ def _fitted(array: Array, spec: TensorSpec) -> Array:
     return converted
 
 
-def split(samples: Samples, classes: npt.NDArray[np.int64] | None, rng: np.random.Generator) -> tuple[Rows, Rows]:
-    """Return the rows to train on, and those that are held out.
+@dataclass(frozen=True)
+class Split:
+    """What samples are for: rows of each kind, none in two.
+
+    Attributes:
+        train: to train on.
+        choose: to choose the best values by: of eight strengths and dozens of looks, the best is lucky on these.
+        held: to say what the best values are worth, and whether they are kept.
+    """
+
+    train: Rows
+    choose: Rows
+    held: Rows
+
+
+def split(samples: Samples, classes: npt.NDArray[np.int64] | None, rng: np.random.Generator) -> Split:
+    """Divide samples into those to train on, to choose by, and to be held out.
 
     Args:
         samples: all of them.
@@ -105,7 +120,7 @@ def split(samples: Samples, classes: npt.NDArray[np.int64] | None, rng: np.rando
         rng: draws them.
 
     Raises:
-        InputError: a class has one sample, which can't be in both.
+        InputError: a class has one sample, which can't be trained on and held out, or none has three.
     """
     groups = [np.arange(samples.count)]
     if classes is not None:
@@ -117,10 +132,15 @@ def split(samples: Samples, classes: npt.NDArray[np.int64] | None, rng: np.rando
                 f"or leave the class out"
             )
         groups = [np.flatnonzero(classes == name) for name in names]
-    train, held = [], []
+    parts: list[tuple[Rows, Rows, Rows]] = []
     for group in groups:
         order = rng.permutation(group)
-        count = min(len(order) - 1, max(1, round(HELD_OUT * len(order))))
-        held.append(order[:count])
-        train.append(order[count:])
-    return np.sort(np.concatenate(train)), np.sort(np.concatenate(held))
+        held = min(len(order) - 1, max(1, round(HELD_OUT * len(order))))
+        chosen = held + min(len(order) - 1 - held, held)
+        parts.append((order[chosen:], order[held:chosen], order[:held]))
+    train, choose, held_out = (np.sort(np.concatenate(each)) for each in zip(*parts, strict=True))
+    if not choose.size:
+        raise InputError(
+            "no class has three samples: one to train on, one to choose by and one to hold out; give more of each"
+        )
+    return Split(train, choose, held_out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from seed_runtime.assembly.cache import ModelCache
 from seed_runtime.backends import Array
 from seed_runtime.data.calls import LABELS
-from seed_runtime.errors import InputError, MemoryBudgetError, UnsupportedError, UsageError
+from seed_runtime.errors import GoalNotMetError, InputError, MemoryBudgetError, UnsupportedError, UsageError
 from seed_runtime.memory.cgroup import cgroup_limit
 from seed_runtime.seed import Seed
 from seed_runtime.skeletons.training import FEATURES
@@ -36,9 +37,12 @@ from seed_runtime.tune.records import (
     TierResult,
     Tuned,
 )
+from seed_runtime.tune.rounding import settled
 from seed_runtime.tune.samples import Samples, check_samples, split
 from seed_runtime.tune.targets import Task
 
+_RATE_END: Final = 1e3
+"""Rates are below."""
 SMALL_SHARE: Final = 0.5
 """Share of the steps that `small` may take where `full` follows."""
 
@@ -53,8 +57,9 @@ def tune(
 ) -> Tuned:
     """Train a seed's model; the seed and its assembled copy stay as they are.
 
-    A fifth of the samples is held out, of each class, and decides what is kept. The same seed, samples and settings
-    give the same result on the same machine, unless a time limit ends the run.
+    Of each class 15 % of the samples are held out, and say what the result is worth; as many others choose it. What is
+    scored is rounded as a delta will hold it. The same seed, samples and settings give the same result on the same
+    machine, unless a time limit ends the run.
 
     Args:
         seed: with a training graph, from a file.
@@ -69,6 +74,7 @@ def tune(
         InputError: the samples can't be used, or are too few.
         UnsupportedError: the seed has no training graph, or the model nothing of what the mode trains.
         MemoryBudgetError: one sample takes more memory than is allowed; no step was taken.
+        GoalNotMetError: the time limit was over before anything was scored.
     """
     settings = settings or Settings()
     _check(settings)
@@ -89,8 +95,16 @@ def _check(settings: Settings) -> None:
         raise UsageError(f"no optimizer is called {settings.optimizer!r}; use one of {', '.join(OPTIMIZERS)}")
     if settings.steps < 1 or settings.batch < 1:
         raise UsageError("steps and batches are numbers from 1 on")
-    if settings.rate is not None and not 0 < settings.rate < 1e3:
-        raise UsageError(f"--lr is a number above 0, such as 0.001; {settings.rate:g} is none")
+    if settings.rng_seed < 0:
+        raise UsageError(f"--rng-seed is a number from 0 on; {settings.rng_seed} is below")
+    if settings.rate is not None and not 0 < settings.rate < _RATE_END:
+        raise UsageError(
+            f"--lr is a number above 0 and below {_RATE_END:g}, such as 0.001; {settings.rate:g} is outside"
+        )
+
+
+_Scoring = Callable[[Mapping[str, Array]], Score]
+"""Computes the score with some values of tensors in place of the learned ones."""
 
 
 @dataclass
@@ -99,6 +113,9 @@ class _State:
 
     before: Score | None = None
     after: Score | None = None
+    chosen: Score | None = None
+    """Score of what was learned so far on the samples that choose."""
+    quantization_steps: dict[str, float] = field(default_factory=dict)
     mode: str = ""
     steps: int = 0
     tiers: list[TierResult] = field(default_factory=list)
@@ -113,7 +130,7 @@ class _Tuning:
             classes = None  # a sample has many
         self._tiers = self._chosen_tiers()
         rng = np.random.default_rng(settings.rng_seed)
-        self._train, self._held = split(samples, classes, rng)
+        self._split = split(samples, classes, rng)
         if classes is not None and (missing := self._task.classes - len(np.unique(classes))) > 0:
             settings.notice(
                 f"{LABELS} have no sample of {missing} of the model's {self._task.classes} classes: it may forget them"
@@ -142,10 +159,12 @@ class _Tuning:
         metric = self._task.metric if self._samples.labels is not None else "fit of batch norms"
         return Tuned(
             tensors={holes[name]: value for name, value in self._model.values.items()},
+            quantization_steps={holes[name]: step for name, step in state.quantization_steps.items()},
             mode=state.mode,
             metric=metric,
             before=state.before,
             after=state.after,
+            held_out=len(self._split.held),
             tiers=tuple(state.tiers),
             steps=state.steps,
             peak=self._budget.peak,
@@ -158,6 +177,9 @@ class _Tuning:
             if self._course.is_over:
                 self._settings.notice(f"the time is up before {tier}")
                 break
+            if tier in (SMALL, FULL) and self._state.steps >= self._settings.steps:
+                self._settings.notice(f"no step is left for {tier}; give more --steps")
+                break
             try:
                 kept = self._climb(tier)
             except MemoryBudgetError as error:
@@ -166,8 +188,8 @@ class _Tuning:
                 continue
             if not kept and tier == SMALL:
                 break
-        if too_large is not None and not self._state.tiers:
-            raise too_large
+        if self._state.before is None:
+            raise too_large or GoalNotMetError("nothing was scored: the time was up, or no tier fits; give more time")
 
     def _chosen_tiers(self) -> list[str]:
         """Return the tiers of the mode that model and samples allow, in order; in AUTO others are left out."""
@@ -207,7 +229,10 @@ class _Tuning:
         if tier == BN:
             best, steps, micro = self._estimate_norms()
         elif tier == HEAD:
-            best, steps, micro = self._fit_head()
+            fitted = self._fit_head()
+            if fitted is None:
+                return False
+            best, steps, micro = fitted
         else:
             best, steps, micro = self._descend(tier)
         state = self._state
@@ -218,57 +243,69 @@ class _Tuning:
         return kept
 
     @contextlib.contextmanager
-    def _keeping(self, tier: str, first: Callable[[], Score]) -> Iterator[Best]:
-        """Give the best so far to a tier, and take from it what got better, also where it is interrupted."""
+    def _keeping(self, tier: str, choose: _Scoring, confirm: _Scoring) -> Iterator[Best]:
+        """Give the best so far to a tier, and take from it what got better, also where it is interrupted.
+
+        Args:
+            tier: its name.
+            choose: scores values on the samples that choose.
+            confirm: scores them on what was held out.
+        """
         state = self._state
         if state.before is None:
-            state.before = state.after = first()
+            state.before, state.chosen = confirm({}), choose({})
+            state.after = state.before
         assert state.after is not None
-        self._course.best = state.after
-        best = Best(state.after)
+        assert state.chosen is not None
+        self._course.best = state.chosen
+        best = Best(state.chosen)
         try:
             yield best
         finally:
-            if self._settings.mode == AUTO and tier == FULL and not best.score.value > state.after.value:
-                # What changes all weights takes more bytes than the seed: an equal score isn't worth that.
-                best.is_better = False
+            score, kept = state.after, dict[str, Array]()
             if best.values:
-                self._model.values.update(best.values)
-                state.after, state.mode = best.score, tier
+                chosen, (values, steps) = settled(self._model.untrained, best.values, best.score, choose)
+                if chosen > state.chosen:
+                    score = confirm(values)
+                if score.value > state.after.value:
+                    kept = values
+                    self._model.values.update(values)
+                    state.quantization_steps.update(steps)
+                    state.after, state.chosen, state.mode = score, chosen, tier
+            best.settle(score, kept)
 
     def _estimate_norms(self) -> tuple[Best, int, int]:
         model, names = self._model, [one.name for pair in self._model.info.norms for one in pair]
         labelled = self._samples.labels is not None
         with model.opened(norms.statistic_outputs(model), names) as run:
-            statistics = norms.Statistics(model, run, self._task, self._train, self._budget)
-            found = statistics.estimate(self._train, self._course)
+            statistics = norms.Statistics(model, run, self._task, self._split.train, self._budget)
+            found = statistics.estimate(self._split.train, self._course)
             if not labelled:
-                stored = {name: model.stored(name) for name in names}
-                before, after = (statistics.mismatch(self._held, values) for values in (stored, found))
-                with self._keeping(BN, lambda: Score(-before, before)) as best:
-                    best.offer(Score(-after, after), found)
+                choose, confirm = (partial(statistics.fit, rows) for rows in (self._split.choose, self._split.held))
+                with self._keeping(BN, choose, confirm) as best:
+                    best.offer(choose(found), found)
                 return best, 0, statistics.size
         with model.opened(judge.OUTPUTS, names) as scoring:
-            judging = Judge(scoring, model, self._task, self._held, self._budget)
-            with self._keeping(BN, judging.score) as best:
+            judging = Judge(scoring, model, self._task, self._split, self._budget)
+            with self._keeping(BN, judging.score, judging.confirm) as best:
                 best.offer(judging.score(found), found)
         return best, 0, statistics.size
 
-    def _fit_head(self) -> tuple[Best, int, int]:
+    def _fit_head(self) -> tuple[Best, int, int] | None:
         model = self._model
         names = [each.name for each in model.tensors_of(HEAD)]
         with model.opened([FEATURES]) as run:
-            ridge = Ridge(model, run, self._task, self._train, self._budget)
+            ridge = Ridge(model, run, self._task, self._split.train, self._budget)
         head = ridge.find()
         if head is None:
             problem = "the last layer isn't linear in the features that the training graph names; use --mode small"
             if self._settings.mode == HEAD:
                 raise UnsupportedError(problem)
             self._settings.notice(f"head is left out: {problem}")
-            return Best(self._state.after or Score(0, 0)), 0, ridge.size
+            return None
         with model.opened(judge.OUTPUTS, names) as scoring:
-            judging = Judge(scoring, model, self._task, self._held, self._budget, ridge.later)
-            with self._keeping(HEAD, judging.score) as best:
+            judging = Judge(scoring, model, self._task, self._split, self._budget, ridge.later)
+            with self._keeping(HEAD, judging.score, judging.confirm) as best:
                 for values in ridge.fit(head, self._course):
                     best.offer(judging.score(values), values)
                     del values  # the next ones needn't stand beside it
@@ -279,18 +316,18 @@ class _Tuning:
         names = [each.name for each in model.tensors_of(tier)]
         steps = settings.steps - state.steps
         if settings.mode == AUTO and tier == SMALL and FULL in self._tiers:
-            steps = int(SMALL_SHARE * steps)
+            steps = max(1, int(SMALL_SHARE * steps))
         with contextlib.ExitStack() as stack:
             run = stack.enter_context(model.opened(descent.gradient_outputs(model, tier), names))
             if self._budget.room is None:
                 scoring = stack.enter_context(model.opened(judge.OUTPUTS, names))
-                judging = Judge(scoring, model, self._task, self._held, self._budget)
+                judging = Judge(scoring, model, self._task, self._split, self._budget)
             else:
                 # A second session would hold the weights once more; gradients that nobody needs take time alone.
-                judging = Judge(run, model, self._task, self._held, None)
+                judging = Judge(run, model, self._task, self._split, None)
             # Fed, they needn't be read from the file as well.
             values = {name: model.stored(name) for name in names}
-            best = stack.enter_context(self._keeping(tier, lambda: judging.score(values)))
+            best = stack.enter_context(self._keeping(tier, judging.score, judging.confirm))
             taken, micro = descent.descend(
                 tier,
                 values,
@@ -298,9 +335,9 @@ class _Tuning:
                 run,
                 judging,
                 self._task,
-                self._train,
+                self._split.train,
                 settings,
-                max(1, steps),
+                steps,
                 best,
                 self._course,
                 self._budget,

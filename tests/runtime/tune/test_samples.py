@@ -54,18 +54,23 @@ def test_a_model_of_larger_batches_is_refused() -> None:
         check_samples({"x": X}, [TensorSpec("x", "float32", (4, 3))])
 
 
-def test_a_fifth_of_each_class_is_held_out_and_the_rng_seed_decides_which() -> None:
-    classes = np.repeat([0, 1, 7], [50, 10, 2])
-    samples = check_samples({"x": np.ones((62, 3), np.float32)}, SPECS)
-    train, held = split(samples, classes, np.random.default_rng(5))
-    assert np.array_equal(np.sort(np.concatenate([train, held])), np.arange(62))
-    assert [int((classes[held] == name).sum()) for name in (0, 1, 7)] == [10, 2, 1]
+def test_of_each_class_some_samples_choose_and_some_are_held_out_and_the_rng_seed_decides_which() -> None:
+    classes = np.repeat([0, 1, 7, 9], [40, 10, 3, 2])
+    samples = check_samples({"x": np.ones((55, 3), np.float32)}, SPECS)
+    found = split(samples, classes, np.random.default_rng(5))
+    assert np.array_equal(np.sort(np.concatenate([found.train, found.choose, found.held])), np.arange(55))
+    for rows, counts in ((found.held, [6, 2, 1, 1]), (found.choose, [6, 2, 1, 0])):
+        assert [int((classes[rows] == name).sum()) for name in (0, 1, 7, 9)] == counts
     again = split(samples, classes, np.random.default_rng(5))
-    assert np.array_equal(held, again[1])
-    assert not np.array_equal(held, split(samples, classes, np.random.default_rng(6))[1])
+    assert np.array_equal(found.held, again.held)
+    assert not np.array_equal(found.held, split(samples, classes, np.random.default_rng(6)).held)
 
 
-def test_a_class_of_one_sample_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("classes", "problem"),
+    [([0, 0, 4, 1, 1, 1], "of class 4 there is one sample"), ([0, 0, 4, 4, 1, 1], "no class has three samples")],
+)
+def test_classes_of_too_few_samples_are_refused(classes: list[int], problem: str) -> None:
     samples = check_samples({"x": X}, SPECS)
-    with pytest.raises(InputError, match="of class 4 there is one sample"):
-        split(samples, np.array([0, 0, 4, 1, 1, 1]), np.random.default_rng(0))
+    with pytest.raises(InputError, match=problem):
+        split(samples, np.array(classes), np.random.default_rng(0))

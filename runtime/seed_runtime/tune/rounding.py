@@ -1,0 +1,68 @@
+"""New values as a delta will hold them: differences to the seed's own tensors, in whole quantization steps.
+
+A score of values that aren't rounded says nothing of what a device applies: variances of batch norms from 20 to 400
+became negative in steps that suited their mean difference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import numpy as np
+
+from seed_runtime.backends import Array
+from seed_runtime.codecs.encode.delta import rounded_step
+from seed_runtime.codecs.encode.grid import round_to_nearest
+from seed_runtime.tune.records import Score
+
+SHARES: Final = (1 / 4, 1 / 16, 1 / 64, 1 / 1024)
+"""Steps that are tried, as shares of a tensor's root mean square difference: some 4, 6, 8 and 12 bits an element."""
+_LOSS_SLACK: Final = 0.02
+"""Share by which rounding may make the loss larger, where decisions stay."""
+
+Rounded = tuple[dict[str, Array], dict[str, float]]
+"""Values, and the step of each tensor."""
+
+
+def rounded(stored: Callable[[str], Array], values: Mapping[str, Array], share: float) -> Rounded:
+    """Round differences to steps that are a share of their root mean square, as a decoder adds them: in float32."""
+    found, steps = {}, {}
+    for name, value in values.items():
+        base = stored(name)
+        difference = (value - base).reshape(1, -1)
+        size = math.sqrt(float(np.mean(np.square(difference, dtype=np.float64))))
+        steps[name] = rounded_step(share * size)
+        integers = round_to_nearest(difference, steps[name]).integers.reshape(value.shape)
+        found[name] = base + integers.astype(np.float32) * np.float32(steps[name])
+    return found, steps
+
+
+def settled(
+    stored: Callable[[str], Array],
+    values: Mapping[str, Array],
+    wanted: Score,
+    score: Callable[[Mapping[str, Array]], Score],
+) -> tuple[Score, Rounded]:
+    """Round as coarsely as the score allows; the last try counts where all are worse.
+
+    Memory: the values once more.
+
+    Args:
+        stored: reads a tensor of the seed, float32.
+        values: their new values, with `wanted` as score.
+        wanted: what rounded values should reach.
+        score: computes the score of values.
+
+    Returns:
+        The score of the rounded values, and these.
+    """
+    least = Score(wanted.value, wanted.loss + _LOSS_SLACK * abs(wanted.loss))
+    reached, found = wanted, (dict(values), dict[str, float]())
+    for share in SHARES:
+        found = rounded(stored, values, share)
+        reached = score(found[0])
+        if not least > reached:
+            break
+    return reached, found

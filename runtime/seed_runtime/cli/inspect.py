@@ -80,7 +80,8 @@ def _origin(seed: Seed) -> dict[str, Any]:
 def _base_rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     base, tuned = facts["base"], facts["tuned"]
     if base is not None:
-        yield "base", f"{base['digest']}, {base['depth']} below this one"
+        depth = base["depth"]
+        yield "base", f"{base['digest']}; the chain is {depth} {'seed' if depth == 1 else 'seeds'} deep"
     if tuned is not None:
         scores = f", {tuned['metric']} {tuned['before']:.4g} before and {tuned['after']:.4g} after"
         yield "tuned", tuned["mode"] + (scores if tuned["metric"] else "")

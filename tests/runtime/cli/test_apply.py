@@ -53,6 +53,14 @@ def before_scores(folder: Path) -> np.ndarray:
         return np.array(before["scores"])
 
 
+def test_inspect_says_how_deep_the_chain_is(seed: Path, tuned: Path, tmp_path: Path) -> None:
+    once = seed_runtime.open(tuned, base=seed_runtime.open(seed))
+    write_delta(once, {}, tmp_path / "again.seed")
+    one, two = seed_run(tuned, "--inspect"), seed_run(tmp_path / "again.seed", "--inspect")
+    assert f"{once.base.digest.hex()}; the chain is 1 seed deep" in one.stdout.decode()
+    assert f"{once.digest.hex()}; the chain is 2 seeds deep" in two.stdout.decode()
+
+
 def test_every_action_takes_it(seed: Path, tuned: Path, data: Path, tmp_path: Path) -> None:
     verified = result(seed, "--apply", tuned, "--verify")
     assert (verified["ok"], verified["golden"]) == (True, None)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from seed_runtime.errors import LimitError
+from seed_runtime.format.primitives import printable
 from seed_runtime.limits import TRAINING_RAW_MAX
 from seed_runtime.skeletons.info import ValueInfo, refuse
 from seed_runtime.skeletons.onnx import HANDLERS, check_node
@@ -62,6 +63,9 @@ def _node(fields: Fields) -> tuple[str, ...]:
 
 def _added(fields: Fields) -> Addition:
     made = [name for names in fields.get("node", ()) for name in names]
+    for name in fields.get("initializer", ()):
+        if not name or not printable(name):
+            refuse(f"the name of a constant of its training graph is empty or can't be printed: {name[:80]!r}")
     defined = (*fields.get("initializer", ()), *made)
     return Addition(tuple(fields.get("input", ())), tuple(fields.get("output", ())), defined)
 

@@ -6,23 +6,18 @@ computed where a few are wanted. What is selected are the part's own fields; non
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Iterator
 from typing import Final
 
 from seed_runtime.format import primitives
+from seed_runtime.skeletons.onnx_walker import Walker
 
-_GRAPH: Final = 7
-_NODE, _INITIALIZER, _INPUT, _OUTPUT = 1, 5, 11, 12
-"""Fields of a GraphProto."""
-_READS, _MAKES, _ATTRIBUTE = 1, 2, 5
-"""Fields of a NodeProto: names of its inputs, of its outputs, attributes."""
-_SUBGRAPHS: Final = (6, 11)
-"""Fields of an AttributeProto that hold graphs."""
-_TENSOR_NAME, _VALUE_NAME = 8, 1
 _GRAPH_TAG: Final = b"\x3a"
-
-_Field = tuple[int, memoryview, memoryview]
-"""A field of bytes: its number, its content, and all of it with tag and length."""
+_NAMED: Final = {"initializer": "Tensor", "input": "Value", "output": "Value"}
+"""Kinds of messages by the fields of a graph whose names decide."""
+_Message = list[tuple[str, str, int, int, int]]
+"""Fields of a message, as `Walker.split` yields them."""
 
 
 def select(part: bytes | memoryview, outputs: Collection[str], inputs: Collection[str] = ()) -> bytes:
@@ -33,67 +28,63 @@ def select(part: bytes | memoryview, outputs: Collection[str], inputs: Collectio
         outputs: names of its outputs.
         inputs: names of its inputs that stay although nothing here reads them: weights that are fed.
     """
-    ((_, graph, _),) = _fields(memoryview(part))
-    fields = [*_fields(graph)]
+    reader = _Reader(part)
+    nodes = array("I")  # of a hostile part a million; as tuples they would take 170 MB
+    for kind, *place in reader.fields():
+        nodes.extend(place if kind == "node" else ())
     needed, kept = set(outputs), set[int]()
     # Nodes stand in order, so that one that reads a value stands behind the one that makes it.
-    for place, (number, content, _) in reversed([*enumerate(fields)]):
-        if number == _NODE and not needed.isdisjoint(_texts(content, _MAKES)):
-            kept.add(place)
-            needed.update(_read_names(content))
-    chosen = []
-    for place, (number, content, whole) in enumerate(fields):
-        if number == _NODE:
-            is_kept = place in kept
-        elif number == _OUTPUT:
-            is_kept = next(_texts(content, _VALUE_NAME)) in outputs
-        elif number == _INPUT:
-            name = next(_texts(content, _VALUE_NAME))
-            is_kept = name in needed or name in inputs
+    for at in range(len(nodes) - 3, -1, -3):
+        begin, start, end = nodes[at : at + 3]
+        node = reader.message("Node", start, end)
+        if not needed.isdisjoint(reader.texts(node, "output")):
+            kept.add(begin)
+            needed.update(reader.read_names(node))
+    body = bytearray()
+    for kind, begin, start, end in reader.fields():
+        if kind == "node":
+            is_kept = begin in kept
         else:
-            is_kept = number == _INITIALIZER and next(_texts(content, _TENSOR_NAME)) in needed
+            name = next(reader.texts(reader.message(_NAMED[kind], start, end), "name"))
+            is_kept = name in (outputs if kind == "output" else needed) or (kind == "input" and name in inputs)
         if is_kept:
-            chosen.append(whole)
-    body = b"".join(chosen)
-    return _GRAPH_TAG + primitives.varint(len(body)) + body
+            body += reader.data[begin:end]
+    return _GRAPH_TAG + primitives.varint(len(body)) + bytes(body)
 
 
-def _fields(message: memoryview) -> Iterator[_Field]:
-    """Yield the fields of a message that hold bytes; the part was scanned, so that they are whole."""
-    pos = 0
-    while pos < len(message):
-        begin = pos
-        tag, pos = _number(message, pos)
-        size, pos = _number(message, pos) if tag & 7 in (0, 2) else (4, pos)
-        if tag & 7 == 0:
-            continue
-        pos += size
-        if tag & 7 == 2:
-            yield tag >> 3, message[pos - size : pos], message[begin:pos]
+class _Reader:
+    """Reads fields of a training graph."""
 
+    def __init__(self, part: bytes | memoryview) -> None:
+        self.data = memoryview(part).cast("B")
+        self._walker = Walker(self.data, {})
 
-def _number(message: memoryview, pos: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[pos]
-        value |= (byte & 0x7F) << shift
-        pos, shift = pos + 1, shift + 7
-        if byte < 0x80:
-            return value, pos
+    def fields(self) -> Iterator[tuple[str, int, int, int]]:
+        """Yield each field of the graph: its name, where it begins, where its content does, and where both end."""
+        ((_, _, _, begin, stop),) = self._walker.split("Addition", 0, len(self.data))
+        for name, _, _, start, end in self._walker.split("AddedGraph", begin, stop):
+            yield name, begin, start, end
+            begin = end
 
+    def message(self, kind: str, start: int, end: int) -> _Message:
+        """Return the fields of a message."""
+        return [*self._walker.split(kind, start, end)]
 
-def _texts(message: memoryview, number: int) -> Iterator[str]:
-    return (str(content, "utf-8") for each, content, _ in _fields(message) if each == number)
+    def texts(self, message: _Message, name: str) -> Iterator[str]:
+        """Yield what a message has in a field of texts."""
+        return (str(self.data[start:end], "utf-8") for each, _, _, start, end in message if each == name)
 
+    def read_names(self, node: _Message) -> Iterator[str]:
+        """Yield the names that a node reads, or a graph in it: those of values of that graph itself do no harm."""
+        yield from self.texts(node, "input")
+        for name, _, _, start, end in node:
+            if name == "attribute":
+                for _, kind, _, a, b in self._walker.split("Attribute", start, end):
+                    yield from self._names_of_graph(a, b) if kind == "Graph" else ()
 
-def _read_names(node: memoryview) -> Iterator[str]:
-    """Yield the names that a node reads, or a graph in it: those of values of that graph itself do no harm."""
-    for number, content, _ in _fields(node):
-        if number == _READS:
-            yield str(content, "utf-8")
-        elif number == _ATTRIBUTE:
-            for kind, graph, _ in _fields(content):
-                if kind in _SUBGRAPHS:
-                    for each, inner, _ in _fields(graph):
-                        yield from _read_names(inner) if each == _NODE else ()
-                        yield from _texts(inner, _VALUE_NAME) if each == _OUTPUT else ()
+    def _names_of_graph(self, start: int, end: int) -> Iterator[str]:
+        for name, kind, _, a, b in self._walker.split("Graph", start, end):
+            if name == "node":
+                yield from self.read_names(self.message(kind, a, b))
+            elif name == "output":
+                yield from self.texts(self.message(kind, a, b), "name")

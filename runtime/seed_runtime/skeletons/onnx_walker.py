@@ -39,7 +39,7 @@ class Walker:
         if depth > schema.DEPTH_MAX:
             raise LimitError("skeleton: messages in messages", depth, schema.DEPTH_MAX)
         fields: Fields = {}
-        for name, field_kind, most, a, b in self._split(kind, start, end):
+        for name, field_kind, most, a, b in self.split(kind, start, end):
             value: Any
             if field_kind in schema.MESSAGES:
                 value = self.message(field_kind, a, b, depth + 1)
@@ -68,7 +68,7 @@ class Walker:
         handler = self._handlers.get(kind)
         return handler(fields) if handler else None
 
-    def _split(self, kind: str, pos: int, end: int) -> Iterator[tuple[str, str, int, int, int]]:
+    def split(self, kind: str, pos: int, end: int) -> Iterator[tuple[str, str, int, int, int]]:
         """Yield each field as name, kind, how many, and its number or where its bytes start and end.
 
         Of a run of fields that are only counted, the others are yielded together, as the number of them.

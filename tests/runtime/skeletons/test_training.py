@@ -96,6 +96,15 @@ ATTACKS = {
         part(constants=put(5, num(2, 1) + put(8, "w") + put(9, bytes(4)))),
         "defines 'w', which the model defines as well",
     ),
+    "a constant without a name": (part(constants=put(5, num(2, 1) + put(9, bytes(4)))), "is empty or can't be printed"),
+    "a constant with an empty name": (
+        part(constants=put(5, num(2, 1) + put(8, "") + put(9, bytes(4)))),
+        "is empty or can't be printed",
+    ),
+    "a constant whose name can't be printed": (
+        part(constants=put(5, num(2, 1) + put(8, "\n") + put(9, bytes(4)))),
+        "is empty or can't be printed",
+    ),
     "a value twice": (part(NODES + made(".0")), "defines a name twice"),
     "a constant and a value": (part(NODES + made(".1")), "defines a name twice"),
     "a weight twice": (part(inputs=[*INPUTS, INPUTS[-1]]), "defines a name twice"),

@@ -12,12 +12,13 @@ from typing import BinaryIO
 from seed_runtime import golden, skeletons, trust
 from seed_runtime.backends import Feeds, TensorSpec, input_spec
 from seed_runtime.codecs import CODECS
-from seed_runtime.errors import InputError, MissingBaseError, UnsupportedError
+from seed_runtime.errors import InputError, LimitError, MissingBaseError, UnsupportedError
 from seed_runtime.format.header import Header, build_on
 from seed_runtime.format.parts import TRAINING
 from seed_runtime.format.pipe import PipeReader
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.reader import SeedReader
+from seed_runtime.limits import TRAINING_RAW_MAX
 from seed_runtime.memory.footprint import Footprint
 
 
@@ -62,6 +63,7 @@ class SeedFile:
                 raise InputError(f"{self.name} is a whole seed and has no base; run it by itself")
             self.header = build_on(self.header, self._base.header, self._base.digest, (self.name, self._base.name))
         self._skeleton: skeletons.SkeletonInfo | None = None
+        self._training: bytes | None = None
         # Whatever it is opened for: what one command refuses, all do.
         self.golden = None if self.header.golden is None else golden.Golden.unpack(self.header.golden)
         """The golden sample; None where the seed holds none."""
@@ -130,9 +132,10 @@ class SeedFile:
             return reader.part_bytes(reader.header.parts[index])
 
     def training_graph(self) -> bytes:
-        """Return the unpacked training graph, which isn't checked yet.
+        """Return the unpacked training graph, which isn't checked yet; it is read once.
 
         Raises:
+            LimitError: it is too large; nothing of it was read.
             UnsupportedError: the seed has none.
             InputError: it comes from a pipe.
         """
@@ -141,7 +144,11 @@ class SeedFile:
             raise UnsupportedError(f"{self.name} has no training graph; export its model again with --finetune-graph")
         if self.path is None:
             raise InputError("a seed is read more than once to train it, and a pipe only once; save it to a file first")
-        return bytes(self._part_bytes(found[0]))
+        if (size := self.header.parts[found[0]].raw_size) > TRAINING_RAW_MAX:
+            raise LimitError("training graph", size, TRAINING_RAW_MAX)
+        if self._training is None:
+            self._training = bytes(self._part_bytes(found[0]))
+        return self._training
 
     def skeleton(self) -> skeletons.SkeletonInfo:
         """Return what the skeleton says of inputs, outputs and weights, checked; nothing is decoded."""

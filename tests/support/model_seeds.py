@@ -53,6 +53,7 @@ def build_model_seed(
     footprint: Footprint | None = None,
     least_working_bytes: int = 0,
     defaults: Sequence[TensorProto] = (),
+    parts: Sequence[tuple[int, bytes]] = (),
 ) -> bytes:
     """Return the seed of a model whose initializers are float32.
 
@@ -68,6 +69,7 @@ def build_model_seed(
         footprint: The section FOOTPRINT.
         least_working_bytes: Least value of the header's working bytes.
         defaults: Initializers of inputs, which stay in the skeleton.
+        parts: Kind and bytes of the parts behind the skeleton.
     """
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     names = sorted(weights, key=lambda name: not _is_quantized(weights[name], step))
@@ -78,7 +80,7 @@ def build_model_seed(
         holes.append(Hole(dtype, dims, skip, offset + skip))
         offset += skip + weights[name].nbytes
     skeleton = _external(model, dict(zip(names, holes, strict=True)), defaults)
-    packing, part = pack(skeleton)
+    packed = [(ONNX_SKELETON.number, skeleton, pack(skeleton)), *((kind, data, pack(data)) for kind, data in parts)]
 
     groups: list[tuple[str, list[str], list[bytes]]] = []
     quantized = [name for name in names if _is_quantized(weights[name], step)]
@@ -105,7 +107,10 @@ def build_model_seed(
             sum(weight.nbytes for weight in weights.values()),
         ),
         weights=WeightsInfo(offset, bytes(32)),
-        parts=(Part(ONNX_SKELETON.number, packing, len(skeleton), len(part), hashlib.sha256(part).digest()),),
+        parts=tuple(
+            Part(kind, packing, len(data), len(part), hashlib.sha256(part).digest())
+            for kind, data, (packing, part) in packed
+        ),
         holes=tuple(holes),
         streams=tuple(streams),
         footprint=footprint.pack() if footprint else None,
@@ -124,7 +129,12 @@ def build_model_seed(
         if recipes:
             header = replace(header, golden=_golden(folder, recipes, golden_error).pack())
         with (folder / "seed").open("w+b") as file:
-            write_into(file, header, [part], (chunk for _, _, chunks in groups for chunk in chunks))
+            write_into(
+                file,
+                header,
+                [part for _, _, (_, part) in packed],
+                (chunk for _, _, chunks in groups for chunk in chunks),
+            )
             file.seek(0)
             return file.read()
 

@@ -128,7 +128,7 @@ class Ridge:
 
     def _features(self, rows: Rows) -> tuple[F64, F64, F64]:
         """Return features, outputs and targets, one position a row."""
-        features, y = self._run(rows, [FEATURES, self._model.output], {})
+        features, y = self._run(rows, [FEATURES, self._model.output], self._task.feeds(rows, 1.0))
         target, axis = self._task.target(rows), self._model.info.axis
         rank = y.ndim
         y, target = (np.moveaxis(each, axis, -1) if axis is not None else each for each in (y, target))

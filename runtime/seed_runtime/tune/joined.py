@@ -15,7 +15,8 @@ from seed_runtime.errors import UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.seed import Seed
 from seed_runtime.skeletons.onnx_selection import select
-from seed_runtime.skeletons.training import TrainedTensor, scan_training
+from seed_runtime.skeletons.training import TARGET, TrainedTensor, scan_training
+from seed_runtime.tune.outputs import Outputs
 from seed_runtime.tune.records import FULL, HEAD, SMALL
 from seed_runtime.tune.samples import Rows, Samples
 
@@ -57,6 +58,7 @@ class JoinedModel:
             raise UnsupportedError(f"{seed.name} has no output of float32 that its training graph could compare")
         self.output = outputs[0].name
         """The output that is compared."""
+        self.outputs = Outputs(self.info, seed.header.holes, self.output)
         self._backend = backends.get(seed.kind.backend)
 
     @property
@@ -94,6 +96,7 @@ class JoinedModel:
         part = select(self._part, outputs, {*inputs, *self.values})
         runner = self._backend.open_joined(self._skeleton + part, self._folder, self._threads, watch=self._watch)
         try:
+            self.outputs.check_types(runner.outputs, outputs)
             yield Run(runner, self, self._watch)
         finally:
             runner.close()
@@ -121,4 +124,5 @@ class Run:
         found = self._runner.run(
             {name: array for name, array in fed.items() if name in self._known}, outputs, watch=self._watch
         )
+        self._model.outputs.check(found, outputs, targets.get(TARGET))
         return [found[name] for name in outputs]

@@ -87,9 +87,9 @@ class Ridge:
     def find(self) -> Head | None:
         """Return the head, after checking that it gives the model's outputs; None where it is none."""
         tensors = [(each, self._model.dims_of(each.hole)) for each in self._model.info.tensors if each.level == 0]
-        matrices = [(each, dims) for each, dims in tensors if len(dims) == 2]
-        biases = [each for each, dims in tensors if len(dims) == 1]
         width, classes = self._x.shape[1], self._y.shape[1]
+        matrices = [(each, dims) for each, dims in tensors if len(dims) == 2]
+        biases = [each for each, dims in tensors if dims == (classes,)]
         if not len(self._x) or len(matrices) != 1 or len(biases) > 1 or len(tensors) > 1 + len(biases):
             return None
         matrix, shape = matrices[0]

@@ -58,8 +58,10 @@ class Outputs:
             self._check_features(found[FEATURES], found.get(self._output))
 
     def _check_compared(self, y: Array, target: Array | None) -> None:
-        fits = y.size > 0 and y.ndim == len(self._target) and all(
-            want == size or not isinstance(want, int) for want, size in zip(self._target, y.shape, strict=True)
+        fits = (
+            y.size > 0
+            and y.ndim == len(self._target)
+            and all(want == size or not isinstance(want, int) for want, size in zip(self._target, y.shape, strict=True))
         )
         if not fits:
             refuse(f"its output {self._output!r} is {_shown(y)}, which its training graph can't compare with a target")

@@ -11,7 +11,7 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 import seed_runtime
-from seed_runtime.errors import FormatError, InputError, LimitError, SeedError
+from seed_runtime.errors import FormatError, InputError, LimitError, SeedError, UnsupportedError
 from seed_runtime.format.parts import TRAINING
 from seed_runtime.limits import TRAINING_RAW_MAX
 from seed_runtime.seed import Seed
@@ -59,13 +59,13 @@ def model() -> ModelProto:
     return onnx_model(nodes, {"x": ["n", WIDTH]}, {"y": ["n", CLASSES]}, weights)
 
 
-def part(changed: dict[str, Sequence[NodeProto]]) -> bytes:
+def part(changed: dict[str, Sequence[NodeProto]], outputs: dict[str, list[NodeProto]] = NODES) -> bytes:
     """Return a training graph, some of whose outputs are made by other nodes."""
     nodes = [node("Sub", "y train.target", "difference")]
-    for output, makers in NODES.items():
+    for output, makers in outputs.items():
         nodes += [*makers[:-1], *changed.get(output, makers[-1:])]
     inputs = [helper.make_tensor_value_info(name, FLOAT, dims) for name, dims in (GIVEN | LEARNED).items()]
-    graph = helper.make_graph(nodes, "", inputs, [helper.make_empty_tensor_value_info(name) for name in NODES])
+    graph = helper.make_graph(nodes, "", inputs, [helper.make_empty_tensor_value_info(name) for name in outputs])
     graph.ClearField("name")
     return ModelProto(graph=graph).SerializeToString()
 
@@ -190,6 +190,13 @@ def test_outputs_of_another_type_or_shape_are_refused(attack: str, seed_of: Call
     mode, output, makers, problem = ATTACKS[attack]
     with pytest.raises(FormatError, match=problem):
         tune(seed_of({output: makers}), data(), Settings(mode=mode, steps=2, threads=1))
+
+
+def test_a_bias_of_another_length_than_the_output_belongs_to_no_head(seed_of: Callable[..., Seed]) -> None:
+    outputs = {name: NODES[name] for name in ("train.loss", "train.features", "train.head.w")}
+    outputs["train.head.m"] = [node("Identity", "m", "train.head.m")]
+    with pytest.raises(UnsupportedError, match="isn't linear in the features"):
+        tune(seed_of(data=part({}, outputs)), data(), Settings(mode="head", threads=1))
 
 
 @pytest.mark.parametrize(

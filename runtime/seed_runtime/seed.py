@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -19,7 +19,7 @@ from seed_runtime.assembly.assemble import (
     is_assembled,
     working_bytes,
 )
-from seed_runtime.assembly.base_file import BaseFile, holes_of_base
+from seed_runtime.assembly.base_file import BaseFile, MappedWeights, holes_of_base
 from seed_runtime.assembly.cache import ModelCache, default_cache
 from seed_runtime.assembly.folder import model_folder
 from seed_runtime.backends import Dims, Feeds
@@ -27,7 +27,6 @@ from seed_runtime.backends.workers import Watch
 from seed_runtime.codecs import BaseWeights
 from seed_runtime.codecs.windows import can_decode_beside
 from seed_runtime.errors import InputError, MemoryBudgetError
-from seed_runtime.format.header import Hole
 from seed_runtime.format.parts import file_of
 from seed_runtime.memory.cgroup import CgroupLimit, cgroup_limit
 from seed_runtime.memory.plan import AssemblyPlan, SessionPlan, plan_assembly, plan_session
@@ -144,8 +143,11 @@ class Seed(SeedFile):
             progress: called with the bytes of the weights done so far, and all of them.
             cores: of a plan for assembly.
         """
-        with self._weights(self.header.holes, None, cache, progress, cores) as weights:
-            yield weights
+        layout, chosen = self.kind.layout, cache or default_cache()
+        with _assembled(self, chosen, progress, _print_notice, cores, intact=True) as folder:
+            places = layout.places(self.skeleton(), self.header.holes)
+            with BaseFile(folder / layout.weights_file, places, self.header.holes) as weights:
+                yield weights
 
     @contextlib.contextmanager
     def _base_weights(
@@ -156,25 +158,11 @@ class Seed(SeedFile):
         if self.base is None:
             yield None
             return
-        of_base = None if self.shares_parts else holes_of_base(self.header.holes, self.base.header.holes)
-        with self.base._weights(self.header.holes, of_base, cache, progress, cores) as weights:
-            yield weights
-
-    @contextlib.contextmanager
-    def _weights(
-        self,
-        holes: Sequence[Hole],
-        of_own: Sequence[int | None] | None,
-        cache: ModelCache | None,
-        progress: Progress | None,
-        cores: int,
-    ) -> Iterator[BaseWeights]:
-        """Give this seed's weights for the holes of another seed, as `BaseFile` takes them."""
-        layout, chosen = self.kind.layout, cache or default_cache()
-        with _assembled(self, chosen, progress, _print_notice, cores, intact=True) as folder:
-            places = layout.places(self.skeleton(), self.header.holes)
-            with BaseFile(folder / layout.weights_file, places, holes, of_own) as weights:
+        with self.base.assembled_weights(cache, progress, cores=cores) as weights:
+            if self.shares_parts:
                 yield weights
+            else:
+                yield MappedWeights(weights, holes_of_base(self.header.holes, self.base.header.holes))
 
     def check(self, progress: Progress | None = None, *, cores: int = 1, cache: ModelCache | None = None) -> None:
         """Decode everything and compare all digests; nothing is written, but a base is assembled into the cache.

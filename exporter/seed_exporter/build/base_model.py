@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,10 +15,10 @@ import numpy.typing as npt
 
 import seed_runtime
 from seed_exporter.graph.model import Graph, Weight
-from seed_runtime.assembly.base_file import holes_of_base
+from seed_runtime.assembly.base_file import Key, MappedWeights, holes_of_base, key_of, places_of
 from seed_runtime.assembly.cache import ModelCache
 from seed_runtime.codecs import BaseWeights
-from seed_runtime.errors import FormatError, UsageError
+from seed_runtime.errors import UsageError
 from seed_runtime.format.header import BaseInfo, Header, Hole
 from seed_runtime.format.sections.holes import name_digest
 from seed_runtime.limits import CHAIN_MAX
@@ -27,7 +26,6 @@ from seed_runtime.seed import Seed
 
 _CACHE_MAX: Final = 1 << 44
 """Size of the cache in the export's own folder [B]: what is there is needed until the end."""
-Key = tuple[bytes, int, tuple[int, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +80,7 @@ class BaseModel:
     @cached_property
     def _places(self) -> dict[Key, int]:
         """Numbers of the holes that can be told apart."""
-        keys = [(hole.name_digest, hole.dtype.code, hole.dims) for hole in self.seed.header.holes]
-        count = Counter(keys)
-        return {key: number for number, key in enumerate(keys) if count[key] == 1}
+        return places_of(self.seed.header.holes)
 
     def values(self, weight: Weight) -> npt.NDArray[Any] | None:
         """Return the base's tensor of a weight's name, type and shape, laid out as its data; None where it has none."""
@@ -115,32 +111,15 @@ class BaseModel:
         """
         own = self.seed.header
         return (
-            list(map(_of_hole, header.holes)) == list(map(_of_hole, own.holes))
+            list(map(key_of, header.holes)) == list(map(key_of, own.holes))
             and header.parts[1:] == own.parts[1:]
             and skeleton == bytes(self.seed.skeleton_bytes())
         )
 
     def weights(self, holes: Sequence[Hole], *, shared: bool) -> BaseWeights:
         """Return the base's weights for the holes of a seed on top of it."""
-        return self if shared else _Mapped(self, holes_of_base(holes, self.seed.header.holes))
-
-
-class _Mapped:
-    """Weights by the numbers of other holes."""
-
-    def __init__(self, weights: BaseWeights, of_base: Sequence[int | None]) -> None:
-        self._weights, self._of_base = weights, of_base
-
-    def read(self, hole: int, start: int, stop: int) -> npt.NDArray[Any]:
-        number = self._of_base[hole]
-        if number is None:
-            raise FormatError(f"hole {hole}", "the base has no such tensor")
-        return self._weights.read(number, start, stop)
+        return self if shared else MappedWeights(self, holes_of_base(holes, self.seed.header.holes))
 
 
 def _key(weight: Weight) -> Key:
-    return name_digest(weight.name), weight.dtype.code, tuple(weight.shape)
-
-
-def _of_hole(hole: Hole) -> Key:
-    return hole.name_digest, hole.dtype.code, hole.dims
+    return key_of(Hole(weight.dtype, tuple(weight.shape), 0, name_digest=name_digest(weight.name)))

@@ -21,7 +21,7 @@ from seed_exporter.quantize.rounding.cross_validation import validate
 from seed_exporter.quantize.rounding.feedback import factor, inverse_of_unit_lower, left_out_pivots
 from seed_exporter.quantize.rounding.table_rows import COARSEST
 from seed_runtime.codecs.encode.grid import INTEGER_MAX, QuantizedMatrix, round_to_nearest
-from seed_runtime.codecs.symbols import factors_of
+from seed_runtime.codecs.matrix import factors_of
 from seed_runtime.format.dtypes import BY_NAME
 
 FEEDBACK = Effort(feedback=True)

@@ -14,7 +14,8 @@ from seed_exporter.graph.matrix import as_float32, coded_view
 from seed_exporter.graph.model import Weight
 from seed_exporter.heal.logistic import QuantizedRate
 from seed_runtime.codecs.encode.grid import INTEGER_MAX, QuantizedMatrix
-from seed_runtime.codecs.symbols import STEP_LEAST, factors_of
+from seed_runtime.codecs.matrix import factors_of
+from seed_runtime.codecs.symbols import STEP_LEAST
 
 _MARGIN: Final = 0.49
 """Farthest from its integer that a weight with a plan starts, in steps: it starts as the plan has it."""

@@ -1,7 +1,8 @@
 """Plans against a base: each weight as the base's, as what differs from it, or anew, whichever takes fewer bytes.
 
-What a plan keeps of a weight stays: a difference has the plan's own steps, rounded by the same statistics, and so the
-same error; the base's tensor is taken as it is where it is no further from the weight than the plan would be.
+A difference is rounded by the statistics of the plan, in steps that are a share of the plan's own: the coarsest ones
+with which the outputs are as good as without a base. The errors of single weights don't tell which: what rounding loses
+of a fine-tune may point from the new version to the old one in all weights at once.
 """
 
 from __future__ import annotations
@@ -43,25 +44,46 @@ from seed_runtime.codecs.encode.tables import Tables
 from seed_runtime.codecs.floats import STORED_AS
 from seed_runtime.format.dtypes import FLOAT32
 
+_SHARES: Final = (2.0, 1.68, 1.41, 1.19, 1.0, 0.84, 0.71, 0.5, 0.25)
+"""Steps that are tried, as a share of the plan's own, until the outputs are as good. Of a byte model of 90 KB, a
+fine-tune took 28 % of that at 1.41 and 46 % at 1, with 1.25 and .38 times the damage of the plans."""
+_DAMAGE_MOST: Final = 1.05
+"""Damage to the outputs that may remain, as a share of what the plans do without a base."""
 _OTHER_STREAM: Final = 64
 """Bytes that another stream costs at least, which a weight of its own codec makes among those of `delta` [B]."""
 
 
 def against_base(evaluator: Evaluator, plans: Plans, base: BaseModel) -> dict[str, Plan]:
-    """Return plans that make each weight of the base's tensor where that takes fewer bytes.
+    """Return plans that make each weight of the base's tensor where that takes fewer bytes, at the same damage.
 
     Args:
-        evaluator: has the graph, its statistics and the effort.
+        evaluator: has the graph, its statistics, the effort, and inputs to judge outputs on.
         plans: of all weights, by a method that knows no base.
         base: the base.
-    """
 
+    Returns:
+        The plans; those that were given where none on the base does as little damage.
+    """
+    most = _DAMAGE_MOST * _damage(evaluator, plans) if evaluator.measures_errors else math.inf
+    for share in _SHARES:
+        found = _against(evaluator, plans, base, share)
+        if math.isinf(most) or _damage(evaluator, found) <= most:
+            return found
+    return dict(plans)
+
+
+def _damage(evaluator: Evaluator, plans: Plans) -> float:
+    outputs = evaluator.outputs_with(plans)
+    return evaluator.smooth_metric.damage(evaluator.expected, outputs, evaluator.feeds)
+
+
+def _against(evaluator: Evaluator, plans: Plans, base: BaseModel, share: float) -> dict[str, Plan]:
     def against(name: str, plan: Plan) -> Plan:
         weight = evaluator.graph.weights[name]
         values = base.values(weight)
         if values is None:
             return _anew(weight, plan, weight.data)
-        return min(_choices(evaluator, weight, plan, values), key=lambda choice: choice[0])[1]
+        return min(_choices(evaluator, weight, plan, values, share), key=lambda choice: choice[0])[1]
 
     found = Parallel(n_jobs=evaluator.encoder.jobs, prefer="threads")(
         delayed(against)(name, plan) for name, plan in plans.items()
@@ -69,11 +91,21 @@ def against_base(evaluator: Evaluator, plans: Plans, base: BaseModel) -> dict[st
     return dict(zip(plans, found, strict=True))
 
 
-def _choices(evaluator: Evaluator, weight: Weight, plan: Plan, base: npt.NDArray[Any]) -> list[tuple[float, Plan]]:
-    """Return plans of about the same error, each with its bytes."""
+def _choices(
+    evaluator: Evaluator, weight: Weight, plan: Plan, base: npt.NDArray[Any], share: float
+) -> list[tuple[float, Plan]]:
+    """Return plans of about the same error, each with its bytes.
+
+    Args:
+        evaluator: see `against_base`.
+        weight: what is planned.
+        plan: of the weight, without a base.
+        base: the base's tensor.
+        share: steps of differences, as a share of the plan's own.
+    """
     own = codec_of(plan)
     restored = own.restore(weight, plan)
-    if _stands_for(weight, restored, base):
+    if restored.tobytes() == base.tobytes():
         return [(0.0, DeltaPlan(NO_CHANGE, base))]
     choices: list[tuple[float, Plan]] = []
 
@@ -90,8 +122,8 @@ def _choices(evaluator: Evaluator, weight: Weight, plan: Plan, base: npt.NDArray
         return choices
     if isinstance(plan, GridPlan):
         difference = _difference(weight, base)
-        if difference is not None and plan.step >= DIFFERENCE_STEP_LEAST:
-            matrix = _rounded(evaluator, weight, plan, difference)
+        if difference is not None and share * plan.step >= DIFFERENCE_STEP_LEAST:
+            matrix = _rounded(evaluator, weight, plan, difference, share)
             offer(Change(DIFFERENCE, grid.matrix_of(matrix)) if matrix.integers.any() else NO_CHANGE)
     elif isinstance(plan, ExactPlan):
         if weight.dtype.bits <= BITS_MAX:
@@ -104,19 +136,8 @@ def _choices(evaluator: Evaluator, weight: Weight, plan: Plan, base: npt.NDArray
         step = math.sqrt(12 * error) if 0 < (error := _error(weight, restored)) < math.inf else 0.0
         difference = _difference(weight, base)
         if step and difference is not None:
-            offer(delta.quantized(difference, step))
+            offer(delta.quantized(difference, share * step))
     return choices
-
-
-def _stands_for(weight: Weight, restored: npt.NDArray[Any], base: npt.NDArray[Any]) -> bool:
-    """Return whether the base's tensor has the bits of a plan's, or is no further from the weight where both are off.
-
-    A plan without an error that can be computed is lossless, or for values whose difference says nothing.
-    """
-    if restored.tobytes() == base.tobytes():
-        return True
-    error = _error(weight, restored)
-    return 0 < error < math.inf and _error(weight, base) <= error
 
 
 def _anew(weight: Weight, plan: Plan, base: npt.NDArray[Any]) -> Plan:
@@ -127,12 +148,15 @@ def _anew(weight: Weight, plan: Plan, base: npt.NDArray[Any]) -> Plan:
 
 
 def _rounded(
-    evaluator: Evaluator, weight: Weight, plan: GridPlan, difference: npt.NDArray[np.float32]
+    evaluator: Evaluator, weight: Weight, plan: GridPlan, difference: npt.NDArray[np.float32], share: float
 ) -> QuantizedMatrix:
-    """Round differences as the plan's weight was rounded, with steps as large."""
+    """Round differences as the plan's weight was rounded, with steps that are a share of the plan's."""
+    wanted = share * plan.step
     if plan.matrix is None:
-        return grid.round_to_nearest(difference, plan.step)
-    effort, statistics, name = evaluator.effort, evaluator.statistics, weight.name
+        return grid.round_to_nearest(difference, wanted)
+    # The base's own errors are spread evenly over a step, so that rounding to nearest loses nothing of small
+    # differences on average. Weighing bits against errors would: it prefers zeros, everywhere.
+    effort, statistics, name = replace(evaluator.effort, rate=0.0), evaluator.statistics, weight.name
     covariance = statistics[COVARIANCES].get(name) if effort.feedback else None
     counts = statistics[ROW_COUNTS].get(name) if effort.table_rows else None
     differing = replace(weight, dtype=FLOAT32, data=difference.reshape(weight.data.shape))
@@ -140,11 +164,11 @@ def _rounded(
     quantize: Callable[[float], QuantizedMatrix | None] = rounder.quantize
     if plan.matrix.delay is not None:
         quantize = rounder.quantize_on_trellis
-    first = quantize(plan.step)
-    if first is None or first.step == plan.step:
-        return first or grid.round_to_nearest(difference, plan.step)
+    first = quantize(wanted)
+    if first is None or first.step == wanted:
+        return first or grid.round_to_nearest(difference, wanted)
     # A rounder is asked for the mean of all steps, and a plan says the least of them.
-    again = quantize(plan.step * (plan.step / first.step))
+    again = quantize(wanted * (wanted / first.step))
     assert again is not None
     return again
 

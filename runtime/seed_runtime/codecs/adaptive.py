@@ -19,9 +19,9 @@ from seed_runtime.codecs.bit_lanes import BitLanes
 from seed_runtime.codecs.floats import STORED_AS
 from seed_runtime.codecs.grid import weights_of
 from seed_runtime.codecs.lanes import STATE_LEAST
-from seed_runtime.codecs.matrix import Matrix, Piece
+from seed_runtime.codecs.matrix import Matrix, Piece, factors_of, steps_of_rows
 from seed_runtime.codecs.planes import ESCAPE as ESCAPE_SYMBOL
-from seed_runtime.codecs.symbols import STEP_LEAST, factors_of, steps_of_rows
+from seed_runtime.codecs.symbols import STEP_LEAST
 from seed_runtime.codecs.wavefront import ESCAPE, Wavefront
 from seed_runtime.codecs.waves import Extent
 from seed_runtime.errors import FormatError, LimitError

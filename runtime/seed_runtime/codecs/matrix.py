@@ -55,6 +55,20 @@ class Piece:
     escaped: npt.NDArray[np.int32]
 
 
+def steps_of_rows(step: float, codes: U8) -> npt.NDArray[np.float32]:
+    """Compute the quantization step of each row, `(rows, 1)`: `step` times the code's factor, rounded once.
+
+    It is infinite where it is too large.
+    """
+    with np.errstate(over="ignore"):
+        return np.float32(step) * factors_of(codes)[:, None]
+
+
+def factors_of(codes: U8) -> npt.NDArray[np.float32]:
+    """Compute what codes multiply a step by, exactly: `(1 + code % 8 / 8) * 2 ** (code // 8)`, eighths of an octave."""
+    return np.ldexp((8 + (codes & 7)).astype(np.float32), (codes >> 3).astype(np.int32) - 3)
+
+
 def among_ones(values: F32, live: Index | None, size: int) -> F32:
     """Return what live rows or columns have, with ones for dead ones, `(size, ...)`."""
     if live is None:

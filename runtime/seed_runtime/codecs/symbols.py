@@ -14,11 +14,10 @@ from itertools import accumulate, islice
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from seed_runtime.codecs.arrays import F32, U8, U32, WINDOW, Index
 from seed_runtime.codecs.lanes import SLOTS, STATE_LEAST, LaneDecoder, decoding_table
-from seed_runtime.codecs.matrix import Matrix, Piece, rectangles
+from seed_runtime.codecs.matrix import Matrix, Piece, factors_of, rectangles, steps_of_rows
 from seed_runtime.codecs.planes import ESCAPE, Escapes, LowPlanes, Span, read_planes
 from seed_runtime.codecs.windows import (
     BESIDE_LEAST,
@@ -331,20 +330,6 @@ class SymbolReader:
 
 _Shape = tuple[int, int, int, int, float, int | None]
 _NOWHERE: Index = np.empty(0, np.intp)
-
-
-def steps_of_rows(step: float, codes: U8) -> npt.NDArray[np.float32]:
-    """Compute the quantization step of each row, `(rows, 1)`: `step` times the code's factor, rounded once.
-
-    It is infinite where it is too large.
-    """
-    with np.errstate(over="ignore"):
-        return np.float32(step) * factors_of(codes)[:, None]
-
-
-def factors_of(codes: U8) -> npt.NDArray[np.float32]:
-    """Compute what codes multiply a step by, exactly: `(1 + code % 8 / 8) * 2 ** (code // 8)`, eighths of an octave."""
-    return np.ldexp((8 + (codes & 7)).astype(np.float32), (codes >> 3).astype(np.int32) - 3)
 
 
 def _matrix(

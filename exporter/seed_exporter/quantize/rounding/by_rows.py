@@ -18,7 +18,7 @@ from seed_exporter.quantize.rounding.rounder import Rounder, checked, in_steps
 from seed_exporter.quantize.rounding.table_rows import read_shares, squared_steps
 from seed_exporter.quantize.rounding.trellis import PathChoice, integers_of
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
-from seed_runtime.codecs.symbols import factors_of, steps_of_rows
+from seed_runtime.codecs.matrix import factors_of, steps_of_rows
 
 U8 = npt.NDArray[np.uint8]
 I32 = npt.NDArray[np.int32]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seed_exporter.graph.linear import LinearView
-from seed_runtime.codecs.symbols import factors_of
+from seed_runtime.codecs.matrix import factors_of
 from seed_runtime.limits import DELAY_MAX
 
 U8 = npt.NDArray[np.uint8]

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from seed_runtime.codecs.arrays import WINDOW
 from seed_runtime.codecs.encode.contexts import CLASSES, Classes, magnitude_classes, with_skew
 from seed_runtime.codecs.encode.matrix import CodedMatrix
+from seed_runtime.codecs.matrix import factors_of, steps_of_rows
 from seed_runtime.codecs.planes import ESCAPE
-from seed_runtime.codecs.symbols import STEP_LEAST, factors_of, steps_of_rows
+from seed_runtime.codecs.symbols import STEP_LEAST
 from seed_runtime.codecs.trellis import Trellis
 from seed_runtime.limits import DELAY_MAX
 

@@ -113,6 +113,10 @@ class Statistics:
         """Hold the values of some statistics."""
         self._values = dict(values)
 
+    def replaced(self, other: Statistics) -> Statistics:
+        """Return these with the values of `other` in place of their own."""
+        return Statistics({**self._values, **other._values})
+
     def __contains__(self, statistic: Statistic[Any]) -> bool:
         """Return whether a statistic was asked for."""
         return statistic in self._values

@@ -17,8 +17,8 @@ from seed_runtime.codecs.encode.grid import INTEGER_MAX, QuantizedMatrix
 from seed_runtime.codecs.matrix import factors_of
 from seed_runtime.codecs.symbols import STEP_LEAST
 
-_MARGIN: Final = 0.49
-"""Farthest from its integer that a weight with a plan starts, in steps: it starts as the plan has it."""
+_PER_CODE: Final = 128
+"""Elements along an axis from which on it gets codes of its own where a plan has none: a code takes some 3 bits."""
 _GROWTH_GRID: Final = 64.0
 """Steps move on a grid of this many parts of a natural logarithm."""
 _STRUCTURE: Final = 8.0
@@ -72,7 +72,7 @@ class TrainedMatrices:
         weights: what is trained; their data is the start.
         step: quantization step at the start, in standard deviations of a matrix.
         device: where it is.
-        plans: integers and steps to start from instead, by name; of columns without steps, and on no trellis.
+        plans: integers and steps to start from instead, by name; on no trellis.
     """
 
     def __init__(
@@ -91,9 +91,18 @@ class TrainedMatrices:
         self._table = torch.from_numpy(_TABLE).to(device)
         self.row_codes: dict[str, Tensor] = {}
         """By name, `(rows,)`: eighths of an octave by which rows' steps differ, not rounded; trained."""
-        for name in (weight.name for weight in weights if weight.name in plans):
-            if (codes := plans[name].row_steps) is not None:
-                self.set_row_codes(name, factors_of(codes))
+        self.column_codes: dict[str, Tensor] = {}
+        """The same of columns, `(columns,)`."""
+        for weight in weights:
+            if (plan := plans.get(weight.name)) is not None:
+                rows, columns = plan.integers.shape
+                for held, codes, count, others in (
+                    (self.row_codes, plan.row_steps, rows, columns),
+                    (self.column_codes, plan.col_steps, columns, rows),
+                ):
+                    if codes is not None or others >= _PER_CODE:
+                        factors = np.ones(count, np.float32) if codes is None else factors_of(codes)
+                        held[weight.name] = self._codes(factors)
 
     def parameters(self) -> dict[str, list[Tensor]]:
         """Return what is trained, by kind."""
@@ -102,7 +111,7 @@ class TrainedMatrices:
             "units": [stack.units for stack in stacks],
             "growth": [stack.growth for stack in stacks],
             "factors": [each for stack in stacks for each in (stack.rows, stack.columns, stack.taps)],
-            "codes": list(self.row_codes.values()),
+            "codes": [*self.row_codes.values(), *self.column_codes.values()],
         }
 
     def starts(self) -> list[Tensor]:
@@ -123,10 +132,12 @@ class TrainedMatrices:
             strays = (_strays(stack.rows) * alive).sum() + 0.5 * _strays(stack.columns).sum()
             structure.append(alone + strays)
             for index, weight in enumerate(stack.weights):
-                step = steps[index]
+                step, values = steps[index], rounded[index]
+                if (codes := self.column_codes.get(weight.name)) is not None:
+                    values = values * _Factors.apply(codes, self._table).view(1, *values.shape[1:])
                 if (codes := self.row_codes.get(weight.name)) is not None:
-                    step = (step * _RowFactors.apply(codes, self._table))[:, None, None]
-                values = rounded[index] * step
+                    step = (step * _Factors.apply(codes, self._table))[:, None, None]
+                values = values * step
                 found[weight.name] = _stored(values, weight).view(weight.shape)
                 living[weight.name] = alive[index]
         return found, Rate(torch.stack(symbols).sum(), torch.stack(structure).sum(), living)
@@ -142,9 +153,11 @@ class TrainedMatrices:
                 steps = (stack.starts * torch.exp(grown)).cpu().numpy()
                 for index, weight in enumerate(stack.weights):
                     integers = flat[index].numpy().reshape(coded_view(weight))
-                    codes = self.row_codes.get(weight.name)
-                    rows = None if codes is None else _on_table(codes).cpu().numpy()
-                    found[weight.name] = _matrix(integers, steps[index], rows)
+                    rows, columns = (
+                        None if (codes := held.get(weight.name)) is None else _on_table(codes).cpu().numpy()
+                        for held in (self.row_codes, self.column_codes)
+                    )
+                    found[weight.name] = _matrix(integers, steps[index], rows, columns)
         return found
 
     def coarsen(self, places: int) -> None:
@@ -164,9 +177,11 @@ class TrainedMatrices:
 
     def set_row_codes(self, name: str, factors: np.ndarray) -> None:
         """Give the rows of a matrix steps of their own: factors above 0, which are trained from now on."""
-        codes = _code_of(factors)
-        device = self._table.device
-        self.row_codes[name] = torch.from_numpy(codes.astype(np.float32)).to(device).requires_grad_()
+        self.row_codes[name] = self._codes(factors)
+
+    def _codes(self, factors: np.ndarray) -> Tensor:
+        codes = _code_of(factors).astype(np.float32)
+        return torch.from_numpy(codes).to(self._table.device).requires_grad_()
 
 
 def row_matrix(matrix: QuantizedMatrix, factors: np.ndarray) -> QuantizedMatrix:
@@ -176,16 +191,21 @@ def row_matrix(matrix: QuantizedMatrix, factors: np.ndarray) -> QuantizedMatrix:
     return _matrix(matrix.integers * signs, np.float32(matrix.step), np.rint(codes))
 
 
-def _matrix(integers: np.ndarray, step: Any, codes: np.ndarray | None) -> QuantizedMatrix:
-    if codes is None:
-        return QuantizedMatrix(integers, max(float(step), STEP_LEAST))
-    living = integers.any(axis=1)
-    whole = codes.astype(np.int64)
-    # Whole octaves go into the step: nothing is rounded by that.
-    base = 8 * (int(whole[living].min(initial=whole.max(initial=0)) if living.any() else 0) // 8)
-    whole = np.where(living, np.clip(whole - base, 0, 255), 0)
-    step = np.ldexp(np.float32(step), base // 8)
-    return QuantizedMatrix(integers, max(float(step), STEP_LEAST), row_steps=whole.astype(np.uint8))
+def _matrix(
+    integers: np.ndarray, step: Any, rows: np.ndarray | None, columns: np.ndarray | None = None
+) -> QuantizedMatrix:
+    found: list[np.ndarray | None] = []
+    for codes, axis in ((rows, 1), (columns, 0)):
+        if codes is None:
+            found.append(None)
+            continue
+        living = integers.any(axis=axis)
+        whole = codes.astype(np.int64)
+        # Whole octaves go into the step: nothing is rounded by that.
+        base = 8 * (int(whole[living].min(initial=whole.max(initial=0)) if living.any() else 0) // 8)
+        found.append(np.where(living, np.clip(whole - base, 0, 255), 0).astype(np.uint8))
+        step = np.ldexp(np.float32(step), base // 8)
+    return QuantizedMatrix(integers, max(float(step), STEP_LEAST), row_steps=found[0], col_steps=found[1])
 
 
 def _shape_of(weight: Weight) -> tuple[int, int, int]:
@@ -211,7 +231,8 @@ def _stacked(
     units = values / starts[:, None, None, None]
     for index, weight in enumerate(weights):
         if plan := plans.get(weight.name):
-            units[index] = _near(units[index], plan)
+            # In the middle: of weights near a boundary the first steps would undo what was rounded together.
+            units[index] = torch.from_numpy(plan.integers.astype(np.float32)).view(units.shape[1:])
     far = units.abs()
     mean = far.mean((1, 2, 3)).clamp_min(1e-6)
 
@@ -223,14 +244,6 @@ def _stacked(
     parts = (units, torch.zeros(len(weights)), level((2, 3)), columns, level((1, 2)))
     trained = [part.contiguous().to(device).requires_grad_() for part in parts]
     return _Stack(tuple(weights), starts.to(device), *trained)
-
-
-def _near(units: Tensor, plan: QuantizedMatrix) -> Tensor:
-    """Return weights in steps, as near to themselves as the plan's integers allow."""
-    if plan.row_steps is not None:
-        units = units / torch.from_numpy(factors_of(plan.row_steps))[:, None, None]
-    integers = torch.from_numpy(plan.integers.astype(np.float32)).view(units.shape)
-    return units.clamp(integers - _MARGIN, integers + _MARGIN)
 
 
 def _strays(factors: Tensor) -> Tensor:
@@ -259,7 +272,7 @@ def _on_table(codes: Tensor) -> Tensor:
     return codes.detach().round().clamp(1 - _TABLE_MIDDLE, _TABLE_MIDDLE - 1).to(torch.int64)
 
 
-class _RowFactors(torch.autograd.Function):
+class _Factors(torch.autograd.Function):
     """Look up the factors of codes, exactly, with the gradient of 2 to the power of an eighth of the code."""
 
     @staticmethod

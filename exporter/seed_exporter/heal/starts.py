@@ -77,10 +77,10 @@ def decoded(graph: Graph, plans: Mapping[str, Plan], names: Collection[str]) -> 
 
 
 def grids_of(graph: Graph, plans: Mapping[str, Plan]) -> dict[str, QuantizedMatrix]:
-    """Return the integers of plans that training can go on from: those whose columns have one step, on no trellis."""
+    """Return the integers of plans that training can go on from: those on no trellis."""
     found = {
         name: plan.quantize(graph.weights[name])
         for name, plan in plans.items()
         if isinstance(plan, GridPlan) and name in graph.weights
     }
-    return {name: matrix for name, matrix in found.items() if matrix.col_steps is None and matrix.delay is None}
+    return {name: matrix for name, matrix in found.items() if matrix.delay is None}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import seed_runtime
-from seed_runtime.assembly.base_file import BaseFile, holes_of_base
+from seed_runtime.assembly.base_file import BaseFile, MappedWeights, holes_of_base
 from seed_runtime.assembly.cache import ModelCache, default_cache
 from seed_runtime.delta import STREAM_SYMBOLS, write_delta
 from seed_runtime.errors import (
@@ -319,6 +319,14 @@ def test_holes_are_found_by_name_type_and_dimensions() -> None:
     base = [hole(b"aaa", 3), hole(b"bbb", 3), hole(b"bbb", 3), hole(b"bbb", 4), hole(b"ccc", 3, dtype=f16)]
     wanted = [hole(b"ccc", 3), hole(b"aaa", 3), hole(b"bbb", 4), hole(b"bbb", 3), hole(b"aaa", 3, 1), hole(b"aaa", 3)]
     assert holes_of_base(wanted, base) == [None, 0, 3, None, None, 0]
+
+
+def test_weights_for_other_holes_are_the_base_s_where_it_has_them(base: Seed) -> None:
+    with base.assembled_weights() as weights:
+        mapped = MappedWeights(weights, [None, 2, 0])
+        assert mapped.read(1, 0, 5).tobytes() == weights.read(2, 0, 5).tobytes()
+        with pytest.raises(FormatError, match="the base, which has no such tensor"):
+            mapped.read(0, 0, 5)
 
 
 def test_a_machine_with_allowed_signers_accepts_a_base_by_what_is_signed_on_top_of_it(

@@ -276,6 +276,12 @@ def test_the_command_writes_what_was_learned_as_a_seed_to_apply(
     applied = seed_runtime.open(seed).apply(tuned)
     assert applied.header.tuned is not None
     assert (applied.header.tuned.mode, applied.header.tuned.metric) == ("head", "accuracy")
+    for given in ([], ["--apply", str(tuned)]):
+        assert main([str(seed), *given, "--inspect", "--json"]) == 0
+        shown = json.loads(capfd.readouterr().out)
+        assert sum(shown["parts_bytes"].values()) == shown["bytes"]
+        assert min(shown["parts_bytes"].values()) >= 0
+        assert bool(shown["parts_bytes"]["training"]) is not bool(given)
     with applied.session(threads=1) as session:
         y = session.run({"x": data()["x"]})["y"]
     assert (y.argmax(axis=1) == data()["labels"]).mean() > facts["before"] + 0.3

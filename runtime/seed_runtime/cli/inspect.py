@@ -17,6 +17,7 @@ from seed_runtime.codecs import CODECS
 from seed_runtime.data import calls, stored  # noqa: F401  a run holds them as well, so the plan must count them
 from seed_runtime.errors import MemoryBudgetError
 from seed_runtime.format.header import Header
+from seed_runtime.format.parts import TRAINING
 from seed_runtime.format.preamble import VERSION
 from seed_runtime.golden import SUPPLIED, Expected
 from seed_runtime.seed import Seed
@@ -90,6 +91,8 @@ def _base_rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> dict[str, Any]:
     header, model = seed.header, seed.header.model
     coded = sum(sum(stream.sizes) for stream in header.streams)
+    # Those of a base aren't in the file.
+    parts = {} if seed.shares_parts else {part.kind: part.size for part in header.parts}
     names = seed.kind.layout.check(info, header.holes)
     # Last of all that is read, as a pipe can be read only once.
     trellises = seed.trellises()
@@ -104,10 +107,11 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
         "weights_digest": header.weights.digest.hex(),
         "skeleton_bytes": header.skeleton.raw_size,
         "parts_bytes": {
-            "header": seed.file_size - header.body_size,
-            "skeleton": header.skeleton.size,
+            "header": seed.file_size - sum(parts.values()) - coded,
+            "skeleton": parts.get(header.skeleton.kind, 0),
+            "training": parts.get(TRAINING.number, 0),
             "streams": coded,
-            "other": header.body_size - header.skeleton.size - coded,
+            "other": sum(parts.values()) - sum(parts.get(kind, 0) for kind in (header.skeleton.kind, TRAINING.number)),
         },
         "disk_bytes": sum(seed.kind.sizes(header).values()),
         "memory": memory,

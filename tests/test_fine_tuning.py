@@ -224,6 +224,21 @@ def test_an_impossible_budget_is_refused_before_the_first_step(seed_of) -> None:
     assert steps == []
 
 
+def test_a_tier_that_takes_too_much_memory_is_refused_and_auto_goes_on_without_it(
+    seed_of, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def largest(self, what: str, most: int, run, later: int = 0) -> int:
+        if what == "training small":
+            raise MemoryBudgetError(what, 2, 1)
+        return most
+
+    monkeypatch.setattr("seed_runtime.tune.micro_batches.Budget.largest", largest)
+    with pytest.raises(MemoryBudgetError):
+        run(seed_of("head"), data(), mode="small")
+    found = run(seed_of("head"), data(), steps=4)
+    assert [each.tier for each in found.tiers] == ["bn", "head", "full"]
+
+
 FEW = {name: array[:20] for name, array in data(40).items()}
 BAD: dict[str, tuple[str, dict[str, np.ndarray], dict[str, object], type[SeedError], str]] = {
     "too few for batch norms": ("small", FEW, {"mode": "bn"}, InputError, "takes 32 samples, and there are 20"),

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from seed_runtime.backends import Array
+from seed_runtime.codecs.arrays import WINDOW
 from seed_runtime.codecs.encode.delta import rounded_step
 from seed_runtime.codecs.encode.grid import round_to_nearest
 from seed_runtime.tune.records import Score
@@ -27,15 +28,20 @@ Rounded = tuple[dict[str, Array], dict[str, float]]
 
 
 def rounded(stored: Callable[[str], Array], values: Mapping[str, Array], share: float) -> Rounded:
-    """Round differences to steps that are a share of their root mean square, as a decoder adds them: in float32."""
+    """Round differences to steps that are a share of their root mean square, as a decoder adds them: in float32.
+
+    Memory: the values once more, and one window.
+    """
     found, steps = {}, {}
     for name, value in values.items():
-        base = stored(name)
-        difference = (value - base).reshape(1, -1)
-        size = math.sqrt(float(np.mean(np.square(difference, dtype=np.float64))))
-        steps[name] = rounded_step(share * size)
-        integers = round_to_nearest(difference, steps[name]).integers.reshape(value.shape)
-        found[name] = base + integers.astype(np.float32) * np.float32(steps[name])
+        found[name] = stored(name)
+        old, new = found[name].reshape(-1), value.reshape(-1)
+        windows = [slice(start, start + WINDOW) for start in range(0, len(old), WINDOW)]
+        squares = sum(float(np.sum(np.square(new[each] - old[each], dtype=np.float64))) for each in windows)
+        step = steps[name] = rounded_step(share * math.sqrt(squares / len(old)))
+        for each in windows:
+            integers = round_to_nearest((new[each] - old[each]).reshape(1, -1), step).integers.reshape(-1)
+            old[each] += integers.astype(np.float32) * np.float32(step)
     return found, steps
 
 
@@ -50,7 +56,7 @@ def settled(
     Memory: the values once more.
 
     Args:
-        stored: reads a tensor of the seed, float32.
+        stored: reads a tensor of the seed, float32; each time into a new array.
         values: their new values, with `wanted` as score.
         wanted: what rounded values should reach.
         score: computes the score of values.

@@ -188,8 +188,10 @@ class _Tuning:
                 continue
             if not kept and tier == SMALL:
                 break
+        if too_large is not None and not self._state.tiers:
+            raise too_large
         if self._state.before is None:
-            raise too_large or GoalNotMetError("nothing was scored: the time was up, or no tier fits; give more time")
+            raise GoalNotMetError("nothing was scored: the time was up, or no tier fits; give more time")
 
     def _chosen_tiers(self) -> list[str]:
         """Return the tiers of the mode that model and samples allow, in order; in AUTO others are left out."""
@@ -325,9 +327,14 @@ class _Tuning:
             else:
                 # A second session would hold the weights once more; gradients that nobody needs take time alone.
                 judging = Judge(run, model, self._task, self._split, None)
-            # Fed, they needn't be read from the file as well.
             values = {name: model.stored(name) for name in names}
-            best = stack.enter_context(self._keeping(tier, judging.score, judging.confirm))
+            # Where all weights are fed, none is read from the file as well.
+            begun = values if tier == FULL else {}
+
+            def fed(score: _Scoring) -> _Scoring:
+                return lambda given: score(given or begun)
+
+            best = stack.enter_context(self._keeping(tier, fed(judging.score), fed(judging.confirm)))
             taken, micro = descent.descend(
                 tier,
                 values,

@@ -49,9 +49,10 @@ input:
 
 fine-tuning:
   data.npz has one array per model input, samples first, and labels: the number of a class for each sample, or floats
-  of the output's shape. A fifth is held out, and what doesn't get better on it isn't kept. Modes: bn estimates the
-  statistics of batch norms again and needs no labels; head fits the last layer; small trains scales and biases with it,
-  full all weights; auto climbs them. The seed must have been exported with --finetune-graph.
+  of the output's shape. Of each class 15 % choose the best values and 15 % are held out; what doesn't get better on
+  these isn't kept. Modes: bn estimates the statistics of batch norms again and needs no labels; head fits the last
+  layer; small trains scales and biases with it, full all weights; auto climbs them. The seed must have been exported
+  with --finetune-graph.
 
 seeds with a base:
   --apply gives a seed that holds what differs from model.seed; given again, one that differs from the seed before.

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-import onnxruntime as ort
 
 from bench import measure
 from bench.measure import Figures, Goal
 from bench.public import MODELS, Feeds, PublicModel, cache_folder
 from seed_exporter import loaders
 from seed_exporter.evaluate.model_files import write_model_files
+from seed_runtime import backends
 
 MOST: Final = 1e-5
 """Largest distance (issue 10)."""
@@ -71,13 +71,16 @@ def _rows(model: PublicModel) -> list[Figures]:
     ]
 
 
-def _session(path: Path | str, level: str) -> ort.InferenceSession:
+def _session(path: Path | str, level: str) -> Any:
+    backends.get().load()  # without its telemetry
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
     return ort.InferenceSession(path, options)
 
 
-def _run(session: ort.InferenceSession, feeds: Feeds) -> Outputs:
+def _run(session: Any, feeds: Feeds) -> Outputs:
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 

@@ -47,7 +47,7 @@ def test_a_seed_that_was_never_assembled_has_no_digest_and_is_refused(seed: draf
 
 def test_overhead_stays_within_four_kilobytes(seed: draft.SeedDraft) -> None:
     coded = sum(stream.size for stream in seed.streams)
-    assert seed.size - coded - len(seed.part) <= 4096
+    assert seed.size - coded - sum(map(len, seed.parts)) <= 4096
 
 
 def test_the_header_says_what_the_streams_fill(seed: draft.SeedDraft) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.graph.model import Graph
 from seed_exporter.skeletons import builder_for
 from seed_exporter.training import training_part
+from seed_runtime import backends
 from seed_runtime.skeletons.training import COSINE, SQUARED_ERROR, TARGET, TrainingInfo, scan_training
 
 CROSS_ENTROPY = "cross-entropy"
@@ -28,10 +28,7 @@ class Joined:
         self.info: TrainingInfo = scan_training(self.part, skeleton.data, skeleton.holes)
         self.names = {hole.name: number for number, hole in enumerate(skeleton.holes)}
         write_model_files(graph, folder)
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-        self.session = ort.InferenceSession(skeleton.data + self.part, options, providers=["CPUExecutionProvider"])
+        self._runner = backends.get().open_joined(skeleton.data + self.part, folder)
 
     def sources(self) -> dict[str, str]:
         """Return the outputs of gradients by the names of tensors in the source."""
@@ -42,4 +39,5 @@ class Joined:
         """Run it with one of the losses, times a factor."""
         names = FACTORS | {CROSS_ENTROPY: self.info.cross_entropy}
         factors = {name: np.array(scale if each == loss else 0, np.float32) for each, name in names.items()}
-        return self.session.run(outputs, {**feeds, TARGET: target, **factors})
+        found = self._runner.run({**feeds, TARGET: target, **factors}, outputs)
+        return [found[name] for name in outputs]

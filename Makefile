@@ -116,6 +116,10 @@ claims: $(DONE)/test ## re-check the kept seeds of the published table: bytes, q
 bench-size: $(DONE)/bench $(DONE)/public ## compare whole seeds with peers at equal damage; hours, goes on where it stopped
 	@$(BIN)/python -m bench size $(BENCH)
 
+.PHONY: bench-finetune
+bench-finetune: $(DONE)/public-packages build/claims/glyphs-train.npz.xz ## measure what a fine-tune on the device wins back; draws its pictures first from the fonts of Debian packages
+	@$(BIN)/python -m bench.finetune $(BENCH)
+
 .PHONY: clean
 clean: ## remove all that was made here, environments included
 	@rm -rf $(VENV) $(OLDEST) .venv-lean .venv-lean.lock .venv-clients .venv-clients.lock .cache build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
@@ -152,6 +156,10 @@ $(DONE)/public-packages: bench/public/requirements.txt $(DONE)/torch
 $(DONE)/public: $(DONE)/public-packages
 	$(call quietly,preparing the public models (some minutes),$(BIN)/python -m bench.public prepare all)
 	@touch $@
+
+build/claims/glyphs-train.npz.xz: | $(DONE)/public-packages
+	$(call quietly,installing what the pictures need,$(BIN)/pip install -q -r bench/claims/requirements.txt)
+	$(call quietly,drawing the pictures,$(BIN)/python -m bench.claims.data glyphs --out build/claims)
 
 $(DONE)/bench: pyproject.toml | $(DONE)/venv
 	@command -v c++ >/dev/null || { echo \

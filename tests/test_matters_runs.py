@@ -1,13 +1,15 @@
-"""Each topic of what matters, measured at its smallest on drawn pictures."""
+"""Each topic of what matters, and the fine-tune of its classifier, measured at their smallest on drawn pictures."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bench import finetune, finetune_runs
 from bench.claims.data.files import write_arrays
 from bench.matters import __main__ as command
 from bench.matters import published, training, transfer
@@ -77,6 +79,24 @@ def test_healing_with_noise_is_measured_beside_straight_through(data: Path, monk
     assert [run["variant"] for run in found["runs"]] == ["straight-through", "a random half is rounded in each step"]
     assert all(1000 < run["bytes"] <= 16_000 and 0 <= run["quality"] <= 1 for run in found["runs"])
     assert found["source"].startswith("3 characters, ")  # the European half of them
+
+
+def test_a_fine_tune_is_judged_from_whole_files(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(finetune_runs, "PICTURES", 40)  # of three characters
+    assert finetune.main(["--quick", "--json", "--data", str(data)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (row,) = found["rows"]
+    assert found["judged"] == 15  # of 30 held out
+    assert row["tried"][:2] == ["bn", "head"]
+    assert set(row["kept"]) <= set(row["tried"])
+    assert bool(row["delta"]) == bool(row["kept"])
+    if row["before"] < found["original"]:
+        won = (row["after"] - row["before"]) / (found["original"] - row["before"])
+        assert row["won_back"] == pytest.approx(won, rel=0.01)
+    assert found["small_step"]["pairs"] > 50
+    assert len(finetune.table(found)) == 2 + 1 + 4
 
 
 def rounded_by(change: Any, *, trains: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -138,14 +138,18 @@ def quality(model: nn.Module, task: Task, reference: np.ndarray | None = None) -
     return {name: float(f"{value:.4g}") for name, value in found.items()}
 
 
+def write_onnx(model: nn.Module, path: Path) -> Path:
+    """Write the network as an ONNX file, batch norms kept, with weights named as in torch; return its path."""
+    example = {"image": torch.zeros(2, 1, SIDE, SIDE)}
+    export_onnx(model, example, {"image": ("batch", None, None, None)}, "logits", path, keep_batch_norm=True)
+    torch.set_num_threads(1)  # it sets two
+    return path
+
+
 def graph_of(model: nn.Module) -> Graph:
     """Return the network as the exporter sees it: weights have the names that they have in torch."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        example = {"image": torch.zeros(2, 1, SIDE, SIDE)}
-        export_onnx(model, example, {"image": ("batch", None, None, None)}, "logits", path, keep_batch_norm=True)
-        torch.set_num_threads(1)  # it sets two
-        graph = loaders.load(path)
+        graph = loaders.load(write_onnx(model, Path(folder) / "model.onnx"))
         # Weights are mapped from a folder that goes away.
         held = {name: weight.data.copy() for name, weight in graph.weights.items()}
     return graph_with(graph, held)

@@ -1,0 +1,128 @@
+"""One fine-tune of a seed, judged on held-out fonts, and steps beside torch's; for bench/finetune.py."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import seed_runtime
+from bench import measure
+from bench.measure import Figures
+from seed_runtime.assembly.cache import ModelCache
+from seed_runtime.delta import write_delta
+from seed_runtime.format.parts import TRAINING
+from seed_runtime.seed import Seed
+from seed_runtime.skeletons.onnx import MODEL_FILE
+from seed_runtime.skeletons.training import LEVELS, SMALL, scan_training
+from seed_runtime.tune import Progress, Settings, tune
+
+PICTURES = 5
+"""Pictures of each class that a seed is tuned on."""
+
+
+def tuned(path: Path, task: Any, draw: int, original: float, cache: ModelCache) -> Figures:
+    """Tune a seed, write the delta beside it, apply that and judge it.
+
+    Args:
+        path: the seed.
+        task: of bench/matters/glyphs.py.
+        draw: decides the pictures, and what the tuner holds out of them.
+        original: accuracy that would be the loss won back whole.
+        cache: for assembled models.
+    """
+    seed, start = seed_runtime.open(path), time.perf_counter()
+    found = tune(seed, _drawn(task, draw), Settings(mode="auto", rng_seed=draw), cache=cache)
+    seconds, size = time.perf_counter() - start, 0
+    before = after = _accuracy_of(seed, task, cache)
+    if found.tensors:
+        delta = path.with_suffix(f".{draw}.seed")
+        size = write_delta(
+            seed, found.tensors, delta, mode=found.mode, cache=cache,
+            scores=(found.metric, found.before.value, found.after.value),
+            step=lambda hole, difference: found.quantization_steps[hole],
+        )  # fmt: skip
+        after = _accuracy_of(seed.apply(delta), task, cache)
+    return {
+        "draw": draw, "bytes": path.stat().st_size, "before": measure.rounded(before), "after": measure.rounded(after),
+        "won_back": measure.rounded((after - before) / (original - before)) if before < original else None,
+        "delta": size, "steps": found.steps, "seconds": round(seconds, 1),
+        "kept": [tier.tier for tier in found.tiers if tier.kept], "tried": [tier.tier for tier in found.tiers],
+    }  # fmt: skip
+
+
+def _drawn(task: Any, rng_seed: int) -> dict[str, np.ndarray]:
+    """Return pictures of training fonts, equally many of each class."""
+    images, labels = (part.numpy() for part in task.train)
+    rng = np.random.default_rng(rng_seed)
+    of_classes = (np.flatnonzero(labels == each) for each in range(task.classes))
+    rows = np.concatenate([rng.choice(rows, PICTURES, replace=False) for rows in of_classes])
+    return {"image": images[rows], "labels": labels[rows]}
+
+
+def judging(task: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return every second picture of held-out fonts, and their classes."""
+    images, labels = (part.numpy()[1::2] for part in task.held)
+    return images, labels
+
+
+def _accuracy_of(seed: Seed, task: Any, cache: ModelCache) -> float:
+    with seed.assembled(cache=cache) as folder:
+        return accuracy(folder / MODEL_FILE, task)
+
+
+def accuracy(model: Path, task: Any) -> float:
+    """Return an ONNX file's share of right answers to the judging pictures."""
+    from bench.public import onnx_run
+
+    run, (images, labels) = onnx_run(model, threads=1), judging(task)
+    answers = [run({"image": images[first : first + 500]})[0] for first in range(0, len(images), 500)]
+    return float(np.mean(np.concatenate(answers).argmax(1) == labels))
+
+
+def paired_steps(path: Path, model: Any, task: Any, cache: ModelCache) -> Figures:
+    """Time steps of `small`, looks between them included, each followed by torch's with the same tensors and batch.
+
+    One thread each. Other processes on the machine change processor seconds little, and those on the clock much.
+    """
+    import torch
+    from torch import nn
+
+    data = _drawn(task, 0)
+    images, labels = (torch.from_numpy(array[: Settings.batch]) for array in data.values())
+    tuners: list[measure.Spent] = []
+    torchs: list[measure.Spent] = []
+    seed = seed_runtime.open(path)
+    info = scan_training(seed.training_graph(), bytes(seed.skeleton_bytes()), seed.header.holes)
+    small = [each for each in info.tensors if each.level <= LEVELS.index(SMALL)]
+    model.requires_grad_(False)
+    layers = [each for each in model.modules() if isinstance(each, nn.BatchNorm2d | nn.Linear)]
+    trained = [parameter.requires_grad_() for layer in layers for parameter in layer.parameters()]
+    shapes = sorted(seed.header.holes[each.hole].dims for each in small)
+    assert shapes == sorted(tuple(each.shape) for each in trained), "both train the same tensors"
+    optimizer = torch.optim.Adam(trained, 1e-4)
+    began: tuple[float, float] | None = None
+
+    def torch_step() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+
+    def pair(progress: Progress) -> None:
+        nonlocal began
+        if began is not None:
+            tuners.append(measure.Spent(time.process_time() - began[0], time.perf_counter() - began[1]))
+            torchs.append(measure.spent(torch_step))
+        began = time.process_time(), time.perf_counter()
+
+    tune(seed, data, Settings(mode="small", threads=1, progress=pair), cache=cache)
+    medians = (measure.median([step.cpu for step in steps]) for steps in (tuners, torchs))
+    tuner, by_torch = map(measure.rounded, medians)
+    return {
+        "graph": next(part.size for part in seed.header.parts if part.kind == TRAINING.number),
+        "pairs": len(tuners), "seconds": tuner, "torch": by_torch,
+        "ratio": measure.rounded(measure.median_ratio(tuners, torchs)),
+        "ratio_on_the_clock": measure.rounded(measure.median_ratio(tuners, torchs, "wall")),
+    }  # fmt: skip

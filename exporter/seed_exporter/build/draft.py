@@ -132,14 +132,15 @@ def estimate_size(
 
 def _parts(graph: Graph, skeleton: Skeleton, order: Sequence[str]) -> list[tuple[Part, bytes]]:
     """Return the parts of a seed, each with its packed bytes."""
-    packing, data = _packed(skeleton.carried)
-    digest = hashlib.sha256(data).digest()
-    parts = [(Part(skeleton.kind, packing, len(skeleton.data), len(data), digest, skeleton.names), data)]
+
+    def part(kind: int, carried: bytes, raw_size: int, names: str | None = None) -> tuple[Part, bytes]:
+        packing, data = _packed(carried)
+        return Part(kind, packing, raw_size, len(data), hashlib.sha256(data).digest(), names), data
+
+    parts = [part(skeleton.kind, skeleton.carried, len(skeleton.data), skeleton.names)]
     if graph.trains:
         added = training_part(graph, order)
-        packing, data = _packed(added)
-        digest = hashlib.sha256(data).digest()
-        parts.append((Part(TRAINING.number, packing, len(added), len(data), digest), data))
+        parts.append(part(TRAINING.number, added, len(added)))
     return parts
 
 

@@ -74,7 +74,7 @@ def descend(
     best.reserve(values)
     optimizer = OPTIMIZERS[settings.optimizer]([values[each.name] for each in tensors])
     gradients = [np.zeros_like(values[each.name]) for each in tensors]
-    outputs = [LOSS, *(each.output for each in tensors)]
+    outputs = gradient_outputs(model, tier)
 
     def add(rows: Rows, count: float) -> float:
         loss, *found = run(rows, outputs, task.feeds(rows, count), values)

@@ -33,6 +33,12 @@ from seed_runtime.serve.limits import (
 
 _DIGITS: Final = {"bool": 7, "int8": 6, "uint8": 5, "int16": 8, "uint16": 7, "int32": 13, "uint32": 12}
 """Characters of a number in JSON with a comma and a space; 26, as a float64 has, for types that aren't listed."""
+_BETWEEN_PROCESSES: Final = 3 << 20
+"""By how much the server's process may hold more than the one that planned it [B].
+
+How much of the shared libraries is resident depends on what the page cache holds. On x86-64 it was .5 MB; on an
+emulated machine with 512 MB it once was 1.3 MB beyond the plan's own slack.
+"""
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def planned_bytes(seed: Seed, most: int | None = None, threads: int | None = Non
         threads: --threads; None for the default.
 
     Returns:
-        The limit; None if the seed holds no measurements.
+        The limit, which another process can be given; None if the seed holds no measurements.
 
     Raises:
         MemoryBudgetError: `most` isn't enough for any input.
@@ -114,7 +120,7 @@ def planned_bytes(seed: Seed, most: int | None = None, threads: int | None = Non
     specs = seed.inputs()
     wanted = ServePlan(feeds, _body_max(specs, feeds, seed.optional_inputs()), _has_text(specs))
     needed = seed.plan_session(footprint.dims(feeds), threads=threads, beside=wanted.extra_bytes).needed_bytes or 0
-    needed = max(needed, seed.plan_assembly(cores=1).needed_bytes or 0)
+    needed = max(needed, seed.plan_assembly(cores=1).needed_bytes or 0) + _BETWEEN_PROCESSES
     if most is None or needed <= most:
         return needed
     plan_server(seed, most, threads)  # raises MemoryBudgetError

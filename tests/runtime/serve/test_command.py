@@ -12,9 +12,11 @@ import importlib
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -70,6 +72,16 @@ def test_what_is_served_is_what_seed_run_gives(seed: Path, tmp_path: Path, rng: 
     assert client.process is not None
     assert client.process.returncode == 128 + signal.SIGTERM
     assert not (tmp_path / "s").exists()
+
+
+def test_the_limit_that_another_process_planned_is_enough_for_the_largest_input(seed: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-I", "-m", "seed_runtime.cli.plan_server", str(seed)]
+    planned = json.loads(subprocess.run([*words, "0"], capture_output=True, check=True).stdout)["planned_bytes"]
+    with command(seed, "classifier", "--serve", f"unix:{tmp_path}/s", "--max-memory", str(planned)) as client:
+        assert client.infer({"inputs": [tensor("x", np.zeros((64, FEATURES)), "FP32")]}).status == 200
+    refused = subprocess.run([*words, str(10 << 20)], capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stdout) == (14, "")
+    assert re.fullmatch(r"seed-run: the session needs \d+ MiB and --max-memory allows 10.0 MiB; .*\n", refused.stderr)
 
 
 def test_values_that_the_graph_itself_refuses_are_a_fault_of_the_client(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def planned_bytes(seed: Path, most: int) -> int | None:
     """
     if not seed.is_file():
         raise UsageError(f"{seed} is not there; push a model first")
-    done = systemd.run([sys.executable, "-I", "-m", "seed_runtime.serve", str(seed), str(most)], PLAN_S)
+    done = systemd.run([sys.executable, "-I", "-m", "seed_runtime.cli.plan_server", str(seed), str(most)], PLAN_S)
     try:
         planned = json.loads(done.stdout)["planned_bytes"] if done.returncode == 0 else None
     except (ValueError, KeyError, TypeError):

@@ -20,7 +20,7 @@ from seed_runtime.cli import main
 from seed_runtime.delta import write_delta
 from seed_runtime.errors import InputError, MemoryBudgetError, SeedError, UnsupportedError, UsageError
 from seed_runtime.seed import Seed
-from seed_runtime.tune import Progress, Settings, Tuned, tune
+from seed_runtime.tune import Progress, Settings, TuneResult, tune
 from seed_runtime.tune.samples import check_samples, split
 from tests.exporter.support.exporting import quick_export
 from tests.exporter.support.onnx_models import info, make
@@ -78,7 +78,7 @@ def seed_of(shared_folder: SharedFolder) -> Callable[[str], Seed]:
     return made
 
 
-def run(seed: Seed, arrays: dict[str, np.ndarray], **settings) -> Tuned:
+def run(seed: Seed, arrays: dict[str, np.ndarray], **settings) -> TuneResult:
     return tune(seed, arrays, Settings(threads=1, **settings))
 
 
@@ -117,7 +117,7 @@ def test_auto_climbs_while_the_score_rises(seed_of) -> None:
     assert found.steps <= 40
 
 
-def test_what_is_learned_gives_the_score_that_is_told(seed_of, tmp_path: Path) -> None:
+def test_what_is_learned_gives_the_score_that_is_reported(seed_of, tmp_path: Path) -> None:
     seed, arrays = seed_of("small"), data()
     found = run(seed, arrays, mode="small", steps=40, rate=0.03)
     folder = seed.assemble(tmp_path / "model")
@@ -157,12 +157,12 @@ def test_gradients_of_micro_batches_add_up(seed_of, monkeypatch: pytest.MonkeyPa
         np.testing.assert_allclose(parts.tensors[number], value, rtol=1e-3, atol=1e-4)
 
 
-def test_progress_tells_loss_score_memory_and_time(seed_of) -> None:
-    told: list[Progress] = []
-    run(seed_of("small"), data(), mode="small", steps=6, progress=told.append)
-    assert [(each.tier, each.step, each.steps) for each in told] == [("small", step, 6) for step in range(1, 7)]
-    assert all(each.loss > 0 and each.memory > 1 << 20 and each.seconds_left >= 0 for each in told)
-    assert 0 <= told[-1].score <= 1
+def test_progress_has_loss_score_memory_and_time(seed_of) -> None:
+    reports: list[Progress] = []
+    run(seed_of("small"), data(), mode="small", steps=6, progress=reports.append)
+    assert [(each.tier, each.step, each.steps) for each in reports] == [("small", step, 6) for step in range(1, 7)]
+    assert all(each.loss > 0 and each.memory > 1 << 20 and each.seconds_left >= 0 for each in reports)
+    assert 0 <= reports[-1].score <= 1
 
 
 def test_an_interrupt_leaves_the_best_so_far(seed_of) -> None:
@@ -178,9 +178,9 @@ def test_an_interrupt_leaves_the_best_so_far(seed_of) -> None:
 
 def test_a_time_limit_ends_the_run_and_what_was_learned_by_then_is_kept(seed_of, monkeypatch) -> None:
     # Far from a look: of 12 in 100,000 steps the first one would come after 8,334.
-    monkeypatch.setattr("seed_runtime.tune.course.Course.is_over", property(lambda self: len(told) >= 30))
-    told: list[Progress] = []
-    found = run(seed_of("small"), data(), mode="small", steps=100_000, rate=0.03, progress=told.append)
+    monkeypatch.setattr("seed_runtime.tune.progress.RunProgress.is_over", property(lambda self: len(reports) >= 30))
+    reports: list[Progress] = []
+    found = run(seed_of("small"), data(), mode="small", steps=100_000, rate=0.03, progress=reports.append)
     assert found.steps == 31
     assert found.after > found.before
     assert found.interruption is None
@@ -197,7 +197,7 @@ def test_the_scores_are_those_of_the_seed_that_is_written(mode: str, seed_of, tm
         for number, value in found.tensors.items():
             assert np.array_equal(weights.read(number, 0, value.size), value.ravel())
     train = check_samples(arrays, seed.inputs())
-    held = split(train, arrays["labels"], np.random.default_rng(0)).held
+    held = split(train, arrays["labels"], np.random.default_rng(0)).held_out
     assert found.held_out == len(held)
     with tuned.session(threads=1) as session:
         y = session.run({"x": arrays["x"][held]})["y"]

@@ -75,7 +75,7 @@ def write_delta(
         InputError: a value has another shape or type than its tensor, or isn't finite.
         UnsupportedError: the base stands on too many others.
     """
-    depth = 1 + (0 if base.header.base is None else base.header.base.depth)
+    depth = base.header.depth_above
     if depth > CHAIN_MAX:
         raise UnsupportedError(
             f"{base.name} stands on {depth - 1} seeds already, and a chain has at most {CHAIN_MAX}; "

@@ -58,7 +58,7 @@ class BaseModel:
                 raise UsageError(f"--base {path}: {error.strerror}; give the path of a seed") from None
         if base is None:
             raise UsageError("--base names no seed; give the path of one")
-        if base.header.base is not None and base.header.base.depth >= CHAIN_MAX:
+        if base.header.depth_above > CHAIN_MAX:
             raise UsageError(
                 f"--base {paths[-1]}: it is the end of a chain of {CHAIN_MAX} seeds, which is the longest; "
                 f"give an earlier one, or leave out --base for a whole seed"
@@ -68,14 +68,9 @@ class BaseModel:
             yield cls(base, cache, weights)
 
     @property
-    def depth(self) -> int:
-        """Depth of a seed on top of it."""
-        return 1 + (0 if self.seed.header.base is None else self.seed.header.base.depth)
-
-    @property
     def info(self) -> BaseInfo:
         """Section BASE of a seed on top of it."""
-        return BaseInfo(self.seed.digest, self.depth)
+        return BaseInfo(self.seed.digest, self.seed.header.depth_above)
 
     @cached_property
     def _places(self) -> dict[Key, int]:

@@ -22,7 +22,7 @@ from seed_runtime.memory.cgroup import cgroup_limit
 from seed_runtime.memory.plan import check_budget
 from seed_runtime.memory.process import baseline
 from seed_runtime.system.files import check_writable
-from seed_runtime.tune import Progress, Settings, Tuned, tune
+from seed_runtime.tune import Progress, Settings, TuneResult, tune
 from seed_runtime.units import mib, size_text
 
 
@@ -39,7 +39,7 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
         arrays = _read(asked.data, seed.inputs(), job.max_memory)
         cache = stack.enter_context(open_cache(job))
 
-        def keep(found: Tuned) -> None:
+        def write(found: TuneResult) -> None:
             # After each tier that was kept: a power cut then loses no more than the one that runs.
             nonlocal written
             if asked.output is not None:
@@ -55,10 +55,10 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
                     cache=cache,
                 )
 
-        found = tune(seed, arrays, _settings(job, asked, terminal), cache=cache, keep=keep)
+        found = tune(seed, arrays, _settings(job, asked, terminal), cache=cache, on_kept=write)
         if found.interruption is not None and found.tensors:
             entrypoint.listen_again()
-            keep(found)
+            write(found)
     terminal.clear()
     if job.json:
         print_json(_facts(found, asked, written))
@@ -80,7 +80,7 @@ def _settings(job: Job, asked: TuneJob, terminal: Terminal) -> Settings:
     """Return the settings that the command line gives, and the tuner's own for all others."""
     shown = terminal.progress_line()
 
-    def tell(progress: Progress) -> None:
+    def report(progress: Progress) -> None:
         if shown is not None:
             shown(_progress_text(progress))
 
@@ -89,7 +89,7 @@ def _settings(job: Job, asked: TuneJob, terminal: Terminal) -> Settings:
         for name in ("mode", "loss", "optimizer", "steps", "rate", "rng_seed", "time_limit")
         if (value := getattr(asked, name)) is not None
     }
-    return Settings(**given, max_memory=job.max_memory, threads=job.threads, progress=tell, notice=terminal.note)
+    return Settings(**given, max_memory=job.max_memory, threads=job.threads, progress=report, notice=terminal.note)
 
 
 def _progress_text(progress: Progress) -> str:
@@ -117,7 +117,7 @@ def _read(path: str, inputs: tuple[TensorSpec, ...], limit: int | None) -> dict[
     return arrays
 
 
-def _facts(found: Tuned, asked: TuneJob, written: int) -> dict[str, Any]:
+def _facts(found: TuneResult, asked: TuneJob, written: int) -> dict[str, Any]:
     return {
         "mode": found.mode or None,
         "metric": found.metric,
@@ -133,7 +133,7 @@ def _facts(found: Tuned, asked: TuneJob, written: int) -> dict[str, Any]:
     }
 
 
-def _lines(found: Tuned, asked: TuneJob, written: int) -> list[str]:
+def _lines(found: TuneResult, asked: TuneJob, written: int) -> list[str]:
     rows = [["tier", found.metric, "kept", "steps", "at once", "seconds"]]
     rows += [
         [

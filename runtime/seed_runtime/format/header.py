@@ -82,6 +82,11 @@ class Header:
         return bool(self.parts)
 
     @property
+    def depth_above(self) -> int:
+        """Depth of a seed on top of this one."""
+        return 1 + (0 if self.base is None else self.base.depth)
+
+    @property
     def skeleton(self) -> Part:
         """The part that is the model without its weights."""
         return self.parts[0]
@@ -143,8 +148,7 @@ def build_on(header: Header, base: Header, digest: bytes, names: tuple[str, str]
     assert header.base is not None
     if header.base.digest != digest:
         raise WrongBaseError(names[0], header.base.digest, names[1], digest)
-    depth = 1 + (0 if base.base is None else base.base.depth)
-    if header.base.depth != depth:
+    if header.base.depth != base.depth_above:
         raise FormatError("header, BASE", f"a depth of {header.base.depth} is not one more than the base's")
     if header.has_parts:
         return header

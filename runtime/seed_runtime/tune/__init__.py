@@ -1,6 +1,6 @@
 """Fine-tuning on the device, with NumPy and the backend alone: `tune` trains a seed's model on a few samples."""
 
-from seed_runtime.tune.records import Progress, Score, Settings, TierResult, Tuned
+from seed_runtime.tune.records import Progress, Score, Settings, TierResult, TuneResult
 from seed_runtime.tune.tuning import tune
 
-__all__ = ["Progress", "Score", "Settings", "TierResult", "Tuned", "tune"]
+__all__ = ["Progress", "Score", "Settings", "TierResult", "TuneResult", "tune"]

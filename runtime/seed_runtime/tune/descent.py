@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from seed_runtime.backends import Array
 from seed_runtime.skeletons.training import LOSS
-from seed_runtime.tune.course import Best, Course
+from seed_runtime.tune.best_values import BestValues
+from seed_runtime.tune.evaluator import Evaluator
 from seed_runtime.tune.joined import JoinedModel, Run
-from seed_runtime.tune.judge import Judge
 from seed_runtime.tune.micro_batches import Budget, pieces
 from seed_runtime.tune.optimizers import OPTIMIZERS
+from seed_runtime.tune.progress import RunProgress
 from seed_runtime.tune.records import FULL, SMALL, Settings
 from seed_runtime.tune.samples import Rows
 from seed_runtime.tune.targets import Task
@@ -31,34 +33,45 @@ PATIENCE: Final = 6
 """Looks in a row without a better score after which a tier ends."""
 
 
+@dataclass(frozen=True)
+class TierSession:
+    """An open session of a tier, and what it trains on.
+
+    Attributes:
+        tier: SMALL or FULL.
+        model: what is trained.
+        run: a session with the loss and the tier's gradients.
+        evaluator: scores values.
+        task: what outputs are compared with.
+        rows: to train on.
+    """
+
+    tier: str
+    model: JoinedModel
+    run: Run
+    evaluator: Evaluator
+    task: Task
+    rows: Rows
+
+
 def descend(
-    tier: str,
+    session: TierSession,
     values: dict[str, Array],
-    model: JoinedModel,
-    run: Run,
-    judge: Judge,
-    task: Task,
-    train: Rows,
-    settings: Settings,
+    best: BestValues,
     steps: int,
-    best: Best,
-    course: Course,
+    settings: Settings,
+    progress: RunProgress,
     budget: Budget,
 ) -> tuple[int, int]:
     """Train the tensors of a tier; `best` gets the values with the best score.
 
     Args:
-        tier: SMALL or FULL.
+        session: of the tier.
         values: of its tensors, which are changed in place.
-        model: what is trained.
-        run: a session with the loss and the tier's gradients.
-        judge: scores values.
-        task: what outputs are compared with.
-        train: rows to train on.
-        settings: of the run.
-        steps: most steps.
         best: the values that the tier begins with.
-        course: clock and progress.
+        steps: most steps.
+        settings: of the run.
+        progress: clock and reports.
         budget: of memory.
 
     Returns:
@@ -67,6 +80,7 @@ def descend(
     Raises:
         MemoryBudgetError: one sample takes too much memory; no step was taken.
     """
+    tier, model, task, train = session.tier, session.model, session.task, session.rows
     tensors = model.tensors_of(tier)
     largest, size = (pick(value.nbytes for value in values.values()) for pick in (max, sum))
     # Gradients, those of a micro-batch, the optimizer's state and the best so far; and what a step copies.
@@ -77,7 +91,7 @@ def descend(
     outputs = gradient_outputs(model, tier)
 
     def add(rows: Rows, count: float) -> float:
-        loss, *found = run(rows, outputs, task.feeds(rows, count), values)
+        loss, *found = session.run(rows, outputs, task.feeds(rows, count), values)
         for total, part in zip(gradients, found, strict=True):
             total += part
         return float(loss)
@@ -86,7 +100,7 @@ def descend(
     most = min(batch, model.samples.batch_max or batch)
     micro = budget.largest(f"training {tier}", most, lambda count: add(train[:count], 1.0))
     if budget.room is not None:
-        judge.size = micro  # it scores in the same session
+        session.evaluator.size = micro  # it scores in the same session
     rate, look = settings.rate or RATES[settings.optimizer, tier], -(-steps // LOOKS)
     waited = step = 0
     for step, rows in enumerate(_batches(train, batch, np.random.default_rng(settings.rng_seed)), start=1):
@@ -98,11 +112,11 @@ def descend(
             settings.notice(f"{tier}: the loss is NaN or infinite after {step} steps; try a smaller --lr")
             break
         optimizer.step(gradients, rate * _share(step, steps))
-        is_last = step == steps or course.is_over
+        is_last = step == steps or progress.is_over
         if step % look == 0 or is_last:
-            waited = 0 if best.offer(judge.score(values), values) else waited + 1
-            course.best = best.score
-        course.tell(step, steps, loss)
+            waited = 0 if best.update(session.evaluator.validation_score(values), values) else waited + 1
+            progress.best = best.score
+        progress.report(step, steps, loss)
         if is_last or waited >= PATIENCE:
             break
     return step, micro

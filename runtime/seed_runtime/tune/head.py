@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from seed_runtime.backends import Array
 from seed_runtime.skeletons.training import FEATURES
-from seed_runtime.tune.course import Course
 from seed_runtime.tune.joined import JoinedModel, Run
 from seed_runtime.tune.micro_batches import Budget, pieces
+from seed_runtime.tune.progress import RunProgress
 from seed_runtime.tune.samples import Rows
 from seed_runtime.tune.targets import CROSS_ENTROPY, Task
 
@@ -100,7 +100,7 @@ class Ridge:
                 return head
         return None
 
-    def fit(self, head: Head, course: Course) -> Iterator[Values]:
+    def fit(self, head: Head, progress: RunProgress) -> Iterator[Values]:
         """Yield new values of the head's tensors for each strength of the prior, the strongest first.
 
         Memory: the head a few times as float32, and squares of the smaller of samples and features.
@@ -121,9 +121,9 @@ class Ridge:
             for _ in range(1 if self._task.loss != CROSS_ENTROPY else REGRESSIONS):
                 left = residual(scores + (products if is_wide else x) @ moved)
                 moved += solve((left if is_wide else x.T @ left) - penalty * moved)
-            course.tell(number, len(LAMBDAS))
+            progress.report(number, len(LAMBDAS))
             yield self._values(head, moved.astype(np.float32), is_wide)
-            if course.is_over:
+            if progress.is_over:
                 break
 
     def _features(self, rows: Rows) -> tuple[F64, F64, F64]:

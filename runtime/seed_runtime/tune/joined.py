@@ -15,7 +15,7 @@ from seed_runtime.errors import UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.seed import Seed
 from seed_runtime.skeletons.onnx_selection import select
-from seed_runtime.skeletons.training import TARGET, TrainedTensor, scan_training
+from seed_runtime.skeletons.training import TARGET, Statistic, TrainedTensor, scan_training
 from seed_runtime.tune.outputs import Outputs
 from seed_runtime.tune.records import FULL, HEAD, SMALL
 from seed_runtime.tune.samples import Rows, Samples
@@ -64,8 +64,13 @@ class JoinedModel:
     @property
     def hole_of(self) -> dict[str, int]:
         """Holes of all tensors that can change, by their names."""
-        statistics = {one.name: one.hole for pair in self.info.norms for one in pair}
-        return {each.name: each.hole for each in self.info.tensors} | statistics
+        trained = {each.name: each.hole for each in self.info.tensors}
+        return trained | {each.name: each.hole for each in self.statistics}
+
+    @property
+    def statistics(self) -> list[Statistic]:
+        """Mean and variance of each batch norm in turn."""
+        return [each for pair in self.info.norms for each in pair]
 
     def dims_of(self, hole: int) -> tuple[int, ...]:
         """Return the dimensions of a tensor."""

@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 
 from seed_runtime.backends import Array
-from seed_runtime.tune.course import Course
 from seed_runtime.tune.joined import JoinedModel, Run
 from seed_runtime.tune.micro_batches import Budget, pieces
+from seed_runtime.tune.progress import RunProgress
 from seed_runtime.tune.records import UNUSABLE, Score
 from seed_runtime.tune.samples import Rows
 from seed_runtime.tune.targets import Task
@@ -41,18 +41,18 @@ class Statistics:
         most = min(len(rows), model.samples.batch_max or FEW, FEW)
         self.size = budget.largest("estimating batch norms", most, lambda count: self._measure(rows[:count], {}))
 
-    def estimate(self, rows: Rows, course: Course) -> Values:
+    def estimate(self, rows: Rows, progress: RunProgress) -> Values:
         """Return the statistics with which all batch norms see a mean of 0 and a variance of 1 on these samples."""
         few, many = rows[:: max(1, len(rows) // FEW)][:FEW], rows[:: max(1, len(rows) // MANY)][:MANY]
-        values = {one.name: self._model.stored(one.name) for pair in self._model.info.norms for one in pair}
+        values = {each.name: self._model.stored(each.name) for each in self._model.statistics}
         rounds = len(self._model.info.norms) + LAST_ROUNDS
         for number in range(rounds):
             is_last = number >= rounds - LAST_ROUNDS
             found = self._seen(many if is_last else few, values)
             change = self._change(values, found)
             values = found
-            course.tell(number + 1, rounds)
-            if course.is_over:
+            progress.report(number + 1, rounds)
+            if progress.is_over:
                 break
             if not is_last and change < STILL:
                 for _ in range(LAST_ROUNDS):
@@ -67,7 +67,7 @@ class Statistics:
             rows: these samples.
             values: the statistics; those that aren't among them are the learned ones.
         """
-        names = [one.name for pair in self._model.info.norms for one in pair]
+        names = [each.name for each in self._model.statistics]
         used = {name: values[name] if name in values else self._model.stored(name) for name in names}
         mismatch = self._change(used, self._seen(rows, used))
         return Score(-mismatch, mismatch) if math.isfinite(mismatch) else UNUSABLE
@@ -103,5 +103,5 @@ class Statistics:
 
 
 def statistic_outputs(model: JoinedModel) -> list[str]:
-    """Return the outputs of the training graph that have the statistics: mean and variance of each norm in turn."""
-    return [one.output for pair in model.info.norms for one in pair]
+    """Return the outputs of the training graph that have the statistics, in the order of `JoinedModel.statistics`."""
+    return [each.output for each in model.statistics]

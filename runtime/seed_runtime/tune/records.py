@@ -1,4 +1,4 @@
-"""What a fine-tune is asked for, tells on the way, and gives."""
+"""Records of a fine-tune: its settings, its progress, its result."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Progress:
         step: steps that are done; batches of samples where no gradients are taken.
         steps: of this tier.
         loss: mean loss of the last step's samples; NaN where there is none.
-        score: the best so far, on the samples that choose; NaN before the first one.
+        score: the best so far on the validation samples; NaN before the first one.
         memory: what the process holds now [B].
         seconds_left: time that the tier will take at this pace, at most to the time limit [s].
     """
@@ -78,7 +78,7 @@ class Settings:
         max_memory: limit of the whole process, None for none [B].
         time_limit: of the whole run, None for none [s].
         threads: of the backend; None for one per core.
-        progress: told how far it is.
+        progress: called with how far it is.
         notice: gets lines for the user.
     """
 
@@ -119,7 +119,7 @@ class TierResult:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TuneResult:
     """Result of a fine-tune.
 
     Attributes:

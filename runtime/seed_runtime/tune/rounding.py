@@ -27,7 +27,7 @@ Rounded = tuple[dict[str, Array], dict[str, float]]
 """Values, and the step of each tensor."""
 
 
-def rounded(stored: Callable[[str], Array], values: Mapping[str, Array], share: float) -> Rounded:
+def round_differences(stored: Callable[[str], Array], values: Mapping[str, Array], share: float) -> Rounded:
     """Round differences to steps that are a share of their root mean square, as a decoder adds them: in float32.
 
     Memory: the values once more, and one window.
@@ -45,7 +45,7 @@ def rounded(stored: Callable[[str], Array], values: Mapping[str, Array], share: 
     return found, steps
 
 
-def settled(
+def round_for_score(
     stored: Callable[[str], Array],
     values: Mapping[str, Array],
     wanted: Score,
@@ -67,7 +67,7 @@ def settled(
     least = Score(wanted.value, wanted.loss + _LOSS_SLACK * abs(wanted.loss))
     reached, found = wanted, (dict(values), dict[str, float]())
     for share in SHARES:
-        found = rounded(stored, values, share)
+        found = round_differences(stored, values, share)
         reached = score(found[0])
         if not least > reached:
             break

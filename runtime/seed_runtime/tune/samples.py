@@ -102,13 +102,13 @@ class Split:
 
     Attributes:
         train: to train on.
-        choose: to choose the best values by: of eight strengths and dozens of looks, the best is lucky on these.
-        held: to say what the best values are worth, and whether they are kept.
+        validation: to choose the best values by: of eight strengths and dozens of looks, the best is lucky on these.
+        held_out: to say what the best values are worth, and whether they are kept.
     """
 
     train: Rows
-    choose: Rows
-    held: Rows
+    validation: Rows
+    held_out: Rows
 
 
 def split(samples: Samples, classes: npt.NDArray[np.int64] | None, rng: np.random.Generator) -> Split:

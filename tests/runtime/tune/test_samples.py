@@ -58,12 +58,12 @@ def test_of_each_class_some_samples_choose_and_some_are_held_out_and_the_rng_see
     classes = np.repeat([0, 1, 7, 9], [40, 10, 3, 2])
     samples = check_samples({"x": np.ones((55, 3), np.float32)}, SPECS)
     found = split(samples, classes, np.random.default_rng(5))
-    assert np.array_equal(np.sort(np.concatenate([found.train, found.choose, found.held])), np.arange(55))
-    for rows, counts in ((found.held, [6, 2, 1, 1]), (found.choose, [6, 2, 1, 0])):
+    assert np.array_equal(np.sort(np.concatenate([found.train, found.validation, found.held_out])), np.arange(55))
+    for rows, counts in ((found.held_out, [6, 2, 1, 1]), (found.validation, [6, 2, 1, 0])):
         assert [int((classes[rows] == name).sum()) for name in (0, 1, 7, 9)] == counts
     again = split(samples, classes, np.random.default_rng(5))
-    assert np.array_equal(found.held, again.held)
-    assert not np.array_equal(found.held, split(samples, classes, np.random.default_rng(6)).held)
+    assert np.array_equal(found.held_out, again.held_out)
+    assert not np.array_equal(found.held_out, split(samples, classes, np.random.default_rng(6)).held_out)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Scores on samples that aren't trained on: on some that choose, and on others that were held out."""
+"""Scores on samples that aren't trained on: those for validation, and those that are held out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OUTPUTS = (LOSS,)
 """Outputs of the training graph that scores need."""
 
 
-class Judge:
+class Evaluator:
     """Scores a model on rows with labels, in an open session.
 
     Args:
@@ -40,24 +40,24 @@ class Judge:
         self.size = 1
         if budget is None:
             return
-        rows = split.held if len(split.held) > len(split.choose) else split.choose
+        rows = split.held_out if len(split.held_out) > len(split.validation) else split.validation
         most = min(len(rows), model.samples.batch_max or len(rows))
         what = "scoring what isn't trained on"
         self.size = budget.largest(what, most, lambda count: self._part(rows[:count], 1.0, {}), later)
 
-    def score(self, values: Mapping[str, Array]) -> Score:
-        """Return the score, on the samples that choose, with some values of tensors in place of the learned ones."""
-        return self._score(self._split.choose, values)
+    def validation_score(self, values: Mapping[str, Array]) -> Score:
+        """Return the score on the validation samples, with some values of tensors in place of the learned ones."""
+        return self._score(self._split.validation, values)
 
-    def confirm(self, values: Mapping[str, Array]) -> Score:
-        """Return the same on what was held out."""
-        return self._score(self._split.held, values)
+    def held_out_score(self, values: Mapping[str, Array]) -> Score:
+        """Return the score on what was held out, with some values of tensors in place of the learned ones."""
+        return self._score(self._split.held_out, values)
 
-    def _score(self, chosen: Rows, values: Mapping[str, Array]) -> Score:
+    def _score(self, rows: Rows, values: Mapping[str, Array]) -> Score:
         if not all(np.isfinite(value).all() for value in values.values()):
             return UNUSABLE  # a model may make numbers of them all the same
-        count = self._task.count(chosen)
-        parts = [self._part(rows, count, values) for rows in pieces(chosen, self.size)]
+        count = self._task.count(rows)
+        parts = [self._part(part, count, values) for part in pieces(rows, self.size)]
         return self._task.score(sum(hits for hits, _ in parts), sum(loss for _, loss in parts), count)
 
     def _part(self, rows: Rows, count: float, values: Mapping[str, Array]) -> tuple[int, float]:

@@ -141,6 +141,24 @@ class WrongBaseError(BaseError):
         )
 
 
+class MissingLinkError(BaseError):
+    """A seed in a store stands on one that the store doesn't hold.
+
+    Attributes:
+        digest: of the seed, in hexadecimal.
+        wanted: digest of its base, in hexadecimal.
+        folder: the store.
+    """
+
+    def __init__(self, digest: str, wanted: str, folder: str) -> None:
+        super().__init__(f"version {digest} stands on version {wanted}, which is not in {folder}")
+        self.args = (digest, wanted, folder)
+        self.digest, self.wanted, self.folder = digest, wanted, folder
+
+    def __str__(self) -> str:
+        return f"{self.message}; push it again from a host that has both, or roll back: seed-deploy rollback HOST"
+
+
 def too_new(where: str, what: str) -> UnsupportedError:
     """Return the error for a number that this runtime doesn't know and a later one may (SPEC.md, "Versions")."""
     return UnsupportedError(f"{where}: {what} is unknown to this runtime; update it: pip install -U seed-runtime")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from seed_runtime import backends
+from seed_runtime import backends, stored_bases
 from seed_runtime.assembly.assemble import (
     Progress,
     assemble_into,
@@ -53,18 +53,43 @@ def open(  # noqa: A001  users expect it
         enforce: whether the seed must be accepted by this machine, if it has allowed signers. False is for callers
             that only inspect it (`Seed.signature`) or made the file themselves, and for bases: a signature covers the
             digest of a seed's base.
-        base: the seed that it is assembled on top of, if it has one, from a file and not from a pipe. Without it, only
-            the header of such a seed can be read.
+        base: the seed that it is assembled on top of, if it has one, from a file and not from a pipe. Without it, one
+            in a store, where each seed is `<digest>/model.seed`, stands on those beside it, and of any other one only
+            the header can be read.
 
     Raises:
         FormatError: the seed is damaged.
         UnsupportedError: it is made for a newer runtime.
         WrongBaseError: it is made for another base.
+        MissingLinkError: it is in a store that doesn't hold its base.
         InputError: it has no base, and one was given.
         TrustError: this machine doesn't accept it.
         OSError: there is no such file.
     """
-    return Seed(path, enforce=enforce, base=base)
+    seed = Seed(path, enforce=enforce, base=base)
+    if base is None and seed.path is not None and seed.header.base is not None:
+        store = stored_bases.store_of(seed.path, seed.digest)
+        return seed if store is None else Seed(path, enforce=enforce, base=open_bases(store, seed))
+    return seed
+
+
+def open_bases(store: Path, seed: Seed) -> Seed:
+    """Open the base of a seed in a store, on top of all that it stands on itself.
+
+    Args:
+        store: the folder, in which each seed is `<digest>/model.seed`.
+        seed: one that has a base, be it in the store or not.
+
+    Raises:
+        MissingLinkError: one of them isn't there.
+        FormatError: one of them is damaged.
+    """
+    assert seed.header.base is not None
+    base: Seed | None = None
+    for path in stored_bases.find_bases(store, seed.digest.hex(), seed.header.base):
+        base = Seed(path, enforce=False, base=base)
+    assert base is not None
+    return base
 
 
 class Seed(SeedFile):

@@ -127,7 +127,7 @@ def build_model_seed(
             )
         header = replace(header, weights=replace(header.weights, digest=digest))
         if recipes:
-            header = replace(header, golden=_golden(folder, recipes, golden_error).pack())
+            header = replace(header, golden=golden_sample(folder, recipes, golden_error).pack())
         with (folder / "seed").open("w+b") as file:
             write_into(
                 file,
@@ -260,7 +260,7 @@ def _external(model: onnx.ModelProto, holes: Mapping[str, Hole], defaults: Seque
     return skeleton.SerializeToString()
 
 
-def _golden(folder: Path, recipes: Sequence[Recipe], error: float) -> Golden:
+def golden_sample(folder: Path, recipes: Sequence[Recipe], error: float) -> Golden:
     """Return the golden sample of the model assembled in `folder`."""
     engine = backends.get()
     engine.load()

@@ -57,6 +57,7 @@ def _read_status(target: Target, connection: Connection) -> Answer:
                 "versions": versions,
                 "version": current.get("model_version"),
                 "digest": model.get("current"),
+                "base": current.get("base"),
                 "kept": [version["digest"] for version in versions],
             }
         )
@@ -68,12 +69,12 @@ def _print_versions(outcomes: list[Outcome[Answer]]) -> None:
         [
             outcome.target.device, model["name"], version["digest"][: show.SHORT],
             str(version.get("model_version", "")), size_text(version.get("bytes") or 0),
-            size_text(version.get("weights_bytes") or 0), _golden_text(version),
-            _time_text(version), _version_state(model, version),
+            size_text(version.get("weights_bytes") or 0), (version.get("base") or "")[: show.SHORT],
+            _golden_text(version), _time_text(version), _version_state(model, version),
         ]
         for outcome in outcomes for model in _models(outcome) for version in model["versions"]
     ]  # fmt: skip
-    heads = ["host", "name", "digest", "version", "seed", "weights", "golden sample", "pushed", ""]
+    heads = ["host", "name", "digest", "version", "seed", "weights", "base", "golden sample", "pushed", ""]
     show.print_rows(heads, rows, right=[3, 4, 5])
 
 
@@ -88,6 +89,8 @@ def _print_status(outcomes: list[Outcome[Answer]]) -> None:
         for model in _models(outcome):
             digest = (model["digest"] or "none")[: show.SHORT]
             version = str(model["version"] if model["version"] is not None else "")
+            if model["base"]:
+                version += f" on {model['base'][: show.SHORT]}"
             kept = str(len(model["kept"]))
             rows.append([host, model["name"], digest, version, kept, _service_text(model), free, _last_failure(model)])
         if not outcome.value["models"]:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
 
+from seed_runtime.agent.protocol.failures import failure_answer
 from seed_runtime.agent.protocol.transport import Report
 from seed_runtime.agent.store import history, partial
+from seed_runtime.agent.store.chains import Chains
 from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.errors import FormatError, SeedError, UsageError
 
@@ -46,11 +49,12 @@ def activate(model: InstalledModel, digest: str, event: str, verified: set[str],
         model: the model.
         digest: the version, which is stored.
         event: "switch" or "rollback", for the history.
-        verified: versions that this process has checked in full; `digest` is added.
+        verified: versions that this process has checked in full; `digest` and what it stands on are added.
         report: called with the progress.
 
     Raises:
-        FormatError: the version is damaged.
+        FormatError: the version, or one that it stands on, is damaged.
+        MissingLinkError: one that it stands on isn't stored.
         TrustError: this device doesn't accept it.
         ServiceError: its service doesn't become ready.
     """
@@ -59,10 +63,12 @@ def activate(model: InstalledModel, digest: str, event: str, verified: set[str],
 
     path, before = model.seed_path(digest), model.running
     report("switch", 0, 1)
-    if digest not in verified:
-        if not partial.is_whole(path, digest):
-            raise FormatError(f"version {digest[:12]}", "it was damaged on this device's disk")
-        verified.add(digest)
+    for each in (digest, *Chains(model).below(digest)):
+        if each not in verified:
+            if not partial.is_whole(model.seed_path(each), each):
+                needed = "" if each == digest else f", on which {digest[:12]} stands"
+                raise FormatError(f"version {each[:12]}{needed}", "it was damaged on this device's disk")
+            verified.add(each)
     # The device's rules may have changed since the version was installed.
     header = seed_runtime.open(path).header
     trust.accept(header, digest, stored=True)
@@ -120,13 +126,16 @@ def is_confirmed(model: InstalledModel, digest: str) -> bool:
 def prune(model: InstalledModel, keep: int, report: Report) -> list[str]:
     """Remove versions older than the newest `keep`, except the one that runs and the target of a rollback.
 
+    What a version that stays stands on stays as well, however old it is.
+
     Returns:
         The versions that were removed. Those that couldn't be removed are left to the next push.
     """
     report("prune", 0, 1)
     newest = history.newest_first(history.read(model.folder), model.digests())
-    spared = {*newest[:keep], model.running, model.previous()}
-    removed = [digest for digest in newest if digest not in spared]
+    chains = Chains(model)
+    spared = chains.with_bases([*newest[:keep], model.running, model.previous()])
+    removed = chains.last_first(digest for digest in newest if digest not in spared)
     try:
         model.remove_versions(removed)
     except (OSError, SeedError) as error:
@@ -135,6 +144,23 @@ def prune(model: InstalledModel, keep: int, report: Report) -> list[str]:
         removed = [digest for digest in removed if not model.has(digest)]
     report("prune", 1, 1)
     return removed
+
+
+@contextlib.contextmanager
+def failures_logged(model: InstalledModel, what: str, digest: str) -> Iterator[None]:
+    """Note errors of the block in the model's history.
+
+    Args:
+        model: the model.
+        what: "install", "switch" or "rollback".
+        digest: the version.
+    """
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            history.append(model.folder, what, digest, str(failure_answer(error)["error"]))
+        raise
 
 
 def _restore_service(model: InstalledModel, digest: str, before: str | None, error: BaseException) -> BaseException:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.errors import DiskSpaceError
 from seed_runtime.system import paths
 
@@ -14,23 +15,28 @@ EXTRA: Final = 1 << 20
 """Bytes that a push needs beside the seed and its weights: records, folders, the file system's journal."""
 
 
-def require_space(store: Path, digest: str, seed_bytes: int, weights_bytes: int) -> None:
+def require_space(model: InstalledModel, digest: str, base: str | None, seed_bytes: int, weights_bytes: int) -> None:
     """Check that a seed and its assembled weights have space on the disks that they go to.
 
     If they haven't, assembled models that no process uses are removed from the cache.
 
     Args:
-        store: the folder that the seed goes to.
+        model: the model whose version the seed will be.
         digest: the seed, whose assembled model is not removed.
+        base: the version that it stands on, which is assembled beside it and isn't removed either; None for none.
         seed_bytes: bytes of the seed that have yet to arrive.
         weights_bytes: bytes of the assembled weights, which count unless the model is in the cache already.
 
     Raises:
         DiskSpaceError: there isn't enough space all the same.
     """
-    cache = paths.cache_home() / "models"
-    is_assembled = (cache / digest).is_dir()
-    needs = [(store, seed_bytes + EXTRA), (existing_parent(cache), 0 if is_assembled else weights_bytes)]
+    store, cache = model.store.home, paths.cache_home() / "models"
+    sizes = {digest: weights_bytes}
+    if base is not None:
+        noted = model.record(base).get("weights_bytes")
+        sizes[base] = noted if isinstance(noted, int) else weights_bytes
+    assembled = sum(size for name, size in sizes.items() if not (cache / name).is_dir())
+    needs = [(store, seed_bytes + EXTRA), (existing_parent(cache), assembled)]
     cache_device = os.stat(needs[1][0]).st_dev
     if os.stat(store).st_dev == cache_device:
         needs = [(store, needs[0][1] + needs[1][1])]
@@ -38,7 +44,7 @@ def require_space(store: Path, digest: str, seed_bytes: int, weights_bytes: int)
         if free_bytes(folder) < needed and os.stat(folder).st_dev == cache_device:
             from seed_runtime.assembly.cache import ModelCache  # imports NumPy
 
-            ModelCache(cache, 0).free_disk(needed, spare=digest)
+            ModelCache(cache, 0).free_disk(needed, spare=sizes)
         if (free := free_bytes(folder)) < needed:
             raise DiskSpaceError(str(folder), needed, free)
 

@@ -1,7 +1,8 @@
 """Install a seed that has arrived: check it, assemble it, run its golden sample, then make it a version.
 
 Nothing is published before all of that has passed. A failure leaves the partial file, so that a second try transfers
-nothing again, unless the seed itself is the cause.
+nothing again, unless the seed itself is the cause. A seed with a base is assembled on top of the version with that
+digest.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from seed_runtime.agent.protocol.transport import Report
 from seed_runtime.agent.store import history, partial
+from seed_runtime.agent.store.chains import Chains
 from seed_runtime.agent.store.installed_model import InstalledModel
-from seed_runtime.errors import FormatError, UnsupportedError, UntrustedError
+from seed_runtime.errors import BaseError, FormatError, MissingLinkError, UnsupportedError, UntrustedError
 
 if TYPE_CHECKING:
     from seed_runtime.format.header import Header
@@ -37,6 +39,7 @@ def install(model: InstalledModel, part: Path, digest: str, max_memory: int | No
     Raises:
         FormatError: the seed is damaged or incomplete.
         TrustError: this device doesn't accept it.
+        BaseError: the version that it stands on isn't stored, or was damaged.
         UnsupportedError: its golden sample fails.
         MemoryBudgetError: it needs more than `max_memory`.
         DiskSpaceError: the disk is full.
@@ -46,7 +49,7 @@ def install(model: InstalledModel, part: Path, digest: str, max_memory: int | No
     from seed_runtime.memory import process
 
     try:
-        seconds, results, header = _examine(part, digest, max_memory, report)
+        seconds, results, header = _examine(model, part, digest, max_memory, report)
     except UntrustedError:
         # Not for other TrustErrors: without ssh-keygen, with a wrong clock or before a signer is added, the same
         # bytes may be accepted at the next try.
@@ -63,6 +66,7 @@ def install(model: InstalledModel, part: Path, digest: str, max_memory: int | No
         "digest": digest,
         "model_id": header.model.model_id,
         "model_version": header.model.version,
+        "base": None if header.base is None else header.base.digest.hex(),
         "bytes": part.stat().st_size,
         "weights_bytes": header.weights.size,
         "pushed": history.now(),
@@ -78,11 +82,12 @@ def install(model: InstalledModel, part: Path, digest: str, max_memory: int | No
 
 
 def _examine(
-    part: Path, digest: str, max_memory: int | None, report: Report
+    model: InstalledModel, part: Path, digest: str, max_memory: int | None, report: Report
 ) -> tuple[dict[str, float], dict[str, Any], Header]:
     """Check a seed in full, and run it where this device can. Return times by phase [s], results and the header."""
     import seed_runtime
     from seed_runtime import backends
+    from seed_runtime.seed import open_bases
 
     start = time.perf_counter()
     size = part.stat().st_size
@@ -92,6 +97,9 @@ def _examine(
     seed = seed_runtime.open(part, enforce=False)
     if seed.digest.hex() != digest:
         raise FormatError(part.name, f"it holds another seed, {seed.digest.hex()[:12]}")
+    if seed.header.base is not None:
+        _check_bases(model, digest, seed.header.base.digest.hex())
+        seed = seed_runtime.open(part, enforce=False, base=open_bases(model.versions, seed))
     front = partial.check(part, digest, lambda done, total: report("verify", done, total))
     if not front.is_whole:
         raise FormatError(part.name, f"of {size:,} bytes {front.have:,} are right")
@@ -106,6 +114,28 @@ def _examine(
         seed.check(lambda done, total: report("assemble", done, total))
         seconds["assemble"] = time.perf_counter() - start
     return seconds, results, seed.header
+
+
+def _check_bases(model: InstalledModel, digest: str, base: str) -> None:
+    """Check all bytes of the versions that a seed stands on.
+
+    Args:
+        model: the model.
+        digest: the seed.
+        base: its base.
+
+    Raises:
+        MissingLinkError: the base isn't stored.
+        BaseError: one of them was damaged.
+    """
+    if not model.has(base):
+        raise MissingLinkError(digest, base, str(model.versions))
+    for each in (base, *Chains(model).below(base)):
+        if not partial.is_whole(model.seed_path(each), each):
+            raise BaseError(
+                f"version {digest} stands on version {each}, which was damaged on this device's disk; push that one "
+                f"again, or the whole seed"
+            )
 
 
 def _run(

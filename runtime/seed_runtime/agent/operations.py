@@ -20,9 +20,11 @@ from seed_runtime.agent.protocol.failures import failure_answer
 from seed_runtime.agent.protocol.schema import check_request
 from seed_runtime.agent.protocol.transport import ClientGone, Transport
 from seed_runtime.agent.store import history, partial
+from seed_runtime.agent.store.chains import Chains
 from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.agent.store.store import Store
-from seed_runtime.errors import SeedError, UsageError
+from seed_runtime.errors import MissingLinkError, SeedError, UsageError
+from seed_runtime.limits import CHAIN_MAX
 from seed_runtime.system.locks import FileLock, lock_within
 from seed_runtime.version import __version__
 
@@ -104,7 +106,12 @@ class Agent:
         names = [name] if name is not None else self._store.names()
         models = [model for each in names if not (model := self._store.model(each)).is_empty()]
         free = disk.free_bytes(self._store.home)
-        return {"models": overview.describe(models), "runtime": __version__, "disk_free": free}
+        return {
+            "models": overview.describe(models),
+            "runtime": __version__,
+            "disk_free": free,
+            "chain_max": CHAIN_MAX,
+        }
 
     def log(self, name: str, lines: int) -> dict[str, Any]:
         """Return the last events of a model, and the last lines of its service."""
@@ -128,8 +135,12 @@ class Agent:
 
     # Operations that change a model
 
-    def begin(self, name: str, digest: str, file_size: int, weights_bytes: int, wait_s: float) -> dict[str, Any]:
+    def begin(
+        self, name: str, digest: str, file_size: int, weights_bytes: int, wait_s: float, base: str | None
+    ) -> dict[str, Any]:
         """Lock a model for a push, and find out what of the seed is here already.
+
+        A seed whose base is named and isn't a version of this model is refused before it is sent.
 
         The locks are held until `release`, the next `begin` or the end of the process.
         """
@@ -149,6 +160,8 @@ class Agent:
                 is_current = model.running == digest and activation.is_confirmed(model, digest)
                 state, have = "current" if is_current else "kept", file_size
             else:
+                if base is not None and not model.has(base):
+                    raise MissingLinkError(digest, base, str(model.versions))
                 busy = "this seed is being pushed under another name; wait, or run this again"
                 held.callback(_unlock_part, lock_within(part, wait_s, busy))
                 front, tail = partial.trim(part, digest, lambda done, total: report("begin", done, total))
@@ -157,7 +170,7 @@ class Agent:
                 have = front.have
                 # The bytes after `have` are on the disk already, and are cut off before others are sent for them.
                 missing = max(0, file_size - part.stat().st_size)
-                disk.require_space(self._store.home, digest, missing, front.weights_size or weights_bytes)
+                disk.require_space(model, digest, base, missing, front.weights_size or weights_bytes)
                 model.note_transfer(digest)
             report("begin", file_size, file_size)
             self._held = held.pop_all()
@@ -185,7 +198,7 @@ class Agent:
         from seed_runtime.agent import install
 
         model = self._store.model(name)
-        with self._failures_logged(model, "install", digest):
+        with activation.failures_logged(model, "install", digest):
             answer = install.install(
                 model, self._store.partial_path(digest), digest, max_memory, self._transport.report
             )
@@ -200,7 +213,7 @@ class Agent:
             before = model.running
             if not replace:
                 activation.check_replacement(model, digest)
-            with self._failures_logged(model, "switch", digest):
+            with activation.failures_logged(model, "switch", digest):
                 activation.activate(model, digest, "switch", self._verified, self._transport.report)
             previous = model.previous() if before == digest else before
             return {"previous": previous, "removed": activation.prune(model, keep, self._transport.report)}
@@ -214,23 +227,29 @@ class Agent:
                 raise UsageError(
                     f"{name}: no other version ran before; stored are: {stored}; name one of them, or push one"
                 )
-            with self._failures_logged(model, "rollback", target):
+            with activation.failures_logged(model, "rollback", target):
                 activation.activate(model, target, "rollback", self._verified, self._transport.report)
             return {"current": target, "previous": model.previous()}
 
     def remove(self, name: str, digest: str | None, all: bool) -> dict[str, Any]:  # noqa: A002 - its name on the wire
-        """Remove one version, all but the running one, or the whole model with its service."""
+        """Remove one version, all but the running one and its bases, or the whole model with its service."""
         with self._locked(name) as model:
-            running = model.running
+            running, chains = model.running, Chains(model)
             if digest is not None:
                 found = model.find(digest)
                 if found == running:
                     raise UsageError(
                         f"{name}: {found[:12]} is running; switch to another version first, or remove all of {name}"
                     )
+                if above := chains.above(found):
+                    raise UsageError(
+                        f"{name}: {found[:12]} is the base of {', '.join(each[:12] for each in above)}; remove what "
+                        f"stands on it first, or remove all of {name}"
+                    )
                 chosen = [found]
             else:
-                chosen = [each for each in model.digests() if all or each != running]
+                spared = set() if all else chains.with_bases([running])
+                chosen = [each for each in model.digests() if each not in spared]
             if all and digest is None:
                 from seed_runtime.agent.service import service as services
 
@@ -238,7 +257,7 @@ class Agent:
                 if (partial_digest := model.partial_digest()) is not None:
                     self._store.partial_path(partial_digest).unlink(missing_ok=True)
                 model.clear_current()
-            size = model.remove_versions(chosen)
+            size = model.remove_versions(chains.last_first(chosen))
             if all and digest is None:
                 model.remove()
             return {"removed": chosen, "bytes": size}
@@ -311,16 +330,6 @@ class Agent:
             names = ", ".join(self._store.names()) or "none"
             raise UsageError(f"there is no model {name} on this device; there are: {names}; name one, or push it")
         return model
-
-    @contextlib.contextmanager
-    def _failures_logged(self, model: InstalledModel, what: str, digest: str) -> Iterator[None]:
-        """Note errors of the block in the model's history."""
-        try:
-            yield
-        except Exception as error:
-            with contextlib.suppress(OSError):
-                history.append(model.folder, what, digest, str(failure_answer(error)["error"]))
-            raise
 
 
 def _unlock_part(lock: FileLock) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from seed_runtime.agent.protocol.schema import RECORD
 from seed_runtime.agent.protocol.transport import LINE_MAX
 from seed_runtime.agent.store import history, partial
+from seed_runtime.agent.store.chains import noted_base
 from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.errors import SeedError
 
@@ -95,10 +96,12 @@ def _describe_service(model: InstalledModel) -> dict[str, Any] | None:
 
 def _describe_version(model: InstalledModel, digest: str, running: str | None) -> dict[str, Any]:
     record = model.record(digest)
+    base = noted_base(record)
     return {
         **{key: record[key] for key in RECORD if key in record},
+        "base": base,
         "running": digest == running,
-        "intact": partial.looks_whole(model.seed_path(digest), digest),
+        "intact": (base is None or model.has(base)) and partial.looks_whole(model.seed_path(digest), digest),
     }
 
 

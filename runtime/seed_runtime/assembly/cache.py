@@ -16,7 +16,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -114,18 +114,18 @@ class ModelCache:
                 total -= size
         self.free_disk(room)
 
-    def free_disk(self, room: int, spare: str = "") -> None:
+    def free_disk(self, room: int, spare: Collection[str] = ()) -> None:
         """Remove the least recently used models until `room` bytes are free on the disk.
 
         None is removed if removing all of them wouldn't free enough.
 
         Args:
             room: bytes to be free.
-            spare: digest of a model to keep.
+            spare: digests of models to keep.
         """
         if not self.root.is_dir():
             return
-        models = {path: size for path, size in self._models().items() if path.name != spare}
+        models = {path: size for path, size in self._models().items() if path.name not in spare}
         if self._free() + sum(models.values()) < room:
             return
         for path in models:

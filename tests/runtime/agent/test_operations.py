@@ -44,6 +44,7 @@ def test_a_push_checks_assembles_runs_the_golden_sample_and_switches(local: Loca
         "digest": ONE,
         "model_id": NAME,
         "model_version": 1,
+        "base": None,
         "bytes": len(seed()),
         "weights_bytes": seed_runtime.open(Store().model(NAME).seed_path(ONE)).header.weights.size,
         "golden": True,

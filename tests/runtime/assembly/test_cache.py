@@ -317,7 +317,7 @@ def test_models_that_nobody_uses_make_room_on_a_full_disk(root: Path, disk: Call
 def test_of_models_that_make_room_on_a_full_disk_one_can_be_spared(root: Path, disk: Callable[[int], None]) -> None:
     a, _ = hold(root, "a", used=1000), hold(root, "b", used=2000)
     disk(10)
-    ModelCache(root, PLENTY).free_disk(11, spare=a.name)
+    ModelCache(root, PLENTY).free_disk(11, spare=[a.name])
     assert models(root) == {a.name}
 
 

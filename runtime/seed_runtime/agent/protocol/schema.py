@@ -78,6 +78,7 @@ RECORD: Final[Mapping[str, Check]] = {
     "digest": digest, "model_id": optional(text), "model_version": optional(count), "bytes": optional(count),
     "weights_bytes": optional(count), "pushed": optional(text), "golden": optional(boolean),
     "golden_distance": optional(number), "planned_bytes": optional(count), "backend": optional(text),
+    "base": optional(digest),
 }  # fmt: skip
 """Checks of the record that an installation made of a version (record.json)."""
 
@@ -108,7 +109,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "facts": Operation({}, {"facts": lenient_record(**FACTS)}),
     "status": Operation(
         {"name": _ANY_NAME},
-        {"models": optional(list_of(_MODEL)), "runtime": optional(text), "disk_free": optional(count)},
+        {
+            "models": optional(list_of(_MODEL)),
+            "runtime": optional(text),
+            "disk_free": optional(count),
+            # Missing where the runtime is older than seeds with a base.
+            "chain_max": optional(count),
+        },
     ),
     "begin": Operation(
         {
@@ -117,6 +124,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "file_size": Field(int, most=FILE_MAX, least=1),
             "weights_bytes": Field(int, 0, most=WEIGHTS_MAX),
             "wait_s": Field(float, 0, most=WAIT_MAX),
+            "base": Field(str, None, DIGEST, text="a digest of 64 hexadecimal digits"),
         },
         {
             "state": optional(text),

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from seed_runtime.agent.store.installed_model import SEED_FILE, SERVICE_FILE
+from seed_runtime.agent.store.installed_model import SERVICE_FILE
+from seed_runtime.stored_bases import SEED_FILE
 from seed_runtime.system import paths
 from seed_runtime.system.files import atomic_write
 

@@ -1,7 +1,8 @@
 """One model on this device, as a folder in which every change is one rename.
 
     lock                          held by the process that changes this model
-    versions/<digest>/            model.seed and record.json: never changed once they are there
+    versions/<digest>/            model.seed and record.json: never changed once they are there; a seed with a base
+                                  stands on the version with the base's digest, see chains.py
     current -> versions/<digest>  the version that runs
     history.jsonl                 the order of events
     pushing                       the digest of the transfer that was begun last
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 from seed_runtime.agent.names import DIGEST
 from seed_runtime.agent.store import history, partial
 from seed_runtime.errors import TrustError, UsageError
+from seed_runtime.stored_bases import SEED_FILE
 from seed_runtime.system.files import atomic_write, write_synced
 from seed_runtime.system.locks import lock_within
 from seed_runtime.system.sync import make_folder, sync_folder
@@ -35,8 +37,6 @@ from seed_runtime.system.sync import make_folder, sync_folder
 if TYPE_CHECKING:
     from seed_runtime.agent.store.store import Store
 
-SEED_FILE: Final = "model.seed"
-"""The name of a version's seed in its folder."""
 RECORD_FILE: Final = "record.json"
 """The name of the file with what an installation noted about a version."""
 SERVICE_FILE: Final = "service.json"

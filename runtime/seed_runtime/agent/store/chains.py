@@ -1,0 +1,67 @@
+"""Which versions of a model stand on which: a version with a base needs that base for as long as it is stored.
+
+What a seed says itself counts. The record of an installation stands in for it where the seed can't be read any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from seed_runtime.agent.names import DIGEST
+from seed_runtime.agent.store.installed_model import InstalledModel
+from seed_runtime.errors import SeedError
+from seed_runtime.stored_bases import read_base
+
+
+class Chains:
+    """The bases of a model's versions, none of which changes meanwhile; the header of each seed is read once."""
+
+    def __init__(self, model: InstalledModel) -> None:
+        """Read nothing yet."""
+        self._model = model
+        self._bases: dict[str, str | None] = {}
+
+    def below(self, digest: str) -> list[str]:
+        """Return the stored versions that a version stands on, the nearest first."""
+        found: list[str] = []
+        base = self._stored_base(digest)
+        # Digests make circles impossible, records that stand in for damaged seeds don't.
+        while base is not None and base not in found:
+            found.append(base)
+            base = self._stored_base(base)
+        return found
+
+    def above(self, digest: str) -> list[str]:
+        """Return the versions that stand on this one, sorted."""
+        return [other for other in self._model.digests() if digest in self.below(other) and other != digest]
+
+    def with_bases(self, digests: Iterable[str | None]) -> set[str]:
+        """Return the versions given, without None, and all that they stand on."""
+        given = {digest for digest in digests if digest is not None}
+        return given.union(*map(self.below, given))
+
+    def last_first(self, digests: Iterable[str]) -> list[str]:
+        """Sort versions so that each comes before those that it stands on: the order of their removal."""
+        return sorted(digests, key=lambda digest: len(self.below(digest)), reverse=True)
+
+    def _stored_base(self, digest: str) -> str | None:
+        """Return the version that a version stands on, if it is stored."""
+        if digest not in self._bases:
+            base = _base_of(self._model, digest)
+            self._bases[digest] = base if base is not None and self._model.has(base) else None
+        return self._bases[digest]
+
+
+def noted_base(record: dict[str, object]) -> str | None:
+    """Return the base that the record of an installation names; None if it names none that can be one."""
+    base = record.get("base")
+    return base if isinstance(base, str) and DIGEST.fullmatch(base) else None
+
+
+def _base_of(model: InstalledModel, digest: str) -> str | None:
+    """Return the version that a version stands on, be it stored or not; None for a whole one."""
+    try:
+        base = read_base(model.seed_path(digest))
+    except SeedError:
+        return noted_base(model.record(digest))
+    return None if base is None else base.digest.hex()

@@ -1,0 +1,297 @@
+"""Versions with a base: what is installed on what, what stays for as long as it is needed, what is refused."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import seed_runtime
+from seed_runtime import generator
+from seed_runtime.agent import disk
+from seed_runtime.agent.local import install_file
+from seed_runtime.agent.store.chains import Chains
+from seed_runtime.agent.store.store import Store
+from seed_runtime.assembly import cache
+from seed_runtime.errors import DiskSpaceError, FormatError, MissingBaseError, MissingLinkError
+from seed_runtime.golden import Recipe
+from tests.runtime.agent.support.device_agent import (
+    INPUTS,
+    NAME,
+    LocalAgent,
+    digest_of,
+    push,
+    refused,
+    running,
+    seed,
+)
+from tests.support.deltas import delta_on
+from tests.support.model_seeds import F32
+from tests.support.seed_run import COMMAND
+
+SAMPLE = Recipe(generator.NORMAL, F32, (1, INPUTS), 0.0, 1.0)
+
+
+@functools.cache
+def chain(length: int) -> tuple[bytes, ...]:
+    """Return a whole seed and versions 2, 3, ... of it, each on top of the one before."""
+    if length == 1:
+        return (seed(1),)
+    below = chain(length - 1)
+    return (*below, delta_on(*below, version=length, recipes=(SAMPLE,)))
+
+
+def digests(length: int) -> list[str]:
+    return [digest_of(data) for data in chain(length)]
+
+
+def model_of() -> Path:
+    return Store().model(NAME).folder
+
+
+def test_a_version_with_a_base_is_installed_on_it_and_runs(local: LocalAgent) -> None:
+    one, two = digests(2)
+    push(seed(1))
+    local.send(chain(2)[1])
+    record = local.install(chain(2)[1])["record"]
+    assert (record["base"], record["golden"], record["model_version"]) == (one, True, 2)
+    assert local.switch(chain(2)[1])["previous"] == one
+    assert running() == two
+    answer = local.call("status")
+    assert answer["chain_max"] == 32
+    versions = {version["digest"]: version for version in answer["models"][0]["versions"]}
+    assert (versions[one]["base"], versions[two]["base"]) == (None, one)
+    assert all(version["intact"] for version in versions.values())
+
+
+@pytest.mark.slow
+def test_seed_run_finds_the_base_in_the_store_by_itself() -> None:
+    push(*chain(3))
+    path = model_of() / "current" / "model.seed"
+    done = subprocess.run([*COMMAND, str(path), "--verify", "--json"], capture_output=True, check=True)
+    found = json.loads(done.stdout)
+    assert (found["digest"], found["golden"]) == (digests(3)[2], True)
+    planned = [sys.executable, "-m", "seed_runtime.cli.plan_server", str(path), "0"]
+    assert json.loads(subprocess.run(planned, capture_output=True, check=True).stdout) == {"planned_bytes": None}
+
+
+def test_a_rollback_goes_to_the_base_and_back(local: LocalAgent) -> None:
+    one, two = digests(2)
+    push(*chain(2))
+    assert local.call("rollback", name=NAME)["current"] == one
+    assert running() == one
+    assert local.push(chain(2)[1]) == {"ok": True, "previous": one, "removed": []}
+    assert running() == two
+
+
+def test_what_a_kept_version_stands_on_is_kept(local: LocalAgent) -> None:
+    for number, data in enumerate(chain(4)):
+        assert local.push(data, keep=1)["removed"] == [], number
+    local.push(seed(5), keep=2)
+    assert Store().model(NAME).digests() == sorted([*digests(4), digest_of(seed(5))])
+    # The rollback target stands on nothing now: all of the chain goes, each before what it stands on.
+    assert local.push(seed(6), keep=2)["removed"] == digests(4)[::-1]
+
+
+def test_a_base_is_removed_only_with_what_stands_on_it(local: LocalAgent) -> None:
+    one, two, three = digests(3)
+    push(*chain(3), seed(4))
+    error = refused(lambda: local.call("remove", name=NAME, digest=one), 2)
+    assert error.startswith(f"{NAME}: {one[:12]} is the base of ")
+    assert error.endswith(f"; remove what stands on it first, or remove all of {NAME}")
+    assert all(digest[:12] in error for digest in (two, three))
+    assert local.call("remove", name=NAME, digest=three)["removed"] == [three]
+    assert local.call("remove", name=NAME)["removed"] == [two, one]
+    assert running() == digest_of(seed(4))
+
+
+def test_all_but_the_running_version_leaves_what_that_one_stands_on(local: LocalAgent) -> None:
+    one, two, three = digests(3)
+    push(seed(4), *chain(3), keep=10)
+    local.call("rollback", name=NAME, to=two)
+    assert set(local.call("remove", name=NAME)["removed"]) == {three, digest_of(seed(4))}
+    assert Store().model(NAME).digests() == sorted([one, two])
+
+
+def test_a_seed_whose_base_is_not_there_is_refused_before_it_is_sent(local: LocalAgent) -> None:
+    one, two, three = digests(3)
+    push(seed(1))
+    error = refused(lambda: local.begin(chain(3)[2], base=two), 12)
+    assert error.startswith(f"version {three} stands on version {two}, which is not in ")
+    assert "push it again from a host that has both, or roll back: seed-deploy rollback HOST" in error
+    assert os.listdir(Store().incoming) == []
+    # An older client doesn't name it.
+    local.send(chain(3)[2])
+    assert f"version {three} stands on version {two}" in refused(lambda: local.install(chain(3)[2]), 12)
+    assert running() == one
+
+
+def test_a_base_that_was_damaged_is_named(local: LocalAgent) -> None:
+    one, two = digests(2)
+    push(seed(1))
+    path = Store().model(NAME).seed_path(one)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    local.send(chain(2)[1])
+    error = refused(lambda: local.install(chain(2)[1]), 12)
+    assert f"version {two} stands on version {one}, which was damaged on this device's disk" in error
+    local.push(seed(1))
+    local.push(chain(2)[1])
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    local.call("rollback", name=NAME, to=two)  # this process has checked it
+    local.end()
+    assert f"version {one[:12]}, on which {two[:12]} stands: it was damaged" in refused(
+        lambda: LocalAgent().call("rollback", name=NAME, to=two), 10
+    )
+
+
+def test_a_missing_link_is_12_and_names_both_digests(local: LocalAgent) -> None:
+    one, two = digests(2)
+    push(*chain(2))
+    model = Store().model(NAME)
+    model.seed_path(one).rename(model.folder / "elsewhere")
+    done = subprocess.run([*COMMAND, str(model.link / "model.seed"), "--verify"], capture_output=True, text=True)
+    assert done.returncode == 12
+    assert f"version {two} stands on version {one}, which is not in {model.versions}" in done.stderr
+    with pytest.raises(MissingLinkError):
+        seed_runtime.open(model.seed_path(two))
+
+
+def test_status_says_that_a_version_without_its_base_is_not_intact(local: LocalAgent) -> None:
+    one, two = digests(2)
+    push(*chain(2))
+    model = Store().model(NAME)
+    (model.versions / one).rename(model.folder / "elsewhere")
+    (version,) = local.call("status")["models"][0]["versions"]
+    assert (version["digest"], version["base"], version["intact"]) == (two, one, False)
+
+
+def test_a_golden_sample_that_fails_leaves_the_base_running(local: LocalAgent) -> None:
+    push(seed(1))
+    wrong = delta_on(seed(1), version=2, recipes=(SAMPLE,), golden_error=1.0)
+    local.send(wrong)
+    refused(lambda: local.install(wrong), 12)
+    assert running() == digests(1)[0]
+    assert Store().model(NAME).digests() == digests(1)
+
+
+def test_space_is_needed_for_the_base_as_well_where_it_is_not_assembled(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = digests(2)
+    push(seed(1))
+    model = Store().model(NAME)
+    size = model.record(one)["weights_bytes"]
+    free = disk.EXTRA + size + size // 2
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: free)
+    disk.require_space(model, two, one, 0, size)
+    cache.default_cache().remove(one)
+    with pytest.raises(DiskSpaceError) as caught:
+        disk.require_space(model, two, one, 0, size)
+    assert caught.value.needed == disk.EXTRA + 2 * size
+
+
+# Seeds that this device made itself
+
+
+def test_a_seed_that_was_made_on_the_device_becomes_a_version_and_runs(tmp_path: Path) -> None:
+    one, two = digests(2)
+    push(seed(1))
+    path = tmp_path / "tuned.seed"
+    path.write_bytes(chain(2)[1])
+    model = Store().model(NAME)
+    with model.locked(0):
+        answer = install_file(model, path, lambda *_: None)
+    assert (answer["record"]["base"], answer["previous"], answer["removed"]) == (one, one, [])
+    assert running() == two
+    assert path.read_bytes() == chain(2)[1]
+    assert os.listdir(model.store.incoming) == []
+    assert [event["what"] for event in LocalAgent().call("log", name=NAME)["lines"]][-2:] == ["install", "switch"]
+    with model.locked(0):
+        assert "record" not in install_file(model, path, lambda *_: None)
+
+
+def test_one_that_fails_leaves_what_ran_and_nothing_else(tmp_path: Path) -> None:
+    push(seed(1))
+    path = tmp_path / "tuned.seed"
+    path.write_bytes(delta_on(seed(1), version=2, recipes=(SAMPLE,), golden_error=1.0))
+    model = Store().model(NAME)
+    with model.locked(0), pytest.raises(seed_runtime.SeedError):
+        install_file(model, path, lambda *_: None)
+    assert running() == digests(1)[0]
+    assert os.listdir(model.store.incoming) == []
+    assert "golden" in model.store.home.joinpath("models", NAME, "history.jsonl").read_text()
+
+
+# Hostile stores
+
+
+def test_no_link_leads_to_a_base(tmp_path: Path) -> None:
+    one, two = digests(2)
+    push(*chain(2))
+    model = Store().model(NAME)
+    elsewhere = tmp_path / one
+    (model.versions / one).rename(elsewhere)
+    (model.versions / one).symlink_to(elsewhere)
+    with pytest.raises(MissingLinkError):
+        seed_runtime.open(model.seed_path(two))
+    (model.versions / one).unlink()
+    (model.versions / one).mkdir()
+    (model.versions / one / "model.seed").symlink_to(elsewhere / "model.seed")
+    with pytest.raises(MissingLinkError):
+        seed_runtime.open(model.seed_path(two))
+    (model.versions / one / "model.seed").unlink()
+    os.mkfifo(model.versions / one / "model.seed")
+    with pytest.raises(MissingLinkError):
+        seed_runtime.open(model.seed_path(two))
+
+
+def test_another_seed_under_the_name_of_a_base_is_no_base() -> None:
+    one, two = digests(2)
+    push(*chain(2))
+    model = Store().model(NAME)
+    model.seed_path(one).write_bytes(seed(3))
+    with pytest.raises(MissingLinkError):
+        seed_runtime.open(model.seed_path(two))
+    model.seed_path(one).write_bytes(seed(1)[:100])
+    with pytest.raises(FormatError, match=f"version {one[:12]}"):
+        seed_runtime.open(model.seed_path(two))
+
+
+def test_a_seed_in_a_folder_of_another_name_finds_no_base(tmp_path: Path) -> None:
+    one, two = digests(2)
+    for name in (one, "f" * 64):
+        (tmp_path / name).mkdir()
+    (tmp_path / one / "model.seed").write_bytes(seed(1))
+    (tmp_path / ("f" * 64) / "model.seed").write_bytes(chain(2)[1])
+    opened = seed_runtime.open(tmp_path / ("f" * 64) / "model.seed")
+    assert opened.digest.hex() == two
+    with pytest.raises(MissingBaseError):
+        opened.check()
+
+
+@pytest.mark.parametrize("base", ["../../../etc", "f" * 63, 7, None, {"a": 1}, "F" * 64])
+def test_a_record_decides_nothing_while_the_seed_can_be_read(base: object) -> None:
+    one, two = digests(2)
+    push(*chain(2))
+    model = Store().model(NAME)
+    path = model.versions / two / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base": base}))
+    assert Chains(model).below(two) == [one]
+    (version, _) = LocalAgent().call("status")["models"][0]["versions"]
+    assert version["base"] is None
+    model.seed_path(two).write_bytes(b"damaged")
+    assert Chains(model).below(two) == []
+
+
+def test_records_that_name_one_another_end() -> None:
+    push(seed(1), seed(2))
+    one, two = (digest_of(seed(version)) for version in (1, 2))
+    model = Store().model(NAME)
+    for digest, base in ((one, two), (two, one)):
+        (model.versions / digest / "record.json").write_text(json.dumps({"digest": digest, "base": base}))
+        model.seed_path(digest).write_bytes(b"damaged")
+    assert set(Chains(model).below(one)) == {one, two}
+    assert Chains(model).above(one) == [two]

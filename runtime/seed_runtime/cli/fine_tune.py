@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ from seed_runtime.memory.cgroup import cgroup_limit
 from seed_runtime.memory.plan import check_budget
 from seed_runtime.memory.process import baseline
 from seed_runtime.system.files import check_writable
+from seed_runtime.system.locks import lock_within
 from seed_runtime.tune import Progress, Settings, TuneResult, tune
 from seed_runtime.units import mib, size_text
 
@@ -30,10 +34,11 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
     """Train, write the seed, and show what it was worth; return the exit code."""
     asked = job.tune
     assert asked is not None
-    written = 0
-    if asked.output is not None:
-        check_writable(asked.output)
+    written, checkpoint = 0, None
     with contextlib.ExitStack() as stack:
+        if asked.output is not None:
+            check_writable(asked.output)
+            checkpoint = stack.enter_context(_reserved(asked.output))
         seed = stack.enter_context(open_seed(job))
         seed.training_graph()
         arrays = _read(asked.data, seed.inputs(), job.max_memory)
@@ -55,7 +60,7 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
                     cache=cache,
                 )
 
-        found = tune(seed, arrays, _settings(job, asked, terminal), cache=cache, on_kept=write)
+        found = tune(seed, arrays, _settings(job, asked, terminal), cache=cache, on_kept=write, checkpoint=checkpoint)
         if found.interruption is not None and found.tensors:
             entrypoint.listen_again()
             write(found)
@@ -66,7 +71,10 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
         print("\n".join(_lines(found, asked, written)))
     if found.interruption is not None:
         if isinstance(found.interruption, entrypoint.Stopped) and written:
-            found.interruption.said = f"interrupted; the best so far, {written:,} bytes, was written to {asked.output}"
+            found.interruption.said = (
+                f"interrupted; the best so far, {written:,} bytes, was written to {asked.output}; the same command "
+                f"again goes on from the last checkpoint"
+            )
         raise found.interruption
     if not found.tensors:
         raise GoalNotMetError(
@@ -74,6 +82,26 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
             "another --mode or --lr"
         )
     return 0
+
+
+@contextlib.contextmanager
+def _reserved(output: str) -> Iterator[Path | None]:
+    """Lock an output for the block, and give the path of its checkpoint; None for what isn't a file, as /dev/null.
+
+    Raises:
+        BusyError: another process writes it.
+    """
+    path = Path(os.path.realpath(output))
+    if path.exists() and not path.is_file():
+        yield None
+        return
+    busy = f"{output} is being tuned by another process; wait for it, or give -o another file"
+    with lock_within(path.with_name(f"{path.name}.lock"), 0, busy) as lock:
+        try:
+            yield path.with_name(f"{path.name}.checkpoint")
+        finally:
+            # While it is held: who waits for it then finds that the name stands for another file, or none.
+            lock.path.unlink(missing_ok=True)
 
 
 def _settings(job: Job, asked: TuneJob, terminal: Terminal) -> Settings:

@@ -15,7 +15,7 @@ from seed_runtime.system.sync import sync_folder
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def atomic_write(path: str | os.PathLike[str], *, temporary: Path | None = None) -> Iterator[IO[bytes]]:
     """Open a file for writing that replaces `path` when the block ends without an error.
 
     A link stays, and the file that it names is replaced by one with the same permissions. Anything that isn't a
@@ -23,6 +23,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
     Args:
         path: where the file goes. Its folder must exist.
+        temporary: where it is until it is whole, in the same folder; what a killed process left there is removed. For
+            callers with a lock on the path. None for a name that nothing else has.
 
     Yields:
         The file, open for writing bytes.
@@ -38,7 +40,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     target = Path(os.path.realpath(path))
     # A short name that doesn't contain the target's: a target may have the longest name that a folder takes.
     # os.open lets the system apply the umask, which Python could only read by changing it for all threads.
-    temporary = target.with_name(f".seed-{secrets.token_hex(4)}.part")
+    if temporary is None:
+        temporary = target.with_name(f".seed-{secrets.token_hex(4)}.part")
+    else:
+        temporary.unlink(missing_ok=True)
     mode = target.stat().st_mode & 0o777 if target.exists() else None
     try:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

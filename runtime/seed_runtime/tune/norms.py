@@ -6,6 +6,7 @@ each time at least one more of a chain is right.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from typing import Final
@@ -15,7 +16,7 @@ import numpy as np
 from seed_runtime.backends import Array
 from seed_runtime.tune.joined import JoinedModel, Run
 from seed_runtime.tune.micro_batches import Budget, pieces
-from seed_runtime.tune.progress import RunProgress
+from seed_runtime.tune.progress import RunProgress, TimeUpError
 from seed_runtime.tune.records import UNUSABLE, Score
 from seed_runtime.tune.samples import Rows
 from seed_runtime.tune.targets import Task
@@ -46,18 +47,19 @@ class Statistics:
         few, many = rows[:: max(1, len(rows) // FEW)][:FEW], rows[:: max(1, len(rows) // MANY)][:MANY]
         values = {each.name: self._model.stored(each.name) for each in self._model.statistics}
         rounds = len(self._model.info.norms) + LAST_ROUNDS
-        for number in range(rounds):
-            is_last = number >= rounds - LAST_ROUNDS
-            found = self._seen(many if is_last else few, values)
-            change = self._change(values, found)
-            values = found
-            progress.report(number + 1, rounds)
-            if progress.is_over:
-                break
-            if not is_last and change < STILL:
-                for _ in range(LAST_ROUNDS):
-                    values = self._seen(many, values)
-                break
+        with contextlib.suppress(TimeUpError):
+            for number in range(rounds):
+                is_last = number >= rounds - LAST_ROUNDS
+                found = self._seen(many if is_last else few, values)
+                change = self._change(values, found)
+                values = found
+                progress.report(number + 1, rounds)
+                if progress.is_over:
+                    break
+                if not is_last and change < STILL:
+                    for _ in range(LAST_ROUNDS):
+                        values = self._seen(many, values)
+                    break
         return values
 
     def fit(self, rows: Rows, values: Mapping[str, Array]) -> Score:

@@ -21,7 +21,15 @@ _LEAST: Final = 1e-8
 
 
 class Optimizer(Protocol):
-    """Changes arrays by their gradients."""
+    """Changes arrays by their gradients.
+
+    Attributes:
+        count: steps that were taken.
+        slots: its state: one or several arrays for each.
+    """
+
+    count: int
+    slots: tuple[list[F32], ...]
 
     def step(self, gradients: Sequence[F32], rate: float) -> None:
         """Change the arrays; the gradients are used up."""
@@ -32,11 +40,13 @@ class Sgd:
     """Gradient descent with momentum. State: one array for each."""
 
     def __init__(self, values: Sequence[F32]) -> None:
-        self._values, self._moved = values, [np.zeros_like(value) for value in values]
+        self._values, self.count = values, 0
+        self.slots: tuple[list[F32], ...] = ([np.zeros_like(value) for value in values],)
 
     def step(self, gradients: Sequence[F32], rate: float) -> None:
         """Change the arrays (see `Optimizer`)."""
-        for value, moved, gradient in zip(self._values, self._moved, gradients, strict=True):
+        self.count += 1
+        for value, moved, gradient in zip(self._values, *self.slots, gradients, strict=True):
             moved *= MOMENTUM
             moved += gradient
             np.multiply(moved, rate, out=gradient)
@@ -47,14 +57,14 @@ class Adam:
     """Adam. State: two arrays for each."""
 
     def __init__(self, values: Sequence[F32]) -> None:
-        self._values, self._count = values, 0
-        self._first, self._second = ([np.zeros_like(value) for value in values] for _ in range(2))
+        self._values, self.count = values, 0
+        self.slots: tuple[list[F32], ...] = tuple([np.zeros_like(value) for value in values] for _ in range(2))
 
     def step(self, gradients: Sequence[F32], rate: float) -> None:
         """Change the arrays (see `Optimizer`)."""
-        self._count += 1
-        scales = [1 - decay**self._count for decay in DECAYS]
-        for value, first, second, gradient in zip(self._values, self._first, self._second, gradients, strict=True):
+        self.count += 1
+        scales = [1 - decay**self.count for decay in DECAYS]
+        for value, first, second, gradient in zip(self._values, *self.slots, gradients, strict=True):
             first *= DECAYS[0]
             first += (1 - DECAYS[0]) * gradient
             np.square(gradient, out=gradient)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
+from collections.abc import Iterator
 
 from seed_runtime.memory.process import baseline
 from seed_runtime.tune.records import Progress, Score, Settings
+
+
+class TimeUpError(Exception):
+    """The time limit ended a run of the model. Raised once a fine-tune, so that the best values can be scored still."""
 
 
 class RunProgress:
@@ -21,6 +27,7 @@ class RunProgress:
         limit = settings.time_limit
         self._end = math.inf if limit is None else time.monotonic() + limit
         self._begun, self._tier = time.monotonic(), ""
+        self._is_ended = self._is_suspended = False
         self.best: Score | None = None
         """The best score so far; None before the first one."""
 
@@ -28,6 +35,25 @@ class RunProgress:
     def is_over(self) -> bool:
         """Whether the time is up."""
         return time.monotonic() >= self._end
+
+    def watch(self) -> None:
+        """End what the backend runs, the first time that it is called after the time is up.
+
+        Raises:
+            TimeUpError: that is now.
+        """
+        if self.is_over and not self._is_ended and not self._is_suspended:
+            self._is_ended = True
+            raise TimeUpError
+
+    @contextlib.contextmanager
+    def unlimited(self) -> Iterator[None]:
+        """Let what the backend runs in the block take its time."""
+        self._is_suspended = True
+        try:
+            yield
+        finally:
+            self._is_suspended = False
 
     def begin(self, tier: str) -> None:
         """Begin a tier."""

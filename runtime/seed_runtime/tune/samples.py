@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -34,6 +35,14 @@ class Samples:
     labels: Array | None
     count: int
     batch_max: int | None
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all arrays with their names, types and shapes, in hexadecimal."""
+        digest = hashlib.sha256()
+        for name, array in sorted([*self.inputs.items(), *([] if self.labels is None else [(LABELS, self.labels)])]):
+            digest.update(f"{name}:{array.dtype.str}{list(array.shape)}\n".encode())
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return digest.hexdigest()
 
     def feeds(self, rows: Rows) -> dict[str, Array]:
         """Return inputs of some samples."""

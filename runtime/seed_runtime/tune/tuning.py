@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -19,13 +19,14 @@ from seed_runtime.seed import Seed
 from seed_runtime.skeletons.training import FEATURES
 from seed_runtime.tune import evaluator, norms
 from seed_runtime.tune.best_values import BestValues
-from seed_runtime.tune.descent import TierSession, descend, gradient_outputs
+from seed_runtime.tune.checkpoint import Checkpoint, CheckpointFile, run_key
+from seed_runtime.tune.descent import Descent, TierSession, gradient_outputs
 from seed_runtime.tune.evaluator import Evaluator
 from seed_runtime.tune.head import Ridge
 from seed_runtime.tune.joined import JoinedModel
 from seed_runtime.tune.micro_batches import Budget
 from seed_runtime.tune.modes import check_settings, choose_tiers
-from seed_runtime.tune.progress import RunProgress
+from seed_runtime.tune.progress import RunProgress, TimeUpError
 from seed_runtime.tune.records import (
     AUTO,
     BN,
@@ -39,6 +40,7 @@ from seed_runtime.tune.records import (
 )
 from seed_runtime.tune.rounding import round_for_score
 from seed_runtime.tune.samples import Samples, check_samples, split
+from seed_runtime.tune.state import State
 from seed_runtime.tune.targets import Task
 
 SMALL_SHARE: Final = 0.5
@@ -52,6 +54,7 @@ def tune(
     *,
     cache: ModelCache | None = None,
     on_kept: Callable[[TuneResult], None] = lambda result: None,
+    checkpoint: Path | None = None,
 ) -> TuneResult:
     """Train a seed's model; the seed and its assembled copy stay as they are.
 
@@ -65,7 +68,11 @@ def tune(
             shape. Without labels only statistics of batch norms are estimated.
         settings: None for the defaults.
         cache: where the model is assembled; None for the user's.
-        on_kept: called with the result so far after each tier that was kept.
+        on_kept: called with the result so far after each tier that was kept, and when a run goes on from a checkpoint
+            that holds one.
+        checkpoint: file from which the same call goes on after its process was killed, at most a share of a minute
+            or a few steps back; removed where the run comes to its end by itself. No other process may use it. None
+            to write none.
 
     Raises:
         UsageError: the settings contradict each other.
@@ -82,33 +89,29 @@ def tune(
         seed.assembled(max_memory=settings.max_memory, cache=cache, notice=settings.notice) as folder,
         seed.assembled_weights(cache) as weights,
     ):
-        model = JoinedModel(seed, folder, weights, samples, settings.threads, lambda: None)
-        return _Tuning(model, samples, settings, on_kept).run()
+        progress = RunProgress(settings)
+        model = JoinedModel(seed, folder, weights, samples, settings.threads, progress.watch)
+        key = "" if checkpoint is None else run_key(seed.digest, samples.digest(), settings)
+        file = CheckpointFile(checkpoint, key, settings.notice)
+        return _Tuning(model, samples, settings, progress, file, on_kept).run()
 
 
 _Scoring = Callable[[Mapping[str, Array]], Score]
 """Computes the score with some values of tensors in place of the learned ones."""
 
 
-@dataclass
-class _State:
-    """What the run has so far."""
-
-    before: Score | None = None
-    after: Score | None = None
-    validation: Score | None = None
-    """Score of what was learned so far on the validation samples."""
-    quantization_steps: dict[str, float] = field(default_factory=dict)
-    mode: str = ""
-    steps: int = 0
-    tiers: list[TierResult] = field(default_factory=list)
-
-
 class _Tuning:
     def __init__(
-        self, model: JoinedModel, samples: Samples, settings: Settings, on_kept: Callable[[TuneResult], None]
+        self,
+        model: JoinedModel,
+        samples: Samples,
+        settings: Settings,
+        progress: RunProgress,
+        file: CheckpointFile,
+        on_kept: Callable[[TuneResult], None],
     ) -> None:
         self._model, self._samples, self._settings, self._on_kept = model, samples, settings, on_kept
+        self._progress, self._file = progress, file
         self._task = Task(model.info, samples.labels, settings.loss)
         classes = samples.labels if self._task.is_indexed and samples.labels is not None else None
         if classes is not None and classes.ndim > 1:
@@ -120,21 +123,52 @@ class _Tuning:
             settings.notice(
                 f"{LABELS} have no sample of {missing} of the model's {self._task.classes} classes: it may forget them"
             )
-        self._budget, self._progress = Budget(settings.max_memory, cgroup_limit()), RunProgress(settings)
-        self._state = _State()
+        self._budget = Budget(settings.max_memory, cgroup_limit())
+        self._state = State()
 
     def run(self) -> TuneResult:
         """Climb the tiers; Ctrl-C ends it with the best so far."""
-        state, interruption = self._state, None
-        try:
-            self._climb_all()
-        except Exception:
-            raise
-        except BaseException as error:
-            if state.before is None:
+        interruption: BaseException | None = None
+        with self._file.opened() as checkpoint:
+            if checkpoint is not None:
+                self._restore(checkpoint)
+            try:
+                self._climb_all(checkpoint)
+            except Exception:
                 raise
-            interruption = error
+            except BaseException as error:
+                if self._state.before is None:
+                    raise
+                interruption = error
+        if interruption is None:
+            self._file.remove()
         return self._result(interruption)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Take over the state of a checkpoint, up to its last whole tier."""
+        self._state = state = State.from_record(checkpoint.record["state"])
+        holes = self._model.hole_of
+        for name in state.quantization_steps:
+            value = np.empty(self._model.dims_of(holes[name]), np.float32)
+            checkpoint.read_into(f"learned.{holes[name]}", value)
+            self._model.values[name] = value
+        tier = checkpoint.record["tier"]
+        where = f"after {state.done[-1]}" if tier is None else f"after step {tier['step']} of {tier['tier']}"
+        self._settings.notice(f"going on {where}, where this run was interrupted")
+        if self._model.values:
+            self._on_kept(self._result())
+
+    def _save(self, descent: Descent | None = None) -> None:
+        """Write a checkpoint if it is time for one, within a tier or after one."""
+        if not self._file.is_due:
+            return
+        holes = self._model.hole_of
+        arrays = {f"learned.{holes[name]}": value for name, value in self._model.values.items()}
+        tier = None
+        if descent is not None:
+            tier, more = descent.checkpoint()
+            arrays |= more
+        self._file.write({"state": self._state.record(), "tier": tier}, arrays)
 
     def _result(self, interruption: BaseException | None = None) -> TuneResult:
         state = self._state
@@ -156,40 +190,48 @@ class _Tuning:
             interruption=interruption,
         )
 
-    def _climb_all(self) -> None:
+    def _climb_all(self, checkpoint: Checkpoint | None) -> None:
         too_large: MemoryBudgetError | None = None
+        state = self._state
         for tier in self._tiers:
+            if tier in state.done:
+                continue
             if self._progress.is_over:
                 self._settings.notice(f"the time is up before {tier}")
                 break
-            if tier in (SMALL, FULL) and self._state.steps >= self._settings.steps:
+            if tier in (SMALL, FULL) and state.steps >= self._settings.steps:
                 self._settings.notice(f"no step is left for {tier}; give more --steps")
                 break
             try:
-                kept = self._climb(tier)
-            except MemoryBudgetError as error:
-                too_large = error
-                self._settings.notice(f"{tier} is left out: {error}")
-                continue
-            if not kept and tier == SMALL:
+                kept = self._climb(tier, checkpoint)
+            except TimeUpError:
+                self._settings.notice(f"the time is up in {tier}")
                 break
-        if too_large is not None and not self._state.tiers:
+            except MemoryBudgetError as error:
+                too_large, kept = error, None
+                self._settings.notice(f"{tier} is left out: {error}")
+            if kept is False and tier == SMALL:
+                break
+            state.done.append(tier)
+            if kept is not None:
+                self._save()
+        if too_large is not None and not state.tiers:
             raise too_large
-        if self._state.before is None:
+        if state.before is None:
             raise GoalNotMetError("nothing was scored: the time was up, or no tier fits; give more time")
 
-    def _climb(self, tier: str) -> bool:
-        """Train one tier; return whether its values were kept."""
+    def _climb(self, tier: str, checkpoint: Checkpoint | None) -> bool | None:
+        """Train one tier; return whether its values were kept, None where the model has nothing that it trains."""
         self._progress.begin(tier)
         if tier == BN:
             best, steps, micro = self._estimate_norms()
         elif tier == HEAD:
             fitted = self._fit_head()
             if fitted is None:
-                return False
+                return None
             best, steps, micro = fitted
         else:
-            best, steps, micro = self._descend(tier)
+            best, steps, micro = self._descend(tier, checkpoint)
         state = self._state
         kept = bool(best.values)
         state.tiers.append(TierResult(tier, best.score, kept, steps, micro, self._progress.seconds))
@@ -217,19 +259,27 @@ class _Tuning:
         try:
             yield best
         finally:
-            score, kept = state.after, dict[str, Array]()
-            if best.values:
-                validation, (values, steps) = round_for_score(
-                    self._model.untrained, best.values, best.score, validation_score
-                )
-                if validation > state.validation:
-                    score = held_out_score(values)
-                if score.value > state.after.value:
-                    kept = values
-                    self._model.values.update(values)
-                    state.quantization_steps.update(steps)
-                    state.after, state.validation, state.mode = score, validation, tier
-            best.replace(score, kept)
+            # However late it is, or nothing of the tier would count.
+            with self._progress.unlimited():
+                best.replace(*self._accept(tier, best, validation_score, held_out_score))
+
+    def _accept(
+        self, tier: str, best: BestValues, validation_score: _Scoring, held_out_score: _Scoring
+    ) -> tuple[Score, dict[str, Array]]:
+        """Keep a tier's best values where they are still better once they are rounded; return their score, and them."""
+        state = self._state
+        assert state.after is not None
+        assert state.validation is not None
+        if not best.values:
+            return state.after, {}
+        validation, (values, steps) = round_for_score(self._model.untrained, best.values, best.score, validation_score)
+        score = state.after if not validation > state.validation else held_out_score(values)
+        if not score.value > state.after.value:
+            return score, {}
+        self._model.values.update(values)
+        state.quantization_steps.update(steps)
+        state.after, state.validation, state.mode = score, validation, tier
+        return score, values
 
     def _estimate_norms(self) -> tuple[BestValues, int, int]:
         model, names = self._model, [each.name for each in self._model.statistics]
@@ -264,13 +314,14 @@ class _Tuning:
             return None
         with model.opened(evaluator.OUTPUTS, names) as scoring:
             scorer = Evaluator(scoring, model, self._task, self._split, self._budget, ridge.later)
-            with self._best_values(HEAD, scorer.validation_score, scorer.held_out_score) as best:
+            scores = scorer.validation_score, scorer.held_out_score
+            with self._best_values(HEAD, *scores) as best, contextlib.suppress(TimeUpError):
                 for values in ridge.fit(head, self._progress):
                     best.update(scorer.validation_score(values), values)
                     del values  # the next ones needn't stand beside it
         return best, 0, ridge.size
 
-    def _descend(self, tier: str) -> tuple[BestValues, int, int]:
+    def _descend(self, tier: str, checkpoint: Checkpoint | None) -> tuple[BestValues, int, int]:
         model, settings, state = self._model, self._settings, self._state
         names = [each.name for each in model.tensors_of(tier)]
         steps = settings.steps - state.steps
@@ -295,6 +346,11 @@ class _Tuning:
                 self._best_values(tier, fed(scorer.validation_score), fed(scorer.held_out_score))
             )
             session = TierSession(tier, model, run, scorer, self._task, self._split.train)
-            taken, micro = descend(session, values, best, steps, settings, self._progress, self._budget)
-            state.steps += taken
-        return best, taken, micro
+            descent = Descent(session, values, best, steps, settings, self._progress, self._budget)
+            if checkpoint is not None and (record := checkpoint.record["tier"]) is not None:
+                descent.restore(record, checkpoint)
+            try:
+                descent.run(lambda: self._save(descent))
+            finally:
+                state.steps += descent.step
+        return best, descent.step, descent.micro_batch

@@ -11,7 +11,7 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 import seed_runtime
-from seed_runtime.errors import FormatError, InputError, LimitError, SeedError, UnsupportedError
+from seed_runtime.errors import FormatError, GoalNotMetError, InputError, LimitError, SeedError, UnsupportedError
 from seed_runtime.format.parts import TRAINING
 from seed_runtime.limits import TRAINING_RAW_MAX
 from seed_runtime.seed import Seed
@@ -190,6 +190,44 @@ def test_outputs_of_another_type_or_shape_are_refused(attack: str, seed_of: Call
     mode, output, makers, problem = ATTACKS[attack]
     with pytest.raises(FormatError, match=problem):
         tune(seed_of({output: makers}), data(), Settings(mode=mode, steps=2, threads=1))
+
+
+def endless_loop(reads: str, makes: str) -> NodeProto:
+    body = helper.make_graph(
+        [node("Identity", "more", "again"), node("Identity", "v", "w_next")],
+        "body",
+        [
+            helper.make_tensor_value_info("trip", TensorProto.INT64, []),
+            helper.make_tensor_value_info("more", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", FLOAT, ["rows", CLASSES]),
+        ],
+        [
+            helper.make_tensor_value_info("again", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("w_next", FLOAT, ["rows", CLASSES]),
+        ],
+    )
+    return helper.make_node("Loop", ["", "", reads], [makes], body=body)
+
+
+def test_the_time_limit_ends_a_run_that_never_ends(
+    seed_of: Callable[..., Seed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seed_runtime.backends.workers.WATCH_S", 0.05)
+    seed, lines = seed_of({"train.head.w": [endless_loop("product", "train.head.w")]}), []
+    found = tune(seed, data(), Settings(mode="small", time_limit=0.5, threads=1, notice=lines.append))
+    assert lines == ["small: the time is up in step 1; the best values so far count"]
+    assert (found.tensors, found.steps, found.after) == ({}, 0, found.before)
+
+
+def test_a_time_limit_that_is_over_before_anything_was_scored_is_no_result(
+    seed_of: Callable[..., Seed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seed_runtime.backends.workers.WATCH_S", 0.05)
+    seed = seed_of(
+        {"train.loss": [endless_loop("difference", "never"), node("ReduceSum", "never", "train.loss", keepdims=0)]}
+    )
+    with pytest.raises(GoalNotMetError, match="the time was up"):
+        tune(seed, data(), Settings(mode="small", time_limit=0.5, threads=1))
 
 
 def test_a_bias_of_another_length_than_the_output_belongs_to_no_head(seed_of: Callable[..., Seed]) -> None:

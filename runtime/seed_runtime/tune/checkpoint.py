@@ -1,0 +1,183 @@
+"""Checkpoints: what a run goes on from that was killed, as one `.npz` file that is replaced in one step.
+
+The array `record` holds JSON: the key of the run (its seed, samples, settings and libraries), the state after the last
+whole tier, and how far the tier is that runs. All other arrays are values of tensors. Nothing is unpickled, and a file
+that is damaged, of another run, or that another user could have written is never read beyond its record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.lib import format as npy
+
+from seed_runtime.backends import Array, usable_cores
+from seed_runtime.data.stored import ArrayReader, StoredArray, open_arrays
+from seed_runtime.errors import InputError
+from seed_runtime.system.files import atomic_write
+from seed_runtime.tune.records import Settings
+from seed_runtime.version import __version__
+
+INTERVAL_S: Final = 30.0
+"""Least time between two checkpoints [s]."""
+TIME_SHARE: Final = 0.05
+"""Largest share of the time that writing checkpoints takes: those of all weights are large, and cards slow."""
+RECORD_MAX: Final = 1 << 20
+"""Largest size of the record [B]."""
+_PORTION: Final = 1 << 20
+"""Bytes that are read at once."""
+_RECORD, _FORMAT = "record", 1
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+def run_key(seed: bytes, samples: str, settings: Settings) -> str:
+    """Return a digest of everything that decides what a run learns, but for its time limit.
+
+    Args:
+        seed: digest of the seed.
+        samples: digest of the samples.
+        settings: of the run.
+    """
+    names = ("mode", "loss", "steps", "rate", "optimizer", "batch", "rng_seed", "max_memory")
+    decided = {
+        "seed": seed.hex(),
+        "samples": samples,
+        "threads": settings.threads or usable_cores(),
+        "versions": [__version__, np.__version__],
+        **{name: getattr(settings, name) for name in names},
+    }
+    return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
+
+
+class Checkpoint:
+    """A checkpoint that is open and whole.
+
+    Attributes:
+        record: what was written as such.
+    """
+
+    def __init__(self, path: Path, record: dict[str, Any], arrays: Mapping[str, StoredArray]) -> None:
+        self._path, self.record, self._arrays = path, record, arrays
+
+    def read_into(self, name: str, out: Array) -> None:
+        """Fill an array with the one of this name.
+
+        Raises:
+            InputError: there is none, or it has another shape.
+        """
+        array = self._arrays.get(name)
+        if array is None or array.shape != out.shape or array.dtype != out.dtype:
+            raise InputError(f"{self._path} doesn't fit this model; remove it to start over")
+        with contextlib.closing(ArrayReader(array)) as reader:
+            reader.read_into(out)
+
+
+class CheckpointFile:
+    """Where a run writes its checkpoints.
+
+    Args:
+        path: of the file, which no other process writes; None to write none. Until it is whole, ".part" is behind its
+            name.
+        key: of the run; only a checkpoint with the same key is read.
+        notice: gets lines for the user.
+    """
+
+    def __init__(self, path: Path | None, key: str, notice: Callable[[str], None]) -> None:
+        self._path, self._key, self._notice = path, key, notice
+        self._part = None if path is None else path.with_name(f"{path.name}.part")
+        self._written, self._seconds, self._has_failed = time.monotonic(), 0.0, False
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to write one."""
+        wait = max(INTERVAL_S, self._seconds / TIME_SHARE)
+        return self._path is not None and time.monotonic() - self._written >= wait
+
+    def write(self, record: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+        """Replace the checkpoint. A disk that is full is worth a notice, and the run goes on."""
+        if self._path is None:
+            return
+        start, text = time.monotonic(), json.dumps({"format": _FORMAT, "key": self._key, **record}).encode()
+        try:
+            with atomic_write(self._path, temporary=self._part) as file:
+                os.fchmod(file.fileno(), 0o600)
+                with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+                    for name, array in {_RECORD: np.frombuffer(text, np.uint8), **arrays}.items():
+                        _write_array(archive, name, array)
+        except OSError as error:
+            if not self._has_failed:
+                self._notice(f"{self._path}: {error.strerror}; without a checkpoint, a power cut loses what is learned")
+            self._has_failed = True
+        self._written = time.monotonic()
+        self._seconds = self._written - start
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Checkpoint | None]:
+        """Give the checkpoint of this run for the block; None where there is none that can be used."""
+        with contextlib.ExitStack() as stack:
+            yield self._open(stack)
+
+    def remove(self) -> None:
+        """Remove the checkpoint, since the run has come to its end."""
+        for path in (self._path, self._part):
+            if path is not None:
+                path.unlink(missing_ok=True)
+
+    def _open(self, stack: contextlib.ExitStack) -> Checkpoint | None:
+        if self._path is None or not os.path.lexists(self._path):
+            return None
+        try:
+            status = self._path.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & _OTHERS_WRITE:
+                self._notice(f"{self._path} isn't this user's alone, and is left out; starting over")
+                return None
+            found = {str(array.name): array for array in stack.enter_context(open_arrays(str(self._path)))}
+            record = _read_record(found.pop(_RECORD))
+            if record["key"] != self._key:
+                self._notice(f"{self._path} is of another seed, other data or other settings; starting over")
+                return None
+            for array in found.values():
+                _check(array)
+        except (InputError, KeyError, TypeError, ValueError, RecursionError, OSError):
+            self._notice(f"{self._path} is damaged; starting over")
+            return None
+        return Checkpoint(self._path, record, found)
+
+
+def _write_array(archive: zipfile.ZipFile, name: str, array: Array) -> None:
+    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+        header = {"descr": npy.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+        npy.write_array_header_1_0(member, header)
+        member.write(array.reshape(-1).view(np.uint8).data)  # a copy of it isn't held
+
+
+def _read_record(array: StoredArray) -> dict[str, Any]:
+    if array.dtype != np.uint8 or array.nbytes > RECORD_MAX:
+        raise ValueError
+    out = np.empty(array.nbytes, np.uint8)
+    with contextlib.closing(ArrayReader(array)) as reader:
+        reader.read_into(out)
+    record = json.loads(out.tobytes())
+    if record["format"] != _FORMAT:
+        raise ValueError
+    return dict(record)
+
+
+def _check(array: StoredArray) -> None:
+    """Read an array to its end, where the archive compares its checksum."""
+    out, left = np.empty(_PORTION, np.uint8), array.nbytes
+    with contextlib.closing(ArrayReader(array)) as reader:
+        while left:
+            part = out[: min(left, _PORTION)]
+            reader.read_into(part)
+            left -= len(part)

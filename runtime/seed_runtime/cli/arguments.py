@@ -25,6 +25,7 @@ _TUNING: Final = {
     "optimizer": "--optimizer",
     "rng_seed": "--rng-seed",
     "time_limit": "--time-limit",
+    "pixels": "--pixels",
 }
 """Options of --fine-tune by their names."""
 
@@ -37,6 +38,7 @@ examples:
   seed-run model.seed --bench --input x.npz
   seed-run model.seed --serve :8080
   seed-run model.seed --fine-tune data.npz --mode auto -o tuned.seed
+  seed-run model.seed --fine-tune pictures --pixels 0..1 -o tuned.seed --time-limit 10m
   seed-run model.seed --apply tuned.seed --input x.npz
   curl -s https://example.org/model.seed | seed-run - --input x.npz
 
@@ -49,7 +51,9 @@ input:
 
 fine-tuning:
   data.npz has one array per model input, samples first, and labels: the number of a class for each sample, or floats
-  of the output's shape. Of each class 15 % choose the best values and 15 % are held out; what doesn't get better on
+  of the output's shape. A folder in its place has one folder a class, in the order of their names or with numbers as
+  names, of .npy or .npz files, or of .png and .jpg where Pillow is installed; or .npz files that are like data.npz.
+  Of each class 15 % choose the best values and 15 % are held out; what doesn't get better on
   these isn't kept. Modes: bn estimates the statistics of batch norms again and needs no labels; head fits the last
   layer; small trains scales and biases with it, full all weights; auto climbs them. The seed must have been exported
   with --finetune-graph.
@@ -84,6 +88,8 @@ class TuneJob:
     rng_seed: int | None
     time_limit: float | None
     """Longest time [s]."""
+    pixels: str | None
+    """What the model takes pictures as."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +183,7 @@ def _tune_job(options: argparse.Namespace) -> TuneJob | None:
         rate=options.lr,
         rng_seed=options.rng_seed,
         time_limit=None if options.time_limit is None else parse_time(options.time_limit),
+        pixels=options.pixels,
     )
 
 
@@ -251,7 +258,7 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_argument("--assemble", metavar="DIR", help="write model.onnx and its weights into DIR")
     actions.add_argument("--bench", action="store_true", help="time assembly, and runs on the input")
     actions.add_argument("--serve", metavar="ADDRESS", help="answer inference requests on a socket or a port")
-    actions.add_argument("--fine-tune", metavar="FILE", help="train the model on labelled samples")
+    actions.add_argument("--fine-tune", metavar="DATA", help="train the model on labelled samples")
     tuning = parser.add_argument_group("fine-tuning")
     tuning.add_argument("--mode", metavar="MODE", help="auto, bn, head, small or full (default: auto)")
     tuning.add_argument("-o", dest="tuned", metavar="SEED", help="write what was learned, for --apply")
@@ -261,6 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     tuning.add_argument("--optimizer", metavar="NAME", help="adam or sgd (default: adam)")
     tuning.add_argument("--rng-seed", metavar="N", type=int, help="decides what is held out (default: 0)")
     tuning.add_argument("--time-limit", metavar="TIME", help="longest time, such as 10m; the best so far is kept")
+    tuning.add_argument("--pixels", metavar="RANGE", help="0..1, -1..1, 0..255 or imagenet: what pictures become")
     add("--runs", metavar="N", type=int, help="timed runs of --bench (default: 10 to 100, for some 10 s)")
     add("--no-cache", action="store_true", help="assemble in a temporary folder and remove it afterwards")
     add("--json", action="store_true", help="print the results as one JSON object")

@@ -10,23 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from seed_runtime.backends import Array, TensorSpec
 from seed_runtime.cli import entrypoint
 from seed_runtime.cli.arguments import Job, TuneJob
 from seed_runtime.cli.common import open_cache, open_seed
 from seed_runtime.cli.terminal import Terminal, print_json, table
-from seed_runtime.data import stored
-from seed_runtime.data.calls import UNNAMED
+from seed_runtime.data.sample_files import open_samples
 from seed_runtime.delta import write_delta
 from seed_runtime.errors import GoalNotMetError
-from seed_runtime.memory.cgroup import cgroup_limit
-from seed_runtime.memory.plan import check_budget
-from seed_runtime.memory.process import baseline
 from seed_runtime.system.files import check_writable
 from seed_runtime.system.locks import lock_within
-from seed_runtime.tune import Progress, Settings, TuneResult, tune
+from seed_runtime.tune import Progress, Settings, TuneResult, class_count, tune
 from seed_runtime.units import mib, size_text
 
 
@@ -41,7 +34,10 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
             checkpoint = stack.enter_context(_reserved(asked.output))
         seed = stack.enter_context(open_seed(job))
         seed.training_graph()
-        arrays = _read(asked.data, seed.inputs(), job.max_memory)
+        samples = open_samples(
+            asked.data, seed.inputs(), classes=class_count(seed), pixels=asked.pixels, limit=job.max_memory
+        )
+        arrays = stack.enter_context(samples)
         cache = stack.enter_context(open_cache(job))
 
         def write(found: TuneResult) -> None:
@@ -128,21 +124,6 @@ def _progress_text(progress: Progress) -> str:
         parts.append(f"score {progress.score:.3g}")
     parts += [size_text(progress.memory), f"{progress.seconds_left:.0f} s left"]
     return ", ".join(parts)
-
-
-def _read(path: str, inputs: tuple[TensorSpec, ...], limit: int | None) -> dict[str, Array]:
-    """Read all arrays of a file of samples."""
-    with stored.open_arrays(path) as found:
-        size = sum(array.nbytes for array in found)
-        check_budget("reading the samples", baseline().resident + size, limit, cgroup_limit())
-        arrays = {}
-        for array in found:
-            name = inputs[0].name if len(found) == 1 and len(inputs) == 1 and array.name in UNNAMED else array.name
-            out = np.empty(array.shape[::-1] if array.is_fortran else array.shape, array.dtype)
-            with contextlib.closing(stored.ArrayReader(array)) as reader:
-                reader.read_into(out)
-            arrays[str(name)] = out.T if array.is_fortran else out
-    return arrays
 
 
 def _facts(found: TuneResult, asked: TuneJob, written: int) -> dict[str, Any]:

@@ -29,6 +29,8 @@ ARRAY_MAX: Final = 1 << 60
 """Largest size of an array that a header may claim, in bytes. What fits into memory is up to the plan."""
 _PORTION: Final = 1 << 20
 """Bytes that are read at once."""
+_LOCAL_HEADER: Final = 30
+"""Size of a member's header before its name [B]."""
 _NPY, _ZIP = b"\x93NUMPY", (b"PK\x03\x04", b"PK\x05\x06")
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
@@ -47,6 +49,9 @@ class StoredArray:
     """True if the first axis is the innermost one."""
     open_data: Callable[[], IO[bytes]]
     """Function that opens the file where the elements begin."""
+    place: tuple[int, int] | None = None
+    """Descriptor of the file that holds the elements as they are, and where they begin [B]; None for compressed ones,
+    and for pipes."""
 
     @property
     def nbytes(self) -> int:
@@ -151,8 +156,20 @@ def _members(archive: zipfile.ZipFile, where: str) -> list[StoredArray]:
             file.read(start)
             return file
 
-        arrays.append(StoredArray(inside, name, shape, dtype, fortran, open_data))
+        place = _place(archive, member, start)
+        arrays.append(StoredArray(inside, name, shape, dtype, fortran, open_data, place))
     return arrays
+
+
+def _place(archive: zipfile.ZipFile, member: zipfile.ZipInfo, start: int) -> tuple[int, int] | None:
+    """Return where the bytes of a member begin that isn't compressed, from `start` of them on."""
+    if member.compress_type != zipfile.ZIP_STORED or archive.fp is None:
+        return None
+    # Source: APPNOTE.TXT of PKWARE, 4.3.7: names and extra fields of the local header may differ from the central one.
+    descriptor = archive.fp.fileno()
+    head = os.pread(descriptor, _LOCAL_HEADER, member.header_offset)
+    sizes = (int.from_bytes(head[at : at + 2], "little") for at in (26, 28))
+    return descriptor, member.header_offset + _LOCAL_HEADER + sum(sizes) + start
 
 
 def _single(file: BinaryIO, where: str) -> StoredArray:
@@ -161,7 +178,16 @@ def _single(file: BinaryIO, where: str) -> StoredArray:
     status = os.fstat(file.fileno())
     if stat.S_ISREG(status.st_mode) and status.st_size - file.tell() < prod(shape) * dtype.itemsize:
         raise InputError(f"{where} is cut: its shape is {list(shape)}; copy it again")
-    return StoredArray(where, None, shape, dtype, fortran, lambda: file)
+    if not stat.S_ISREG(status.st_mode):
+        return StoredArray(where, None, shape, dtype, fortran, lambda: file)
+    start = file.tell()
+
+    def open_data() -> IO[bytes]:
+        again = os.fdopen(os.dup(file.fileno()), "rb")
+        again.seek(start)
+        return again
+
+    return StoredArray(where, None, shape, dtype, fortran, open_data, (file.fileno(), start))
 
 
 def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

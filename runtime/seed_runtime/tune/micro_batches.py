@@ -10,6 +10,8 @@ from seed_runtime.memory.plan import SLACK, check_budget
 from seed_runtime.memory.process import baseline, peak_rss, reset_peak
 from seed_runtime.tune.samples import Rows
 
+AT_ONCE: Final = 512
+"""Most samples that are computed at once, also without a limit: there may be more of them than fit into memory."""
 UNMEASURED: Final = 8
 """Samples at once under a limit where the system can't measure one batch's peak."""
 _GROWTH_LEAST: Final = 64 << 10
@@ -64,6 +66,7 @@ class Budget:
         Raises:
             MemoryBudgetError: one sample is too many.
         """
+        most = min(most, AT_ONCE)
         if self.room is None:
             return most
         if not self._begin():

@@ -5,19 +5,49 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from seed_runtime.backends import Array, TensorSpec, array_type, expectation
 from seed_runtime.data.calls import LABELS
+from seed_runtime.data.rows import ArrayRows, RowSource, as_rows
 from seed_runtime.errors import InputError, UnsupportedError
 
 HELD_OUT: Final = 0.15
 """Share of the samples that is held out, of each class where labels are classes, and as much of the others chooses."""
 Rows = npt.NDArray[np.int64]
 """Numbers of samples."""
+
+
+class Digest(Protocol):
+    """A hash that grows."""
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        """Add bytes."""
+        ...
+
+
+class InputRows:
+    """One input of a model for all samples, read when it is needed.
+
+    Args:
+        source: as it is stored.
+        dtype: of the input.
+        is_nested: whether each row is a batch of one sample.
+    """
+
+    def __init__(self, source: RowSource, dtype: np.dtype[Any], *, is_nested: bool = False) -> None:
+        self._source, self.dtype, self._is_nested = source, dtype, is_nested
+
+    def __len__(self) -> int:
+        return self._source.shape[0]
+
+    def read(self, rows: Rows) -> Array:
+        """Return some samples in the input's type."""
+        found = self._source.read(rows)
+        return np.ascontiguousarray(found[:, 0] if self._is_nested else found, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -29,28 +59,22 @@ class Samples:
         labels: None where there are none.
         count: number of samples.
         batch_max: samples that the model takes at once; None for any number.
+        digest: SHA-256 of all arrays with their names, types and shapes, in hexadecimal.
     """
 
-    inputs: Mapping[str, Array]
+    inputs: Mapping[str, InputRows]
     labels: Array | None
     count: int
     batch_max: int | None
-
-    def digest(self) -> str:
-        """Return the SHA-256 of all arrays with their names, types and shapes, in hexadecimal."""
-        digest = hashlib.sha256()
-        for name, array in sorted([*self.inputs.items(), *([] if self.labels is None else [(LABELS, self.labels)])]):
-            digest.update(f"{name}:{array.dtype.str}{list(array.shape)}\n".encode())
-            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        return digest.hexdigest()
+    digest: str
 
     def feeds(self, rows: Rows) -> dict[str, Array]:
         """Return inputs of some samples."""
-        return {name: array[rows] for name, array in self.inputs.items()}
+        return {name: each.read(rows) for name, each in self.inputs.items()}
 
 
-def check_samples(arrays: Mapping[str, Array], specs: Sequence[TensorSpec]) -> Samples:
-    """Check arrays against the inputs of a model; integers are converted to its floats.
+def check_samples(arrays: Mapping[str, Array | RowSource], specs: Sequence[TensorSpec]) -> Samples:
+    """Check arrays against the inputs of a model: each is read once, in blocks.
 
     Raises:
         InputError: they don't fit, or hold NaN or infinities.
@@ -58,6 +82,8 @@ def check_samples(arrays: Mapping[str, Array], specs: Sequence[TensorSpec]) -> S
     """
     given = dict(arrays)
     labels = given.pop(LABELS, None)
+    if labels is not None and not isinstance(labels, np.ndarray):
+        labels = labels.read(np.arange(labels.shape[0]))
     unknown = sorted(given.keys() - {spec.name for spec in specs})
     if unknown or len(given) < len(specs):
         what = f"the model has no input {unknown[0]!r}" if unknown else "an input is missing"
@@ -66,8 +92,9 @@ def check_samples(arrays: Mapping[str, Array], specs: Sequence[TensorSpec]) -> S
         raise UnsupportedError("this model has no inputs, so there is nothing to train it on")
     if labels is not None and not labels.ndim:
         raise InputError(f"{LABELS!r} is a single {labels.dtype}; give one for each sample")
-    inputs = {spec.name: _fitted(given[spec.name], spec) for spec in specs}
-    counts = {name: len(array) for name, array in inputs.items()} | ({} if labels is None else {LABELS: len(labels)})
+    digest, sources = hashlib.sha256(), as_rows(given)
+    inputs = {spec.name: _fitted(sources[spec.name], spec) for spec in specs}
+    counts = {name: len(each) for name, each in inputs.items()} | ({} if labels is None else {LABELS: len(labels)})
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise InputError(f"the arrays hold different numbers of samples: {listed}; give one row of each for a sample")
@@ -78,31 +105,45 @@ def check_samples(arrays: Mapping[str, Array], specs: Sequence[TensorSpec]) -> S
         raise UnsupportedError(
             f"this model takes batches of {max(fixed)} samples and no others; export it with a free first axis"
         )
-    return Samples(inputs, labels, next(iter(counts.values())), 1 if fixed else None)
+    for spec in specs:
+        _scan(spec.name, sources[spec.name], inputs[spec.name].dtype, digest)
+    if labels is not None:
+        _scan(LABELS, ArrayRows(labels), labels.dtype, digest)
+    return Samples(inputs, labels, next(iter(counts.values())), 1 if fixed else None, digest.hexdigest())
 
 
-def _fitted(array: Array, spec: TensorSpec) -> Array:
-    """Return an array in the input's type, with as many axes as it has."""
-    if spec.shape is not None and array.ndim == len(spec.shape) + 1 and array.shape[1] == 1:
-        array = array[:, 0]  # calls of one sample each
-    shape = array.shape if spec.shape is None else spec.shape
+def _fitted(source: RowSource, spec: TensorSpec) -> InputRows:
+    """Return an input with as many axes as the model's, whose type every value of the source fits as far as it says."""
+    given = source.shape
+    is_nested = spec.shape is not None and len(given) == len(spec.shape) + 1 and given[1] == 1
+    sample = given[2:] if is_nested else given[1:]  # calls of one sample each
+    shape = (None, *sample) if spec.shape is None else spec.shape
+    fits = len(given) > 0 and len(shape) == len(sample) + 1
+    fits &= all(not isinstance(want, int) or want == size for want, size in zip(shape[1:], sample, strict=False))
     wanted = array_type(spec.dtype)
-    fits = array.ndim == len(shape) and array.ndim > 0
-    fits &= all(
-        not isinstance(want, int) or want == size for want, size in zip(shape[1:], array.shape[1:], strict=False)
-    )
-    is_safe = array.dtype.kind in "biu" and wanted.kind == "f"
-    if array.dtype.kind in "iu" and wanted.kind in "iu" and array.size:
-        limits = np.iinfo(np.dtype(f"{wanted.kind}{wanted.itemsize}"))
-        is_safe = limits.min <= int(array.min()) and int(array.max()) <= limits.max
-    if not fits or not (is_safe or np.can_cast(array.dtype, wanted, "safe")):
-        raise InputError(
-            f"input {spec.name!r}: {spec} is expected, samples first, {array.dtype}{list(array.shape)} was given"
-        )
-    converted = np.ascontiguousarray(array.astype(wanted, copy=False))
-    if converted.dtype.kind == "f" and not np.isfinite([converted.min(initial=0), converted.max(initial=0)]).all():
-        raise InputError(f"input {spec.name!r} holds NaN or infinities; clean the data")
-    return converted
+    is_number = source.dtype.kind in "biu"
+    # Integers whose range is wider are compared value by value.
+    is_safe = is_number and wanted.kind in ("f" if source.dtype.kind == "b" else "fiu")
+    if not fits or not (is_safe or np.can_cast(source.dtype, wanted, "safe")):
+        raise _unfit(source, spec)
+    return InputRows(source, wanted, is_nested=is_nested)
+
+
+def _scan(name: str, source: RowSource, wanted: np.dtype[Any], digest: Digest) -> None:
+    """Read all elements once: add them to a digest, and raise InputError for those that the input can't be."""
+    digest.update(f"{name}:{source.dtype.str}{list(source.shape)}\n".encode())
+    limits = np.iinfo(np.dtype(f"{wanted.kind}{wanted.itemsize}")) if wanted.kind in "iu" else None
+    for block in source.blocks():
+        digest.update(np.ascontiguousarray(block).view(np.uint8).data)
+        if limits is not None and not limits.min <= int(block.min()) <= int(block.max()) <= limits.max:
+            raise InputError(f"input {name!r} holds {int(block.min())} to {int(block.max())}, which {wanted} can't be")
+        if wanted.kind == "f" and not np.isfinite(block.astype(wanted, copy=False)).all():
+            raise InputError(f"input {name!r} holds NaN or infinities; clean the data")
+
+
+def _unfit(source: RowSource, spec: TensorSpec) -> InputError:
+    given = f"{source.dtype}{list(source.shape)}"
+    return InputError(f"input {spec.name!r}: {spec} is expected, samples first, {given} was given")
 
 
 @dataclass(frozen=True)

@@ -62,9 +62,7 @@ class Task:
     @property
     def classes(self) -> int:
         """Number of classes; 2 where each element is a decision."""
-        axis = self._info.axis
-        size = None if axis is None else self._dims[axis]
-        return size if isinstance(size, int) else 2
+        return count_classes(self._info)
 
     def feeds(self, rows: Rows, count: float) -> dict[str, Array]:
         """Return target and factors for the mean over `count` comparisons, of which these rows are some."""
@@ -151,3 +149,9 @@ class Task:
             f"{LABELS!r} is {labels.dtype}{list(labels.shape)}, and the model's output is [{sizes}]; give the number "
             f"of a class for each sample, or floats of the output's shape"
         )
+
+
+def count_classes(info: TrainingInfo) -> int:
+    """Return the number of classes of the output that is compared; 2 where each element is a decision."""
+    size = None if info.axis is None or info.target.dims is None else info.target.dims[info.axis]
+    return size if isinstance(size, int) else 2

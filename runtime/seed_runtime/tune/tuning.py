@@ -13,10 +13,11 @@ import numpy as np
 from seed_runtime.assembly.cache import ModelCache
 from seed_runtime.backends import Array
 from seed_runtime.data.calls import LABELS
+from seed_runtime.data.rows import RowSource
 from seed_runtime.errors import GoalNotMetError, MemoryBudgetError, UnsupportedError
 from seed_runtime.memory.cgroup import cgroup_limit
 from seed_runtime.seed import Seed
-from seed_runtime.skeletons.training import FEATURES
+from seed_runtime.skeletons.training import FEATURES, scan_training
 from seed_runtime.tune import evaluator, norms
 from seed_runtime.tune.best_values import BestValues
 from seed_runtime.tune.checkpoint import Checkpoint, CheckpointFile, run_key
@@ -41,7 +42,7 @@ from seed_runtime.tune.records import (
 from seed_runtime.tune.rounding import round_for_score
 from seed_runtime.tune.samples import Samples, check_samples, split
 from seed_runtime.tune.state import State
-from seed_runtime.tune.targets import Task
+from seed_runtime.tune.targets import Task, count_classes
 
 SMALL_SHARE: Final = 0.5
 """Share of the steps that `small` may take where `full` follows."""
@@ -49,7 +50,7 @@ SMALL_SHARE: Final = 0.5
 
 def tune(
     seed: Seed,
-    arrays: Mapping[str, Array],
+    arrays: Mapping[str, Array | RowSource],
     settings: Settings | None = None,
     *,
     cache: ModelCache | None = None,
@@ -65,7 +66,8 @@ def tune(
     Args:
         seed: with a training graph, from a file.
         arrays: inputs by the model's names, samples first, and `labels`: numbers of classes, or floats of the output's
-            shape. Without labels only statistics of batch norms are estimated.
+            shape. Without labels only statistics of batch norms are estimated. Of inputs in files
+            (`seed_runtime.data.sample_files.open_samples`) a micro-batch is held.
         settings: None for the defaults.
         cache: where the model is assembled; None for the user's.
         on_kept: called with the result so far after each tier that was kept, and when a run goes on from a checkpoint
@@ -91,9 +93,14 @@ def tune(
     ):
         progress = RunProgress(settings)
         model = JoinedModel(seed, folder, weights, samples, settings.threads, progress.watch)
-        key = "" if checkpoint is None else run_key(seed.digest, samples.digest(), settings)
+        key = "" if checkpoint is None else run_key(seed.digest, samples.digest, settings)
         file = CheckpointFile(checkpoint, key, settings.notice)
         return _Tuning(model, samples, settings, progress, file, on_kept).run()
+
+
+def class_count(seed: Seed) -> int:
+    """Return how many classes the output has that a training graph compares; 2 where each element is a decision."""
+    return count_classes(scan_training(seed.training_graph(), bytes(seed.skeleton_bytes()), seed.header.holes))
 
 
 _Scoring = Callable[[Mapping[str, Array]], Score]

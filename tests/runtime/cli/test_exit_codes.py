@@ -65,7 +65,7 @@ def test_version_and_help_are_results() -> None:
     assert "exit codes:" in text
     assert "--serve ADDRESS" in text
     assert "--apply SEED" in text
-    assert "--fine-tune FILE" in text
+    assert "--fine-tune DATA" in text
     assert "--text" not in text
 
 

@@ -15,14 +15,15 @@ X = np.ones((6, 3), np.float32)
 
 def test_integers_become_floats_and_labels_stand_beside() -> None:
     samples = check_samples({"x": np.full((6, 3), 7, np.uint8), "labels": np.arange(6)}, SPECS)
-    assert samples.inputs["x"].dtype == np.float32
+    assert samples.feeds(np.array([4]))["x"].tolist() == [[7, 7, 7]]
+    assert samples.feeds(np.array([4]))["x"].dtype == np.float32
     assert samples.labels is not None
     assert (samples.count, samples.batch_max) == (6, None)
 
 
 def test_a_model_of_one_sample_takes_them_one_by_one() -> None:
     samples = check_samples({"x": X[:, None]}, [TensorSpec("x", "float32", (1, 3))])
-    assert (samples.inputs["x"].shape, samples.batch_max) == ((6, 3), 1)
+    assert (samples.feeds(np.arange(6))["x"].shape, samples.batch_max) == ((6, 3), 1)
 
 
 NAN = X.copy()

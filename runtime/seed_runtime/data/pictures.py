@@ -1,0 +1,179 @@
+"""Pictures as samples: decoded by Pillow where that is installed, scaled to the input's height and width.
+
+They are stored as bytes, and become the numbers that a model takes when they are read.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from seed_runtime.backends import Array, TensorSpec
+from seed_runtime.data.rows import RowNumbers, RowSource
+from seed_runtime.errors import InputError, UnsupportedError, UsageError
+from seed_runtime.memory.cgroup import cgroup_limit
+from seed_runtime.memory.plan import check_budget
+from seed_runtime.memory.process import baseline
+
+SUFFIXES: Final = (".png", ".jpg", ".jpeg")
+"""Ends of names of pictures, in lower case."""
+PIXELS_MAX: Final = 1 << 25
+"""Largest number of pixels of a picture: a file of kilobytes may claim gigabytes."""
+_COPIES_BYTES: Final = 8
+"""Bytes a pixel that decoding and converting take, four each."""
+_FORMATS: Final = ("PNG", "JPEG")
+
+PIXELS: Final[dict[str, tuple[tuple[float, ...], tuple[float, ...]]]] = {
+    "0..255": ((0.0,), (1.0,)),
+    "0..1": ((0.0,), (255.0,)),
+    "-1..1": ((127.5,), (127.5,)),
+    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+}
+"""Means and divisors of red, green and blue, or of all alike: a value is (byte - mean) / divisor.
+
+Source of the last one: torchvision, "Models and pre-trained weights", mean and std times 255.
+"""
+
+
+@dataclass(frozen=True)
+class _Form:
+    height: int
+    width: int
+    channels: int
+    is_channels_first: bool
+
+
+class PictureInput:
+    """The input of a model that takes pictures.
+
+    Args:
+        inputs: of the model.
+        pixels: a word of `PIXELS`; None where none is given.
+        limit: of --max-memory; None for none [B].
+
+    Raises:
+        UsageError: the word is none of these.
+    """
+
+    def __init__(self, inputs: Sequence[TensorSpec], pixels: str | None, limit: int | None) -> None:
+        if pixels is not None and pixels not in PIXELS:
+            raise UsageError(f"no range of pixels is called {pixels!r}; use one of {', '.join(PIXELS)}")
+        self._inputs, self._pixels, self._limit = inputs, pixels, limit
+        self.size = 0
+        """Size of a picture as it is stored [B]; 0 until `prepare`."""
+
+    def prepare(self) -> None:
+        """Find out how pictures become the model's input.
+
+        Raises:
+            InputError: the model takes no pictures, or it isn't said as what numbers.
+            UnsupportedError: Pillow isn't installed.
+        """
+        self._form = form = _form_of(self._inputs)
+        self.size = form.height * form.width * form.channels
+        spec = self._inputs[0]
+        if spec.dtype != "uint8" and self._pixels is None:
+            raise InputError(
+                f"a picture's bytes are 0 to 255, and input {spec.name!r} is {spec.dtype}: say what the model takes "
+                f"them as, as its training did: --pixels {', '.join(PIXELS)}"
+            )
+        means, _ = PIXELS[self._pixels or "0..255"]
+        if spec.dtype not in ("uint8", "float32") or (len(means) > 1 and form.channels != len(means)):
+            raise InputError(
+                f"pictures can't become {spec} by --pixels {self._pixels}; give .npy files of what the model takes"
+            )
+        try:
+            import PIL.Image  # noqa: F401
+        except ImportError:
+            raise UnsupportedError(
+                "pictures are decoded by Pillow, which isn't installed here; install it (pip install pillow), or "
+                "give .npy or .npz files instead"
+            ) from None
+
+    def decode(self, path: Path) -> Array:
+        """Return a picture as uint8[1, height, width, channels].
+
+        Raises:
+            InputError: it is damaged, too large, or none.
+            MemoryBudgetError: decoding it takes too much memory.
+        """
+        from PIL import Image
+
+        form = self._form
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                picture = Image.open(path, formats=_FORMATS)
+            with picture:
+                count = picture.width * picture.height
+                if count > PIXELS_MAX:
+                    raise InputError(f"{path} has {count:,} pixels, at most {PIXELS_MAX:,} are read; make it smaller")
+                need = baseline().resident + _COPIES_BYTES * count
+                check_budget(f"decoding {path}", need, self._limit, cgroup_limit())
+                if picture.mode.startswith(("I", "F")):
+                    raise InputError(f"{path} has more than 8 bits a channel; save it with 8")
+                plain = picture.convert("RGB" if form.channels == 3 else "L")
+            scaled = plain.resize((form.width, form.height), Image.Resampling.BILINEAR)
+        except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+            raise _damaged(path, error) from None
+        except Image.DecompressionBombError as error:
+            raise _damaged(path, error) from None
+        return np.asarray(scaled, np.uint8).reshape(1, form.height, form.width, form.channels)
+
+    def rows(self, stored: RowSource) -> RowSource:
+        """Return pictures as the model takes them, from what `decode` gave."""
+        return _PictureRows(stored, self._form, self._inputs[0].dtype, self._pixels or "0..255")
+
+
+class _PictureRows:
+    """Pictures of bytes as a `RowSource` of the model's numbers."""
+
+    def __init__(self, stored: RowSource, form: _Form, dtype: str, pixels: str) -> None:
+        self._stored, self._form = stored, form
+        image = (form.height, form.width)
+        sample = (form.channels, *image) if form.is_channels_first else (*image, form.channels)
+        self.shape, self.dtype = (stored.shape[0], *sample), np.dtype(dtype)
+        self._mean, self._divisor = (np.array(each, np.float32) for each in PIXELS[pixels])
+
+    def read(self, rows: RowNumbers) -> Array:
+        """Return some pictures (see `RowSource`)."""
+        found: Array = self._stored.read(rows)
+        if self._form.is_channels_first:
+            found = np.moveaxis(found, -1, 1)
+            shape: tuple[int, ...] = (-1, 1, 1)
+        else:
+            shape = (-1,)
+        if self.dtype == np.uint8:
+            return np.ascontiguousarray(found)
+        values: Array = found.astype(np.float32, order="C")
+        values -= self._mean.reshape(shape)
+        values /= self._divisor.reshape(shape)
+        return values
+
+    def blocks(self) -> Iterator[Array]:
+        """Yield all elements (see `RowSource`)."""
+        for row in range(self.shape[0]):
+            yield self.read(np.array([row])).reshape(-1)
+
+
+def _form_of(inputs: Sequence[TensorSpec]) -> _Form:
+    shape: Sequence[Any] = inputs[0].shape or () if len(inputs) == 1 else ()
+    if len(shape) == 4 and shape[1] in (1, 3) and isinstance(shape[2], int) and isinstance(shape[3], int):
+        return _Form(shape[2], shape[3], shape[1], True)
+    if len(shape) == 4 and shape[3] in (1, 3) and isinstance(shape[1], int) and isinstance(shape[2], int):
+        return _Form(shape[1], shape[2], shape[3], False)
+    raise InputError(
+        "pictures are for models with one input of a fixed height and width and 1 or 3 channels, and this one takes "
+        f"{', '.join(map(str, inputs))}; give .npy or .npz files of its inputs"
+    )
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path} can't be read as a picture ({error}); save it again as PNG or JPEG")

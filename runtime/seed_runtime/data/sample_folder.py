@@ -1,0 +1,224 @@
+"""Folders of samples: one folder a class, or `.npz` files that each hold a part.
+
+    data/cat/1.png  data/cat/2.npy  data/dog/1.jpg     folders are classes in the order of their names
+    data/0/1.npy    data/7/1.npz                       folders whose names are all numbers are these classes
+    data/part-1.npz data/part-2.npz                    each as the one file would be, one behind the other
+
+Hidden files are left out. All headers are read and all sizes compared with the disk before anything is copied.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from seed_runtime.backends import Array, TensorSpec
+from seed_runtime.data.calls import LABELS, UNNAMED
+from seed_runtime.data.pictures import SUFFIXES, PictureInput
+from seed_runtime.data.rows import RowSource
+from seed_runtime.data.spool import Spool
+from seed_runtime.data.stored import StoredArray, open_arrays
+from seed_runtime.errors import InputError
+
+FILES_MAX: Final = 1 << 18
+"""Largest number of files of samples in a folder."""
+LABELS_MAX: Final = 64 << 20
+"""Largest size of all labels of a folder of `.npz` files, which are held in memory [B]."""
+_CLASS_DIGITS: Final = 9
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    label: int
+    is_picture: bool
+
+
+class ClassFolders:
+    """A folder with a folder for each class.
+
+    Args:
+        root: the folder.
+        inputs: of the model.
+        pictures: how pictures become its input.
+        classes: of the model; None for unknown.
+    """
+
+    def __init__(self, root: Path, inputs: Sequence[TensorSpec], pictures: PictureInput, classes: int | None) -> None:
+        self._root, self._inputs, self._pictures, self._classes = root, inputs, pictures, classes
+
+    def read(self, spool: Spool) -> dict[str, Array | RowSource]:
+        """Copy all samples; return them, and labels.
+
+        Raises:
+            InputError: a file can't be read, or is no sample of this model.
+        """
+        files = list(self._files())
+        if any(file.is_picture for file in files):
+            self._pictures.prepare()
+        kinds: dict[str, tuple[str, tuple[int, ...], np.dtype[Any]]] = {}
+        size, counts = 0, []
+        for file in files:
+            if file.is_picture:
+                size, count = size + self._pictures.size, 1
+            else:
+                with open_arrays(str(file.path)) as arrays:
+                    found = self._bound(arrays, file.path)
+                    count = self._count(found, file.path)
+                    for name, (array, is_single) in found.items():
+                        kind = (str(file.path), array.shape if is_single else array.shape[1:], array.dtype)
+                        _require_alike(name, kind, kinds.setdefault(name, kind))
+                        size += array.nbytes
+            counts.append(count)
+        if any(file.is_picture for file in files) and kinds:
+            raise InputError(f"{self._root} holds pictures and arrays; give folders of one kind")
+        if not files:
+            raise InputError(f"{self._root} holds no samples; put files into its folders, one folder a class")
+        spool.require_space(size)
+        for file in files:
+            if file.is_picture:
+                spool.add(self._inputs[0].name, self._pictures.decode(file.path))
+                continue
+            with open_arrays(str(file.path)) as arrays:
+                found = self._bound(arrays, file.path)
+                for name, (array, is_single) in found.items():
+                    spool.copy(name, array, is_single=is_single)
+        samples: dict[str, Array | RowSource] = {
+            spec.name: self._pictures.rows(spool.rows(spec.name)) if files[0].is_picture else spool.rows(spec.name)
+            for spec in self._inputs
+        }
+        return samples | {LABELS: np.repeat([file.label for file in files], counts)}
+
+    def _files(self) -> Iterator[_File]:
+        """Yield all files, in the order of their names in that of their classes."""
+        folders = _visible(self._root)
+        for folder in folders:
+            if not folder.is_dir():
+                raise InputError(f"{folder} stands beside folders of classes; move it into one, or elsewhere")
+        count = 0
+        for folder, label in zip(folders, self._labels([folder.name for folder in folders]), strict=True):
+            for path in _visible(folder):
+                suffix = path.suffix.lower()
+                if path.is_dir() or suffix not in (".npy", ".npz", *SUFFIXES):
+                    raise InputError(f"{path} is no sample; give .npy, .npz, .png or .jpg files, and no folders")
+                count += 1
+                if count > FILES_MAX:
+                    raise InputError(f"{self._root} holds over {FILES_MAX:,} files; put several samples into one .npz")
+                yield _File(path, label, suffix in SUFFIXES)
+
+    def _labels(self, names: list[str]) -> list[int]:
+        if all(name.isascii() and name.isdigit() and len(name) <= _CLASS_DIGITS for name in names):
+            return [int(name) for name in names]
+        if self._classes is not None and len(names) != self._classes:
+            raise InputError(
+                f"{self._root} has {len(names)} folders, and the model {self._classes} classes: folders are classes in "
+                f"the order of their names; make one for each, empty ones too, or name them by numbers from 0 on"
+            )
+        return list(range(len(names)))
+
+    def _bound(self, arrays: list[StoredArray], path: Path) -> dict[str, tuple[StoredArray, bool]]:
+        """Return the array of each input, and whether it is one sample without an axis for that."""
+        by_name = {str(array.name): array for array in arrays}
+        if len(arrays) == 1 and len(self._inputs) == 1 and arrays[0].name in UNNAMED:
+            by_name = {self._inputs[0].name: arrays[0]}
+        if by_name.keys() != {spec.name for spec in self._inputs}:
+            raise InputError(
+                f"{path} holds {', '.join(by_name)}, and the model takes {', '.join(map(str, self._inputs))}; give one "
+                f"array for each, by its name"
+            )
+        found = {}
+        for spec in self._inputs:
+            array = by_name[spec.name]
+            rank = len(array.shape) + 1 if spec.shape is None else len(spec.shape)
+            if len(array.shape) not in (rank, rank - 1):
+                raise InputError(f"{array.where} is {array}, and {spec} is expected; give one sample, or several")
+            found[spec.name] = (array, len(array.shape) == rank - 1)
+        return found
+
+    @staticmethod
+    def _count(found: dict[str, tuple[StoredArray, bool]], path: Path) -> int:
+        counts = {name: 1 if is_single else array.shape[0] for name, (array, is_single) in found.items()}
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+            raise InputError(f"{path} holds different numbers of samples: {listed}; give one row of each for a sample")
+        return next(iter(counts.values()))
+
+
+class Shards:
+    """A folder of `.npz` files, each of which holds a part of the samples.
+
+    Args:
+        root: the folder.
+        names: of its files, in order.
+        inputs: of the model.
+    """
+
+    def __init__(self, root: Path, names: Sequence[str], inputs: Sequence[TensorSpec]) -> None:
+        self._root, self._names, self._inputs = root, names, inputs
+
+    def read(self, spool: Spool) -> dict[str, Array | RowSource]:
+        """Copy all samples; return them, and labels where there are any.
+
+        Raises:
+            InputError: a file can't be read, or isn't like the first one.
+        """
+        if not self._names:
+            raise InputError(f"{self._root} is empty; put .npz files into it, or one folder a class")
+        kinds: dict[str, tuple[str, tuple[int, ...], np.dtype[Any]]] = {}
+        size = of_labels = 0
+        for path in self._paths():
+            with open_arrays(str(path)) as arrays:
+                names = {str(array.name) for array in arrays}
+                if kinds and names != kinds.keys():
+                    raise InputError(
+                        f"{path} holds {', '.join(sorted(names))}, and {self._names[0]} others; split alike"
+                    )
+                for array in arrays:
+                    if not array.shape:
+                        raise InputError(f"{array.where} is a single {array.dtype}; give arrays, samples first")
+                    kind = (str(path), array.shape[1:], array.dtype)
+                    _require_alike(str(array.name), kind, kinds.setdefault(str(array.name), kind))
+                    size += array.nbytes
+                    of_labels += array.nbytes if array.name == LABELS else 0
+        if of_labels > LABELS_MAX:
+            raise InputError(f"the labels in {self._root} take {of_labels:,} bytes, at most {LABELS_MAX:,} are held")
+        spool.require_space(size)
+        for path in self._paths():
+            with open_arrays(str(path)) as arrays:
+                for array in arrays:
+                    spool.copy(str(array.name), array)
+        samples: dict[str, Array | RowSource] = {name: spool.rows(name) for name in kinds}
+        if LABELS in kinds:
+            rows = spool.rows(LABELS)
+            samples[LABELS] = rows.read(np.arange(rows.shape[0]))
+        return samples
+
+    def _paths(self) -> Iterator[Path]:
+        for name in self._names:
+            if not name.lower().endswith(".npz"):
+                raise InputError(f"{self._root / name} is no .npz file; give these alone, or one folder a class")
+            yield self._root / name
+
+
+def _visible(folder: Path) -> list[Path]:
+    try:
+        return [folder / name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}; let this user read it") from None
+
+
+def _require_alike(
+    name: str, kind: tuple[str, tuple[int, ...], np.dtype[Any]], first: tuple[str, tuple[int, ...], np.dtype[Any]]
+) -> None:
+    """Raise InputError for samples of another shape or type than the first one's."""
+    if kind[1:] != first[1:]:
+        path, shape, dtype = kind
+        raise InputError(
+            f"{path}: a sample of {name!r} is {dtype}{list(shape)}, and in {first[0]} it is "
+            f"{first[2]}{list(first[1])}; give all alike"
+        )

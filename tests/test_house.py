@@ -87,7 +87,7 @@ MODULES = sorted(path for folder in SOURCES.values() for path in folder.rglob("*
 # What declares CUDA builds of torch: installed without its dependencies, as its peer's file says.
 BY_HAND = {"nncodec"}
 # The import name where it is not the distribution's name.
-IMPORTED_AS = {"protobuf": "google"}
+IMPORTED_AS = {"pillow": "PIL", "protobuf": "google"}
 
 
 # What is installed
@@ -235,7 +235,11 @@ def top_level_imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     ("package", "extras"),
-    [("seed_runtime", []), ("seed_exporter", ["cluster", "compare", "export", "torch"]), ("seed_devices", ["deploy"])],
+    [
+        ("seed_runtime", ["pictures"]),
+        ("seed_exporter", ["cluster", "compare", "export", "torch"]),
+        ("seed_devices", ["deploy"]),
+    ],
 )
 def test_what_a_package_imports_is_declared(package: str, extras: list[str]) -> None:
     lines = PROJECT["dependencies"] + [line for extra in extras for line in PROJECT["optional-dependencies"][extra]]

@@ -93,8 +93,8 @@ class PictureInput:
             import PIL.Image  # noqa: F401
         except ImportError:
             raise UnsupportedError(
-                "pictures are decoded by Pillow, which isn't installed here; install it (pip install pillow), or "
-                "give .npy or .npz files instead"
+                "pictures are decoded by Pillow, which isn't installed here; install it "
+                "(pip install 'seed-runtime[pictures]'), or give .npy or .npz files instead"
             ) from None
 
     def decode(self, path: Path) -> Array:

@@ -318,7 +318,7 @@ def test_without_pillow_pictures_are_refused_and_the_alternative_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
     path = folder_of(tmp_path, {"0/a.png": claimed_png(2, 2)})
-    problem = r"pip install pillow\), or give .npy or .npz"
+    problem = r"pip install 'seed-runtime\[pictures\]'\), or give .npy or .npz"
     with pytest.raises(UnsupportedError, match=problem), open_samples(path, [PICTURE], pixels="0..1"):
         pass
 

@@ -14,6 +14,7 @@ import onnxruntime as ort
 import pytest
 
 import seed_runtime
+from seed_runtime import golden
 from seed_runtime.cli import main
 from seed_runtime.delta import write_delta
 from seed_runtime.errors import InputError, MemoryBudgetError, SeedError, UnsupportedError, UsageError
@@ -21,6 +22,7 @@ from seed_runtime.seed import Seed
 from seed_runtime.tune import Progress, Settings, TuneResult, tune
 from seed_runtime.tune.samples import check_samples, split
 from tests.support.shared import SharedFolder
+from tests.support.signing import accepted_file, needs_ssh_keygen, sign_seed, trusted_key
 from tests.support.tuned_model import CLASSES, damaged_seed, data
 
 
@@ -251,6 +253,34 @@ def test_the_command_writes_what_was_learned_as_a_seed_to_apply(
     with applied.session(threads=1) as session:
         y = session.run({"x": data()["x"]})["y"]
     assert (y.argmax(axis=1) == data()["labels"]).mean() > facts["before"] + 0.3
+
+
+def test_what_is_written_has_a_golden_sample_of_its_own_weights(seed_of, tmp_path: Path) -> None:
+    seed = seed_of("head")
+    found = run(seed, data(), mode="head")
+    step = lambda hole, difference: found.quantization_steps[hole]  # noqa: E731
+    size = write_delta(seed, found.tensors, tmp_path / "plain.seed", step=step)
+    assert write_delta(seed, found.tensors, tmp_path / "t.seed", step=step, golden=found.golden) <= size + 200
+    tuned = seed.apply(tmp_path / "t.seed")
+    with tuned.session(threads=1) as session:
+        verdict = session.verify()
+        assert (verdict.present, verdict.ok) == (True, True)
+        assert golden.verify(seed.header.golden, session._runner).ok is False
+
+
+@needs_ssh_keygen
+def test_a_device_that_requires_signatures_runs_what_it_learned(
+    seed_of, samples: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    signed, tuned, plain = tmp_path / "signed.seed", tmp_path / "tuned.seed", seed_of("head").path.read_bytes()
+    signed.write_bytes(sign_seed(plain, trusted_key(tmp_path)))
+    options = ["--fine-tune", str(samples), "--mode", "head", "--threads", "1", "-q", "-o", str(tuned)]
+    assert main([str(signed), *options]) == 0
+    capfd.readouterr()
+    assert main([str(signed), "--apply", str(tuned), "--verify", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["golden"] is True
+    accepted_file().unlink()
+    assert main([str(signed), "--apply", str(tuned), "--verify"]) == 11
 
 
 def test_the_command_writes_nothing_where_nothing_got_better(

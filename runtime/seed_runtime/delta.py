@@ -53,6 +53,7 @@ def write_delta(
     mode: str = "",
     scores: tuple[str, float, float] | None = None,
     step: StepRule | None = step_by_rms,
+    golden: bytes | None = None,
     cache: ModelCache | None = None,
 ) -> int:
     """Write a seed with the base's graph and other weights, replacing an older file in one step.
@@ -66,6 +67,7 @@ def write_delta(
         mode: what was trained, such as "small".
         scores: name of a score, and its values with the base and with the new weights, on data that was held out.
         step: gives the step of each tensor's differences; None to keep all bits.
+        golden: section GOLDEN of the new weights (`golden.with_outputs`); None for none.
         cache: where the base is assembled, if it isn't there; None for the user's.
 
     Returns:
@@ -100,6 +102,7 @@ def write_delta(
             holes=(),
             streams=tuple(streams.records),
             base=BaseInfo(base.digest, depth),
+            golden=golden,
             tuned=Tuned(mode, *(scores or ())) if mode or scores else None,
         )
         whole = build_on(header, base.header, base.digest, ("delta", base.name))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, prod
 from typing import Final
 
@@ -28,6 +28,8 @@ from seed_runtime.skeletons import ValueInfo
 
 VALUES_MAX: Final = 64
 """Largest number of values of one output."""
+REPLACED_VALUES_MAX: Final = 16
+"""Largest number of values of one output in the sample of other weights: such seeds are small."""
 RUN_S: Final = 600.0
 """Longest time that the sample may run [s]: a graph can be made to loop for ever."""
 SUPPLIED: Final = 255
@@ -214,6 +216,36 @@ def sample(output: Array, count: int, tolerance: float = 0.0) -> Expected:
     flat[outliers] = 0
     norm = float(np.sqrt(np.square(flat, out=flat).sum()))
     return Expected(flat.size, tolerance, norm, values, int(np.count_nonzero(outliers)))
+
+
+def with_outputs(golden: Golden, outputs: Sequence[Array]) -> Golden | None:
+    """Return the sample of the same graph with other weights.
+
+    Tolerances grow with the outputs: what they cover is how far sums are apart that are added in another order.
+
+    Args:
+        golden: of the weights that it was made with.
+        outputs: all outputs for its inputs, in the model's order.
+
+    Returns:
+        The sample; None where there are not as many outputs as it has.
+    """
+    if len(outputs) != len(golden.outputs):
+        return None
+    pairs = zip(golden.outputs, outputs, strict=True)
+    return replace(golden, outputs=tuple(_with_output(expected, output) for expected, output in pairs))
+
+
+def _with_output(expected: Expected | ExpectedText | None, output: Array) -> Expected | ExpectedText | None:
+    if expected is None or (output.dtype.kind == "O") is not isinstance(expected, ExpectedText):
+        return None
+    if isinstance(expected, ExpectedText):
+        return sample_text(output)
+    found = sample(output, min(len(expected.values), REPLACED_VALUES_MAX))
+    growth = max(1.0, found.norm / expected.norm) if expected.norm > 0 else 1.0
+    if found.size != expected.size or not isfinite(found.norm):
+        return None
+    return replace(found, tolerance=min(expected.tolerance * growth, float(np.finfo(np.float32).max)))
 
 
 def sample_text(output: Array) -> ExpectedText:

@@ -71,7 +71,26 @@ class SeedFile:
         if self.header.footprint is not None:
             self._footprint = Footprint.unpack(Cursor(self.header.footprint, "header, FOOTPRINT"))
         if self._enforce:
-            trust.check(self.header, self.digest.hex(), self._signed, self.name)
+            self._check_trust()
+
+    def _check_trust(self) -> str | None:
+        """Check that this machine accepts the seed, and return its signer (see `trust.check`)."""
+        return trust.check(self.header, self.digest.hex(), self._signed, self.name, self._check_base())
+
+    def _check_base(self) -> trust.BaseCheck | None:
+        return None if self._base is None else self._base._check_trust
+
+    def note_made_here(self) -> None:
+        """Let this machine accept this seed, which it made itself out of its base, for as long as it accepts that.
+
+        Raises:
+            InputError: the seed was opened without a base.
+            TrustError: the base isn't accepted, or that can't be noted.
+        """
+        if self._base is None:
+            raise InputError(f"{self.name} was opened without its base; only seeds on top of others are made here")
+        self._base._check_trust()
+        trust.note_made(self.header, self.digest.hex())
 
     def _accept(self) -> None:
         if self._enforce:
@@ -79,7 +98,7 @@ class SeedFile:
 
     def signature(self) -> trust.Verdict:
         """Return who signed it, and whether this machine accepts it."""
-        return trust.assess(self.header, self.digest.hex(), self._signed, self.name)
+        return trust.assess(self.header, self.digest.hex(), self._signed, self.name, self._check_base())
 
     @property
     def kind(self) -> skeletons.Kind:

@@ -53,8 +53,11 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
                     mode=found.mode,
                     scores=scores,
                     step=lambda hole, difference: found.quantization_steps[hole],
+                    golden=found.golden,
                     cache=cache,
                 )
+                if Path(asked.output).is_file():
+                    seed.apply(asked.output, enforce=False).note_made_here()
 
         found = tune(seed, arrays, _settings(job, asked, terminal), cache=cache, on_kept=write, checkpoint=checkpoint)
         if found.interruption is not None and found.tensors:

@@ -312,7 +312,9 @@ def _library(facts: Mapping[str, Any]) -> str:
 
 
 def _signature(signature: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if signature["key"] is None:
+    if signature["key"] is None and signature["signer"] is not None:
+        yield "signed", f"made on this machine, out of a seed that is signed by {signature['signer']}"
+    elif signature["key"] is None:
         yield "signed", "unsigned"
     elif signature["signer"] is not None:
         yield "signed", f"by {signature['signer']}, {signature['key']}"

@@ -8,6 +8,10 @@ A listed seed is also accepted if its signer was allowed when it was accepted: a
 back to 1970, doesn't disable a model on a device that has it. A signer who is removed from `allowed_signers` is refused
 at once all the same.
 
+What this machine learned itself, as a seed on top of one that it accepts, is signed by nobody. Such a seed is accepted
+where it is listed as made here, for as long as its base is accepted: whoever signed that answers for the model, and
+removing the signer disables both.
+
 Digests are those of seeds, in hexadecimal. `name` is how error messages name the seed.
 """
 
@@ -15,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +38,19 @@ class Verdict:
     key: str | None
     """Type and fingerprint of the key that the signature names; None if there is no signature."""
     signer: str | None
-    """The signer's name in `allowed_signers`, if the signature is right and the seed not too old."""
+    """The signer's name in `allowed_signers`, if the signature is right and the seed not too old. Without a signature
+    that is the signer of its base, out of which this machine made the seed itself."""
     problem: str | None
     """Reason why the seed is refused, or fault of its signature if nothing is enforced; None where there is none."""
 
 
-def check(header: Header, digest: str, signed: bytes | None, name: str = "the seed") -> str | None:
+BaseCheck = Callable[[], str | None]
+"""Checks the base of a seed as `check` does, and returns its signer."""
+
+
+def check(
+    header: Header, digest: str, signed: bytes | None, name: str = "the seed", base: BaseCheck | None = None
+) -> str | None:
     """Check that this machine accepts a seed. Nothing is noted.
 
     Args:
@@ -47,9 +58,10 @@ def check(header: Header, digest: str, signed: bytes | None, name: str = "the se
         digest: its digest.
         signed: the bytes that a signature covers; None if the seed has none.
         name: how messages name it.
+        base: checks its base, which it is built on; None where it has none, or where that isn't known.
 
     Returns:
-        The signer; None if this machine has no allowed signers.
+        The signer, of a seed that was made here its base's; None if this machine has no allowed signers.
 
     Raises:
         UntrustedError: the seed is refused, and would be at any time.
@@ -58,13 +70,15 @@ def check(header: Header, digest: str, signed: bytes | None, name: str = "the se
     allowed = allowed_signers()
     if allowed is None:
         return None
+    accepted = state.read(state.file_path())
+    model = accepted.get(header.model.model_id)
     if header.signature is None or signed is None:
+        if base is not None and model and digest in model.made:
+            return base()
         raise UntrustedError(
             f"{name} is not signed, and {allowed} says whose seeds this machine accepts; "
             f"sign it (seed-export --sign KEY), or {sshsig.ELSEWHERE}"
         )
-    accepted = state.read(state.file_path())
-    model = accepted.get(header.model.model_id)
     when = model.digests.get(digest) if model else None
     try:
         signer = sshsig.find_signer(header.signature, signed, allowed, name)
@@ -108,6 +122,27 @@ def accept(header: Header, digest: str, *, stored: bool = False) -> None:
         model.drop_oldest()
 
 
+def note_made(header: Header, digest: str) -> None:
+    """Note that this machine made a seed itself, on top of one that it has just accepted.
+
+    Nothing is noted if this machine has no allowed signers.
+
+    Args:
+        header: the seed's header.
+        digest: its digest.
+
+    Raises:
+        TrustError: the note can't be written.
+    """
+    if allowed_signers() is None:
+        return
+    with state.update(state.file_path()) as accepted:
+        model = accepted.setdefault(header.model.model_id, state.AcceptedModel(0))
+        model.made.pop(digest, None)  # so that it is the newest
+        model.made[digest] = int(time.time())
+        model.drop_oldest()
+
+
 def forget(digests: Iterable[str]) -> None:
     """Remove seeds that are no longer stored from the accepted list. The newest version of each model stays known.
 
@@ -122,7 +157,9 @@ def forget(digests: Iterable[str]) -> None:
                     model.forget(digest)
 
 
-def assess(header: Header, digest: str, signed: bytes | None, name: str = "the seed") -> Verdict:
+def assess(
+    header: Header, digest: str, signed: bytes | None, name: str = "the seed", base: BaseCheck | None = None
+) -> Verdict:
     """Check a seed as `check` does, without raising an error.
 
     If nothing is enforced, only find out whether the signature fits the signed bytes.
@@ -134,7 +171,7 @@ def assess(header: Header, digest: str, signed: bytes | None, name: str = "the s
         if header.signature is not None:
             key = "an unknown key"
             key = sshsig.describe_key(header.signature, name)
-        signer = check(header, digest, signed, name)
+        signer = check(header, digest, signed, name, base)
         if not enforced and header.signature is not None and signed is not None:
             sshsig.check_signature(header.signature, signed, name)
     except TrustError as error:
@@ -172,7 +209,8 @@ def _check_age(header: Header, digest: str, accepted: state.State, name: str) ->
             f"{name} has no model id, so its age can't be compared; export it again with --model-id NAME --sign KEY"
         )
     model = accepted.get(model_id)
-    if model and version < model.newest and digest not in model.digests:
+    # Of a seed that was made here, its base's age counts.
+    if model and version < model.newest and digest not in model.digests.keys() | model.made.keys():
         raise UntrustedError(
             f"{name} is version {version} of {model_id}, and this machine has accepted version {model.newest}; "
             f"export it with --model-version {model.newest + 1}; to go back, remove {model_id} from {state.file_path()}"

@@ -1,10 +1,12 @@
 """The list of accepted seeds, in the file `accepted.json` in the state folder.
 
-    {"format": 1, "models": {MODEL ID: {"newest": VERSION, "accepted": {DIGEST: SECONDS, ...}, "kept": [DIGEST, ...]}}}
+    {"format": 1, "models": {MODEL ID: {"newest": VERSION, "accepted": {DIGEST: SECONDS, ...}, "kept": [DIGEST, ...],
+                                        "made": {DIGEST: SECONDS, ...}}}}
 
-SECONDS are since 1970, by the clock when the seed was accepted. "kept" lists the seeds that are in a store: they stay
-accepted until they are removed from it. The file is replaced in one step, by one process at a time (`accepted.lock`).
-A file that can't be read is an error, never an empty list.
+SECONDS are since 1970, by the clock when the seed was accepted, or made. "kept" lists the seeds that are in a store:
+they stay accepted until they are removed from it. "made" lists the seeds that this machine made itself. The file is
+replaced in one step, by one process at a time (`accepted.lock`). A file that can't be read is an error, never an empty
+list.
 """
 
 from __future__ import annotations
@@ -37,11 +39,14 @@ class AcceptedModel:
     """Time at which each seed was accepted, by its digest and in that order, in seconds since 1970."""
     stored: set[str] = field(default_factory=set)
     """Digests of the seeds that are in a store."""
+    made: dict[str, int] = field(default_factory=dict)
+    """Time at which this machine made each seed itself, by its digest and in that order, in seconds since 1970."""
 
     def drop_oldest(self) -> None:
-        """Remove the oldest digests beyond LISTED_MAX, but none that is stored."""
-        for digest in [digest for digest in self.digests if digest not in self.stored][:-LISTED_MAX]:
-            del self.digests[digest]
+        """Remove the oldest digests beyond LISTED_MAX from each list, but none that is stored."""
+        for listed in (self.digests, self.made):
+            for digest in [digest for digest in listed if digest not in self.stored][:-LISTED_MAX]:
+                del listed[digest]
 
     def forget(self, digest: str) -> None:
         """Remove a digest, if it is listed."""
@@ -97,8 +102,8 @@ def read(path: Path) -> State:
 
 
 def _parse_model(held: Any) -> AcceptedModel:
-    model = AcceptedModel(held["newest"], dict(held["accepted"]), set(held.get("kept", ())))
-    for number in (model.newest, *model.digests.values()):
+    model = AcceptedModel(held["newest"], dict(held["accepted"]), set(held.get("kept", ())), dict(held.get("made", {})))
+    for number in (model.newest, *model.digests.values(), *model.made.values()):
         if type(number) is not int or not 0 <= number <= _NUMBER_MAX:
             raise ValueError
     if not model.stored <= model.digests.keys():
@@ -122,6 +127,7 @@ def update(path: Path) -> Iterator[State]:
             yield (state := read(path))
             models = {
                 name: {"newest": model.newest, "accepted": model.digests, "kept": sorted(model.stored)}
+                | ({"made": model.made} if model.made else {})
                 for name, model in state.items()
             }
             data = json.dumps({"format": 1, "models": models}).encode()

@@ -90,6 +90,15 @@ class JoinedModel:
         hole = self._holes[number]
         return self._weights.read(number, 0, hole.count).reshape(hole.dims).astype(np.float32, copy=False)
 
+    def run_alone(self, feeds: Feeds, watch: Watch) -> list[Array]:
+        """Run the model without its training graph, with what tiers have learned so far; return all of its outputs."""
+        part = select(self._part, (), self.values)
+        runner = self._backend.open_joined(self._skeleton + part, self._folder, self._threads, watch=watch)
+        try:
+            return list(runner.run({**feeds, **self.values}, watch=watch).values())
+        finally:
+            runner.close()
+
     @contextlib.contextmanager
     def opened(self, outputs: Collection[str], inputs: Collection[str] = ()) -> Iterator[Run]:
         """Open the model with some outputs of its training graph.

@@ -126,6 +126,7 @@ class TuneResult:
         tensors: new values of the tensors that changed, by the number of their hole, float32 in the tensor's shape;
             none where nothing got better. They differ from the seed's by whole steps.
         quantization_steps: these steps, by the number of the hole.
+        golden: section GOLDEN with the new values; None where the seed has none, or nothing got better.
         mode: the last tier whose values were kept; "" for none.
         metric: name of the score.
         before: score of the seed as it was, on what was held out.
@@ -139,6 +140,7 @@ class TuneResult:
 
     tensors: Mapping[int, Array]
     quantization_steps: Mapping[int, float]
+    golden: bytes | None
     mode: str
     metric: str
     before: Score

@@ -12,9 +12,11 @@ import numpy as np
 
 from seed_runtime.assembly.cache import ModelCache
 from seed_runtime.backends import Array
+from seed_runtime.backends.workers import time_limit
 from seed_runtime.data.calls import LABELS
 from seed_runtime.data.rows import RowSource
-from seed_runtime.errors import GoalNotMetError, MemoryBudgetError, UnsupportedError
+from seed_runtime.errors import GoalNotMetError, MemoryBudgetError, SeedError, UnsupportedError
+from seed_runtime.golden import RUN_S, with_outputs
 from seed_runtime.memory.cgroup import cgroup_limit
 from seed_runtime.seed import Seed
 from seed_runtime.skeletons.training import FEATURES, scan_training
@@ -95,7 +97,7 @@ def tune(
         model = JoinedModel(seed, folder, weights, samples, settings.threads, progress.watch)
         key = "" if checkpoint is None else run_key(seed.digest, samples.digest, settings)
         file = CheckpointFile(checkpoint, key, settings.notice)
-        return _Tuning(model, samples, settings, progress, file, on_kept).run()
+        return _Tuning(seed, model, samples, settings, progress, file, on_kept).run()
 
 
 def class_count(seed: Seed) -> int:
@@ -110,6 +112,7 @@ _Scoring = Callable[[Mapping[str, Array]], Score]
 class _Tuning:
     def __init__(
         self,
+        seed: Seed,
         model: JoinedModel,
         samples: Samples,
         settings: Settings,
@@ -117,6 +120,7 @@ class _Tuning:
         file: CheckpointFile,
         on_kept: Callable[[TuneResult], None],
     ) -> None:
+        self._seed = seed
         self._model, self._samples, self._settings, self._on_kept = model, samples, settings, on_kept
         self._progress, self._file = progress, file
         self._task = Task(model.info, samples.labels, settings.loss)
@@ -186,6 +190,7 @@ class _Tuning:
         return TuneResult(
             tensors={holes[name]: value for name, value in self._model.values.items()},
             quantization_steps={holes[name]: step for name, step in state.quantization_steps.items()},
+            golden=self._golden(),
             mode=state.mode,
             metric=metric,
             before=state.before,
@@ -196,6 +201,19 @@ class _Tuning:
             peak=self._budget.peak,
             interruption=interruption,
         )
+
+    def _golden(self) -> bytes | None:
+        """Return section GOLDEN with the values that were learned: the seed's inputs, and what they give now."""
+        golden = self._seed.golden
+        if golden is None or not self._model.values:
+            return None
+        watch = time_limit(RUN_S, "its golden sample runs", None)
+        try:
+            found = with_outputs(golden, self._model.run_alone(golden.feeds(self._seed.inputs()), watch))
+        except SeedError as error:
+            self._settings.notice(f"the golden sample of what was learned is left out: {error}")
+            return None
+        return None if found is None else found.pack()
 
     def _climb_all(self, checkpoint: Checkpoint | None) -> None:
         too_large: MemoryBudgetError | None = None

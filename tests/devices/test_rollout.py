@@ -229,7 +229,7 @@ class Trial:
         targets = [Target(device.alias) for device in devices]
         self.access = access
         self.rollout = Rollout(
-            Plan(targets[:canaries], targets[canaries:], watch_s), self.seed.digest, NAME, access=access, parallel=8,
+            Plan(targets[:canaries], targets[canaries:], watch_s), NAME, access=access, parallel=8,
             max_memory=None, quiet=True, again=["seed-deploy"],
         )  # fmt: skip
 

@@ -21,13 +21,19 @@ from tests.support.model_seeds import golden_sample
 
 
 def delta_on(
-    *below: bytes, version: int, recipes: Sequence[Recipe] = (), golden_error: float = 0.0, tuned: Tuned | None = None
+    *below: bytes,
+    version: int,
+    changed: int = -1,
+    recipes: Sequence[Recipe] = (),
+    golden_error: float = 0.0,
+    tuned: Tuned | None = None,
 ) -> bytes:
-    """Return a seed whose last tensor is the base's plus its version, bit for bit.
+    """Return a seed one of whose tensors is the base's plus its version, bit for bit.
 
     Args:
         below: what it stands on, the whole seed first.
         version: of the model.
+        changed: number of the tensor.
         recipes: inputs of its golden sample; none for a seed without one.
         golden_error: what is added to the golden sample's values, so that it fails.
         tuned: section TUNED.
@@ -39,11 +45,12 @@ def delta_on(
             (folder / f"{number}.seed").write_bytes(data)
             base = Seed(folder / f"{number}.seed", enforce=False, base=base)
         assert base is not None
-        last = len(base.header.holes) - 1
+        number = changed % len(base.header.holes)
+        hole = base.header.holes[number]
         with base.assembled_weights(cache) as weights:
-            values = weights.read(last, 0, base.header.holes[last].count) + np.float32(version)
+            values = weights.read(number, 0, hole.count) + np.float32(version)
         path = folder / "delta.seed"
-        write_delta(base, {last: values.reshape(base.header.holes[last].dims)}, path, step=None, cache=cache)
+        write_delta(base, {number: values.reshape(hole.dims)}, path, step=None, cache=cache)
         with path.open("rb", buffering=0) as file:
             reader = SeedReader(file, path.name)
             header = replace(reader.header, model=replace(reader.header.model, version=version), tuned=tuned)

@@ -20,6 +20,7 @@ from seed_devices.fleet import canary
 from seed_devices.fleet.parallel import Outcome, combined_error, run_on_each
 from seed_devices.fleet.target import Target
 from seed_devices.push import one_device, preflight
+from seed_devices.push.at_hand import collect
 from seed_devices.push.job import Options, PushResult
 from seed_devices.ssh.connection import Connection
 from seed_devices.ssh.pace import Pace
@@ -34,6 +35,7 @@ Examples:
   seed-deploy push model.seed pi@gate --max-rate 20KB --max-memory 64MB
   seed-deploy push model.seed pi@porch --service
   seed-deploy push other.seed pi@porch:doorbell --replace
+  seed-deploy push v2.seed pi@porch --delta v2-on-v1.seed
   seed-deploy push model.seed --inventory hosts.toml --canary 2 --watch 10min
 \b
 A push that was interrupted continues where it stopped: give the same command again.
@@ -91,6 +93,12 @@ hosts.toml lists devices:
     help="The device's Python to make its runtime with, a path or a command; the best one that is there if left out.",
 )
 @click.option(
+    "--delta", "deltas", multiple=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="A seed to send in place of MODEL.seed where that takes fewer bytes, or a base of one; may be repeated. "
+    "Seeds of the same version in the folder of MODEL.seed are found without it.",
+)  # fmt: skip
+@click.option("--whole", is_flag=True, help="Send MODEL.seed itself, not what differs from a version on the device.")
+@click.option(
     "--replace", is_flag=True,
     help="Let the seed replace a model of another id that has the same name there; a terminal is asked otherwise.",
 )  # fmt: skip
@@ -115,8 +123,10 @@ def push(
     plan = _plan(chosen.pop("canary"), chosen.pop("watch"), targets)
     rates = Rates(chosen.pop("max_rate"), chosen.pop("max_rate_per_device"), parallel)
     pace = None if rates.together is None else Pace(rates.together)
+    deltas, whole = chosen.pop("deltas"), chosen.pop("whole")
     push_options = Options(address=address, max_rate=rates.per_device, shared_pace=pace, **chosen)
     seed_file = preflight.load(seed)
+    at_hand = collect(seed_file, deltas, whole=whole)
     access = options.access(config, accept_new)
 
     def push_to(targets: list[Target], push_options: Options) -> list[Outcome[PushResult]]:
@@ -124,7 +134,7 @@ def push(
         live = LiveProgress(len(targets), quiet=quiet or as_json, rate=rate)
 
         def work(target: Target, connection: Connection) -> PushResult:
-            return one_device.push(connection, seed_file, target.name, push_options, live.progress_of(target))
+            return one_device.push(connection, at_hand, target.name, push_options, live.progress_of(target))
 
         def done(outcome: Outcome[PushResult]) -> None:
             live.end(outcome, result_text(outcome, rates))
@@ -148,7 +158,7 @@ def push(
         outcomes = push_all(targets)
     else:
         rollout = Rollout(
-            plan, seed_file.digest, seed_file.default_name, access=access, parallel=parallel,
+            plan, seed_file.default_name, access=access, parallel=parallel,
             max_memory=push_options.max_memory, quiet=quiet or as_json, again=options.words_again("canary", "watch"),
         )  # fmt: skip
         by_target = {outcome.target: outcome for outcome in rollout.run(push_all)}

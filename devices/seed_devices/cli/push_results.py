@@ -54,7 +54,7 @@ def result_text(outcome: Outcome[PushResult], rates: Rates) -> str:
         return f"{value.name} {short} runs already, {what} ({outcome.seconds:.1f} s)"
     if _is_dry(value):
         return f"{value.name} {short}: it would {_dry_text(value, rates)}; nothing was written"
-    parts = [f"{size_text(value.sent)} sent"] if value.state == "pushed" else ["it was kept there"]
+    parts = [_sent_text(value)] if value.state == "pushed" else ["it was kept there"]
     if value.runtime_installed:
         parts.insert(0, runtime)
     if value.record is not None:
@@ -121,7 +121,23 @@ def _row(outcome: Outcome[PushResult]) -> list[str]:
         return [host, outcome.target.name or "", "failed", "", "", "", seconds, reason]
     runtime = "unknown" if value.runtime_sent is None else size_text(value.runtime_sent) if value.runtime_sent else ""
     short = value.digest[: show.SHORT]
-    return [host, value.name, value.state, short, runtime, size_text(value.sent), f"{outcome.seconds:.1f} s", ""]
+    way = "" if value.delta is None or not value.sent else _delta_text(value)
+    return [host, value.name, value.state, short, runtime, size_text(value.sent), f"{outcome.seconds:.1f} s", way]
+
+
+def _sent_text(value: PushResult) -> str:
+    """Return what was sent, and beside a delta what the whole seed would have been."""
+    return f"{size_text(value.sent)} sent" + (f": {_delta_text(value)}" if value.delta is not None else "")
+
+
+def _delta_text(value: PushResult) -> str:
+    """Return on what a delta stands, and the size of the whole seed if that is known."""
+    delta = value.delta or {}
+    version, more = delta.get("base_version"), delta.get("with")
+    text = f"a delta on version {delta['base'][: show.SHORT] if version is None else version}"
+    if more:
+        text += ", which was sent with it" if more == 1 else f", sent with {more} seeds that it stands on"
+    return text + (f", in place of {size_text(value.whole_bytes)}" if value.whole_bytes else "")
 
 
 def _dry_text(value: PushResult, rates: Rates) -> str:
@@ -130,7 +146,8 @@ def _dry_text(value: PushResult, rates: Rates) -> str:
         size = f" ({size_text(value.runtime_sent)})" if value.runtime_sent is not None else ""
         actions.append(f"send the runtime{size} and install it")
     if value.state == "would push":
-        actions.append(f"send {size_text(value.sent)} and switch")
+        way = f" ({_delta_text(value)})" if value.delta is not None else ""
+        actions.append(f"send {size_text(value.sent)}{way} and switch")
     elif value.state == "would switch":
         actions.append("switch")
     total = f", {size_text(value.all_sent)} in all" if value.runtime_sent and value.sent else ""

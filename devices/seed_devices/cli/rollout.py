@@ -66,6 +66,8 @@ class Canary:
     """The model's name there."""
     before: Observation
     seen: list[Observation] = field(default_factory=list)
+    digest: str = ""
+    """The version that was pushed to it; of one version there are several seeds, and each device takes its own."""
     back: str | None = None
     """The version to go back to; None where there is none."""
     verdict: Verdict = field(default_factory=Verdict)
@@ -93,7 +95,6 @@ class Rollout:
 
     Args:
         plan: the devices.
-        digest: the version that is pushed.
         default_name: the model's name on devices where none was asked for.
         access: how the devices are reached.
         parallel: how many are worked on at a time.
@@ -103,10 +104,10 @@ class Rollout:
     """
 
     def __init__(
-        self, plan: Plan, digest: str, default_name: str, *, access: Access, parallel: int, max_memory: int | None,
+        self, plan: Plan, default_name: str, *, access: Access, parallel: int, max_memory: int | None,
         quiet: bool, again: Sequence[str],
     ) -> None:  # fmt: skip
-        self._plan, self._digest, self._again = plan, digest, again
+        self._plan, self._again = plan, again
         self._access, self._parallel, self._max_memory, self._quiet = access, parallel, max_memory, quiet
         self._canaries = [Canary(target, target.name or default_name, Observation()) for target in plan.canaries]
         self._until = 0.0
@@ -119,9 +120,12 @@ class Rollout:
             canary.before = seen
         outcomes = push_all(self._plan.canaries)
         for canary, outcome in zip(self._canaries, outcomes, strict=True):
-            if (value := outcome.value) is not None and value.state != "unchanged":
+            if (value := outcome.value) is None:
+                continue
+            canary.digest = value.digest
+            if value.state != "unchanged":
                 canary.back = canary.before.digest or value.previous
-                canary.end = f"runs {_short(self._digest)}{self._way_back([canary])}"
+                canary.end = f"runs {_short(canary.digest)}{self._way_back([canary])}"
         if any(outcome.error is not None for outcome in outcomes):
             self._decision, self._failed = "push failed", outcomes
             return outcomes
@@ -189,7 +193,7 @@ class Rollout:
                 golden = {canary.target: is_last or not _has_golden(canary.seen) for canary in self._canaries}
                 for canary, seen in zip(self._canaries, self._observe(golden), strict=True):
                     canary.seen.append(seen)
-                    canary.verdict = judge(self._digest, canary.before, canary.seen)
+                    canary.verdict = judge(canary.digest, canary.before, canary.seen)
                 if self._faulty or is_last:
                     break
                 self._pause(min(pause_s, self._until - time.monotonic()), live)
@@ -227,15 +231,15 @@ class Rollout:
         """Let each canary run the version again that it had."""
         canaries = {canary.target: canary for canary in self._canaries}
         for canary in self._canaries:
-            if canary.back in (None, self._digest):
-                had = "it had this version before" if canary.before.digest == self._digest else "it had no version"
+            if canary.back in (None, canary.digest):
+                had = "it had this version before" if canary.before.digest == canary.digest else "it had no version"
                 canary.end = f"not rolled back: {had}{self._way_back([canary])}"
 
         def work(target: Target, connection: Connection) -> str:
             canary = canaries[target]
             with AgentClient(connection) as agent:
                 models = agent.call("status", name=canary.name).get("models") or [{}]
-                if models[0].get("current") not in (self._digest, canary.back):
+                if models[0].get("current") not in (canary.digest, canary.back):
                     return "not rolled back: another version runs there meanwhile"
                 agent.call("rollback", name=canary.name, to=canary.back)
             canary.is_back = True
@@ -259,7 +263,7 @@ class Rollout:
         """Say what each canary runs, and how to go on or back, after the user or a signal ended the watch."""
         lines = [f"{len(self._plan.waiting)} devices were not pushed to; the canaries:"]
         for canary in self._canaries:
-            text = f"runs {_short(self._digest)}" + (f", before it {_short(canary.back)}" if canary.back else "")
+            text = f"runs {_short(canary.digest)}" + (f", before it {_short(canary.back)}" if canary.back else "")
             text += f", {_state_text(canary.seen[-1])}" if canary.seen else ""
             text = f"rolled back to {_short(canary.back)}" if canary.is_back else canary.end or text
             lines.append(f"  {canary.target}: {text}")

@@ -1,16 +1,23 @@
-"""Bring a seed to a device that has a runtime: transfer, install, switch."""
+"""Bring a version to a device that has a runtime: transfer, install, switch.
+
+It goes the way with the fewest bytes. Where the device refuses a delta, it goes the next one, and in the end sends the
+whole seed. Bases that are missing are installed before, as versions that don't run.
+"""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from seed_devices import names
 from seed_devices.errors import RemoteError
 from seed_devices.push import preflight
 from seed_devices.push.job import Job
+from seed_devices.push.preflight import SeedFile
+from seed_devices.push.ways import Way
 from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.transfer import put
 from seed_runtime.errors import SeedError
@@ -19,6 +26,8 @@ WAIT_S: Final = 75
 """Seconds that a push waits for another one to the same model: longer than a dead link keeps the lock."""
 _DAMAGED: Final = 10
 """The exit code of a damaged seed."""
+_REFUSED: Final = (_DAMAGED, 12)
+"""Exit codes of a delta for which the whole seed may do: the base isn't there, was damaged, or isn't the right one."""
 _TRANSFERS: Final = 2
 """Most transfers of a seed that arrives damaged: late bytes of an earlier push that was cut may be among the new."""
 
@@ -27,66 +36,124 @@ _TRANSFERS: Final = 2
 class Delivery:
     """State of a device after a delivery. `state` and `sent` are those of PushResult."""
 
+    way: Way
+    """The way that was gone in the end."""
     state: str
     sent: int = 0
     previous: str | None = None
     removed: tuple[str, ...] = ()
     record: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
 
-def deliver(job: Job, agent: AgentClient) -> Delivery:
-    """Send what is missing of the seed, let the device check it, and switch to it.
+@dataclass
+class _Sent:
+    """Bytes that were sent so far."""
+
+    count: int = 0
+
+
+def deliver(job: Job, agent: AgentClient, ways: Sequence[Way]) -> Delivery:
+    """Send what is missing of the version, let the device check it, and switch to it.
+
+    Args:
+        job: the push.
+        agent: on the device.
+        ways: at least one; the first that the device takes is gone.
 
     Raises:
         RemoteError: the device refuses the seed; what ran there still runs.
         UnreachableError: the connection was lost; the next push continues.
     """
-    fields: dict[str, Any] = {"name": job.name, "digest": job.seed.digest}
-    sent, record = 0, None
+    sent = _Sent()
+    notes: list[str] = []
+    for way in ways:
+        try:
+            seeds = [job.at_hand.load(header) for header in way.files]
+        except SeedError as damaged:
+            if way is ways[-1]:
+                raise
+            notes.append(f"{way.form.path.name} was not used: {damaged}")
+            continue
+        try:
+            return replace(_go(job, agent, way, seeds, sent), notes=tuple(notes))
+        except RemoteError as refused:
+            if way is ways[-1] or way.form.base is None or refused.exit_code not in _REFUSED:
+                raise
+            reason = str(refused).removeprefix(f"{job.host}: ")
+            notes.append(f"{way.form.path.name}, a delta, was refused there ({reason}); another seed was taken")
+    raise AssertionError("there is a way, and the last one ends the loop")
+
+
+def _go(job: Job, agent: AgentClient, way: Way, seeds: Sequence[SeedFile], sent: _Sent) -> Delivery:
+    """Deliver the seeds of one way; what is sent is added to `sent`."""
+    sizes, start = [seed.file_size for seed in seeds], job.phases.sent_before
+    try:
+        for number, seed in enumerate(seeds):
+            job.phases.sent_before = start + sum(sizes[:number])
+            job.phases.to_send_after = sum(sizes[number + 1 :])
+            state, record = _install(job, agent, seed, sent)
+    finally:
+        job.phases.sent_before = start
+    if state == "current":
+        agent.call("release")
+        return Delivery(way, "unchanged", sent.count, record=record)
+    with job.phases.phase("switch"):
+        answer = agent.call(
+            "switch",
+            job.phases.progress_of("switch"),
+            name=job.name,
+            digest=way.form.digest,
+            keep=job.options.keep,
+            replace=job.options.replace,
+        )
+    state = "pushed" if state == "partial" else "switched"
+    return Delivery(way, state, sent.count, answer.get("previous"), tuple(answer.get("removed") or ()), record)
+
+
+def _install(job: Job, agent: AgentClient, seed: SeedFile, sent: _Sent) -> tuple[str, dict[str, Any] | None]:
+    """Send what is missing of one seed, and let the device make a version of it.
+
+    Returns:
+        What the device had of the seed ("current", "kept" or "partial"), and its record where it was installed.
+    """
     for attempt in range(_TRANSFERS):
         with job.phases.phase("transfer"):
-            state, added = _transfer(job, agent, fields)
-        sent += added
+            state = _transfer(job, agent, seed, sent)
         if state != "partial":
             break
         try:
             with job.phases.phase("install"):
                 answer = agent.call(
-                    "install", job.phases.progress_of("install"), **fields, max_memory=job.options.max_memory
+                    "install",
+                    job.phases.progress_of("install"),
+                    name=job.name,
+                    digest=seed.digest,
+                    max_memory=job.options.max_memory,
                 )
-            record = answer.get("record")
-            break
+            return state, answer.get("record")
         except RemoteError as error:
             if error.exit_code != _DAMAGED or attempt == _TRANSFERS - 1:
                 raise
-    if state == "current":
-        agent.call("release")
-        return Delivery("unchanged", sent, record=record)
-    with job.phases.phase("switch"):
-        answer = agent.call(
-            "switch",
-            job.phases.progress_of("switch"),
-            **fields,
-            keep=job.options.keep,
-            replace=job.options.replace,
-        )
-    state = "pushed" if state == "partial" else "switched"
-    return Delivery(state, sent, answer.get("previous"), tuple(answer.get("removed") or ()), record)
+    return state, None
 
 
-def _transfer(job: Job, agent: AgentClient, fields: dict[str, Any]) -> tuple[str, int]:
-    """Send what is missing.
-
-    Returns:
-        What the device had of the seed ("current", "kept" or "partial"), and the bytes that were sent.
-    """
-    seed, progress = job.seed, job.phases.progress_of("transfer")
+def _transfer(job: Job, agent: AgentClient, seed: SeedFile, sent: _Sent) -> str:
+    """Send what is missing of one seed; returns what the device had of it ("current", "kept" or "partial")."""
+    progress = job.phases.progress_of("transfer")
     answer = agent.call(
-        "begin", progress, **fields, file_size=seed.file_size, weights_bytes=seed.weights_size, wait_s=WAIT_S
+        "begin",
+        progress,
+        name=job.name,
+        digest=seed.digest,
+        file_size=seed.file_size,
+        weights_bytes=seed.weights_size,
+        base=seed.base,
+        wait_s=WAIT_S,
     )
     state, have, path = answer.get("state"), answer.get("have"), answer.get("path")
     if state in ("current", "kept"):
-        return str(state), 0
+        return str(state)
     if have is None or have > seed.file_size or path is None:
         raise RemoteError(
             1,
@@ -98,13 +165,14 @@ def _transfer(job: Job, agent: AgentClient, fields: dict[str, Any]) -> tuple[str
         have += seed.matching_bytes(have, tail, block)
         agent.call("resume", have=have)
     if have == seed.file_size:
-        return "partial", 0
+        return "partial"
     show = None if progress is None else lambda done, total: progress("transfer", done, total)
     try:
         put(job.connection, seed.path, path, have, progress=show)
     except RemoteError as error:
         raise _transfer_error(job, agent, error) from None
-    return "partial", seed.file_size - have
+    sent.count += seed.file_size - have
+    return "partial"
 
 
 def _transfer_error(job: Job, agent: AgentClient, error: RemoteError) -> RemoteError:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from seed_devices.push.at_hand import SeedsAtHand
 from seed_devices.push.preflight import SeedFile
 from seed_devices.remote.agent_client import Progress
 from seed_devices.ssh.connection import Connection
@@ -48,7 +49,12 @@ class PushResult:
     state: str
     """Outcome: "unchanged", "switched" (the device had kept it), "pushed", or "would ..." in a dry run."""
     sent: int = 0
-    """Bytes of the seed that were sent, or would be."""
+    """Bytes of the seed, and of its bases where these were missing, that were sent, or would be."""
+    delta: dict[str, Any] | None = None
+    """What runs there, if it stands on another version: its `file`, its `bytes`, `base` and `base_version`, and how
+    many bases were sent `with` it. None for a whole seed."""
+    whole_bytes: int | None = None
+    """Bytes of the whole seed of this version; None where only deltas are at hand."""
     runtime_sent: int | None = 0
     """Bytes of the runtime's wheels that were sent, or would be; None where a dry run couldn't find out."""
     previous: str | None = None
@@ -110,13 +116,18 @@ class Phases:
 
 @dataclass(frozen=True)
 class Job:
-    """One seed on its way to one device. `name` is the model's name there."""
+    """One version on its way to one device. `name` is the model's name there."""
 
     connection: Connection
-    seed: SeedFile
+    at_hand: SeedsAtHand
     name: str
     options: Options
     phases: Phases
+
+    @property
+    def seed(self) -> SeedFile:
+        """Return the seed that was given; what is sent may be another one of the same version."""
+        return self.at_hand.given
 
     @property
     def host(self) -> str:

@@ -1,5 +1,7 @@
 """One push to one device, in phases: connect, probe, check, runtime, transfer, install, switch, service.
 
+What is sent is the seed that was given, or another one of the same version that takes fewer bytes on this device.
+
 Before `transfer` nothing of the seed is sent, and before `runtime` nothing on the device is written. A failure in any
 phase leaves what ran before; the next push continues with the bytes that have arrived. A version that runs already
 costs one login and two questions, unless the runtime is to be updated.
@@ -10,24 +12,29 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from seed_devices import names, profiles
 from seed_devices.errors import RemoteError, ReplacementError, WheelsError
 from seed_devices.profiles import Profile
 from seed_devices.push import preflight, requirements, runtime
+from seed_devices.push.at_hand import SeedsAtHand
+from seed_devices.push.choose import possible_ways, require_way, ways_there
 from seed_devices.push.deliver import Delivery, deliver
 from seed_devices.push.job import Job, Options, Phases, PushResult
 from seed_devices.push.preflight import SeedFile
 from seed_devices.push.requirements import NoRoomError
 from seed_devices.push.services import install_service, restart_stale_services
+from seed_devices.push.ways import Way, whole_size
 from seed_devices.push.wheels import NoWheelsError
 from seed_devices.remote.agent_client import AgentClient, Progress
 from seed_devices.remote.facts import find_pythons, read_facts
 from seed_devices.remote.pythons import Pythons
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import UnsupportedError
+from seed_runtime.limits import CHAIN_MAX
+from seed_runtime.version import __version__
 
 T = TypeVar("T")
 
@@ -40,6 +47,8 @@ class Preparation:
     """A device that can take the seed, and the agent to continue with."""
 
     agent: AgentClient
+    ways: list[Way] = field(default_factory=list)
+    """The ways that the device can take."""
     facts: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     runtime_installed: bool = False
@@ -51,13 +60,17 @@ class Preparation:
 
 
 def push(
-    connection: Connection, seed: SeedFile, name: str | None, options: Options, progress: Progress | None = None
+    connection: Connection,
+    seed: SeedFile | SeedsAtHand,
+    name: str | None,
+    options: Options,
+    progress: Progress | None = None,
 ) -> PushResult:
     """Bring a seed to a device and let it run.
 
     Args:
         connection: to the device.
-        seed: what is to run there.
+        seed: what is to run there; with others at hand, the one of them that takes the fewest bytes.
         name: the model's name there; the seed's own if None.
         options: what was asked for.
         progress: called with the name of a phase, what is done of it, and all of it.
@@ -66,24 +79,31 @@ def push(
         SeedError: of the connection, of the device (RemoteError), or of `preflight.check`.
         ReplacementError: another model has this name there.
     """
-    job = Job(connection, seed, name or seed.default_name, options, Phases(progress))
+    at_hand = seed if isinstance(seed, SeedsAtHand) else SeedsAtHand(seed)
+    job = Job(connection, at_hand, name or at_hand.given.default_name, options, Phases(progress))
     connection.max_rate, connection.shared_pace = options.max_rate, options.shared_pace
     with job.phases.phase("connect"):
         agent = AgentClient(connection)
     try:
         model: Mapping[str, Any] = {}
+        chain_max: int | None = None
         if agent.runtime is not None:
             with job.phases.phase("probe"):
-                model = _installed_model(agent, job.name)
+                model, chain_max = _installed_model(agent, job.name)
         check_replacement(job, model)
-        prepared = Preparation(agent)
-        if options.update_runtime or options.python is not None or not _has_version(job, model):
-            prepared = _prepare(job, agent, model)
-            if agent.runtime is None and prepared.agent.runtime is not None:
+        ways, _ = ways_there(job, agent.runtime, chain_max, model)
+        prepared = Preparation(agent, ways)
+        if options.update_runtime or options.python is not None or not (ways and ways[0].is_stored):
+            prepared = _prepare(job, agent, model, chain_max)
+            if prepared.agent is not agent:
                 # A store whose runtime was broken could not be asked before.
-                model = _installed_model(prepared.agent, job.name)
+                agent = prepared.agent
+                model, chain_max = _installed_model(agent, job.name)
                 check_replacement(job, model)
-            agent = prepared.agent
+                found, _ = ways_there(job, agent.runtime, chain_max, model)
+                possible = {way.form.digest for way in prepared.ways}
+                prepared = replace(prepared, ways=[way for way in found if way.form.digest in possible])
+                require_way(job, prepared.ways, agent.runtime, chain_max, model)
         elif options.service and not model.get("service"):
             with job.phases.phase("check"):
                 facts = read_facts(connection, agent)
@@ -91,10 +111,10 @@ def push(
         if options.dry_run:
             return dry_run_result(job, model, prepared)
         try:
-            delivery = deliver(job, agent)
+            delivery = deliver(job, agent, prepared.ways)
         except RemoteError as refused:
             if refused.kind == _OTHER_MODEL:  # which another push has brought since it was checked
-                check_replacement(job, _installed_model(agent, job.name))
+                check_replacement(job, _installed_model(agent, job.name)[0])
             raise
         service = install_service(job, agent) if options.service else dict(model.get("service") or {}) or None
         result = _result(job, prepared, delivery, service)
@@ -128,18 +148,20 @@ def check_replacement(job: Job, model: Mapping[str, Any]) -> None:
 
 def dry_run_result(job: Job, model: Mapping[str, Any], prepared: Preparation) -> PushResult:
     """Return what a push would do to a device that has `model` of this name."""
-    sent = 0
-    if model.get("current") == job.seed.digest:
-        state = "would update" if prepared.runtime_installed else "unchanged"
-    elif _has_version(job, model):
+    way = prepared.ways[0]
+    if not way.is_stored:
+        state = "would push"
+    elif model.get("current") != way.form.digest:
         state = "would switch"
     else:
-        state, sent = "would push", job.seed.file_size - _arrived_bytes(job, model)
+        state = "would update" if prepared.runtime_installed else "unchanged"
     return PushResult(
         name=job.name,
-        digest=job.seed.digest,
+        digest=way.form.digest,
         state=state,
-        sent=sent,
+        sent=way.left,
+        delta=_delta(way),
+        whole_bytes=whole_size(job.at_hand),
         previous=model.get("current"),
         facts=prepared.facts,
         runtime_installed=prepared.runtime_installed,
@@ -153,9 +175,11 @@ def _result(job: Job, prepared: Preparation, delivery: Delivery, service: dict[s
     hint = (service or {}).get("hint") if job.options.service else None
     return PushResult(
         name=job.name,
-        digest=job.seed.digest,
+        digest=delivery.way.form.digest,
         state=delivery.state,
         sent=delivery.sent,
+        delta=_delta(delivery.way),
+        whole_bytes=whole_size(job.at_hand),
         previous=delivery.previous,
         removed=list(delivery.removed),
         facts=prepared.facts,
@@ -164,12 +188,26 @@ def _result(job: Job, prepared: Preparation, delivery: Delivery, service: dict[s
         runtime_installed=prepared.runtime_installed,
         runtime_sent=prepared.runtime_sent,
         service=service,
-        notes=[*prepared.notes, *([hint] if hint else [])],
+        notes=[*prepared.notes, *delivery.notes, *([hint] if hint else [])],
         seconds=job.phases.seconds,
     )
 
 
-def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any]) -> Preparation:
+def _delta(way: Way) -> dict[str, Any] | None:
+    """Return what a result says of a seed that stands on another one; None for a whole seed."""
+    form = way.form
+    if form.base is None:
+        return None
+    return {
+        "file": str(form.path),
+        "bytes": form.file_size,
+        "base": form.base,
+        "base_version": way.base_version,
+        "with": len(way.files) - 1,
+    }
+
+
+def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any], chain_max: int | None) -> Preparation:
     """Check that the device can take the seed, and install or update its runtime where that is due."""
     seed, options = job.seed, job.options
     notes: list[str] = []
@@ -194,25 +232,20 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any]) -> Preparat
             facts |= known.as_facts()
         with _naming(job.host):
             profile = requirements.check(facts, needed) if due else profile
-        notes += preflight.check(
-            seed,
-            job.host,
-            facts,
-            profile,
-            max_memory=options.max_memory,
-            have=_arrived_bytes(job, model),
-            service=options.service,
-            runtime_due=due,
-        )
-    left = seed.file_size - _arrived_bytes(job, model)
+        runtime_then, chain_then = (__version__, CHAIN_MAX) if due else (agent.runtime, chain_max)
+        ways, unused = ways_there(job, runtime_then, chain_then, model)
+        require_way(job, ways, runtime_then, chain_then, model)
+        ways, checked = possible_ways(job, ways, facts, profile, runtime_due=due)
+        notes += unused + checked
+    left = ways[0].left
     if options.dry_run:
         missing: int | None = 0
         if due and profile is not None and known is not None:
             missing = _bytes_of_runtime(job, facts, profile, known, notes, left)
-        return Preparation(agent, facts, notes, due, missing)
+        return Preparation(agent, ways, facts, notes, due, missing)
     if not due or known is None:
         restarted, failed = restart_stale_services(job, agent) if options.update_runtime else ([], {})
-        return Preparation(agent, facts, notes + restarted, failed_services=failed)
+        return Preparation(agent, ways, facts, notes + restarted, failed_services=failed)
     job.phases.to_send_after = left
     with job.phases.phase("runtime"), _naming(job.host):
         installed = _with_best_python(
@@ -240,7 +273,7 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any]) -> Preparat
         )
     restarted, failed = restart_stale_services(job, fresh)
     all_notes = [*notes, *installed.notes, *restarted]
-    return Preparation(fresh, facts, all_notes, installed.fresh, installed.sent, failed)
+    return Preparation(fresh, ways, facts, all_notes, installed.fresh, installed.sent, failed)
 
 
 def _with_best_python(
@@ -284,22 +317,11 @@ def _bytes_of_runtime(
         return None
 
 
-def _installed_model(agent: AgentClient, name: str) -> Mapping[str, Any]:
-    """Return what the device has of this model; an empty mapping for nothing."""
-    models: list[dict[str, Any]] = agent.call("status", name=name).get("models") or []
-    return next(iter(models), {})
-
-
-def _has_version(job: Job, model: Mapping[str, Any]) -> bool:
-    return any(version["digest"] == job.seed.digest for version in model.get("versions") or [])
-
-
-def _arrived_bytes(job: Job, model: Mapping[str, Any]) -> int:
-    """Return how many bytes of this seed have arrived there; what has arrived of another seed doesn't count."""
-    if _has_version(job, model):
-        return job.seed.file_size
-    arrived = model.get("partial") if model.get("partial_digest") == job.seed.digest else None
-    return min(arrived or 0, job.seed.file_size)
+def _installed_model(agent: AgentClient, name: str) -> tuple[Mapping[str, Any], int | None]:
+    """Return what the device has of this model, an empty mapping for nothing; and its runtime's `chain_max`."""
+    answer = agent.call("status", name=name)
+    models: list[dict[str, Any]] = answer.get("models") or []
+    return next(iter(models), {}), answer.get("chain_max")
 
 
 def _profile(facts: Mapping[str, Any]) -> Profile | None:

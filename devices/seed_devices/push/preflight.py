@@ -23,9 +23,11 @@ from seed_runtime.agent.names import NAME
 from seed_runtime.agent.store import partial
 from seed_runtime.assembly.assemble import working_bytes
 from seed_runtime.backends.onnxruntime_releases import is_older, oldest_release
-from seed_runtime.errors import FormatError, NotASeedError, UsageError
-from seed_runtime.format.header import ModelInfo
+from seed_runtime.errors import FormatError, NotASeedError, UntrustedError, UsageError
+from seed_runtime.format.header import Header, ModelInfo
+from seed_runtime.format.reader import SeedReader
 from seed_runtime.memory.footprint import UNIT
+from seed_runtime.trust import sshsig
 
 PYTHON_BYTES: Final = 24 << 20
 """The least memory that Python with NumPy takes before a seed is opened, in bytes: 25 MB where measured."""
@@ -43,15 +45,29 @@ NO_SYSTEMD_STEP: Final = (
 
 
 @dataclass(frozen=True)
-class SeedFile:
-    """One seed file that is to be pushed. Sizes are in bytes."""
+class SeedHeader:
+    """One seed file by its header alone, whose other bytes may be damaged."""
 
     path: Path
     digest: str
     file_size: int
-    weights_size: int
+    """Size of the whole file, in bytes."""
     model: ModelInfo
-    signed: bool
+    base: str | None
+    """Digest of the seed that it stands on; None for a whole one."""
+    depth: int
+    """Number of seeds that it stands on, one after the other."""
+    tuned: bool
+    """True if it holds what a fine-tune learned."""
+    signer: str | None
+    """The key that its signature names, which may be wrong; None where there is no signature."""
+
+
+@dataclass(frozen=True)
+class SeedFile(SeedHeader):
+    """One seed file that is to be pushed, all of its bytes checked. Sizes are in bytes."""
+
+    weights_size: int
     assembly: int
     """The least memory of the device's process that assembles it."""
     session: int | None
@@ -92,6 +108,31 @@ class SeedFile:
         return same
 
 
+def read_header(path: Path) -> SeedHeader:
+    """Read the header of the seed at `path`.
+
+    Raises:
+        FormatError: it is damaged, or no seed.
+        UnsupportedError: its format is newer than this runtime.
+        OSError: it can't be read.
+    """
+    with partial.open_file(path, "rb") as file:
+        reader = SeedReader(file, path.name)
+    return SeedHeader(**_facts(path, reader.digest, reader.file_size, reader.header))
+
+
+def check_signature(path: Path) -> None:
+    """Check that a signed seed's signature is that of the key that it names, whoever holds that.
+
+    Raises:
+        TrustError: it isn't, or that can't be checked.
+    """
+    with partial.open_file(path, "rb") as file:
+        reader = SeedReader(file, path.name)
+    if reader.header.signature is not None and reader.signed is not None:
+        sshsig.check_signature(reader.header.signature, reader.signed, path.name)
+
+
 def load(path: Path) -> SeedFile:
     """Read the seed at `path` and check every byte of it.
 
@@ -118,7 +159,7 @@ def check(
     profile: Profile | None,
     *,
     max_memory: int | None,
-    have: int,
+    left: int,
     service: bool,
     runtime_due: bool = False,
 ) -> list[str]:
@@ -132,7 +173,7 @@ def check(
         facts: what the device reported.
         profile: the device's; None for one that no profile knows and whose runtime works.
         max_memory: what --max-memory allows, in bytes.
-        have: bytes of the seed that the device has already.
+        left: bytes that are to be sent, of this seed and of others with it.
         service: whether a service was asked for.
         runtime_due: whether the push installs the runtime, and with it the newest ONNX Runtime.
 
@@ -149,10 +190,10 @@ def check(
             f"set SEED_HOME there to a folder that can be",
         )
     free, cached = _number(facts, "disk_free"), _number(facts, "disk_cached") or 0
-    if free is not None and seed.file_size - have + DISK_MARGIN > free + cached:
+    if free is not None and left + DISK_MARGIN > free + cached:
         raise RemoteError(
             13,
-            f"{host}: {seed.file_size - have + DISK_MARGIN:,} bytes are needed and {free:,} are free; free some space "
+            f"{host}: {left + DISK_MARGIN:,} bytes are needed and {free:,} are free; free some space "
             f"there: seed-deploy remove {shlex.quote(names.model_name(host, 'NAME'))}",
         )
     library = facts.get("onnxruntime")
@@ -205,29 +246,51 @@ def _read(path: Path) -> SeedFile:
         seed = seed_runtime.open(path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}; give the path of a seed") from None
-    digest = seed.digest.hex()
-    if not partial.is_whole(path, digest):
+    if not partial.is_whole(path, seed.digest.hex()):
         raise FormatError(path.name, "its bytes don't match its digests")
-    footprint, session = seed.footprint(), None
-    if footprint is not None:
+    # A device that has the base knows the rest: what runs it, and what its graph needs.
+    is_complete = seed.header.base is None or seed.base is not None
+    footprint, session, assembly = seed.footprint(), None, seed.header.weights.working_bytes
+    if seed.header.has_parts:
+        assembly = max(assembly, working_bytes(seed.header))
+    if footprint is not None and is_complete:
         least = min(max(mode.opening, mode.mapped + min(mode.peaks)) for mode in footprint.modes) * UNIT
         session = PYTHON_BYTES + backends.get(seed.kind.backend).import_bytes() + least
-    info = seed.skeleton()
+    info = seed.skeleton() if is_complete else None
     return SeedFile(
-        path=path,
-        digest=digest,
-        file_size=seed.file_size,
+        **_facts(path, seed.digest, seed.file_size, seed.header),
         weights_size=seed.header.weights.size,
-        model=seed.header.model,
-        signed=seed.header.signature is not None,
-        assembly=PYTHON_BYTES + max(working_bytes(seed.header), seed.header.weights.working_bytes),
+        assembly=PYTHON_BYTES + assembly,
         session=session,
-        library=oldest_release(info.ir_version, info.opsets),
+        library=None if info is None else oldest_release(info.ir_version, info.opsets),
     )
 
 
+def _facts(path: Path, digest: bytes, file_size: int, header: Header) -> dict[str, Any]:
+    """Return the fields of `SeedHeader`."""
+    return {
+        "path": path,
+        "digest": digest.hex(),
+        "file_size": file_size,
+        "model": header.model,
+        "base": None if header.base is None else header.base.digest.hex(),
+        "depth": 0 if header.base is None else header.base.depth,
+        "tuned": header.tuned is not None,
+        "signer": _signer(header),
+    }
+
+
+def _signer(header: Header) -> str | None:
+    if header.signature is None:
+        return None
+    try:
+        return sshsig.describe_key(header.signature)
+    except UntrustedError:
+        return "no key that can be read"
+
+
 def _check_signature(seed: SeedFile, host: str, facts: Mapping[str, Any]) -> None:
-    if not seed.signed:
+    if seed.signer is None:
         raise RemoteError(
             11,
             f"{host}: it takes signed seeds only (it has allowed_signers), and {seed.path.name} is not signed; sign it "

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from seed_runtime.agent.protocol.transport import Report
 from seed_runtime.agent.store import history, partial
-from seed_runtime.agent.store.chains import Chains
+from seed_runtime.agent.store.chains import check_bases
 from seed_runtime.agent.store.installed_model import InstalledModel
-from seed_runtime.errors import BaseError, FormatError, MissingLinkError, UnsupportedError, UntrustedError
+from seed_runtime.errors import FormatError, UnsupportedError, UntrustedError
 
 if TYPE_CHECKING:
     from seed_runtime.format.header import Header
@@ -98,7 +98,7 @@ def _examine(
     if seed.digest.hex() != digest:
         raise FormatError(part.name, f"it holds another seed, {seed.digest.hex()[:12]}")
     if seed.header.base is not None:
-        _check_bases(model, digest, seed.header.base.digest.hex())
+        check_bases(model, digest, seed.header.base)
         seed = seed_runtime.open(part, enforce=False, base=open_bases(model.versions, seed))
     front = partial.check(part, digest, lambda done, total: report("verify", done, total))
     if not front.is_whole:
@@ -114,28 +114,6 @@ def _examine(
         seed.check(lambda done, total: report("assemble", done, total))
         seconds["assemble"] = time.perf_counter() - start
     return seconds, results, seed.header
-
-
-def _check_bases(model: InstalledModel, digest: str, base: str) -> None:
-    """Check all bytes of the versions that a seed stands on.
-
-    Args:
-        model: the model.
-        digest: the seed.
-        base: its base.
-
-    Raises:
-        MissingLinkError: the base isn't stored.
-        BaseError: one of them was damaged.
-    """
-    if not model.has(base):
-        raise MissingLinkError(digest, base, str(model.versions))
-    for each in (base, *Chains(model).below(base)):
-        if not partial.is_whole(model.seed_path(each), each):
-            raise BaseError(
-                f"version {digest} stands on version {each}, which was damaged on this device's disk; push that one "
-                f"again, or the whole seed"
-            )
 
 
 def _run(

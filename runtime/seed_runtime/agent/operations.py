@@ -20,11 +20,12 @@ from seed_runtime.agent.protocol.failures import failure_answer
 from seed_runtime.agent.protocol.schema import check_request
 from seed_runtime.agent.protocol.transport import ClientGone, Transport
 from seed_runtime.agent.store import history, partial
-from seed_runtime.agent.store.chains import Chains
+from seed_runtime.agent.store.chains import Chains, check_bases
 from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.agent.store.store import Store
 from seed_runtime.errors import MissingLinkError, SeedError, UsageError
 from seed_runtime.limits import CHAIN_MAX
+from seed_runtime.stored_bases import read_base
 from seed_runtime.system.locks import FileLock, lock_within
 from seed_runtime.version import __version__
 
@@ -156,6 +157,8 @@ class Agent:
             tail: list[str] = []
             # A damaged version is transferred again and replaced.
             if model.has(digest) and partial.is_whole(model.seed_path(digest), digest):
+                if (found := read_base(model.seed_path(digest))) is not None:
+                    check_bases(model, digest, found)
                 self._verified.add(digest)
                 is_current = model.running == digest and activation.is_confirmed(model, digest)
                 state, have = "current" if is_current else "kept", file_size

@@ -9,6 +9,7 @@ from onnx import helper, numpy_helper
 
 from seed_runtime import generator
 from seed_runtime.golden import Recipe
+from tests.support.deltas import delta_on
 from tests.support.model_seeds import F32, build_model_seed, onnx_model
 from tests.support.project import ROOT
 
@@ -57,6 +58,31 @@ def make_seed(
         model_id=model_id,
         version=version,
         least_working_bytes=working_bytes,
+        recipes=recipes,
+        golden_error=1.0 if golden == "wrong" else 0.0,
+    )
+    path.write_bytes(data)
+    return path
+
+
+def make_delta(
+    path: Path, *below: Path, version: int, width: int = 16, golden: str = "right", wide: bool = False
+) -> Path:
+    """Write a version of `make_seed`'s model as what differs from another one, of some 300 bytes.
+
+    Args:
+        path: the new seed.
+        below: what it stands on, the whole seed first.
+        version: of the model.
+        width: of the seeds below.
+        golden: its golden sample: "right", "wrong" or "none".
+        wide: whether the matrix differs and not only the bias, which takes about as many bytes as a whole seed.
+    """
+    recipes = () if golden == "none" else (Recipe(generator.NORMAL, F32, (1, width), 0.0, 1.0),)
+    data = delta_on(
+        *(each.read_bytes() for each in below),
+        version=version,
+        changed=0 if wide else 1,
         recipes=recipes,
         golden_error=1.0 if golden == "wrong" else 0.0,
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -191,6 +194,40 @@ def test_space_is_needed_for_the_base_as_well_where_it_is_not_assembled(monkeypa
     with pytest.raises(DiskSpaceError) as caught:
         disk.require_space(model, two, one, 0, size)
     assert caught.value.needed == disk.EXTRA + 2 * size
+
+
+@pytest.mark.slow
+def test_a_service_restarts_on_a_version_with_a_base_and_goes_back(local: LocalAgent, manager: Path) -> None:
+    store = Store()
+    commands = store.home / "runtime" / "0.1.0-00000000" / "bin"
+    commands.mkdir(parents=True)
+    (store.home / "runtime" / "current").symlink_to("0.1.0-00000000")
+    (commands / "seed-run").symlink_to(Path(sys.executable).with_name("seed-run"))
+    local.push(seed(1))
+    address = Path(local.call("service", name=NAME, action="install")["service"]["address"].removeprefix("unix:"))
+    assert served_version(address) == "1"
+    # Nothing is assembled: the server does it, and finds the base.
+    local.send(chain(2)[1])
+    local.install(chain(2)[1])
+    for digest in digests(2):
+        cache.default_cache().remove(digest)
+    local.switch(chain(2)[1], keep=1)
+    assert served_version(address) == "2"
+    assert local.call("rollback", name=NAME)["current"] == digests(1)[0]
+    assert served_version(address) == "1"
+    assert local.call("rollback", name=NAME)["current"] == digests(2)[1]
+    assert served_version(address) == "2"
+    local.call("remove", name=NAME, all=True)
+
+
+def served_version(path: Path) -> str:
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    with contextlib.closing(connection):
+        connection.sock.connect(str(path))
+        connection.request("GET", f"/v2/models/{NAME}", headers={"Connection": "close"})
+        (version,) = json.load(connection.getresponse())["versions"]
+    return str(version)
 
 
 # Seeds that this device made itself

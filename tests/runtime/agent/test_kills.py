@@ -42,15 +42,20 @@ DELAY_S = 0.03
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "least"), [("kill", 80), ("full", 15)])
-def test_a_push_that_breaks_at_any_moment_leaves_a_whole_version(kind: str, least: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "pushed", "least"), [("kill", "whole", 80), ("kill", "delta", 80), ("full", "whole", 15)]
+)
+def test_a_push_that_breaks_at_any_moment_leaves_a_whole_version(kind: str, pushed: str, least: int) -> None:
     script = Path(__file__).parent.joinpath("support", "kill_points.py")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     # In memory: only processes die here, and a disk takes a minute for all the flushing.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:
         done = subprocess.run(
-            [sys.executable, str(script), kind, f"{folder}/work"], capture_output=True, text=True, env=environment
+            [sys.executable, str(script), kind, pushed, f"{folder}/work"],
+            capture_output=True,
+            text=True,
+            env=environment,
         )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= least

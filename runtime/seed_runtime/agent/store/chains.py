@@ -6,11 +6,16 @@ What a seed says itself counts. The record of an installation stands in for it w
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from seed_runtime.agent.names import DIGEST
+from seed_runtime.agent.store import partial
 from seed_runtime.agent.store.installed_model import InstalledModel
-from seed_runtime.errors import SeedError
-from seed_runtime.stored_bases import read_base
+from seed_runtime.errors import BaseError, FormatError, SeedError
+from seed_runtime.stored_bases import find_bases, read_base
+
+if TYPE_CHECKING:
+    from seed_runtime.format.header import BaseInfo
 
 
 class Chains:
@@ -50,6 +55,34 @@ class Chains:
             base = _base_of(self._model, digest)
             self._bases[digest] = base if base is not None and self._model.has(base) else None
         return self._bases[digest]
+
+
+def check_bases(model: InstalledModel, digest: str, base: BaseInfo) -> None:
+    """Check all bytes of the versions that a seed stands on.
+
+    Args:
+        model: the model.
+        digest: the seed.
+        base: what it says of its base.
+
+    Raises:
+        MissingLinkError: one of them isn't stored.
+        BaseError: one of them was damaged.
+    """
+    try:
+        paths = find_bases(model.versions, digest, base)
+    except FormatError as error:
+        raise _damaged(digest, error.where) from None
+    for path in paths:
+        if not partial.is_whole(path, path.parent.name):
+            raise _damaged(digest, f"version {path.parent.name}")
+
+
+def _damaged(digest: str, base: str) -> BaseError:
+    return BaseError(
+        f"version {digest} stands on {base}, which was damaged on this device's disk; push that one again, or the "
+        f"whole seed"
+    )
 
 
 def noted_base(record: dict[str, object]) -> str | None:

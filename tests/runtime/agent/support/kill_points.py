@@ -1,8 +1,9 @@
 """Interrupt a push at every moment at which it touches the disk, and check what is left. A program for tests.
 
-    python kill_points.py kill|full FOLDER
+    python kill_points.py kill|full whole|delta FOLDER
 
-`kill` ends the agent by SIGKILL, `full` lets the disk be full from that moment on. Prints how many moments there were.
+`kill` ends the agent by SIGKILL, `full` lets the disk be full from that moment on. The version that is pushed is a
+whole seed or one on top of the version that runs. Prints how many moments there were.
 A moment is an audit event of Python: opening, renaming, linking, removing, locking and so on, just before it happens.
 The agent is a fork of this process, which has a single thread; what it has begun to write is on the disk, as no
 machine dies here.
@@ -26,17 +27,19 @@ from seed_runtime.agent.operations import Agent
 from seed_runtime.agent.protocol.transport import Transport
 from seed_runtime.agent.store.store import Store
 from tests.runtime.agent.support.device_agent import NAME, digest_of, running, seed
+from tests.support.deltas import delta_on
 
 EVENTS = ("open", "os.", "shutil.", "fcntl.", "tempfile.")
 WRITES = ("open", "os.mkdir", "os.rename", "os.symlink", "os.truncate")
 LOADED = (np, onnxruntime, install, activation)
 """Imported before the fork: what they open isn't the device's."""
-OLD, NEW, OTHER = seed(1), seed(2), seed(3)
+OLD, OTHER = seed(1), seed(2)
+NEW = delta_on(OTHER, version=3) if sys.argv[2] == "delta" else seed(3)
 FULL = 13
 
 
 def main() -> None:
-    kind, root = sys.argv[1], Path(sys.argv[2])
+    kind, root = sys.argv[1], Path(sys.argv[3])
     moment = 0
     while True:
         moment += 1

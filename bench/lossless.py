@@ -173,13 +173,13 @@ def _peers(data: dict[str, bytes], thorough: bool) -> dict[str, int]:
     if thorough:
         candidates.append(b"".join(data.values()))
     with ProcessPoolExecutor(2) as pool:
-        xz = [pool.submit(_xz_size, candidate) for candidate in candidates]
-        zstd = [pool.submit(_zstd_size, candidate) for candidate in candidates]
+        xz = [pool.submit(xz_size, candidate) for candidate in candidates]
+        zstd = [pool.submit(zstd_size, candidate) for candidate in candidates]
         sizes = {
             "xz": min(each.result() for each in xz),
             "zstd": min(each.result() for each in zstd),
         }
-    sizes["ZipNN"] = sum(_zipnn_size(part, dtype) for dtype, part in data.items())
+    sizes["ZipNN"] = sum(zipnn_size(part, dtype) for dtype, part in data.items())
     return sizes
 
 
@@ -188,11 +188,11 @@ def planes(data: bytes, width: int) -> bytes:
     return np.frombuffer(data, np.uint8).reshape(-1, width).T.tobytes() if width > 1 else data
 
 
-def _xz_size(data: bytes) -> int:
+def xz_size(data: bytes) -> int:
     return len(lzma.compress(data, **XZ))
 
 
-def _zstd_size(data: bytes) -> int:
+def zstd_size(data: bytes) -> int:
     import zstandard
 
     parameters = zstandard.ZstdCompressionParameters.from_level(
@@ -201,7 +201,7 @@ def _zstd_size(data: bytes) -> int:
     return len(zstandard.ZstdCompressor(compression_params=parameters).compress(data))
 
 
-def _zipnn_size(data: bytes, dtype: str) -> int:
+def zipnn_size(data: bytes, dtype: str) -> int:
     """Compute ZipNN's size [B]; types that it doesn't know count as bfloat16 or uncompressed, whichever is smaller."""
     from zipnn import ZipNN
 

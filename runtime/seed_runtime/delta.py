@@ -18,8 +18,8 @@ import numpy.typing as npt
 from seed_runtime.assembly.assemble import decode_streams, working_bytes
 from seed_runtime.assembly.cache import ModelCache
 from seed_runtime.codecs import BY_NAME, BaseWeights
-from seed_runtime.codecs.arrays import F32, U8, WINDOW, Values
-from seed_runtime.codecs.delta import BITS_MAX, difference_of_bits, octaves_of
+from seed_runtime.codecs.arrays import F32, WINDOW, Values
+from seed_runtime.codecs.delta import BITS_MAX, difference_of_bits
 from seed_runtime.codecs.encode import delta as encoder
 from seed_runtime.codecs.encode import raw
 from seed_runtime.codecs.encode.delta import NO_CHANGE, Change
@@ -196,17 +196,15 @@ def _change(base: BaseWeights, number: int, hole: Hole, given: npt.NDArray[Any],
                 return NO_CHANGE
             return encoder.quantized(difference.reshape(view), step(number, difference))
     values, integers = _stored(given, hole).reshape(-1), np.empty(count, np.int32)
-    octaves: U8 | None = None
     bits = values.view(np.dtype(f"u{values.dtype.itemsize}"))
+    old = np.empty_like(bits)
     for start in range(0, count, WINDOW):
         stop = min(start + WINDOW, count)
         ends = (2 * start, min(2 * stop, hole.count)) if hole.dtype.bits < 8 else (start, stop)
         found = base.read(number, *ends).view(bits.dtype)
         integers[start:stop] = difference_of_bits(bits[start:stop], found, hole.dtype)
-        if (of_found := octaves_of(found, hole.dtype)) is not None:
-            octaves = np.empty(count, np.uint8) if octaves is None else octaves
-            octaves[start:stop] = of_found
-    return encoder.exact(integers.reshape(view), None if octaves is None else octaves.reshape(view))
+        old[start:stop] = found
+    return encoder.exact(integers.reshape(view), old.reshape(view), hole.dtype)
 
 
 def _difference(base: BaseWeights, number: int, hole: Hole, given: Values) -> F32 | None:

@@ -194,6 +194,7 @@ def delta(holes: list[Hole], chunks: list[bytes], base: Base) -> bytes:
         if index in octaves:
             assert 0 not in matrix.row_classes + matrix.col_classes
             matrix.added = _added(holes[index], base(index), *octaves[index])
+            matrix.buckets = True
     fill_matrices(head, chunks[1:], quantized=True)
     matrices, out = iter(head.matrices), bytearray()
     for index, (hole, mode) in enumerate(zip(holes, modes, strict=True)):
@@ -234,7 +235,8 @@ def _with_bits(hole: Hole, matrix: Matrix, base: bytes) -> bytes:
     for place in range(matrix.count):
         x = int.from_bytes(base[place * width // 8 : (place + 1) * width // 8], "little")
         order = (x + top if x < top else 2 * top - 1 - x) if is_float else x
-        order = (order + matrix.integers.get(place, 0)) % (2 * top)
+        z = matrix.integers.get(place, 0)
+        order = (order + (-z if matrix.buckets and x >= top else z)) % (2 * top)
         x = (order - top if order >= top else 2 * top - 1 - order) if is_float else order
         out += x.to_bytes(width // 8, "little")
     return out

@@ -26,6 +26,8 @@ class Matrix:
     col_classes: bytes = b""
     added: list[int] = field(default_factory=list)
     """What each element adds to its class, beside its row and its column."""
+    buckets: bool = False
+    """Whether its symbols are buckets."""
     integers: dict[int, int] = field(default_factory=dict)
     """Return values by place in the matrix, without those of dead elements."""
 
@@ -113,6 +115,7 @@ def fill_matrices(head: Head, chunks: list[bytes], quantized: bool) -> None:
             states = [data.uint(4) for _ in range(head.lanes)]
         words = Bytes(data.take(2 * data.varint()))
         lows = _read_planes(head, part, data)
+        bits = Bits(data.take(data.varint())) if any(matrix.buckets for matrix, *_ in part) else Bits(b"")
         for index, (matrix, place, table, live) in enumerate(part):
             lane = index % head.lanes
             symbol, start, frequency = slots[table][states[lane] % 4096]
@@ -125,11 +128,31 @@ def fill_matrices(head: Head, chunks: list[bytes], quantized: bool) -> None:
                     (high,) = struct.unpack("<i", data.take(4))
                 else:
                     high = symbol - 256 * (symbol > 127)
+                    high = bits.high(high) if matrix.buckets else high
                 symbol = high
             matrix.integers[place] = (symbol << matrix.low_bits) | low
         assert data.at == len(data.data)
         assert words.at == len(words.data)
+        assert (bits.at + 7) // 8 == len(bits.data)
     assert all(state == 1 << 16 for state in states)
+
+
+class Bits:
+    """The bits of buckets."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def high(self, symbol: int) -> int:
+        i = abs(symbol)
+        if i < 8:
+            return symbol
+        width, own = i // 8 - 1, 0
+        for bit in range(width):
+            own |= (self.data[self.at // 8] >> self.at % 8 & 1) << bit
+            self.at += 1
+        high = (8 + i % 8) * 2**width + own
+        return high if symbol > 0 else -high
 
 
 def _read_planes(head: Head, part: list[tuple[Matrix, int, int, int]], data: Bytes) -> dict[int, dict[int, int]]:

@@ -6,6 +6,7 @@ Its only stream is of codec 7 and has each of the modes. It has neither parts no
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from collections.abc import Mapping
 
@@ -36,7 +37,8 @@ MODES = {"raw": 1, "grid": 4, "split": 2, "moments": 3, "lowrank": 0, "trellis":
 """The mode of each hole of the base."""
 TOP, SPAN = 129, 1
 """Of grid's weights -6 and 900 are in octave 129 and above; all others add 1 to their class."""
-MOVES = [1, 0, -1, 0, 2, 0, 0, 0, 0, 1, -3, -2]
+MOVES = [1, 0, -1, 0, 2, 0, 17, 0, 0, 1, -3, -2]
+"""17 is in the bucket of 16, with a bit of 1."""
 
 
 def _moved(weight: float, places: int) -> bytes:
@@ -47,7 +49,8 @@ def _moved(weight: float, places: int) -> bytes:
 
 
 def _by_octave() -> Matrix:
-    matrix = Matrix([MOVES[start : start + 4] for start in (0, 4, 8)], step=1.0)
+    away = [-move if math.copysign(1, weight) < 0 else move for weight, move in zip(GRID_WEIGHTS, MOVES, strict=True)]
+    matrix = Matrix([away[start : start + 4] for start in (0, 4, 8)], step=1.0, buckets=True)
     added = [int(abs(weight) < 4) for weight in GRID_WEIGHTS]
     matrix.symbols = [(table + more, symbol) for (table, symbol), more in zip(matrix.symbols, added, strict=True)]
     return matrix
@@ -60,7 +63,10 @@ MATRICES = [
     Matrix([[1, -1], [2, 0]], step=0.5),
     TRELLIS,
 ]
-TABLES = [Table(253, [100, 300, 600, 1600, 600, 400, 400], 96), Table(253, [1, 95, 800, 2400, 400, 300, 100], 0)]
+TABLES = [
+    Table(253, [100, 300, 600, 1600, 600, 400, 400], 96),
+    Table(253, [1, 95, 800, 2300, 400, 300, 100] + [0] * 12 + [100], 0),
+]
 _AFTER = {
     "raw": f32(0.5 + 1.0, -1.0, 2.0 - 0.5, 0.0 + 1.5),
     "grid": b"".join(map(_moved, GRID_WEIGHTS, MOVES)),

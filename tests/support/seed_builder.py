@@ -18,6 +18,7 @@ from tests.support.adaptive_bytes import AdaptiveMatrix, decisions
 from tests.support.spec_bytes import (
     Matrix,
     Table,
+    bits_of,
     block,
     f32,
     i32,
@@ -375,6 +376,10 @@ def symbol_stream(
     for matrix in matrices:
         for plane in matrix.planes():
             chunk += write("plane.packing", u8(0)) + write("plane.size", b"") + write("plane.data", plane)
+    parts = [pair for matrix in matrices if matrix.buckets for pair in matrix.bits]
+    if any(matrix.buckets for matrix in matrices):
+        bits = bits_of(parts)
+        chunk += write("bits.size", bits[:1]) + write("bits.data", bits[1:])
     chunk += write("data_chunk.escapes", b"".join(i32(*matrix.escaped) for matrix in matrices))
     return [first, chunk]
 

@@ -111,24 +111,35 @@ class Matrix:
     col_classes: bytes | None = None
     col_steps: bytes | None = None
     delay: int | None = None
+    buckets: bool = False
     symbols: list[tuple[int, int]] = field(init=False)
     """The class and the symbol byte of each coded element."""
     low: list[int] = field(init=False)
     escaped: list[int] = field(init=False)
+    bits: list[tuple[int, int]] = field(init=False)
+    """Of each coded element of buckets, the number of bits below its symbol, and these."""
 
     def __post_init__(self) -> None:
         rows = self.row_classes or bytes([1] * len(self.values))
         cols = self.col_classes or bytes([1] * len(self.values[0]))
-        self.symbols, self.low, self.escaped = [], [], []
+        self.symbols, self.low, self.escaped, self.bits = [], [], [], []
         for row, row_class in zip(self.values, rows, strict=True):
             for value, col_class in zip(row, cols, strict=True):
                 if not row_class or not col_class:
                     continue
                 high = value >> self.low_bits
                 self.low.append(value & ((1 << self.low_bits) - 1))
-                if self.step is not None and not -127 <= high <= 127:
+                largest, width = (1 << 18) - 1 if self.buckets else 127, 0
+                if self.step is not None and not -largest <= high <= largest:
                     self.escaped.append(high)
                     high = 0x80
+                elif self.buckets:
+                    width = max(0, abs(high).bit_length() - 4)
+                    self.bits.append((width, abs(high) & ((1 << width) - 1)))
+                    i = 8 * width + (abs(high) >> width) if abs(high) >= 8 else abs(high)
+                    high = i if high > 0 else -i
+                if self.buckets and high == 0x80:
+                    self.bits.append((0, 0))
                 self.symbols.append((row_class + col_class - 2, high & 0xFF))
 
     def planes(self) -> list[bytes]:
@@ -140,6 +151,15 @@ class Matrix:
                 packed[place // 8] |= (low >> bit & 1) << place % 8
             out.append(bytes(packed))
         return out
+
+
+def bits_of(parts: Sequence[tuple[int, int]]) -> bytes:
+    """Return the record "bits" of numbers, each with its width before it."""
+    joined, at = 0, 0
+    for width, value in parts:
+        joined, at = joined | value << at, at + width
+    data = joined.to_bytes((at + 7) // 8, "little")
+    return varint(len(data)) + data
 
 
 def rans(symbols: Sequence[tuple[int, int]], tables: Sequence[Table], lanes: int) -> tuple[list[int], list[int]]:

@@ -35,7 +35,6 @@ from seed_runtime.codecs.delta import (
     DIFFERENCE_STEP_LEAST,
     UNCHANGED,
     difference_of_bits,
-    octaves_of,
 )
 from seed_runtime.codecs.encode import delta, grid
 from seed_runtime.codecs.encode.delta import NO_CHANGE, Change
@@ -127,17 +126,27 @@ def _choices(
             offer(Change(DIFFERENCE, grid.matrix_of(matrix)) if matrix.integers.any() else NO_CHANGE)
     elif isinstance(plan, ExactPlan):
         if weight.dtype.bits <= BITS_MAX:
-            bits = np.dtype(f"u{base.dtype.itemsize}")
-            old, view = base.reshape(-1).view(bits), coded_view(weight)
-            integers = difference_of_bits(kept(weight, plan).reshape(-1).view(bits), old, weight.dtype)
-            octaves = octaves_of(old, weight.dtype)
-            offer(delta.exact(integers.reshape(view), None if octaves is None else octaves.reshape(view)))
+            offer(exact_change(weight, kept(weight, plan), base))
         # As large an error as fewer bits of mantissa make, in even steps.
         step = math.sqrt(12 * error) if 0 < (error := _error(weight, restored)) < math.inf else 0.0
         difference = _difference(weight, base)
         if step and difference is not None:
             offer(delta.quantized(difference, share * step))
     return choices
+
+
+def exact_change(weight: Weight, data: npt.NDArray[Any], base: npt.NDArray[Any]) -> Change:
+    """Return what makes each bit of a weight's data of the base's tensor.
+
+    Args:
+        weight: of elements of BITS_MAX bits at most.
+        data: its elements, or others in their place.
+        base: the base's tensor.
+    """
+    bits, view = np.dtype(f"u{base.dtype.itemsize}"), coded_view(weight)
+    old = base.reshape(-1).view(bits)
+    integers = difference_of_bits(data.reshape(-1).view(bits), old, weight.dtype)
+    return delta.exact(integers.reshape(view), old.reshape(view), weight.dtype)
 
 
 def _anew(weight: Weight, plan: Plan, base: npt.NDArray[Any]) -> Plan:

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from seed_runtime.codecs.arrays import F32, U8, Values
+from seed_runtime.codecs.arrays import F32, U8, WINDOW, Values
 from seed_runtime.codecs.base import BaseWeights
+from seed_runtime.codecs.buckets import HELD as BUCKETS_HELD
 from seed_runtime.codecs.floats import STORED_AS, from_storage, to_storage
 from seed_runtime.codecs.grid import Dequantizer, integers_of
 from seed_runtime.codecs.matrix import Matrix
@@ -32,8 +33,9 @@ BITS_MAX: Final = 32
 """Size of the largest elements whose bits are coded as differences [bit]."""
 BLOCK: Final = 1 << 15
 """Elements of the base that are read and added at a time: a window of them would take 4 MiB."""
-_HELD: Final = 36 * BLOCK
-"""A block of the base, of sums and of what they become [B]: 33 bytes for each element of float64."""
+_HELD: Final = 36 * BLOCK + 4 * WINDOW + BUCKETS_HELD
+"""A block of the base, of sums and of what they become [B]: 33 bytes for each element of float64; and integers of
+buckets."""
 _SIGNED: Final[dict[int, Any]] = {1: np.int8, 2: np.int16, 4: np.int32}
 
 
@@ -65,7 +67,10 @@ def decode(
             elif mode == DIFFERENCE:
                 yield add(base.read(index, start, position), block, hole.dtype)
             else:
-                yield add_to_bits(_read_bits(base, hole, index, start, position), block, hole.dtype)
+                bits = _read_bits(base, hole, index, start, position)
+                if mode == BY_OCTAVE:
+                    block = away_from_zero(block, bits, hole.dtype)
+                yield add_to_bits(bits, block, hole.dtype)
     yield from _unchanged(base, holes, following, len(holes))
 
 
@@ -137,6 +142,18 @@ def difference_of_bits(values: Values, base: Values, dtype: DType) -> Values:
     return signed
 
 
+def away_from_zero(integers: Values, base: Values, dtype: DType) -> Values:
+    """Return integers with those of negative elements negated, so that positive ones make magnitudes larger.
+
+    Args:
+        integers: `(count,)` of int32.
+        base: `(count,)` of unsigned integers, the bits of floats.
+        dtype: type of the floats.
+    """
+    found: Values = np.where(base >> base.dtype.type(dtype.bits - 1) != 0, -integers, integers)
+    return found
+
+
 _EXPONENTS: Final = {"float32": (23, 8), "bfloat16": (7, 8), "float16": (10, 5)}
 """Place and size of the exponent of types whose octaves tell of differences [bit]."""
 
@@ -153,6 +170,12 @@ def octaves_of(bits: Values, dtype: DType) -> U8 | None:
     place, size = _EXPONENTS[dtype.name]
     found: U8 = (bits >> bits.dtype.type(place) & bits.dtype.type((1 << size) - 1)).astype(np.uint8)
     return found
+
+
+def exponent_of(octave: int, dtype: DType) -> int:
+    """Return the binary logarithm of the distance of neighbouring floats in an octave."""
+    place, size = _EXPONENTS[dtype.name]
+    return octave - (1 << (size - 1)) + 1 - place
 
 
 def offset_of(octave: int, top: int, span: int) -> int:
@@ -194,7 +217,12 @@ def _open(
         of_matrix = octaves[matrix]
         return None if of_matrix is None or base is None else of_matrix.offsets(base, start, stop)
 
-    reader = SymbolReader(chunks, counts, quantized=True, where=where, cores=cores, trellis=True, offsets=offsets)
+    def in_buckets(matrix: int) -> bool:
+        return octaves[matrix] is not None
+
+    reader = SymbolReader(
+        chunks, counts, quantized=True, where=where, cores=cores, trellis=True, offsets=offsets, in_buckets=in_buckets
+    )
     changed = [mode for mode in modes if mode != UNCHANGED]
     for matrix, mode, of_matrix in zip(reader.matrices, changed, octaves, strict=True):
         _check(matrix, mode, f"{where}: head")

@@ -147,10 +147,10 @@ def _multiply(values: F32, start: int, cols: int, col_factors: F32 | None, steps
 
 def integers_of(piece: Piece) -> Values:
     """Return the quantized integers of a piece: int8; int16 of magnitudes below 2**14, or int32, where one needs it."""
-    symbols = piece.symbols.view(np.int8)
+    symbols = piece.symbols.view(np.int8) if piece.high is None else piece.high
     if piece.low is None and not piece.escapes.size:
         return symbols
-    if piece.low is None and piece.escaped.min() > -_SHORT and piece.escaped.max() < _SHORT:
+    if symbols.itemsize == 1 and piece.low is None and -_SHORT < piece.escaped.min() <= piece.escaped.max() < _SHORT:
         short = symbols.astype(np.int16)
         short[piece.escapes] = piece.escaped
         return short

@@ -16,8 +16,9 @@ from typing import Final
 import numpy as np
 
 from seed_runtime.codecs.arrays import F32, U8, U32, WINDOW, Index
+from seed_runtime.codecs.buckets import Buckets
 from seed_runtime.codecs.lanes import SLOTS, STATE_LEAST, LaneDecoder, decoding_table
-from seed_runtime.codecs.matrix import Matrix, Piece, factors_of, rectangles, steps_of_rows
+from seed_runtime.codecs.matrix import Matrix, Piece, factors_of, rectangles, rows_by_class, steps_of_rows
 from seed_runtime.codecs.planes import ESCAPE, Escapes, LowPlanes, Span, read_planes
 from seed_runtime.codecs.windows import (
     BESIDE_LEAST,
@@ -70,6 +71,7 @@ class SymbolReader:
         cores: int = 1,
         trellis: bool = False,
         offsets: Offsets | None = None,
+        in_buckets: Callable[[int], bool] = lambda matrix: False,
     ) -> None:
         """Read the head.
 
@@ -81,11 +83,12 @@ class SymbolReader:
             cores: more than one to decode the lanes of a long stream in a process beside, where there may be one.
             trellis: matrices may have a trellis.
             offsets: asked for each matrix; who gives some has seen that no class is beyond the last one.
+            in_buckets: asked whether a matrix's symbols are buckets.
 
         Raises:
             FormatError: the head breaks a rule of SPEC.md.
         """
-        self._offsets = offsets
+        self._offsets, self._in_buckets = offsets, in_buckets
         self._chunks, self._quantized, self.where, self._cores = chunks, quantized, where, cores
         self._flags = _ROW_CLASSES | _COLUMN_CLASSES
         self._flags |= (_ROW_STEPS | _COLUMN_STEPS if quantized else 0) | (_TRELLIS if trellis else 0)
@@ -113,6 +116,7 @@ class SymbolReader:
         with self._loaded(ends) as loaded:
             for chunk_start, chunk_stop, payload, windows in loaded:
                 planes = self._read_planes(payload, ends, chunk_start, chunk_stop)
+                buckets = self._read_buckets(payload, ends, chunk_start, chunk_stop)
                 escapes = Escapes(payload)
                 for start in range(chunk_start, chunk_stop, WINDOW):
                     stop = min(start + WINDOW, chunk_stop)
@@ -123,7 +127,11 @@ class SymbolReader:
                         window = symbols[offset : offset + b - a]
                         where = escapes.find(window) if self._escapes else _NOWHERE
                         low = planes[matrix].low(a, b) if matrix in planes else None
-                        yield Piece(matrix, self.matrices[matrix], a, b, window, low, where, escapes.take(where.size))
+                        high = buckets.integers(window) if buckets and self._in_buckets(matrix) else None
+                        escaped = escapes.take(where.size)
+                        yield Piece(matrix, self.matrices[matrix], a, b, window, low, where, escaped, high)
+                if buckets:
+                    buckets.end()
                 escapes.end()
                 windows.end_chunk()
         yield from self._empty(index, len(self.matrices))
@@ -220,7 +228,7 @@ class SymbolReader:
         added = None if self._offsets is None else self._offsets(index, start, stop)
         if self._rows_of != index:
             self._rows_of, self._least_row = index, matrix.row_class.min()
-            self._rows = _rows_by_class(matrix, self._least_row, self._table_of)
+            self._rows = rows_by_class(matrix, self._least_row, self._table_of)
         for row, row_end, col, col_end in rectangles(start, stop, matrix.col_class.size):
             size = (row_end - row) * (col_end - col)
             block = out[offset : offset + size].reshape(row_end - row, col_end - col)
@@ -244,6 +252,11 @@ class SymbolReader:
             if (low_bits := self.matrices[matrix].low_bits)
         }
         return read_planes(payload, spans)
+
+    def _read_buckets(self, payload: Cursor, ends: list[int], start: int, stop: int) -> Buckets | None:
+        """Read the bits of a chunk's buckets; None where no symbol of it is one."""
+        has_any = any(self._in_buckets(matrix) for matrix, *_ in self._spans(ends, start, stop))
+        return Buckets(payload) if has_any else None
 
     def _read_head(self, head: Cursor, counts: Counts) -> None:
         if callable(counts):
@@ -374,18 +387,3 @@ def _offsets(classes: U8 | None, size: int) -> tuple[Index | None, U32]:
     if live.size < size:
         return live, classes[live].astype(np.uint32) - np.uint32(1)
     return None, classes.astype(np.uint32) - np.uint32(1)
-
-
-def _rows_by_class(matrix: Matrix, least: np.uint32, table_of: U32) -> U32 | None:
-    """Return the places of tables along a row of each row class from the least one on, `(classes, live columns)`.
-
-    None where that exceeds a window, or where there is one row. Copying rows takes a third of the time of adding up
-    classes for each row (768 columns).
-    """
-    if matrix.row_class.size < 2:
-        return None
-    rows = np.arange(int(least), int(matrix.row_class.max()) + 1)
-    if rows.size * matrix.col_class.size > WINDOW:
-        return None
-    # The sums of unused row classes may lie beyond the last class.
-    return table_of.take(rows[:, None] + matrix.col_class.astype(np.intp), mode="clip")

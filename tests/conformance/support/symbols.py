@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.support.spec_bytes import Matrix, Table, f32, i32, rans_places, u8, u16, u32, varint
+from tests.support.spec_bytes import Matrix, Table, bits_of, f32, i32, rans_places, u8, u16, u32, varint
 
 CHUNK = 1 << 20
 SMALL = 4096
@@ -77,6 +77,8 @@ class Coded:
             chunk = b"" if start else b"".join(map(u32, states))
             chunk += varint(len(mine)) + b"".join(map(u16, mine))
             chunk += self._planes(start, stop, pack_plane)
+            spans = [span for span in self._spans(start, stop) if span[0].buckets]
+            chunk += bits_of([pair for matrix, a, b in spans for pair in matrix.bits[a:b]]) if spans else b""
             out.append(chunk + i32(*self._escapes(start, stop)))
         return out
 

@@ -141,11 +141,14 @@ def _arithmetic() -> Iterator[Vector]:
     yield build_on("delta-streams", "streams of codecs 7 and 1", floats(), halves)
 
 
-def by_octave(base: Vector, hole: int, top: int, span: int, row_classes: bytes | None = None, reach: int = 3) -> Matrix:
+def by_octave(
+    base: Vector, hole: int, top: int, span: int, row_classes: bytes | None = None, reach: int = 3, low_bits: int = 0
+) -> Matrix:
     """Return integers for a hole of a base, 3 x 4 or 1 x 10, under its octaves."""
     dtype, dims, start = base.holes[hole].dtype, base.holes[hole].dims, base.holes[hole].offset
     rows, cols = (1, 10) if len(dims) == 1 else (3, 4)
-    matrix = Matrix(numbers(rows, cols, reach, dtype), 0, 1.0, row_classes=row_classes)
+    values = numbers(rows, cols, reach, dtype)
+    matrix = Matrix(values, low_bits, 1.0, row_classes=row_classes, buckets=True)
     place, bits, size = {1: (23, 8, 4), 16: (7, 8, 2), 10: (10, 5, 2)}[dtype]
     for index, (table, symbol) in enumerate(matrix.symbols):
         element = int.from_bytes(base.weights[start + index * size : start + (index + 1) * size], "little")
@@ -177,6 +180,12 @@ def _octaves() -> Iterator[Vector]:
     yield build_on(
         "delta-octaves-mixed", "octaves in some matrices of a stream", base, [Stream(DELTA, tensors, chunks)]
     )
+    near, far = by_octave(base, 0, 120, 0, reach=9000, low_bits=2), by_octave(base, 3, 120, 0, reach=1 << 19)
+    modes = [BY_OCTAVE, UNCHANGED, DIFFERENCE, BY_OCTAVE] + [UNCHANGED] * (len(tensors) - 4)
+    matrices = [near, Matrix(numbers(3, 4, 200), 0, 0.25), far]
+    chunks = Coded(matrices, [table_for(matrices, quantized=True)], own=bytes([*modes, 120, 0, 120, 0])).chunks()
+    text = "buckets of many bits, low bits below them, and escapes, in some matrices of a stream"
+    yield build_on("delta-octaves-far", text, base, [Stream(DELTA, tensors, chunks)])
 
 
 def _own_holes() -> Iterator[Vector]:

@@ -12,6 +12,7 @@ import pytest
 
 from seed_runtime.codecs import BY_NAME as CODECS
 from seed_runtime.codecs.arrays import Values
+from seed_runtime.codecs.buckets import LIMIT, Buckets
 from seed_runtime.codecs.delta import (
     ANEW,
     BITS,
@@ -24,12 +25,15 @@ from seed_runtime.codecs.delta import (
     difference_of_bits,
     octaves_of,
 )
+from seed_runtime.codecs.encode import buckets
 from seed_runtime.codecs.encode import delta as encoder
 from seed_runtime.codecs.encode.delta import NO_CHANGE, Change, exact, quantized, rounded_step
+from seed_runtime.codecs.planes import ESCAPE
 from seed_runtime.errors import FormatError
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.header import Hole
-from tests.support.streams import cuts, data, head, hole, packed, shape
+from seed_runtime.format.primitives import Cursor
+from tests.support.streams import cuts, data, head, hole, packed, shape, table
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 NARROW = [dtype.name for dtype in BY_NAME.values() if dtype.bits <= 32]
@@ -99,6 +103,35 @@ def test_a_stream_by_hand_adds_integers_to_bits() -> None:
     assert decode([hole(2, 2, dtype="bfloat16")], chunks, one) == struct.pack("<4H", 0x3F81, 0xFFFF, 0, 5)
 
 
+def test_a_stream_by_hand_has_integers_in_buckets() -> None:
+    # Symbol 18 is the bucket of 20 and 21: 18 div 8 - 1 bits, (8 + 18 mod 8) * 2 and its bit. Its mirror is 238.
+    # Lane 0 has the symbols 18 and 0, lane 1 has 238 and 0; frequencies 4094 of 0, 1 of 18, 1 of 238.
+    tables = table(0, [4094] + [0] * 17 + [1] + [0] * 219 + [1])
+    head_chunk = head(prefix=bytes([BY_OCTAVE, 0, 0]), tables=tables, shapes=shape(2, step=1.0))
+    # Lane 0: 0 from 0x10000 is 0x10020, as 0x10000 = 16 * 4094 + 32; 18 of it is 0x10020 << 12 | 4094. Lane 1: | 4095.
+    chunk = data(states=(0x10020FFE, 0x10020FFF), words=(), planes=bytes([1, 0b01]))
+    # 1.0 and 21 floats above it; -1.0 and 20 floats towards zero, as its integer is -20; the others stay.
+    one = Arrays(np.array([0x3F80, 0xBF80, 0x3F80, 0xBF80], np.uint16))
+    found = decode([hole(2, 2, dtype="bfloat16")], [head_chunk, chunk], one)
+    assert found == struct.pack("<4H", 0x3F80 + 21, 0xBF80 - 20, 0x3F80, 0xBF80)
+
+
+@pytest.mark.parametrize("reach", [7, 16, 300, (1 << 18) - 1, 1 << 18, (1 << 31) - 1])
+def test_integers_of_any_size_come_back_from_buckets(reach: int, rng: np.random.Generator) -> None:
+    integers = rng.integers(-reach, reach + 1, 5000).astype(np.int32)
+    integers[:4] = reach, -reach, 0, 8
+    symbols, below = buckets.split(integers)
+    packed_bits = Cursor(buckets.pack(symbols, below), "bits")
+    reader = Buckets(packed_bits)
+    # Cut where a byte of bits isn't.
+    found = np.concatenate([reader.integers(symbols[:1703]), reader.integers(symbols[1703:])])
+    reader.end()
+    near = np.abs(integers.astype(np.int64)) < LIMIT
+    assert (found[near] == integers[near]).all()
+    assert (symbols[~near] == ESCAPE).all()
+    assert (found == buckets.joined(symbols, below)).all()
+
+
 def test_a_stream_by_hand_codes_anew() -> None:
     one = Arrays(np.full(4, np.nan, np.float32))
     assert decode([hole(2, 2)], [head(prefix=bytes([ANEW])), data()], one) == struct.pack("<4f", 0.5, 0, 1, 0)
@@ -126,7 +159,8 @@ def test_integers_added_to_bits_give_every_value_of_a_type(dtype: str, rng: np.r
     new = np.where(rng.random(count) < 0.7, old, new).astype(old.dtype)
     one = Hole(kind, (2 * count if kind.bits < 8 else count,), 0)
     integers = difference_of_bits(new, old, kind).reshape(7, 43)
-    found = changed(old.view(kind.storage), exact(integers), one, Packed if kind.bits < 8 else Arrays)
+    change = exact(integers, old.reshape(integers.shape), kind)
+    found = changed(old.view(kind.storage), change, one, Packed if kind.bits < 8 else Arrays)
     assert found.view(old.dtype).tolist() == new.tolist()
 
 
@@ -138,18 +172,17 @@ def test_octaves_make_equal_changes_of_weights_of_many_sizes_smaller(dtype: str,
     base = _stored(old, dtype).reshape(-1)
     bits = np.dtype(f"u{base.itemsize}")
     integers = difference_of_bits(new.view(bits), base.view(bits), kind).reshape(one.dims)
-    octaves = octaves_of(base.view(bits), kind)
-    assert octaves is not None
-    change = exact(integers, octaves.reshape(one.dims))
+    change = exact(integers, base.view(bits).reshape(one.dims), kind)
     assert change.mode == BY_OCTAVE
     assert changed(base, change, one).tobytes() == new.tobytes()
-    sizes = [sum(map(len, encoder.encode([each]).chunks)) for each in (change, exact(integers))]
+    plain = exact(integers, np.zeros(one.dims, bits), BY_NAME["uint32"])
+    sizes = [sum(map(len, encoder.encode([each]).chunks)) for each in (change, plain)]
     assert sizes[0] < 0.98 * sizes[1]
 
 
 def test_octaves_that_tell_nothing_are_left_out(rng: np.random.Generator) -> None:
     integers = rng.integers(-2, 3, (8, 9)).astype(np.int32)
-    assert exact(integers, np.full((8, 9), 120, np.uint8)).mode == BITS
+    assert exact(integers, np.full((8, 9), 0x3C00, np.uint16), BY_NAME["bfloat16"]).mode == BITS
     assert octaves_of(np.zeros(3, np.uint64), BY_NAME["float64"]) is None
     assert octaves_of(np.zeros(3, np.uint32), BY_NAME["int32"]) is None
 
@@ -192,7 +225,14 @@ def test_one_stream_may_have_all_modes_and_a_trellis_in_any_order(rng: np.random
     bits = difference_of_bits(new.view(np.uint32), tensors[1].view(np.uint32), holes[1].dtype).reshape(1, 40)
     first = quantized(rng.normal(size=(6, 5)).astype(np.float32), 0.1)
     assert first.matrix is not None
-    changes = [NO_CHANGE, exact(bits), first, NO_CHANGE, Change(ANEW, first.matrix), NO_CHANGE]
+    changes = [
+        NO_CHANGE,
+        exact(bits, tensors[1].view(np.uint32)[None], holes[1].dtype),
+        first,
+        NO_CHANGE,
+        Change(ANEW, first.matrix),
+        NO_CHANGE,
+    ]
     found = decode(holes, encoder.encode(changes).chunks, Arrays(*tensors))
     parts = np.split(np.frombuffer(found, np.float32), np.cumsum([each.count for each in holes])[:-1])
     for index in (0, 3, 5):
@@ -212,7 +252,7 @@ def test_steps_have_three_bits_of_mantissa(step: float) -> None:
 
 def test_differences_that_round_to_nothing_are_no_change() -> None:
     assert quantized(np.full((2, 2), 0.4, np.float32), 1.0) is NO_CHANGE
-    assert exact(np.zeros((3, 3), np.int32)) is NO_CHANGE
+    assert exact(np.zeros((3, 3), np.int32), np.zeros((3, 3), np.uint32), BY_NAME["float32"]) is NO_CHANGE
 
 
 def test_a_stream_cut_at_any_byte_is_refused(rng: np.random.Generator) -> None:
@@ -240,13 +280,21 @@ def test_a_stream_needs_a_base_and_types_that_its_modes_take() -> None:
             decode([hole(4, dtype=dtype)], [head(prefix=bytes([mode])), data()], base)
 
 
-@pytest.mark.parametrize("mode", [DIFFERENCE, BITS])
+@pytest.mark.parametrize("mode", [DIFFERENCE, BITS, BY_OCTAVE])
 def test_memory_does_not_grow_with_the_tensor(mode: int, rng: np.random.Generator) -> None:
     peaks = []
     for rows in (1024, 2048):
         integers = rng.integers(-3, 4, (rows, 1 << 10))
-        change = exact(integers.astype(np.int32)) if mode == BITS else quantized(integers.astype(np.float32), 1.0)
-        base, chunks = Arrays(np.zeros(integers.size, np.float32)), encoder.encode([change]).chunks
+        integers = integers.astype(np.int32)
+        old = np.zeros(integers.shape, np.float32)
+        if mode == BY_OCTAVE:
+            old[:] = np.exp2(rng.integers(-9, 1, integers.shape))
+            integers *= (300 / old).astype(np.int32)
+        change = quantized(integers.astype(np.float32), 1.0)
+        if mode != DIFFERENCE:
+            change = exact(integers, old.view(np.uint32), BY_NAME["float32" if mode == BY_OCTAVE else "uint32"])
+        assert change.mode == mode
+        base, chunks = Arrays(old.reshape(-1)), encoder.encode([change]).chunks
         tracemalloc.start()
         views = iter([memoryview(chunk) for chunk in chunks])
         for _ in CODECS["delta"].decode([hole(rows, 1 << 10)], views, "stream 0", base):

@@ -10,6 +10,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from seed_runtime.codecs.buckets import WIDTHS
+from seed_runtime.codecs.encode import buckets
 from seed_runtime.codecs.encode.contexts import CLASSES, SKEWS, Classes
 from seed_runtime.limits import SIDE_MAX
 
@@ -58,6 +60,8 @@ class CodedMatrix:
     """Delay of its trellis, None for none."""
     kernel: tuple[int, int] | None = None
     """Taps of the kernel of each channel, whose columns these are, and its width; None where columns are channels."""
+    below: npt.NDArray[np.uint16] | None = None
+    """Bits below each of `symbols` where these are buckets; None where they are integers."""
 
     @property
     def counts(self) -> I64:
@@ -71,8 +75,16 @@ class CodedMatrix:
 
     @property
     def low_bytes(self) -> int:
-        """Size of the low planes before they are packed [B]."""
-        return -(-self.symbols.size * self.low_bits // 8)
+        """Size of the low planes before they are packed, and of the bits of buckets [B]."""
+        bits = 0 if self.below is None else int(WIDTHS.take(self.symbols).sum(dtype=np.int64))
+        return -(-(self.symbols.size * self.low_bits + bits) // 8)
+
+    @property
+    def integers(self) -> npt.NDArray[np.int32]:
+        """What each symbol stands for, escapes apart."""
+        if self.below is None:
+            return self.symbols.view(np.int8).astype(np.int32)
+        return buckets.joined(self.symbols, self.below)
 
     @property
     def side_bits(self) -> float:

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from seed_runtime.codecs.encode import buckets
 from seed_runtime.codecs.encode import lanes as lane_coder
 from seed_runtime.codecs.encode.matrix import I64, CodedMatrix, entropy_bits, histogram
 from seed_runtime.codecs.encode.packing import pack
@@ -178,8 +179,17 @@ def _below(matrices: Sequence[CodedMatrix]) -> list[bytes]:
                 before = np.count_nonzero(matrix.symbols[:a] == ESCAPE) if matrix.escaped.size else 0
                 within = np.count_nonzero(matrix.symbols[a:b] == ESCAPE) if matrix.escaped.size else 0
                 escapes.append(matrix.escaped[before : before + within].astype("<i4").tobytes())
-        found.append(b"".join(packed_planes(spans) + escapes))
+        found.append(b"".join(packed_planes(spans) + _bits_of_buckets(spans) + escapes))
     return found
+
+
+def _bits_of_buckets(spans: Sequence[tuple[CodedMatrix, int, int]]) -> list[bytes]:
+    """Lay out the bits below the symbols of a chunk that are buckets; nothing where none of its matrices has any."""
+    parts = [(matrix.symbols[a:b], matrix.below[a:b]) for matrix, a, b in spans if matrix.below is not None]
+    if not parts:
+        return []
+    symbols, below = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return [buckets.pack(symbols, below)]
 
 
 def _lanes_log2(coded_bytes: float, other_bytes: int, symbols: int) -> int:

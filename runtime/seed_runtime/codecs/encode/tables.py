@@ -68,7 +68,7 @@ class Tables:
         if not places.size:
             return matrix
         known = np.flatnonzero(matrix.symbols == ESCAPE) if matrix.escaped.size else places[:0]
-        values = np.concatenate([matrix.escaped, matrix.symbols[places].view(np.int8).astype(np.int32)])
+        values = np.concatenate([matrix.escaped, matrix.integers[places]])
         symbols = matrix.symbols.copy()
         symbols[places] = ESCAPE
         return replace(matrix, symbols=symbols, escaped=values[np.argsort(np.concatenate([known, places]))])

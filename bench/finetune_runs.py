@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -85,39 +87,36 @@ def accuracy(model: Path, task: Any) -> float:
 def paired_steps(path: Path, model: Any, task: Any, cache: ModelCache) -> Figures:
     """Time steps of `small`, looks between them included, each followed by torch's with the same tensors and batch.
 
-    One thread each. Other processes on the machine change processor seconds little, and those on the clock much.
+    One thread each, and a process for torch, whose allocator ours would slow down. Other processes on the machine
+    change processor seconds little, and those on the clock much.
     """
-    import torch
-    from torch import nn
-
     data = _drawn(task, 0)
-    images, labels = (torch.from_numpy(array[: Settings.batch]) for array in data.values())
     tuners: list[measure.Spent] = []
     torchs: list[measure.Spent] = []
     seed = seed_runtime.open(path)
     info = scan_training(seed.training_graph(), bytes(seed.skeleton_bytes()), seed.header.holes)
     small = [each for each in info.tensors if each.level <= LEVELS.index(SMALL)]
-    model.requires_grad_(False)
-    layers = [each for each in model.modules() if isinstance(each, nn.BatchNorm2d | nn.Linear)]
-    trained = [parameter.requires_grad_() for layer in layers for parameter in layer.parameters()]
     shapes = sorted(seed.header.holes[each.hole].dims for each in small)
-    assert shapes == sorted(tuple(each.shape) for each in trained), "both train the same tensors"
-    optimizer = torch.optim.Adam(trained, 1e-4)
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    peer = context.Process(
+        target=_step_in_torch, args=(theirs, model, [array[: Settings.batch] for array in data.values()]), daemon=True
+    )
+    peer.start()
+    assert shapes == ours.recv(), "both train the same tensors"
     began: tuple[float, float] | None = None
-
-    def torch_step() -> None:
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(images), labels).backward()
-        optimizer.step()
 
     def pair(progress: Progress) -> None:
         nonlocal began
         if began is not None:
             tuners.append(measure.Spent(time.process_time() - began[0], time.perf_counter() - began[1]))
-            torchs.append(measure.spent(torch_step))
+            ours.send(True)
+            torchs.append(ours.recv())
         began = time.process_time(), time.perf_counter()
 
     tune(seed, data, Settings(mode="small", threads=1, progress=pair), cache=cache)
+    ours.send(False)
+    peer.join()
     medians = (measure.median([step.cpu for step in steps]) for steps in (tuners, torchs))
     tuner, by_torch = map(measure.rounded, medians)
     return {
@@ -126,3 +125,25 @@ def paired_steps(path: Path, model: Any, task: Any, cache: ModelCache) -> Figure
         "ratio": measure.rounded(measure.median_ratio(tuners, torchs)),
         "ratio_on_the_clock": measure.rounded(measure.median_ratio(tuners, torchs, "wall")),
     }  # fmt: skip
+
+
+def _step_in_torch(pipe: Connection, model: Any, arrays: list[np.ndarray]) -> None:
+    """Send the shapes of what `small` trains, and then the time of a step each time that one is asked for."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(1)
+    images, labels = map(torch.from_numpy, arrays)
+    model.requires_grad_(False)
+    layers = [each for each in model.modules() if isinstance(each, nn.BatchNorm2d | nn.Linear)]
+    trained = [parameter.requires_grad_() for layer in layers for parameter in layer.parameters()]
+    optimizer = torch.optim.Adam(trained, 1e-4)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+
+    pipe.send(sorted(tuple(each.shape) for each in trained))
+    while pipe.recv():
+        pipe.send(measure.spent(step))

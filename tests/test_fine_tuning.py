@@ -15,6 +15,7 @@ import pytest
 
 import seed_runtime
 from seed_runtime import golden
+from seed_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from seed_runtime.cli import main
 from seed_runtime.delta import write_delta
 from seed_runtime.errors import InputError, MemoryBudgetError, SeedError, UnsupportedError, UsageError
@@ -168,6 +169,22 @@ def test_a_single_step_is_one_step(seed_of) -> None:
     lines: list[str] = []
     found = run(seed_of("small"), data(), steps=1, notice=lines.append)
     assert found.steps <= 1
+
+
+@pytest.mark.parametrize("limit", [None, 1_000_000_000])
+def test_memory_of_a_step_is_kept_for_the_next_one_where_nothing_limits_it(
+    limit: int | None, seed_of, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_joined, kept = OnnxRuntimeBackend.open_joined, []
+
+    def watched(self, *arguments, reuse_memory: bool = False, **options):
+        kept.append(reuse_memory)
+        return open_joined(self, *arguments, reuse_memory=reuse_memory, **options)
+
+    monkeypatch.setattr(OnnxRuntimeBackend, "open_joined", watched)
+    monkeypatch.setattr("seed_runtime.tune.tuning.cgroup_limit", lambda: None)
+    run(seed_of("small"), data(), mode="small", steps=1, max_memory=limit)
+    assert set(kept) == {limit is None}
 
 
 def test_an_impossible_budget_is_refused_before_the_first_step(seed_of) -> None:

@@ -107,14 +107,21 @@ class Backend(Protocol):
         ...
 
     def open_joined(
-        self, model: bytes, folder: Path, threads: int | None = None, *, watch: Watch | None = None
+        self,
+        model: bytes,
+        folder: Path,
+        threads: int | None = None,
+        *,
+        reuse_memory: bool = False,
+        watch: Watch | None = None,
     ) -> Runner:
-        """Open a model from memory whose weights are those of the one assembled in `folder`, with the least memory.
+        """Open a model from memory whose weights are those of the one assembled in `folder`.
 
         Args:
             model: a skeleton, with more of its graph behind it.
             folder: an assembled model.
             threads: None for one per usable core.
+            reuse_memory: keep the memory of a run for the next one, which is faster; else runs take the least memory.
             watch: called about once a second meanwhile.
 
         Raises:

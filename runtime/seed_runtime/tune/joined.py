@@ -34,6 +34,7 @@ class JoinedModel:
         weights: of the seed.
         samples: what is run.
         threads: of the backend; None for one per core.
+        reuse_memory: whether memory of one run may be kept for the next one, as there is no limit.
         watch: called about once a second while the backend works; what it raises ends that.
 
     Raises:
@@ -42,12 +43,20 @@ class JoinedModel:
     """
 
     def __init__(
-        self, seed: Seed, folder: Path, weights: BaseWeights, samples: Samples, threads: int | None, watch: Watch
+        self,
+        seed: Seed,
+        folder: Path,
+        weights: BaseWeights,
+        samples: Samples,
+        threads: int | None,
+        reuse_memory: bool,
+        watch: Watch,
     ) -> None:
         self._skeleton, self._part = bytes(seed.skeleton_bytes()), seed.training_graph()
         self.info = scan_training(self._part, self._skeleton, seed.header.holes)
         self.samples, self._folder, self._weights = samples, folder, weights
         self._holes, self._threads, self._watch = seed.header.holes, threads, watch
+        self._reuse_memory = reuse_memory
         self.values: dict[str, Array] = {}
         """New values of tensors by their names."""
         code = BY_NAME["float32"].code
@@ -108,7 +117,9 @@ class JoinedModel:
             inputs: tensors that will be fed; those that have values already are added.
         """
         part = select(self._part, outputs, {*inputs, *self.values})
-        runner = self._backend.open_joined(self._skeleton + part, self._folder, self._threads, watch=self._watch)
+        runner = self._backend.open_joined(
+            self._skeleton + part, self._folder, self._threads, reuse_memory=self._reuse_memory, watch=self._watch
+        )
         try:
             self.outputs.check_types(runner.outputs, outputs)
             yield Run(runner, self, self._watch)

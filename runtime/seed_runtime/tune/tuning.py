@@ -93,11 +93,11 @@ def tune(
         seed.assembled(max_memory=settings.max_memory, cache=cache, notice=settings.notice) as folder,
         seed.assembled_weights(cache) as weights,
     ):
-        progress = RunProgress(settings)
-        model = JoinedModel(seed, folder, weights, samples, settings.threads, progress.watch)
+        progress, budget = RunProgress(settings), Budget(settings.max_memory, cgroup_limit())
+        model = JoinedModel(seed, folder, weights, samples, settings.threads, budget.room is None, progress.watch)
         key = "" if checkpoint is None else run_key(seed.digest, samples.digest, settings)
         file = CheckpointFile(checkpoint, key, settings.notice)
-        return _Tuning(seed, model, samples, settings, progress, file, on_kept).run()
+        return _Tuning(seed, model, samples, settings, budget, progress, file, on_kept).run()
 
 
 def class_count(seed: Seed) -> int:
@@ -116,6 +116,7 @@ class _Tuning:
         model: JoinedModel,
         samples: Samples,
         settings: Settings,
+        budget: Budget,
         progress: RunProgress,
         file: CheckpointFile,
         on_kept: Callable[[TuneResult], None],
@@ -134,8 +135,7 @@ class _Tuning:
             settings.notice(
                 f"{LABELS} have no sample of {missing} of the model's {self._task.classes} classes: it may forget them"
             )
-        self._budget = Budget(settings.max_memory, cgroup_limit())
-        self._state = State()
+        self._budget, self._state = budget, State()
 
     def run(self) -> TuneResult:
         """Climb the tiers; Ctrl-C ends it with the best so far."""

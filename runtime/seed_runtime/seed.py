@@ -66,10 +66,13 @@ def open(  # noqa: A001  users expect it
         TrustError: this machine doesn't accept it.
         OSError: there is no such file.
     """
-    seed = Seed(path, enforce=enforce, base=base)
+    seed = Seed(path, enforce=False, base=base)
     if base is None and seed.path is not None and seed.header.base is not None:
         store = stored_bases.store_of(seed.path, seed.digest)
-        return seed if store is None else Seed(path, enforce=enforce, base=open_bases(store, seed))
+        seed = seed if store is None else Seed(path, enforce=False, base=open_bases(store, seed))
+    if enforce:
+        # With its base, which answers for what was made here.
+        seed.enforce_trust()
     return seed
 
 

@@ -71,14 +71,19 @@ class SeedFile:
         if self.header.footprint is not None:
             self._footprint = Footprint.unpack(Cursor(self.header.footprint, "header, FOOTPRINT"))
         if self._enforce:
-            self._check_trust()
+            self.check_trust()
 
-    def _check_trust(self) -> str | None:
+    def enforce_trust(self) -> None:
+        """Require from now on that this machine accepts the seed, as where it is opened so."""
+        self.check_trust()
+        self._enforce = True
+
+    def check_trust(self) -> str | None:
         """Check that this machine accepts the seed, and return its signer (see `trust.check`)."""
         return trust.check(self.header, self.digest.hex(), self._signed, self.name, self._check_base())
 
     def _check_base(self) -> trust.BaseCheck | None:
-        return None if self._base is None else self._base._check_trust
+        return None if self._base is None else self._base.check_trust
 
     def note_made_here(self) -> None:
         """Let this machine accept this seed, which it made itself out of its base, for as long as it accepts that.
@@ -89,7 +94,7 @@ class SeedFile:
         """
         if self._base is None:
             raise InputError(f"{self.name} was opened without its base; only seeds on top of others are made here")
-        self._base._check_trust()
+        self._base.check_trust()
         trust.note_made(self.header, self.digest.hex())
 
     def _accept(self) -> None:

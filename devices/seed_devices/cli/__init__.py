@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _without_click(words: list[str]) -> int:
     wants_help = words in (["--help"], ["-h"])
     if wants_help:
-        print("usage: seed-deploy [--help] push|list|status|run|logs|rollback|remove|doctor ...")
+        print("usage: seed-deploy [--help] push|list|status|run|tune|logs|rollback|remove|doctor ...")
     print(_INSTALL, file=sys.stderr)
     return 0 if wants_help else 2
 

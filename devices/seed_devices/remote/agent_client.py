@@ -5,7 +5,9 @@ What the device answers is checked like any bytes from outside: lines have a lim
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -23,6 +25,8 @@ from seed_runtime.errors import SeedError, UnsupportedError
 
 Progress = Callable[[str, int, int], None]
 """Progress callback: gets the name of a phase, the amount of it that is done, and its total."""
+Detail = Callable[[dict[str, Any]], None]
+"""Callback that gets what an operation says beside its progress."""
 
 FIND_STORE: Final = (
     "case $SEED_HOME in /*) s=$SEED_HOME;; *) "
@@ -87,7 +91,9 @@ class AgentClient:
         """Stop the agent."""
         self._connection.end(self._process)
 
-    def call(self, op: str, progress: Progress | None = None, **fields: Any) -> dict[str, Any]:
+    def call(
+        self, op: str, progress: Progress | None = None, detail: Detail | None = None, **fields: Any
+    ) -> dict[str, Any]:
         """Send one request and return the answer, with its fields checked.
 
         However long an operation takes, the agent reports all along.
@@ -95,6 +101,7 @@ class AgentClient:
         Args:
             op: the operation.
             progress: called with the progress that the agent reports.
+            detail: called before that with what the operation says besides, which isn't checked yet.
             fields: of the request.
 
         Raises:
@@ -123,9 +130,17 @@ class AgentClient:
                 return self._checked(op, answer)
             if not (isinstance(report, list) and list(map(type, report)) == [str, int, int]):
                 raise self._invalid(line)
+            if detail is not None and isinstance(answer.get("detail"), dict):
+                detail(answer["detail"])
             if progress is not None:
                 progress(report[0], report[1], report[2])
         raise self._end_error(op)
+
+    def ask_to_stop(self) -> None:
+        """Ask for the best so far of a fine-tune that `call` waits for. May be called by a handler of a signal."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):
+            os.write(self._process.stdin.fileno(), b'{"op": "stop"}\n')
 
     def _read_hello(self, line: bytes) -> None:
         hello = self._parse(line)

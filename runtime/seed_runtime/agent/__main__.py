@@ -36,7 +36,7 @@ example: python -m seed_runtime.agent status
          python -m seed_runtime.agent rollback name=magika
 """
 """The text of --help."""
-BY_HAND = tuple(op for op in OPERATIONS if op not in ("begin", "install", "release"))
+BY_HAND = tuple(op for op in OPERATIONS if op not in ("begin", "install", "release", "begin_tuning", "tune", "stop"))
 """Operations that make sense in a process of their own: a push holds its locks from `begin` to `switch`."""
 
 

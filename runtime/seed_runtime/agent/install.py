@@ -92,7 +92,6 @@ def _examine(
     start = time.perf_counter()
     size = part.stat().st_size
     report("verify", 0, size)
-    seed_runtime.open(part)  # raises TrustError unless this device accepts it
     # Not accepted here, since opening it so would note that, and its golden sample may still fail.
     seed = seed_runtime.open(part, enforce=False)
     if seed.digest.hex() != digest:
@@ -100,6 +99,7 @@ def _examine(
     if seed.header.base is not None:
         check_bases(model, digest, seed.header.base)
         seed = seed_runtime.open(part, enforce=False, base=open_bases(model.versions, seed))
+    seed.check_trust()
     front = partial.check(part, digest, lambda done, total: report("verify", done, total))
     if not front.is_whole:
         raise FormatError(part.name, f"of {size:,} bytes {front.have:,} are right")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Iterator
@@ -54,6 +55,8 @@ class Agent:
         """The locks of the push that was begun."""
         self._begun: tuple[str, str] | None = None
         """Name and digest of the push that was begun."""
+        self._tuned: tuple[str, str] | None = None
+        """Name of the model whose fine-tune was begun, and the digest of its samples."""
         self._growth: tuple[int, float] = (0, 0.0)
         """Size of the partial file when it last grew, and the time of that."""
         self._confirmed = 0
@@ -260,6 +263,7 @@ class Agent:
                 if (partial_digest := model.partial_digest()) is not None:
                     self._store.partial_path(partial_digest).unlink(missing_ok=True)
                 model.clear_current()
+                shutil.rmtree(self._store.home / "tuning" / name, ignore_errors=True)
             size = model.remove_versions(chains.last_first(chosen))
             if all and digest is None:
                 model.remove()
@@ -282,9 +286,57 @@ class Agent:
             activation.confirm_current(model)
             return {"service": installed}
 
+    def begin_tuning(self, name: str, digest: str, file_size: int) -> dict[str, Any]:
+        """Lock a model's fine-tune, and find out what of the samples is here already.
+
+        The lock is held until `release`, the next `begin` or the end of the process.
+        """
+        from seed_runtime.agent import tuning
+
+        self.release()
+        self._require_model(name)
+        folder = tuning.TuningFolder.of(self._store, name)
+        with contextlib.ExitStack() as held:
+            held.enter_context(folder.lock(name))
+            answer = tuning.receive(folder, digest, file_size)
+            self._held = held.pop_all()
+        self._tuned = (name, digest)
+        return answer
+
+    def tune(
+        self,
+        name: str,
+        digest: str,
+        mode: str | None,
+        loss: str | None,
+        optimizer: str | None,
+        steps: int | None,
+        rate: float | None,
+        rng_seed: int | None,
+        time_limit: float | None,
+        threads: int | None,
+        max_memory: int | None,
+        keep: int,
+    ) -> dict[str, Any]:
+        """Fine-tune the version that runs on the samples that were sent, and switch to it if it is better."""
+        if self._tuned != (name, digest):
+            raise UsageError(f"no samples were sent for {name}; begin first, and send them")
+        from seed_runtime.agent import tuning
+
+        model = self._require_model(name)
+        options = {
+            "mode": mode, "loss": loss, "optimizer": optimizer, "steps": steps, "rate": rate, "rng_seed": rng_seed,
+            "time_limit": time_limit, "threads": threads, "max_memory": max_memory,
+        }  # fmt: skip
+        return tuning.tune_version(model, digest, options, keep, self._transport, self._locked)
+
+    def stop(self) -> dict[str, Any]:
+        """Do nothing: this ends a fine-tune that is under way, and now there is none."""
+        return {}
+
     def release(self) -> dict[str, Any]:
         """Release the locks that `begin` took."""
-        self._begun = None
+        self._begun = self._tuned = None
         self._held.close()
         return {}
 

@@ -15,11 +15,11 @@ from seed_runtime.cli.arguments import Job, TuneJob
 from seed_runtime.cli.common import open_cache, open_seed
 from seed_runtime.cli.terminal import Terminal, print_json, table
 from seed_runtime.data.sample_files import open_samples
-from seed_runtime.delta import write_delta
 from seed_runtime.errors import GoalNotMetError
 from seed_runtime.system.files import check_writable
 from seed_runtime.system.locks import lock_within
 from seed_runtime.tune import Progress, Settings, TuneResult, class_count, tune
+from seed_runtime.tuned_seed import write_tuned
 from seed_runtime.units import mib, size_text
 
 
@@ -44,20 +44,7 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
             # After each tier that was kept: a power cut then loses no more than the one that runs.
             nonlocal written
             if asked.output is not None:
-                values = (found.before.value, found.after.value)
-                scores = (found.metric, *values) if all(map(math.isfinite, values)) else None
-                written = write_delta(
-                    seed,
-                    found.tensors,
-                    asked.output,
-                    mode=found.mode,
-                    scores=scores,
-                    step=lambda hole, difference: found.quantization_steps[hole],
-                    golden=found.golden,
-                    cache=cache,
-                )
-                if Path(asked.output).is_file():
-                    seed.apply(asked.output, enforce=False).note_made_here()
+                written = write_tuned(seed, found, asked.output, cache)
 
         found = tune(seed, arrays, _settings(job, asked, terminal), cache=cache, on_kept=write, checkpoint=checkpoint)
         if found.interruption is not None and found.tensors:

@@ -42,6 +42,7 @@ class RunProgress:
         Raises:
             TimeUpError: that is now.
         """
+        self._settings.watch()
         if self.is_over and not self._is_ended and not self._is_suspended:
             self._is_ended = True
             raise TimeUpError

@@ -79,6 +79,8 @@ class Settings:
         time_limit: of the whole run, None for none [s].
         threads: of the backend; None for one per core.
         progress: called with how far it is.
+        watch: called about once a second while the model runs. A BaseException that isn't an Exception, raised here or
+            by `progress`, ends the run like Ctrl-C.
         notice: gets lines for the user.
     """
 
@@ -94,6 +96,7 @@ class Settings:
     threads: int | None = None
     progress: Callable[[Progress], None] = lambda progress: None
     notice: Callable[[str], None] = lambda line: None
+    watch: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,16 @@ MEMORY_MAX: Final = 1 << 50
 """Largest memory limit, in bytes."""
 PHASES: Final = ("begin", "receive", "verify", "assemble", "golden", "place", "switch", "prune")
 """Names of the phases in progress lines, in the order of a push."""
+TUNE: Final = "tune"
+"""Name of the phase of a fine-tune: `done` and `total` are steps of the tier that runs, the detail is PROGRESS."""
+DATA_MAX: Final = 1 << 34
+"""Largest file of samples, in bytes: its blocks are read whole, at least a 4,096th of it."""
+DATA_BLOCK_MAX: Final = DATA_MAX >> 12
+"""Largest block of samples whose digest is compared, in bytes."""
+STEPS_MAX: Final = 1 << 24
+SECONDS_MAX: Final = 1 << 24
+"""Longest time limit of a fine-tune, in seconds: 194 days."""
+RATE_MAX: Final = 1000
 
 _PREFIX: Final = re.compile(r"[0-9a-f]{6,64}")
 _ADDRESS: Final = re.compile(r"unix|127\.0\.0\.1:[0-9]{1,5}")
@@ -97,12 +107,22 @@ _MODEL: Final = record(
     last=optional(_EVENT), left_out=optional(count),
 )  # fmt: skip
 
+PROGRESS: Final[Mapping[str, Check]] = {
+    "tier": text, "loss": optional(number), "score": optional(number), "memory": count, "seconds_left": number,
+}  # fmt: skip
+"""Checks of the detail of a fine-tune's progress; loss and score are None before there are any."""
+_TIER: Final = record(
+    tier=text, score=optional(number), loss=optional(number), kept=boolean, steps=count, micro_batch=count,
+    seconds=number,
+)  # fmt: skip
+
 # Fields that several requests have.
 
 _NAME: Final = Field(str, pattern=NAME, text="letters, digits, dots and dashes, at most 64")
 _ANY_NAME: Final = Field(str, None, NAME, text="letters, digits, dots and dashes, at most 64")
 _DIGEST: Final = Field(str, pattern=DIGEST, text="a digest of 64 hexadecimal digits")
 _ANY_DIGEST: Final = Field(str, None, _PREFIX, text="at least 6 hexadecimal digits of a digest")
+_WORD: Final = Field(str, None, re.compile("[a-z-]{1,20}"), text="a word of seed-run's options")
 _MEMORY: Final = Field(int, None, most=MEMORY_MAX, least=1)
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
@@ -177,6 +197,45 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         {"name": _NAME},
         {"ready": optional(boolean), "problem": optional(text), "latency": optional(_LATENCY)},
     ),
+    "begin_tuning": Operation(
+        {"name": _NAME, "digest": _DIGEST, "file_size": Field(int, most=DATA_MAX, least=1)},
+        # Digests of blocks of the data that is there, and their size.
+        {"path": optional(text), "have": optional(count), "tail": optional(list_of(text)), "block": optional(count)},
+    ),
+    "tune": Operation(
+        {
+            "name": _NAME,
+            "digest": _DIGEST,
+            "mode": _WORD,
+            "loss": _WORD,
+            "optimizer": _WORD,
+            "steps": Field(int, None, most=STEPS_MAX, least=1),
+            "rate": Field(float, None, most=RATE_MAX),
+            "rng_seed": Field(int, None, most=SECONDS_MAX),
+            "time_limit": Field(float, None, most=SECONDS_MAX),
+            "threads": Field(int, None, most=1024, least=1),
+            "max_memory": _MEMORY,
+            "keep": Field(int, 3, most=KEEP_MAX, least=1),
+        },
+        {
+            "mode": optional(text),
+            "metric": optional(text),
+            "before": optional(number),
+            "after": optional(number),
+            "held_out": optional(count),
+            "steps": optional(count),
+            "tiers": optional(list_of(_TIER)),
+            "stopped": optional(boolean),
+            "notes": optional(list_of(text)),
+            "peak_rss": optional(count),
+            # What runs now in place of `previous`; None where nothing was better.
+            "digest": optional(digest),
+            "previous": optional(digest),
+            "bytes": optional(count),
+            "path": optional(text),
+        },
+    ),
+    "stop": Operation({}, {}),
     "release": Operation({}, {}),
 }
 """All operations. An operation named here is a method of `operations.Agent` with the fields as its arguments."""

@@ -80,15 +80,23 @@ class Transport:
             ClientGone: the line is longer than LINE_MAX.
         """
         line = self._receive_line(on_idle)
-        if line is None:
-            return None
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            raise UsageError("a request is one JSON object on a line")
-        return found
+        return None if line is None else _parse_request(line)
+
+    def poll(self) -> dict[str, Any] | None:
+        """Return a request that came while another one is carried out, without waiting; None for none.
+
+        Raises:
+            UsageError: the line is not a JSON object.
+            ClientGone: the client has closed its end, or the line is longer than LINE_MAX.
+        """
+        while b"\n" not in self._received:
+            if not select.select([self._source], [], [], 0)[0]:
+                return None
+            data = os.read(self._source, 1 << 16)
+            self._received += data
+            if not data or len(self._received) > LINE_MAX:
+                raise ClientGone
+        return _parse_request(self._take_line())
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send one line.
@@ -102,8 +110,14 @@ class Transport:
         except (BrokenPipeError, ConnectionResetError):
             raise ClientGone from None
 
-    def report(self, phase: str, done: int, total: int) -> None:
+    def report(self, phase: str, done: int, total: int, detail: Mapping[str, Any] | None = None) -> None:
         """Send how far a phase is, unless the last line about it was sent a moment ago.
+
+        Args:
+            phase: its name.
+            done: how much of it is done.
+            total: all of it.
+            detail: what the operation has to say besides.
 
         Raises:
             ClientGone: nobody reads it.
@@ -114,7 +128,7 @@ class Transport:
         if phase == sent_phase and 0 < done < total and now - sent_at < _PAUSE_S:
             return
         self._sent = (phase, now)
-        self.send({"progress": [phase, done, total]})
+        self.send({"progress": [phase, done, total], **({} if detail is None else {"detail": detail})})
 
     @contextlib.contextmanager
     def heartbeat(self, op: str) -> Iterator[None]:
@@ -141,7 +155,7 @@ class Transport:
                     return  # the operation's own next line raises ClientGone
 
     def _receive_line(self, on_idle: Callable[[], None]) -> bytes | None:
-        while (end := self._received.find(b"\n")) < 0:
+        while b"\n" not in self._received:
             if len(self._received) > LINE_MAX:
                 error = UsageError(f"a request is longer than {LINE_MAX:,} bytes; send one object per line")
                 self.send(failure_answer(error))
@@ -152,6 +166,10 @@ class Transport:
             if not data:
                 return None
             self._received += data
+        return self._take_line()
+
+    def _take_line(self) -> bytes:
+        end = self._received.index(b"\n")
         line = bytes(self._received[:end])
         del self._received[: end + 1]
         return line
@@ -161,3 +179,13 @@ class Transport:
         while line:
             line = line[self._sink.write(line) :]
         self._sink.flush()
+
+
+def _parse_request(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise UsageError("a request is one JSON object on a line")
+    return found

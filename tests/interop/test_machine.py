@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import seed_runtime
+from seed_runtime.errors import MemoryBudgetError
 from tests.devices.support.proxy import Proxy
 from tests.exporter.support.exporting import layers, quick_export
 from tests.interop.support.installed import InstalledMachine
@@ -20,6 +21,7 @@ from tests.interop.support.machine_image import Image
 from tests.interop.support.machines import SEED_RUN, STORE, copied, deploy, deploy_json, peak
 from tests.support.public_models import CACHE, exported, prepared, tasks
 from tests.support.shared import SharedFolder
+from tests.support.tuned_model import damaged_seed, data
 
 pytestmark = [pytest.mark.arm64, pytest.mark.slow, pytest.mark.network]
 
@@ -29,6 +31,8 @@ COARSE = 1.5
 """Quantization step of the large model, in root mean squares of each matrix: its seed is then some 15 MB."""
 CUTS = 3
 """How often the link is cut during one push."""
+TUNING_LIMIT = 96
+"""Limit of a fine-tune [MiB], of which Python, NumPy and ONNX Runtime take some 60."""
 RESENT_MAX = 1 << 20
 """Bytes that a push may send again after a cut."""
 
@@ -121,6 +125,27 @@ def test_on_512_mb_minilm_runs_within_its_plan(device: Machine, shared_folder: S
     printed, resident = peak(device, words)
     print(f"MiniLM: VmHWM {resident:.1f} MiB; {printed.strip()}")
     assert resident <= json.loads(printed)["planned_mib"]
+
+
+def test_on_512_mb_a_small_model_is_tuned_within_its_limit(
+    device: Machine, shared_folder: SharedFolder, tmp_path: Path
+) -> None:
+    seed = damaged_seed(shared_folder, "small")
+    np.savez(tmp_path / "data.npz", **data())
+    device.put(seed.path, "damaged.seed")
+    device.put(tmp_path / "data.npz", "data.npz")
+    words = ["damaged.seed", "--fine-tune", "data.npz", "--mode", "auto", "--max-memory", f"{TUNING_LIMIT}MiB"]
+    printed, resident = peak(device, [*words, "--lr", "0.03", "--steps", "40", "-o", "tuned.seed", "--json"])
+    print(f"tuned with --mode auto: VmHWM {resident:.1f} MiB of {TUNING_LIMIT}; {printed.strip()}")
+    found = json.loads(printed)
+    assert [each["tier"] for each in found["tiers"]][:3] == ["bn", "head", "small"]
+    assert found["after"] >= found["before"] + 0.3
+    assert resident <= TUNING_LIMIT
+    applied = device.run(f"{SEED_RUN} damaged.seed --apply tuned.seed --assemble out --json").stdout
+    assert json.loads(applied)
+    small = [*words[:-1], "30MB", "-o", "other.seed"]
+    assert device.run(f"{SEED_RUN} {' '.join(small)}", check=False).returncode == MemoryBudgetError.exit_code
+    assert device.run("test -e other.seed", check=False).returncode == 1
 
 
 def test_the_service_answers_within_its_limit_and_again_after_a_cut_of_the_power(device: Machine, small: Path) -> None:

@@ -50,6 +50,7 @@ FOLDERS = {
     "seed_runtime/trust",
     "seed_runtime/tune",
     "seed_exporter",
+    "seed_exporter/archive",
     "seed_exporter/batch",
     "seed_exporter/build",
     "seed_exporter/calibrate",

@@ -245,6 +245,38 @@ class BatchError(SeedError):
         )
 
 
+class MissingCheckpointError(SeedError):
+    """A checkpoint of an archive can't be restored: a seed that it is on top of is missing or damaged."""
+
+    exit_code = 10
+
+    def __init__(self, name: str, folder: str, digest: str) -> None:
+        super().__init__(name, folder, digest)
+        self.name, self.folder, self.digest = name, folder, digest
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} can't be restored: {self.folder} has no whole seed with the digest {self.digest[:12]}, "
+            f"on which it builds; copy that file back from a backup"
+        )
+
+
+class DamagedArchiveError(SeedError):
+    """Checkpoints of an archive can't be restored. All others are whole."""
+
+    exit_code = 10
+
+    def __init__(self, folder: str, names: list[str]) -> None:
+        super().__init__(folder, names)
+        self.folder, self.names = folder, names
+
+    def __str__(self) -> str:
+        return (
+            f"{self.folder}: {len(self.names)} checkpoints or files are damaged ({', '.join(self.names[:3])}"
+            f"{', ...' if self.names[3:] else ''}); copy the archive's files back from a backup"
+        )
+
+
 class ClusterError(SeedError):
     """The scheduler of a cluster can't be reached, has no workers, or was lost. What was made before is whole."""
 

@@ -1,18 +1,20 @@
-"""What a seed's file holds, and its base's where it has one: header, parts, skeleton. Nothing is decoded here."""
+"""What a seed's file holds, and its base's where it has one: header, parts, skeleton, bytes of weights."""
 
 from __future__ import annotations
 
 import builtins
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from seed_runtime import golden, skeletons, trust
+from seed_runtime.assembly.assemble import Progress, decode_streams
+from seed_runtime.assembly.base_file import MappedWeights, holes_of_base
 from seed_runtime.backends import Feeds, TensorSpec, input_spec
-from seed_runtime.codecs import CODECS
-from seed_runtime.errors import InputError, LimitError, MissingBaseError, UnsupportedError
+from seed_runtime.codecs import CODECS, BaseWeights
+from seed_runtime.errors import DigestError, InputError, LimitError, MissingBaseError, UnsupportedError
 from seed_runtime.format.header import Header, build_on
 from seed_runtime.format.parts import TRAINING
 from seed_runtime.format.pipe import PipeReader
@@ -140,6 +142,32 @@ class SeedFile:
             if reader.digest != self.digest:
                 raise InputError(f"{self.name} was replaced by another seed meanwhile; run the command again")
             yield reader
+
+    def decode(
+        self, base: BaseWeights | None, write: Callable[[memoryview], object], progress: Progress | None = None
+    ) -> None:
+        """Decode the weights, in the order of the holes and without the gaps between them, and check their digest.
+
+        Args:
+            base: the base's weights by the numbers of its own holes; None for a whole seed.
+            write: takes the bytes of the holes.
+            progress: called with the bytes of the weights done so far, and all of them.
+
+        Raises:
+            FormatError: the seed is damaged; bytes that were written are not to be used.
+        """
+        self._need_base()
+        if base is not None and self._base is not None and not self.shares_parts:
+            base = MappedWeights(base, holes_of_base(self.header.holes, self._base.header.holes))
+        with self._reader() as reader:
+            for part in reader.header.parts:
+                reader.skip_part(part)
+            digest = decode_streams(
+                reader.header, reader.chunks, write, progress, skip=lambda size: None, base=base, cores=1
+            )
+            reader.finish()
+        if digest != self.header.weights.digest:
+            raise DigestError("assembled weights", self.header.weights.digest, digest)
 
     def skeleton_bytes(self) -> bytes | memoryview:
         """Return the model without its weights; of a pipe, read ahead of its turn and held until then."""

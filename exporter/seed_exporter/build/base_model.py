@@ -33,8 +33,8 @@ class BaseModel:
     """A seed whose weights can be read by any number of threads, until the block of `opened` ends."""
 
     seed: Seed
-    cache: ModelCache
-    """Cache that holds what was assembled of it."""
+    cache: ModelCache | None
+    """Cache that holds what was assembled of it; None where nothing was."""
     _weights: BaseWeights
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
 from seed_exporter.build.base_model import BaseModel
-from seed_exporter.build.streams import CodedStream, EstimatedStream, order_of
+from seed_exporter.build.streams import CodedStream, EstimatedStream, Plans, StreamEncoder, order_of
 from seed_exporter.graph.model import Graph
 from seed_exporter.skeletons import Skeleton, SkeletonBuilder, builder_for
 from seed_exporter.training import training_part
@@ -111,6 +111,23 @@ def build(
         header = replace(header, base=base.info)
         shares = base.shares(header, skeleton.data)
     return SeedDraft(header, skeleton, [data for _, data in parts], streams, base, shares)
+
+
+def build_in_order(
+    encoder: StreamEncoder,
+    plans: Plans,
+    model: ModelInfo,
+    skeletons: SkeletonBuilder,
+    base: BaseModel | None,
+    progress: Callable[[int], None] | None = None,
+) -> SeedDraft:
+    """Code all weights and put them together: in the order of the base's, where that makes both graphs the same one."""
+    graph = encoder.graph
+    if base is not None and (order := base.order_of(graph)) is not None:
+        made = build(graph, encoder.encode(plans, order=order), model, skeletons, base)
+        if made.shares:
+            return made
+    return build(graph, encoder.encode(plans, progress), model, skeletons, base)
 
 
 def estimate_size(

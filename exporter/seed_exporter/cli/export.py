@@ -9,12 +9,11 @@ from typing import Any
 
 import click
 
+from seed_exporter.cli.values import Ratio, Size, Time
 from seed_exporter.cli.words import COMMANDS, RESERVED
 from seed_exporter.quantize.effort import DEFAULT
-from seed_runtime.errors import GoalNotMetError, SeedError, UsageError
-from seed_runtime.format.preamble import PREAMBLE_BYTES
+from seed_runtime.errors import GoalNotMetError, UsageError
 from seed_runtime.system import files
-from seed_runtime.units import parse_size, parse_time
 from seed_runtime.version import __version__
 
 _EPILOG = """\b
@@ -29,6 +28,7 @@ Examples:
 \b
 Many models: seed-export batch --help
 Beside other software: seed-export compare --help
+Checkpoints of a training run: seed-export archive --help
 \b
 Then, on the device:
   seed-run model.seed --input x.npz --max-memory 128MB
@@ -39,45 +39,6 @@ Exit codes: 0 ok, 1 internal error, 2 usage, 3 data can't be used, 12 model can'
 """
 
 
-class _Ratio(click.ParamType):
-    """A ratio such as 20x."""
-
-    name = "ratio"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            ratio = float(str(value).lower().removesuffix("x"))
-        except ValueError:
-            ratio = 0.0
-        if not 1 <= ratio < 1e6:
-            self.fail(f"{value!r} is not a ratio; write it like 20x", param, ctx)
-        return ratio
-
-
-class _Time(click.ParamType):
-    """A time such as 10m, in seconds."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            return parse_time(str(value))
-        except SeedError as error:
-            self.fail(str(error), param, ctx)
-
-
-class _Size(click.ParamType):
-    """A size such as 160KB."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return parse_size(value, least=PREAMBLE_BYTES)
-        except SeedError as error:
-            self.fail(str(error), param, ctx)
-
-
 @click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("model")
 @click.option(
@@ -86,8 +47,8 @@ class _Size(click.ParamType):
     type=click.Path(path_type=Path, dir_okay=False),
     help="The seed; MODEL's name with .seed if left out.",
 )
-@click.option("--target", type=_Ratio(), help="Ratio to reach, such as 20x: source weights over the whole file.")
-@click.option("--size", type=_Size(), help="Largest size of the file, such as 160KB; it is used within 1 %.")
+@click.option("--target", type=Ratio(), help="Ratio to reach, such as 20x: source weights over the whole file.")
+@click.option("--size", type=Size(), help="Largest size of the file, such as 160KB; it is used within 1 %.")
 @click.option(
     "--quality",
     type=float,
@@ -133,7 +94,7 @@ class _Size(click.ParamType):
 )
 @click.option(
     "--time-limit",
-    type=_Time(),
+    type=Time(),
     help="Time after which the search takes the best so far, such as 10m. Bytes may differ from run to run then.",
 )
 @click.option(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-COMMANDS: Final[tuple[str, ...]] = ("batch", "compare")
+COMMANDS: Final[tuple[str, ...]] = ("archive", "batch", "compare")
 """Commands beside the export of a model; each is the click command `command` of the module of this name."""
 RESERVED: Final = ("zoo",)
 """Words that commands to come will have; a model file of such a name is written ./zoo."""
 
 INTERRUPTED: Final = {
+    "archive": "interrupted; the checkpoints that are in the archive are whole",
     "batch": "interrupted; the seeds that are made are whole, the same command again makes the others",
     "compare": "interrupted; what was measured so far, if anything, is above",
 }

@@ -14,6 +14,7 @@ import onnx
 from seed_exporter.graph.index import all_graphs
 from seed_exporter.graph.messages import replace_elements
 from seed_exporter.graph.model import Graph
+from seed_exporter.graph.renaming import rename_all_in_place
 from seed_exporter.skeletons.defaults import drop_defaults
 from seed_exporter.skeletons.known_shapes import needed_shapes
 from seed_exporter.skeletons.layout import Skeleton, lay_out
@@ -187,18 +188,7 @@ def _shorten_names(graph: onnx.GraphProto, weights: Sequence[str]) -> str:
             new_names[name] = candidate
         return new_names[name]
 
-    for inner in all_graphs(graph):
-        if inner is not graph:
-            for value in [*inner.input, *inner.output]:
-                value.name = short(value.name)
-        for tensor in inner.initializer:
-            tensor.name = short(tensor.name)
-        for node in inner.node:
-            # Results first: numbers then grow along the graph.
-            node.output[:] = [short(name) for name in node.output]
-            node.input[:] = [short(name) for name in node.input]
-        for value in inner.value_info:
-            value.name = short(value.name)
+    rename_all_in_place(graph, short)
     for name in weights:
         if name in outputs:
             graph.node.add(op_type="Identity", input=[new_names[name]], output=[name])

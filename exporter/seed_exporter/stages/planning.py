@@ -82,13 +82,7 @@ def _draft(planned: Planned, source: Source, work: Work, advance: Callable[[int]
     """Code all weights; in the order of the base's, where that makes both graphs the same one."""
     model = model_info(source, work.options)
     base = work.base if any(count_modes(planned.plans)) else None
-    if base is not None and (order := base.order_of(planned.graph)) is not None:
-        streams = planned.encoder.encode(planned.plans, order=order)
-        made = draft.build(planned.graph, streams, model, planned.skeletons, base)
-        if made.shares:
-            return made
-    streams = planned.encoder.encode(planned.plans, advance)
-    return draft.build(planned.graph, streams, model, planned.skeletons, base)
+    return draft.build_in_order(planned.encoder, planned.plans, model, planned.skeletons, base, advance)
 
 
 def model_info(source: Source, options: Options) -> ModelInfo:

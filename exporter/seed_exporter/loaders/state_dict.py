@@ -1,0 +1,150 @@
+"""Load tensors without a graph: `.safetensors` files and torch's state dicts, and write them again.
+
+Their graph has one Identity for each tensor, whose output is named as the tensor: equal tensors become one weight, and
+can be told apart again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any, Final
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from seed_exporter.graph.model import Graph
+from seed_exporter.loaders import onnx_file
+from seed_exporter.loaders.tensors import read_tensor
+from seed_runtime.errors import UnsupportedError, UsageError
+from seed_runtime.format.dtypes import BY_NAME
+
+SUFFIXES: Final = (".safetensors", ".pt", ".pth")
+"""Endings of files that hold tensors alone."""
+_PREFIX: Final = "tensor:"
+"""What stands before a tensor's name in that of the initializer."""
+_OPSET: Final = 21
+"""Opset whose Identity takes all types; older ones suffice for most and are not worth a second way."""
+_WITHIN: Final = ("state_dict", "model_state_dict", "model")
+"""Keys below which training loops put the state dict in a file."""
+
+
+def load(path: Path) -> Graph:
+    """Load the tensors of a file.
+
+    Raises:
+        UsageError: a package is missing, or there is no such file.
+        UnsupportedError: the file holds something else than tensors by name.
+    """
+    return graph_of(_read(path))
+
+
+def graph_of(tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]]) -> Graph:
+    """Make a graph of tensors: element type, dimensions and bytes by name."""
+    initializers, nodes, outputs = [], [], []
+    # In one order, whatever order a file has them in: equal graphs are shared.
+    for name, (dtype, shape, data) in sorted(tensors.items()):
+        code = BY_NAME[dtype].code
+        initializers.append(onnx.TensorProto(name=_PREFIX + name, data_type=code, dims=shape, raw_data=data))
+        nodes.append(helper.make_node("Identity", [_PREFIX + name], [name]))
+        outputs.append(helper.make_tensor_value_info(name, code, shape))
+    graph = helper.make_graph(nodes, "tensors", [], outputs, initializers)
+    return onnx_file.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=10))
+
+
+def tensors_of(model: onnx.ModelProto) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    """Return the tensors of a model that `graph_of` made, whose data is in memory.
+
+    Raises:
+        UsageError: the model has a graph of its own.
+    """
+    data = {tensor.name: tensor for tensor in model.graph.initializer}
+    found = {}
+    for node in model.graph.node:
+        tensor = data.get(node.input[0]) if node.op_type == "Identity" and len(node.input) == 1 else None
+        if tensor is None or (read := read_tensor(tensor, None)) is None:
+            raise UsageError("this checkpoint is a model with a graph, not tensors alone; restore it as .onnx")
+        dtype, values = read
+        found[node.output[0]] = dtype.name, tuple(tensor.dims), values.tobytes()
+    return found
+
+
+def write(file: IO[bytes], suffix: str, tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]]) -> None:
+    """Write tensors as a file of this ending.
+
+    Args:
+        file: open for writing.
+        suffix: one of SUFFIXES.
+        tensors: as of `tensors_of`.
+    """
+    torch = _torch()
+    made = {}
+    for name, (dtype, shape, data) in tensors.items():
+        kind = getattr(torch, dtype.replace("float8", "float8_"))
+        flat = torch.frombuffer(bytearray(data), dtype=kind) if data else torch.empty(0, dtype=kind)
+        made[name] = flat.reshape(shape)
+    if suffix == ".safetensors":
+        file.write(_safetensors().save(made))
+    else:
+        torch.save(made, file)
+
+
+def _read(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    torch = _torch()
+    safe = _safetensors() if path.suffix == ".safetensors" else None
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}; check the path") from None
+    try:
+        found = safe.load(data) if safe else torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:
+        # Whatever they raise of a file that is damaged, or that would run code.
+        raise UnsupportedError(
+            f"{path} can't be read as tensors ({type(error).__name__}: {str(error).splitlines()[0][:200]}); "
+            f"save the model's state dict again"
+        ) from None
+    if isinstance(found, Mapping):
+        found = next((found[key] for key in _WITHIN if isinstance(found.get(key), Mapping)), found)
+    return {name: _tensor(path, name, value) for name, value in _named(path, found)}
+
+
+def _named(path: Path, found: Any) -> list[tuple[str, Any]]:
+    if not isinstance(found, Mapping) or not found or not all(isinstance(name, str) for name in found):
+        raise UnsupportedError(f"{path} holds no tensors by name; save the model's state dict: {_EXAMPLE}")
+    return list(found.items())
+
+
+def _tensor(path: Path, name: str, value: Any) -> tuple[str, tuple[int, ...], bytes]:
+    torch = _torch()
+    dtype = str(getattr(value, "dtype", "")).removeprefix("torch.").replace("_", "")
+    if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or dtype not in BY_NAME:
+        raise UnsupportedError(f"{path}: {name} is no plain tensor of a type that seeds hold; save {_EXAMPLE}")
+    flat = value.detach().contiguous().reshape(-1)
+    data = flat.view(torch.uint8).numpy() if flat.numel() else np.empty(0, np.uint8)
+    return dtype, tuple(value.shape), data.tobytes()
+
+
+_EXAMPLE: Final = "torch.save(model.state_dict(), path)"
+
+
+def _torch() -> ModuleType:
+    return _package("torch")
+
+
+def _safetensors() -> ModuleType:
+    return _package("safetensors.torch")
+
+
+def _package(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        package = name.partition(".")[0]
+        raise UsageError(
+            f"tensors without a graph need the package {package}: pip install 'seed-runtime[torch]'"
+        ) from None

@@ -110,6 +110,21 @@ def test_other_data_begin_anew(seed_of, tmp_path: Path, each_step: None) -> None
     assert ["other data" in line for line in lines] == [True]
 
 
+def test_a_second_interruption_ends_the_scoring_of_the_best_so_far(seed_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        def again(*given: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("seed_runtime.tune.evaluator.Evaluator._score", again)
+
+    settings = Settings(
+        mode="small", steps=60, rate=0.03, threads=1, progress=interrupted_at(30, "small"), interrupted=interrupted
+    )
+    found = tune(seed_of("small"), data(), settings)
+    assert isinstance(found.interruption, KeyboardInterrupt)
+    assert (found.tensors, found.after) == ({}, found.before)
+
+
 @pytest.mark.slow
 def test_a_command_that_is_killed_goes_on_and_writes_the_same_bytes(seed_of, tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", **data())

@@ -27,5 +27,5 @@ def test_many_samples_take_no_more_memory_than_few(shared_folder: SharedFolder, 
         options = ["--mode", "small", "--steps", "3", "--threads", "1", "--json"]
         shown = seed_run(seed, "--fine-tune", str(tmp_path / f"{count}.npz"), *options)
         peaks[count] = json.loads(shown.stdout)["peak_rss_mib"]
-    # Rows of labels, and what is drawn of them: some 30 bytes each.
-    assert peaks[MANY] < peaks[600] + 8
+    # Rows of labels, what is drawn of them, and up to 512 samples at once.
+    assert peaks[MANY] < peaks[600] + 16

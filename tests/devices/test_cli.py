@@ -20,7 +20,7 @@ from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME, make_seed
 from tests.devices.support.sshd import Device, Sshd, make_key
 from tests.support.ports import free_port
 
-COMMANDS = ("push", "list", "status", "run", "logs", "rollback", "remove", "doctor")
+COMMANDS = ("push", "list", "status", "run", "tune", "logs", "rollback", "remove", "doctor")
 
 
 def arrays(data: bytes) -> dict[str, np.ndarray]:

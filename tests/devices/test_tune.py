@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,7 @@ from seed_runtime.agent.protocol.checks import record
 from seed_runtime.agent.protocol.schema import OPERATIONS
 from seed_runtime.format.reader import SeedReader
 from seed_runtime.system.locks import FileLock
-from tests.devices.support.commands import COMMAND, deploy, environment, stderr_of
+from tests.devices.support.commands import deploy, stderr_of
 from tests.devices.support.pushing import running_seed, send
 from tests.devices.support.sshd import Device, MakeDevice
 from tests.support.shared import SharedFolder
@@ -197,29 +196,27 @@ def test_a_link_that_breaks_ends_the_run_and_the_same_command_goes_on(
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_best_so_far(device: Device, seed_of, samples: Path) -> None:
     send(device, seed_of("small"), NAME)
-    before = current(device)
-    words = ["--mode", "small", "--steps", "3000", "--lr", "0.003", "--threads", "1", "--json"]
-    process = subprocess.Popen(
-        [*COMMAND, "tune", f"{device.alias}:{NAME}", "--data", str(samples), *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(device.config),
-    )
-    until = time.monotonic() + 60
-    while not (device.store / "tuning" / NAME / "lock").exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    time.sleep(6)  # some looks of 12 in 3,000 steps
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err.decode()
-    found = json.loads(out)
+    before, (digest, size) = current(device), tuning.file_digest(samples)
+    options = {"mode": "small", "steps": 200, "rate": 0.03, "threads": 1, "keep": 3}
+    handler = signal.getsignal(signal.SIGINT)
+    asked: list[int] = []
+
+    def show(phase: str, done: int, total: int, detail: dict[str, Any]) -> None:
+        if phase == "tune" and done > 60 and not asked:
+            assert detail["tier"] == "small"
+            assert detail["loss"] > 0
+            asked.append(done)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
+        tuning.send_samples(connection, agent, NAME, samples, digest, size, None)
+        found = tuning.tune(agent, show, "d", name=NAME, digest=digest, **options)
+    assert signal.getsignal(signal.SIGINT) is handler
     assert found["stopped"] is True
-    if found["digest"] is not None:
-        assert found["after"] > found["before"]
-        assert current(device) == found["digest"] != before
-    else:
-        assert current(device) == before
+    assert asked[0] <= found["steps"] < 200
+    assert found["after"] > found["before"]
+    assert current(device) == found["digest"] != before
+    assert left_of(device) == {"lock"}
 
 
 @pytest.mark.slow
@@ -268,6 +265,13 @@ def test_samples_that_were_cut_go_on_and_damaged_blocks_are_sent_again(tunable: 
             assert tuning.send_samples(connection, agent, NAME, path, digest, size, None) == sent
         assert hashlib.sha256(there.read_bytes()).hexdigest() == digest
     assert left_of(tunable) == {"lock", there.name}
+    there.write_bytes(bytes(size))
+    with Connection(tunable.alias, config=tunable.config) as connection, AgentClient(connection) as agent:
+        agent.call("begin_tuning", name=NAME, digest=digest, file_size=size)
+        with pytest.raises(RemoteError, match="arrived damaged, and were removed") as caught:
+            agent.call("tune", name=NAME, digest=digest)
+    assert caught.value.exit_code == 3
+    assert left_of(tunable) == {"lock"}
 
 
 @pytest.mark.slow
@@ -318,9 +322,3 @@ def test_answers_that_say_nothing_usable_are_refused(answer: dict[str, Any], sam
     (tmp_path / "ssh_config").write_text("")
     with Connection("nowhere", config=tmp_path / "ssh_config") as connection, pytest.raises(RemoteError):
         tuning.send_samples(connection, HostileAgent(**answer), NAME, samples, "0" * 64, 9999, None)
-
-
-def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    done = subprocess.run([sys.executable, "-m", "seed_devices.cli", "tune", "--help"], capture_output=True, text=True)
-    assert done.returncode == 0
-    assert "seed-deploy tune pi@porch --data data.npz" in done.stdout

@@ -57,9 +57,9 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
         print("\n".join(_lines(found, asked, written)))
     if found.interruption is not None:
         if isinstance(found.interruption, entrypoint.Stopped) and written:
+            again = "; the same command goes on from its checkpoint" if checkpoint and checkpoint.exists() else ""
             found.interruption.said = (
-                f"interrupted; the best so far, {written:,} bytes, was written to {asked.output}; the same command "
-                f"again goes on from the last checkpoint"
+                f"interrupted; the best so far, {written:,} bytes, was written to {asked.output}{again}"
             )
         raise found.interruption
     if not found.tensors:
@@ -103,7 +103,19 @@ def _settings(job: Job, asked: TuneJob, terminal: Terminal) -> Settings:
         for name in ("mode", "loss", "optimizer", "steps", "rate", "rng_seed", "time_limit")
         if (value := getattr(asked, name)) is not None
     }
-    return Settings(**given, max_memory=job.max_memory, threads=job.threads, progress=report, notice=terminal.note)
+
+    def interrupted() -> None:
+        terminal.note("interrupted; scoring the best so far, which Ctrl-C ends as well")
+        entrypoint.listen_again()
+
+    return Settings(
+        **given,
+        max_memory=job.max_memory,
+        threads=job.threads,
+        progress=report,
+        interrupted=interrupted,
+        notice=terminal.note,
+    )
 
 
 def _progress_text(progress: Progress) -> str:

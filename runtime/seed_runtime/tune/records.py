@@ -81,6 +81,8 @@ class Settings:
         progress: called with how far it is.
         watch: called about once a second while the model runs. A BaseException that isn't an Exception, raised here or
             by `progress`, ends the run like Ctrl-C.
+        interrupted: called when the run is interrupted, before the best values so far are scored: a second
+            interruption ends that as well.
         notice: gets lines for the user.
     """
 
@@ -95,6 +97,7 @@ class Settings:
     time_limit: float | None = None
     threads: int | None = None
     progress: Callable[[Progress], None] = lambda progress: None
+    interrupted: Callable[[], None] = lambda: None
     notice: Callable[[str], None] = lambda line: None
     watch: Callable[[], None] = lambda: None
 

@@ -283,6 +283,11 @@ class _Tuning:
         best = BestValues(state.validation)
         try:
             yield best
+        except Exception:
+            raise
+        except BaseException:
+            self._settings.interrupted()
+            raise
         finally:
             # However late it is, or nothing of the tier would count.
             with self._progress.unlimited():

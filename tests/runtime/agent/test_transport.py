@@ -12,6 +12,7 @@ import pytest
 
 from seed_runtime.agent import operations as agents
 from seed_runtime.agent.protocol import transport
+from seed_runtime.errors import UsageError
 
 
 class Listener(io.BytesIO):
@@ -60,3 +61,40 @@ def test_nothing_is_repeated_for_an_operation_that_hangs(monkeypatch: pytest.Mon
     monkeypatch.setattr(agents.Agent, "status", lambda self, name: {"heard": listener.heard.wait(0.2)})
     serve(listener)
     assert listener.lines() == [{"ok": True, "heard": False}]
+
+
+def test_a_request_that_comes_meanwhile_is_read_without_waiting() -> None:
+    source, sink = os.pipe()
+    polled = transport.Transport(source, io.BytesIO())
+    assert polled.poll() is None
+    os.write(sink, b'{"op": ')
+    assert polled.poll() is None
+    os.write(sink, b'"stop"}\n{"op": "next"}\n')
+    assert polled.poll() == {"op": "stop"}
+    assert polled.receive(lambda: None) == {"op": "next"}
+    os.write(sink, b"?\n")
+    with pytest.raises(UsageError):
+        polled.poll()
+    os.write(sink, b"half")
+    os.close(sink)
+    for _ in range(2):
+        with pytest.raises(transport.ClientGone):
+            polled.poll()
+    os.close(source)
+
+
+def test_a_line_that_comes_meanwhile_and_is_too_long_ends_the_connection() -> None:
+    source, sink = os.pipe()
+    polled = transport.Transport(source, io.BytesIO())
+    sender = threading.Thread(target=os.write, args=(sink, bytes(transport.LINE_MAX + (1 << 17))), daemon=True)
+    sender.start()
+
+    def poll_on() -> None:
+        while True:
+            polled.poll()
+
+    with pytest.raises(transport.ClientGone):
+        poll_on()
+    os.close(source)
+    sender.join(10)
+    os.close(sink)

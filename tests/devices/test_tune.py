@@ -27,6 +27,7 @@ from seed_runtime.system.locks import FileLock
 from tests.devices.support.commands import deploy, stderr_of
 from tests.devices.support.pushing import running_seed, send
 from tests.devices.support.sshd import Device, MakeDevice
+from tests.support.service_manager import kill_servers, make_manager, server_pid
 from tests.support.shared import SharedFolder
 from tests.support.signing import needs_ssh_keygen, new_key, public_key, sign_seed
 from tests.support.tuned_model import CLASSES, damaged_seed, data
@@ -89,6 +90,28 @@ def test_what_was_learned_runs_comes_back_and_is_rolled_back(tunable: Device, sa
     done = deploy(tunable.config, "rollback", f"{tunable.alias}:{NAME}")
     assert done.returncode == 0, stderr_of(done)
     assert current(tunable) == before
+
+
+@pytest.mark.slow
+def test_the_service_goes_on_with_what_was_learned(
+    make_device: MakeDevice, seed_of, samples: Path, tmp_path: Path
+) -> None:
+    manager, variables = make_manager(tmp_path)
+    device = make_device(environment=variables)
+    send(device, seed_of("head"), NAME)
+    with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
+        agent.call("service", name=NAME, action="install")
+    try:
+        before = server_pid(manager, NAME)
+        assert tune(device, samples, *HEAD).returncode == 0
+        assert server_pid(manager, NAME) != before
+        with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
+            assert agent.call("health", name=NAME)["ready"] is True
+            (found,) = agent.call("status", name=NAME)["models"]
+        assert found["current"] == current(device)
+        assert len(found["versions"]) == 2
+    finally:
+        kill_servers(manager)
 
 
 @pytest.mark.slow
@@ -322,3 +345,18 @@ def test_answers_that_say_nothing_usable_are_refused(answer: dict[str, Any], sam
     (tmp_path / "ssh_config").write_text("")
     with Connection("nowhere", config=tmp_path / "ssh_config") as connection, pytest.raises(RemoteError):
         tuning.send_samples(connection, HostileAgent(**answer), NAME, samples, "0" * 64, 9999, None)
+
+
+def test_an_older_runtime_is_to_be_updated(samples: Path, tmp_path: Path) -> None:
+    class OlderAgent:
+        def call(self, op: str, **fields: Any) -> dict[str, Any]:
+            raise RemoteError(2, f'd: op is "{op}"; this runtime (0.1.0) knows facts, status, begin', "UsageError")
+
+    (tmp_path / "ssh_config").write_text("")
+    problem = "too old to tune; update it: seed-deploy push"
+    with (
+        Connection("d", config=tmp_path / "ssh_config") as connection,
+        pytest.raises(RemoteError, match=problem) as caught,
+    ):
+        tuning.send_samples(connection, OlderAgent(), NAME, samples, "0" * 64, 9999, None)
+    assert caught.value.exit_code == 12

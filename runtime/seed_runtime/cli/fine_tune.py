@@ -34,9 +34,8 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
             checkpoint = stack.enter_context(_reserved(asked.output))
         seed = stack.enter_context(open_seed(job))
         seed.training_graph()
-        samples = open_samples(
-            asked.data, seed.inputs(), classes=class_count(seed), pixels=asked.pixels, limit=job.max_memory
-        )
+        classes = class_count(seed) if os.path.isdir(asked.data) else None
+        samples = open_samples(asked.data, seed.inputs(), classes=classes, pixels=asked.pixels, limit=job.max_memory)
         arrays = stack.enter_context(samples)
         cache = stack.enter_context(open_cache(job))
 

@@ -16,7 +16,7 @@ from seed_runtime.backends.workers import time_limit
 from seed_runtime.data.calls import LABELS
 from seed_runtime.data.rows import RowSource
 from seed_runtime.errors import GoalNotMetError, MemoryBudgetError, SeedError, UnsupportedError
-from seed_runtime.golden import RUN_S, with_outputs
+from seed_runtime.golden import RUN_S, Golden, with_outputs
 from seed_runtime.memory.cgroup import cgroup_limit
 from seed_runtime.seed import Seed
 from seed_runtime.skeletons.training import FEATURES, scan_training
@@ -136,6 +136,8 @@ class _Tuning:
                 f"{LABELS} have no sample of {missing} of the model's {self._task.classes} classes: it may forget them"
             )
         self._budget, self._state = budget, State()
+        self._golden: tuple[Score | None, bytes | None] = (None, None)
+        """Section GOLDEN, and the score of the values that it is of."""
 
     def run(self) -> TuneResult:
         """Climb the tiers; Ctrl-C ends it with the best so far."""
@@ -190,7 +192,7 @@ class _Tuning:
         return TuneResult(
             tensors={holes[name]: value for name, value in self._model.values.items()},
             quantization_steps={holes[name]: step for name, step in state.quantization_steps.items()},
-            golden=self._golden(),
+            golden=self._golden_section(),
             mode=state.mode,
             metric=metric,
             before=state.before,
@@ -202,11 +204,16 @@ class _Tuning:
             interruption=interruption,
         )
 
-    def _golden(self) -> bytes | None:
+    def _golden_section(self) -> bytes | None:
         """Return section GOLDEN with the values that were learned: the seed's inputs, and what they give now."""
-        golden = self._seed.golden
+        golden, of = self._seed.golden, self._state.after
         if golden is None or not self._model.values:
             return None
+        if self._golden[0] is not of:
+            self._golden = (of, self._run_golden(golden))
+        return self._golden[1]
+
+    def _run_golden(self, golden: Golden) -> bytes | None:
         watch = time_limit(RUN_S, "its golden sample runs", None)
         try:
             found = with_outputs(golden, self._model.run_alone(golden.feeds(self._seed.inputs()), watch))

@@ -14,8 +14,9 @@ import pytest
 
 from seed_exporter.archive import Archive
 from seed_exporter.archive.links import INDEX, SEEDS
+from seed_exporter.archive.tensor_names import KEY, restore_names
 from seed_exporter.loaders import load
-from seed_runtime.errors import DamagedArchiveError, MissingCheckpointError, UsageError
+from seed_runtime.errors import DamagedArchiveError, FormatError, MissingCheckpointError, UsageError
 from seed_runtime.system.locks import BusyError, FileLock
 from tests.exporter.support.archives import Run, kill_everywhere, names, tensors
 from tests.exporter.support.command import Ran, refused
@@ -266,6 +267,26 @@ def test_only_a_new_folder_becomes_an_archive(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="no archive"):
             make(tmp_path)
     assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+@pytest.mark.parametrize("text", ["[", "{}", "[3]", '[""]', "[" * 100_000])
+def test_names_of_tensors_that_are_none_are_refused(text: str, model: onnx.ModelProto) -> None:
+    model.metadata_props.add(key=KEY, value=text)
+    with pytest.raises(FormatError, match="no list of names"):
+        restore_names(model, [])
+
+
+def test_a_skeleton_that_names_other_files_is_refused(folder: Path, run: Run) -> None:
+    """A seed from elsewhere in an archive: its weights would be read from any place of this machine."""
+    archive = filled(folder, run, 1)
+    decoded = archive.decoded(archive.checkpoints[0])
+    with pytest.MonkeyPatch.context() as patch:
+        skeleton = bytes(decoded.seed.skeleton_bytes()).replace(b"model.weights", b"../../weights")
+        patch.setattr(type(decoded.seed), "skeleton_bytes", lambda seed: skeleton)
+        with pytest.raises(FormatError):
+            archive.restore("step-0", run.folder / "out.onnx")
+        assert [name for name, _ in archive.verify()] == ["step-0"]
+    assert not (run.folder / "out.onnx").exists()
 
 
 @pytest.mark.slow

@@ -241,7 +241,7 @@ class Archive:
             if progress is not None:
                 progress(place, len(chosen))
             try:
-                self.decoded(link)
+                self.decoded(link).seed.skeleton()
             except (SeedError, OSError) as error:
                 faults.append((link.name, str(error)))
         return faults
@@ -300,7 +300,7 @@ class Archive:
 
     def _choose_base(self, graph: Graph, chain: int, among: Sequence[Link] | None = None) -> BaseModel | None:
         """Return the nearest of the last checkpoints; None where its chain is as long as it may be."""
-        found = (self.checkpoints if among is None else among)[-_CANDIDATES:]
+        found = (self.checkpoints if among is None else among)[-_CANDIDATES:] if chain else []
         models = [(link, self._base_model(link)) for link in found]
         if not models:
             return None

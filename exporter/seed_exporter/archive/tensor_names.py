@@ -6,6 +6,7 @@ again. Seeds with the base's graph have the base's, so that a chain holds them o
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ import onnx
 from seed_exporter.graph.index import all_graphs, definitions
 from seed_exporter.graph.model import Graph
 from seed_exporter.graph.renaming import rename_all_in_place
+from seed_runtime.errors import FormatError
 from seed_runtime.format.header import Hole
 from seed_runtime.format.sections.holes import name_digest
 from seed_runtime.limits import METADATA_ENTRIES_MAX, METADATA_MAX
@@ -39,12 +41,24 @@ def with_names(graph: Graph) -> Graph:
     return replace(graph, model=model)
 
 
+def _names(text: str) -> list[str]:
+    """Return the names of a pair of metadata, which may come from anywhere."""
+    with contextlib.suppress(ValueError, RecursionError):
+        names = json.loads(text)
+        if isinstance(names, list) and all(isinstance(name, str) and name for name in names):
+            return names
+    raise FormatError(f"metadata {KEY}", "it is no list of names")
+
+
 def restore_names(model: onnx.ModelProto, holes: Sequence[Hole]) -> None:
     """Give the weights of an assembled model their own names again, in place; none where it holds none.
 
     Args:
         model: its initializers with external data are the holes, in order.
         holes: of its seed.
+
+    Raises:
+        FormatError: what is there are no names.
     """
     found = [pair.value for pair in model.metadata_props if pair.key == KEY]
     left = [(pair.key, pair.value) for pair in model.metadata_props if pair.key != KEY]
@@ -55,7 +69,7 @@ def restore_names(model: onnx.ModelProto, holes: Sequence[Hole]) -> None:
         return
     fixed = {value.name for value in [*model.graph.input, *model.graph.output]}
     # A weight that is an output itself has a short name and a copy of its own name.
-    of_digest = {name_digest(name): name for name in map(str, json.loads(found[0])) if name not in fixed}
+    of_digest = {name_digest(name): name for name in _names(found[0]) if name not in fixed}
     weights = [tensor.name for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
     named = {
         short: of_digest[hole.name_digest]

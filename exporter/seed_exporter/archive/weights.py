@@ -48,7 +48,12 @@ class Decoded:
         return self.data[first + dtype.size(start) : first + dtype.size(stop)].view(dtype.storage)
 
     def write_files(self, folder: Path) -> Path:
-        """Write the model as a device assembles it into a folder that exists; return the model's file."""
+        """Write the model as a device assembles it into a folder that exists; return the model's file.
+
+        Raises:
+            FormatError: a device would refuse the skeleton, which may name any file as its weights.
+        """
+        self.seed.skeleton()
         (folder / WEIGHTS_FILE).write_bytes(b"".join(self._file_blocks()))
         (folder / MODEL_FILE).write_bytes(self.seed.skeleton_bytes())
         return folder / MODEL_FILE

@@ -20,13 +20,13 @@ from seed_runtime.assembly.assemble import (
     working_bytes,
 )
 from seed_runtime.assembly.base_file import BaseFile, MappedWeights, holes_of_base
-from seed_runtime.assembly.cache import ModelCache, default_cache
+from seed_runtime.assembly.cache import ModelCache, default_cache, model_size
 from seed_runtime.assembly.folder import model_folder
 from seed_runtime.backends import Dims, Feeds
 from seed_runtime.backends.workers import Watch
 from seed_runtime.codecs import BaseWeights
 from seed_runtime.codecs.windows import can_decode_beside
-from seed_runtime.errors import InputError, MemoryBudgetError
+from seed_runtime.errors import InputError, MemoryBudgetError, MissingLinkError
 from seed_runtime.format.parts import file_of
 from seed_runtime.memory.cgroup import CgroupLimit, cgroup_limit
 from seed_runtime.memory.plan import AssemblyPlan, SessionPlan, plan_assembly, plan_session
@@ -61,15 +61,22 @@ def open(  # noqa: A001  users expect it
         FormatError: the seed is damaged.
         UnsupportedError: it is made for a newer runtime.
         WrongBaseError: it is made for another base.
-        MissingLinkError: it is in a store that doesn't hold its base.
+        MissingLinkError: it is in a store that doesn't hold its base, and `enforce` is true.
         InputError: it has no base, and one was given.
         TrustError: this machine doesn't accept it.
         OSError: there is no such file.
     """
+    if base is None and isinstance(path, str | os.PathLike):
+        path = stored_bases.resolved(Path(path))
     seed = Seed(path, enforce=False, base=base)
     if base is None and seed.path is not None and seed.header.base is not None:
         store = stored_bases.store_of(seed.path, seed.digest)
-        seed = seed if store is None else Seed(path, enforce=False, base=open_bases(store, seed))
+        try:
+            seed = seed if store is None else Seed(path, enforce=False, base=open_bases(store, seed))
+        except MissingLinkError:
+            if enforce:
+                raise
+            # Its header can be read all the same.
     if enforce:
         # With its base, which answers for what was made here.
         seed.enforce_trust()
@@ -354,6 +361,9 @@ def _assembled(
         if altered:
             notice("the assembled copy in the cache was altered; assembling it again")
         with seed._base_weights(cache, progress, cores) as base, seed._reader() as reader:
+            if base is not None and folder.parent == cache.root:
+                # Again, since the base may have been made meanwhile: of a chain, no more than two have to be there.
+                cache.evict(model_size(seed.header))
             assemble_into(reader, folder, progress, base, check=seed._check_inputs, cores=cores)
         made = True
 

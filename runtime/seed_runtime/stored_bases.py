@@ -24,15 +24,19 @@ SEED_FILE: Final = "model.seed"
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
+def resolved(seed: Path) -> Path:
+    """Return where a seed is, links of its folder resolved: `current` may lead elsewhere a moment later."""
+    return Path(os.path.realpath(seed.parent), SEED_FILE) if seed.name == SEED_FILE else seed
+
+
 def store_of(seed: Path, digest: bytes) -> Path | None:
-    """Return the store that a seed is in, links resolved; None if it isn't in one.
+    """Return the store that a seed is in; None if it isn't in one.
 
     Args:
-        seed: the file, which was opened.
+        seed: the file, which was opened, as `resolved` gives it.
         digest: the seed's digest.
     """
-    folder = Path(os.path.realpath(seed.parent))
-    return folder.parent if seed.name == SEED_FILE and folder.name == digest.hex() else None
+    return seed.parent.parent if seed.name == SEED_FILE and seed.parent.name == digest.hex() else None
 
 
 def find_bases(store: Path, digest: str, base: BaseInfo) -> list[Path]:

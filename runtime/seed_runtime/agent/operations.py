@@ -255,7 +255,7 @@ class Agent:
                 chosen = [found]
             else:
                 spared = set() if all else chains.with_bases([running])
-                chosen = [each for each in model.digests() if each not in spared]
+                chosen = chains.last_first(each for each in model.digests() if each not in spared)
             if all and digest is None:
                 from seed_runtime.agent.service import service as services
 
@@ -264,7 +264,7 @@ class Agent:
                     self._store.partial_path(partial_digest).unlink(missing_ok=True)
                 model.clear_current()
                 shutil.rmtree(self._store.home / "tuning" / name, ignore_errors=True)
-            size = model.remove_versions(chains.last_first(chosen))
+            size = model.remove_versions(chosen)
             if all and digest is None:
                 model.remove()
             return {"removed": chosen, "bytes": size}

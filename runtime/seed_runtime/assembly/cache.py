@@ -150,7 +150,7 @@ class ModelCache:
             self._clear(folder.name)
             users.acquire(shared=True)
         with temporary_folder(part, 0o700):
-            self.evict(sum(skeletons.of(header).sizes(header).values()))
+            self.evict(model_size(header))
             try:
                 make(part)
                 sync_folder(part)
@@ -183,6 +183,11 @@ class ModelCache:
         with FileLock(part.with_name(f"{part.stem}.maker.lock")) as maker:
             if maker.try_acquire():
                 shutil.rmtree(part, ignore_errors=True)
+
+
+def model_size(header: Header) -> int:
+    """Return the size of the assembled model [B]."""
+    return sum(skeletons.of(header).sizes(header).values())
 
 
 def _size(folder: Path) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import seed_runtime
-from seed_runtime import generator
+from seed_runtime import generator, stored_bases
 from seed_runtime.agent import disk
 from seed_runtime.agent.local import install_file
 from seed_runtime.agent.store.chains import Chains
@@ -262,6 +262,22 @@ def test_one_that_fails_leaves_what_ran_and_nothing_else(tmp_path: Path) -> None
     assert "golden" in model.store.home.joinpath("models", NAME, "history.jsonl").read_text()
 
 
+def test_a_version_that_is_switched_while_it_is_opened_has_its_own_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    push(*chain(3))
+    model = Store().model(NAME)
+    opened = stored_bases.store_of
+
+    def switch_first(path: Path, digest: bytes) -> Path | None:
+        model.link.unlink()
+        model.link.symlink_to(f"versions/{digests(3)[1]}")
+        return opened(path, digest)
+
+    monkeypatch.setattr(stored_bases, "store_of", switch_first)
+    found = seed_runtime.open(model.link / "model.seed")
+    assert found.digest.hex() == digests(3)[2]
+    assert found.base is not None
+
+
 # Hostile stores
 
 
@@ -274,6 +290,7 @@ def test_no_link_leads_to_a_base(tmp_path: Path) -> None:
     (model.versions / one).symlink_to(elsewhere)
     with pytest.raises(MissingLinkError):
         seed_runtime.open(model.seed_path(two))
+    assert seed_runtime.open(model.seed_path(two), enforce=False).header.base is not None  # to be inspected
     (model.versions / one).unlink()
     (model.versions / one).mkdir()
     (model.versions / one / "model.seed").symlink_to(elsewhere / "model.seed")

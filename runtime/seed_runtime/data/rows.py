@@ -17,6 +17,8 @@ from seed_runtime.errors import InputError
 
 _BLOCK: Final = 1 << 20
 """Bytes that are read at once where all of an array is."""
+ITEM_MAX: Final = 1 << 16
+"""Largest element, such as a text of fixed length [B]: a header may claim any size."""
 RowNumbers = npt.NDArray[np.int64]
 
 
@@ -72,9 +74,13 @@ class FileRows:
         array: in C order, for reading it from its beginning to its end.
         file: descriptor of the file that holds its elements as they are.
         offset: where they begin [B].
+
+    Raises:
+        InputError: an element is larger than ITEM_MAX.
     """
 
     def __init__(self, array: StoredArray, file: int, offset: int) -> None:
+        check_elements(array)
         self._array, self._file, self._offset = array, file, offset
         self.shape, self.dtype = array.shape, array.dtype
 
@@ -109,3 +115,11 @@ class FileRows:
 def as_rows(arrays: Mapping[str, Array | RowSource]) -> dict[str, RowSource]:
     """Return arrays as sources of their rows."""
     return {name: ArrayRows(array) if isinstance(array, np.ndarray) else array for name, array in arrays.items()}
+
+
+def check_elements(array: StoredArray) -> None:
+    """Raise InputError for elements larger than ITEM_MAX, of which blocks can't be held."""
+    if array.dtype.itemsize > ITEM_MAX:
+        raise InputError(
+            f"{array.where} has elements of {array.dtype.itemsize:,} bytes, at most {ITEM_MAX:,} are read; convert it"
+        )

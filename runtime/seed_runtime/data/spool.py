@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 import numpy as np
 
 from seed_runtime.backends import Array
-from seed_runtime.data.rows import FileRows
+from seed_runtime.data.rows import FileRows, check_elements
 from seed_runtime.data.stored import ArrayReader, StoredArray
 from seed_runtime.errors import DiskSpaceError, InputError
 from seed_runtime.memory.cgroup import cgroup_limit
@@ -70,6 +70,7 @@ class Spool:
             InputError: the file is damaged.
             MemoryBudgetError: its first axis is the innermost one, and it doesn't fit into memory as a whole.
         """
+        check_elements(array)
         shape = (1, *array.shape) if is_single else array.shape
         file = self._column(name, shape[1:], array.dtype, shape[0]).file
         with contextlib.closing(ArrayReader(array)) as reader:

@@ -8,6 +8,7 @@ that is damaged, of another run, or that another user could have written is neve
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from seed_runtime.backends import Array, usable_cores
-from seed_runtime.data.stored import ArrayReader, StoredArray, open_arrays
+from seed_runtime.data.stored import MEMBERS_MAX, ArrayReader, StoredArray, open_arrays
 from seed_runtime.errors import InputError
 from seed_runtime.system.files import atomic_write
 from seed_runtime.tune.records import Settings
@@ -107,6 +108,9 @@ class CheckpointFile:
         """Replace the checkpoint. A disk that is full is worth a notice, and the run goes on."""
         if self._path is None:
             return
+        if len(arrays) >= MEMBERS_MAX:
+            self._fail(f"this model has too many tensors for {self._path}")
+            return
         start, text = time.monotonic(), json.dumps({"format": _FORMAT, "key": self._key, **record}).encode()
         try:
             with atomic_write(self._path, temporary=self._part) as file:
@@ -115,9 +119,7 @@ class CheckpointFile:
                     for name, array in {_RECORD: np.frombuffer(text, np.uint8), **arrays}.items():
                         _write_array(archive, name, array)
         except OSError as error:
-            if not self._has_failed:
-                self._notice(f"{self._path}: {error.strerror}; without a checkpoint, a power cut loses what is learned")
-            self._has_failed = True
+            self._fail(f"{self._path}: {error.strerror}")
         self._written = time.monotonic()
         self._seconds = self._written - start
 
@@ -133,22 +135,36 @@ class CheckpointFile:
             if path is not None:
                 path.unlink(missing_ok=True)
 
+    def _fail(self, reason: str) -> None:
+        """Say once why there is no checkpoint."""
+        if not self._has_failed:
+            self._notice(f"{reason}; without a checkpoint, a power cut loses what is learned")
+        self._has_failed = True
+        self._written = time.monotonic()
+
     def _open(self, stack: contextlib.ExitStack) -> Checkpoint | None:
         if self._path is None or not os.path.lexists(self._path):
             return None
         try:
-            status = self._path.lstat()
+            # The file that is examined is the one that is read.
+            file = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            stack.callback(os.close, file)
+            status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & _OTHERS_WRITE:
                 self._notice(f"{self._path} isn't this user's alone, and is left out; starting over")
                 return None
-            found = {str(array.name): array for array in stack.enter_context(open_arrays(str(self._path)))}
+            found = {str(array.name): array for array in stack.enter_context(open_arrays(f"/dev/fd/{file}"))}
             record = _read_record(found.pop(_RECORD))
             if record["key"] != self._key:
                 self._notice(f"{self._path} is of another seed, other data or other settings; starting over")
                 return None
             for array in found.values():
                 _check(array)
-        except (InputError, KeyError, TypeError, ValueError, RecursionError, OSError):
+        except OSError as error:
+            what = "isn't this user's alone" if error.errno == errno.ELOOP else f"can't be read ({error.strerror})"
+            self._notice(f"{self._path} {what}, and is left out; starting over")
+            return None
+        except (InputError, KeyError, TypeError, ValueError, RecursionError):
             self._notice(f"{self._path} is damaged; starting over")
             return None
         return Checkpoint(self._path, record, found)

@@ -222,6 +222,13 @@ BAD: dict[str, tuple[Callable[[Path], str], list[TensorSpec], dict[str, object],
         InputError,
         "Python objects, which are never loaded",
     ),
+    "an element of a gigabyte": (
+        a_class(a_npy=lambda: npy(np.zeros((1, 1), "S4")).replace(b"'|S4'", b"'|S1000000000'")),
+        [SPEC],
+        {},
+        InputError,
+        "is cut|elements of 1,000,000,000 bytes",
+    ),
     "shards that differ": (
         lambda root: folder_of(root, {"a.npz": npz(x=X), "b.npz": npz(x=X, labels=np.arange(6))}),
         [SPEC],

@@ -123,6 +123,19 @@ def test_a_full_disk_is_worth_one_line_and_the_checkpoint_before_stays(
         assert found.record["state"] == {"steps": 7}
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path, lines: list[str]) -> None:
+    os.mkfifo(tmp_path / "t.checkpoint")
+    assert not is_found(CheckpointFile(tmp_path / "t.checkpoint", "key", lines.append))
+    assert "isn't this user's alone" in lines[0]
+
+
+def test_a_model_of_too_many_tensors_has_no_checkpoint(tmp_path: Path, lines: list[str]) -> None:
+    many = CheckpointFile(tmp_path / "t.checkpoint", "key", lines.append)
+    many.write({}, {str(number): ARRAYS["best.3"] for number in range(4096)})
+    assert list(tmp_path.iterdir()) == []
+    assert "too many tensors" in lines[0]
+
+
 def test_what_a_killed_process_left_of_one_is_replaced(file: CheckpointFile, tmp_path: Path) -> None:
     (tmp_path / "t.checkpoint.part").write_bytes(b"half")
     file.write({"state": {}}, ARRAYS)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from seed_devices.push import requirements, runtime
-from seed_devices.remote import installer
+from seed_devices.remote import installer_environment
 from seed_runtime.errors import DiskSpaceError, UnsupportedError
 from tests.devices.support.board import BOARD
 
@@ -80,4 +80,4 @@ def test_a_runtime_is_due_if_none_starts_or_it_is_older_than_the_seed_needs_or_t
     ],
 )
 def test_a_new_runtime_that_does_not_start_is_refused_with_what_helps(code: int, said: str, step: str) -> None:
-    assert step in installer.test_failure(code, said)
+    assert step in installer_environment.test_failure(code, said)

@@ -18,7 +18,7 @@ from seed_devices.errors import RemoteError
 from seed_devices.push import one_device, preflight, requirements, runtime
 from seed_devices.push.job import Options, PushResult
 from seed_devices.push.one_device import push
-from seed_devices.remote import installer
+from seed_devices.remote import installer_environment
 from seed_devices.remote.agent_client import AgentClient
 from seed_devices.remote.facts import read_facts
 from seed_devices.ssh.connection import Connection
@@ -176,8 +176,8 @@ def test_a_runtime_that_something_runs_from_is_in_use(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("real")
     root = tmp_path / "link"
     with running(root / "8.0-00000000" / "bin" / "python"):
-        assert installer.in_use(str(root)) == {"8.0-00000000"}
-    assert installer.in_use(str(root)) == set()
+        assert installer_environment.in_use(str(root)) == {"8.0-00000000"}
+    assert installer_environment.in_use(str(root)) == set()
 
 
 def test_the_doctor_advises_to_restart_a_service_of_an_older_runtime() -> None:

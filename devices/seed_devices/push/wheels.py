@@ -28,7 +28,7 @@ from seed_devices.errors import WheelsError
 from seed_devices.profiles import Profile, parse_glibc
 from seed_devices.push.installed_wheel import write_wheel
 from seed_devices.push.wheel_cache import Wheel, cached, key_of, sha256
-from seed_devices.remote.installer import last_line
+from seed_devices.remote.installer_environment import last_line
 from seed_runtime.errors import UnsupportedError, UsageError
 
 DISTRIBUTION: Final = "seed-runtime"

@@ -1,4 +1,4 @@
-"""Install a runtime on a device. Sent there and run by its own python3: standard library only, nothing of ours.
+"""Install a runtime on a device. Sent there and run by its own python3: standard library only.
 
     <store>/runtime/.lock                 held by the process that installs, and by its pip
     <store>/runtime/.wheels/              wheels that have arrived; NAME.part is one that is not complete
@@ -9,16 +9,14 @@
 A kill or a power cut at any moment leaves `current` and what it names as they were. What is left over is removed by the
 next installation, and so are runtimes older than the one before the current one, unless something runs from them.
 
-Speaks JSON lines: requests on stdin, answers on stdout, `{"progress": [phase, done, total]}` before an answer, the last
-one again every BEAT_S. Operations: prepare, place, room, install. Ends with its input.
-Longer than 400 lines because it travels as one file.
+Speaks JSON lines: requests on stdin, answers and progress on stdout. Operations: prepare, place, room, install. Ends
+with its input. It travels as one program with installer_answers.py and installer_environment.py, see installer_client.
 """
 
 # Python before 3.11 must get as far as reporting its version.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -33,14 +31,24 @@ import threading
 import time
 from typing import Any
 
+from seed_devices.remote.installer_answers import RefusalError, beat, explain, progress, send
+from seed_devices.remote.installer_environment import (
+    clean_environment,
+    in_use,
+    make_environment,
+    pip_failure,
+    rename_inside,
+    test_failure,
+    text_version,
+    version,
+)
+
 LINE_MAX = 1 << 20
 """Largest size of a request, in bytes."""
 MARGIN = 16 << 20
 """Size of the disk space that stays free, in bytes."""
 TEST_S = 600
 """Seconds that the first start may take; compiling NumPy takes a minute on the smallest boards."""
-BEAT_S, BEATS = 10, 360
-"""Seconds between two reports of the same progress, and the number of times that an operation's is repeated at most."""
 RUNTIME = re.compile(r"([0-9][0-9A-Za-z.+!]*)-[0-9a-f]{8}")
 WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+!-]{0,250}\.whl")
 
@@ -55,14 +63,6 @@ for module in list(sys.modules.values()):
     if file.startswith(sys.prefix + os.sep) and file.endswith(".py"):
         py_compile.compile(file, dfile=final + file[len(sys.prefix):], doraise=False, quiet=2)
 """
-
-
-class RefusalError(Exception):
-    """A reason not to install that the user must know, with the exit code for it."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(code, text)
-        self.code, self.text = code, text
 
 
 class Installer:
@@ -273,92 +273,6 @@ class Installer:
         sync_folder(self.root)
 
 
-def in_use(root: str) -> set[str]:
-    """Return the runtimes in `root` that processes run from, by their commands and the libraries that they mapped."""
-    places = {os.fsencode(path) for path in (root, os.path.realpath(root))}
-    inside = re.compile(b"(?:%s)/([^/\\0\n]+)/" % b"|".join(map(re.escape, places)))
-    found = set()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        for file in ("cmdline", "maps"):
-            # Those of other users can't be read, and what has ended is gone.
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/{file}", "rb") as stream:
-                found |= {os.fsdecode(name) for name in inside.findall(stream.read())}
-    return found
-
-
-def make_environment(path: str, system: bool) -> None:
-    """Make a virtual environment without pip: ensurepip is a package of its own on Debian."""
-    try:
-        import venv
-    except ImportError:
-        text = "its Python has no venv module; install it there: sudo apt install python3-venv"
-        raise RefusalError(12, text) from None
-    venv.EnvBuilder(system_site_packages=system, symlinks=True, with_pip=False).create(path)
-
-
-def rename_inside(folder: str, old: str, new: str) -> None:
-    """Replace a path in the scripts of a folder: they name the place where they will be."""
-    for entry in os.scandir(folder):
-        if entry.is_file(follow_symlinks=False):
-            with open(entry.path, "r+b") as file:
-                content = file.read()
-                file.seek(0)
-                file.write(content.replace(os.fsencode(old), os.fsencode(new)))
-                file.truncate()
-
-
-def clean_environment(keep_pip: bool) -> dict[str, str]:
-    """Return the environment without what lets other packages in; pip's settings only if its index is to be asked."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
-    if not keep_pip:
-        kept = {key: value for key, value in kept.items() if not key.startswith("PIP_")} | {
-            "PIP_CONFIG_FILE": os.devnull
-        }
-    return kept | {"LC_ALL": "C.UTF-8"}
-
-
-def pip_failure(output: str, online: bool) -> tuple[int, str]:
-    """Return the exit code and the message for what pip printed."""
-    line = last_line(output)
-    if "No space left" in output or "Disk quota" in output:
-        return 13, "the disk filled up while the runtime was installed; free some space"
-    if online:
-        return 12, f"pip could not install there: {line}; without --online this host sends the wheels"
-    return 12, f"pip could not install the wheels there: {line}; check the device's Python installation"
-
-
-def test_failure(code: int, output: str) -> str:
-    """Return why the new runtime does not start, and what helps."""
-    line = last_line(output)
-    if library := re.search(r"(lib[\w+-]+)\.so\.?(\d*)[.\d]*: cannot open shared object", output):
-        # Debian's packages of libraries bear the library's name and its number.
-        step = f"install it there: sudo apt install {library[1]}{library[2]}"
-    elif code == -4:
-        line, step = "its processor lacks an instruction that the wheels use", "use a newer board"
-    elif "numpy" in line:
-        step = "install it there: sudo apt install python3-numpy"
-    else:
-        step = "run seed-deploy doctor on it"
-    return f"the new runtime does not start there: {line}; {step}"
-
-
-def last_line(output: str) -> str:
-    """Return the last line of an output, or its last one that begins with ERROR."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR")]
-    return (errors or lines or ["it printed nothing"])[-1].removeprefix("ERROR: ")[:300]
-
-
-def version(path: str) -> tuple[int, ...]:
-    """Return the numbers of a runtime's version."""
-    return tuple(int(number) for number in re.findall(r"\d+", text_version(path))[:3])
-
-
-def text_version(path: str) -> str:
-    """Return the version in the name of a runtime's folder."""
-    return os.path.basename(path).rpartition("-")[0]
-
-
 def sha256(path: str) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with open(path, "rb") as file:
@@ -378,47 +292,6 @@ def sync_folder(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-STDOUT_LOCK = threading.Lock()
-LAST: list[Any] = ["start", 0, 0]
-"""The newest progress."""
-
-
-def progress(phase: str, done: int, total: int) -> None:
-    """Report progress to the host."""
-    LAST[:] = phase, done, total
-    send({"progress": LAST})
-
-
-def send(answer: dict[str, Any]) -> None:
-    """Write one line to the host, whole."""
-    line = json.dumps(answer).encode() + b"\n"
-    with STDOUT_LOCK:
-        while line:
-            line = line[os.write(1, line) :]
-
-
-def beat(over: threading.Event) -> None:
-    """Report the newest progress again until the operation is over, for as long as one may take that doesn't hang."""
-    with contextlib.suppress(OSError):
-        for _ in range(BEATS):
-            if over.wait(BEAT_S):
-                return
-            send({"progress": LAST})
-
-
-def explain(error: Exception) -> dict[str, Any]:
-    """Return an error as an answer."""
-    if isinstance(error, RefusalError):
-        return {"ok": False, "exit": error.code, "kind": "RefusalError", "error": error.text}
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return {"ok": False, "exit": 13, "kind": "OSError", "error": "its disk is full; free some space"}
-    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        text = f"{error.filename} can't be written to there; mount it writable, or set SEED_HOME to a folder that is"
-        return {"ok": False, "exit": 12, "kind": "OSError", "error": text}
-    text = f"installing failed there: {type(error).__name__}: {error}; report it"
-    return {"ok": False, "exit": 1, "kind": type(error).__name__, "error": text}
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ from seed_devices.ssh import processes
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import SeedError
 
+_PROGRAM: Final = ("installer_answers.py", "installer_environment.py", "installer.py")
+"""The modules that run on the device, each after those that it imports. The last one is the program."""
 LINE_MAX: Final = 1 << 20
 """Largest size of an answer, in bytes."""
 
@@ -90,5 +92,15 @@ class InstallerClient:
 
 
 def installer() -> bytes:
-    """Return the program that a device runs to install a runtime."""
-    return (resources.files("seed_devices") / "remote" / "installer.py").read_bytes()
+    """Return the program that a device runs to install a runtime: one text that holds those of all its modules."""
+    lines = [
+        "import sys, types",
+        "def load(name, file, source):",
+        "    module = sys.modules.setdefault(name, types.ModuleType(name))",
+        "    exec(compile(source, file, 'exec'), module.__dict__)",
+    ]
+    for file in _PROGRAM:
+        name = "__main__" if file == _PROGRAM[-1] else f"seed_devices.remote.{file.removesuffix('.py')}"
+        source = (resources.files("seed_devices") / "remote" / file).read_text("utf-8")
+        lines.append(f"load({name!r}, {file!r}, {source!r})")
+    return "\n".join(lines).encode()

@@ -11,8 +11,8 @@ import time
 from bench import measure, publish
 
 NAMES = (
-    "decode", "contexts", "two_cores", "memory", "export_time", "shrink", "lossless", "quality", "deploy", "transfer",
-    "identity", "small_streams", "overhead", "assembly", "torch_outputs",
+    "decode", "contexts", "two_cores", "memory", "export_time", "shrink", "lossless", "quality", "deploy", "updates",
+    "transfer", "identity", "small_streams", "overhead", "assembly", "torch_outputs",
 )  # fmt: skip
 LONG = ("size", "rules", "checkpoints", "archive")
 """Benchmarks that take long, up to hours, and are run by their names only."""

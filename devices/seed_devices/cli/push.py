@@ -72,7 +72,7 @@ hosts.toml lists devices:
 )
 @click.option(
     "--keep", type=click.IntRange(1, 64), default=3, show_default=True, metavar="N",
-    help="How many versions to keep there; the running one and the one before it are always kept.",
+    help="How many versions to keep there; the running one, the one before it and their bases are always kept.",
 )  # fmt: skip
 @click.option("--service", is_flag=True, help="Serve it there, as a systemd user unit.")
 @click.option(

@@ -158,6 +158,22 @@ def test_the_scores_are_those_of_the_seed_that_is_written(mode: str, seed_of, tm
     assert (y.argmax(axis=1) == arrays["labels"][held]).mean() == pytest.approx(found.after.value)
 
 
+def test_a_delta_keeps_its_size(seed_of, tmp_path: Path) -> None:
+    seed, limit = seed_of("small"), 400
+    found = run(seed, data(), steps=40, rate=0.03, delta_size=limit)
+    assert found.after.value >= found.before.value + 0.3
+    step, scores = (lambda hole, difference: found.quantization_steps[hole]), (found.metric, 0.4, 0.8)
+    size = write_delta(seed, found.tensors, tmp_path / "tuned.seed", mode=found.mode, step=step, scores=scores)
+    assert 300 < size <= limit
+
+
+def test_a_tier_whose_delta_is_larger_than_allowed_is_left_out(seed_of) -> None:
+    notes: list[str] = []
+    found = run(seed_of("small"), data(), steps=40, rate=0.03, delta_size=200, notice=notes.append)
+    assert not found.tensors
+    assert "small is left out: its delta takes more than 200 bytes; see --delta-size" in notes
+
+
 def test_labels_that_say_nothing_seldom_teach_anything(seed_of) -> None:
     labels = np.random.default_rng(7).integers(0, CLASSES, 60)
     arrays = {name: array[:60] for name, array in data(60).items()} | {"labels": labels}
@@ -331,8 +347,8 @@ def test_without_an_output_the_command_says_that_nothing_was_written(
 
 def test_what_was_learned_can_be_trained_again(seed_of, samples: Path, tmp_path: Path) -> None:
     seed, first, second = str(seed_of("small").path), str(tmp_path / "1.seed"), str(tmp_path / "2.seed")
-    for before, mode, output in (([], "small", first), (["--apply", first], "head", second)):
+    for before, mode, output in (([], "head", first), (["--apply", first], "small", second)):
         assert (
             main([seed, *before, "--fine-tune", str(samples), "--mode", mode, "--lr", "0.03", "-o", output, "-q"]) == 0
         )
-    assert seed_runtime.open(seed).apply(first).apply(second).header.tuned.mode == "head"
+    assert seed_runtime.open(seed).apply(first).apply(second).header.tuned.mode == "small"

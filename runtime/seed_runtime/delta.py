@@ -26,7 +26,7 @@ from seed_runtime.codecs.encode.delta import NO_CHANGE, Change
 from seed_runtime.codecs.floats import STORED_AS, from_storage, to_storage
 from seed_runtime.errors import InputError, UnsupportedError
 from seed_runtime.format.header import BaseInfo, Header, Hole, Stream, Tuned, WeightsInfo, build_on
-from seed_runtime.format.writer import stream_of, write_seed
+from seed_runtime.format.writer import front, stream_of, write_seed
 from seed_runtime.limits import CHAIN_MAX, SIDE_MAX
 from seed_runtime.seed import Seed
 
@@ -86,36 +86,76 @@ def write_delta(
     _check(base.header.holes, values)
     # What is read of a base that is a delta itself is its assembled weights.
     with base.assembled_weights(cache) as weights:
-        streams = _Streams()
-        for number, hole in enumerate(base.header.holes):
-            if number not in values:
-                streams.add(NO_CHANGE, hole)
-            elif _is_raw(hole, step):
-                streams.add_raw(np.ascontiguousarray(_stored(values[number], hole)))
-            else:
-                streams.add(_change(weights, number, hole, values[number], step), hole)
-        streams.end()
-        header = Header(
-            model=base.header.model,
-            weights=WeightsInfo(base.header.weights.size, bytes(32)),
-            parts=(),
-            holes=(),
-            streams=tuple(streams.records),
-            base=BaseInfo(base.digest, depth),
-            golden=golden,
-            tuned=Tuned(mode, *(scores or ())) if mode or scores else None,
-        )
-        whole = build_on(header, base.header, base.digest, ("delta", base.name))
+        header, streams = _coded(base, weights, values, mode, scores, step, golden)
         # What a device will decode, by the decoder itself.
         digest = decode_streams(
-            whole,
+            build_on(header, base.header, base.digest, ("delta", base.name)),
             lambda index, _: iter([memoryview(chunk) for chunk in streams.chunks[index]]),
             lambda data: None,
             base=weights,
         )
-    known = WeightsInfo(header.weights.size, digest, working_bytes(whole))
+    known = replace(header.weights, digest=digest)
     chunks = (chunk for coded in streams.chunks for chunk in coded)
     return write_seed(Path(path), replace(header, weights=known), [], chunks)
+
+
+def measure_delta(
+    base: Seed,
+    weights: BaseWeights,
+    values: Mapping[int, npt.NDArray[Any]],
+    step: StepRule,
+    *,
+    mode: str = "",
+    scores: tuple[str, float, float] | None = None,
+    golden: bytes | None = None,
+) -> int:
+    """Return the size that `write_delta` would give [B]; nothing is written or decoded.
+
+    Args:
+        base: see `write_delta`.
+        weights: of the base.
+        values: see `write_delta`.
+        step: see `write_delta`.
+        mode: see `write_delta`.
+        scores: see `write_delta`.
+        golden: see `write_delta`.
+    """
+    header, _ = _coded(base, weights, values, mode, scores, step, golden)
+    return len(front(header)) + header.body_size
+
+
+def _coded(
+    base: Seed,
+    weights: BaseWeights,
+    values: Mapping[int, npt.NDArray[Any]],
+    mode: str,
+    scores: tuple[str, float, float] | None,
+    step: StepRule | None,
+    golden: bytes | None,
+) -> tuple[Header, _Streams]:
+    """Code all changes; the header's digest of the weights is still missing."""
+    streams = _Streams()
+    for number, hole in enumerate(base.header.holes):
+        if number not in values:
+            streams.add(NO_CHANGE, hole)
+        elif _is_raw(hole, step):
+            streams.add_raw(np.ascontiguousarray(_stored(values[number], hole)))
+        else:
+            streams.add(_change(weights, number, hole, values[number], step), hole)
+    streams.end()
+    header = Header(
+        model=base.header.model,
+        weights=WeightsInfo(base.header.weights.size, bytes(32)),
+        parts=(),
+        holes=(),
+        streams=tuple(streams.records),
+        base=BaseInfo(base.digest, base.header.depth_above),
+        golden=golden,
+        tuned=Tuned(mode, *(scores or ())) if mode or scores else None,
+    )
+    whole = build_on(header, base.header, base.digest, ("delta", base.name))
+    weights_info = replace(header.weights, working_bytes=working_bytes(whole))
+    return replace(header, weights=weights_info), streams
 
 
 @dataclass

@@ -24,6 +24,7 @@ _TUNING: Final = {
     "loss": "--loss",
     "optimizer": "--optimizer",
     "rng_seed": "--rng-seed",
+    "delta_size": "--delta-size",
     "time_limit": "--time-limit",
     "pixels": "--pixels",
 }
@@ -86,6 +87,8 @@ class TuneJob:
     steps: int | None
     rate: float | None
     rng_seed: int | None
+    delta_size: int | None
+    """Most bytes of that seed [B]."""
     time_limit: float | None
     """Longest time [s]."""
     pixels: str | None
@@ -171,7 +174,7 @@ def _tune_job(options: argparse.Namespace) -> TuneJob | None:
     for path, what in inputs if options.tuned is not None else ():
         if is_same_file(options.tuned, path):
             raise UsageError(f"{options.tuned} is {what} itself, which would be lost; give -o another file")
-    from seed_runtime.units import parse_time
+    from seed_runtime.units import parse_size, parse_time
 
     return TuneJob(
         data=options.fine_tune,
@@ -182,6 +185,7 @@ def _tune_job(options: argparse.Namespace) -> TuneJob | None:
         steps=options.steps,
         rate=options.lr,
         rng_seed=options.rng_seed,
+        delta_size=None if options.delta_size is None else parse_size(options.delta_size),
         time_limit=None if options.time_limit is None else parse_time(options.time_limit),
         pixels=options.pixels,
     )
@@ -267,6 +271,7 @@ def _parser() -> argparse.ArgumentParser:
     tuning.add_argument("--loss", metavar="LOSS", help="cross-entropy, squared-error or cosine (default: by labels)")
     tuning.add_argument("--optimizer", metavar="NAME", help="adam or sgd (default: adam)")
     tuning.add_argument("--rng-seed", metavar="N", type=int, help="decides what is held out (default: 0)")
+    tuning.add_argument("--delta-size", metavar="SIZE", help="most bytes of -o (default: 4KB, or a tenth of the model)")
     tuning.add_argument("--time-limit", metavar="TIME", help="longest time, such as 10m; the best so far is kept")
     tuning.add_argument("--pixels", metavar="RANGE", help="0..1, -1..1, 0..255 or imagenet: what pictures become")
     add("--runs", metavar="N", type=int, help="timed runs of --bench (default: 10 to 100, for some 10 s)")

@@ -99,7 +99,7 @@ def _settings(job: Job, asked: TuneJob, terminal: Terminal) -> Settings:
 
     given = {
         name: value
-        for name in ("mode", "loss", "optimizer", "steps", "rate", "rng_seed", "time_limit")
+        for name in ("mode", "loss", "optimizer", "steps", "rate", "rng_seed", "delta_size", "time_limit")
         if (value := getattr(asked, name)) is not None
     }
 

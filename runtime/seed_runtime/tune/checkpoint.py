@@ -49,7 +49,7 @@ def run_key(seed: bytes, samples: str, settings: Settings) -> str:
         samples: digest of the samples.
         settings: of the run.
     """
-    names = ("mode", "loss", "steps", "rate", "optimizer", "batch", "rng_seed", "max_memory")
+    names = ("mode", "loss", "steps", "rate", "optimizer", "batch", "rng_seed", "delta_size", "max_memory")
     decided = {
         "seed": seed.hex(),
         "samples": samples,

@@ -20,6 +20,7 @@ from seed_runtime.skeletons.training import FEATURES
 from seed_runtime.tune.joined import JoinedModel, Run
 from seed_runtime.tune.micro_batches import Budget, pieces
 from seed_runtime.tune.progress import RunProgress
+from seed_runtime.tune.rounding import Inputs
 from seed_runtime.tune.samples import Rows
 from seed_runtime.tune.targets import CROSS_ENTROPY, Task
 
@@ -32,6 +33,8 @@ REGRESSIONS: Final = 12
 """Regressions for one strength; they begin with what the stronger prior before it gave."""
 ROWS_MAX: Final = 4096
 """Most positions that are fitted, where each sample has many."""
+WIDTH_MOST: Final = 512
+"""Most features whose covariance is held: 2 MiB of float64, a few times while a head is rounded."""
 _COPIES: Final = 3
 """Copies of the head that are held at once."""
 _AGREE: Final = 1e-2
@@ -99,6 +102,15 @@ class Ridge:
             if shape == wanted and self._gives_outputs(head):
                 return head
         return None
+
+    def inputs(self, head: Head) -> dict[str, Inputs]:
+        """Return what the matrix multiplies, by its name; nothing where there are too many features."""
+        if self._x.shape[1] > WIDTH_MOST:
+            return {}
+        mean = self._x.mean(axis=0) if head.bias else np.zeros(self._x.shape[1])
+        centred = self._x - mean
+        covariance = (centred.T @ centred / len(centred)).astype(np.float32)
+        return {head.matrix: Inputs(covariance, mean.astype(np.float32), head.is_transposed, head.bias)}
 
     def fit(self, head: Head, progress: RunProgress) -> Iterator[Values]:
         """Yield new values of the head's tensors for each strength of the prior, the strongest first.

@@ -75,6 +75,8 @@ class Settings:
         optimizer: a word of `optimizers.OPTIMIZERS`.
         batch: samples of a step.
         rng_seed: decides what is held out, and the order of samples.
+        delta_size: most bytes of the seed that holds what was learned; None for a tenth of the
+            model's own seed, or 4 KB where that is less, and no limit in tier `full` [B].
         max_memory: limit of the whole process, None for none [B].
         time_limit: of the whole run, None for none [s].
         threads: of the backend; None for one per core.
@@ -93,6 +95,7 @@ class Settings:
     optimizer: str = "adam"
     batch: int = 32
     rng_seed: int = 0
+    delta_size: int | None = None
     max_memory: int | None = None
     time_limit: float | None = None
     threads: int | None = None

@@ -23,6 +23,7 @@ from seed_runtime.skeletons.training import FEATURES, scan_training
 from seed_runtime.tune import evaluator, norms
 from seed_runtime.tune.best_values import BestValues
 from seed_runtime.tune.checkpoint import Checkpoint, CheckpointFile, run_key
+from seed_runtime.tune.delta_limit import DeltaLimit
 from seed_runtime.tune.descent import Descent, TierSession, gradient_outputs
 from seed_runtime.tune.evaluator import Evaluator
 from seed_runtime.tune.head import Ridge
@@ -41,7 +42,7 @@ from seed_runtime.tune.records import (
     TierResult,
     TuneResult,
 )
-from seed_runtime.tune.rounding import round_for_score
+from seed_runtime.tune.rounding import Inputs, Rounded, round_for_score
 from seed_runtime.tune.samples import Samples, check_samples, split
 from seed_runtime.tune.state import State
 from seed_runtime.tune.targets import Task, count_classes
@@ -97,7 +98,8 @@ def tune(
         model = JoinedModel(seed, folder, weights, samples, settings.threads, budget.room is None, progress.watch)
         key = "" if checkpoint is None else run_key(seed.digest, samples.digest, settings)
         file = CheckpointFile(checkpoint, key, settings.notice)
-        return _Tuning(seed, model, samples, settings, budget, progress, file, on_kept).run()
+        limit = DeltaLimit(seed, weights, settings)
+        return _Tuning(seed, model, samples, settings, budget, progress, file, on_kept, limit).run()
 
 
 def class_count(seed: Seed) -> int:
@@ -120,8 +122,10 @@ class _Tuning:
         progress: RunProgress,
         file: CheckpointFile,
         on_kept: Callable[[TuneResult], None],
+        limit: DeltaLimit,
     ) -> None:
         self._seed = seed
+        self._limit, self._inputs = limit, dict[str, Inputs]()
         self._model, self._samples, self._settings, self._on_kept = model, samples, settings, on_kept
         self._progress, self._file = progress, file
         self._task = Task(model.info, samples.labels, settings.loss)
@@ -138,6 +142,10 @@ class _Tuning:
         self._budget, self._state = budget, State()
         self._golden: tuple[Score | None, bytes | None] = (None, None)
         """Section GOLDEN, and the score of the values that it is of."""
+
+    @property
+    def _metric(self) -> str:
+        return self._task.metric if self._samples.labels is not None else "fit of batch norms"
 
     def run(self) -> TuneResult:
         """Climb the tiers; Ctrl-C ends it with the best so far."""
@@ -188,13 +196,12 @@ class _Tuning:
         assert state.before is not None
         assert state.after is not None
         holes = self._model.hole_of
-        metric = self._task.metric if self._samples.labels is not None else "fit of batch norms"
         return TuneResult(
             tensors={holes[name]: value for name, value in self._model.values.items()},
             quantization_steps={holes[name]: step for name, step in state.quantization_steps.items()},
             golden=self._golden_section(),
             mode=state.mode,
-            metric=metric,
+            metric=self._metric,
             before=state.before,
             after=state.after,
             held_out=len(self._split.held_out),
@@ -264,9 +271,8 @@ class _Tuning:
             best, steps, micro = fitted
         else:
             best, steps, micro = self._descend(tier, checkpoint)
-        state = self._state
         kept = bool(best.values)
-        state.tiers.append(TierResult(tier, best.score, kept, steps, micro, self._progress.seconds))
+        self._state.tiers.append(TierResult(tier, best.score, kept, steps, micro, self._progress.seconds))
         if kept:
             self._on_kept(self._result())
         return kept
@@ -309,7 +315,12 @@ class _Tuning:
         assert state.validation is not None
         if not best.values:
             return state.after, {}
-        validation, (values, steps) = round_for_score(self._model.untrained, best.values, best.score, validation_score)
+        validation, (values, steps) = round_for_score(
+            self._model.untrained, best.values, best.score, validation_score, self._inputs, partial(self._fits, tier)
+        )
+        if not values:
+            self._settings.notice(self._limit.refusal(tier))
+            return state.after, {}
         score = state.after if not validation > state.validation else held_out_score(values)
         if not score.value > state.after.value:
             return score, {}
@@ -317,6 +328,13 @@ class _Tuning:
         state.quantization_steps.update(steps)
         state.after, state.validation, state.mode = score, validation, tier
         return score, values
+
+    def _fits(self, tier: str, rounded: Rounded) -> bool:
+        """Return whether a delta of these tensors and those that earlier tiers changed is small enough."""
+        values, steps = {**self._model.values, **rounded[0]}, {**self._state.quantization_steps, **rounded[1]}
+        holes = self._model.hole_of
+        by_hole = {holes[name]: value for name, value in values.items()}
+        return self._limit.allows(tier, self._metric, by_hole, {holes[name]: step for name, step in steps.items()})
 
     def _estimate_norms(self) -> tuple[BestValues, int, int]:
         model, names = self._model, [each.name for each in self._model.statistics]
@@ -349,6 +367,7 @@ class _Tuning:
                 raise UnsupportedError(problem)
             self._settings.notice(f"head is left out: {problem}")
             return None
+        self._inputs = ridge.inputs(head)
         with model.opened(evaluator.OUTPUTS, names) as scoring:
             scorer = Evaluator(scoring, model, self._task, self._split, self._budget, ridge.later)
             scores = scorer.validation_score, scorer.held_out_score

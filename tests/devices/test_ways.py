@@ -247,6 +247,9 @@ def test_a_named_delta_may_lie_anywhere_and_must_belong_to_the_seed(tmp_path: Pa
     there = Stored({"versions": [{"digest": preflight.load(one).digest}]})
     assert names(collect(seed), there) == ["v2"]
     assert names(collect(seed, [delta]), there) == ["delta", "v2"]
+    link = tmp_path / "link"
+    link.symlink_to(delta)
+    assert names(collect(seed, [link]), there) == ["delta", "v2"]
     assert set(names(collect(seed, [delta, one]), Stored({}))) == {"v2", "v1+delta"}
     _, notes = find_ways(collect(seed, [delta]), Stored({}), NEW)
     assert notes == ["delta.seed was not used: its base is neither there nor at hand"]

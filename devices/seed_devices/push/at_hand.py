@@ -129,7 +129,7 @@ def collect(given: SeedFile, named: Iterable[Path] = (), *, whole: bool = False)
 
 def _named_header(path: Path) -> SeedHeader:
     try:
-        return preflight.read_header(path)
+        return preflight.read_header(path.resolve())  # a link that the user names is followed
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}; give the path of a seed") from None
 

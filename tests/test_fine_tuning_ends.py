@@ -18,7 +18,7 @@ from seed_runtime.cli import main
 from seed_runtime.errors import UsageError
 from seed_runtime.seed import Seed
 from seed_runtime.system.locks import FileLock
-from seed_runtime.tune import Progress, Settings, TuneResult, checkpoint, tune
+from seed_runtime.tune import Progress, Settings, TuneResult, checkpoint, tune, tuning
 from tests.support.shared import SharedFolder
 from tests.support.tuned_model import damaged_seed, data
 
@@ -99,6 +99,22 @@ def test_a_run_goes_on_after_a_tier_and_gives_what_that_kept_again(seed_of, tmp_
         (each.tier, each.score, each.kept) for each in whole.tiers
     ]
     assert kept[0].mode == "head"
+
+
+@pytest.mark.slow
+def test_a_tier_after_the_one_that_was_interrupted_begins_at_its_own_start(
+    seed_of, tmp_path: Path, each_step: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "choose_tiers", lambda *given: ("small", "full"))
+    seed, arrays, path = seed_of("small"), data(), tmp_path / "t.checkpoint"
+    settings = {"steps": 80, "rate": 0.03, "threads": 1}
+    whole = tune(seed, arrays, Settings(**settings))
+    assert whole.tiers[0].kept
+    assert [each.tier for each in whole.tiers] == ["small", "full"]
+    tune(seed, arrays, Settings(**settings, progress=interrupted_at(9, "small")), checkpoint=path)
+    found = tune(seed, arrays, Settings(**settings), checkpoint=path)
+    assert [(each.tier, each.steps) for each in found.tiers] == [(each.tier, each.steps) for each in whole.tiers]
+    assert_equal(found, whole)
 
 
 def test_other_data_begin_anew(seed_of, tmp_path: Path, each_step: None) -> None:

@@ -70,6 +70,14 @@ class Checkpoint:
     def __init__(self, path: Path, record: dict[str, Any], arrays: Mapping[str, StoredArray]) -> None:
         self._path, self.record, self._arrays = path, record, arrays
 
+    def take_tier(self, tier: str) -> dict[str, Any] | None:
+        """Return the record of a tier that was interrupted, once; None for every other tier."""
+        record: dict[str, Any] | None = self.record["tier"]
+        if record is None or record["tier"] != tier:
+            return None
+        self.record["tier"] = None
+        return record
+
     def read_into(self, name: str, out: Array) -> None:
         """Fill an array with the one of this name.
 

@@ -403,7 +403,7 @@ class _Tuning:
             )
             session = TierSession(tier, model, run, scorer, self._task, self._split.train)
             descent = Descent(session, values, best, steps, settings, self._progress, self._budget)
-            if checkpoint is not None and (record := checkpoint.record["tier"]) is not None:
+            if checkpoint is not None and (record := checkpoint.take_tier(tier)) is not None:
                 descent.restore(record, checkpoint)
             try:
                 descent.run(lambda: self._save(descent))

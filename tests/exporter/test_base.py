@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 
 import seed_exporter
 import seed_runtime
+from seed_exporter.build.streams import CodedStream, StreamEncoder
 from seed_exporter.codecs.delta import DeltaPlan
 from seed_exporter.results import Options, Result
 from seed_runtime.codecs.delta import ANEW, BITS, BY_OCTAVE, DIFFERENCE, UNCHANGED
@@ -241,6 +242,26 @@ def test_the_least_change_of_a_table_is_kept(method: str, tmp_path: Path) -> Non
     assert UNCHANGED in modes(update).values()
     found = weights(chain(base.path, update.path))
     assert [name for name, table in changed.items() if table.tobytes() not in found] == []
+
+
+def test_weights_are_coded_once_where_the_base_has_another_graph(
+    versions: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = export(versions[0], "v1.seed")
+    model = onnx.load(versions[1])
+    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Tanh"
+    onnx.save(model, versions[1])
+    coded, encode = list[int](), StreamEncoder.encode
+
+    def counted(encoder: StreamEncoder, *arguments: Any, **options: Any) -> list[CodedStream]:
+        coded.append(1)
+        return encode(encoder, *arguments, **options)
+
+    monkeypatch.setattr(StreamEncoder, "encode", counted)
+    update = export(versions[1], "v2.seed", [base.path])
+    assert not update.seed.shares
+    assert set(modes(update).values()) <= {UNCHANGED, DIFFERENCE}
+    assert len(coded) == 1
 
 
 # The command line

@@ -14,7 +14,7 @@ import seed_runtime
 from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import load
 from seed_exporter.skeletons import builder_for
-from seed_exporter.training import prepare, training_part
+from seed_exporter.training import part, prepare, training_part
 from seed_runtime.errors import UnsupportedError
 from seed_runtime.format.parts import TRAINING
 from seed_runtime.skeletons.training import FEATURES, FULL, HEAD, LEVELS, LOSS, SMALL, scan_training
@@ -225,6 +225,18 @@ def test_the_part_follows_the_names_of_any_order_of_the_weights() -> None:
             ("m1", "var"),
             ("m2", "var_1"),
         ]
+
+
+def test_the_part_of_an_order_is_built_once_in_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, built = prepare(convolutional()), list[int]()
+    check = part._check
+    monkeypatch.setattr(part, "_check", lambda skeleton, data: (built.append(len(data)), check(skeleton, data)))
+    names = list(graph.weights)
+    first = training_part(graph, names)
+    assert training_part(graph, list(names)) == first
+    assert len(built) == 1
+    training_part(graph, names[::-1])
+    assert len(built) == 2
 
 
 def test_what_stands_before_an_operator_without_a_gradient_is_not_trained(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from seed_runtime.assembly.base_file import Key, MappedWeights, holes_of_base, k
 from seed_runtime.assembly.cache import ModelCache
 from seed_runtime.codecs import BaseWeights
 from seed_runtime.errors import UsageError
-from seed_runtime.format.header import BaseInfo, Header, Hole
+from seed_runtime.format.header import BaseInfo, Hole, Part
 from seed_runtime.format.sections.holes import name_digest
 from seed_runtime.limits import CHAIN_MAX
 from seed_runtime.seed import Seed
@@ -97,17 +97,18 @@ class BaseModel:
             return None
         return [names[key] for key, _ in sorted(self._places.items(), key=lambda item: item[1])]
 
-    def shares(self, header: Header, skeleton: bytes) -> bool:
+    def shares(self, holes: Sequence[Hole], others: Sequence[Part], skeleton: bytes) -> bool:
         """Return whether a seed may leave out its parts and holes, because they are the base's.
 
         Args:
-            header: of the seed.
+            holes: of the seed.
+            others: its parts but the skeleton.
             skeleton: its whole skeleton.
         """
         own = self.seed.header
         return (
-            list(map(key_of, header.holes)) == list(map(key_of, own.holes))
-            and header.parts[1:] == own.parts[1:]
+            list(map(key_of, holes)) == list(map(key_of, own.holes))
+            and list(others) == list(own.parts[1:])
             and skeleton == bytes(self.seed.skeleton_bytes())
         )
 

@@ -109,7 +109,7 @@ def build(
     shares = False
     if base is not None:
         header = replace(header, base=base.info)
-        shares = base.shares(header, skeleton.data)
+        shares = base.shares(header.holes, header.parts[1:], skeleton.data)
     return SeedDraft(header, skeleton, [data for _, data in parts], streams, base, shares)
 
 
@@ -122,12 +122,17 @@ def build_in_order(
     progress: Callable[[int], None] | None = None,
 ) -> SeedDraft:
     """Code all weights and put them together: in the order of the base's, where that makes both graphs the same one."""
-    graph = encoder.graph
-    if base is not None and (order := base.order_of(graph)) is not None:
-        made = build(graph, encoder.encode(plans, order=order), model, skeletons, base)
-        if made.shares:
-            return made
-    return build(graph, encoder.encode(plans, progress), model, skeletons, base)
+    graph, order = encoder.graph, None if base is None else base.order_of(encoder.graph)
+    if base is not None and order is not None and not _shares(graph, order, skeletons, base):
+        order = None
+    return build(graph, encoder.encode(plans, progress, order=order), model, skeletons, base)
+
+
+def _shares(graph: Graph, order: Sequence[str], skeletons: SkeletonBuilder, base: BaseModel) -> bool:
+    """Return whether a seed of this order of the weights has the base's graph and holes. Nothing is coded."""
+    skeleton = skeletons.build(order)
+    others = [part for part, _ in _parts(graph, skeleton, order)[1:]]
+    return base.shares(_holes(skeleton), others, skeleton.data)
 
 
 def estimate_size(
@@ -166,12 +171,14 @@ def _header(skeleton: Skeleton, parts: Sequence[Part], model: ModelInfo, streams
         model=model,
         weights=WeightsInfo(skeleton.weights_size, bytes(32)),
         parts=tuple(parts),
-        holes=tuple(
-            Hole(hole.dtype, hole.dims, hole.skip, hole.offset, name_digest(hole.name)) for hole in skeleton.holes
-        ),
+        holes=_holes(skeleton),
         streams=tuple(streams),
     )
     return replace(header, weights=replace(header.weights, working_bytes=working_bytes(header)))
+
+
+def _holes(skeleton: Skeleton) -> tuple[Hole, ...]:
+    return tuple(Hole(hole.dtype, hole.dims, hole.skip, hole.offset, name_digest(hole.name)) for hole in skeleton.holes)
 
 
 @lru_cache(maxsize=4)

@@ -51,6 +51,12 @@ def training_part(graph: Graph, order: Sequence[str]) -> bytes:
     Raises:
         UnsupportedError: nothing of the model can be trained; the message names the operator that is in the way.
     """
+    return _part(graph, tuple(order))
+
+
+@lru_cache(maxsize=4)
+def _part(graph: Graph, order: tuple[str, ...]) -> bytes:
+    """Build the part; a search asks for the same one at each size."""
     first, template = _template(graph)
     second = builder_for(graph).build_unchecked(order)
     # Only weights have other names in another order.

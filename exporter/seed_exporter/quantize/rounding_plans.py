@@ -57,7 +57,7 @@ class RoundedPlans:
         if plan.step not in kept:
             while len(kept) >= _KEPT:
                 del kept[next(iter(kept))]
-            rounder = self._rounder(name)
+            rounder = self.rounder(name)
             matrix = rounder.quantize_on_trellis(plan.step) if trellis else rounder.quantize(plan.step)
             kept[plan.step] = plan if matrix is None else GridPlan.of_narrow(matrix)
             self._bound(rounder)
@@ -65,7 +65,7 @@ class RoundedPlans:
 
     def damage(self, name: str, plan: GridPlan) -> float:
         """Predict the damage that a plan does, see `Rounder.damage`."""
-        rounder = self._rounder(name)
+        rounder = self.rounder(name)
         damage = rounder.damage(plan.quantize(self._weights[name]))
         self._bound(rounder)
         return damage
@@ -100,7 +100,8 @@ class RoundedPlans:
             if sum(each.held_bytes for each in list(self._rounders.values())) > ROUNDERS_MAX:
                 rounder.forget()
 
-    def _rounder(self, name: str) -> Rounder:
+    def rounder(self, name: str) -> Rounder:
+        """Return the rounder of a weight."""
         if name not in self._rounders:
             covariance, counts = self._covariances.get(name), self._counts.get(name)
             self._rounders[name] = rounder_of(self._weights[name], covariance, counts, self._effort)

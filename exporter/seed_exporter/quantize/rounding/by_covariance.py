@@ -107,6 +107,14 @@ class CovarianceRounder(Rounder):
         differences = np.matmul(errors, feedback.transpose(0, 2, 1))
         return float(np.einsum("goi,gi->", np.square(differences, dtype=np.float64), validated.pivots))
 
+    def of(self, weight: Weight, rate: float) -> Rounder:
+        """Return a rounder of another weight, with what left-out inputs confirmed: it doesn't depend on the weight."""
+        other = CovarianceRounder(weight, self.view, self.covariance, input_steps=self._input_steps, rate=rate)
+        self.validated  # noqa: B018  computed once for both
+        known = ("validated", "_prepared")
+        other.__dict__.update({name: self.__dict__[name] for name in known if name in self.__dict__})
+        return other
+
     @property
     def is_calibrated(self) -> bool:
         """True if left-out inputs confirm feedback or steps."""

@@ -76,6 +76,10 @@ class RowRounder(Rounder):
         of_rows = squared.reshape(self.weight.shape[0], -1).sum(axis=1)
         return float(of_rows.mean() if self._row_counts is None else of_rows @ read_shares(self._row_counts))
 
+    def of(self, weight: Weight, rate: float) -> Rounder:
+        """Return a rounder of another weight, with the same counts."""
+        return RowRounder(weight, self._row_counts, rate)
+
     @property
     def is_calibrated(self) -> bool:
         """True if it knows how often the rows of a table are read."""

@@ -61,6 +61,15 @@ class Rounder(ABC):
             matrix: what `quantize` returned, or other integers of this weight.
         """
 
+    @abstractmethod
+    def of(self, weight: Weight, rate: float) -> Rounder:
+        """Return a rounder of another weight with the same uses, by what is known of their inputs already.
+
+        Args:
+            weight: of the same shape.
+            rate: weight of a bit when an integer is chosen, in squared steps.
+        """
+
     @property
     def is_calibrated(self) -> bool:
         """True if it rounds by something that was measured on inputs."""

@@ -36,6 +36,8 @@ SUPPLIED: Final = 255
 """The kind of an input whose bytes stand in the seed."""
 OUTLIER: Final = 2.0**100
 """Magnitude from which an element is no part of the norm: masks, such as the lowest float, would hide all others."""
+REPLACED_TOLERANCE: Final = 2e-5
+"""Least tolerance in the sample of other weights, as a share of the output's root mean square."""
 _RELATIVE: Final = 2.0**-20
 """Share of itself by which a value or a norm may differ: some units in the last place of the float32 that is stored."""
 _NOT_COMPARED, _VALUES, _TEXT = 0, 1, 2
@@ -221,7 +223,8 @@ def sample(output: Array, count: int, tolerance: float = 0.0) -> Expected:
 def with_outputs(golden: Golden, outputs: Sequence[Array]) -> Golden | None:
     """Return the sample of the same graph with other weights.
 
-    Tolerances grow with the outputs: what they cover is how far sums are apart that are added in another order.
+    Tolerances grow with the outputs: what they cover is how far sums are apart that are added in another order. Where
+    the first weights gave 0, which tells nothing of that, they are REPLACED_TOLERANCE of the outputs.
 
     Args:
         golden: of the weights that it was made with.
@@ -245,7 +248,8 @@ def _with_output(expected: Expected | ExpectedText | None, output: Array) -> Exp
     growth = max(1.0, found.norm / expected.norm) if expected.norm > 0 else 1.0
     if found.size != expected.size or not isfinite(found.norm):
         return None
-    return replace(found, tolerance=min(expected.tolerance * growth, float(np.finfo(np.float32).max)))
+    least = REPLACED_TOLERANCE * found.norm / max(1, found.size) ** 0.5 if output.dtype.kind == "f" else 0.0
+    return replace(found, tolerance=min(max(expected.tolerance * growth, least), float(np.finfo(np.float32).max)))
 
 
 def sample_text(output: Array) -> ExpectedText:

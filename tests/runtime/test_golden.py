@@ -15,7 +15,17 @@ from seed_runtime.backends import Feeds, TensorSpec
 from seed_runtime.backends.workers import Watch
 from seed_runtime.errors import FormatError, InputError, LimitError
 from seed_runtime.format.dtypes import BY_NAME, STRING
-from seed_runtime.golden import SUPPLIED, Expected, Golden, Recipe, sample, sample_text, verify
+from seed_runtime.golden import (
+    REPLACED_TOLERANCE,
+    SUPPLIED,
+    Expected,
+    Golden,
+    Recipe,
+    sample,
+    sample_text,
+    verify,
+    with_outputs,
+)
 from seed_runtime.skeletons import ValueInfo
 
 F32 = BY_NAME["float32"]
@@ -353,3 +363,14 @@ def test_inputs_are_those_of_the_skeleton(
     for inputs in ([], [ValueInfo("x", 1, (2, 3))] * 2):
         with pytest.raises(FormatError, match=f"it has 1 inputs, the model {len(inputs)}"):
             sample_of_one.check(inputs)
+
+
+def test_tolerances_of_other_weights_follow_what_these_give() -> None:
+    before = Golden(0, (), (sample(np.zeros(4, np.float32), 4), sample(np.zeros(4, np.int64), 4)))
+    found = with_outputs(before, [np.full(4, 3, np.float32), np.full(4, 3)])
+    assert found is not None
+    tolerances = [each.tolerance for each in found.outputs if isinstance(each, Expected)]
+    assert tolerances == [pytest.approx(3 * REPLACED_TOLERANCE), 0]
+    grown = with_outputs(replace(before, outputs=(Expected(4, 0.5, 2.0, np.ones(4, np.float32)),)), [np.full(4, 3.0)])
+    assert grown is not None
+    assert [each.tolerance for each in grown.outputs if isinstance(each, Expected)] == [1.5]

@@ -10,9 +10,11 @@ import numpy as np
 
 from seed_runtime import backends
 from seed_runtime.backends import Array, Feeds, Runner
+from seed_runtime.backends.workers import time_limit
 from seed_runtime.codecs import BaseWeights
-from seed_runtime.errors import UnsupportedError
+from seed_runtime.errors import SeedError, UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME
+from seed_runtime.golden import RUN_S, Golden, with_outputs
 from seed_runtime.seed import Seed
 from seed_runtime.skeletons.onnx_selection import select
 from seed_runtime.skeletons.training import TARGET, Statistic, TrainedTensor, scan_training
@@ -56,7 +58,7 @@ class JoinedModel:
         self.info = scan_training(self._part, self._skeleton, seed.header.holes)
         self.samples, self._folder, self._weights = samples, folder, weights
         self._holes, self._threads, self._watch = seed.header.holes, threads, watch
-        self._reuse_memory = reuse_memory
+        self._reuse_memory, self._inputs = reuse_memory, seed.inputs()
         self.values: dict[str, Array] = {}
         """New values of tensors by their names."""
         code = BY_NAME["float32"].code
@@ -99,14 +101,20 @@ class JoinedModel:
         hole = self._holes[number]
         return self._weights.read(number, 0, hole.count).reshape(hole.dims).astype(np.float32, copy=False)
 
-    def run_alone(self, feeds: Feeds, watch: Watch) -> list[Array]:
-        """Run the model without its training graph, with what tiers have learned so far; return all of its outputs."""
-        part = select(self._part, (), self.values)
-        runner = self._backend.open_joined(self._skeleton + part, self._folder, self._threads, watch=watch)
+    def run_golden(self, golden: Golden, notice: Callable[[str], None]) -> bytes | None:
+        """Return section GOLDEN of what tiers have learned so far, from the seed's own; None where it can't be made."""
+        part, watch = select(self._part, (), self.values), time_limit(RUN_S, "its golden sample runs", None)
         try:
-            return list(runner.run({**feeds, **self.values}, watch=watch).values())
-        finally:
-            runner.close()
+            runner = self._backend.open_joined(self._skeleton + part, self._folder, self._threads, watch=watch)
+            try:
+                outputs = runner.run({**golden.feeds(self._inputs), **self.values}, watch=watch)
+            finally:
+                runner.close()
+        except SeedError as error:
+            notice(f"the golden sample of what was learned is left out: {error}")
+            return None
+        found = with_outputs(golden, list(outputs.values()))
+        return None if found is None else found.pack()
 
     @contextlib.contextmanager
     def opened(self, outputs: Collection[str], inputs: Collection[str] = ()) -> Iterator[Run]:

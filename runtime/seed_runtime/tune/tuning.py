@@ -12,14 +12,12 @@ import numpy as np
 
 from seed_runtime.assembly.cache import ModelCache
 from seed_runtime.backends import Array
-from seed_runtime.backends.workers import time_limit
 from seed_runtime.data.calls import LABELS
 from seed_runtime.data.rows import RowSource
-from seed_runtime.errors import GoalNotMetError, MemoryBudgetError, SeedError, UnsupportedError
-from seed_runtime.golden import RUN_S, Golden, with_outputs
+from seed_runtime.errors import GoalNotMetError, MemoryBudgetError, UnsupportedError
 from seed_runtime.memory.cgroup import cgroup_limit
 from seed_runtime.seed import Seed
-from seed_runtime.skeletons.training import FEATURES, scan_training
+from seed_runtime.skeletons.training import FEATURES
 from seed_runtime.tune import evaluator, norms
 from seed_runtime.tune.best_values import BestValues
 from seed_runtime.tune.checkpoint import Checkpoint, CheckpointFile, run_key
@@ -45,7 +43,7 @@ from seed_runtime.tune.records import (
 from seed_runtime.tune.rounding import Inputs, Rounded, round_for_score
 from seed_runtime.tune.samples import Samples, check_samples, split
 from seed_runtime.tune.state import State
-from seed_runtime.tune.targets import Task, count_classes
+from seed_runtime.tune.targets import Task
 
 SMALL_SHARE: Final = 0.5
 """Share of the steps that `small` may take where `full` follows."""
@@ -100,11 +98,6 @@ def tune(
         file = CheckpointFile(checkpoint, key, settings.notice)
         limit = DeltaLimit(seed, weights, settings)
         return _Tuning(seed, model, samples, settings, budget, progress, file, on_kept, limit).run()
-
-
-def class_count(seed: Seed) -> int:
-    """Return how many classes the output has that a training graph compares; 2 where each element is a decision."""
-    return count_classes(scan_training(seed.training_graph(), bytes(seed.skeleton_bytes()), seed.header.holes))
 
 
 _Scoring = Callable[[Mapping[str, Array]], Score]
@@ -217,17 +210,8 @@ class _Tuning:
         if golden is None or not self._model.values:
             return None
         if self._golden[0] is not of:
-            self._golden = (of, self._run_golden(golden))
+            self._golden = (of, self._model.run_golden(golden, self._settings.notice))
         return self._golden[1]
-
-    def _run_golden(self, golden: Golden) -> bytes | None:
-        watch = time_limit(RUN_S, "its golden sample runs", None)
-        try:
-            found = with_outputs(golden, self._model.run_alone(golden.feeds(self._seed.inputs()), watch))
-        except SeedError as error:
-            self._settings.notice(f"the golden sample of what was learned is left out: {error}")
-            return None
-        return None if found is None else found.pack()
 
     def _climb_all(self, checkpoint: Checkpoint | None) -> None:
         too_large: MemoryBudgetError | None = None

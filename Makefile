@@ -22,7 +22,7 @@ FOR_BENCH := .[export,torch,bench,compare]
 # The build of torch for the CPU; what stands above it on the index brings gigabytes of CUDA.
 TORCH := torch==2.13.0
 # Peers whose declared dependencies are not what their codecs need: installed without them.
-PEERS := nncodec==2.1.3 zipnn==0.5.4
+PEERS := nncodec==2.1.3 zipnn==0.5.4 MNN==3.6.1
 DEMO_MODEL := magika==1.0.3
 DEMO_CACHE := .cache/demo
 

@@ -14,7 +14,7 @@ NAMES = (
     "decode", "contexts", "two_cores", "memory", "export_time", "shrink", "lossless", "quality", "deploy", "updates",
     "transfer", "identity", "small_streams", "overhead", "assembly", "torch_outputs",
 )  # fmt: skip
-LONG = ("size", "rules", "checkpoints", "archive", "versions")
+LONG = ("size", "rules", "checkpoints", "archive", "versions", "finetune_memory", "personalise")
 """Benchmarks that take long, up to hours, and are run by their names only."""
 DATA_ERROR = 3  # exit code: the models or a module are missing
 
@@ -35,6 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
             figures = module.run(quick=options.quick)
         except ModuleNotFoundError as error:
             measure.say(f"error: the module {error.name} is missing; run make bench, which installs what is needed")
+            return DATA_ERROR
+        except FileNotFoundError as error:
+            measure.say(f"error: {error}; the first lines of bench/{name}.py say what it needs")
             return DATA_ERROR
         result = {
             "benchmark": name,

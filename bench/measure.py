@@ -89,7 +89,7 @@ def one_core() -> None:
 def machine() -> Figures:
     """Return the class of this machine and the relevant versions, without anything that identifies the machine."""
     versions = {}
-    for package in ("numpy", "onnxruntime", "onnx", "nncodec", "zipnn", "zstandard"):
+    for package in ("numpy", "onnxruntime", "onnx", "nncodec", "zipnn", "zstandard", "MNN", "torch"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return {

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import subprocess
-import sysconfig
 import venv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -196,7 +195,6 @@ def lean_environment(folder: Path) -> Path:
         [python, "-c", "import sysconfig; print(sysconfig.get_path('platlib'))"],
         check=True, capture_output=True, text=True,
     ).stdout.strip())  # fmt: skip
-    here = {Path(sysconfig.get_path(kind)) for kind in ("platlib", "purelib")}
     wanted, seen = ["numpy", "onnxruntime"], set()
     while wanted:
         name = wanted.pop()
@@ -208,9 +206,9 @@ def lean_environment(folder: Path) -> Path:
                    for line in package.requires or [] if "extra" not in line]  # fmt: skip
         tops = {file.parts[0] for file in package.files or [] if file.parts[0] != ".."}
         for top in tops:
-            for place in here:
-                if (place / top).exists() and not (target / top).exists():
-                    (target / top).symlink_to(place / top)
+            source = Path(str(package.locate_file(top)))
+            if source.exists() and not (target / top).exists():
+                (target / top).symlink_to(source)
     (target / "seed_runtime").symlink_to(Path(seed_runtime.__file__).parent)
     return python
 

@@ -51,6 +51,8 @@ def publish(name: str, module: ModuleType, result: Figures) -> None:
 
 
 def goal_table(result: Figures) -> list[str]:
+    if not result["figures"]["goals"]:
+        return []
     lines = ["| goal | | measured | |", "|---|--:|--:|---|"]
     for goal in result["figures"]["goals"]:
         unit = f" {goal['unit']}" if goal["unit"] else ""

@@ -53,11 +53,21 @@ def load(folder: Path, scripts: tuple[str, ...], classes: int = CLASSES) -> Task
     Raises:
         FileNotFoundError: the data aren't there.
     """
-    sides = {side: read_arrays(folder / f"glyphs-{side}.npz.xz") for side in ("train", "held")}
-    points = sides["train"]["classes"]
+    points = read_arrays(folder / "glyphs-train.npz.xz")["classes"]
     found = [index for index, point in enumerate(points) if _script(int(point)) in scripts]
-    chosen = np.array(found)[np.linspace(0, len(found) - 1, min(classes, len(found))).round().astype(int)]
-    return Task(_part(sides["train"], chosen), _part(sides["held"], chosen), len(chosen))
+    return load_classes(
+        folder, np.array(found)[np.linspace(0, len(found) - 1, min(classes, len(found))).round().astype(int)]
+    )
+
+
+def load_classes(folder: Path, chosen: np.ndarray) -> Task:
+    """Read some classes, by their numbers in ascending order.
+
+    Raises:
+        FileNotFoundError: the data aren't there.
+    """
+    train, held = (_part(read_arrays(folder / f"glyphs-{side}.npz.xz"), chosen) for side in ("train", "held"))
+    return Task(train, held, len(chosen))
 
 
 def network(classes: int, rng_seed: int = 0) -> nn.Sequential:
@@ -175,7 +185,13 @@ def _script(point: int) -> str:
 
 def _part(arrays: Mapping[str, np.ndarray], chosen: np.ndarray) -> tuple[Tensor, Tensor]:
     rows = np.isin(arrays["y"], chosen)
-    ink = unpacked(arrays["x"][rows]).astype(np.float32) / 15
-    small = ink.reshape(-1, SIDE, 2, SIDE, 2).mean((2, 4))
+    small = shrunk(unpacked(arrays["x"][rows]))
     labels = np.searchsorted(chosen, arrays["y"][rows])
     return torch.from_numpy(small[:, None]), torch.from_numpy(labels.astype(np.int64))
+
+
+def shrunk(pictures: np.ndarray) -> np.ndarray:
+    """Return `(..., 24, 24)` in [0, 1] of pictures `(..., 48, 48)` of 16 greys."""
+    ink = pictures.astype(np.float32) / 15
+    halves = ink.reshape(*ink.shape[:-2], SIDE, 2, SIDE, 2)
+    return np.asarray(halves.mean((-3, -1)), np.float32)

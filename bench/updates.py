@@ -28,7 +28,7 @@ from onnx import TensorProto, helper, numpy_helper
 from bench import measure
 from bench.measure import Figures, Goal
 from seed_devices.push import preflight
-from seed_devices.push.at_hand import collect
+from seed_devices.push.candidates import find_candidates
 from seed_devices.push.job import Options as PushOptions
 from seed_devices.push.one_device import push
 from seed_devices.ssh.connection import Connection
@@ -130,11 +130,12 @@ def _round(server: Sshd, link: _Link, first: Path, second: Path, name: str) -> d
             push(connection, preflight.load(first), None, PushOptions())
         slow = f"{alias}-slow"
         server.alias(slow, server.key_of(device), port=link.port)
-        at_hand = collect(preflight.load(second), whole=case == "whole")
+        deltas = [second.with_name("v2-on-v1.seed")] if case == "delta" else []
+        candidates = find_candidates(preflight.load(second), deltas)
         link.reset()
         start = time.perf_counter()
         with Connection(slow, config=device.config) as connection:
-            done = push(connection, at_hand, None, PushOptions())
+            done = push(connection, candidates, None, PushOptions())
         seconds = time.perf_counter() - start
         if done.state != "pushed" or (done.delta is not None) != (case == "delta"):
             raise RuntimeError(f"{case}: {done}")

@@ -54,7 +54,7 @@ class Options:
             begin with. The damage of the result is measured by the model's own.
         heal_settings: from Python, learning rates and schedule of `heal`; None for those of the run's length.
         resume: folder in which the state of `heal` is saved, and from which it is continued.
-        model_id: name that stays the same over versions; the file's name by default.
+        model_id: name that stays the same over versions; the base's, or the file's name, by default.
         model_version: grows with every release of a model id.
         sign: SSH key to sign with, see `sign`.
         jobs: threads.

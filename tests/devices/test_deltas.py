@@ -12,7 +12,7 @@ import pytest
 
 from seed_devices.errors import RemoteError, UnreachableError
 from seed_devices.push import deliver, preflight
-from seed_devices.push.at_hand import collect
+from seed_devices.push.candidates import find_candidates
 from seed_devices.push.job import Options, PushResult
 from seed_devices.push.one_device import push
 from seed_devices.remote.agent_client import AgentClient
@@ -23,15 +23,16 @@ from tests.devices.support.proxy import Proxy
 from tests.devices.support.pushing import running_seed
 from tests.devices.support.seeds import make_delta, make_seed
 from tests.devices.support.sshd import Device, Sshd
+from tests.support.signing import needs_ssh_keygen, new_key, public_key, sign_seed
 
 pytestmark = pytest.mark.slow
 NAME = "product"
 
 
-def send(device: Device, seed: Path, *deltas: Path, **options: Any) -> PushResult:
-    """Push a seed, with what lies beside it; `options` are those of Options."""
+def send(device: Device, seed: Path, *deltas: Path, whole: Path | None = None, **options: Any) -> PushResult:
+    """Push a seed, with others that may be sent in its place; `options` are those of Options."""
     with Connection(device.alias, config=device.config) as connection:
-        return push(connection, collect(preflight.load(seed), deltas), None, Options(**options))
+        return push(connection, find_candidates(preflight.load(seed), deltas, whole), None, Options(**options))
 
 
 def digest_of(path: Path) -> str:
@@ -42,6 +43,13 @@ def versions_on(device: Device) -> set[str]:
     return {each.name for each in (device.model(NAME) / "versions").iterdir()}
 
 
+def damage(device: Device, seed: Path) -> None:
+    """Change the last byte of a stored version."""
+    path = device.model(NAME) / "versions" / digest_of(seed) / "model.seed"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
 @pytest.fixture
 def one(tmp_path: Path) -> Path:
     return make_seed(tmp_path / "v1.seed", golden="right")
@@ -49,7 +57,8 @@ def one(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def two(tmp_path: Path) -> Path:
-    return make_seed(tmp_path / "v2.seed", version=2, golden="right")
+    # The weights of the delta: those of version 1, its bias and 2.
+    return make_seed(tmp_path / "v2.seed", version=2, golden="right", matrix=1, bias=3)
 
 
 @pytest.fixture
@@ -62,16 +71,20 @@ def test_a_device_with_version_1_gets_version_2_as_a_delta(
 ) -> None:
     size, whole = two_on_one.stat().st_size, two.stat().st_size
     assert deploy(device.config, "push", one, device.alias).returncode == 0
-    dry = deploy(device.config, "push", two, device.alias, "--dry-run")
-    text = f"a delta on version 1, in place of {size_text(whole)}"
+    words = ("push", two, device.alias, "--delta", two_on_one)
+    dry = deploy(device.config, *words, "--dry-run")
+    text = f"v2-on-v1.seed, a delta on version 1, in place of {size_text(whole)}"
+    assert f"note: if the device refuses it, v2.seed would be sent ({size_text(whole)})" in dry.stdout.decode()
     assert f"it would send {size_text(size)} ({text}) and switch" in dry.stdout.decode()
-    done = deploy(device.config, "push", two, device.alias)
+    done = deploy(device.config, *words)
     assert f"runs ({size_text(size)} sent: {text}, golden sample right, before it " in done.stdout.decode(), stderr_of(
         done
     )
     assert running_seed(device, NAME) == two_on_one.read_bytes()
-    (host,) = hosts(device.config, "push", two, device.alias)
+    assert "runs already as v2-on-v1.seed, nothing was sent" in deploy(device.config, *words).stdout.decode()
+    (host,) = hosts(device.config, *words)
     assert (host["state"], host["sent"], host["whole_bytes"]) == ("unchanged", 0, whole)
+    assert (host["file"], host["is_given"]) == (str(two_on_one), False)
     assert host["delta"] == {
         "file": str(two_on_one), "bytes": size, "base": digest_of(one), "base_version": 1, "with": 0,
     }  # fmt: skip
@@ -84,27 +97,40 @@ def test_a_device_with_version_1_gets_version_2_as_a_delta(
     assert digest_of(one)[:12] in listed.splitlines()[1]
 
 
-def test_each_form_of_the_version_is_unchanged(device: Device, one: Path, two: Path, two_on_one: Path) -> None:
+def test_each_named_seed_of_the_version_is_unchanged(device: Device, one: Path, two: Path, two_on_one: Path) -> None:
     send(device, one)
     assert send(device, two_on_one).state == "pushed"
-    for seed in (two, two_on_one):
-        done = send(device, seed)
+    for done in (send(device, two, two_on_one), send(device, two_on_one, whole=two), send(device, two_on_one)):
         assert (done.state, done.sent, done.digest) == ("unchanged", 0, digest_of(two_on_one))
 
 
 def test_a_device_without_the_base_gets_the_whole_seed(device: Device, one: Path, two: Path, two_on_one: Path) -> None:
-    done = send(device, two)
-    assert (done.state, done.delta, done.sent) == ("pushed", None, two.stat().st_size)
+    done = send(device, two, two_on_one)
+    assert (done.state, done.delta, done.sent, done.is_given) == ("pushed", None, two.stat().st_size, True)
     assert running_seed(device, NAME) == two.read_bytes()
     assert versions_on(device) == {digest_of(two)}
+    (host,) = hosts(device.config, "push", two_on_one, device.alias, "--whole", two)
+    assert (host["state"], host["file"], host["is_given"]) == ("unchanged", str(two), False)
 
 
-def test_whole_sends_no_delta(device: Device, one: Path, two: Path, two_on_one: Path) -> None:
+def test_a_stale_delta_in_the_folder_does_not_replace_the_seed_that_was_given(
+    device: Device, one: Path, two_on_one: Path, tmp_path: Path
+) -> None:
+    # Trained again and exported under the same number: id, version and source are those of the delta.
+    two = make_seed(tmp_path / "v2.seed", version=2, golden="right", matrix=7)
     send(device, one)
-    (host,) = hosts(device.config, "push", two, device.alias, "--whole")
-    assert (host["digest"], host["sent"], host["delta"]) == (digest_of(two), two.stat().st_size, None)
-    done = deploy(device.config, "push", two_on_one, device.alias, "--whole")
-    assert done.returncode == 2
+    done = send(device, two)
+    assert (done.state, done.delta, done.digest) == ("pushed", None, digest_of(two))
+    assert running_seed(device, NAME) == two.read_bytes()
+    # Nor is the other one "unchanged" by it.
+    assert send(device, two_on_one).state == "pushed"
+    assert running_seed(device, NAME) == two_on_one.read_bytes()
+
+
+def test_named_files_of_another_version_are_2(device: Device, one: Path, two: Path, tmp_path: Path) -> None:
+    three = make_delta(tmp_path / "v3.seed", one, version=3)
+    for words in ((two, "--delta", three), (two, "--delta", one), (three, "--whole", two), (two, "--whole", two)):
+        assert deploy(device.config, "push", words[0], device.alias, *words[1:]).returncode == 2
 
 
 def test_a_base_that_is_missing_is_sent_below_the_delta(device: Device, one: Path, two_on_one: Path) -> None:
@@ -112,6 +138,7 @@ def test_a_base_that_is_missing_is_sent_below_the_delta(device: Device, one: Pat
     assert done.sent == one.stat().st_size + two_on_one.stat().st_size
     assert done.delta is not None
     assert done.delta["with"] == 1
+    assert done.whole_bytes == done.sent
     assert running_seed(device, NAME) == two_on_one.read_bytes()
     assert versions_on(device) == {digest_of(one), digest_of(two_on_one)}
     with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
@@ -143,7 +170,7 @@ def test_a_base_that_is_removed_meanwhile_lets_the_whole_seed_be_sent(
         return step(*given, **named)
 
     monkeypatch.setattr(deliver, when, after_removal)
-    done = send(device, two)
+    done = send(device, two, two_on_one)
     assert (done.state, done.delta, done.digest) == ("pushed", None, digest_of(two))
     (note,) = done.notes
     assert f"v2-on-v1.seed, a delta, was refused there (version {digest_of(two_on_one)} stands on" in note
@@ -156,7 +183,7 @@ def test_a_delta_that_does_not_compute_what_it_should_lets_the_whole_seed_be_sen
 ) -> None:
     send(device, one)
     wrong = make_delta(tmp_path / "v2-on-v1.seed", one, version=2, golden="wrong")
-    done = send(device, two)
+    done = send(device, two, wrong)
     assert (done.state, done.delta) == ("pushed", None)
     assert "golden sample differs" in done.notes[0]
     assert versions_on(device) == {digest_of(one), digest_of(two)}
@@ -171,11 +198,9 @@ def test_a_base_that_the_device_has_damaged_lets_the_whole_seed_be_sent(
     device: Device, one: Path, two: Path, two_on_one: Path
 ) -> None:
     send(device, one)
-    path = device.model(NAME) / "versions" / digest_of(one) / "model.seed"
-    data = path.read_bytes()
-    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    done = send(device, two)
-    assert (done.state, done.delta) == ("pushed", None)
+    damage(device, one)
+    done = send(device, two_on_one, whole=two)
+    assert (done.state, done.delta, done.is_given) == ("pushed", None, False)
     assert "which was damaged on this device's disk" in done.notes[0]
     assert running_seed(device, NAME) == two.read_bytes()
 
@@ -184,13 +209,99 @@ def test_a_running_delta_whose_base_was_damaged_is_replaced_by_the_whole_seed(
     device: Device, one: Path, two: Path, two_on_one: Path
 ) -> None:
     send(device, one)
-    send(device, two)
-    path = device.model(NAME) / "versions" / digest_of(one) / "model.seed"
-    data = path.read_bytes()
-    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    done = send(device, two)
+    send(device, two, two_on_one)
+    damage(device, one)
+    done = send(device, two, two_on_one)
     assert (done.state, done.digest) == ("pushed", digest_of(two))
     assert running_seed(device, NAME) == two.read_bytes()
+
+
+def test_a_damaged_base_is_sent_again_below_the_delta_where_it_is_at_hand(
+    device: Device, one: Path, two_on_one: Path
+) -> None:
+    send(device, one)
+    damage(device, one)
+    done = send(device, two_on_one)
+    assert (done.state, done.digest, done.delta and done.delta["with"]) == ("pushed", digest_of(two_on_one), 1)
+    assert "which was damaged on this device's disk" in done.notes[0]
+    assert done.sent >= one.stat().st_size + two_on_one.stat().st_size
+    assert running_seed(device, NAME) == two_on_one.read_bytes()
+    # And below the one that runs.
+    damage(device, one)
+    assert send(device, two_on_one).digest == digest_of(two_on_one)
+    verified = deploy(device.config, "run", f"{device.alias}:{NAME}", "--verify")
+    assert verified.returncode == 0, stderr_of(verified)
+
+
+@pytest.mark.parametrize("code", [11, 13, 14])
+def test_a_delta_that_the_device_refuses_lets_the_whole_seed_be_sent(
+    device: Device, one: Path, two: Path, two_on_one: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    send(device, one)
+    call = AgentClient.call
+
+    def refuse(self: AgentClient, op: str, *given: Any, **named: Any) -> dict[str, Any]:
+        if op == "begin" and named["digest"] == digest_of(two_on_one):
+            raise RemoteError(code, "that is too much", "SomeError")
+        return call(self, op, *given, **named)
+
+    monkeypatch.setattr(AgentClient, "call", refuse)
+    done = send(device, two_on_one, whole=two)
+    assert (done.state, done.digest, done.is_given) == ("pushed", digest_of(two), False)
+    assert done.notes == ["v2-on-v1.seed, a delta, was refused there (that is too much)"]
+    # Where nothing else was named, it is refused.
+    with pytest.raises(RemoteError, match="that is too much") as caught:
+        send(device, two_on_one)
+    assert caught.value.exit_code == code
+
+
+@needs_ssh_keygen
+def test_a_link_that_is_too_old_for_the_device_lets_the_whole_seed_be_sent(device: Device, tmp_path: Path) -> None:
+    key = new_key(tmp_path / "key")
+    folder = device.home / "config" / "seed"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "allowed_signers").write_text(f"a@b {public_key(key)}\n")
+
+    def signed(path: Path) -> Path:
+        path.write_bytes(sign_seed(path.read_bytes(), key))
+        return path
+
+    one = signed(make_seed(tmp_path / "v1.seed", golden="right"))
+    two = signed(make_delta(tmp_path / "v2.seed", one, version=2))
+    four = signed(make_delta(tmp_path / "v4-on-v2.seed", one, two, version=4))
+    whole = signed(make_seed(tmp_path / "v4.seed", version=4, matrix=1, bias=7, golden="right"))
+    three = signed(make_seed(tmp_path / "v3.seed", version=3, golden="right"))
+    send(device, one)
+    send(device, three)
+    # Version 2 was never there, and the newest accepted one is 3.
+    done = send(device, four, whole=whole)
+    assert (done.state, done.digest) == ("pushed", digest_of(whole))
+    assert "v4-on-v2.seed, a delta, was refused there" in done.notes[0]
+    assert running_seed(device, NAME) == whole.read_bytes()
+
+
+def test_a_delta_finds_its_base_on_a_device_whose_runtime_is_gone(device: Device, one: Path, two_on_one: Path) -> None:
+    send(device, one)
+    one.rename(one.with_suffix(".moved"))
+    shutil.rmtree(device.store / "runtime")
+    dry = deploy(device.config, "push", two_on_one, device.alias, "--dry-run")
+    assert dry.returncode == 0, stderr_of(dry)
+    assert (
+        f"send {size_text(two_on_one.stat().st_size)} (a delta on version {digest_of(one.with_suffix('.moved'))[:12]}"
+        in (dry.stdout.decode())
+    )
+
+
+def test_a_push_of_the_version_below_the_one_that_runs_says_how_to_return(
+    device: Device, one: Path, two_on_one: Path
+) -> None:
+    send(device, one)
+    send(device, two_on_one)
+    done = send(device, one)
+    assert done.state == "switched"
+    assert f"switched back from {digest_of(two_on_one)[:12]}" in done.notes[0]
+    assert deploy(device.config, "rollback", f"{device.alias}:{NAME}").returncode == 0
+    assert running_seed(device, NAME) == two_on_one.read_bytes()
 
 
 def test_a_delta_that_was_cut_goes_on_where_it_stopped(sshd: Sshd, tmp_path: Path) -> None:
@@ -267,7 +378,7 @@ def test_each_device_of_a_rollout_goes_its_own_way(make_device: Any, one: Path, 
     for device in (fleet[0], fleet[2]):
         send(device, one)
     names = [device.alias for device in fleet]
-    words = ("push", two, *names, "--canary", "2", "--watch", "1s", "--json")
+    words = ("push", two, *names, "--delta", two_on_one, "--canary", "2", "--watch", "1s", "--json")
     done = deploy(fleet[0].config, *words)
     answer = json.loads(done.stdout)
     assert done.returncode == 0, stderr_of(done)
@@ -279,7 +390,7 @@ def test_each_device_of_a_rollout_goes_its_own_way(make_device: Any, one: Path, 
     assert [running_seed(device, NAME) for device in fleet] == [
         path.read_bytes() for path in (two_on_one, two, two_on_one)
     ]
-    table = deploy(fleet[0].config, "push", two, *names, "--dry-run").stdout.decode()
+    table = deploy(fleet[0].config, "push", two, *names, "--delta", two_on_one, "--dry-run").stdout.decode()
     assert table.count("unchanged") == 3
 
 
@@ -295,9 +406,9 @@ def test_an_older_runtime_gets_the_whole_seed(
         return answer
 
     monkeypatch.setattr(AgentClient, "call", older)
-    done = send(device, two)
+    done = send(device, two, two_on_one)
     assert (done.state, done.delta, done.digest) == ("pushed", None, digest_of(two))
-    assert "is too old for v2-on-v1.seed; --update-runtime brings a newer one" in done.notes[0]
+    assert "is too old for it; --update-runtime brings a newer one" in done.notes[0]
     two.unlink()
     shutil.rmtree(device.model(NAME))
     send(device, one)

@@ -26,7 +26,7 @@ GOOD: dict[str, Any] = {
 
 
 def check(**changed: Any) -> list[str]:
-    asked = {"max_memory": None, "left": 700, "service": False, "runtime_due": False}
+    asked = {"max_memory": None, "bytes_to_send": 700, "service": False, "runtime_due": False}
     asked |= {key: changed.pop(key) for key in list(changed) if key in asked}
     profile = profiles.load()[changed.pop("profile", "raspberry-pi-4")]
     return preflight.check(preflight.load(EXAMPLE), "pi@h", GOOD | changed, profile, **asked)  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ def test_what_may_matter_is_noted(changed: dict[str, Any], text: str) -> None:
 
 def test_a_device_that_does_not_tell_its_memory_has_that_of_its_kind(tmp_path: Path) -> None:
     seed = preflight.load(make_seed(tmp_path / "greedy.seed", working_bytes=600 << 20))
-    asked: dict[str, Any] = {"max_memory": None, "left": 700, "service": False}
+    asked: dict[str, Any] = {"max_memory": None, "bytes_to_send": 700, "service": False}
     facts = {**GOOD, "ram": None, "ram_available": None}
     assert preflight.check(seed, "h", facts, profiles.load()["raspberry-pi-5"], **asked) == []
     with pytest.raises(RemoteError, match="the device has 512 MiB"):
@@ -77,7 +77,7 @@ def test_a_device_that_does_not_tell_its_memory_has_that_of_its_kind(tmp_path: P
 
 
 def test_a_device_that_cannot_check_the_signature_it_asks_for_is_sent_nothing() -> None:
-    asked: dict[str, Any] = {"max_memory": None, "left": 700, "service": False}
+    asked: dict[str, Any] = {"max_memory": None, "bytes_to_send": 700, "service": False}
     signed = replace(preflight.load(EXAMPLE), signer="a key")
     assert preflight.check(signed, "pi@h", GOOD | {"signers": True}, None, **asked) == []
     assert preflight.check(signed, "pi@h", GOOD | {"ssh_keygen": False}, None, **asked) == []

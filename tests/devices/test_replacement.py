@@ -15,7 +15,7 @@ from seed_devices.errors import ReplacementError
 from seed_devices.push import one_device, preflight
 from seed_devices.push.deliver import Delivery
 from seed_devices.push.job import Job, PushResult
-from seed_devices.push.ways import Way
+from seed_devices.push.routes import Route
 from seed_devices.remote.agent_client import AgentClient
 from tests.devices.support.commands import COMMAND, environment, hosts
 from tests.devices.support.pushing import running_seed, send
@@ -58,10 +58,10 @@ def test_of_two_first_pushes_at_the_same_moment_the_later_one_is_refused(
     both = threading.Barrier(2)
     deliver = one_device.deliver
 
-    def deliver_together(job: Job, agent: AgentClient, ways: list[Way]) -> Delivery:
+    def deliver_together(job: Job, agent: AgentClient, routes: list[Route]) -> Delivery:
         if not job.options.replace:
             both.wait(timeout=60)
-        return deliver(job, agent, ways)
+        return deliver(job, agent, routes)
 
     monkeypatch.setattr(one_device, "deliver", deliver_together)
 

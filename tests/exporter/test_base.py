@@ -73,6 +73,16 @@ def weights(seed: Seed) -> list[bytes]:
         return [found.read(number, 0, hole.count).tobytes() for number, hole in enumerate(seed.header.holes)]
 
 
+def test_a_version_has_the_model_id_of_its_base_unless_another_is_given(versions: tuple[Path, Path]) -> None:
+    first, second = versions
+    one = export(first, "1.seed", method="lossless", model_id="bell").path
+    made = export(second, "2.seed", [one], method="lossless")
+    assert chain(one, made.path).header.model.model_id == "bell"
+    assert "the model id is bell, that of the base; --model-id gives another one" in made.notes
+    made = export(second, "3.seed", [one], method="lossless", model_id="horn")
+    assert chain(one, made.path).header.model.model_id == "horn"
+
+
 @pytest.mark.parametrize("effort", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_version_that_was_tuned_takes_a_quarter_of_its_own_seed_at_its_own_quality(
     versions: tuple[Path, Path], effort: int

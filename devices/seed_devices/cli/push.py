@@ -20,7 +20,7 @@ from seed_devices.fleet import canary
 from seed_devices.fleet.parallel import Outcome, combined_error, run_on_each
 from seed_devices.fleet.target import Target
 from seed_devices.push import one_device, preflight
-from seed_devices.push.at_hand import collect
+from seed_devices.push.candidates import find_candidates
 from seed_devices.push.job import Options, PushResult
 from seed_devices.ssh.connection import Connection
 from seed_devices.ssh.pace import Pace
@@ -36,6 +36,7 @@ Examples:
   seed-deploy push model.seed pi@porch --service
   seed-deploy push other.seed pi@porch:doorbell --replace
   seed-deploy push v2.seed pi@porch --delta v2-on-v1.seed
+  seed-deploy push v2-on-v1.seed pi@porch --whole v2.seed
   seed-deploy push model.seed --inventory hosts.toml --canary 2 --watch 10min
 \b
 A push that was interrupted continues where it stopped: give the same command again.
@@ -94,10 +95,12 @@ hosts.toml lists devices:
 )
 @click.option(
     "--delta", "deltas", multiple=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-    help="A seed to send in place of MODEL.seed where that takes fewer bytes, or a base of one; may be repeated. "
-    "Seeds of the same version in the folder of MODEL.seed are found without it.",
+    help="A delta of the same version, to send in place of MODEL.seed where a device has its base; may be repeated.",
 )  # fmt: skip
-@click.option("--whole", is_flag=True, help="Send MODEL.seed itself, not what differs from a version on the device.")
+@click.option(
+    "--whole", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="The whole seed of the same version, to send where a device can't take MODEL.seed, a delta.",
+)  # fmt: skip
 @click.option(
     "--replace", is_flag=True,
     help="Let the seed replace a model of another id that has the same name there; a terminal is asked otherwise.",
@@ -126,7 +129,7 @@ def push(
     deltas, whole = chosen.pop("deltas"), chosen.pop("whole")
     push_options = Options(address=address, max_rate=rates.per_device, shared_pace=pace, **chosen)
     seed_file = preflight.load(seed)
-    at_hand = collect(seed_file, deltas, whole=whole)
+    candidates = find_candidates(seed_file, deltas, whole)
     access = options.access(config, accept_new)
 
     def push_to(targets: list[Target], push_options: Options) -> list[Outcome[PushResult]]:
@@ -134,7 +137,7 @@ def push(
         live = LiveProgress(len(targets), quiet=quiet or as_json, rate=rate)
 
         def work(target: Target, connection: Connection) -> PushResult:
-            return one_device.push(connection, at_hand, target.name, push_options, live.progress_of(target))
+            return one_device.push(connection, candidates, target.name, push_options, live.progress_of(target))
 
         def done(outcome: Outcome[PushResult]) -> None:
             live.end(outcome, result_text(outcome, rates))

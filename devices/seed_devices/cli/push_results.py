@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from seed_devices.cli import show
@@ -51,10 +52,10 @@ def result_text(outcome: Outcome[PushResult], rates: Rates) -> str:
     runtime = f"runtime {value.runtime} installed ({size_text(value.runtime_sent or 0)} sent)"
     if value.state == "unchanged":
         what = runtime if value.runtime_installed else "nothing was sent"
-        return f"{value.name} {short} runs already, {what} ({outcome.seconds:.1f} s)"
+        return f"{value.name} {short} runs already{_as_file(value)}, {what} ({outcome.seconds:.1f} s)"
     if _is_dry(value):
         return f"{value.name} {short}: it would {_dry_text(value, rates)}; nothing was written"
-    parts = [_sent_text(value)] if value.state == "pushed" else ["it was kept there"]
+    parts = [_sent_text(value)] if value.state == "pushed" else [f"it was kept there{_as_file(value)}"]
     if value.runtime_installed:
         parts.insert(0, runtime)
     if value.record is not None:
@@ -121,23 +122,33 @@ def _row(outcome: Outcome[PushResult]) -> list[str]:
         return [host, outcome.target.name or "", "failed", "", "", "", seconds, reason]
     runtime = "unknown" if value.runtime_sent is None else size_text(value.runtime_sent) if value.runtime_sent else ""
     short = value.digest[: show.SHORT]
-    way = "" if value.delta is None or not value.sent else _delta_text(value)
-    return [host, value.name, value.state, short, runtime, size_text(value.sent), f"{outcome.seconds:.1f} s", way]
+    file = _file_text(value) if value.sent else _as_file(value).strip()
+    return [host, value.name, value.state, short, runtime, size_text(value.sent), f"{outcome.seconds:.1f} s", file]
 
 
 def _sent_text(value: PushResult) -> str:
     """Return what was sent, and beside a delta what the whole seed would have been."""
-    return f"{size_text(value.sent)} sent" + (f": {_delta_text(value)}" if value.delta is not None else "")
+    file = _file_text(value)
+    return f"{size_text(value.sent)} sent" + (f": {file}" if file else "")
 
 
-def _delta_text(value: PushResult) -> str:
-    """Return on what a delta stands, and the size of the whole seed if that is known."""
-    delta = value.delta or {}
-    version, more = delta.get("base_version"), delta.get("with")
-    text = f"a delta on version {delta['base'][: show.SHORT] if version is None else version}"
-    if more:
-        text += ", which was sent with it" if more == 1 else f", sent with {more} seeds that it stands on"
-    return text + (f", in place of {size_text(value.whole_bytes)}" if value.whole_bytes else "")
+def _file_text(value: PushResult) -> str:
+    """Return which file is sent if it isn't the given one, on what a delta stands, and the size of the whole seed."""
+    parts = [] if value.is_given or value.file is None else [Path(value.file).name]
+    if (delta := value.delta) is not None:
+        version, more = delta.get("base_version"), delta.get("with")
+        text = f"a delta on version {delta['base'][: show.SHORT] if version is None else version}"
+        if more:
+            text += " together with " + ("its base" if more == 1 else f"{more} seeds that it stands on")
+        parts.append(text)
+    if parts and value.whole_bytes is not None and value.whole_bytes > value.sent:
+        parts.append(f"in place of {size_text(value.whole_bytes)}")
+    return ", ".join(parts)
+
+
+def _as_file(value: PushResult) -> str:
+    """Return as which file the version is there, where it isn't the given one."""
+    return "" if value.is_given or value.file is None else f" as {Path(value.file).name}"
 
 
 def _dry_text(value: PushResult, rates: Rates) -> str:
@@ -146,10 +157,10 @@ def _dry_text(value: PushResult, rates: Rates) -> str:
         size = f" ({size_text(value.runtime_sent)})" if value.runtime_sent is not None else ""
         actions.append(f"send the runtime{size} and install it")
     if value.state == "would push":
-        way = f" ({_delta_text(value)})" if value.delta is not None else ""
-        actions.append(f"send {size_text(value.sent)}{way} and switch")
+        file = _file_text(value)
+        actions.append(f"send {size_text(value.sent)}{f' ({file})' if file else ''} and switch")
     elif value.state == "would switch":
-        actions.append("switch")
+        actions.append(f"switch{_as_file(value)}")
     total = f", {size_text(value.all_sent)} in all" if value.runtime_sent and value.sent else ""
     return ", ".join(actions) + total + rates.time_text([value.all_sent])
 

@@ -1,7 +1,7 @@
 """Bring a version to a device that has a runtime: transfer, install, switch.
 
-It goes the way with the fewest bytes. Where the device refuses a delta, it goes the next one, and in the end sends the
-whole seed. Bases that are missing are installed before, as versions that don't run.
+It takes the route with the fewest bytes. Where the device refuses that, it takes the next one. Bases that are missing
+are installed before, as versions that don't run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from seed_devices.errors import RemoteError
 from seed_devices.push import preflight
 from seed_devices.push.job import Job
 from seed_devices.push.preflight import SeedFile
-from seed_devices.push.ways import Way
+from seed_devices.push.routes import Route
 from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.transfer import put
 from seed_runtime.errors import SeedError
@@ -26,8 +26,11 @@ WAIT_S: Final = 75
 """Seconds that a push waits for another one to the same model: longer than a dead link keeps the lock."""
 _DAMAGED: Final = 10
 """The exit code of a damaged seed."""
-_REFUSED: Final = (_DAMAGED, 12)
-"""Exit codes of a delta for which the whole seed may do: the base isn't there, was damaged, or isn't the right one."""
+_REFUSED: Final = (_DAMAGED, 11, 12, 13, 14)
+"""Exit codes of a seed in whose place another one may do: it or its base is damaged, isn't accepted, can't be used
+there, or takes too much of the disk or the memory."""
+_LACKS_BASE: Final = ("BaseError", "MissingLinkError")
+"""How the device calls the error of a seed whose base isn't there any more, or was damaged."""
 _TRANSFERS: Final = 2
 """Most transfers of a seed that arrives damaged: late bytes of an earlier push that was cut may be among the new."""
 
@@ -36,8 +39,8 @@ _TRANSFERS: Final = 2
 class Delivery:
     """State of a device after a delivery. `state` and `sent` are those of PushResult."""
 
-    way: Way
-    """The way that was gone in the end."""
+    route: Route
+    """The route that was taken in the end."""
     state: str
     sent: int = 0
     previous: str | None = None
@@ -53,13 +56,13 @@ class _Sent:
     count: int = 0
 
 
-def deliver(job: Job, agent: AgentClient, ways: Sequence[Way]) -> Delivery:
+def deliver(job: Job, agent: AgentClient, routes: Sequence[Route]) -> Delivery:
     """Send what is missing of the version, let the device check it, and switch to it.
 
     Args:
         job: the push.
         agent: on the device.
-        ways: at least one; the first that the device takes is gone.
+        routes: at least one; the first that the device accepts is taken.
 
     Raises:
         RemoteError: the device refuses the seed; what ran there still runs.
@@ -67,26 +70,38 @@ def deliver(job: Job, agent: AgentClient, ways: Sequence[Way]) -> Delivery:
     """
     sent = _Sent()
     notes: list[str] = []
-    for way in ways:
-        try:
-            seeds = [job.at_hand.load(header) for header in way.files]
-        except SeedError as damaged:
-            if way is ways[-1]:
-                raise
-            notes.append(f"{way.form.path.name} was not used: {damaged}")
+    problem: SeedError | None = None
+    for route in routes:
+        if route.is_repair and not _is_about_base(problem):
             continue
         try:
-            return replace(_go(job, agent, way, seeds, sent), notes=tuple(notes))
+            seeds = [job.candidates.load(header) for header in route.files]
+        except SeedError as damaged:
+            problem = damaged
+            notes.append(f"{route.seed.path.name} was not used: {damaged}")
+            continue
+        try:
+            return replace(_take_route(job, agent, route, seeds, sent), notes=tuple(notes))
         except RemoteError as refused:
-            if way is ways[-1] or way.form.base is None or refused.exit_code not in _REFUSED:
+            if refused.exit_code not in _REFUSED:
                 raise
+            problem = refused
+            kind = "" if route.seed.base is None else ", a delta,"
             reason = str(refused).removeprefix(f"{job.host}: ")
-            notes.append(f"{way.form.path.name}, a delta, was refused there ({reason}); another seed was taken")
-    raise AssertionError("there is a way, and the last one ends the loop")
+            notes.append(f"{route.seed.path.name}{kind} was refused there ({reason})")
+    assert problem is not None, "there is a route, and the first one is no repair"
+    if len(notes) < 2:
+        raise problem
+    raise RemoteError(problem.exit_code, f"{problem}; before that, {'; '.join(notes[:-1])}", type(problem).__name__)
 
 
-def _go(job: Job, agent: AgentClient, way: Way, seeds: Sequence[SeedFile], sent: _Sent) -> Delivery:
-    """Deliver the seeds of one way; what is sent is added to `sent`."""
+def _is_about_base(problem: SeedError | None) -> bool:
+    """Return whether a refusal may be cured by sending the bases again."""
+    return isinstance(problem, RemoteError) and (problem.exit_code == _DAMAGED or problem.kind in _LACKS_BASE)
+
+
+def _take_route(job: Job, agent: AgentClient, route: Route, seeds: Sequence[SeedFile], sent: _Sent) -> Delivery:
+    """Deliver the seeds of one route; what is sent is added to `sent`."""
     sizes, start = [seed.file_size for seed in seeds], job.phases.sent_before
     try:
         for number, seed in enumerate(seeds):
@@ -97,18 +112,18 @@ def _go(job: Job, agent: AgentClient, way: Way, seeds: Sequence[SeedFile], sent:
         job.phases.sent_before = start
     if state == "current":
         agent.call("release")
-        return Delivery(way, "unchanged", sent.count, record=record)
+        return Delivery(route, "unchanged", sent.count, record=record)
     with job.phases.phase("switch"):
         answer = agent.call(
             "switch",
             job.phases.progress_of("switch"),
             name=job.name,
-            digest=way.form.digest,
+            digest=route.seed.digest,
             keep=job.options.keep,
             replace=job.options.replace,
         )
     state = "pushed" if state == "partial" else "switched"
-    return Delivery(way, state, sent.count, answer.get("previous"), tuple(answer.get("removed") or ()), record)
+    return Delivery(route, state, sent.count, answer.get("previous"), tuple(answer.get("removed") or ()), record)
 
 
 def _install(job: Job, agent: AgentClient, seed: SeedFile, sent: _Sent) -> tuple[str, dict[str, Any] | None]:

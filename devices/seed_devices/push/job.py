@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from seed_devices.push.at_hand import SeedsAtHand
+from seed_devices.push.candidates import Candidates
 from seed_devices.push.preflight import SeedFile
 from seed_devices.remote.agent_client import Progress
 from seed_devices.ssh.connection import Connection
@@ -50,11 +50,16 @@ class PushResult:
     """Outcome: "unchanged", "switched" (the device had kept it), "pushed", or "would ..." in a dry run."""
     sent: int = 0
     """Bytes of the seed, and of its bases where these were missing, that were sent, or would be."""
+    file: str | None = None
+    """Path of the seed that runs there, or would."""
+    is_given: bool = True
+    """False if that is one that was named beside the given one."""
     delta: dict[str, Any] | None = None
     """What runs there, if it stands on another version: its `file`, its `bytes`, `base` and `base_version`, and how
     many bases were sent `with` it. None for a whole seed."""
     whole_bytes: int | None = None
-    """Bytes of the whole seed of this version; None where only deltas are at hand."""
+    """Bytes of the whole seed of this version, if it was given or named, else of the delta and all that it stands on;
+    None where a base isn't on this machine."""
     runtime_sent: int | None = 0
     """Bytes of the runtime's wheels that were sent, or would be; None where a dry run couldn't find out."""
     previous: str | None = None
@@ -119,15 +124,15 @@ class Job:
     """One version on its way to one device. `name` is the model's name there."""
 
     connection: Connection
-    at_hand: SeedsAtHand
+    candidates: Candidates
     name: str
     options: Options
     phases: Phases
 
     @property
     def seed(self) -> SeedFile:
-        """Return the seed that was given; what is sent may be another one of the same version."""
-        return self.at_hand.given
+        """Return the seed that was given; another one that the user named may be sent in its place."""
+        return self.candidates.given
 
     @property
     def host(self) -> str:

@@ -1,6 +1,6 @@
 """One push to one device, in phases: connect, probe, check, runtime, transfer, install, switch, service.
 
-What is sent is the seed that was given, or another one of the same version that takes fewer bytes on this device.
+What is sent is the seed that was given, or one of those that were named beside it which takes fewer bytes.
 
 Before `transfer` nothing of the seed is sent, and before `runtime` nothing on the device is written. A failure in any
 phase leaves what ran before; the next push continues with the bytes that have arrived. A version that runs already
@@ -19,17 +19,17 @@ from seed_devices import names, profiles
 from seed_devices.errors import RemoteError, ReplacementError, WheelsError
 from seed_devices.profiles import Profile
 from seed_devices.push import preflight, requirements, runtime
-from seed_devices.push.at_hand import SeedsAtHand
-from seed_devices.push.choose import possible_ways, require_way, ways_there
+from seed_devices.push.candidates import Candidates
+from seed_devices.push.choose import fallback_notes, feasible_routes, require_route, return_notes, routes_to
 from seed_devices.push.deliver import Delivery, deliver
 from seed_devices.push.job import Job, Options, Phases, PushResult
 from seed_devices.push.preflight import SeedFile
 from seed_devices.push.requirements import NoRoomError
+from seed_devices.push.routes import Route, whole_size
 from seed_devices.push.services import install_service, restart_stale_services
-from seed_devices.push.ways import Way, whole_size
 from seed_devices.push.wheels import NoWheelsError
 from seed_devices.remote.agent_client import AgentClient, Progress
-from seed_devices.remote.facts import find_pythons, read_facts
+from seed_devices.remote.facts import find_pythons, read_facts, stored_versions
 from seed_devices.remote.pythons import Pythons
 from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import UnsupportedError
@@ -47,8 +47,8 @@ class Preparation:
     """A device that can take the seed, and the agent to continue with."""
 
     agent: AgentClient
-    ways: list[Way] = field(default_factory=list)
-    """The ways that the device can take."""
+    routes: list[Route] = field(default_factory=list)
+    """The routes that the device can take, the best one first."""
     facts: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     runtime_installed: bool = False
@@ -61,7 +61,7 @@ class Preparation:
 
 def push(
     connection: Connection,
-    seed: SeedFile | SeedsAtHand,
+    seed: SeedFile | Candidates,
     name: str | None,
     options: Options,
     progress: Progress | None = None,
@@ -70,7 +70,7 @@ def push(
 
     Args:
         connection: to the device.
-        seed: what is to run there; with others at hand, the one of them that takes the fewest bytes.
+        seed: what is to run there; or that with the seeds that may be sent in its place.
         name: the model's name there; the seed's own if None.
         options: what was asked for.
         progress: called with the name of a phase, what is done of it, and all of it.
@@ -79,31 +79,33 @@ def push(
         SeedError: of the connection, of the device (RemoteError), or of `preflight.check`.
         ReplacementError: another model has this name there.
     """
-    at_hand = seed if isinstance(seed, SeedsAtHand) else SeedsAtHand(seed)
-    job = Job(connection, at_hand, name or at_hand.given.default_name, options, Phases(progress))
+    candidates = seed if isinstance(seed, Candidates) else Candidates(seed)
+    job = Job(connection, candidates, name or candidates.given.default_name, options, Phases(progress))
     connection.max_rate, connection.shared_pace = options.max_rate, options.shared_pace
     with job.phases.phase("connect"):
         agent = AgentClient(connection)
     try:
-        model: Mapping[str, Any] = {}
+        model: Mapping[str, Any]
         chain_max: int | None = None
-        if agent.runtime is not None:
-            with job.phases.phase("probe"):
+        with job.phases.phase("probe"):
+            if agent.runtime is None:
+                model = stored_versions(connection, job.name)
+            else:
                 model, chain_max = _installed_model(agent, job.name)
         check_replacement(job, model)
-        ways, _ = ways_there(job, agent.runtime, chain_max, model)
-        prepared = Preparation(agent, ways)
-        if options.update_runtime or options.python is not None or not (ways and ways[0].is_stored):
+        routes, _ = routes_to(job, agent.runtime, chain_max, model)
+        prepared = Preparation(agent, routes)
+        if options.update_runtime or options.python is not None or not (routes and routes[0].is_stored):
             prepared = _prepare(job, agent, model, chain_max)
             if prepared.agent is not agent:
-                # A store whose runtime was broken could not be asked before.
+                # Without a runtime only the names of versions could be read.
                 agent = prepared.agent
                 model, chain_max = _installed_model(agent, job.name)
                 check_replacement(job, model)
-                found, _ = ways_there(job, agent.runtime, chain_max, model)
-                possible = {way.form.digest for way in prepared.ways}
-                prepared = replace(prepared, ways=[way for way in found if way.form.digest in possible])
-                require_way(job, prepared.ways, agent.runtime, chain_max, model)
+                found, _ = routes_to(job, agent.runtime, chain_max, model)
+                feasible = {route.seed.digest for route in prepared.routes}
+                prepared = replace(prepared, routes=[route for route in found if route.seed.digest in feasible])
+                require_route(job, prepared.routes, agent.runtime, chain_max, model)
         elif options.service and not model.get("service"):
             with job.phases.phase("check"):
                 facts = read_facts(connection, agent)
@@ -111,13 +113,13 @@ def push(
         if options.dry_run:
             return dry_run_result(job, model, prepared)
         try:
-            delivery = deliver(job, agent, prepared.ways)
+            delivery = deliver(job, agent, prepared.routes)
         except RemoteError as refused:
             if refused.kind == _OTHER_MODEL:  # which another push has brought since it was checked
                 check_replacement(job, _installed_model(agent, job.name)[0])
             raise
         service = install_service(job, agent) if options.service else dict(model.get("service") or {}) or None
-        result = _result(job, prepared, delivery, service)
+        result = _result(job, prepared, delivery, service, return_notes(job, delivery.route, model, dry_run=False))
     finally:
         agent.close()
     if prepared.failed_services:
@@ -148,38 +150,48 @@ def check_replacement(job: Job, model: Mapping[str, Any]) -> None:
 
 def dry_run_result(job: Job, model: Mapping[str, Any], prepared: Preparation) -> PushResult:
     """Return what a push would do to a device that has `model` of this name."""
-    way = prepared.ways[0]
-    if not way.is_stored:
+    route = prepared.routes[0]
+    if not route.is_stored:
         state = "would push"
-    elif model.get("current") != way.form.digest:
+    elif model.get("current") != route.seed.digest:
         state = "would switch"
     else:
         state = "would update" if prepared.runtime_installed else "unchanged"
     return PushResult(
         name=job.name,
-        digest=way.form.digest,
+        digest=route.seed.digest,
         state=state,
-        sent=way.left,
-        delta=_delta(way),
-        whole_bytes=whole_size(job.at_hand),
+        sent=route.bytes_to_send,
+        file=str(route.seed.path),
+        is_given=route.seed.digest == job.seed.digest,
+        delta=_delta(route),
+        whole_bytes=whole_size(job.candidates),
         previous=model.get("current"),
         facts=prepared.facts,
         runtime_installed=prepared.runtime_installed,
         runtime_sent=prepared.runtime_sent,
-        notes=prepared.notes,
+        notes=[
+            *prepared.notes,
+            *fallback_notes(prepared.routes),
+            *return_notes(job, route, model, dry_run=True),
+        ],
         seconds=job.phases.seconds,
     )
 
 
-def _result(job: Job, prepared: Preparation, delivery: Delivery, service: dict[str, Any] | None) -> PushResult:
+def _result(
+    job: Job, prepared: Preparation, delivery: Delivery, service: dict[str, Any] | None, more_notes: list[str]
+) -> PushResult:
     hint = (service or {}).get("hint") if job.options.service else None
     return PushResult(
         name=job.name,
-        digest=delivery.way.form.digest,
+        digest=delivery.route.seed.digest,
         state=delivery.state,
         sent=delivery.sent,
-        delta=_delta(delivery.way),
-        whole_bytes=whole_size(job.at_hand),
+        file=str(delivery.route.seed.path),
+        is_given=delivery.route.seed.digest == job.seed.digest,
+        delta=_delta(delivery.route),
+        whole_bytes=whole_size(job.candidates),
         previous=delivery.previous,
         removed=list(delivery.removed),
         facts=prepared.facts,
@@ -188,22 +200,22 @@ def _result(job: Job, prepared: Preparation, delivery: Delivery, service: dict[s
         runtime_installed=prepared.runtime_installed,
         runtime_sent=prepared.runtime_sent,
         service=service,
-        notes=[*prepared.notes, *delivery.notes, *([hint] if hint else [])],
+        notes=[*prepared.notes, *delivery.notes, *more_notes, *([hint] if hint else [])],
         seconds=job.phases.seconds,
     )
 
 
-def _delta(way: Way) -> dict[str, Any] | None:
+def _delta(route: Route) -> dict[str, Any] | None:
     """Return what a result says of a seed that stands on another one; None for a whole seed."""
-    form = way.form
-    if form.base is None:
+    seed = route.seed
+    if seed.base is None:
         return None
     return {
-        "file": str(form.path),
-        "bytes": form.file_size,
-        "base": form.base,
-        "base_version": way.base_version,
-        "with": len(way.files) - 1,
+        "file": str(seed.path),
+        "bytes": seed.file_size,
+        "base": seed.base,
+        "base_version": route.base_version,
+        "with": len(route.files) - 1,
     }
 
 
@@ -233,20 +245,20 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any], chain_max: 
         with _naming(job.host):
             profile = requirements.check(facts, needed) if due else profile
         runtime_then, chain_then = (__version__, CHAIN_MAX) if due else (agent.runtime, chain_max)
-        ways, unused = ways_there(job, runtime_then, chain_then, model)
-        require_way(job, ways, runtime_then, chain_then, model)
-        ways, checked = possible_ways(job, ways, facts, profile, runtime_due=due)
+        routes, unused = routes_to(job, runtime_then, chain_then, model)
+        require_route(job, routes, runtime_then, chain_then, model)
+        routes, checked = feasible_routes(job, routes, facts, profile, runtime_due=due)
         notes += unused + checked
-    left = ways[0].left
+    bytes_to_send = routes[0].bytes_to_send
     if options.dry_run:
         missing: int | None = 0
         if due and profile is not None and known is not None:
-            missing = _bytes_of_runtime(job, facts, profile, known, notes, left)
-        return Preparation(agent, ways, facts, notes, due, missing)
+            missing = _bytes_of_runtime(job, facts, profile, known, notes, bytes_to_send)
+        return Preparation(agent, routes, facts, notes, due, missing)
     if not due or known is None:
         restarted, failed = restart_stale_services(job, agent) if options.update_runtime else ([], {})
-        return Preparation(agent, ways, facts, notes + restarted, failed_services=failed)
-    job.phases.to_send_after = left
+        return Preparation(agent, routes, facts, notes + restarted, failed_services=failed)
+    job.phases.to_send_after = bytes_to_send
     with job.phases.phase("runtime"), _naming(job.host):
         installed = _with_best_python(
             job,
@@ -258,7 +270,7 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any], chain_max: 
                 facts,
                 needed=needed,
                 online=options.online,
-                seed_bytes=left,
+                seed_bytes=bytes_to_send,
                 progress=job.phases.progress_of("runtime"),
             ),
         )
@@ -273,7 +285,7 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any], chain_max: 
         )
     restarted, failed = restart_stale_services(job, fresh)
     all_notes = [*notes, *installed.notes, *restarted]
-    return Preparation(fresh, ways, facts, all_notes, installed.fresh, installed.sent, failed)
+    return Preparation(fresh, routes, facts, all_notes, installed.fresh, installed.sent, failed)
 
 
 def _with_best_python(

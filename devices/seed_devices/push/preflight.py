@@ -6,10 +6,11 @@ in pieces by whoever sends it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from seed_runtime.errors import FormatError, NotASeedError, UntrustedError, Usag
 from seed_runtime.format.header import Header, ModelInfo
 from seed_runtime.format.reader import SeedReader
 from seed_runtime.memory.footprint import UNIT
+from seed_runtime.seed import Seed
 from seed_runtime.trust import sshsig
 
 PYTHON_BYTES: Final = 24 << 20
@@ -62,6 +64,11 @@ class SeedHeader:
     signer: str | None
     """The key that its signature names, which may be wrong; None where there is no signature."""
 
+    @property
+    def title(self) -> str:
+        """Return the model's id and version."""
+        return f"{self.model.model_id} {self.model.version}"
+
 
 @dataclass(frozen=True)
 class SeedFile(SeedHeader):
@@ -74,6 +81,8 @@ class SeedFile(SeedHeader):
     """The least memory of the process that runs it, None where the seed holds no measurement."""
     library: str | None = None
     """The oldest ONNX Runtime that takes it, None where none is known."""
+    is_complete: bool = True
+    """False for a delta whose base wasn't read: of its session and its graph nothing is known."""
 
     @property
     def default_name(self) -> str:
@@ -83,11 +92,6 @@ class SeedFile(SeedHeader):
                 return name
         check_name(self.model.model_id or self.path.stem, "the seed's own name (give another one, HOST:NAME)")
         raise AssertionError
-
-    @property
-    def title(self) -> str:
-        """Return the model's id and version."""
-        return f"{self.model.model_id} {self.model.version}"
 
     def matching_bytes(self, start: int, digests: Sequence[object], size: int) -> int:
         """Count the bytes from `start` on that the device has already: whole blocks, to the first that differs.
@@ -112,11 +116,12 @@ def read_header(path: Path) -> SeedHeader:
     """Read the header of the seed at `path`.
 
     Raises:
-        FormatError: it is damaged, or no seed.
+        NotASeedError: the file is no seed.
+        RemoteError: it is damaged (exit code 10).
         UnsupportedError: its format is newer than this runtime.
         OSError: it can't be read.
     """
-    with partial.open_file(path, "rb") as file:
+    with _as_damaged_here(), partial.open_file(path, "rb") as file:
         reader = SeedReader(file, path.name)
     return SeedHeader(**_facts(path, reader.digest, reader.file_size, reader.header))
 
@@ -142,14 +147,25 @@ def load(path: Path) -> SeedFile:
         UnsupportedError: its format is newer than this runtime.
         UsageError: it can't be read.
     """
-    try:
+    with _as_damaged_here():
         return _read(path)
-    except NotASeedError:
-        raise
-    except FormatError as error:
-        # The text of FormatError is written for the device that a seed was copied to.
-        text = f"{error.where}: {error.problem}; this seed is damaged, export it again"
-        raise RemoteError(error.exit_code, text, type(error).__name__) from None
+
+
+def with_bases(seed: SeedFile, bases: Sequence[Path]) -> SeedFile:
+    """Return a delta with what its graph and the memory of its session need.
+
+    Args:
+        seed: the delta.
+        bases: what it stands on, the whole seed first.
+
+    Raises:
+        SeedError: one of them can't be used.
+        OSError: one of them can't be read.
+    """
+    below = None
+    for path in bases:
+        below = seed_runtime.open(path, enforce=False, base=below)
+    return replace(seed, **_figures(seed_runtime.open(seed.path, enforce=False, base=below)))
 
 
 def check(
@@ -159,7 +175,7 @@ def check(
     profile: Profile | None,
     *,
     max_memory: int | None,
-    left: int,
+    bytes_to_send: int,
     service: bool,
     runtime_due: bool = False,
 ) -> list[str]:
@@ -173,7 +189,7 @@ def check(
         facts: what the device reported.
         profile: the device's; None for one that no profile knows and whose runtime works.
         max_memory: what --max-memory allows, in bytes.
-        left: bytes that are to be sent, of this seed and of others with it.
+        bytes_to_send: of this seed and of others with it, without what has arrived.
         service: whether a service was asked for.
         runtime_due: whether the push installs the runtime, and with it the newest ONNX Runtime.
 
@@ -190,10 +206,10 @@ def check(
             f"set SEED_HOME there to a folder that can be",
         )
     free, cached = _number(facts, "disk_free"), _number(facts, "disk_cached") or 0
-    if free is not None and left + DISK_MARGIN > free + cached:
+    if free is not None and bytes_to_send + DISK_MARGIN > free + cached:
         raise RemoteError(
             13,
-            f"{host}: {left + DISK_MARGIN:,} bytes are needed and {free:,} are free; free some space "
+            f"{host}: {bytes_to_send + DISK_MARGIN:,} bytes are needed and {free:,} are free; free some space "
             f"there: seed-deploy remove {shlex.quote(names.model_name(host, 'NAME'))}",
         )
     library = facts.get("onnxruntime")
@@ -248,6 +264,23 @@ def _read(path: Path) -> SeedFile:
         raise UsageError(f"{path}: {error.strerror}; give the path of a seed") from None
     if not partial.is_whole(path, seed.digest.hex()):
         raise FormatError(path.name, "its bytes don't match its digests")
+    return SeedFile(**_facts(path, seed.digest, seed.file_size, seed.header), **_figures(seed))
+
+
+@contextlib.contextmanager
+def _as_damaged_here() -> Iterator[None]:
+    """Say of damaged seeds what is to be done on this machine: FormatError is written for one that was copied."""
+    try:
+        yield
+    except NotASeedError:
+        raise
+    except FormatError as error:
+        text = f"{error.where}: {error.problem}; this seed is damaged, export it again"
+        raise RemoteError(error.exit_code, text, type(error).__name__) from None
+
+
+def _figures(seed: Seed) -> dict[str, Any]:
+    """Return the fields that `SeedFile` has beside those of `SeedHeader`."""
     # A device that has the base knows the rest: what runs it, and what its graph needs.
     is_complete = seed.header.base is None or seed.base is not None
     footprint, session, assembly = seed.footprint(), None, seed.header.weights.working_bytes
@@ -257,13 +290,13 @@ def _read(path: Path) -> SeedFile:
         least = min(max(mode.opening, mode.mapped + min(mode.peaks)) for mode in footprint.modes) * UNIT
         session = PYTHON_BYTES + backends.get(seed.kind.backend).import_bytes() + least
     info = seed.skeleton() if is_complete else None
-    return SeedFile(
-        **_facts(path, seed.digest, seed.file_size, seed.header),
-        weights_size=seed.header.weights.size,
-        assembly=PYTHON_BYTES + assembly,
-        session=session,
-        library=None if info is None else oldest_release(info.ir_version, info.opsets),
-    )
+    return {
+        "weights_size": seed.header.weights.size,
+        "assembly": PYTHON_BYTES + assembly,
+        "session": session,
+        "library": None if info is None else oldest_release(info.ir_version, info.opsets),
+        "is_complete": is_complete,
+    }
 
 
 def _facts(path: Path, digest: bytes, file_size: int, header: Header) -> dict[str, Any]:

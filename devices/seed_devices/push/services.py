@@ -31,7 +31,7 @@ def restart_stale_services(job: Job, agent: AgentClient) -> tuple[list[str], dic
     notes, errors = [], {}
     for model in agent.call("status").get("models") or []:
         name, service = model["name"], model.get("service") or {}
-        if name == job.name and model.get("current") not in {each.digest for each in job.at_hand.same_version()}:
+        if name == job.name and model.get("current") not in {each.digest for each in job.candidates.alternatives}:
             continue
         if service.get("stale") or service.get("active") == "failed":
             with job.phases.phase("service"):

@@ -8,13 +8,20 @@ from typing import Any, Final
 from seed_devices import names
 from seed_devices.errors import RemoteError
 from seed_devices.remote import device_schema, pythons
-from seed_devices.remote.agent_client import AgentClient
+from seed_devices.remote.agent_client import FIND_STORE, AgentClient
 from seed_devices.remote.pythons import Pythons
 from seed_devices.ssh.connection import Connection
+from seed_devices.ssh.shell import START_S
+from seed_runtime.agent.names import DIGEST
 from seed_runtime.errors import UnsupportedError
 
 OUTPUT_MAX: Final = 1 << 16
 """Largest size of what is read of a device's output, in bytes."""
+_LIST_VERSIONS: Final = (
+    f'{FIND_STORE}m=$s/models/$1; [ -d "$m/versions" ] || exit 0; '
+    'readlink "$m/current"; cd "$m/versions" && for f in */model.seed; do [ -f "$f" ] && echo "${f%%/*}"; done; exit 0'
+)
+"""Shell commands that print where `current` of the model `$1` leads, and the names of its versions."""
 
 
 def read_facts(connection: Connection, agent: AgentClient) -> dict[str, Any]:
@@ -45,6 +52,20 @@ def read_facts(connection: Connection, agent: AgentClient) -> dict[str, Any]:
             f"python3",
         )
     return found
+
+
+def stored_versions(connection: Connection, name: str) -> dict[str, Any]:
+    """Return what a device whose agent doesn't start seems to have of a model, as `status` would: digests alone.
+
+    Args:
+        connection: to the device.
+        name: the model's name there.
+    """
+    done = connection.run(_LIST_VERSIONS, name, timeout=START_S, check=False)
+    lines = done.stdout[:OUTPUT_MAX].decode("ascii", "replace").split()
+    digests = [line for line in lines if DIGEST.fullmatch(line)]
+    current = next((line.rpartition("/")[2] for line in lines if line.startswith("versions/")), None)
+    return {"versions": [{"digest": each} for each in digests], "current": current if current in digests else None}
 
 
 def find_pythons(connection: Connection, named: str | None = None) -> Pythons:

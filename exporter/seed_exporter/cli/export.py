@@ -123,7 +123,9 @@ Exit codes: 0 ok, 1 internal error, 2 usage, 3 data can't be used, 12 model can'
     help="Save the state of --heal in this folder every five minutes and at its end, and go on from the one that is "
     "there.",
 )
-@click.option("--model-id", help="Name that stays the same over versions; the file's name if left out.")
+@click.option(
+    "--model-id", help="Name that stays the same over versions; if left out, that of --base, or the file's name."
+)
 @click.option(
     "--model-version",
     type=click.IntRange(0, (1 << 63) - 1),

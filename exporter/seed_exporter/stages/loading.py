@@ -15,7 +15,7 @@ from seed_exporter.evaluate.reference import make_reference
 from seed_exporter.evaluate.runnable import check_runnable
 from seed_exporter.graph.source_size import source_size
 from seed_exporter.records import Calibrated, Loaded, Work
-from seed_exporter.results import Options, Source
+from seed_exporter.results import Source
 from seed_exporter.skeletons import builder_for
 from seed_runtime.errors import UsageError
 from seed_runtime.format import primitives
@@ -28,7 +28,7 @@ def load(model: Any, work: Work, **loader_options: Any) -> Loaded:
         graph = loaders.load(model, **loader_options)
         skeletons = builder_for(graph)
         check_runnable(graph, skeletons)
-        model_id = _model_id(model, work.options)
+        model_id = _model_id(model, work)
     with work.timed("reference"):
         # Where every bit is kept, or nothing is measured, it doesn't matter how typical inputs are.
         generate = partial(statistics.excite, graph, work.folder, work.options.jobs)
@@ -66,10 +66,14 @@ def calibrate(loaded: Loaded, work: Work) -> Calibrated:
     return Calibrated(loaded.source, graph, skeletons, measured)
 
 
-def _model_id(source: Any, options: Options) -> str:
-    """Return the model id that was given, or one made of a file's name or a module's class."""
+def _model_id(source: Any, work: Work) -> str:
+    """Return the model id that was given, that of the base, or one made of a file's name or a module's class."""
+    if work.options.model_id is None and work.base is not None:
+        model_id = work.base.seed.header.model.model_id
+        work.notes.append(f"the model id is {model_id}, that of the base; --model-id gives another one")
+        return model_id
     text = Path(source).stem if isinstance(source, str | os.PathLike) else type(source).__name__
-    model_id = options.model_id or re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")[:100] or "model"
+    model_id = work.options.model_id or re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")[:100] or "model"
     if len(model_id.encode()) > STRING_MAX or not primitives.printable(model_id):
         raise UsageError(f"a model id has at most {STRING_MAX} bytes, all printable; {model_id!r} can't be one")
     return model_id

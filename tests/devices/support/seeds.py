@@ -27,16 +27,22 @@ def make_seed(
     working_bytes: int = 0,
     golden: str = "none",
     burden: int = 0,
+    matrix: int | None = None,
+    bias: int | None = None,
 ) -> Path:
     """Write a seed of `y = x @ w + version`: float32 x of (batch, width). It takes some 3.4 * width ** 2 bytes.
 
     Args:
+        matrix: the version whose `w` it has; its own if None.
+        bias: what it adds; its version if None.
         golden: its golden sample: "right", "wrong" or "none".
         burden: how many numbers it adds up for nothing at each inference, which takes time.
     """
     weights = {
-        "w": np.random.default_rng(version).standard_normal((width, width), dtype=np.float32),
-        "b": np.full(width, version, np.float32),
+        "w": np.random.default_rng(version if matrix is None else matrix).standard_normal(
+            (width, width), dtype=np.float32
+        ),
+        "b": np.full(width, version if bias is None else bias, np.float32),
     }
     nodes = [helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Add", ["m", "b"], ["y"])]
     if burden:

@@ -148,7 +148,7 @@ def tune_version(
         ClientGone: the client left; the same request goes on from here.
     """
     from seed_runtime.data.sample_files import open_samples
-    from seed_runtime.tune import Settings, tune
+    from seed_runtime.tune import CheckpointError, Settings, tune
     from seed_runtime.tuned_seed import write_tuned
 
     folder = TuningFolder.of(model.store, model.name)
@@ -160,7 +160,14 @@ def tune_version(
     _check_data(data, digest, transport)
     _step_back()
     with open_samples(str(data), seed.inputs(), limit=settings.max_memory) as samples:
-        result = tune(seed, samples, settings, checkpoint=folder.checkpoint)
+        try:
+            result = tune(seed, samples, settings, checkpoint=folder.checkpoint)
+        except CheckpointError as error:
+            if error.is_of_options:
+                raise
+            # Of a version that no longer runs, or of other samples: nobody can go on from it.
+            folder.checkpoint.unlink()
+            result = tune(seed, samples, settings, checkpoint=folder.checkpoint)
     is_stopped = isinstance(result.interruption, StopRequested)
     if result.interruption is not None and not is_stopped:
         raise result.interruption

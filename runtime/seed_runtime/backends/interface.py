@@ -90,6 +90,14 @@ class Backend(Protocol):
         """
         ...
 
+    def version(self) -> str:
+        """Import the library, and return its version.
+
+        Raises:
+            UnsupportedError: it is missing.
+        """
+        ...
+
     def open(self, folder: Path, mode: str, threads: int | None = None, *, watch: Watch | None = None) -> Runner:
         """Open the model assembled in `folder`.
 

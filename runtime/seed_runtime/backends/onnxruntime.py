@@ -110,6 +110,10 @@ class OnnxRuntimeBackend:
         """Import ONNX Runtime (see `Backend.load`)."""
         _library()
 
+    def version(self) -> str:
+        """Return ONNX Runtime's version (see `Backend.version`)."""
+        return str(_library().__version__)
+
     def open(
         self, folder: Path, mode: str, threads: int | None = None, *, watch: Watch | None = None
     ) -> OnnxRuntimeRunner:

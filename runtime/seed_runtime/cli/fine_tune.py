@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from seed_runtime.cli import entrypoint
 from seed_runtime.cli.arguments import Job, TuneJob
 from seed_runtime.cli.common import open_cache, open_seed
 from seed_runtime.cli.terminal import Terminal, print_json, table
+from seed_runtime.cli.tuned_output import reserved
 from seed_runtime.data.sample_files import open_samples
 from seed_runtime.errors import GoalNotMetError
 from seed_runtime.system.files import check_writable
-from seed_runtime.system.locks import lock_within
 from seed_runtime.tune import Progress, Settings, TuneResult, class_count, tune
 from seed_runtime.tuned_seed import write_tuned
 from seed_runtime.units import mib, size_text
@@ -31,7 +29,7 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
     with contextlib.ExitStack() as stack:
         if asked.output is not None:
             check_writable(asked.output)
-            checkpoint = stack.enter_context(_reserved(asked.output))
+            checkpoint = stack.enter_context(reserved(asked.output))
         seed = stack.enter_context(open_seed(job))
         seed.training_graph()
         classes = class_count(seed) if os.path.isdir(asked.data) else None
@@ -67,26 +65,6 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
             "another --mode or --lr"
         )
     return 0
-
-
-@contextlib.contextmanager
-def _reserved(output: str) -> Iterator[Path | None]:
-    """Lock an output for the block, and give the path of its checkpoint; None for what isn't a file, as /dev/null.
-
-    Raises:
-        BusyError: another process writes it.
-    """
-    path = Path(os.path.realpath(output))
-    if path.exists() and not path.is_file():
-        yield None
-        return
-    busy = f"{output} is being tuned by another process; wait for it, or give -o another file"
-    with lock_within(path.with_name(f"{path.name}.lock"), 0, busy) as lock:
-        try:
-            yield path.with_name(f"{path.name}.checkpoint")
-        finally:
-            # While it is held: who waits for it then finds that the name stands for another file, or none.
-            lock.path.unlink(missing_ok=True)
 
 
 def _settings(job: Job, asked: TuneJob, terminal: Terminal) -> Settings:

@@ -13,10 +13,15 @@ class BestValues:
 
     Args:
         score: of the values that the tier began with.
+
+    Attributes:
+        steps: steps of gradients that the tier has taken.
+        micro_batch: samples that it computes at once.
     """
 
     def __init__(self, score: Score) -> None:
         self.score, self.is_better = score, False
+        self.steps = self.micro_batch = 0
         self._values = dict[str, Array]()
 
     def replace(self, score: Score, values: Mapping[str, Array]) -> None:

@@ -2,7 +2,7 @@
 
 The array `record` holds JSON: the key of the run (its seed, samples, settings and libraries), the state after the last
 whole tier, and how far the tier is that runs. All other arrays are values of tensors. Nothing is unpickled, and a file
-that is damaged, of another run, or that another user could have written is never read beyond its record.
+that is damaged, of another run, or that another user could have written is never read beyond its record, nor replaced.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import errno
 import hashlib
 import json
 import os
+import shlex
 import stat
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,9 +25,10 @@ from numpy.lib import format as npy
 
 from seed_runtime.backends import Array, usable_cores
 from seed_runtime.data.stored import MEMBERS_MAX, ArrayReader, StoredArray, open_arrays
-from seed_runtime.errors import InputError
+from seed_runtime.errors import InputError, UsageError
 from seed_runtime.system.files import atomic_write
 from seed_runtime.tune.records import Settings
+from seed_runtime.tune.samples import Samples, Split
 from seed_runtime.version import __version__
 
 INTERVAL_S: Final = 30.0
@@ -41,23 +43,75 @@ _RECORD, _FORMAT = "record", 1
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
-def run_key(seed: bytes, samples: str, settings: Settings) -> str:
-    """Return a digest of everything that decides what a run learns, but for its time limit.
+Key = Mapping[str, str | int | float | None]
+"""What decides what a run learns, but for its time limit, by the names of `_WORDS`."""
+_WORDS: Final = {
+    "seed": "another seed",
+    "samples": "other data",
+    "held_out": "another choice of what is held out",
+    "program": "another version of this program",
+    "mode": "--mode",
+    "loss": "--loss",
+    "steps": "--steps",
+    "rate": "--lr",
+    "optimizer": "--optimizer",
+    "batch": "batch",
+    "rng_seed": "--rng-seed",
+    "delta_size": "--delta-size",
+}
+"""Parts of a key without which a run can't go on, in the user's words."""
+_ROUNDING: Final = {
+    "max_memory": "--max-memory",
+    "threads": "--threads",
+    "numpy": "NumPy",
+    "backend": "ONNX Runtime",
+}
+"""Parts of a key that change sums in their last digits alone."""
+
+
+def run_key(seed: bytes, samples: Samples, split: Split, settings: Settings, backend: str) -> Key:
+    """Return what decides what a run learns.
 
     Args:
         seed: digest of the seed.
-        samples: digest of the samples.
+        samples: what it learns from.
+        split: what they are for.
         settings: of the run.
+        backend: version of the backend's library.
     """
+    rows = (split.train, split.validation, split.held_out)
     names = ("mode", "loss", "steps", "rate", "optimizer", "batch", "rng_seed", "delta_size", "max_memory")
-    decided = {
+    return {
         "seed": seed.hex(),
-        "samples": samples,
+        "samples": samples.digest,
+        "held_out": hashlib.sha256(b"".join(each.astype("<i8").tobytes() + b"|" for each in rows)).hexdigest(),
+        "program": __version__,
         "threads": settings.threads or usable_cores(),
-        "versions": [__version__, np.__version__],
+        "numpy": np.__version__,
+        "backend": backend,
         **{name: getattr(settings, name) for name in names},
     }
-    return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
+
+
+class CheckpointError(UsageError):
+    """A checkpoint that this run can't go on from; nothing was changed.
+
+    Attributes:
+        path: of the checkpoint.
+        problem: what it is.
+        differing: parts of its key that aren't this run's; none where it can't be read.
+    """
+
+    def __init__(self, path: Path, problem: str, differing: Sequence[str] = ()) -> None:
+        advice = "give the same options to go on, or remove it" if differing else "remove it"
+        super().__init__(f"{path} {problem}; {advice} to start over: rm {shlex.quote(str(path))}")
+        self.args = (path, problem, differing)
+        self.path, self.problem, self.differing = path, problem, tuple(differing)
+
+    @property
+    def is_of_options(self) -> bool:
+        """Whether it is of the same seed and data, so that other options go on from it."""
+        return bool(self.differing) and not {"seed", "samples", "program"} & set(self.differing)
 
 
 class Checkpoint:
@@ -97,11 +151,11 @@ class CheckpointFile:
     Args:
         path: of the file, which no other process writes; None to write none. Until it is whole, ".part" is behind its
             name.
-        key: of the run; only a checkpoint with the same key is read.
+        key: of the run; only a checkpoint with the same key, but for what changes rounding, is read.
         notice: gets lines for the user.
     """
 
-    def __init__(self, path: Path | None, key: str, notice: Callable[[str], None]) -> None:
+    def __init__(self, path: Path | None, key: Key, notice: Callable[[str], None]) -> None:
         self._path, self._key, self._notice = path, key, notice
         self._part = None if path is None else path.with_name(f"{path.name}.part")
         self._written, self._seconds, self._has_failed = time.monotonic(), 0.0, False
@@ -133,7 +187,11 @@ class CheckpointFile:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Checkpoint | None]:
-        """Give the checkpoint of this run for the block; None where there is none that can be used."""
+        """Give the checkpoint of this run for the block; None where there is none.
+
+        Raises:
+            CheckpointError: the file is of another run, damaged, or not this user's alone. It stays as it is.
+        """
         with contextlib.ExitStack() as stack:
             yield self._open(stack)
 
@@ -159,23 +217,39 @@ class CheckpointFile:
             stack.callback(os.close, file)
             status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & _OTHERS_WRITE:
-                self._notice(f"{self._path} isn't this user's alone, and is left out; starting over")
-                return None
+                raise CheckpointError(self._path, "isn't a file of this user's alone")
             found = {str(array.name): array for array in stack.enter_context(open_arrays(f"/dev/fd/{file}"))}
             record = _read_record(found.pop(_RECORD))
-            if record["key"] != self._key:
-                self._notice(f"{self._path} is of another seed, other data or other settings; starting over")
-                return None
+            self._compare(self._path, dict(record["key"]))
             for array in found.values():
                 _check(array)
         except OSError as error:
-            what = "isn't this user's alone" if error.errno == errno.ELOOP else f"can't be read ({error.strerror})"
-            self._notice(f"{self._path} {what}, and is left out; starting over")
-            return None
+            what = "a link, and no checkpoint" if error.errno == errno.ELOOP else f"unreadable ({error.strerror})"
+            raise CheckpointError(self._path, f"is {what}") from None
         except (InputError, KeyError, TypeError, ValueError, RecursionError):
-            self._notice(f"{self._path} is damaged; starting over")
-            return None
+            raise CheckpointError(self._path, "is no checkpoint of a fine-tune, or a damaged one") from None
         return Checkpoint(self._path, record, found)
+
+    def _compare(self, path: Path, key: dict[str, Any]) -> None:
+        """Raise CheckpointError for the key of another run; say where only rounding is another."""
+        differing = [name for name in (*_WORDS, *_ROUNDING) if key[name] != self._key[name]]
+        if decisive := [name for name in differing if name in _WORDS]:
+            if len(decisive) > 1:  # that follows from the others
+                decisive = [name for name in decisive if name != "held_out"]
+            named = [
+                f"{_WORDS[name]} {_word(key[name])}, not {_word(self._key[name])}"
+                if _WORDS[name].startswith("--")
+                else _WORDS[name]
+                for name in decisive
+            ]
+            raise CheckpointError(path, f"holds a run with {', '.join(named)}", decisive)
+        if differing:
+            named = [f"{_ROUNDING[name]} {_word(key[name])}, not {_word(self._key[name])}" for name in differing]
+            self._notice(f"this run began with {', '.join(named)}: what it learns may differ in its last digits")
+
+
+def _word(value: object) -> str:
+    return "by default" if value is None else str(value)[:80]
 
 
 def _write_array(archive: zipfile.ZipFile, name: str, array: Array) -> None:

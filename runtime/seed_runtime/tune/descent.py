@@ -71,6 +71,7 @@ class Descent:
     Attributes:
         step: steps that were taken.
         micro_batch: samples that are computed at once.
+        is_between_steps: whether values, state and best values are those of one step, so that they can be saved.
 
     Raises:
         MemoryBudgetError: one sample takes too much memory.
@@ -102,6 +103,7 @@ class Descent:
         self.micro_batch = budget.largest(f"training {tier}", most, lambda count: self._add(rows[:count], 1.0))
         self._is_limited = budget.room is not None
         self.step = self._waited = 0
+        self.is_between_steps = True
 
     def run(self, save: Callable[[], None]) -> None:
         """Take the steps; after each one `save` is called.
@@ -113,6 +115,8 @@ class Descent:
             session.evaluator.size = self.micro_batch  # it scores in the same session
         rate, look = settings.rate or RATES[settings.optimizer, session.tier], -(-steps // LOOKS)
         batches = _batches(session.rows, self._batch, np.random.default_rng(settings.rng_seed))
+        if self.step >= steps or self._waited >= PATIENCE:
+            return  # it was interrupted after its last step
         try:
             for rows in islice(batches, self.step, None):
                 loss = self._compute_gradients(rows)
@@ -121,6 +125,7 @@ class Descent:
                         f"{session.tier}: the loss is NaN or infinite after {self.step + 1} steps; try a smaller --lr"
                     )
                     return
+                self.is_between_steps = False
                 self._optimizer.step(self._gradients, rate * _share(self.step + 1, steps))
                 self.step += 1
                 is_last = self.step == steps or progress.is_over
@@ -128,6 +133,7 @@ class Descent:
                     score = session.evaluator.validation_score(self._values)
                     self._waited = 0 if self._best.update(score, self._values) else self._waited + 1
                     progress.best = self._best.score
+                self.is_between_steps = True
                 progress.report(self.step, steps, loss)
                 if is_last or self._waited >= PATIENCE:
                     return

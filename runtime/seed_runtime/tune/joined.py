@@ -71,6 +71,7 @@ class JoinedModel:
         """The output that is compared."""
         self.outputs = Outputs(self.info, seed.header.holes, self.output)
         self._backend = backends.get(seed.kind.backend)
+        self.backend_version = self._backend.version()
 
     @property
     def hole_of(self) -> dict[str, int]:

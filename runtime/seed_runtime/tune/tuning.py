@@ -14,11 +14,12 @@ from seed_runtime.assembly.cache import ModelCache
 from seed_runtime.backends import Array
 from seed_runtime.data.calls import LABELS
 from seed_runtime.data.rows import RowSource
-from seed_runtime.errors import GoalNotMetError, MemoryBudgetError, UnsupportedError
+from seed_runtime.errors import GoalNotMetError, MemoryBudgetError, SeedError, UnsupportedError
 from seed_runtime.memory.cgroup import cgroup_limit
 from seed_runtime.seed import Seed
 from seed_runtime.skeletons.training import FEATURES
 from seed_runtime.tune import evaluator, norms
+from seed_runtime.tune.acceptance import Acceptance, Scoring
 from seed_runtime.tune.best_values import BestValues
 from seed_runtime.tune.checkpoint import Checkpoint, CheckpointFile, run_key
 from seed_runtime.tune.delta_limit import DeltaLimit
@@ -40,7 +41,6 @@ from seed_runtime.tune.records import (
     TierResult,
     TuneResult,
 )
-from seed_runtime.tune.rounding import Inputs, Rounded, round_for_score
 from seed_runtime.tune.samples import Samples, check_samples, split
 from seed_runtime.tune.state import State
 from seed_runtime.tune.targets import Task
@@ -71,14 +71,15 @@ def tune(
             (`seed_runtime.data.sample_files.open_samples`) a micro-batch is held.
         settings: None for the defaults.
         cache: where the model is assembled; None for the user's.
-        on_kept: called with the result so far after each tier that was kept, and when a run goes on from a checkpoint
-            that holds one.
+        on_kept: called with the result so far after each tier that was kept. An OSError or SeedError there is a
+            notice, and it is called again at the end, where its errors are raised; the checkpoint stays then.
         checkpoint: file from which the same call goes on after its process was killed, at most a share of a minute
             or a few steps back; removed where the run comes to its end by itself. No other process may use it. None
             to write none.
 
     Raises:
         UsageError: the settings contradict each other.
+        CheckpointError: the checkpoint is of another run, or can't be read.
         InputError: the samples can't be used, or are too few.
         UnsupportedError: the seed has no training graph, or the model nothing of what the mode trains.
         MemoryBudgetError: one sample takes more memory than is allowed; no step was taken.
@@ -94,14 +95,8 @@ def tune(
     ):
         progress, budget = RunProgress(settings), Budget(settings.max_memory, cgroup_limit())
         model = JoinedModel(seed, folder, weights, samples, settings.threads, budget.room is None, progress.watch)
-        key = "" if checkpoint is None else run_key(seed.digest, samples.digest, settings)
-        file = CheckpointFile(checkpoint, key, settings.notice)
         limit = DeltaLimit(seed, weights, settings)
-        return _Tuning(seed, model, samples, settings, budget, progress, file, on_kept, limit).run()
-
-
-_Scoring = Callable[[Mapping[str, Array]], Score]
-"""Computes the score with some values of tensors in place of the learned ones."""
+        return _Tuning(seed, model, samples, settings, budget, progress, checkpoint, on_kept, limit).run()
 
 
 class _Tuning:
@@ -113,14 +108,13 @@ class _Tuning:
         settings: Settings,
         budget: Budget,
         progress: RunProgress,
-        file: CheckpointFile,
+        checkpoint: Path | None,
         on_kept: Callable[[TuneResult], None],
         limit: DeltaLimit,
     ) -> None:
         self._seed = seed
-        self._limit, self._inputs = limit, dict[str, Inputs]()
         self._model, self._samples, self._settings, self._on_kept = model, samples, settings, on_kept
-        self._progress, self._file = progress, file
+        self._progress = progress
         self._task = Task(model.info, samples.labels, settings.loss)
         classes = samples.labels if self._task.is_indexed and samples.labels is not None else None
         if classes is not None and classes.ndim > 1:
@@ -128,17 +122,19 @@ class _Tuning:
         self._tiers = choose_tiers(settings, model.info, samples, self._task)
         rng = np.random.default_rng(settings.rng_seed)
         self._split = split(samples, classes, rng)
+        key = run_key(seed.digest, samples, self._split, settings, model.backend_version)
+        self._file = CheckpointFile(checkpoint, key, settings.notice)
         if classes is not None and (missing := self._task.classes - len(np.unique(classes))) > 0:
             settings.notice(
                 f"{LABELS} have no sample of {missing} of the model's {self._task.classes} classes: it may forget them"
             )
         self._budget, self._state = budget, State()
+        self._metric = self._task.metric if samples.labels is not None else "fit of batch norms"
+        self._acceptance = Acceptance(model, limit, self._metric, settings.notice)
         self._golden: tuple[Score | None, bytes | None] = (None, None)
         """Section GOLDEN, and the score of the values that it is of."""
-
-    @property
-    def _metric(self) -> str:
-        return self._task.metric if self._samples.labels is not None else "fit of batch norms"
+        self._is_taken = False
+        """Whether `on_kept` has what was learned so far."""
 
     def run(self) -> TuneResult:
         """Climb the tiers; Ctrl-C ends it with the best so far."""
@@ -154,9 +150,13 @@ class _Tuning:
                 if self._state.before is None:
                     raise
                 interruption = error
+        result = self._result(interruption)
         if interruption is None:
+            if result.tensors and not self._is_taken:
+                self._save(now=True)
+                self._on_kept(result)
             self._file.remove()
-        return self._result(interruption)
+        return result
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Take over the state of a checkpoint, up to its last whole tier."""
@@ -169,12 +169,10 @@ class _Tuning:
         tier = checkpoint.record["tier"]
         where = f"after {state.done[-1]}" if tier is None else f"after step {tier['step']} of {tier['tier']}"
         self._settings.notice(f"going on {where}, where this run was interrupted")
-        if self._model.values:
-            self._on_kept(self._result())
 
-    def _save(self, descent: Descent | None = None) -> None:
-        """Write a checkpoint if it is time for one, within a tier or after one."""
-        if not self._file.is_due:
+    def _save(self, descent: Descent | None = None, *, now: bool = False) -> None:
+        """Write a checkpoint `now` or if it is time for one, within a tier or after one."""
+        if not now and not self._file.is_due:
             return
         holes = self._model.hole_of
         arrays = {f"learned.{holes[name]}": value for name, value in self._model.values.items()}
@@ -247,22 +245,29 @@ class _Tuning:
         """Train one tier; return whether its values were kept, None where the model has nothing that it trains."""
         self._progress.begin(tier)
         if tier == BN:
-            best, steps, micro = self._estimate_norms()
+            best = self._estimate_norms()
         elif tier == HEAD:
             fitted = self._fit_head()
             if fitted is None:
                 return None
-            best, steps, micro = fitted
+            best = fitted
         else:
-            best, steps, micro = self._descend(tier, checkpoint)
-        kept = bool(best.values)
-        self._state.tiers.append(TierResult(tier, best.score, kept, steps, micro, self._progress.seconds))
-        if kept:
+            best = self._descend(tier, checkpoint)
+        if best.values:
+            self._offer()
+        return bool(best.values)
+
+    def _offer(self) -> None:
+        """Give `on_kept` what was learned so far; what goes wrong there is tried again where the run ends."""
+        self._is_taken = False
+        try:
             self._on_kept(self._result())
-        return kept
+            self._is_taken = True
+        except (OSError, SeedError) as error:
+            self._settings.notice(f"{error}; the run goes on, and tries that again at its end")
 
     @contextlib.contextmanager
-    def _best_values(self, tier: str, validation_score: _Scoring, held_out_score: _Scoring) -> Iterator[BestValues]:
+    def _best_values(self, tier: str, validation_score: Scoring, held_out_score: Scoring) -> Iterator[BestValues]:
         """Give the best values so far to a tier, and keep its own where they are better, also after an interruption.
 
         Args:
@@ -278,9 +283,11 @@ class _Tuning:
         assert state.validation is not None
         self._progress.best = state.validation
         best = BestValues(state.validation)
+        is_tried = True
         try:
             yield best
-        except Exception:
+        except Exception as error:
+            is_tried = isinstance(error, TimeUpError)
             raise
         except BaseException:
             self._settings.interrupted()
@@ -288,39 +295,12 @@ class _Tuning:
         finally:
             # However late it is, or nothing of the tier would count.
             with self._progress.unlimited():
-                best.replace(*self._accept(tier, best, validation_score, held_out_score))
+                best.replace(*self._acceptance.accept(state, tier, best, validation_score, held_out_score))
+            if is_tried:
+                kept, seconds = bool(best.values), self._progress.seconds
+                state.tiers.append(TierResult(tier, best.score, kept, best.steps, best.micro_batch, seconds))
 
-    def _accept(
-        self, tier: str, best: BestValues, validation_score: _Scoring, held_out_score: _Scoring
-    ) -> tuple[Score, dict[str, Array]]:
-        """Keep a tier's best values where they are still better once they are rounded; return their score, and them."""
-        state = self._state
-        assert state.after is not None
-        assert state.validation is not None
-        if not best.values:
-            return state.after, {}
-        validation, (values, steps) = round_for_score(
-            self._model.untrained, best.values, best.score, validation_score, self._inputs, partial(self._fits, tier)
-        )
-        if not values:
-            self._settings.notice(self._limit.refusal(tier))
-            return state.after, {}
-        score = state.after if not validation > state.validation else held_out_score(values)
-        if not score.value > state.after.value:
-            return score, {}
-        self._model.values.update(values)
-        state.quantization_steps.update(steps)
-        state.after, state.validation, state.mode = score, validation, tier
-        return score, values
-
-    def _fits(self, tier: str, rounded: Rounded) -> bool:
-        """Return whether a delta of these tensors and those that earlier tiers changed is small enough."""
-        values, steps = {**self._model.values, **rounded[0]}, {**self._state.quantization_steps, **rounded[1]}
-        holes = self._model.hole_of
-        by_hole = {holes[name]: value for name, value in values.items()}
-        return self._limit.allows(tier, self._metric, by_hole, {holes[name]: step for name, step in steps.items()})
-
-    def _estimate_norms(self) -> tuple[BestValues, int, int]:
+    def _estimate_norms(self) -> BestValues:
         model, names = self._model, [each.name for each in self._model.statistics]
         labelled = self._samples.labels is not None
         with model.opened(norms.statistic_outputs(model), names) as run:
@@ -331,15 +311,17 @@ class _Tuning:
                     partial(statistics.fit, rows) for rows in (self._split.validation, self._split.held_out)
                 )
                 with self._best_values(BN, validate, confirm) as best:
+                    best.micro_batch = statistics.size
                     best.update(validate(found), found)
-                return best, 0, statistics.size
+                return best
         with model.opened(evaluator.OUTPUTS, names) as scoring:
             scorer = Evaluator(scoring, model, self._task, self._split, self._budget)
             with self._best_values(BN, scorer.validation_score, scorer.held_out_score) as best:
+                best.micro_batch = statistics.size
                 best.update(scorer.validation_score(found), found)
-        return best, 0, statistics.size
+        return best
 
-    def _fit_head(self) -> tuple[BestValues, int, int] | None:
+    def _fit_head(self) -> BestValues | None:
         model = self._model
         names = [each.name for each in model.tensors_of(HEAD)]
         with model.opened([FEATURES]) as run:
@@ -351,17 +333,18 @@ class _Tuning:
                 raise UnsupportedError(problem)
             self._settings.notice(f"head is left out: {problem}")
             return None
-        self._inputs = ridge.inputs(head)
+        self._acceptance.inputs = ridge.inputs(head)
         with model.opened(evaluator.OUTPUTS, names) as scoring:
             scorer = Evaluator(scoring, model, self._task, self._split, self._budget, ridge.later)
             scores = scorer.validation_score, scorer.held_out_score
             with self._best_values(HEAD, *scores) as best, contextlib.suppress(TimeUpError):
+                best.micro_batch = ridge.size
                 for values in ridge.fit(head, self._progress):
                     best.update(scorer.validation_score(values), values)
                     del values  # the next ones needn't stand beside it
-        return best, 0, ridge.size
+        return best
 
-    def _descend(self, tier: str, checkpoint: Checkpoint | None) -> tuple[BestValues, int, int]:
+    def _descend(self, tier: str, checkpoint: Checkpoint | None) -> BestValues:
         model, settings, state = self._model, self._settings, self._state
         names = [each.name for each in model.tensors_of(tier)]
         steps = settings.steps - state.steps
@@ -379,7 +362,7 @@ class _Tuning:
             # Where all weights are fed, none is read from the file as well.
             begun = values if tier == FULL else {}
 
-            def fed(score: _Scoring) -> _Scoring:
+            def fed(score: Scoring) -> Scoring:
                 return lambda given: score(given or begun)
 
             best = stack.enter_context(
@@ -389,8 +372,16 @@ class _Tuning:
             descent = Descent(session, values, best, steps, settings, self._progress, self._budget)
             if checkpoint is not None and (record := checkpoint.take_tier(tier)) is not None:
                 descent.restore(record, checkpoint)
+            best.micro_batch = descent.micro_batch
             try:
                 descent.run(lambda: self._save(descent))
+            except Exception:
+                raise
+            except BaseException:
+                if descent.is_between_steps:  # the checkpoint is then no older than what is kept
+                    self._save(descent, now=True)
+                raise
             finally:
+                best.steps = descent.step
                 state.steps += descent.step
-        return best, descent.step, descent.micro_batch
+        return best

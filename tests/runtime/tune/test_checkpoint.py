@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from seed_runtime.errors import InputError
 from seed_runtime.tune import checkpoint
-from seed_runtime.tune.checkpoint import CheckpointFile, run_key
+from seed_runtime.tune.checkpoint import CheckpointError, CheckpointFile, Key, run_key
 from seed_runtime.tune.records import BN, Score, Settings, TierResult
+from seed_runtime.tune.samples import Samples, Split
 from seed_runtime.tune.state import State
 
 ARRAYS = {"values.3": np.arange(12, dtype=np.float32).reshape(3, 4), "best.3": np.ones((3, 4), np.float32)}
+
+
+def key_of(
+    seed: bytes = bytes(32), samples: str = "a", held_out: int = 0, backend: str = "1.0", **settings: Any
+) -> Key:
+    rows = np.arange(3) + held_out
+    settings = {"threads": 1, **settings}
+    return run_key(seed, Samples({}, None, 9, None, samples), Split(rows, rows, rows), Settings(**settings), backend)
+
+
+KEY = key_of()
 
 
 @pytest.fixture
@@ -26,7 +40,7 @@ def lines() -> list[str]:
 
 @pytest.fixture
 def file(tmp_path: Path, lines: list[str]) -> CheckpointFile:
-    made = CheckpointFile(tmp_path / "t.checkpoint", "key", lines.append)
+    made = CheckpointFile(tmp_path / "t.checkpoint", KEY, lines.append)
     made.write({"state": {"steps": 7}}, ARRAYS)
     return made
 
@@ -55,7 +69,7 @@ def test_a_checkpoint_holds_what_was_written(file: CheckpointFile, tmp_path: Pat
 
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[data.index(ARRAYS["values.3"].tobytes()) + 20] ^= 1
     path.write_bytes(data)
 
 
@@ -65,12 +79,21 @@ def save(path: Path, **arrays: np.ndarray) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a bit": (flip, "is damaged; starting over"),
-    "its end": (lambda path: os.truncate(path, path.stat().st_size // 2), "is damaged; starting over"),
-    "all of it": (lambda path: path.write_bytes(b""), "is damaged; starting over"),
-    "pickled": (lambda path: save(path, record=np.array([{}])), "is damaged; starting over"),
-    "another file": (lambda path: save(path, x=np.ones(3)), "is damaged; starting over"),
-    "writable for others": (lambda path: path.chmod(0o622), "isn't this user's alone"),
+    "a bit": (flip, "is no checkpoint of a fine-tune, or a damaged one; remove it to start over: rm "),
+    "its end": (lambda path: os.truncate(path, path.stat().st_size // 2), "a damaged one"),
+    "all of it": (
+        lambda path: path.write_bytes(b""),
+        "is no checkpoint of a fine-tune, or a damaged one; remove it to start over: rm ",
+    ),
+    "pickled": (
+        lambda path: save(path, record=np.array([{}])),
+        "is no checkpoint of a fine-tune, or a damaged one; remove it to start over: rm ",
+    ),
+    "another file": (
+        lambda path: save(path, x=np.ones(3)),
+        "is no checkpoint of a fine-tune, or a damaged one; remove it to start over: rm ",
+    ),
+    "writable for others": (lambda path: path.chmod(0o622), "isn't a file of this user's alone"),
 }
 
 
@@ -80,29 +103,57 @@ def test_a_checkpoint_that_can_not_be_trusted_is_left_out(
 ) -> None:
     change, problem = DAMAGE[damage]
     change(tmp_path / "t.checkpoint")
-    assert not is_found(file)
-    assert len(lines) == 1
-    assert problem in lines[0]
+    before = (tmp_path / "t.checkpoint").read_bytes()
+    with pytest.raises(CheckpointError, match=problem):
+        is_found(file)
+    assert (tmp_path / "t.checkpoint").read_bytes() == before
 
 
 def test_a_link_is_left_out(file: CheckpointFile, tmp_path: Path, lines: list[str]) -> None:
     (tmp_path / "t.checkpoint").rename(tmp_path / "other")
     (tmp_path / "t.checkpoint").symlink_to(tmp_path / "other")
-    assert not is_found(file)
-    assert "isn't this user's alone" in lines[0]
+    with pytest.raises(CheckpointError, match="is a link"):
+        is_found(file)
 
 
-def test_a_checkpoint_of_another_run_is_left_out(file: CheckpointFile, tmp_path: Path, lines: list[str]) -> None:
-    assert not is_found(CheckpointFile(tmp_path / "t.checkpoint", "another", lines.append))
-    assert "another seed, other data or other settings" in lines[0]
+CHANGES = {
+    "another seed": {"seed": bytes(31) + b"1"},
+    "other data$": {"samples": "b"},
+    "another choice of what is held out": {"held_out": 1},
+    "--rng-seed 0, not 1": {"rng_seed": 1},
+    "--mode auto, not bn": {"mode": "bn"},
+    "--lr by default, not 0.1": {"rate": 0.1},
+    "--steps 120, not 3, --optimizer adam, not sgd": {"steps": 3, "optimizer": "sgd"},
+}
 
 
-def test_the_key_is_of_seed_samples_and_settings_but_not_of_the_time_limit() -> None:
-    key = run_key(bytes(32), "a", Settings())
-    assert key == run_key(bytes(32), "a", Settings(time_limit=3))
-    others = [Settings(rng_seed=1), Settings(mode="bn"), Settings(rate=0.1), Settings(steps=3), Settings(threads=77)]
-    keys = {key, run_key(bytes(31) + b"1", "a", Settings()), run_key(bytes(32), "b", Settings())}
-    assert len(keys | {run_key(bytes(32), "a", each) for each in others}) == 3 + len(others)
+@pytest.mark.parametrize("problem", CHANGES)
+def test_a_checkpoint_of_another_run_is_refused_with_what_differs(
+    problem: str, file: CheckpointFile, tmp_path: Path, lines: list[str]
+) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        is_found(CheckpointFile(tmp_path / "t.checkpoint", key_of(**CHANGES[problem]), lines.append))
+    assert re.search(f"t.checkpoint holds a run with {problem}", f"{tmp_path}/t.checkpoint {caught.value.problem}")
+    assert caught.value.is_of_options is ("another seed" != problem != "other data$")
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"threads": 77}, "--threads 1, not 77"),
+        ({"max_memory": 10}, "--max-memory by default, not 10"),
+        ({"backend": "2.0"}, "ONNX Runtime 1.0, not 2.0"),
+    ],
+)
+def test_a_run_goes_on_where_only_rounding_is_another(
+    change: dict[str, Any], line: str, file: CheckpointFile, tmp_path: Path, lines: list[str]
+) -> None:
+    assert is_found(CheckpointFile(tmp_path / "t.checkpoint", key_of(**change), lines.append))
+    assert lines == [f"this run began with {line}: what it learns may differ in its last digits"]
+
+
+def test_a_time_limit_is_no_part_of_the_key() -> None:
+    assert key_of() == key_of(time_limit=3)
 
 
 def test_a_full_disk_is_worth_one_line_and_the_checkpoint_before_stays(
@@ -125,12 +176,12 @@ def test_a_full_disk_is_worth_one_line_and_the_checkpoint_before_stays(
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path, lines: list[str]) -> None:
     os.mkfifo(tmp_path / "t.checkpoint")
-    assert not is_found(CheckpointFile(tmp_path / "t.checkpoint", "key", lines.append))
-    assert "isn't this user's alone" in lines[0]
+    with pytest.raises(CheckpointError, match="isn't a file of this user's alone"):
+        is_found(CheckpointFile(tmp_path / "t.checkpoint", KEY, lines.append))
 
 
 def test_a_model_of_too_many_tensors_has_no_checkpoint(tmp_path: Path, lines: list[str]) -> None:
-    many = CheckpointFile(tmp_path / "t.checkpoint", "key", lines.append)
+    many = CheckpointFile(tmp_path / "t.checkpoint", KEY, lines.append)
     many.write({}, {str(number): ARRAYS["best.3"] for number in range(4096)})
     assert list(tmp_path.iterdir()) == []
     assert "too many tensors" in lines[0]
@@ -147,7 +198,7 @@ def test_checkpoints_wait_for_some_time_and_longer_where_writing_takes_long(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
-    made = CheckpointFile(tmp_path / "t.checkpoint", "key", lines.append)
+    made = CheckpointFile(tmp_path / "t.checkpoint", KEY, lines.append)
     now[0] = checkpoint.INTERVAL_S - 1
     assert not made.is_due
     now[0] += 1
@@ -167,7 +218,7 @@ def test_checkpoints_wait_for_some_time_and_longer_where_writing_takes_long(
 
 
 def test_without_a_path_nothing_is_written(lines: list[str]) -> None:
-    none = CheckpointFile(None, "", lines.append)
+    none = CheckpointFile(None, KEY, lines.append)
     assert not none.is_due
     none.write({}, ARRAYS)
     none.remove()

@@ -18,9 +18,10 @@ from seed_runtime import golden
 from seed_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from seed_runtime.cli import main
 from seed_runtime.delta import write_delta
-from seed_runtime.errors import InputError, MemoryBudgetError, SeedError, UnsupportedError, UsageError
+from seed_runtime.errors import GoalNotMetError, InputError, MemoryBudgetError, SeedError, UnsupportedError, UsageError
 from seed_runtime.seed import Seed
 from seed_runtime.tune import Progress, Settings, TuneResult, tune
+from seed_runtime.tune.joined import Run
 from seed_runtime.tune.samples import check_samples, split
 from tests.support.shared import SharedFolder
 from tests.support.signing import accepted_file, needs_ssh_keygen, sign_seed, trusted_key
@@ -138,6 +139,26 @@ def test_a_time_limit_ends_the_run_and_what_was_learned_by_then_is_kept(seed_of,
     assert found.steps == 31
     assert found.after > found.before
     assert found.interruption is None
+
+
+@pytest.mark.parametrize("mode", ["head", "small"])
+def test_a_time_limit_ends_a_tier_of_runs_that_are_all_short(mode: str, seed_of, monkeypatch) -> None:
+    runs = 0
+    call = Run.__call__
+
+    def counted(self, *given, **named):
+        nonlocal runs
+        found = call(self, *given, **named)
+        runs += 1
+        return found
+
+    monkeypatch.setattr(Run, "__call__", counted)
+    monkeypatch.setattr("seed_runtime.tune.progress.RunProgress.is_over", property(lambda self: runs >= 3))
+    # One sample at a time: a round, a look at the scores, or a step takes dozens of runs.
+    monkeypatch.setattr("seed_runtime.tune.micro_batches.Budget.largest", lambda *given, **named: 1)
+    with pytest.raises(GoalNotMetError, match="nothing was scored"):
+        run(seed_of("small"), data(), mode=mode)
+    assert runs == 3
 
 
 @pytest.mark.parametrize("mode", ["bn", "head", "small"])

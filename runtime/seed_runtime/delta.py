@@ -55,6 +55,7 @@ def write_delta(
     step: StepRule | None = step_by_rms,
     golden: bytes | None = None,
     cache: ModelCache | None = None,
+    before_publishing: Callable[[bytes], None] = lambda digest: None,
 ) -> int:
     """Write a seed with the base's graph and other weights, replacing an older file in one step.
 
@@ -69,6 +70,7 @@ def write_delta(
         step: gives the step of each tensor's differences; None to keep all bits.
         golden: section GOLDEN of the new weights (`golden.with_outputs`); None for none.
         cache: where the base is assembled, if it isn't there; None for the user's.
+        before_publishing: see `write_seed`.
 
     Returns:
         Size of the seed [B].
@@ -96,7 +98,7 @@ def write_delta(
         )
     known = replace(header.weights, digest=digest)
     chunks = (chunk for coded in streams.chunks for chunk in coded)
-    return write_seed(Path(path), replace(header, weights=known), [], chunks)
+    return write_seed(Path(path), replace(header, weights=known), [], chunks, before_publishing)
 
 
 def measure_delta(

@@ -87,17 +87,17 @@ class SeedFile:
     def _check_base(self) -> trust.BaseCheck | None:
         return None if self._base is None else self._base.check_trust
 
-    def note_made_here(self) -> None:
-        """Let this machine accept this seed, which it made itself out of its base, for as long as it accepts that.
+    def note_made_of_this(self, digest: bytes) -> None:
+        """Let this machine accept a seed that it made itself out of this one, for as long as it accepts this one.
+
+        Args:
+            digest: of the seed that was made, before anybody else could have changed its file.
 
         Raises:
-            InputError: the seed was opened without a base.
-            TrustError: the base isn't accepted, or that can't be noted.
+            TrustError: this seed isn't accepted, or that can't be noted.
         """
-        if self._base is None:
-            raise InputError(f"{self.name} was opened without its base; only seeds on top of others are made here")
-        self._base.check_trust()
-        trust.note_made(self.header, self.digest.hex())
+        self.check_trust()
+        trust.note_made(self.header, digest.hex())
 
     def _accept(self) -> None:
         if self._enforce:

@@ -29,7 +29,9 @@ def write_tuned(seed: Seed, result: TuneResult, path: str | os.PathLike[str], ca
         TrustError: it is no longer accepted here, or that can't be noted.
     """
     values = (result.before.value, result.after.value)
-    size = write_delta(
+    # Of the bytes that are written: by the time that the path names them, another process may have replaced them.
+    is_kept = Path(path).is_file() or not Path(path).exists()
+    return write_delta(
         seed,
         result.tensors,
         path,
@@ -38,7 +40,5 @@ def write_tuned(seed: Seed, result: TuneResult, path: str | os.PathLike[str], ca
         step=lambda hole, difference: result.quantization_steps[hole],
         golden=result.golden,
         cache=cache,
+        before_publishing=seed.note_made_of_this if is_kept else lambda digest: None,
     )
-    if Path(path).is_file():
-        seed.apply(path, enforce=False).note_made_here()
-    return size

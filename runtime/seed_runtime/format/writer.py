@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -36,7 +36,13 @@ def front(header: Header) -> bytes:
     return preamble.serialize(data, header.body_size) + data
 
 
-def write_seed(path: Path, header: Header, parts: Iterable[bytes], chunks: Iterable[bytes]) -> int:
+def write_seed(
+    path: Path,
+    header: Header,
+    parts: Iterable[bytes],
+    chunks: Iterable[bytes],
+    before_publishing: Callable[[bytes], None] = lambda digest: None,
+) -> int:
     """Write the file, replacing an older one in one step.
 
     Args:
@@ -44,12 +50,23 @@ def write_seed(path: Path, header: Header, parts: Iterable[bytes], chunks: Itera
         header: of the seed.
         parts: coded parts, in the header's order.
         chunks: coded chunks, in the header's order.
+        before_publishing: called with the seed's digest once all bytes are written, before the path names them; what
+            it raises leaves the older file.
 
     Returns:
         Its size [B].
     """
     with atomic_write(path) as file:
-        return write_into(file, header, parts, chunks)
+        size = write_into(file, header, parts, chunks)
+        before_publishing(digest_of(header))
+        return size
+
+
+def digest_of(header: Header) -> bytes:
+    """Return the digest of the seed with this header."""
+    data = serialize(header)
+    size = preamble.PREAMBLE_BYTES + len(data) + header.body_size
+    return preamble.Preamble(len(data), size, bytes(32)).digest_of(data)
 
 
 def write_into(file: IO[bytes], header: Header, parts: Iterable[bytes], chunks: Iterable[bytes]) -> int:

@@ -154,6 +154,7 @@ class Run:
             targets: inputs of the training graph (`Task.feeds`); those that this session lacks are left out.
             values: of tensors, in place of the learned ones.
         """
+        self._watch()  # also where no run takes so long that the backend calls it
         fed = {**self._model.samples.feeds(rows), **self._model.values, **(values or {}), **targets}
         found = self._runner.run(
             {name: array for name, array in fed.items() if name in self._known}, outputs, watch=self._watch

@@ -81,8 +81,8 @@ class Settings:
         time_limit: of the whole run, None for none [s].
         threads: of the backend; None for one per core.
         progress: called with how far it is.
-        watch: called about once a second while the model runs. A BaseException that isn't an Exception, raised here or
-            by `progress`, ends the run like Ctrl-C.
+        watch: called before each run of the model, and about once a second within it. A BaseException that isn't an
+            Exception, raised here or by `progress`, ends the run like Ctrl-C.
         interrupted: called when the run is interrupted, before the best values so far are scored: a second
             interruption ends that as well.
         notice: gets lines for the user.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,11 @@ import pytest
 import seed_runtime
 from seed_runtime import trust
 from seed_runtime.delta import write_delta
-from seed_runtime.errors import BaseError, InputError, TrustError
+from seed_runtime.errors import BaseError, TrustError
 from seed_runtime.seed import Seed
 from seed_runtime.trust import state
+from seed_runtime.tune import Score, TuneResult
+from seed_runtime.tuned_seed import write_tuned
 from tests.support.signing import (
     accepted_file,
     needs_ssh_keygen,
@@ -33,14 +37,35 @@ def written(path: Path, data: bytes) -> Path:
     return path
 
 
-def made_on(base: Seed, path: Path, change: float = 1.0) -> Path:
+def made_on(
+    base: Seed, path: Path, change: float = 1.0, before_publishing: Callable[[bytes], None] = lambda digest: None
+) -> Path:
     """Write a seed on top of another one, as a fine-tune does, without a note of it."""
     number = next(at for at, hole in enumerate(base.header.holes) if hole.dtype.name == "float32")
     with base.assembled_weights() as weights:
         hole = base.header.holes[number]
         values = weights.read(number, 0, hole.count).reshape(hole.dims) + np.float32(change)
-    write_delta(base, {number: values}, path, mode="small")
+    write_delta(base, {number: values}, path, mode="small", before_publishing=before_publishing)
     return path
+
+
+def result_of(base: Seed) -> TuneResult:
+    """Return what a fine-tune of a tensor may give."""
+    number = next(at for at, hole in enumerate(base.header.holes) if hole.dtype.name == "float32")
+    value = np.ones(base.header.holes[number].dims, np.float32)
+    return TuneResult(
+        tensors={number: value},
+        quantization_steps={number: 0.25},
+        golden=None,
+        mode="small",
+        metric="accuracy",
+        before=Score(0.5, 1.0),
+        after=Score(0.75, 0.5),
+        held_out=9,
+        tiers=(),
+        steps=0,
+        peak=0,
+    )
 
 
 @pytest.fixture
@@ -51,7 +76,7 @@ def base(tmp_path: Path) -> Seed:
 
 
 def note(base: Seed, path: Path) -> None:
-    base.apply(path, enforce=False).note_made_here()
+    base.note_made_of_this(base.apply(path, enforce=False).digest)
 
 
 def test_what_was_made_here_is_accepted_on_its_base(base: Seed, tmp_path: Path) -> None:
@@ -66,6 +91,35 @@ def test_what_was_made_here_is_accepted_on_its_base(base: Seed, tmp_path: Path) 
     again = made_on(tuned, tmp_path / "again.seed", -2.0)
     note(tuned, again)
     tuned.apply(again).check()
+
+
+def test_what_another_process_puts_there_is_not_taken_for_what_was_made(
+    base: Seed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tuned.seed"
+    forged = made_on(base, tmp_path / "forged.seed", 2.0).read_bytes()
+    with monkeypatch.context() as patch:
+        replace = os.replace
+
+        def swapping(source: Path, target: Path) -> None:
+            replace(source, target)
+            if target.name == path.name:
+                path.write_bytes(forged)
+
+        patch.setattr(os, "replace", swapping)
+        write_tuned(base, result_of(base), path)
+    with pytest.raises(TrustError, match="is not signed"):
+        base.apply(path)
+    write_tuned(base, result_of(base), path)
+    base.apply(path).check()
+
+
+def test_what_can_not_be_noted_is_not_written(base: Seed, tmp_path: Path) -> None:
+    write_allowed_signers()
+    (tmp_path / "tuned.seed").write_bytes(b"older")
+    with pytest.raises(TrustError):
+        write_tuned(base, result_of(base), tmp_path / "tuned.seed")
+    assert (tmp_path / "tuned.seed").read_bytes() == b"older"
 
 
 def test_another_device_refuses_it(base: Seed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,8 +164,6 @@ def test_a_base_that_is_not_accepted_can_not_be_the_start(base: Seed, tmp_path: 
             note(wrong, path)
         with pytest.raises(TrustError):
             wrong.apply(path)
-    with pytest.raises(InputError, match="without its base"):
-        base.note_made_here()
 
 
 def test_removing_the_signer_of_the_base_disables_what_was_made_of_it(base: Seed, tmp_path: Path) -> None:

@@ -279,3 +279,17 @@ def test_an_output_that_can_not_be_written_after_a_tier_is_tried_again_at_the_en
     assert path.exists()
     assert tune(seed_of("head"), data(), settings, checkpoint=path, on_kept=write).tensors
     assert (left, path.exists()) == ([], False)
+
+
+def test_an_output_within_the_data_is_refused(seed_of, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data" / "0").mkdir(parents=True)
+    for name in ("tuned.seed", "0/tuned.seed"):
+        arguments = [
+            str(seed_of("head").path),
+            "--fine-tune",
+            str(tmp_path / "data"),
+            "-o",
+            str(tmp_path / "data" / name),
+        ]
+        assert main(arguments) == UsageError.exit_code
+        assert "is within the data" in capfd.readouterr().err

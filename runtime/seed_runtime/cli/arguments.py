@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -174,6 +175,12 @@ def _tune_job(options: argparse.Namespace) -> TuneJob | None:
     for path, what in inputs if options.tuned is not None else ():
         if is_same_file(options.tuned, path):
             raise UsageError(f"{options.tuned} is {what} itself, which would be lost; give -o another file")
+    if options.tuned is not None and os.path.isdir(options.fine_tune):
+        data = os.path.realpath(options.fine_tune)
+        if os.path.commonpath([data, os.path.realpath(options.tuned)]) == data:
+            raise UsageError(
+                f"{options.tuned} is within the data, and would be taken for a part of it; give -o elsewhere"
+            )
     from seed_runtime.units import parse_size, parse_time
 
     return TuneJob(

@@ -5,9 +5,7 @@ They are stored as bytes, and become the numbers that a model takes when they ar
 
 from __future__ import annotations
 
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 
 from seed_runtime.backends import Array, TensorSpec
 from seed_runtime.data.rows import RowNumbers, RowSource
-from seed_runtime.errors import InputError, UnsupportedError, UsageError
+from seed_runtime.errors import InputError, SeedError, UnsupportedError, UsageError
 from seed_runtime.memory.cgroup import cgroup_limit
 from seed_runtime.memory.plan import check_budget
 from seed_runtime.memory.process import baseline
@@ -26,9 +24,13 @@ SUFFIXES: Final = (".png", ".jpg", ".jpeg")
 """Ends of names of pictures, in lower case."""
 PIXELS_MAX: Final = 1 << 25
 """Largest number of pixels of a picture: a file of kilobytes may claim gigabytes."""
-_COPIES_BYTES: Final = 8
-"""Bytes a pixel that decoding and converting take, four each."""
+PIXEL_BYTES: Final = 12
+"""Bytes a pixel that decoding and converting take: four each, and the coefficients of a progressive JPEG."""
+ALPHA_PIXEL_BYTES: Final = 20
+"""The same for a picture with transparent parts, which is drawn on white."""
 _FORMATS: Final = ("PNG", "JPEG")
+_PNG_DEPTH_AT: Final = 24
+"""Offset of the bits a channel in a PNG file: of 16, Pillow drops the lower ones in color alone."""
 
 PIXELS: Final[dict[str, tuple[tuple[float, ...], tuple[float, ...]]]] = {
     "0..255": ((0.0,), (1.0,)),
@@ -58,6 +60,9 @@ class PictureInput:
         pixels: a word of `PIXELS`; None where none is given.
         limit: of --max-memory; None for none [B].
 
+    Attributes:
+        pixels: the word.
+
     Raises:
         UsageError: the word is none of these.
     """
@@ -65,7 +70,7 @@ class PictureInput:
     def __init__(self, inputs: Sequence[TensorSpec], pixels: str | None, limit: int | None) -> None:
         if pixels is not None and pixels not in PIXELS:
             raise UsageError(f"no range of pixels is called {pixels!r}; use one of {', '.join(PIXELS)}")
-        self._inputs, self._pixels, self._limit = inputs, pixels, limit
+        self._inputs, self.pixels, self._limit = inputs, pixels, limit
         self.size = 0
         """Size of a picture as it is stored [B]; 0 until `prepare`."""
 
@@ -79,15 +84,15 @@ class PictureInput:
         self._form = form = _form_of(self._inputs)
         self.size = form.height * form.width * form.channels
         spec = self._inputs[0]
-        if spec.dtype != "uint8" and self._pixels is None:
+        if spec.dtype != "uint8" and self.pixels is None:
             raise InputError(
                 f"a picture's bytes are 0 to 255, and input {spec.name!r} is {spec.dtype}: say what the model takes "
                 f"them as, as its training did: --pixels {', '.join(PIXELS)}"
             )
-        means, _ = PIXELS[self._pixels or "0..255"]
+        means, _ = PIXELS[self.pixels or "0..255"]
         if spec.dtype not in ("uint8", "float32") or (len(means) > 1 and form.channels != len(means)):
             raise InputError(
-                f"pictures can't become {spec} by --pixels {self._pixels}; give .npy files of what the model takes"
+                f"pictures can't become {spec} by --pixels {self.pixels}; give .npy files of what the model takes"
             )
         try:
             import PIL.Image  # noqa: F401
@@ -108,28 +113,35 @@ class PictureInput:
 
         form = self._form
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                picture = Image.open(path, formats=_FORMATS)
-            with picture:
-                count = picture.width * picture.height
-                if count > PIXELS_MAX:
-                    raise InputError(f"{path} has {count:,} pixels, at most {PIXELS_MAX:,} are read; make it smaller")
-                need = baseline().resident + _COPIES_BYTES * count
-                check_budget(f"decoding {path}", need, self._limit, cgroup_limit())
-                if picture.mode.startswith(("I", "F")):
-                    raise InputError(f"{path} has more than 8 bits a channel; save it with 8")
-                plain = picture.convert("RGB" if form.channels == 3 else "L")
-            scaled = plain.resize((form.width, form.height), Image.Resampling.BILINEAR)
-        except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-            raise _damaged(path, error) from None
-        except Image.DecompressionBombError as error:
-            raise _damaged(path, error) from None
+            # Pillow warns of damage on stderr, and raises whatever its parsers do: also IndexError and AttributeError.
+            with warnings.catch_warnings(), open(path, "rb") as file:
+                warnings.simplefilter("ignore")
+                depth = file.read(_PNG_DEPTH_AT + 1)[_PNG_DEPTH_AT:]
+                file.seek(0)
+                with Image.open(file, formats=_FORMATS) as picture:
+                    count = picture.width * picture.height
+                    if count > PIXELS_MAX:
+                        raise InputError(
+                            f"{path} has {count:,} pixels, at most {PIXELS_MAX:,} are read; make it smaller"
+                        )
+                    if picture.format == "PNG" and depth > b"\x08":
+                        raise InputError(f"{path} has more than 8 bits a channel; save it with 8")
+                    has_alpha = "A" in picture.getbands() or "transparency" in picture.info
+                    need = count * (ALPHA_PIXEL_BYTES if has_alpha else PIXEL_BYTES)
+                    check_budget(f"decoding {path}", baseline().resident + need, self._limit, cgroup_limit())
+                    plain = (_on_white(picture) if has_alpha else picture).convert("RGB" if form.channels == 3 else "L")
+                scaled = plain.resize((form.width, form.height), Image.Resampling.BILINEAR)
+        except (SeedError, MemoryError):
+            raise
+        except PermissionError as error:
+            raise InputError(f"{path}: {error.strerror}; let this user read it") from None
+        except Exception as error:
+            raise InputError(f"{path} can't be read as a picture ({error}); save it again as PNG or JPEG") from None
         return np.asarray(scaled, np.uint8).reshape(1, form.height, form.width, form.channels)
 
     def rows(self, stored: RowSource) -> RowSource:
         """Return pictures as the model takes them, from what `decode` gave."""
-        return _PictureRows(stored, self._form, self._inputs[0].dtype, self._pixels or "0..255")
+        return _PictureRows(stored, self._form, self._inputs[0].dtype, self.pixels or "0..255")
 
 
 class _PictureRows:
@@ -175,5 +187,11 @@ def _form_of(inputs: Sequence[TensorSpec]) -> _Form:
     )
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} can't be read as a picture ({error}); save it again as PNG or JPEG")
+def _on_white(picture: Any) -> Any:
+    """Return a picture with transparent parts as it looks on white."""
+    from PIL import Image
+
+    layer = picture.convert("RGBA")
+    plain = Image.new("RGB", layer.size, "white")
+    plain.paste(layer, mask=layer.getchannel("A"))
+    return plain

@@ -14,10 +14,9 @@ from seed_runtime.data import stored
 from seed_runtime.data.calls import LABELS, UNNAMED
 from seed_runtime.data.pictures import PictureInput
 from seed_runtime.data.rows import FileRows, RowSource
-from seed_runtime.data.sample_folder import ClassFolders, Shards
+from seed_runtime.data.sample_folder import ClassFolders, Shards, require_no_pixels
 from seed_runtime.data.spool import Spool
 from seed_runtime.data.stored import StoredArray
-from seed_runtime.errors import UsageError
 from seed_runtime.memory.cgroup import cgroup_limit
 from seed_runtime.memory.plan import check_budget
 from seed_runtime.memory.process import baseline
@@ -65,10 +64,10 @@ def open_samples(
             if any((root / name).is_dir() for name in names):
                 yield ClassFolders(root, inputs, PictureInput(inputs, pixels, limit), classes).read(spool)
             else:
+                require_no_pixels(pixels)
                 yield Shards(root, names, inputs).read(spool)
             return
-        if pixels is not None:
-            raise UsageError("--pixels is about pictures, and these are arrays; leave it out")
+        require_no_pixels(pixels)
         found = stack.enter_context(stored.open_arrays(path))
         yield _of_file(found, inputs, spool, limit)
 

@@ -1,6 +1,6 @@
 """Folders of samples: one folder a class, or `.npz` files that each hold a part.
 
-    data/cat/1.png  data/cat/2.npy  data/dog/1.jpg     folders are classes in the order of their names
+    data/cat/1.png  data/cat/2.npy  data/dog/1.jpg     folders are classes in the order of their names, by code point
     data/0/1.npy    data/7/1.npz                       folders whose names are all numbers are these classes
     data/part-1.npz data/part-2.npz                    each as the one file would be, one behind the other
 
@@ -23,7 +23,7 @@ from seed_runtime.data.pictures import SUFFIXES, PictureInput
 from seed_runtime.data.rows import RowSource
 from seed_runtime.data.spool import Spool
 from seed_runtime.data.stored import StoredArray, open_arrays
-from seed_runtime.errors import InputError
+from seed_runtime.errors import InputError, UsageError
 
 FILES_MAX: Final = 1 << 18
 """Largest number of files of samples in a folder."""
@@ -61,6 +61,8 @@ class ClassFolders:
         files = list(self._files())
         if any(file.is_picture for file in files):
             self._pictures.prepare()
+        elif files:
+            require_no_pixels(self._pictures.pixels)
         kinds: dict[str, tuple[str, tuple[int, ...], np.dtype[Any]]] = {}
         size, counts = 0, []
         for file in files:
@@ -104,7 +106,7 @@ class ClassFolders:
         for folder, label in zip(folders, self._labels([folder.name for folder in folders]), strict=True):
             for path in _visible(folder):
                 suffix = path.suffix.lower()
-                if path.is_dir() or suffix not in (".npy", ".npz", *SUFFIXES):
+                if not path.is_file() or suffix not in (".npy", ".npz", *SUFFIXES):
                     raise InputError(f"{path} is no sample; give .npy, .npz, .png or .jpg files, and no folders")
                 count += 1
                 if count > FILES_MAX:
@@ -112,8 +114,15 @@ class ClassFolders:
                 yield _File(path, label, suffix in SUFFIXES)
 
     def _labels(self, names: list[str]) -> list[int]:
-        if all(name.isascii() and name.isdigit() and len(name) <= _CLASS_DIGITS for name in names):
+        numbers = [name for name in names if name.isascii() and name.isdigit() and len(name) <= _CLASS_DIGITS]
+        if len(numbers) == len(names):
             return [int(name) for name in names]
+        if numbers:
+            other = next(name for name in names if name not in numbers)
+            raise InputError(
+                f"{self._root} has folders of numbers, such as {numbers[0]}, and others, such as {other}: number the "
+                f"classes, or name them all"
+            )
         if self._classes is not None and len(names) != self._classes:
             raise InputError(
                 f"{self._root} has {len(names)} folders, and the model {self._classes} classes: folders are classes in "
@@ -202,7 +211,15 @@ class Shards:
         for name in self._names:
             if not name.lower().endswith(".npz"):
                 raise InputError(f"{self._root / name} is no .npz file; give these alone, or one folder a class")
+            if not (self._root / name).is_file():
+                raise InputError(f"{self._root / name} is no file; remove it")
             yield self._root / name
+
+
+def require_no_pixels(pixels: str | None) -> None:
+    """Raise UsageError where --pixels is given with arrays."""
+    if pixels is not None:
+        raise UsageError("--pixels is about pictures, and these are arrays; leave it out")
 
 
 def _visible(folder: Path) -> list[Path]:

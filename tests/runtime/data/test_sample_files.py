@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import sys
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -146,13 +147,13 @@ def png(width: int, height: int, color: tuple[int, int, int] = (255, 0, 51)) -> 
     return file.getvalue()
 
 
-def claimed_png(width: int, height: int) -> bytes:
+def claimed_png(width: int, height: int, depth: int = 8, color: int = 2) -> bytes:
     """Return a picture that claims to be large and holds no pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    front = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    front = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + front + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
@@ -259,6 +260,55 @@ BAD: dict[str, tuple[Callable[[Path], str], list[TensorSpec], dict[str, object],
         "use one of 0..255",
     ),
     "a range for arrays": (lambda root: saved(root, x=X), [SPEC], {"pixels": "0..1"}, UsageError, "about pictures"),
+    "a range for folders of arrays": (
+        a_class(a_npy=lambda: npy(X[0])),
+        [SPEC],
+        {"pixels": "0..1"},
+        UsageError,
+        "about pictures",
+    ),
+    "a range for parts": (
+        lambda root: folder_of(root, {"a.npz": npz(x=X)}),
+        [SPEC],
+        {"pixels": "0..1"},
+        UsageError,
+        "about",
+    ),
+    "numbers and names": (
+        lambda root: folder_of(root, {"0/1.npy": npy(X[0]), "1/1.npy": npy(X[0]), "cat/1.npy": npy(X[0])}),
+        [SPEC],
+        {"classes": 3},
+        InputError,
+        "has folders of numbers, such as 0, and others, such as cat",
+    ),
+    "a pipe": (
+        lambda root: (folder_of(root, {"0/a.npy": npy(X[0])}), os.mkfifo(root / "data" / "0" / "z.png"))[0],
+        [SPEC],
+        {},
+        InputError,
+        "z.png is no sample",
+    ),
+    "a pipe among parts": (
+        lambda root: (folder_of(root, {"a.npz": npz(x=X)}), os.mkfifo(root / "data" / "z.npz"))[0],
+        [SPEC],
+        {},
+        InputError,
+        "z.npz is no file",
+    ),
+    "sixteen bits in color": (
+        a_class(a_png=lambda: claimed_png(2, 2, depth=16)),
+        [PICTURE],
+        {"pixels": "0..1"},
+        InputError,
+        "more than 8 bits a channel",
+    ),
+    "sixteen bits in grey": (
+        a_class(a_png=lambda: claimed_png(2, 2, depth=16, color=0)),
+        [PICTURE],
+        {"pixels": "0..1"},
+        InputError,
+        "more than 8 bits a channel",
+    ),
     "pictures for no such input": (
         a_class(a_png=lambda: png(2, 2)),
         [SPEC],
@@ -312,12 +362,46 @@ def npz(**arrays: np.ndarray) -> bytes:
 
 @pytest.mark.parametrize("case", BAD)
 def test_samples_that_can_not_be_used_are_refused_with_the_next_step(case: str, tmp_path: Path) -> None:
-    if "bomb" in case or "memory" in case:
+    if "bomb" in case or "memory" in case or "bits" in case:
         pytest.importorskip("PIL.Image")
     make, specs, options, kind, problem = BAD[case]
     path = make(tmp_path)
     with pytest.raises(kind, match=problem), open_samples(path, specs, **options):
         pass
+
+
+def test_transparent_parts_of_a_picture_are_white(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    file = io.BytesIO()
+    image.new("RGBA", (2, 2), (255, 0, 51, 0)).save(file, "PNG")
+    half, palette = io.BytesIO(), io.BytesIO()
+    image.new("LA", (2, 2), (0, 128)).save(half, "PNG")
+    flat = image.new("P", (2, 2), 3)
+    flat.putpalette(range(48))
+    flat.save(palette, "PNG", transparency=3)
+    path = folder_of(tmp_path, {"0/a.png": file.getvalue(), "0/b.png": half.getvalue(), "0/c.png": palette.getvalue()})
+    with open_samples(path, [TensorSpec("image", "uint8", ("n", 2, 2, 3))]) as found:
+        assert values(found["image"])[:, 0, 0].tolist() == [[255] * 3, [127] * 3, [255] * 3]
+
+
+@pytest.mark.parametrize("kind", [IndexError, AttributeError, RuntimeError])
+def test_whatever_pillow_raises_names_the_picture(
+    kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+
+    def fail(*given: object, **named: object) -> None:
+        warnings.warn("Corrupt EXIF data", stacklevel=1)
+        raise kind("list index out of range")
+
+    monkeypatch.setattr(image.Image, "convert", fail)
+    path = folder_of(tmp_path, {"0/a.png": png(2, 2)})
+    with (
+        pytest.raises(InputError, match=r"0/a.png can't be read as a picture \(list index"),
+        open_samples(path, [PICTURE], pixels="0..1"),
+    ):
+        pass
+    assert capfd.readouterr().err == ""
 
 
 def test_without_pillow_pictures_are_refused_and_the_alternative_is_named(

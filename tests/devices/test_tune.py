@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ from seed_runtime.format.reader import SeedReader
 from seed_runtime.system.locks import FileLock
 from tests.devices.support.commands import deploy, stderr_of
 from tests.devices.support.pushing import running_seed, send
+from tests.devices.support.seeds import EXAMPLE
 from tests.devices.support.sshd import Device, MakeDevice
 from tests.support.service_manager import kill_servers, make_manager, server_pid
 from tests.support.shared import SharedFolder
@@ -45,6 +47,38 @@ def seed_of(shared_folder: SharedFolder) -> Callable[[str], Path]:
 def samples(tmp_path: Path) -> Path:
     np.savez(tmp_path / "data.npz", **data())
     return tmp_path / "data.npz"
+
+
+class _ThisMachine:
+    """A connection whose device is this machine."""
+
+    target = "h"
+
+    def __init__(self) -> None:
+        self.stack = contextlib.ExitStack()
+
+    def hold(self) -> None:
+        pass
+
+    def popen(self, script: str, *words: str) -> subprocess.Popen[bytes]:
+        command = ["sh", "-c", script, "sh", *words]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        return self.stack.enter_context(process)
+
+
+def test_a_tuned_seed_that_arrives_damaged_is_not_kept(tmp_path: Path) -> None:
+    whole, there, here = EXAMPLE.read_bytes(), tmp_path / "there.seed", tmp_path / "here.seed"
+    digest = whole[24:56].hex()
+    for data_there, is_whole in ((whole, True), (whole[:-1] + bytes([whole[-1] ^ 1]), False), (whole[:-1], False)):
+        there.write_bytes(data_there)
+        here.write_bytes(b"before")
+        connection = _ThisMachine()
+        with (
+            connection.stack,
+            contextlib.nullcontext() if is_whole else pytest.raises(RemoteError, match="didn't arrive whole"),
+        ):
+            tuning.fetch(connection, str(there), digest, len(whole), here)  # type: ignore[arg-type]
+        assert here.read_bytes() == (whole if is_whole else b"before")
 
 
 @pytest.fixture

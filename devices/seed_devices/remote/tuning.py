@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 import shlex
 import signal
@@ -20,8 +19,8 @@ from seed_devices.ssh import processes
 from seed_devices.ssh.connection import Connection
 from seed_devices.ssh.transfer import PATH_MAX, put
 from seed_runtime.agent.protocol.schema import DATA_BLOCK_MAX, DATA_MAX, PROGRESS
+from seed_runtime.agent.store import partial
 from seed_runtime.errors import InputError, SeedError
-from seed_runtime.format.reader import SeedReader
 from seed_runtime.limits import FILE_MAX
 from seed_runtime.system.files import atomic_write
 
@@ -138,16 +137,15 @@ def fetch(connection: Connection, remote: str, digest: str, size: int, local: Pa
         finally:
             processes.stop(process)
         file.flush()
-        if left or _digest_of(file.fileno()) != digest:
+        # By its descriptor, since what is being written has another name than `local`.
+        if left or not _is_whole(file.fileno(), digest):
             raise RemoteError(1, problem)
 
 
-def _digest_of(descriptor: int) -> str | None:
-    """Return the digest of the seed in a file, which its header confirms; None where it holds none."""
-    with contextlib.suppress(SeedError, OSError), open(os.dup(descriptor), "rb") as file:
-        file.seek(0)
-        return SeedReader(file, "the tuned seed").digest.hex()
-    return None
+def _is_whole(descriptor: int, digest: str) -> bool:
+    with contextlib.suppress(SeedError, OSError):
+        return partial.holds_whole(descriptor, digest)
+    return False
 
 
 def _matching(path: Path, tail: list[str], block: int) -> int:

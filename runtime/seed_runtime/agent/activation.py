@@ -126,15 +126,18 @@ def is_confirmed(model: InstalledModel, digest: str) -> bool:
 def prune(model: InstalledModel, keep: int, report: Report) -> list[str]:
     """Remove versions older than the newest `keep`, except the one that runs and the target of a rollback.
 
-    What a version that stays stands on stays as well, however old it is.
+    What a version that stays stands on stays as well, however old it is. Bases that were sent below another version and
+    never switched to aren't counted, and stay for no other reason.
 
     Returns:
         The versions that were removed. Those that couldn't be removed are left to the next push.
     """
     report("prune", 0, 1)
-    newest = history.newest_first(history.read(model.folder), model.digests())
+    events = history.read(model.folder)
+    newest, bases = history.newest_first(events, model.digests()), history.only_installed(events)
+    counted = [digest for digest in newest if digest not in bases]
     chains = Chains(model)
-    spared = chains.with_bases([*newest[:keep], model.running, model.previous()])
+    spared = chains.with_bases([*counted[:keep], model.running, model.previous()])
     removed = chains.last_first(digest for digest in newest if digest not in spared)
     try:
         model.remove_versions(removed)

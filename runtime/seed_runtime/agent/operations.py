@@ -21,10 +21,10 @@ from seed_runtime.agent.protocol.failures import failure_answer
 from seed_runtime.agent.protocol.schema import check_request
 from seed_runtime.agent.protocol.transport import ClientGone, Transport
 from seed_runtime.agent.store import history, partial
-from seed_runtime.agent.store.chains import Chains, check_bases
+from seed_runtime.agent.store.chains import Chains, check_bases, missing_base
 from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.agent.store.store import Store
-from seed_runtime.errors import MissingLinkError, SeedError, UsageError
+from seed_runtime.errors import SeedError, UsageError
 from seed_runtime.limits import CHAIN_MAX
 from seed_runtime.stored_bases import read_base
 from seed_runtime.system.locks import FileLock, lock_within
@@ -167,7 +167,7 @@ class Agent:
                 state, have = "current" if is_current else "kept", file_size
             else:
                 if base is not None and not model.has(base):
-                    raise MissingLinkError(digest, base, str(model.versions))
+                    raise missing_base(digest, base)
                 busy = "this seed is being pushed under another name; wait, or run this again"
                 held.callback(_unlock_part, lock_within(part, wait_s, busy))
                 front, tail = partial.trim(part, digest, lambda done, total: report("begin", done, total))

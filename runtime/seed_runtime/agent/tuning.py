@@ -29,6 +29,7 @@ from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.agent.store.store import Store
 from seed_runtime.errors import DiskSpaceError, InputError, UnsupportedError, UsageError
 from seed_runtime.limits import CHAIN_MAX
+from seed_runtime.stored_bases import SEED_FILE
 from seed_runtime.system.locks import FileLock, lock_within
 from seed_runtime.system.sync import make_folder
 
@@ -196,7 +197,9 @@ def _open(model: InstalledModel) -> tuple[Seed, str]:
     seed = seed_runtime.open(model.seed_path(base))
     if seed.header.depth_above > CHAIN_MAX:
         raise UnsupportedError(
-            f"{model.name} stands on {CHAIN_MAX} versions already, which is the longest chain; push a whole seed of it"
+            f"{model.name} stands on {CHAIN_MAX} versions already, which is the longest chain; tune an earlier one "
+            f"(see seed-deploy list HOST:{model.name}, seed-deploy rollback HOST:{model.name} --to DIGEST), or push "
+            f"a whole seed: seed-run {model.link / SEED_FILE} --assemble FOLDER writes the model, for seed-export"
         )
     seed.training_graph()
     return seed, base

@@ -6,16 +6,19 @@ What a seed says itself counts. The record of an installation stands in for it w
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from seed_runtime.agent.names import DIGEST
 from seed_runtime.agent.store import partial
 from seed_runtime.agent.store.installed_model import InstalledModel
-from seed_runtime.errors import BaseError, FormatError, SeedError
+from seed_runtime.errors import BaseError, FormatError, MissingLinkError, SeedError
 from seed_runtime.stored_bases import find_bases, read_base
 
 if TYPE_CHECKING:
     from seed_runtime.format.header import BaseInfo
+
+_ADVICE: Final = "push it from a folder that holds its bases as well, or push the whole seed of this version"
+"""Next step for a delta that has no base: to push the base by itself would switch to that."""
 
 
 class Chains:
@@ -66,11 +69,12 @@ def check_bases(model: InstalledModel, digest: str, base: BaseInfo) -> None:
         base: what it says of its base.
 
     Raises:
-        MissingLinkError: one of them isn't stored.
-        BaseError: one of them was damaged.
+        BaseError: one of them isn't stored, or was damaged.
     """
     try:
         paths = find_bases(model.versions, digest, base)
+    except MissingLinkError as error:
+        raise missing_base(error.digest, error.wanted) from None
     except FormatError as error:
         raise _damaged(digest, error.where) from None
     for path in paths:
@@ -78,11 +82,13 @@ def check_bases(model: InstalledModel, digest: str, base: BaseInfo) -> None:
             raise _damaged(digest, f"version {path.parent.name}")
 
 
+def missing_base(digest: str, base: str) -> BaseError:
+    """Return the error of a seed that is pushed and whose base isn't stored."""
+    return BaseError(f"version {digest} stands on version {base}, which is not on this device; {_ADVICE}")
+
+
 def _damaged(digest: str, base: str) -> BaseError:
-    return BaseError(
-        f"version {digest} stands on {base}, which was damaged on this device's disk; push that one again, or the "
-        f"whole seed"
-    )
+    return BaseError(f"version {digest} stands on {base}, which was damaged on this device's disk; {_ADVICE}")
 
 
 def noted_base(record: dict[str, object]) -> str | None:

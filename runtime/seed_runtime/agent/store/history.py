@@ -89,6 +89,12 @@ def runs(lines: Sequence[Line]) -> list[str]:
     return [line["digest"] for line in lines if line["what"] in _RUNS and line["result"] == "ok"]
 
 
+def only_installed(lines: Sequence[Line]) -> set[str]:
+    """Return versions that were installed and never switched to, not even in vain: bases sent below other versions."""
+    tried = {line["digest"] for line in lines if line["what"] in _RUNS}
+    return {line["digest"] for line in lines if line["what"] == "install"} - tried
+
+
 def previous(lines: Sequence[Line], running: str | None, present: Collection[str]) -> str | None:
     """Return the version that a rollback would activate: the one that ran before `running`; None if there is none.
 

@@ -68,6 +68,14 @@ def is_whole(path: Path, digest: str) -> bool:
     return front.is_whole and size == front.file_size
 
 
+def holds_whole(descriptor: int, digest: str) -> bool:
+    """Return whether an open file, which is readable, is exactly the seed `digest`, all bytes read."""
+    with open(os.dup(descriptor), "rb", buffering=0) as file:
+        file.seek(0)
+        front = _check(cast(BinaryIO, file), "seed", digest, None)
+        return front.is_whole and os.fstat(descriptor).st_size == front.file_size
+
+
 def trim(path: Path, digest: str, progress: OnBytes | None = None) -> tuple[Front, list[str]]:
     """Cut the file after its last whole block, on the disk as well.
 

@@ -28,7 +28,10 @@ Examples:
 @click.option("--digest", metavar="DIGEST", help="Only this version, by the beginning of its digest.")
 @click.option("--all", "everything", is_flag=True, help="The version that runs and the service, too.")
 def remove(quiet: bool, as_json: bool, digest: str | None, everything: bool, **where: Any) -> int:
-    """Remove versions that devices keep. The one that runs stays, with its bases, unless --all is given."""
+    """Remove versions that devices keep, and what an unfinished fine-tune left.
+
+    The version that runs stays, with its bases, unless --all is given.
+    """
     if digest and everything:
         raise UsageError("--digest and --all contradict each other; give one of them")
 

@@ -92,7 +92,7 @@ def _print_status(outcomes: list[Outcome[Answer]]) -> None:
             if model["base"]:
                 version += f" on {model['base'][: show.SHORT]}"
             kept = str(len(model["kept"]))
-            rows.append([host, model["name"], digest, version, kept, _service_text(model), free, _last_failure(model)])
+            rows.append([host, model["name"], digest, version, kept, _service_text(model), free, _remarks(model)])
         if not outcome.value["models"]:
             rows.append(
                 [
@@ -113,9 +113,13 @@ def _models(outcome: Outcome[Answer]) -> list[Answer]:
     return outcome.value["models"] if outcome.value is not None else []
 
 
-def _last_failure(model: Answer) -> str:
-    last = model.get("last") or {}
-    return "" if last.get("result") in (None, "ok") else f"{last.get('what')} failed: {last['result']}"
+def _remarks(model: Answer) -> str:
+    """Return what went wrong last, and what a fine-tune left there."""
+    last, samples = model.get("last") or {}, model.get("tuning_bytes")
+    parts = [] if last.get("result") in (None, "ok") else [f"{last.get('what')} failed: {last['result']}"]
+    if samples:
+        parts.append(f"{size_text(samples)} of an unfinished fine-tune")
+    return "; ".join(parts)
 
 
 def _golden_text(version: Answer) -> str:

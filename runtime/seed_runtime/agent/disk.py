@@ -1,4 +1,4 @@
-"""Space on the disk for a push, for which unused models in the cache are removed."""
+"""Space on the disk for a push, for which unused models in the cache and rests of fine-tunes are removed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from seed_runtime.agent.store.installed_model import InstalledModel
+from seed_runtime.agent.store.tuning_folder import clear_unused
 from seed_runtime.errors import DiskSpaceError
 from seed_runtime.system import paths
 
@@ -18,7 +19,8 @@ EXTRA: Final = 1 << 20
 def require_space(model: InstalledModel, digest: str, base: str | None, seed_bytes: int, weights_bytes: int) -> None:
     """Check that a seed and its assembled weights have space on the disks that they go to.
 
-    If they haven't, assembled models that no process uses are removed from the cache.
+    If they haven't, assembled models that no process uses are removed from the cache, then what fine-tunes left that no
+    process serves.
 
     Args:
         model: the model whose version the seed will be.
@@ -45,6 +47,8 @@ def require_space(model: InstalledModel, digest: str, base: str | None, seed_byt
             from seed_runtime.assembly.cache import ModelCache  # imports NumPy
 
             ModelCache(cache, 0).free_disk(needed, spare=sizes)
+        if free_bytes(folder) < needed and os.stat(folder).st_dev == os.stat(store).st_dev:
+            clear_unused(store / "tuning")
         if (free := free_bytes(folder)) < needed:
             raise DiskSpaceError(str(folder), needed, free)
 

@@ -24,6 +24,7 @@ from seed_runtime.agent.store import history, partial
 from seed_runtime.agent.store.chains import Chains, check_bases, missing_base
 from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.agent.store.store import Store
+from seed_runtime.agent.store.tuning_folder import TuningFolder
 from seed_runtime.errors import SeedError, UsageError
 from seed_runtime.limits import CHAIN_MAX
 from seed_runtime.stored_bases import read_base
@@ -263,8 +264,11 @@ class Agent:
                 if (partial_digest := model.partial_digest()) is not None:
                     self._store.partial_path(partial_digest).unlink(missing_ok=True)
                 model.clear_current()
-                shutil.rmtree(self._store.home / "tuning" / name, ignore_errors=True)
-            size = model.remove_versions(chosen)
+            samples = TuningFolder.of(self._store, name)
+            size = samples.clear_if_unused() if digest is None else 0
+            if all and digest is None:
+                shutil.rmtree(samples.path, ignore_errors=True)
+            size += model.remove_versions(chosen)
             if all and digest is None:
                 model.remove()
             return {"removed": chosen, "bytes": size}
@@ -295,7 +299,7 @@ class Agent:
 
         self.release()
         self._require_model(name)
-        folder = tuning.TuningFolder.of(self._store, name)
+        folder = TuningFolder.of(self._store, name)
         with contextlib.ExitStack() as held:
             held.enter_context(folder.lock(name))
             answer = tuning.receive(folder, digest, file_size)

@@ -14,6 +14,7 @@ from seed_runtime.agent.protocol.transport import LINE_MAX
 from seed_runtime.agent.store import history, partial
 from seed_runtime.agent.store.chains import noted_base
 from seed_runtime.agent.store.installed_model import InstalledModel
+from seed_runtime.agent.store.tuning_folder import TuningFolder
 from seed_runtime.errors import SeedError
 
 _LIST_MAX: Final = LINE_MAX // 4
@@ -81,6 +82,7 @@ def _describe_model(model: InstalledModel) -> tuple[dict[str, Any], list[str]]:
         "partial": model.store.partial_path(partial_digest).stat().st_size if partial_digest else None,
         "partial_digest": partial_digest,
         "last": events[-1] if events else None,
+        "tuning_bytes": TuningFolder(model.store.home / "tuning" / model.name).size(),
     }, order
 
 

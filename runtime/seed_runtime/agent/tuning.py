@@ -1,11 +1,5 @@
 """Fine-tune the version of a model that runs, on samples that a client has sent, and switch to what got better.
 
-    $SEED_HOME/tuning/<name>/
-    <digest>.npz                the samples that have arrived; of one run at a time
-    tuned.seed                  what was learned so far
-    tuned.seed.checkpoint       what the same request goes on from
-    lock                        held by the process that serves the client
-
 The run ends with the connection: what it learned by then is in the checkpoint, and the same request goes on from there.
 The model is locked for the switch alone, so that it can be rolled back or replaced all along.
 """
@@ -17,7 +11,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,12 +20,10 @@ from seed_runtime.agent.local import install_file
 from seed_runtime.agent.protocol.schema import DATA_BLOCK_MAX, TUNE
 from seed_runtime.agent.protocol.transport import Transport
 from seed_runtime.agent.store.installed_model import InstalledModel
-from seed_runtime.agent.store.store import Store
+from seed_runtime.agent.store.tuning_folder import TuningFolder, clear_unused
 from seed_runtime.errors import DiskSpaceError, InputError, UnsupportedError, UsageError
 from seed_runtime.limits import CHAIN_MAX
 from seed_runtime.stored_bases import SEED_FILE
-from seed_runtime.system.locks import FileLock, lock_within
-from seed_runtime.system.sync import make_folder
 
 if TYPE_CHECKING:
     from seed_runtime.seed import Seed
@@ -55,58 +47,6 @@ class StopRequested(BaseException):
     """The client wants the best so far."""
 
 
-@dataclass(frozen=True)
-class TuningFolder:
-    """Files of one model's fine-tune.
-
-    Attributes:
-        path: the folder.
-    """
-
-    path: Path
-
-    @classmethod
-    def of(cls, store: Store, name: str) -> TuningFolder:
-        """Return the folder of a model, be it there or not."""
-        for folder in (store.home / "tuning", store.home / "tuning" / name):
-            if folder.is_symlink():
-                raise UsageError(f"{folder} is a link and must be a folder; remove the link")
-        return cls(store.home / "tuning" / name)
-
-    def data(self, digest: str) -> Path:
-        """Return where samples are."""
-        return self.path / f"{digest}.npz"
-
-    @property
-    def seed(self) -> Path:
-        """Where what was learned is written."""
-        return self.path / "tuned.seed"
-
-    @property
-    def checkpoint(self) -> Path:
-        """What a run goes on from."""
-        return self.path / "tuned.seed.checkpoint"
-
-    def lock(self, name: str) -> FileLock:
-        """Lock the folder, and make it if it isn't there.
-
-        Raises:
-            BusyError: another process tunes this model.
-        """
-        make_folder(self.path)
-        return lock_within(
-            self.path / "lock", 0, f"{name} is being tuned already; wait, or stop that with Ctrl-C there"
-        )
-
-    def clear(self, keep: str | None = None) -> None:
-        """Remove all files but the lock; with `keep`, all but samples of this digest and what goes on with them."""
-        kept = {"lock"} | ({f"{keep}.npz", self.seed.name, self.checkpoint.name} if keep is not None else set())
-        for entry in os.scandir(self.path):
-            if entry.name not in kept:
-                with contextlib.suppress(OSError):
-                    os.unlink(entry.path)
-
-
 def receive(folder: TuningFolder, digest: str, size: int) -> dict[str, Any]:
     """Make room for samples, and say what of them is there; samples of another run are removed.
 
@@ -120,7 +60,10 @@ def receive(folder: TuningFolder, digest: str, size: int) -> dict[str, Any]:
         have = file.seek(0, os.SEEK_END)
         if have > size:
             file.truncate(size)
-        if (missing := max(0, size - have) + disk.EXTRA) > (free := disk.free_bytes(folder.path)):
+        missing = max(0, size - have) + disk.EXTRA
+        if disk.free_bytes(folder.path) < missing:
+            clear_unused(folder.path.parent)
+        if (free := disk.free_bytes(folder.path)) < missing:
             raise DiskSpaceError(str(folder.path), missing, free)
         file.seek(0)
         while data := file.read(block):

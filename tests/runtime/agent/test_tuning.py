@@ -116,3 +116,31 @@ def test_the_longest_chain_is_refused_with_what_to_do(
     text = refused(lambda: local.call("tune", name=NAME, digest=DIGEST), 12)
     assert f"seed-deploy rollback HOST:{NAME} --to DIGEST" in text
     assert f"{Store().model(NAME).link}/model.seed --assemble FOLDER writes the model, for seed-export" in text
+
+
+def test_what_an_unfinished_run_left_is_listed_and_removed_with_old_versions(folder: Path, local: LocalAgent) -> None:
+    begin(local)
+    (folder / f"{DIGEST}.npz").write_bytes(DATA)
+    # Not while its client is there.
+    other = LocalAgent()
+    assert other.call("status")["models"][0]["tuning_bytes"] == len(DATA)
+    assert other.call("remove", name=NAME)["bytes"] == 0
+    local.end()
+    assert other.call("remove", name=NAME)["bytes"] == len(DATA)
+    assert other.call("status")["models"][0]["tuning_bytes"] == 0
+    assert [path.name for path in folder.iterdir()] == ["lock"]
+
+
+def test_a_push_without_space_takes_that_of_an_unfinished_run(
+    folder: Path, local: LocalAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(local)
+    path = folder / f"{DIGEST}.npz"
+    path.write_bytes(DATA)
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: 0 if path.exists() else 1 << 30)
+    other = LocalAgent()
+    assert "bytes are needed in" in refused(lambda: other.begin(seed(2)), 13)
+    assert path.exists()  # its client is there
+    local.end()
+    assert other.begin(seed(2))["state"] == "partial"
+    assert not path.exists()

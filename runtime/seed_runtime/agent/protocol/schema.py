@@ -104,7 +104,7 @@ _LATENCY: Final = record(bounds=list_of(number), counts=list_of(count), seconds=
 _MODEL: Final = record(
     name=name, current=optional(digest), previous=optional(digest), service=optional(_SERVICE),
     versions=optional(list_of(_VERSION)), partial=optional(count), partial_digest=optional(digest),
-    last=optional(_EVENT), left_out=optional(count),
+    last=optional(_EVENT), left_out=optional(count), tuning_bytes=optional(count),
 )  # fmt: skip
 
 PROGRESS: Final[Mapping[str, Check]] = {

@@ -141,6 +141,11 @@ class Descent:
         except TimeUpError:
             settings.notice(f"{session.tier}: the time is up in step {self.step + 1}; the best values so far count")
 
+    def end(self) -> None:
+        """Let go of values, gradients and the optimizer's state: rounding and scoring the best values takes memory."""
+        self._values.clear()
+        del self._gradients, self._optimizer
+
     def checkpoint(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """Return what `restore` needs: a record, and arrays, which go on changing."""
         best = self._best

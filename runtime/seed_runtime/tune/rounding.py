@@ -97,7 +97,7 @@ def round_for_score(
 ) -> tuple[Score, Rounded]:
     """Round as coarsely as the score allows; the last try counts where all are worse.
 
-    Memory: the values once more, and once again where sizes are limited.
+    Memory: the values once more.
 
     Args:
         stored: reads a tensor of the seed, float32; each time into a new array.
@@ -110,15 +110,18 @@ def round_for_score(
     Returns:
         The score of the rounded values, and these; no values where none fits.
     """
-    reached, found = UNUSABLE, (dict[str, Array](), dict[str, float]())
+    reached, chosen = UNUSABLE, None
     for share in SHARES:
         rounded = round_differences(stored, values, share, inputs)
-        if not fits(rounded):
+        is_small = fits(rounded)
+        if is_small:
+            reached, chosen = score(rounded[0]), share
+            if reached > wanted or _is_near(reached, wanted):
+                return reached, rounded
+        del rounded  # the next ones needn't stand beside it
+        if not is_small:
             break
-        reached, found = score(rounded[0]), rounded
-        if reached > wanted or _is_near(reached, wanted):
-            break
-    return reached, found
+    return reached, ({}, {}) if chosen is None else round_differences(stored, values, chosen, inputs)
 
 
 def _is_near(reached: Score, wanted: Score) -> bool:

@@ -384,4 +384,5 @@ class _Tuning:
             finally:
                 best.steps = descent.step
                 state.steps += descent.step
+                descent.end()
         return best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 
 import numpy as np
@@ -53,6 +54,18 @@ def test_the_finest_steps_count_where_none_reaches_the_score() -> None:
     )
     assert reached == Score(0.8, 1)
     np.testing.assert_allclose(found["variance"], VALUES["variance"], atol=0.1)
+
+
+def test_no_two_roundings_are_held_at_once() -> None:
+    before: list[weakref.ref[np.ndarray]] = []
+
+    def score(values: Mapping[str, np.ndarray]) -> Score:
+        assert all(each() is None for each in before)
+        before.append(weakref.ref(values["variance"]))
+        return Score(0.5, 1.0)
+
+    round_for_score(lambda name: STORED[name].copy(), VALUES, Score(0.9, 1.0), score)
+    assert len(before) == len(SHARES)
 
 
 @pytest.mark.parametrize(

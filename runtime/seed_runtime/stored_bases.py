@@ -8,20 +8,19 @@ stands under a name is believed only if it is a regular file in a real folder an
 from __future__ import annotations
 
 import os
-import re
-import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from seed_runtime.errors import FormatError, MissingLinkError
+from seed_runtime.format.preamble import DIGEST
 from seed_runtime.limits import CHAIN_MAX
+from seed_runtime.system.files import open_regular
 
 if TYPE_CHECKING:
     from seed_runtime.format.header import BaseInfo
 
 SEED_FILE: Final = "model.seed"
 """The name of a seed in its folder."""
-_DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
 def resolved(seed: Path) -> Path:
@@ -88,21 +87,15 @@ def read_base(path: Path, above: str = "") -> BaseInfo | None:
         raise MissingLinkError(above, digest, str(path.parent.parent)) from None
     except FormatError as error:
         raise FormatError(f"version {digest[:12]}", error.problem) from None
-    if not _DIGEST.fullmatch(digest) or reader.digest.hex() != digest:
+    if not DIGEST.fullmatch(digest) or reader.digest.hex() != digest:
         raise MissingLinkError(above, digest, str(path.parent.parent))
     return reader.header.base
 
 
 def _open_file(path: Path) -> BinaryIO:
     """Open a regular file in a real folder, unbuffered; OSError for anything else, a link included."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    folder = os.open(path.parent, flags | os.O_DIRECTORY)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_DIRECTORY)
     try:
-        # Not blocking: opening a named pipe would wait for ever.
-        descriptor = os.open(path.name, flags | os.O_NONBLOCK, dir_fd=folder)
+        return open_regular(path, dir_fd=folder)
     finally:
         os.close(folder)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(f"{path} is not a file")
-    return cast(BinaryIO, os.fdopen(descriptor, "rb", buffering=0))

@@ -12,8 +12,8 @@ from seed_devices.remote.agent_client import FIND_STORE, AgentClient
 from seed_devices.remote.pythons import Pythons
 from seed_devices.ssh.connection import Connection
 from seed_devices.ssh.shell import START_S
-from seed_runtime.agent.names import DIGEST
 from seed_runtime.errors import UnsupportedError
+from seed_runtime.format.preamble import DIGEST
 
 OUTPUT_MAX: Final = 1 << 16
 """Largest size of what is read of a device's output, in bytes."""

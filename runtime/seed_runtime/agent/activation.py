@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from seed_runtime.agent.protocol.failures import failure_answer
 from seed_runtime.agent.protocol.transport import Report
@@ -91,6 +92,35 @@ def activate(model: InstalledModel, digest: str, event: str, verified: set[str],
             raise
         raise explained from error
     report("switch", 1, 1)
+
+
+def switch(
+    model: InstalledModel, digest: str, keep: int, verified: set[str], report: Report, *, replace: bool
+) -> dict[str, Any]:
+    """Activate a version, and remove the oldest ones beyond `keep`. The model is locked.
+
+    Args:
+        model: the model.
+        digest: the version, which is stored.
+        keep: how many versions to keep, see `prune`.
+        verified: as of `activate`.
+        report: called with the progress.
+        replace: whether it may be of another model id than the one that runs.
+
+    Returns:
+        The answer to `switch`.
+
+    Raises:
+        OtherModelError: it is another model's, and `replace` is false.
+        SeedError: as `activate`.
+    """
+    before = model.running
+    if not replace:
+        check_replacement(model, digest)
+    with failures_logged(model, "switch", digest):
+        activate(model, digest, "switch", verified, report)
+    previous = model.previous() if before == digest else before
+    return {"previous": previous, "removed": prune(model, keep, report)}
 
 
 def undo_interrupted_switch(model: InstalledModel) -> bool:

@@ -48,7 +48,7 @@ def install_file(
     """
     with partial.open_file(path, "rb") as file:
         reader = SeedReader(file, path.name)
-    digest, before = reader.digest.hex(), model.running
+    digest = reader.digest.hex()
     answer: dict[str, Any] = {}
     if not model.has(digest) or not partial.is_whole(model.seed_path(digest), digest):
         base = None if reader.header.base is None else reader.header.base.digest.hex()
@@ -62,9 +62,4 @@ def install_file(
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise
-    if not replace:
-        activation.check_replacement(model, digest)
-    with activation.failures_logged(model, "switch", digest):
-        activation.activate(model, digest, "switch", {digest}, report)
-    previous = model.previous() if before == digest else before
-    return {**answer, "previous": previous, "removed": activation.prune(model, keep, report)}
+    return answer | activation.switch(model, digest, keep, {digest}, report, replace=replace)

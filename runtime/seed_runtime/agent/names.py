@@ -1,4 +1,4 @@
-"""Names of models and digests of versions, as they stand in the protocol and in the store."""
+"""Names of models, as they stand in the protocol and in the store."""
 
 from __future__ import annotations
 
@@ -7,5 +7,3 @@ from typing import Final
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """The name of a model on a device. It is safe as a file name, a unit's name and a word of a shell."""
-DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-"""The digest of a seed in hexadecimal, which names a version."""

@@ -217,13 +217,7 @@ class Agent:
         with self._locked(name) as model:
             if not model.has(digest):
                 raise UsageError(f"{name} has no version {digest[:12]}; push it first")
-            before = model.running
-            if not replace:
-                activation.check_replacement(model, digest)
-            with activation.failures_logged(model, "switch", digest):
-                activation.activate(model, digest, "switch", self._verified, self._transport.report)
-            previous = model.previous() if before == digest else before
-            return {"previous": previous, "removed": activation.prune(model, keep, self._transport.report)}
+            return activation.switch(model, digest, keep, self._verified, self._transport.report, replace=replace)
 
     def rollback(self, name: str, to: str | None) -> dict[str, Any]:
         """Activate the version that ran before, or the one whose digest begins with `to`."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from seed_runtime import skeletons
 from seed_runtime.assembly.assemble import is_assembled
 from seed_runtime.errors import CacheSpaceError, DiskSpaceError
 from seed_runtime.format.header import Header
+from seed_runtime.format.preamble import DIGEST
 from seed_runtime.system import paths
 from seed_runtime.system.folders import temporary_folder
 from seed_runtime.system.locks import FileLock
@@ -32,8 +32,6 @@ from seed_runtime.units import CACHE_MIN, CACHE_USUAL, parse_size
 
 DEFAULT_LIMIT: Final = 4 * 1000**3
 """Largest size of all assembled models together, in bytes; SEED_CACHE_LIMIT sets another."""
-_MODEL: Final = re.compile("[0-9a-f]{64}")
-"""Names of models: anything else in the folder isn't ours to remove."""
 
 
 def default_root() -> Path:
@@ -135,7 +133,8 @@ class ModelCache:
 
     def _models(self) -> dict[Path, int]:
         """Return the size of each model in bytes, the least recently used first."""
-        found = sorted((_used(path), path) for path in self.root.iterdir() if _MODEL.fullmatch(path.name))
+        # Anything else in the folder isn't ours to remove.
+        found = sorted((_used(path), path) for path in self.root.iterdir() if DIGEST.fullmatch(path.name))
         return {path: _size(path) for _, path in found}
 
     def _free(self) -> int:

@@ -6,6 +6,7 @@ Imports no NumPy: a process that only looks at a stored file, such as the agent 
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +20,8 @@ MAGIC: Final = b"\x89SEED\r\n\x1a"
 change, end-of-file for DOS."""
 VERSION: Final = 1
 """The version of the format that this runtime reads and writes."""
+DIGEST: Final = re.compile("[0-9a-f]{64}")
+"""The digest of a seed in hexadecimal, which names a stored version and an assembled copy."""
 PREAMBLE_BYTES: Final = 56
 """Size of the preamble [B]."""
 SIGNED_START: Final = struct.pack("<HH", VERSION, 0) + b"SG"

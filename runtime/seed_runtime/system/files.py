@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO, cast
 
 from seed_runtime.errors import UsageError
 from seed_runtime.system.sync import sync_folder
@@ -65,6 +66,36 @@ def atomic_write(path: str | os.PathLike[str], *, temporary: Path | None = None)
     # A folder that can't be listed, and so can't be opened here, may be writable all the same.
     with contextlib.suppress(PermissionError):
         sync_folder(target.parent)
+
+
+class NotRegularError(OSError):
+    """There is no regular file at a path, but a link, a folder, a pipe or a device."""
+
+
+def open_regular(path: Path, *, writable: bool = False, dir_fd: int | None = None) -> BinaryIO:
+    """Open a regular file, unbuffered; no link is followed.
+
+    Args:
+        path: the file.
+        writable: open it for reading and writing.
+        dir_fd: its folder, in which its name is looked up; None to take the whole path.
+
+    Raises:
+        NotRegularError: it is something else.
+        OSError: it can't be opened.
+    """
+    flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        # Not blocking: opening a named pipe would wait for ever.
+        descriptor = os.open(path if dir_fd is None else path.name, flags | os.O_NONBLOCK, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotRegularError(error.errno, "it is a link", str(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotRegularError(errno.EINVAL, "it is not a file", str(path))
+    return cast(BinaryIO, os.fdopen(descriptor, "r+b" if writable else "rb", buffering=0))
 
 
 def write_synced(path: Path, data: bytes | memoryview) -> None:

@@ -10,7 +10,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from seed_runtime.agent.names import DIGEST, NAME
+from seed_runtime.agent.names import NAME
+from seed_runtime.format.preamble import DIGEST
 
 Check = Callable[[Any], Any]
 """A check of one value."""

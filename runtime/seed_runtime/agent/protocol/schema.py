@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from seed_runtime.agent.names import DIGEST, NAME
+from seed_runtime.agent.names import NAME
 from seed_runtime.agent.protocol.checks import (
     Check,
     boolean,
@@ -31,6 +31,7 @@ from seed_runtime.agent.protocol.checks import (
 )
 from seed_runtime.agent.protocol.fields import Field
 from seed_runtime.errors import UsageError
+from seed_runtime.format.preamble import DIGEST
 from seed_runtime.limits import FILE_MAX, WEIGHTS_MAX
 from seed_runtime.version import __version__
 

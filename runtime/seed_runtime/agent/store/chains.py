@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from seed_runtime.agent.names import DIGEST
 from seed_runtime.agent.store import partial
 from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.errors import BaseError, FormatError, MissingLinkError, SeedError
+from seed_runtime.format.preamble import DIGEST
 from seed_runtime.stored_bases import find_bases, read_base
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from seed_runtime.agent.names import DIGEST
 from seed_runtime.agent.store import history, partial
 from seed_runtime.errors import TrustError, UsageError
+from seed_runtime.format.preamble import DIGEST
 from seed_runtime.stored_bases import SEED_FILE
 from seed_runtime.system.files import atomic_write, write_synced
 from seed_runtime.system.locks import lock_within

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from seed_runtime.errors import FormatError, UsageError
 from seed_runtime.format import preamble
 from seed_runtime.format.preamble import PREAMBLE_BYTES
 from seed_runtime.limits import CHUNK_CODED_MAX
+from seed_runtime.system.files import NotRegularError, open_regular
 
 BLOCK: Final = 1 << 18
 """Size of a block of bytes that no digest of the seed confirms yet, in bytes: half of what a cut costs at most."""
@@ -128,15 +128,10 @@ def open_file(path: Path, mode: str) -> BinaryIO:
     Raises:
         FormatError: it is a link, or not a regular file.
     """
-    flags = os.O_RDWR if "+" in mode else os.O_RDONLY
-    if path.is_symlink():
-        raise FormatError(path.name, "it is a link")
-    # Not blocking: opening a named pipe would wait for ever.
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise FormatError(path.name, "it is not a file")
-    return cast(BinaryIO, os.fdopen(descriptor, mode, buffering=0))
+    try:
+        return open_regular(path, writable="+" in mode)
+    except NotRegularError as error:
+        raise FormatError(path.name, str(error.strerror)) from None
 
 
 class _Unsized:

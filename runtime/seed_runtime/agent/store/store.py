@@ -17,9 +17,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from seed_runtime.agent.names import DIGEST, NAME
+from seed_runtime.agent.names import NAME
 from seed_runtime.agent.store.installed_model import InstalledModel, list_names
 from seed_runtime.errors import UsageError
+from seed_runtime.format.preamble import DIGEST
 from seed_runtime.system import paths
 from seed_runtime.system.locks import BusyError, lock_within
 

@@ -20,6 +20,8 @@ from seed_devices.ssh.connection import Connection
 from seed_runtime.errors import UsageError
 from seed_runtime.format.header import ModelInfo
 from tests.devices.support.seeds import make_delta, make_seed
+from tests.support.deltas import delta_on
+from tests.support.model_seeds import classifier
 from tests.support.signing import add_signature, make_signature, needs_ssh_keygen, new_key, sign_seed
 
 NEW = RuntimeLimits("9.0.0", 32)
@@ -247,6 +249,19 @@ def test_memory_and_onnx_runtime_of_a_delta_are_those_of_its_base_or_of_the_whol
     with pytest.raises(RemoteError, match=r"its ONNX Runtime is 1\.0 and product 2 needs") as caught:
         feasible(seeds, there, onnxruntime="1.0")
     assert caught.value.exit_code == 12
+
+
+def test_memory_that_a_delta_needs_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    one, delta = tmp_path / "v1.seed", tmp_path / "v2-on-v1.seed"
+    one.write_bytes(classifier())
+    delta.write_bytes(delta_on(classifier(), version=2))
+    session = preflight.load(one).session
+    assert session is not None
+    seeds = find_candidates(preflight.load(delta))
+    assert (seeds.given.session, seeds.load(seeds.given).session) == (None, session)
+    with pytest.raises(RemoteError, match="MiB at least and the device has") as caught:
+        feasible(seeds, on(one), ram=session - 1)
+    assert caught.value.exit_code == 14
 
 
 # Which seeds may be sent

@@ -7,6 +7,7 @@ import functools
 import http.client
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from seed_runtime.agent.local import install_file
 from seed_runtime.agent.store.chains import Chains
 from seed_runtime.agent.store.store import Store
 from seed_runtime.assembly import cache
-from seed_runtime.errors import DiskSpaceError, FormatError, MissingBaseError, MissingLinkError
+from seed_runtime.errors import DiskSpaceError, FormatError, MissingBaseError, MissingLinkError, UntrustedError
 from seed_runtime.golden import Recipe
 from tests.runtime.agent.support.device_agent import (
     INPUTS,
@@ -34,8 +35,9 @@ from tests.runtime.agent.support.device_agent import (
     seed,
 )
 from tests.support.deltas import delta_on
-from tests.support.model_seeds import F32
+from tests.support.model_seeds import F32, classifier
 from tests.support.seed_run import COMMAND
+from tests.support.signing import needs_ssh_keygen, sign_seed, trusted_key
 
 SAMPLE = Recipe(generator.NORMAL, F32, (1, INPUTS), 0.0, 1.0)
 
@@ -81,6 +83,27 @@ def test_seed_run_finds_the_base_in_the_store_by_itself() -> None:
     assert (found["digest"], found["golden"]) == (digests(3)[2], True)
     planned = [sys.executable, "-m", "seed_runtime.cli.plan_server", str(path), "0"]
     assert json.loads(subprocess.run(planned, capture_output=True, check=True).stdout) == {"planned_bytes": None}
+
+
+def test_a_chain_runs_where_nothing_of_it_is_assembled(local: LocalAgent) -> None:
+    push(*chain(3))
+    shutil.rmtree(cache.default_root())
+    with seed_runtime.open(model_of() / "current" / "model.seed").session(threads=1) as session:
+        assert session.verify().ok
+
+
+@pytest.mark.slow
+def test_a_service_of_a_delta_is_planned_by_the_footprint_of_its_base(tmp_path: Path) -> None:
+    planned = []
+    for number, data in enumerate((classifier(), delta_on(classifier(), version=2))):
+        path = tmp_path / digest_of(data) / "model.seed"
+        path.parent.mkdir()
+        path.write_bytes(data)
+        words = [sys.executable, "-m", "seed_runtime.cli.plan_server", str(path), "0"]
+        planned.append(json.loads(subprocess.run(words, capture_output=True, check=True).stdout)["planned_bytes"])
+        assert planned[number] > 16 << 20
+    # Its process also has the base's file open, and its plan is else the same.
+    assert abs(planned[1] - planned[0]) < 4 << 20
 
 
 def test_a_rollback_goes_to_the_base_and_back(local: LocalAgent) -> None:
@@ -263,6 +286,33 @@ def test_a_seed_that_was_made_on_the_device_becomes_a_version_and_runs(tmp_path:
     assert [event["what"] for event in LocalAgent().call("log", name=NAME)["lines"]][-2:] == ["install", "switch"]
     with model.locked(0):
         assert "record" not in install_file(model, path, lambda *_: None)
+
+
+@needs_ssh_keygen
+def test_where_signatures_are_required_only_what_was_made_here_becomes_a_version(
+    local: LocalAgent, tmp_path: Path
+) -> None:
+    base = sign_seed(seed(1), trusted_key(tmp_path))
+    local.push(base)
+    local.end()
+    (tmp_path / "base.seed").write_bytes(base)
+    opened, model = seed_runtime.open(tmp_path / "base.seed"), Store().model(NAME)
+    tuned, other = tmp_path / "tuned.seed", tmp_path / "other.seed"
+    tuned.write_bytes(delta_on(base, version=1, recipes=(SAMPLE,)))
+    other.write_bytes(delta_on(base, version=2, recipes=(SAMPLE,)))
+    opened.note_made_of_this(bytes.fromhex(digest_of(tuned.read_bytes())))
+    with model.locked(0):
+        install_file(model, tuned, lambda *_: None)
+        with pytest.raises(UntrustedError):
+            install_file(model, other, lambda *_: None)
+    assert running() == digest_of(tuned.read_bytes())
+    seed_runtime.open(model.link / "model.seed").check()
+    # What only lies in the store isn't accepted by that.
+    folder = model.versions / digest_of(other.read_bytes())
+    folder.mkdir()
+    (folder / "model.seed").write_bytes(other.read_bytes())
+    refused(lambda: LocalAgent().switch(other.read_bytes()), 11)
+    assert running() == digest_of(tuned.read_bytes())
 
 
 def test_one_that_fails_leaves_what_ran_and_nothing_else(tmp_path: Path) -> None:

@@ -32,9 +32,7 @@ def header(name: str, version: int, size: int, base: SeedHeader | None = None) -
     """Return a seed by its name, whose first letter fills its digest."""
     model = ModelInfo("bell", version, 1, 100, 400)
     depth = 0 if base is None else base.depth + 1
-    return SeedHeader(
-        Path(f"{name}.seed"), name[0] * 64, size, model, base and base.digest, depth, tuned=False, signer=None
-    )
+    return SeedHeader(Path(f"{name}.seed"), name[0] * 64, size, model, base and base.digest, depth, signer=None)
 
 
 def given(of: SeedHeader) -> SeedFile:

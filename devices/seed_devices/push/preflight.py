@@ -59,8 +59,6 @@ class SeedHeader:
     """Digest of the seed that it stands on; None for a whole one."""
     depth: int
     """Number of seeds that it stands on, one after the other."""
-    tuned: bool
-    """True if it holds what a fine-tune learned."""
     signer: str | None
     """The key that its signature names, which may be wrong; None where there is no signature."""
 
@@ -308,7 +306,6 @@ def _facts(path: Path, digest: bytes, file_size: int, header: Header) -> dict[st
         "model": header.model,
         "base": None if header.base is None else header.base.digest.hex(),
         "depth": 0 if header.base is None else header.base.depth,
-        "tuned": header.tuned is not None,
         "signer": _signer(header),
     }
 

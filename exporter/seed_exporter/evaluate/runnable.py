@@ -11,7 +11,7 @@ from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.model import Graph
 from seed_exporter.skeletons import SkeletonBuilder, builder_for
 from seed_runtime import backends
-from seed_runtime.backends import onnxruntime
+from seed_runtime.backends.onnxruntime_errors import locale_advice, reason
 from seed_runtime.errors import UnsupportedError
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 from seed_runtime.system.scratch import scratch_folder
@@ -83,7 +83,7 @@ def _explain(graph: Graph, problem: str) -> str:
     parts = found.groupdict() if found else {}
     op = parts.get("op") or parts.get("op2") or parts.get("op3")
     domain = parts.get("domain") or parts.get("domain2") or parts.get("domain3")
-    line = onnxruntime.reason(problem)
+    line = reason(problem)
     for node in GraphIndex(graph).nodes if op or domain else ():
         same_domain = domain in (None, node.domain) or (domain == "ai.onnx" and not node.domain)
         if same_domain and op in (None, node.op_type):
@@ -93,5 +93,5 @@ def _explain(graph: Graph, problem: str) -> str:
                 f"{node.domain or 'ai.onnx'} (node {name}) for this model's types and opset: {line}; "
                 f"replace the operator, or export the model to another opset"
             )
-    advice = onnxruntime.locale_advice(problem) or "correct the model and export it again"
+    advice = locale_advice(problem) or "correct the model and export it again"
     return f"ONNX Runtime {ort.__version__} can't open this model: {line}; {advice}"

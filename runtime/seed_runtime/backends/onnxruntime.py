@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import importlib.util
 import os
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any, Final
 
 from seed_runtime.backends.dimensions import broken_sums
 from seed_runtime.backends.interface import usable_cores
+from seed_runtime.backends.onnxruntime_errors import failures, locale_advice, reason
 from seed_runtime.backends.onnxruntime_releases import is_older
 from seed_runtime.backends.tensors import Array, Feeds, Shape, TensorSpec, check_feeds, shape_of
 from seed_runtime.backends.values import check_names, input_type, names_of, output_type
@@ -40,18 +40,6 @@ _LEAN_FOLD_BYTES: Final = 1 << 16
 Shape computations stay below; a transposed copy of a tied embedding (154 MB in GPT-2's shape) does not, and is fused
 into the MatMul.
 """
-
-_LOADING: Final = re.compile(r"^(?:Load model from .*? failed:|Failed to load model with error:) ?")
-_PLACE: Final = re.compile(r"\S*\.(?:cc|cpp|cxx|h|hpp):\d+ ")
-"""Place in ONNX Runtime's source, behind which the signature of the function follows."""
-_QUALIFIERS: Final = re.compile(r"(?:::<?[^ ]*|,? ?const\b| ?mutable\b| ?noexcept\b| ?\[with [^\]]*\])*")
-_REASON_MAX: Final = 300
-"""Most characters of a reason."""
-
-_FAILURES: Final = (
-    *("EPFail", "EngineError", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf"),
-    *("ModelLoaded", "NoModel", "NoSuchFile", "NotImplemented", "RuntimeException"),
-)
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt. Source: <malloc.h>"""
@@ -160,7 +148,7 @@ class OnnxRuntimeBackend:
                 lambda: cancel(True),
                 watch,
             )
-        except _failures(ort) as error:
+        except failures(ort) as error:
             raise UnsupportedError(
                 f"ONNX Runtime {ort.__version__} can't take this model: {reason(error)}; "
                 + (
@@ -238,7 +226,7 @@ class OnnxRuntimeRunner:
                 lambda: setattr(options, "terminate", True),
                 watch,
             )
-        except _failures(self._ort) as error:
+        except failures(self._ort) as error:
             if isinstance(error, self._ort.capi.onnxruntime_pybind11_state.NotImplemented):
                 raise UnsupportedError(f"ONNX Runtime can't run this model: {reason(error)}") from error
             given = ", ".join(f"{name}: {array.dtype}{list(array.shape)}" for name, array in feeds.items())
@@ -336,7 +324,7 @@ def _share_exact_arena(ort: Any) -> None:
     """
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     # Refused where the process has one already, ours from an earlier session or the program's own.
-    with contextlib.suppress(*_failures(ort)):
+    with contextlib.suppress(*failures(ort)):
         ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": _AS_REQUESTED}))
 
 
@@ -358,47 +346,3 @@ def _options(ort: Any, mode: _Mode, threads: int | None) -> Any:
 
 def _native(array: Array) -> Array:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _failures(ort: Any) -> tuple[type[Exception], ...]:
-    state = ort.capi.onnxruntime_pybind11_state
-    own = [getattr(state, name) for name in _FAILURES if hasattr(state, name)]
-    # pybind turns C++ exceptions that it has no class for into RuntimeError, and bad_alloc into MemoryError.
-    return (*own, RuntimeError, ValueError, MemoryError)
-
-
-def locale_advice(error: Exception | str) -> str | None:
-    """Return the next step where this machine lacks the locale of an operator for text; None for other errors."""
-    found = re.search(r"locale with name:([\w.@-]+?):", str(error))
-    if found is None:
-        return None
-    return (
-        f"generate this locale here (sudo locale-gen {found[1]}), or export the model with one that every machine has: "
-        f"StringNormalizer's attribute locale, such as C.UTF-8"
-    )
-
-
-def reason(error: Exception | str) -> str:
-    """Return ORT's message on one line, without its prefix, the model's path, and places in its C++ source."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    parts = text.split(" : ", 3)
-    if parts[0] == "[ONNXRuntimeError]":
-        text = parts[-1]
-    text = _LOADING.sub("", text)
-    text, *parts = _PLACE.split(text)
-    text += "".join(_without_signature(part) for part in parts)
-    # What happened stands at the end.
-    return text if len(text) <= _REASON_MAX else "..." + text[3 - _REASON_MAX :]
-
-
-def _without_signature(text: str) -> str:
-    """Remove the C++ signature with which `text` begins: to the end of its brackets and what qualifies them."""
-    depth = 0
-    if "::" not in text.partition("(")[0]:
-        return text
-    for pos, char in enumerate(text):
-        depth += {"(": 1, ")": -1}.get(char, 0)
-        if char == ")" and depth == 0:
-            rest = _QUALIFIERS.match(text, pos + 1)
-            return text[rest.end() if rest is not None else pos + 1 :].lstrip()
-    return text

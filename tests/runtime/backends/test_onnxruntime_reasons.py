@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from seed_runtime.backends.onnxruntime import reason
+from seed_runtime.backends.onnxruntime_errors import reason
 from seed_runtime.backends.onnxruntime_releases import is_older, oldest_release
 
 LOADING = "[ONNXRuntimeError] : 1 : FAIL : Load model from /srv/models/7e3c/model.onnx failed:"

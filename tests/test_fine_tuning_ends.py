@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from seed_runtime import tuned_seed
 from seed_runtime.cli import main
-from seed_runtime.errors import TrustError, UsageError
+from seed_runtime.errors import TrustError, UnsupportedError, UsageError
 from seed_runtime.seed import Seed
 from seed_runtime.system.locks import FileLock
 from seed_runtime.tune import Progress, Settings, TuneResult, checkpoint, tune, tuning
@@ -293,3 +294,17 @@ def test_an_output_within_the_data_is_refused(seed_of, tmp_path: Path, capfd: py
         ]
         assert main(arguments) == UsageError.exit_code
         assert "is within the data" in capfd.readouterr().err
+
+
+def test_the_longest_chain_is_refused_before_the_training(
+    seed_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tuned_seed, "CHAIN_MAX", 0)
+    monkeypatch.setattr("seed_runtime.cli.fine_tune.tune", lambda *given, **named: pytest.fail("it was trained"))
+    assert main(command(seed_of("head"), tmp_path)) == UnsupportedError.exit_code
+    assert "--assemble FOLDER writes the model, for seed-export" in capfd.readouterr().err
+
+
+def test_seed_and_data_are_not_both_read_from_a_pipe(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["-", "--fine-tune", "-"]) == UsageError.exit_code
+    assert "would both be read from stdin" in capfd.readouterr().err

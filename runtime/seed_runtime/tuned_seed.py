@@ -8,8 +8,23 @@ from pathlib import Path
 
 from seed_runtime.assembly.cache import ModelCache
 from seed_runtime.delta import write_delta
+from seed_runtime.errors import UnsupportedError
+from seed_runtime.limits import CHAIN_MAX
 from seed_runtime.seed import Seed
 from seed_runtime.tune import TuneResult
+
+
+def check_tunable(seed: Seed, name: str, advice: str) -> None:
+    """Raise UnsupportedError for a seed that can't be tuned: no training graph, or no room for a seed on top of it.
+
+    Args:
+        seed: to be tuned.
+        name: how messages name it.
+        advice: what to do where it ends the longest chain.
+    """
+    if seed.header.depth_above > CHAIN_MAX:
+        raise UnsupportedError(f"{name} stands on {CHAIN_MAX} versions already, which is the longest chain; {advice}")
+    seed.training_graph()
 
 
 def write_tuned(seed: Seed, result: TuneResult, path: str | os.PathLike[str], cache: ModelCache | None = None) -> int:

@@ -21,8 +21,7 @@ from seed_runtime.agent.protocol.schema import DATA_BLOCK_MAX, TUNE
 from seed_runtime.agent.protocol.transport import Transport
 from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.agent.store.tuning_folder import TuningFolder, clear_unused
-from seed_runtime.errors import DiskSpaceError, InputError, UnsupportedError, UsageError
-from seed_runtime.limits import CHAIN_MAX
+from seed_runtime.errors import DiskSpaceError, InputError, UsageError
 from seed_runtime.stored_bases import SEED_FILE
 
 if TYPE_CHECKING:
@@ -134,17 +133,17 @@ def tune_version(
 def _open(model: InstalledModel) -> tuple[Seed, str]:
     """Return the version that runs, which can be tuned, and its digest."""
     import seed_runtime
+    from seed_runtime.tuned_seed import check_tunable
 
     if (base := model.running) is None:
         raise UsageError(f"{model.name} has no version that runs; push one first")
     seed = seed_runtime.open(model.seed_path(base))
-    if seed.header.depth_above > CHAIN_MAX:
-        raise UnsupportedError(
-            f"{model.name} stands on {CHAIN_MAX} versions already, which is the longest chain; tune an earlier one "
-            f"(see seed-deploy list HOST:{model.name}, seed-deploy rollback HOST:{model.name} --to DIGEST), or push "
-            f"a whole seed: seed-run {model.link / SEED_FILE} --assemble FOLDER writes the model, for seed-export"
-        )
-    seed.training_graph()
+    advice = (
+        f"tune an earlier one (see seed-deploy list HOST:{model.name}, seed-deploy rollback HOST:{model.name} --to "
+        f"DIGEST), or push a whole seed: seed-run {model.link / SEED_FILE} --assemble FOLDER writes the model, for "
+        f"seed-export"
+    )
+    check_tunable(seed, model.name, advice)
     return seed, base
 
 

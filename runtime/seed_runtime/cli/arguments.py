@@ -171,6 +171,8 @@ def _tune_job(options: argparse.Namespace) -> TuneJob | None:
         return None
     if not options.fine_tune or options.tuned == "":
         raise UsageError("--fine-tune and -o need files; give their names: --fine-tune data.npz -o tuned.seed")
+    if options.fine_tune == "-" and "-" in (options.seed, *options.apply):
+        raise UsageError("the seed and the data would both be read from stdin; give one of them as a file")
     inputs = [(options.fine_tune, "the data"), *((seed, "the seed") for seed in (options.seed, *options.apply))]
     for path, what in inputs if options.tuned is not None else ():
         if is_same_file(options.tuned, path):

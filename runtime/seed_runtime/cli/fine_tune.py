@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shlex
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +19,7 @@ from seed_runtime.data.sample_files import open_samples
 from seed_runtime.errors import GoalNotMetError
 from seed_runtime.system.files import check_writable
 from seed_runtime.tune import Progress, Settings, TuneResult, class_count, tune
-from seed_runtime.tuned_seed import write_tuned
+from seed_runtime.tuned_seed import check_tunable, write_tuned
 from seed_runtime.units import mib, size_text
 
 
@@ -25,13 +27,17 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
     """Train, write the seed, and show what it was worth; return the exit code."""
     asked = job.tune
     assert asked is not None
-    written, checkpoint = 0, None
+    written, checkpoint, started = 0, None, time.monotonic()
     with contextlib.ExitStack() as stack:
         if asked.output is not None:
             check_writable(asked.output)
             checkpoint = stack.enter_context(reserved(asked.output))
         seed = stack.enter_context(open_seed(job))
-        seed.training_graph()
+        check_tunable(
+            seed, seed.name, f"make a whole seed: {_whole(job)} --assemble FOLDER writes the model, for seed-export"
+        )
+        if (shown := terminal.progress_line()) is not None:
+            shown("reading the samples")
         classes = class_count(seed) if os.path.isdir(asked.data) else None
         samples = open_samples(asked.data, seed.inputs(), classes=classes, pixels=asked.pixels, limit=job.max_memory)
         arrays = stack.enter_context(samples)
@@ -43,7 +49,8 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
             if asked.output is not None:
                 written = write_tuned(seed, found, asked.output, cache)
 
-        found = tune(seed, arrays, _settings(job, asked, terminal), cache=cache, on_kept=write, checkpoint=checkpoint)
+        settings = _settings(job, asked, terminal, started)
+        found = tune(seed, arrays, settings, cache=cache, on_kept=write, checkpoint=checkpoint)
         if found.interruption is not None and found.tensors:
             entrypoint.listen_again()
             write(found)
@@ -67,7 +74,11 @@ def fine_tune(job: Job, terminal: Terminal) -> int:
     return 0
 
 
-def _settings(job: Job, asked: TuneJob, terminal: Terminal) -> Settings:
+def _whole(job: Job) -> str:
+    return shlex.join(["seed-run", job.seed, *(word for path in job.apply for word in ("--apply", path))])
+
+
+def _settings(job: Job, asked: TuneJob, terminal: Terminal, started: float) -> Settings:
     """Return the settings that the command line gives, and the tuner's own for all others."""
     shown = terminal.progress_line()
 
@@ -87,6 +98,7 @@ def _settings(job: Job, asked: TuneJob, terminal: Terminal) -> Settings:
 
     return Settings(
         **given,
+        started=started,
         max_memory=job.max_memory,
         threads=job.threads,
         progress=report,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -130,9 +131,8 @@ class Descent:
                 self.step += 1
                 is_last = self.step == steps or progress.is_over
                 if self.step % look == 0 or is_last:
-                    score = session.evaluator.validation_score(self._values)
-                    self._waited = 0 if self._best.update(score, self._values) else self._waited + 1
-                    progress.best = self._best.score
+                    with progress.unlimited() if progress.is_over else contextlib.nullcontext():
+                        self._look()
                 self.is_between_steps = True
                 progress.report(self.step, steps, loss)
                 if is_last or self._waited >= PATIENCE:
@@ -140,6 +140,15 @@ class Descent:
                 save()
         except TimeUpError:
             settings.notice(f"{session.tier}: the time is up in step {self.step + 1}; the best values so far count")
+            if self.is_between_steps and self.step % look:
+                with progress.unlimited():
+                    self._look()
+
+    def _look(self) -> None:
+        """Score the values, and take them where they are the best so far."""
+        score = self._session.evaluator.validation_score(self._values)
+        self._waited = 0 if self._best.update(score, self._values) else self._waited + 1
+        self._progress.best = self._best.score
 
     def end(self) -> None:
         """Let go of values, gradients and the optimizer's state: rounding and scoring the best values takes memory."""
@@ -168,7 +177,7 @@ class Descent:
             self._best.update(Score(*record["best"]), self._values)
         for name, array in self._arrays().items():
             checkpoint.read_into(name, array)
-        self._progress.best = self._best.score
+        self._progress.best, self._progress.first_step = self._best.score, self.step
 
     def _arrays(self) -> dict[str, Array]:
         names = [each.name for each in self._session.model.tensors_of(self._session.tier)]

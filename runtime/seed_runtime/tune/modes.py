@@ -23,8 +23,9 @@ def check_settings(settings: Settings) -> None:
         raise UsageError(f"no mode is called {settings.mode!r}; use one of {', '.join((AUTO, *TIERS))}")
     if settings.optimizer not in OPTIMIZERS:
         raise UsageError(f"no optimizer is called {settings.optimizer!r}; use one of {', '.join(OPTIMIZERS)}")
-    if settings.steps < 1 or settings.batch < 1:
-        raise UsageError("steps and batches are numbers from 1 on")
+    for name, value in (("--steps", settings.steps), ("batch", settings.batch)):
+        if value < 1:
+            raise UsageError(f"{name} is a number from 1 on; {value} is below")
     if settings.rng_seed < 0:
         raise UsageError(f"--rng-seed is a number from 0 on; {settings.rng_seed} is below")
     if settings.rate is not None and not 0 < settings.rate < _RATE_END:

@@ -24,9 +24,11 @@ class RunProgress:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        limit = settings.time_limit
-        self._end = math.inf if limit is None else time.monotonic() + limit
-        self._begun, self._tier = time.monotonic(), ""
+        limit, now = settings.time_limit, time.monotonic()
+        self._end = math.inf if limit is None else limit + (now if settings.started is None else settings.started)
+        self._begun, self._tier = now, ""
+        self.first_step = 0
+        """The step at which this process began the tier: those before it took another one's time."""
         self._is_ended = self._is_suspended = False
         self.best: Score | None = None
         """The best score so far; None before the first one."""
@@ -58,7 +60,7 @@ class RunProgress:
 
     def begin(self, tier: str) -> None:
         """Begin a tier."""
-        self._begun, self._tier = time.monotonic(), tier
+        self._begun, self._tier, self.first_step = time.monotonic(), tier, 0
 
     @property
     def seconds(self) -> float:
@@ -67,7 +69,7 @@ class RunProgress:
 
     def report(self, step: int, steps: int, loss: float = math.nan) -> None:
         """Report how far the tier is."""
-        left = self.seconds / max(1, step) * (steps - step)
+        left = self.seconds / max(1, step - self.first_step) * (steps - step)
         left = min(left, self._end - time.monotonic())
         score = math.nan if self.best is None else self.best.value
         progress = Progress(self._tier, step, steps, loss, score, baseline().resident, max(0.0, left))

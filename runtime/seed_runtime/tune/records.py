@@ -79,6 +79,7 @@ class Settings:
             model's own seed, or 4 KB where that is less, and no limit in tier `full` [B].
         max_memory: limit of the whole process, None for none [B].
         time_limit: of the whole run, None for none [s].
+        started: value of `time.monotonic` from which the limit counts; None for that of the call.
         threads: of the backend; None for one per core.
         progress: called with how far it is.
         watch: called before each run of the model, and about once a second within it. A BaseException that isn't an
@@ -98,6 +99,7 @@ class Settings:
     delta_size: int | None = None
     max_memory: int | None = None
     time_limit: float | None = None
+    started: float | None = None
     threads: int | None = None
     progress: Callable[[Progress], None] = lambda progress: None
     interrupted: Callable[[], None] = lambda: None

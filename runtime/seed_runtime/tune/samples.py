@@ -124,6 +124,11 @@ def _fitted(source: RowSource, spec: TensorSpec) -> InputRows:
     is_number = source.dtype.kind in "biu"
     # Integers whose range is wider are compared value by value.
     is_safe = is_number and wanted.kind in ("f" if source.dtype.kind == "b" else "fiu")
+    if fits and source.dtype.kind == wanted.kind == "f" and source.dtype.itemsize > wanted.itemsize:
+        raise InputError(
+            f"input {spec.name!r} is {source.dtype}, and the model takes {spec.dtype}; convert it with "
+            f".astype(np.{wanted.name})"
+        )
     if not fits or not (is_safe or np.can_cast(source.dtype, wanted, "safe")):
         raise _unfit(source, spec)
     return InputRows(source, wanted, is_nested=is_nested)

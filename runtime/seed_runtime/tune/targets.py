@@ -144,6 +144,11 @@ class Task:
         return bool((labels >= 0).all() and np.abs(sums - 1).max(initial=0) < _SHARE_SLACK)
 
     def _refuse(self, labels: Array) -> None:
+        is_column = labels.ndim == 2 and labels.shape[1] == 1
+        if labels.dtype.kind == "f" and labels.ndim < len(self._dims) and (labels == np.floor(labels)).all():
+            raise InputError(f"{LABELS!r} is {labels.dtype}; give numbers of classes as integers: .astype(int)")
+        if labels.dtype.kind in "biu" and is_column and self._info.axis is not None:
+            raise InputError(f"{LABELS!r} has a second axis of length 1; give one number a sample: labels[:, 0]")
         sizes = ", ".join("?" if not isinstance(size, int) else str(size) for size in self._dims)
         raise InputError(
             f"{LABELS!r} is {labels.dtype}{list(labels.shape)}, and the model's output is [{sizes}]; give the number "

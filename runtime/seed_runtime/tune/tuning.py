@@ -87,13 +87,14 @@ def tune(
     """
     settings = settings or Settings()
     check_settings(settings)
+    progress = RunProgress(settings)
     samples = check_samples(arrays, seed.inputs())
     seed.training_graph()
     with (
         seed.assembled(max_memory=settings.max_memory, cache=cache, notice=settings.notice) as folder,
         seed.assembled_weights(cache) as weights,
     ):
-        progress, budget = RunProgress(settings), Budget(settings.max_memory, cgroup_limit())
+        budget = Budget(settings.max_memory, cgroup_limit())
         model = JoinedModel(seed, folder, weights, samples, settings.threads, budget.room is None, progress.watch)
         limit = DeltaLimit(seed, weights, settings)
         return _Tuning(seed, model, samples, settings, budget, progress, checkpoint, on_kept, limit).run()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from seed_runtime.agent import disk, tuning
+from seed_runtime import tuned_seed
+from seed_runtime.agent import disk
 from seed_runtime.agent.store.store import Store
 from seed_runtime.system.locks import FileLock
 from tests.runtime.agent.support.device_agent import NAME, LocalAgent, push, refused, running, seed, tree
@@ -111,7 +112,7 @@ def test_removing_a_model_removes_its_samples(folder: Path, local: LocalAgent) -
 def test_the_longest_chain_is_refused_with_what_to_do(
     folder: Path, local: LocalAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "CHAIN_MAX", 0)
+    monkeypatch.setattr(tuned_seed, "CHAIN_MAX", 0)
     begin(local)
     text = refused(lambda: local.call("tune", name=NAME, digest=DIGEST), 12)
     assert f"seed-deploy rollback HOST:{NAME} --to DIGEST" in text

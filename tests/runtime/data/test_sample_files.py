@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import os
 import struct
-import sys
-import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +13,10 @@ import numpy as np
 import pytest
 
 from seed_runtime.backends import TensorSpec
-from seed_runtime.data import pictures, sample_files, sample_folder
+from seed_runtime.data import sample_files, sample_folder
 from seed_runtime.data.rows import FileRows, RowSource
 from seed_runtime.data.sample_files import open_samples
-from seed_runtime.errors import DiskSpaceError, InputError, MemoryBudgetError, SeedError, UnsupportedError, UsageError
+from seed_runtime.errors import DiskSpaceError, InputError, MemoryBudgetError, SeedError, UsageError
 
 SPEC = TensorSpec("x", "float32", ("n", 4))
 X = np.arange(24, dtype=np.int16).reshape(6, 4)
@@ -370,50 +368,6 @@ def test_samples_that_can_not_be_used_are_refused_with_the_next_step(case: str, 
         pass
 
 
-def test_transparent_parts_of_a_picture_are_white(tmp_path: Path) -> None:
-    image = pytest.importorskip("PIL.Image")
-    file = io.BytesIO()
-    image.new("RGBA", (2, 2), (255, 0, 51, 0)).save(file, "PNG")
-    half, palette = io.BytesIO(), io.BytesIO()
-    image.new("LA", (2, 2), (0, 128)).save(half, "PNG")
-    flat = image.new("P", (2, 2), 3)
-    flat.putpalette(range(48))
-    flat.save(palette, "PNG", transparency=3)
-    path = folder_of(tmp_path, {"0/a.png": file.getvalue(), "0/b.png": half.getvalue(), "0/c.png": palette.getvalue()})
-    with open_samples(path, [TensorSpec("image", "uint8", ("n", 2, 2, 3))]) as found:
-        assert values(found["image"])[:, 0, 0].tolist() == [[255] * 3, [127] * 3, [255] * 3]
-
-
-@pytest.mark.parametrize("kind", [IndexError, AttributeError, RuntimeError])
-def test_whatever_pillow_raises_names_the_picture(
-    kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    image = pytest.importorskip("PIL.Image")
-
-    def fail(*given: object, **named: object) -> None:
-        warnings.warn("Corrupt EXIF data", stacklevel=1)
-        raise kind("list index out of range")
-
-    monkeypatch.setattr(image.Image, "convert", fail)
-    path = folder_of(tmp_path, {"0/a.png": png(2, 2)})
-    with (
-        pytest.raises(InputError, match=r"0/a.png can't be read as a picture \(list index"),
-        open_samples(path, [PICTURE], pixels="0..1"),
-    ):
-        pass
-    assert capfd.readouterr().err == ""
-
-
-def test_without_pillow_pictures_are_refused_and_the_alternative_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    path = folder_of(tmp_path, {"0/a.png": claimed_png(2, 2)})
-    problem = r"pip install 'seed-runtime\[pictures\]'\), or give .npy or .npz"
-    with pytest.raises(UnsupportedError, match=problem), open_samples(path, [PICTURE], pixels="0..1"):
-        pass
-
-
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sample_folder, "FILES_MAX", 2)
     path = folder_of(tmp_path, {f"0/{number}.npy": npy(X[0]) for number in range(3)})
@@ -427,7 +381,3 @@ def test_nothing_is_left_of_what_was_copied(tmp_path: Path, monkeypatch: pytest.
     with open_samples(path, [SPEC]):
         assert len(list((tmp_path / "cache").iterdir())) == 1
     assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_the_limit_of_pixels_is_below_what_a_board_of_half_a_gigabyte_holds() -> None:
-    assert pictures.PIXELS_MAX * 8 <= 256 << 20

@@ -32,7 +32,7 @@ INFINITE = np.where(np.isnan(NAN), -np.inf, NAN).astype(np.float32)
 WRONG = {
     "another name": ({"z": X}, "no input 'z'"),
     "none": ({}, "an input is missing"),
-    "a type that would be rounded": ({"x": X.astype(np.float64)}, "is expected"),
+    "a type that would be rounded": ({"x": X.astype(np.float64)}, "is float64, and the model takes float32"),
     "another size": ({"x": np.ones((6, 4), np.float32)}, "is expected"),
     "other axes": ({"x": np.ones((6, 2, 3), np.float32)}, "is expected"),
     "NaN": ({"x": NAN}, "holds NaN"),

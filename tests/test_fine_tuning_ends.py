@@ -254,6 +254,16 @@ def test_going_on_leaves_the_output_until_something_is_kept(seed_of, tmp_path: P
     assert not begun.after > found.after
 
 
+def test_an_interruption_in_a_tier_without_steps_leaves_those_before_it(seed_of, tmp_path: Path) -> None:
+    seed, arrays, path, lines = seed_of("small"), data(), tmp_path / "t.checkpoint", []
+    whole = tune(seed, arrays, Settings(steps=8, threads=1))
+    assert whole.tiers[1].kept
+    tune(seed, arrays, Settings(steps=8, threads=1, progress=interrupted_at(3, "head")), checkpoint=path)
+    found = tune(seed, arrays, Settings(steps=8, threads=1, notice=lines.append), checkpoint=path)
+    assert any("going on after bn" in line for line in lines)
+    assert_equal(found, whole)
+
+
 def test_a_tier_that_was_interrupted_is_in_the_table_with_its_steps(seed_of) -> None:
     settings = Settings(mode="small", steps=60, rate=0.03, threads=1, progress=interrupted_at(30, "small"))
     found = tune(seed_of("small"), data(), settings)

@@ -291,6 +291,8 @@ class _Tuning:
             is_tried = isinstance(error, TimeUpError)
             raise
         except BaseException:
+            if tier in (BN, HEAD) and state.done:  # they begin again, and those before them needn't
+                self._save(now=True)
             self._settings.interrupted()
             raise
         finally:

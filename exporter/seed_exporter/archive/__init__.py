@@ -7,6 +7,7 @@
 <DIR>/lock                  held by who writes
 """
 
-from seed_exporter.archive.archive import Added, Archive, Pruned
+from seed_exporter.archive.archive import Archive
+from seed_exporter.archive.results import Added, Pruned
 
 __all__ = ["Added", "Archive", "Pruned"]

@@ -7,10 +7,11 @@ any point leaves every checkpoint that was there. The index is written last and 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ import numpy.typing as npt
 import seed_runtime
 from seed_exporter.archive import checkpoints, coding, links
 from seed_exporter.archive.links import CHECKPOINT, ONLY_BASE, SEEDS, Chains, Link
+from seed_exporter.archive.results import Added, Pruned
 from seed_exporter.archive.weights import Decoded, WeightsReader
 from seed_exporter.build.base_model import BaseModel
 from seed_exporter.build.draft import SeedDraft
@@ -27,7 +29,7 @@ from seed_exporter.graph.model import Graph
 from seed_exporter.pipeline import export
 from seed_exporter.results import Options
 from seed_runtime import backends
-from seed_runtime.errors import MissingCheckpointError, SeedError, UsageError
+from seed_runtime.errors import DamagedArchiveError, DiskSpaceError, MissingCheckpointError, SeedError, UsageError
 from seed_runtime.limits import CHAIN_MAX, STRING_MAX
 from seed_runtime.system.files import check_writable
 from seed_runtime.system.locks import BusyError, FileLock
@@ -41,45 +43,22 @@ _CANDIDATES: Final = 2
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Added:
-    """A checkpoint that was added."""
-
-    link: Link
-    base: str | None
-    """Name of the checkpoint that it is on top of; None for a key seed."""
-    source_bytes: int
-    """Size of its weights [B]."""
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """What a prune did, or would do."""
-
-    removed: list[str]
-    """Names of checkpoints."""
-    recoded: list[str]
-    """Names of checkpoints that are on top of another one now, or whole."""
-    held: int
-    """Number of seeds that aren't checkpoints any more and that others need."""
-    before: int
-    """Size of all seeds [B]."""
-    after: int
-
-
 class Archive:
     """A folder of checkpoints."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, indexed: bool = False) -> None:
         """Open an archive.
+
+        Args:
+            folder: the archive.
+            indexed: believe the index, which is enough to show what there is; else all headers are read.
 
         Raises:
             UsageError: the folder is none.
         """
         if not (folder / SEEDS).is_dir():
             raise UsageError(f"{folder} is no archive; add a checkpoint: seed-export archive {folder} add model.onnx")
-        self.folder = folder
+        self.folder, self._indexed = folder, indexed
         self._weights = WeightsReader(folder)
         self.chains = Chains({})
         self.refresh()
@@ -107,8 +86,8 @@ class Archive:
         return None if base is None else base.name
 
     def refresh(self) -> None:
-        """Read again which seeds there are: from the index, or from headers where it is missing or old."""
-        self.chains = Chains(links.scan(self.folder, links.read_index(self.folder)))
+        """Read again which seeds there are."""
+        self.chains = Chains(links.scan(self.folder, links.read_index(self.folder) if self._indexed else ()))
 
     @property
     def checkpoints(self) -> list[Link]:
@@ -118,7 +97,11 @@ class Archive:
     @property
     def bytes(self) -> int:
         """Size of all seeds [B]."""
-        return sum((self.folder / SEEDS / f"{a}{b}").stat().st_size for a, b in links.files_of(self.folder))
+        total = 0
+        for digest, suffix in links.files_of(self.folder):
+            with contextlib.suppress(FileNotFoundError):
+                total += (self.folder / SEEDS / f"{digest}{suffix}").stat().st_size
+        return total
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -126,18 +109,23 @@ class Archive:
 
         Raises:
             BusyError: another process writes.
+            UsageError: a folder of the archive is a link.
         """
+        self._weights.check_latest()
         with FileLock(self.folder / _LOCK) as lock:
             if not lock.try_acquire():
                 raise BusyError(f"another process writes to {self.folder}; wait for it, or end it")
-            self.refresh()
+            # From headers: what the index says decides nothing that is removed.
+            self.chains = Chains(links.scan(self.folder))
             for part in (self.folder / SEEDS).glob(".seed-*.part"):
                 part.unlink(missing_ok=True)
             self._tidy()
             try:
                 yield
             finally:
-                links.write_index(self.folder, self.chains.links.values())
+                # A copy of what headers say: a full disk must not turn a finished addition into a failure.
+                with contextlib.suppress(OSError):
+                    links.write_index(self.folder, self.chains.links.values())
 
     def add(self, name: str, graph: Graph, *, chain: int = CHAIN_USUAL, jobs: int | None = None) -> Added:
         """Add a checkpoint bit for bit, within `writing`.
@@ -154,9 +142,8 @@ class Archive:
         start = time.perf_counter()
         self.check_name(name)
         base = self._choose_base(graph, chain)
-        number = 1 + max((link.number for link in self.chains.links.values()), default=0)
-        made, data = coding.code(graph, name, number, base, jobs or backends.usable_cores())
-        link = self._put(made, data, None if made.base is None else base)
+        made, data = coding.code(graph, name, self.chains.next_number, base, jobs or backends.usable_cores())
+        link = self._put(made, data, graph, None if made.base is None else base)
         self._weights.save_latest(self._decoded(link))
         return self._added(link, graph.distinct_bytes, start)
 
@@ -164,9 +151,9 @@ class Archive:
         """Add a checkpoint as `seed-export` makes it of these options, against the last one, within `writing`."""
         start = time.perf_counter()
         self.check_name(name)
-        last = self.checkpoints[-1] if self.checkpoints else None
+        last = next(iter(self._usable(self.checkpoints[-1:])), None)
         below = self._chain(last) if last is not None and last.depth < min(chain, CHAIN_MAX) else []
-        number = 1 + max((link.number for link in self.chains.links.values()), default=0)
+        number = self.chains.next_number
         part = self.folder / SEEDS / f".seed-{os.getpid()}.part"
         bases = [self._path(each) for each in below]
         try:
@@ -184,7 +171,7 @@ class Archive:
         """Raise UsageError unless a checkpoint may be added under this name."""
         if not name.isprintable() or not 0 < len(name.encode()) <= STRING_MAX:
             raise UsageError(f"{name!r} can't be a name: up to {STRING_MAX} bytes that can be printed; use --name")
-        if self.chains.named(name) is not None:
+        if self.chains.named(name):
             raise UsageError(
                 f"{self.folder} has a checkpoint {name} already; name this one otherwise with --name, or leave out "
                 f"what is there with --missing"
@@ -194,15 +181,18 @@ class Archive:
         """Return the checkpoint of a name.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is none, or more than one.
             MissingCheckpointError: a seed that it needs is missing.
         """
-        if (link := self.chains.named(name)) is not None:
-            return link
-        for link in self.chains.broken:
-            if link.name == name:
-                raise self._missing(link)
-        raise UsageError(f"{self.folder} has no checkpoint {name}; see: seed-export archive {self.folder} list")
+        found = self.chains.named(name)
+        if not found:
+            raise UsageError(f"{self.folder} has no checkpoint {name}; see: seed-export archive {self.folder} list")
+        if len(found) > 1:
+            files = ", ".join(f"{link.digest}{CHECKPOINT}" for link in found)
+            raise UsageError(f"{self.folder} has {len(found)} checkpoints {name}: {files}; move all but one elsewhere")
+        if found[0] in self.chains.broken:
+            raise self._missing(found[0])
+        return found[0]
 
     def decoded(self, link: Link) -> Decoded:
         """Return the weights of a checkpoint.
@@ -237,26 +227,43 @@ class Archive:
             faults += [(file, "the file is damaged") for file in self.chains.damaged]
             faults += [(link.name, str(self._missing(link))) for link in self.chains.broken]
         chosen = [self.find(name) for name in names] or self.checkpoints
+        # Nothing that is in memory or decoded already may stand in for a file.
+        reader = WeightsReader(self.folder, use_latest=False)
         for place, link in enumerate(chosen):
             if progress is not None:
                 progress(place, len(chosen))
             try:
-                self.decoded(link).seed.skeleton()
+                self._verify(reader, link)
             except (SeedError, OSError) as error:
                 faults.append((link.name, str(error)))
         return faults
+
+    def _verify(self, reader: WeightsReader, link: Link) -> None:
+        try:
+            reader.decode(self._chain(link)).seed.skeleton()
+        except (FileNotFoundError, MissingCheckpointError):
+            # A writer removed it meanwhile, or put another seed of the same weights in its place.
+            self.refresh()
+            for each in self.chains.named(link.name):
+                if each.number == link.number:
+                    reader.decode(self._chain(each)).seed.skeleton()
 
     def prune(self, keep: Callable[[list[Link]], list[Link]], *, chain: int = CHAIN_USUAL, dry: bool = False) -> Pruned:
         """Remove checkpoints, within `writing`; those that are left give the same weights as before.
 
         One that was on top of a removed one is coded again on one that is left, or the removed one's seed stays for it,
-        whichever takes fewer bytes.
+        whichever takes fewer bytes. On a full disk it stays.
 
         Args:
             keep: returns those that stay.
             chain: as for `add`.
-            dry: write and remove nothing, and don't say what would be coded again.
+            dry: write and remove nothing, and don't say what would be coded again; needs no `writing`.
+
+        Raises:
+            DamagedArchiveError: a file is damaged or missing, so that nothing is removed.
         """
+        if not self.chains.is_whole:
+            raise DamagedArchiveError(str(self.folder), [*self.chains.damaged, *(x.name for x in self.chains.broken)])
         before, all_of = self.bytes, self.checkpoints
         left = keep(all_of)
         gone = [link for link in all_of if link not in left]
@@ -264,9 +271,9 @@ class Archive:
             raise UsageError("nothing would be left; keep at least one checkpoint, or remove the folder")
         if dry:
             return Pruned([link.name for link in gone], [], 0, before, before)
+        self._weights.drop_latest()
         recoded = self._recode(left, chain) if gone else []
-        names = {link.name for link in recoded}
-        for link in [*gone, *(link for link in left if link.name in names)]:
+        for link in [*gone, *recoded]:
             # From here on it is no checkpoint any more, or not its seed; others may need it all the same.
             os.replace(self._path(link), self.folder / SEEDS / f"{link.digest}{ONLY_BASE}")
         sync_folder(self.folder / SEEDS)
@@ -279,55 +286,70 @@ class Archive:
         """Code checkpoints again that are on top of what won't be left, where that takes fewer bytes than keeping it.
 
         Returns:
-            Those that were, with their new seeds.
+            Those that were, with their old seeds.
         """
         recoded: list[Link] = []
         kept: list[Link] = []
         staying: set[str] = {link.digest for link in left if all(each in left for each in self._chain(link))}
         for link in left:
             if link.digest not in staying:
-                below = [each for each in self._chain(link) if each.digest not in staying]
-                decoded = self.decoded(link)
-                with checkpoints.graph_of(decoded) as graph:
-                    base = self._choose_base(graph, chain, kept)
-                    made, data = coding.code(graph, link.name, link.number, base, backends.usable_cores())
-                    if made.size < sum(each.bytes for each in below):
-                        link = self._put(made, data, None if made.base is None else base)
-                        recoded.append(link)
+                below = sum(each.bytes for each in self._chain(link) if each.digest not in staying)
+                try:
+                    new = self._coded_again(link, chain, kept, below)
+                except (OSError, DiskSpaceError) as error:
+                    if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                        raise
+                    new = None
+                if new is not None and new.digest != link.digest:
+                    recoded.append(link)
+                    link = new
                 staying |= {each.digest for each in self._chain(link)}
             kept.append(link)
         return recoded
 
+    def _coded_again(self, link: Link, chain: int, kept: Sequence[Link], below: int) -> Link | None:
+        """Code a checkpoint on one of those that are kept; None where that takes as many bytes as what is below it."""
+        with checkpoints.graph_of(self.decoded(link)) as graph:
+            base = self._choose_base(graph, chain, kept)
+            made, data = coding.code(graph, link.name, link.number, base, backends.usable_cores())
+            return self._put(made, data, graph, None if made.base is None else base) if made.size < below else None
+
     def _choose_base(self, graph: Graph, chain: int, among: Sequence[Link] | None = None) -> BaseModel | None:
         """Return the nearest of the last checkpoints; None where its chain is as long as it may be."""
         found = (self.checkpoints if among is None else among)[-_CANDIDATES:] if chain else []
-        models = [(link, self._base_model(link)) for link in found]
+        models = [(link, self._base_model(link)) for link in self._usable(found)]
         if not models:
             return None
         link, model = min(models, key=lambda pair: coding.change_of(graph, pair[1])) if len(models) > 1 else models[0]
         return model if link.depth < min(chain, CHAIN_MAX) else None
 
+    def _usable(self, found: Sequence[Link]) -> list[Link]:
+        """Return those whose files are whole, now that more is to depend on them; their weights may be in memory."""
+        return [link for link in found if links.is_whole(self._path(link), link.digest)]
+
     def _base_model(self, link: Link) -> BaseModel:
         decoded = self.decoded(link)
         return BaseModel(decoded.seed, None, decoded)
 
-    def _put(self, made: SeedDraft, data: npt.NDArray[np.uint8], base: BaseModel | None) -> Link:
-        """Write a seed whose weights are known, and take note of it."""
+    def _put(self, made: SeedDraft, data: npt.NDArray[np.uint8], graph: Graph, base: BaseModel | None) -> Link:
+        """Write a seed whose weights are known, and take note of it; it gives the graph's tensors, or none appears."""
+        below = None if base is None else base.seed
         part = self.folder / SEEDS / f".seed-{os.getpid()}.part"
         try:
             with open(part, "wb") as file:
                 made.write_into(file)
                 file.flush()
                 os.fsync(file.fileno())
-            digest = seed_runtime.open(part, enforce=False).digest.hex()
+            written = seed_runtime.open(part, enforce=False, base=below)
+            checkpoints.check(Decoded(written, data), graph)
+            digest = written.digest.hex()
             os.replace(part, self.folder / SEEDS / f"{digest}{CHECKPOINT}")
         finally:
             part.unlink(missing_ok=True)
         sync_folder(self.folder / SEEDS)
         self._take()
         link = self.chains.links[digest]
-        seed = self._weights.open(link, None if base is None else base.seed)
-        self._weights.keep(Decoded(seed, data))
+        self._weights.keep(Decoded(self._weights.open(link, below), data))
         return link
 
     def _take(self) -> None:
@@ -335,7 +357,12 @@ class Archive:
         self.chains = Chains(links.scan(self.folder, self.chains.links.values()))
 
     def _tidy(self) -> None:
-        """Remove what no checkpoint needs."""
+        """Remove what no checkpoint needs; nothing where a file is damaged or missing."""
+        for link, other in self.chains.twins() if self.chains.is_whole else ():
+            # A kill left a checkpoint twice, and its tensors in another order: their values decide, not their names.
+            if checkpoints.same(self._decoded(link), self._decoded(other)):
+                os.replace(self._path(other), self.folder / SEEDS / f"{other.digest}{ONLY_BASE}")
+                self._take()
         for digest in self.chains.demoted:
             os.replace(self.folder / SEEDS / f"{digest}{CHECKPOINT}", self.folder / SEEDS / f"{digest}{ONLY_BASE}")
         for digest, suffix in self.chains.unneeded:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 
 from seed_exporter import loaders
@@ -14,7 +16,8 @@ from seed_exporter.archive.tensor_names import restore_names
 from seed_exporter.archive.weights import Decoded
 from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import onnx_file, state_dict
-from seed_runtime.errors import UsageError
+from seed_exporter.loaders.tensors import read_tensor
+from seed_runtime.errors import SeedError, UsageError
 from seed_runtime.skeletons.onnx import MODEL_FILE
 from seed_runtime.system.files import atomic_write
 from seed_runtime.system.scratch import scratch_folder
@@ -80,3 +83,68 @@ def _named(decoded: Decoded, folder: Path) -> onnx.ModelProto:
     model = onnx.load(decoded.write_files(folder), load_external_data=False)
     restore_names(model, decoded.seed.header.holes)
     return model
+
+
+_Tensors = dict[str, tuple[int, tuple[int, ...], npt.NDArray[np.uint8]]]
+"""Element type, dimensions and bytes of tensors by name."""
+
+
+def check(decoded: Decoded, graph: Graph) -> None:
+    """Raise SeedError unless a checkpoint gives all tensors of the graph that it was made of."""
+    model, found = _contents(decoded)
+    expected = _tensors(graph.model, {name: weight.data for name, weight in graph.weights.items()})
+    weights = {name: expected[name] for name in graph.weights}
+    named = weights.keys() & found.keys()
+    right = all(_equal(weights[name], found[name]) for name in named)
+    # Where there was no room for names, tensors have those of the skeleton.
+    others = [each for name, each in found.items() if name not in named]
+    right = right and all(any(_equal(weights[name], each) for each in others) for name in weights.keys() - named)
+    if right and _is_tensors_alone(graph.model):
+        own, restored = _outputs(graph.model, expected), _outputs(model, found)
+        right = own.keys() == restored.keys() and all(_equal(own[name], restored[name]) for name in own)
+    if not right:
+        raise SeedError(f"{decoded.seed.header.model.model_id} would be restored otherwise; report this")
+
+
+def same(one: Decoded, other: Decoded) -> bool:
+    """Return whether two seeds give the same model with the same tensors, in whatever order they hold them."""
+    (model, tensors), (other_model, others) = _contents(one), _contents(other)
+    for each in (model, other_model):
+        del each.graph.initializer[:]
+    return (
+        model == other_model
+        and tensors.keys() == others.keys()
+        and all(_equal(tensors[name], others[name]) for name in tensors)
+    )
+
+
+def _contents(decoded: Decoded) -> tuple[onnx.ModelProto, _Tensors]:
+    """Return a checkpoint's model with the tensors' own names, and the tensors; none of their data is copied."""
+    model = onnx.load_model_from_string(bytes(decoded.seed.skeleton_bytes()))
+    restore_names(model, decoded.seed.header.holes)
+    outside = [tensor.name for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    return model, _tensors(model, {name: decoded.bytes_of(hole) for hole, name in enumerate(outside)})
+
+
+def _tensors(model: onnx.ModelProto, weights: Mapping[str, npt.NDArray[Any]]) -> _Tensors:
+    found: _Tensors = {}
+    for tensor in model.graph.initializer:
+        data = weights.get(tensor.name)
+        if data is None and (read := read_tensor(tensor, None)) is not None:
+            data = read[1]
+        if data is not None:
+            flat = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+            found[tensor.name] = tensor.data_type, tuple(tensor.dims), flat
+    return found
+
+
+def _equal(one: tuple[int, tuple[int, ...], Any], other: tuple[int, tuple[int, ...], Any]) -> bool:
+    return one[:2] == other[:2] and np.array_equal(one[2], other[2])
+
+
+def _is_tensors_alone(model: onnx.ModelProto) -> bool:
+    return not model.graph.input and all(node.op_type == "Identity" for node in model.graph.node)
+
+
+def _outputs(model: onnx.ModelProto, tensors: _Tensors) -> _Tensors:
+    return {node.output[0]: tensors[node.input[0]] for node in model.graph.node if node.input[0] in tensors}

@@ -20,7 +20,7 @@ CHECKPOINT, ONLY_BASE = ".seed", ".base"
 """Suffixes of seeds: of checkpoints, and of what only others need."""
 INDEX_BYTES_MAX: Final = 1 << 28
 """Size of the largest index that is read [B]: a million seeds have some 200 bytes each."""
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _NAME: Final = re.compile(r"([0-9a-f]{64})(\.seed|\.base)")
 
 
@@ -41,6 +41,13 @@ class Link:
     """Size of the file [B]."""
     weights_bytes: int
     """Size of the weights file [B]."""
+    weights_digest: str
+    """Digest of the weights file."""
+
+    @property
+    def identity(self) -> tuple[str, int, str, int]:
+        """What two seeds of one checkpoint have in common, on top of whatever base each is."""
+        return self.name, self.number, self.weights_digest, self.weights_bytes
 
 
 Held = Mapping[tuple[str, str], Link | None]
@@ -48,12 +55,19 @@ Held = Mapping[tuple[str, str], Link | None]
 
 
 def scan(folder: Path, known: Iterable[Link] = ()) -> Held:
-    """List the seeds of an archive; of those that aren't known, headers are read."""
+    """List the seeds of an archive; of those that aren't known, headers are read.
+
+    Raises:
+        OSError: a file can't be read, which doesn't say that it is damaged.
+    """
     by_digest = {link.digest: link for link in known}
-    return {
-        (digest, suffix): by_digest.get(digest) or read_link(folder / SEEDS / f"{digest}{suffix}", digest)
-        for digest, suffix in files_of(folder)
-    }
+    found: dict[tuple[str, str], Link | None] = {}
+    for digest, suffix in files_of(folder):
+        # A writer may remove a file after it was listed.
+        with contextlib.suppress(FileNotFoundError):
+            link = by_digest.get(digest)
+            found[digest, suffix] = link or read_link(folder / SEEDS / f"{digest}{suffix}", digest)
+    return found
 
 
 def files_of(folder: Path) -> Iterator[tuple[str, str]]:
@@ -65,7 +79,7 @@ def files_of(folder: Path) -> Iterator[tuple[str, str]]:
 
 def read_index(folder: Path) -> list[Link]:
     """Return what the index says, nothing where there is none or it can't be read: it is made again."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
         path = folder / INDEX
         if path.stat().st_size <= INDEX_BYTES_MAX:
             found = json.loads(path.read_bytes())
@@ -84,17 +98,24 @@ def write_index(folder: Path, links: Iterable[Link]) -> None:
 
 
 def _is_record(each: Any) -> bool:
-    kinds = {"digest": str, "name": str, "number": int, "depth": int, "bytes": int, "weights_bytes": int}
+    if not isinstance(each, dict):
+        return False
+    texts, numbers = ("digest", "name", "weights_digest"), ("number", "depth", "bytes", "weights_bytes")
+    kinds = {**dict.fromkeys(texts, str), **dict.fromkeys(numbers, int)}
     base = each.get("base", 0)
     return all(type(each.get(key)) is kind for key, kind in kinds.items()) and (base is None or type(base) is str)
 
 
 def read_link(path: Path, digest: str) -> Link | None:
-    """Read a header; None where the file is damaged, or is another seed than its name says."""
+    """Read a header; None where the file is damaged, or is another seed than its name says.
+
+    Raises:
+        OSError: it can't be read.
+    """
     try:
         with path.open("rb", buffering=0) as file:
             reader = SeedReader(file, path.name)
-    except (FormatError, OSError):
+    except FormatError:
         return None
     header = reader.header
     base, depth = (None, 0) if header.base is None else (header.base.digest.hex(), header.base.depth)
@@ -108,7 +129,24 @@ def read_link(path: Path, digest: str) -> Link | None:
         depth,
         reader.file_size,
         header.weights.size,
+        header.weights.digest.hex(),
     )
+
+
+def is_whole(path: Path, digest: str) -> bool:
+    """Read a whole file, and return whether all its digests are right and it is the seed of this digest."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            reader = SeedReader(file, path.name)
+            for part in reader.header.parts:
+                reader.skip_part(part)
+            for number, stream in enumerate(reader.header.streams):
+                for _ in reader.chunks(number, stream):
+                    pass
+            reader.finish()
+    except FormatError:
+        return False
+    return reader.digest.hex() == digest
 
 
 class Chains:
@@ -117,37 +155,57 @@ class Chains:
     def __init__(self, held: Held) -> None:
         """Choose one seed for each checkpoint.
 
-        There may be several: a kill during a prune leaves the old one and that on another base. All give the same
-        weights, so the one with the fewest bases is taken, and what no chosen one needs is `unneeded`.
+        There may be several: a kill during a prune leaves the old one and that on another base. They are taken as one
+        checkpoint only if name, number and weights are the same; the one with the fewest bases is chosen then.
         """
         self.damaged = sorted(f"{digest}{suffix}" for (digest, suffix), link in held.items() if link is None)
         """Names of files that are damaged."""
         whole = {key: link for key, link in held.items() if link is not None}
         self.links = {digest: link for (digest, _), link in whole.items()}
-        chosen: dict[int, Link] = {}
-        self.broken: list[Link] = []
+        chosen: dict[tuple[str, int, str, int], Link] = {}
+        found = [link for (_, suffix), link in whole.items() if suffix == CHECKPOINT]
+        found.sort(key=lambda link: (link.number, link.depth, link.digest))
+        incomplete = [link for link in found if self.chain(link) is None]
+        for link in found:
+            if link not in incomplete:
+                chosen.setdefault(link.identity, link)
+        self.broken = [link for link in incomplete if link.identity not in chosen]
         """Checkpoints that can't be restored: a seed is missing or damaged."""
-        for (_, suffix), link in sorted(whole.items(), key=lambda item: (item[1].number, item[1].depth, item[0])):
-            if suffix == CHECKPOINT and self.chain(link) is not None:
-                chosen.setdefault(link.number, link)
-        for (_, suffix), link in whole.items():
-            if suffix == CHECKPOINT and link.number not in chosen:
-                self.broken.append(link)
-        self.checkpoints = [chosen[number] for number in sorted(chosen)]
+        self.checkpoints = sorted(chosen.values(), key=lambda link: (link.number, link.digest))
         """In the order in which they were added."""
-        # What is broken may be whole again once a file is copied back: its bases stay.
-        needed = {each.digest for link in [*self.checkpoints, *self.broken] for each in self._found(link)}
-        files = {link.digest for link in [*self.checkpoints, *self.broken]}
+        self.next_number = 1 + max((link.number for link in self.links.values()), default=0)
+        """Number of the next checkpoint."""
+        self.unneeded: list[tuple[str, str]] = []
+        """Digests and suffixes of files that no checkpoint needs."""
+        self.demoted: list[str] = []
+        """Digests of seeds that are no checkpoints any more, and that others need."""
+        # What is damaged or missing may be copied back, so until then nothing is removed.
+        self.is_whole = not self.damaged and not incomplete
+        if self.is_whole:
+            self._sort_out(whole)
+
+    def _sort_out(self, whole: Mapping[tuple[str, str], Link]) -> None:
+        needed = {each.digest for link in self.checkpoints for each in self._found(link)}
+        files = {link.digest for link in self.checkpoints}
+        # The last number that was given is known from its seed alone, which stays until a later one is there.
+        last = [link for link in whole.values() if link.number == self.next_number - 1]
+        if last and not files & {link.digest for link in last}:
+            needed.add(min(last, key=lambda link: (link.bytes, link.digest)).digest)
         self.unneeded = [
             (digest, suffix)
             for digest, suffix in whole
             if digest not in needed or (suffix == ONLY_BASE and digest in files)
         ]
-        """Digests and suffixes of files that no checkpoint needs."""
         self.demoted = [
             digest for digest, suffix in whole if suffix == CHECKPOINT and digest in needed and digest not in files
         ]
-        """Digests of seeds that are no checkpoints any more, and that others need."""
+
+    def twins(self) -> list[tuple[Link, Link]]:
+        """Return pairs of checkpoints of one name and number, the one with fewer bases first."""
+        groups: dict[tuple[str, int], list[Link]] = {}
+        for link in sorted(self.checkpoints, key=lambda link: (link.depth, link.digest)):
+            groups.setdefault((link.name, link.number), []).append(link)
+        return [(group[0], other) for group in groups.values() for other in group[1:]]
 
     def chain(self, link: Link) -> list[Link] | None:
         """Return what a link is on top of, the key seed first and itself last; None where one is missing."""
@@ -161,6 +219,6 @@ class Chains:
             found.insert(0, below)
         return found
 
-    def named(self, name: str) -> Link | None:
-        """Return the checkpoint of this name."""
-        return next((link for link in self.checkpoints if link.name == name), None)
+    def named(self, name: str) -> list[Link]:
+        """Return the checkpoints of this name, broken ones included; several only where files were copied together."""
+        return [link for link in [*self.checkpoints, *self.broken] if link.name == name]

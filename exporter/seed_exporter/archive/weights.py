@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import re
+import stat
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,13 +21,15 @@ import numpy.typing as npt
 
 import seed_runtime
 from seed_exporter.archive.links import CHECKPOINT, ONLY_BASE, SEEDS, Link
-from seed_runtime.errors import FormatError
+from seed_runtime.errors import FormatError, UsageError
 from seed_runtime.seed import Seed
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 
 KEPT: Final = 3
 """Number of seeds whose weights stay in memory: a checkpoint, and two that the next one may be on top of."""
 LATEST: Final = "latest"
+_NAME: Final = re.compile(r"[0-9a-f]{64}|part")
+"""Names of files there: digests of seeds, and of the one that is being written."""
 _LATEST_FILES: Final = 2
 """Number of checkpoints whose weights stay on the disk, so that the next one is added without decoding a chain."""
 
@@ -58,6 +63,10 @@ class Decoded:
         (folder / MODEL_FILE).write_bytes(self.seed.skeleton_bytes())
         return folder / MODEL_FILE
 
+    def bytes_of(self, hole: int) -> npt.NDArray[np.uint8]:
+        """Return the bytes of a tensor by the number of its hole."""
+        return self.data[self._starts[hole] : self._starts[hole + 1]]
+
     def digest(self) -> bytes:
         """Compute the digest of the weights file."""
         digest = hashlib.sha256()
@@ -75,9 +84,14 @@ class Decoded:
 class WeightsReader:
     """Decodes chains of an archive, and keeps the last ones."""
 
-    def __init__(self, folder: Path) -> None:
-        """Read from this archive."""
-        self._folder = folder
+    def __init__(self, folder: Path, *, use_latest: bool = True) -> None:
+        """Read from this archive.
+
+        Args:
+            folder: the archive.
+            use_latest: whether decoded weights on the disk may stand in for seeds.
+        """
+        self._folder, self._use_latest = folder, use_latest
         self._kept: OrderedDict[str, Decoded] = OrderedDict()
 
     def decode(self, chain: Sequence[Link]) -> Decoded:
@@ -109,31 +123,68 @@ class WeightsReader:
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
 
+    def check_latest(self) -> None:
+        """Raise UsageError where the folder of decoded weights is a link or a file, which would be another one's."""
+        path = self._folder / LATEST
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise UsageError(f"{path} is a link or a file; remove it: it is a folder of the archive's own")
+
     def save_latest(self, decoded: Decoded) -> None:
         """Write weights beside the archive's seeds, for the next process; older ones are removed.
 
-        Neither synced nor needed: what is read is compared with the seed's digest.
+        Neither synced nor needed, so a full disk is no error: what is read is compared with the seed's digest.
         """
-        folder = self._folder / LATEST
-        folder.mkdir(exist_ok=True)
-        part = folder / "part"
-        part.write_bytes(decoded.data.data)
-        part.replace(folder / decoded.seed.digest.hex())
-        older = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)[_LATEST_FILES:]
-        for path in older:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (self._folder / LATEST).mkdir(exist_ok=True)
+            with self._latest() as folder:
+                try:
+                    _remove(folder, "part")
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                    with open(os.open("part", flags, 0o666, dir_fd=folder), "wb") as file:
+                        file.write(decoded.data.data)
+                    os.replace("part", decoded.seed.digest.hex(), src_dir_fd=folder, dst_dir_fd=folder)
+                finally:
+                    _remove(folder, "part")
+                self._keep_newest(folder, _LATEST_FILES)
+
+    def drop_latest(self) -> None:
+        """Remove the decoded weights from the disk, which makes room."""
+        with contextlib.suppress(OSError), self._latest() as folder:
+            self._keep_newest(folder, 0)
+
+    @staticmethod
+    def _keep_newest(folder: int, count: int) -> None:
+        found = [(os.lstat(name, dir_fd=folder).st_mtime_ns, name) for name in os.listdir(folder)]
+        ours = sorted((each for each in found if _NAME.fullmatch(each[1])), reverse=True)
+        for _, name in ours[count:]:
+            _remove(folder, name)
+
+    @contextlib.contextmanager
+    def _latest(self) -> Iterator[int]:
+        """Open the folder of decoded weights, which must not be a link."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._folder / LATEST, flags)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def _known(self, link: Link, seed: Seed) -> Decoded | None:
         """Return weights that are in memory, or on the disk."""
         if (kept := self._kept.get(link.digest)) is not None:
             return kept
-        with contextlib.suppress(OSError):
-            path = self._folder / LATEST / link.digest
+        if not self._use_latest:
+            return None
+        with contextlib.suppress(OSError), self._latest() as folder:
             size = sum(_sizes(seed))
-            if path.stat().st_size == size:
-                decoded = Decoded(seed, np.fromfile(path, np.uint8))
-                if decoded.data.size == size and decoded.digest() == seed.header.weights.digest:
-                    return decoded
+            # Not blocked by a pipe, and no link is followed.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            with open(os.open(link.digest, flags, dir_fd=folder), "rb") as file:
+                status = os.fstat(file.fileno())
+                if stat.S_ISREG(status.st_mode) and status.st_size == size:
+                    decoded = Decoded(seed, np.fromfile(file, np.uint8))
+                    if decoded.data.size == size and decoded.digest() == seed.header.weights.digest:
+                        return decoded
         return None
 
     def open(self, link: Link, base: Seed | None) -> Seed:
@@ -155,6 +206,13 @@ class WeightsReader:
 def _sizes(seed: Seed) -> list[int]:
     """Return the size of each hole [B]."""
     return [hole.size for hole in seed.header.holes]
+
+
+def _remove(folder: int, name: str) -> None:
+    """Remove a regular file, where there is one."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISREG(os.lstat(name, dir_fd=folder).st_mode):
+            os.unlink(name, dir_fd=folder)
 
 
 def writer(data: npt.NDArray[np.uint8]) -> Callable[[memoryview], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -97,7 +98,7 @@ def add(
     with archive.writing(), _bar(len(files), "add", quiet or as_json) as bar:
         for path in files:
             own = name or path.stem
-            if not (missing and archive.chains.named(own) is not None):
+            if not (missing and archive.chains.named(own)):
                 if quantized:
                     made = archive.add_quantized(own, path, options, chain=chain)
                 else:
@@ -119,7 +120,7 @@ def list_(folder: Path, as_json: bool) -> None:
     from seed_exporter.archive import Archive
     from seed_exporter.report.text import size
 
-    archive = Archive(folder)
+    archive = Archive(folder, indexed=True)
     found, broken = archive.checkpoints, archive.chains.broken
     if as_json:
         print_json(
@@ -214,7 +215,8 @@ def prune(
             if link.number in recent or link.name in keep or (every and not (link.number - 1) % every)
         ]
 
-    with archive.writing():
+    # A dry run takes no lock and removes nothing that a killed writer left.
+    with contextlib.nullcontext() if dry_run else archive.writing():
         pruned = archive.prune(chosen, chain=chain, dry=dry_run)
     if as_json:
         print_json({

@@ -26,7 +26,7 @@ from seed_runtime.format.dtypes import BY_NAME
 SUFFIXES: Final = (".safetensors", ".pt", ".pth")
 """Endings of files that hold tensors alone."""
 _PREFIX: Final = "tensor:"
-"""What stands before a tensor's name in that of the initializer."""
+"""What stands before a tensor's name in that of the initializer; longer where a name begins with it itself."""
 _OPSET: Final = 21
 """Opset whose Identity takes all types; older ones suffice for most and are not worth a second way."""
 _WITHIN: Final = ("state_dict", "model_state_dict", "model")
@@ -46,11 +46,15 @@ def load(path: Path) -> Graph:
 def graph_of(tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]]) -> Graph:
     """Make a graph of tensors: element type, dimensions and bytes by name."""
     initializers, nodes, outputs = [], [], []
+    prefix = _PREFIX
+    # An initializer that is named as an output of another one's Identity would be taken for it.
+    while any(name.startswith(prefix) for name in tensors):
+        prefix += ":"
     # In one order, whatever order a file has them in: equal graphs are shared.
     for name, (dtype, shape, data) in sorted(tensors.items()):
         code = BY_NAME[dtype].code
-        initializers.append(onnx.TensorProto(name=_PREFIX + name, data_type=code, dims=shape, raw_data=data))
-        nodes.append(helper.make_node("Identity", [_PREFIX + name], [name]))
+        initializers.append(onnx.TensorProto(name=prefix + name, data_type=code, dims=shape, raw_data=data))
+        nodes.append(helper.make_node("Identity", [prefix + name], [name]))
         outputs.append(helper.make_tensor_value_info(name, code, shape))
     graph = helper.make_graph(nodes, "tensors", [], outputs, initializers)
     return onnx_file.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=10))

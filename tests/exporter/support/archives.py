@@ -15,6 +15,7 @@ import onnx
 from onnx import numpy_helper
 
 from seed_exporter.archive import Archive
+from seed_exporter.loaders import load
 from tests.exporter.support.exporting import dense
 
 SIZES = (16, 64, 48, 24)
@@ -104,6 +105,24 @@ def tensors(path: Path) -> dict[str, Any]:
     """Return all initializers of a file, as their bytes."""
     found = onnx.load(path).graph.initializer
     return {tensor.name: numpy_helper.to_array(tensor).tobytes() for tensor in found}
+
+
+def filled(folder: Path, run: Run, count: int, **options: Any) -> Archive:
+    archive = Archive.create(folder)
+    with archive.writing():
+        for path in run.checkpoints(count):
+            archive.add(path.stem, load(path), jobs=1, **options)
+    return archive
+
+
+def same(archive: Archive, run: Run, chosen: Sequence[str] = ()) -> bool:
+    """Return whether checkpoints are restored as they were added."""
+    for name in chosen or names(archive):
+        output = run.folder / "restored.onnx"
+        archive.restore(name, output)
+        if tensors(output) != tensors(run.folder / f"{name}.onnx"):
+            return False
+    return True
 
 
 def kill_everywhere(folder: Path, run: Run, *, add: Path, kept: Sequence[str]) -> dict[str, int]:

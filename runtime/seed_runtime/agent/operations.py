@@ -25,6 +25,7 @@ from seed_runtime.agent.store.chains import Chains, check_bases, missing_base
 from seed_runtime.agent.store.installed_model import InstalledModel
 from seed_runtime.agent.store.store import Store
 from seed_runtime.agent.store.tuning_folder import TuningFolder
+from seed_runtime.agent.tuning_operations import TuningOperations
 from seed_runtime.errors import SeedError, UsageError
 from seed_runtime.limits import CHAIN_MAX
 from seed_runtime.stored_bases import read_base
@@ -37,7 +38,7 @@ WAIT_S: Final = 5.0
 """Time that an operation without `begin` waits for the model's lock, in seconds."""
 
 
-class Agent:
+class Agent(TuningOperations):
     """All operations. Each takes the checked fields of a request and returns the fields of its answer beside `ok`.
 
     Source of the fields: `protocol.schema.OPERATIONS`.
@@ -283,54 +284,6 @@ class Agent:
             installed = services.install(self._store, name, address, memory_max)
             activation.confirm_current(model)
             return {"service": installed}
-
-    def begin_tuning(self, name: str, digest: str, file_size: int) -> dict[str, Any]:
-        """Lock a model's fine-tune, and find out what of the samples is here already.
-
-        The lock is held until `release`, the next `begin` or the end of the process.
-        """
-        from seed_runtime.agent import tuning
-
-        self.release()
-        self._require_model(name)
-        folder = TuningFolder.of(self._store, name)
-        with contextlib.ExitStack() as held:
-            held.enter_context(folder.lock(name))
-            answer = tuning.receive(folder, digest, file_size)
-            self._held = held.pop_all()
-        self._tuned = (name, digest)
-        return answer
-
-    def tune(
-        self,
-        name: str,
-        digest: str,
-        mode: str | None,
-        loss: str | None,
-        optimizer: str | None,
-        steps: int | None,
-        rate: float | None,
-        rng_seed: int | None,
-        time_limit: float | None,
-        threads: int | None,
-        max_memory: int | None,
-        keep: int,
-    ) -> dict[str, Any]:
-        """Fine-tune the version that runs on the samples that were sent, and switch to it if it is better."""
-        if self._tuned != (name, digest):
-            raise UsageError(f"no samples were sent for {name}; begin first, and send them")
-        from seed_runtime.agent import tuning
-
-        model = self._require_model(name)
-        options = {
-            "mode": mode, "loss": loss, "optimizer": optimizer, "steps": steps, "rate": rate, "rng_seed": rng_seed,
-            "time_limit": time_limit, "threads": threads, "max_memory": max_memory,
-        }  # fmt: skip
-        return tuning.tune_version(model, digest, options, keep, self._transport, self._locked)
-
-    def stop(self) -> dict[str, Any]:
-        """Do nothing: this ends a fine-tune that is under way, and now there is none."""
-        return {}
 
     def release(self) -> dict[str, Any]:
         """Release the locks that `begin` took."""

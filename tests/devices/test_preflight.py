@@ -142,3 +142,8 @@ def test_a_service_is_refused_without_systemd_also_for_a_model_that_is_there(
     monkeypatch.setattr(one_device, "read_facts", lambda connection, agent: board)
     with pytest.raises(RemoteError, match=r"no systemd runs there, which --service needs; push without --service"):
         send(device, EXAMPLE, service=True)
+
+
+def test_a_seed_may_be_given_as_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link.seed").symlink_to(EXAMPLE)
+    assert preflight.load(tmp_path / "link.seed").digest == preflight.load(EXAMPLE).digest

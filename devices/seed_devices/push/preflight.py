@@ -260,7 +260,7 @@ def _read(path: Path) -> SeedFile:
         seed = seed_runtime.open(path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}; give the path of a seed") from None
-    if not partial.is_whole(path, seed.digest.hex()):
+    if not partial.is_whole(path.resolve(), seed.digest.hex()):  # which follows no links itself
         raise FormatError(path.name, "its bytes don't match its digests")
     return SeedFile(**_facts(path, seed.digest, seed.file_size, seed.header), **_figures(seed))
 

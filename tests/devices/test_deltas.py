@@ -11,14 +11,12 @@ from typing import Any
 import pytest
 
 from seed_devices.errors import RemoteError, UnreachableError
-from seed_devices.push import deliver, preflight
-from seed_devices.push.candidates import find_candidates
-from seed_devices.push.job import Options, PushResult
-from seed_devices.push.one_device import push
+from seed_devices.push import deliver
 from seed_devices.remote.agent_client import AgentClient
 from seed_devices.ssh.connection import Connection
 from seed_runtime.units import size_text
 from tests.devices.support.commands import deploy, hosts, stderr_of
+from tests.devices.support.delta_pushes import NAME, damage, digest_of, send, versions_on
 from tests.devices.support.proxy import Proxy
 from tests.devices.support.pushing import running_seed
 from tests.devices.support.seeds import make_delta, make_seed
@@ -26,28 +24,6 @@ from tests.devices.support.sshd import Device, Sshd
 from tests.support.signing import needs_ssh_keygen, new_key, public_key, sign_seed
 
 pytestmark = pytest.mark.slow
-NAME = "product"
-
-
-def send(device: Device, seed: Path, *deltas: Path, whole: Path | None = None, **options: Any) -> PushResult:
-    """Push a seed, with others that may be sent in its place; `options` are those of Options."""
-    with Connection(device.alias, config=device.config) as connection:
-        return push(connection, find_candidates(preflight.load(seed), deltas, whole), None, Options(**options))
-
-
-def digest_of(path: Path) -> str:
-    return path.read_bytes()[24:56].hex()
-
-
-def versions_on(device: Device) -> set[str]:
-    return {each.name for each in (device.model(NAME) / "versions").iterdir()}
-
-
-def damage(device: Device, seed: Path) -> None:
-    """Change the last byte of a stored version."""
-    path = device.model(NAME) / "versions" / digest_of(seed) / "model.seed"
-    data = path.read_bytes()
-    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
 
 
 @pytest.fixture

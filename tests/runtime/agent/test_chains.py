@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import http.client
 import json
 import os
@@ -16,16 +15,13 @@ from pathlib import Path
 import pytest
 
 import seed_runtime
-from seed_runtime import generator, stored_bases
+from seed_runtime import stored_bases
 from seed_runtime.agent import disk
 from seed_runtime.agent.local import install_file
-from seed_runtime.agent.store.chains import Chains
 from seed_runtime.agent.store.store import Store
 from seed_runtime.assembly import cache
-from seed_runtime.errors import DiskSpaceError, FormatError, MissingBaseError, MissingLinkError, UntrustedError
-from seed_runtime.golden import Recipe
+from seed_runtime.errors import DiskSpaceError, MissingLinkError, UntrustedError
 from tests.runtime.agent.support.device_agent import (
-    INPUTS,
     NAME,
     LocalAgent,
     digest_of,
@@ -34,29 +30,11 @@ from tests.runtime.agent.support.device_agent import (
     running,
     seed,
 )
+from tests.runtime.agent.support.version_chains import SAMPLE, chain, digests, model_of
 from tests.support.deltas import delta_on
-from tests.support.model_seeds import F32, classifier
+from tests.support.model_seeds import classifier
 from tests.support.seed_run import COMMAND
 from tests.support.signing import needs_ssh_keygen, sign_seed, trusted_key
-
-SAMPLE = Recipe(generator.NORMAL, F32, (1, INPUTS), 0.0, 1.0)
-
-
-@functools.cache
-def chain(length: int) -> tuple[bytes, ...]:
-    """Return a whole seed and versions 2, 3, ... of it, each on top of the one before."""
-    if length == 1:
-        return (seed(1),)
-    below = chain(length - 1)
-    return (*below, delta_on(*below, version=length, recipes=(SAMPLE,)))
-
-
-def digests(length: int) -> list[str]:
-    return [digest_of(data) for data in chain(length)]
-
-
-def model_of() -> Path:
-    return Store().model(NAME).folder
 
 
 def test_a_version_with_a_base_is_installed_on_it_and_runs(local: LocalAgent) -> None:
@@ -341,76 +319,3 @@ def test_a_version_that_is_switched_while_it_is_opened_has_its_own_base(monkeypa
     found = seed_runtime.open(model.link / "model.seed")
     assert found.digest.hex() == digests(3)[2]
     assert found.base is not None
-
-
-# Hostile stores
-
-
-def test_no_link_leads_to_a_base(tmp_path: Path) -> None:
-    one, two = digests(2)
-    push(*chain(2))
-    model = Store().model(NAME)
-    elsewhere = tmp_path / one
-    (model.versions / one).rename(elsewhere)
-    (model.versions / one).symlink_to(elsewhere)
-    with pytest.raises(MissingLinkError):
-        seed_runtime.open(model.seed_path(two))
-    assert seed_runtime.open(model.seed_path(two), enforce=False).header.base is not None  # to be inspected
-    (model.versions / one).unlink()
-    (model.versions / one).mkdir()
-    (model.versions / one / "model.seed").symlink_to(elsewhere / "model.seed")
-    with pytest.raises(MissingLinkError):
-        seed_runtime.open(model.seed_path(two))
-    (model.versions / one / "model.seed").unlink()
-    os.mkfifo(model.versions / one / "model.seed")
-    with pytest.raises(MissingLinkError):
-        seed_runtime.open(model.seed_path(two))
-
-
-def test_another_seed_under_the_name_of_a_base_is_no_base() -> None:
-    one, two = digests(2)
-    push(*chain(2))
-    model = Store().model(NAME)
-    model.seed_path(one).write_bytes(seed(3))
-    with pytest.raises(MissingLinkError):
-        seed_runtime.open(model.seed_path(two))
-    model.seed_path(one).write_bytes(seed(1)[:100])
-    with pytest.raises(FormatError, match=f"version {one[:12]}"):
-        seed_runtime.open(model.seed_path(two))
-
-
-def test_a_seed_in_a_folder_of_another_name_finds_no_base(tmp_path: Path) -> None:
-    one, two = digests(2)
-    for name in (one, "f" * 64):
-        (tmp_path / name).mkdir()
-    (tmp_path / one / "model.seed").write_bytes(seed(1))
-    (tmp_path / ("f" * 64) / "model.seed").write_bytes(chain(2)[1])
-    opened = seed_runtime.open(tmp_path / ("f" * 64) / "model.seed")
-    assert opened.digest.hex() == two
-    with pytest.raises(MissingBaseError):
-        opened.check()
-
-
-@pytest.mark.parametrize("base", ["../../../etc", "f" * 63, 7, None, {"a": 1}, "F" * 64])
-def test_a_record_decides_nothing_while_the_seed_can_be_read(base: object) -> None:
-    one, two = digests(2)
-    push(*chain(2))
-    model = Store().model(NAME)
-    path = model.versions / two / "record.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "base": base}))
-    assert Chains(model).below(two) == [one]
-    (version, _) = LocalAgent().call("status")["models"][0]["versions"]
-    assert version["base"] is None
-    model.seed_path(two).write_bytes(b"damaged")
-    assert Chains(model).below(two) == []
-
-
-def test_records_that_name_one_another_end() -> None:
-    push(seed(1), seed(2))
-    one, two = (digest_of(seed(version)) for version in (1, 2))
-    model = Store().model(NAME)
-    for digest, base in ((one, two), (two, one)):
-        (model.versions / digest / "record.json").write_text(json.dumps({"digest": digest, "base": base}))
-        model.seed_path(digest).write_bytes(b"damaged")
-    assert set(Chains(model).below(one)) == {one, two}
-    assert Chains(model).above(one) == [two]

@@ -299,7 +299,7 @@ def test_tensors_without_a_graph_are_restored_by_their_names(folder: Path, run: 
 
     with archive.writing():
         for path in (first, second):
-            archive.add(path.stem, checkpoints.load(path), jobs=1)
+            archive.add(path.stem, checkpoints.load(path, "state_dict" if path == second else None), jobs=1)
     for name, value in (("first", 0.0), ("second", 0.5)):
         for suffix in (".safetensors", ".pt"):
             output = run.folder / f"again{suffix}"
@@ -329,6 +329,7 @@ def test_the_commands_print_json_and_lines(folder: Path, run: Run, capfd: Any) -
     added = json.loads(Ran(capfd, "archive", str(folder), "add", *paths[:4], "--json", "--jobs", "1").out)
     assert [row["name"] for row in added["added"]] == ["step-0", "step-1", "step-2", "step-3"]
     assert added["count"] == 4
+    assert {row["tensors"] for row in added["added"]} == {6}
     again = json.loads(Ran(capfd, "archive", str(folder), "add", *paths, "--missing", "--json").out)
     assert [row["name"] for row in again["added"]] == ["step-4"]
     assert "already" in refused(capfd, 2, "archive", str(folder), "add", paths[0])

@@ -56,7 +56,7 @@ class Archive:
         Raises:
             UsageError: the folder is none.
         """
-        if not (folder / SEEDS).is_dir():
+        if not links.is_archive(folder):
             raise UsageError(f"{folder} is no archive; add a checkpoint: seed-export archive {folder} add model.onnx")
         self.folder, self._indexed = folder, indexed
         self._weights = WeightsReader(folder)
@@ -70,7 +70,7 @@ class Archive:
         Raises:
             UsageError: the folder holds something else.
         """
-        if not (folder / SEEDS).is_dir():
+        if not links.is_archive(folder):
             try:
                 if folder.exists() and any(path.name != _LOCK for path in folder.iterdir()):
                     raise UsageError(f"{folder} holds other files and is no archive; name a new folder")
@@ -145,7 +145,7 @@ class Archive:
         made, data = coding.code(graph, name, self.chains.next_number, base, jobs or backends.usable_cores())
         link = self._put(made, data, graph, None if made.base is None else base)
         self._weights.save_latest(self._decoded(link))
-        return self._added(link, graph.distinct_bytes, start)
+        return self._added(link, graph.distinct_bytes, start, checkpoints.count(graph))
 
     def add_quantized(self, name: str, path: Path, options: Options, *, chain: int = CHAIN_USUAL) -> Added:
         """Add a checkpoint as `seed-export` makes it of these options, against the last one, within `writing`."""
@@ -166,6 +166,11 @@ class Archive:
         sync_folder(self.folder / SEEDS)
         self._take()
         return self._added(self.chains.links[result.digest], round(result.ratio * result.bytes), start)
+
+    def check_same(self, name: str, graph: Graph) -> None:
+        """Raise UsageError unless the checkpoint of a name has the graph's tensors."""
+        if not checkpoints.gives(self.decoded(self.find(name)), graph):
+            raise UsageError(f"{self.folder} has a checkpoint {name} with other tensors; name this one with --name")
 
     def check_name(self, name: str) -> None:
         """Raise UsageError unless a checkpoint may be added under this name."""
@@ -341,7 +346,8 @@ class Archive:
                 file.flush()
                 os.fsync(file.fileno())
             written = seed_runtime.open(part, enforce=False, base=below)
-            checkpoints.check(Decoded(written, data), graph)
+            if not checkpoints.gives(Decoded(written, data), graph):
+                raise SeedError(f"{made.header.model.model_id} would be restored otherwise; report this with the file")
             digest = written.digest.hex()
             os.replace(part, self.folder / SEEDS / f"{digest}{CHECKPOINT}")
         finally:
@@ -389,5 +395,5 @@ class Archive:
     def _decoded(self, link: Link) -> Decoded:
         return self._weights.decode(self._chain(link))
 
-    def _added(self, link: Link, source_bytes: int, start: float) -> Added:
-        return Added(link, self.base_name(link), source_bytes, time.perf_counter() - start)
+    def _added(self, link: Link, source_bytes: int, start: float, tensors: int | None = None) -> Added:
+        return Added(link, self.base_name(link), source_bytes, time.perf_counter() - start, tensors)

@@ -17,7 +17,7 @@ from seed_exporter.archive.weights import Decoded
 from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import onnx_file, state_dict
 from seed_exporter.loaders.tensors import read_tensor
-from seed_runtime.errors import SeedError, UsageError
+from seed_runtime.errors import UsageError
 from seed_runtime.skeletons.onnx import MODEL_FILE
 from seed_runtime.system.files import atomic_write
 from seed_runtime.system.scratch import scratch_folder
@@ -25,9 +25,14 @@ from seed_runtime.system.scratch import scratch_folder
 _SUFFIXES: Final = (".onnx", *state_dict.SUFFIXES)
 
 
-def load(path: Path) -> Graph:
-    """Load a checkpoint: what `seed-export` reads, or tensors alone."""
-    return state_dict.load(path) if path.suffix.lower() in state_dict.SUFFIXES else loaders.load(path)
+def load(path: Path, tensors_of: str | None = None) -> Graph:
+    """Load a checkpoint: what `seed-export` reads, or tensors alone, see `state_dict.load`."""
+    return state_dict.load(path, tensors_of) if has_tensors_alone(path) else loaders.load(path)
+
+
+def has_tensors_alone(path: Path) -> bool:
+    """Return whether a file holds tensors without a graph, by its name."""
+    return path.suffix.lower() in state_dict.SUFFIXES
 
 
 def check_suffix(path: Path) -> None:
@@ -89,8 +94,13 @@ _Tensors = dict[str, tuple[int, tuple[int, ...], npt.NDArray[np.uint8]]]
 """Element type, dimensions and bytes of tensors by name."""
 
 
-def check(decoded: Decoded, graph: Graph) -> None:
-    """Raise SeedError unless a checkpoint gives all tensors of the graph that it was made of."""
+def count(graph: Graph) -> int:
+    """Return the number of tensors of a checkpoint."""
+    return len(graph.model.graph.output if _is_tensors_alone(graph.model) else graph.model.graph.initializer)
+
+
+def gives(decoded: Decoded, graph: Graph) -> bool:
+    """Return whether a checkpoint gives all tensors of a graph, by their names."""
     model, found = _contents(decoded)
     expected = _tensors(graph.model, {name: weight.data for name, weight in graph.weights.items()})
     weights = {name: expected[name] for name in graph.weights}
@@ -102,8 +112,7 @@ def check(decoded: Decoded, graph: Graph) -> None:
     if right and _is_tensors_alone(graph.model):
         own, restored = _outputs(graph.model, expected), _outputs(model, found)
         right = own.keys() == restored.keys() and all(_equal(own[name], restored[name]) for name in own)
-    if not right:
-        raise SeedError(f"{decoded.seed.header.model.model_id} would be restored otherwise; report this")
+    return right
 
 
 def same(one: Decoded, other: Decoded) -> bool:

@@ -54,6 +54,11 @@ Held = Mapping[tuple[str, str], Link | None]
 """Links by the digest and the suffix of their files; None for files that are damaged."""
 
 
+def is_archive(folder: Path) -> bool:
+    """Return whether a folder is an archive."""
+    return (folder / SEEDS).is_dir()
+
+
 def scan(folder: Path, known: Iterable[Link] = ()) -> Held:
     """List the seeds of an archive; of those that aren't known, headers are read.
 
@@ -65,8 +70,8 @@ def scan(folder: Path, known: Iterable[Link] = ()) -> Held:
     for digest, suffix in files_of(folder):
         # A writer may remove a file after it was listed.
         with contextlib.suppress(FileNotFoundError):
-            link = by_digest.get(digest)
-            found[digest, suffix] = link or read_link(folder / SEEDS / f"{digest}{suffix}", digest)
+            path, link = folder / SEEDS / f"{digest}{suffix}", by_digest.get(digest)
+            found[digest, suffix] = link if link and link.bytes == path.stat().st_size else read_link(path, digest)
     return found
 
 

@@ -17,6 +17,8 @@ class Added:
     source_bytes: int
     """Size of its weights [B]."""
     seconds: float
+    tensors: int | None = None
+    """Number of its tensors, equal ones of a model with a graph once; None where it was quantized."""
 
 
 @dataclass(frozen=True)

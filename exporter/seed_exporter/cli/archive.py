@@ -13,7 +13,7 @@ import click
 
 from seed_exporter.cli.values import Ratio, Size
 from seed_runtime.cli.terminal import one_line, print_json, table
-from seed_runtime.errors import DamagedArchiveError, UsageError
+from seed_runtime.errors import DamagedArchiveError, SeedError, UsageError
 from seed_runtime.limits import CHAIN_MAX
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from seed_exporter.archive import Added, Archive
     from seed_exporter.archive.links import Link
+    from seed_exporter.graph.model import Graph
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 _EPILOG = """\b
@@ -64,7 +65,13 @@ def command(context: click.Context, folder: Path) -> None:
 @click.option(
     "--name", help="Name of the one checkpoint that is given; its file's name without the ending if left out."
 )
-@click.option("--missing", is_flag=True, help="Leave out those whose names are in the archive.")
+@click.option("--missing", is_flag=True, help="Leave out those that are in the archive, by their names.")
+@click.option(
+    "--compare/--no-compare",
+    default=True,
+    help="With --missing, compare the tensors of those that are left out with the archive's, and refuse others.",
+)
+@click.option("--tensors-of", metavar="KEY", help="Archive only what a .pt file holds under this key, such as model.")
 @_CHAIN
 @click.option("--target", type=Ratio(), help="Quantize to this ratio, such as 20x, in place of keeping every bit.")
 @click.option("--size", type=Size(), help="Quantize to this size, such as 160KB.")
@@ -75,41 +82,71 @@ def command(context: click.Context, folder: Path) -> None:
 @_QUIET
 @click.pass_obj
 def add(
-    folder: Path, /, files: Sequence[Path], name: str | None, missing: bool, chain: int, jobs: int | None,
-    as_json: bool, quiet: bool, **goals: Any,
+    folder: Path, /, files: Sequence[Path], name: str | None, missing: bool, compare: bool, tensors_of: str | None,
+    chain: int, jobs: int | None, as_json: bool, quiet: bool, **goals: Any,
 ) -> None:  # fmt: skip
     """Add checkpoints, in the order in which they are given: .onnx, .pt2, .safetensors, or .pt with a state dict.
 
     Each becomes a key seed, or what differs from the nearest one of the last two.
+
+    Of an ONNX file an archive keeps what ONNX Runtime computes with: equal tensors are one, those that nothing reads
+    are left out, and small ones (below 64 bytes) have other names. Tensors alone are kept all, by their names.
     """
     # Later than the command line: its faults and its help need no ONNX.
     from seed_exporter.archive import Archive
     from seed_exporter.archive import checkpoints as formats
+    from seed_exporter.archive.links import is_archive
     from seed_exporter.results import Options
 
     if name is not None and len(files) > 1:
         raise UsageError("--name is for one checkpoint; leave it out, and each is named as its file")
+    own = [name or path.stem for path in files]
+    for path, other in zip(files, own, strict=True):
+        if (first := files[own.index(other)]) is not path:
+            raise UsageError(f"{first} and {path} would both be named {other}; add one by itself, with --name")
     quantized = any(goals[goal] is not None for goal in ("target", "size", "quality"))
     if goals["calib"] is not None and not quantized:
         raise UsageError("--calib is for checkpoints that are quantized; add --target, --size or --quality")
     options = Options(**goals) if jobs is None else Options(**goals, jobs=jobs)
+    if quantized and (alone := next(filter(formats.has_tensors_alone, files), None)) is not None:
+        raise UsageError(
+            f"{alone} holds tensors without a graph, which are kept bit for bit; leave out --target, --size and "
+            f"--quality, or add the model as .onnx"
+        )
+    loaded: dict[Path, Graph] = {}
+    if not is_archive(folder):
+        # What can't be read makes no folder.
+        loaded[files[0]] = formats.load(files[0], tensors_of)
     added: list[Added] = []
+    skipped: list[str] = []
     archive = Archive.create(folder)
-    with archive.writing(), _bar(len(files), "add", quiet or as_json) as bar:
-        for path in files:
-            own = name or path.stem
-            if not (missing and archive.chains.named(own)):
-                if quantized:
-                    made = archive.add_quantized(own, path, options, chain=chain)
+
+    def show(**more: str) -> None:
+        print_json({"added": [_added(each) for each in added], "skipped": skipped, **_totals(archive), **more})
+
+    try:
+        with archive.writing(), _bar(len(files), "add", quiet or as_json) as bar:
+            for path, each in zip(files, own, strict=True):
+                if missing and archive.chains.named(each):
+                    if compare and not quantized:
+                        archive.check_same(each, formats.load(path, tensors_of))
+                    skipped.append(each)
+                elif quantized:
+                    added.append(archive.add_quantized(each, path, options, chain=chain))
                 else:
-                    archive.check_name(own)
-                    made = archive.add(own, formats.load(path), chain=chain, jobs=options.jobs)
-                added.append(made)
+                    archive.check_name(each)
+                    graph = loaded.pop(path, None) or formats.load(path, tensors_of)
+                    added.append(archive.add(each, graph, chain=chain, jobs=options.jobs))
                 if not as_json:
-                    click.echo(_line(made))
-            bar.update()
+                    done = skipped and skipped[-1] == each
+                    click.echo(f"{one_line(each)}  skipped, it is in the archive" if done else _line(added[-1]))
+                bar.update()
+    except (SeedError, OSError) as error:
+        if as_json and added:
+            show(error=str(error))
+        raise
     if as_json:
-        print_json({"added": [_added(each) for each in added], **_totals(archive)})
+        show()
 
 
 @command.command("list", context_settings=_SETTINGS)
@@ -127,6 +164,7 @@ def list_(folder: Path, as_json: bool) -> None:
             {
                 "checkpoints": [_row(archive, link) for link in found],
                 "broken": [link.name for link in broken],
+                "damaged": archive.chains.damaged,
                 **_totals(archive),
             }
         )
@@ -138,6 +176,8 @@ def list_(folder: Path, as_json: bool) -> None:
         ]
         totals = _totals(archive)
         click.echo("\n".join(table([["checkpoint", "size", "depth", "on top of"], *rows], right=(1, 2))))
+        for file in archive.chains.damaged:
+            click.echo(f"{file} is damaged")
         click.echo(f"{len(found)} checkpoints, {size(totals['bytes'])} of {size(totals['weights_bytes'])} of weights")
 
 
@@ -243,13 +283,15 @@ def _line(made: Added) -> str:
 
     where = "key seed" if made.base is None else f"on {one_line(made.base)}"
     ratio = made.source_bytes / made.link.bytes
-    return f"{one_line(made.link.name)}  {size(made.link.bytes)}  {ratio:.2f}x  {made.seconds:.2f} s  {where}"
+    tensors = "" if made.tensors is None else f"{made.tensors} tensors  "
+    return f"{one_line(made.link.name)}  {tensors}{size(made.link.bytes)}  {ratio:.2f}x  {made.seconds:.2f} s  {where}"
 
 
 def _added(made: Added) -> dict[str, Any]:
     return {
         "name": made.link.name, "number": made.link.number, "bytes": made.link.bytes, "base": made.base,
-        "depth": made.link.depth, "weights_bytes": made.source_bytes, "seconds": round(made.seconds, 3),
+        "depth": made.link.depth, "weights_bytes": made.source_bytes, "tensors": made.tensors,
+        "seconds": round(made.seconds, 3),
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any, Final
@@ -29,18 +29,24 @@ _PREFIX: Final = "tensor:"
 """What stands before a tensor's name in that of the initializer; longer where a name begins with it itself."""
 _OPSET: Final = 21
 """Opset whose Identity takes all types; older ones suffice for most and are not worth a second way."""
+_KEYS_SHOWN: Final = 6
+"""Number of keys of a file that a message names."""
 _WITHIN: Final = ("state_dict", "model_state_dict", "model")
 """Keys below which training loops put the state dict in a file."""
 
 
-def load(path: Path) -> Graph:
+def load(path: Path, within: str | None = None) -> Graph:
     """Load the tensors of a file.
+
+    Args:
+        path: the file.
+        within: key of the state dict in a file that holds more, which is left out.
 
     Raises:
         UsageError: a package is missing, or there is no such file.
-        UnsupportedError: the file holds something else than tensors by name.
+        UnsupportedError: the file holds something else than tensors by name, or more than a state dict.
     """
-    return graph_of(_read(path))
+    return graph_of(_read(path, within))
 
 
 def graph_of(tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]]) -> Graph:
@@ -97,7 +103,7 @@ def write(file: IO[bytes], suffix: str, tensors: Mapping[str, tuple[str, tuple[i
         torch.save(made, file)
 
 
-def _read(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+def _read(path: Path, within: str | None) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     torch = _torch()
     safe = _safetensors() if path.suffix == ".safetensors" else None
     try:
@@ -113,8 +119,30 @@ def _read(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
             f"save the model's state dict again"
         ) from None
     if isinstance(found, Mapping):
-        found = next((found[key] for key in _WITHIN if isinstance(found.get(key), Mapping)), found)
+        found = _state_dict(path, found, within)
     return {name: _tensor(path, name, value) for name, value in _named(path, found)}
+
+
+def _state_dict(path: Path, found: Mapping[Any, Any], within: str | None) -> Any:
+    """Return the state dict in a file: what `within` names, what is under the only key, or all of it."""
+    if within is not None:
+        if not isinstance(found.get(within), Mapping):
+            raise UnsupportedError(f"{path} holds no state dict under {within}, but {_keys(found)}; name one of these")
+        return found[within]
+    key = next((key for key in _WITHIN if isinstance(found.get(key), Mapping)), None)
+    if key is None:
+        return found
+    if len(found) > 1:
+        raise UnsupportedError(
+            f"{path} holds {_keys(other for other in found if other != key)} beside {key}, which an archive doesn't "
+            f"hold; to leave that out and archive the tensors of {key} alone, add --tensors-of {key}"
+        )
+    return found[key]
+
+
+def _keys(keys: Iterable[Any]) -> str:
+    shown = [str(key)[:80] for key in keys]
+    return ", ".join(shown[:_KEYS_SHOWN]) + (f" and {len(shown) - _KEYS_SHOWN} more" if shown[_KEYS_SHOWN:] else "")
 
 
 def _named(path: Path, found: Any) -> list[tuple[str, Any]]:

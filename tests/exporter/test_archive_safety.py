@@ -17,8 +17,8 @@ from seed_exporter.archive.links import INDEX, SEEDS
 from seed_exporter.archive.weights import LATEST
 from seed_exporter.loaders import load, state_dict
 from seed_runtime.errors import DamagedArchiveError, UsageError
-from tests.exporter.support.archives import Run, filled, names, same
-from tests.exporter.support.command import Ran, refused
+from tests.exporter.support.archives import Run, filled, names, same, seed_of
+from tests.exporter.support.command import Ran
 
 pytestmark = pytest.mark.usefixtures("without_measured_memory")
 
@@ -32,10 +32,6 @@ def run(tmp_path: Path, rng: np.random.Generator) -> Run:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "archive"
-
-
-def seed_of(folder: Path, name: str) -> Path:
-    return folder / SEEDS / f"{Archive(folder).find(name).digest}.seed"
 
 
 def files(folder: Path) -> set[str]:
@@ -123,6 +119,22 @@ def stop_after(call: Any, count: int) -> Any:
         return call(*arguments)
 
     return stopping
+
+
+def test_a_second_seed_stays_where_the_chosen_one_is_damaged(folder: Path, run: Run) -> None:
+    archive = filled(folder, run, 2)
+    key, last = (seed_of(folder, name) for name in ("step-0", "step-1"))
+    copy = key.with_suffix(".base")
+    copy.write_bytes(key.read_bytes())
+    damage(key)
+    with archive.writing():
+        pass
+    assert copy.exists()
+    key.write_bytes(copy.read_bytes())
+    with archive.writing():
+        pass
+    assert files(folder) == {key.name, last.name}
+    assert same(Archive(folder), run)
 
 
 def test_seeds_of_one_checkpoint_are_told_by_their_tensors(folder: Path, run: Run, tmp_path: Path) -> None:
@@ -329,63 +341,3 @@ def test_tensors_are_restored_whatever_their_keys(folder: Path, tensors: dict[st
     archive = Archive(folder)
     assert checkpoints.tensors_of(archive.decoded(archive.find("first"))) == tensors
     assert checkpoints.tensors_of(archive.decoded(archive.find("second"))) == changed
-
-
-def test_a_training_checkpoint_is_not_cut_down_to_its_model(folder: Path, tmp_path: Path, capfd: Any) -> None:
-    torch = pytest.importorskip("torch", exc_type=ImportError)
-    path, alone = tmp_path / "ck.pt", tmp_path / "alone.pt"
-    weights = {"w": torch.ones(20, 20)}
-    torch.save({"model": weights, "optimizer": {"state": {}}, "epoch": 3}, path)
-    torch.save({"state_dict": weights}, alone)
-    text = refused(capfd, 12, "archive", folder, "add", path)
-    assert "optimizer, epoch beside model" in text
-    assert "--tensors-of model" in text
-    # An addition that fails makes no folder.
-    assert not folder.exists()
-    assert "under net" in refused(capfd, 12, "archive", folder, "add", path, "--tensors-of", "net")
-    assert Ran(capfd, "archive", folder, "add", path, "--tensors-of", "model").code == 0
-    assert Ran(capfd, "archive", folder, "add", alone).code == 0
-    for name in ("ck", "alone"):
-        Ran(capfd, "archive", folder, "restore", name, "-o", tmp_path / "again.pt")
-        assert torch.equal(torch.load(tmp_path / "again.pt")["w"], weights["w"])
-
-
-def test_files_of_one_name_are_told_apart(folder: Path, run: Run, tmp_path: Path, capfd: Any) -> None:
-    first, second = run.checkpoints(2)
-    (tmp_path / "other").mkdir()
-    other = tmp_path / "other" / first.name
-    other.write_bytes(second.read_bytes())
-    assert "both be named step-0" in refused(capfd, 2, "archive", folder, "add", first, other, "--missing")
-    assert not folder.exists()
-    assert Ran(capfd, "archive", folder, "add", first, "--jobs", "1").code == 0
-    ran = Ran(capfd, "archive", folder, "add", first, "--missing")
-    assert (ran.code, ran.out) == (0, "step-0  skipped, it is in the archive\n")
-    assert json.loads(Ran(capfd, "archive", folder, "add", first, "--missing", "--json").out)["skipped"] == ["step-0"]
-    assert "with other tensors" in refused(capfd, 2, "archive", folder, "add", other, "--missing")
-    assert Ran(capfd, "archive", folder, "add", other, "--missing", "--no-compare").code == 0
-
-
-def test_an_addition_that_fails_later_says_what_was_added(folder: Path, run: Run, tmp_path: Path, capfd: Any) -> None:
-    bad = tmp_path / "bad.onnx"
-    bad.write_text("nothing")
-    ran = Ran(capfd, "archive", folder, "add", run.checkpoints(1)[0], bad, "--json", "--jobs", "1")
-    assert ran.code == 12
-    found = json.loads(ran.out)
-    assert [row["name"] for row in found["added"]] == ["step-0"]
-    assert "is no ONNX model" in found["error"]
-    assert "is no ONNX model" in ran.err
-
-
-def test_tensors_alone_are_not_quantized(folder: Path, tmp_path: Path, capfd: Any) -> None:
-    path = tmp_path / "s0.safetensors"
-    path.write_bytes(b"")
-    assert "kept bit for bit" in refused(capfd, 2, "archive", folder, "add", path, "--target", "6x")
-    assert not folder.exists()
-
-
-def test_a_list_names_damaged_files(folder: Path, run: Run, capfd: Any) -> None:
-    filled(folder, run, 2)
-    path = seed_of(folder, "step-1")
-    path.write_bytes(path.read_bytes()[:100])
-    assert f"{path.name} is damaged" in Ran(capfd, "archive", folder, "list").out
-    assert json.loads(Ran(capfd, "archive", folder, "list", "--json").out)["damaged"] == [path.name]

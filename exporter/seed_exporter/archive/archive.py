@@ -97,11 +97,7 @@ class Archive:
     @property
     def bytes(self) -> int:
         """Size of all seeds [B]."""
-        total = 0
-        for digest, suffix in links.files_of(self.folder):
-            with contextlib.suppress(FileNotFoundError):
-                total += (self.folder / SEEDS / f"{digest}{suffix}").stat().st_size
-        return total
+        return links.size_of(self.folder)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -144,7 +140,7 @@ class Archive:
         base = self._choose_base(graph, chain)
         made, data = coding.code(graph, name, self.chains.next_number, base, jobs or backends.usable_cores())
         link = self._put(made, data, graph, None if made.base is None else base)
-        self._weights.save_latest(self._decoded(link))
+        self._weights.save_latest(self.decoded(link))
         return self._added(link, graph.distinct_bytes, start, checkpoints.count(graph))
 
     def add_quantized(self, name: str, path: Path, options: Options, *, chain: int = CHAIN_USUAL) -> Added:
@@ -322,7 +318,9 @@ class Archive:
     def _choose_base(self, graph: Graph, chain: int, among: Sequence[Link] | None = None) -> BaseModel | None:
         """Return the nearest of the last checkpoints; None where its chain is as long as it may be."""
         found = (self.checkpoints if among is None else among)[-_CANDIDATES:] if chain else []
-        models = [(link, self._base_model(link)) for link in self._usable(found)]
+        # Where the seed that a checkpoint is coded from will be removed, all below the new one has to be whole.
+        usable = self._usable(found) if among is None else self._rooted(found)
+        models = [(link, BaseModel((base := self.decoded(link)).seed, None, base)) for link in usable]
         if not models:
             return None
         link, model = min(models, key=lambda pair: coding.change_of(graph, pair[1])) if len(models) > 1 else models[0]
@@ -332,9 +330,9 @@ class Archive:
         """Return those whose files are whole, now that more is to depend on them; their weights may be in memory."""
         return [link for link in found if links.is_whole(self._path(link), link.digest)]
 
-    def _base_model(self, link: Link) -> BaseModel:
-        decoded = self.decoded(link)
-        return BaseModel(decoded.seed, None, decoded)
+    def _rooted(self, found: Sequence[Link]) -> list[Link]:
+        """Return those whose whole chains are."""
+        return [link for link in found if self._usable(chain := self._chain(link)) == chain]
 
     def _put(self, made: SeedDraft, data: npt.NDArray[np.uint8], graph: Graph, base: BaseModel | None) -> Link:
         """Write a seed whose weights are known, and take note of it; it gives the graph's tensors, or none appears."""
@@ -364,11 +362,15 @@ class Archive:
 
     def _tidy(self) -> None:
         """Remove what no checkpoint needs; nothing where a file is damaged or missing."""
+        reader = WeightsReader(self.folder, use_latest=False)
         for link, other in self.chains.twins() if self.chains.is_whole else ():
             # A kill left a checkpoint twice, and its tensors in another order: their values decide, not their names.
-            if checkpoints.same(self._decoded(link), self._decoded(other)):
-                os.replace(self._path(other), self.folder / SEEDS / f"{other.digest}{ONLY_BASE}")
-                self._take()
+            with contextlib.suppress(SeedError):
+                if checkpoints.same(reader.decode(self._chain(link)), reader.decode(self._chain(other))):
+                    os.replace(self._path(other), self.folder / SEEDS / f"{other.digest}{ONLY_BASE}")
+                    self._take()
+        if len(self._rooted(self.chains.doubled)) < len(self.chains.doubled):
+            return  # The other seed may be the whole one.
         for digest in self.chains.demoted:
             os.replace(self.folder / SEEDS / f"{digest}{CHECKPOINT}", self.folder / SEEDS / f"{digest}{ONLY_BASE}")
         for digest, suffix in self.chains.unneeded:
@@ -391,9 +393,6 @@ class Archive:
     def _path(self, link: Link) -> Path:
         path = self.folder / SEEDS / f"{link.digest}{CHECKPOINT}"
         return path if path.exists() else path.with_suffix(ONLY_BASE)
-
-    def _decoded(self, link: Link) -> Decoded:
-        return self._weights.decode(self._chain(link))
 
     def _added(self, link: Link, source_bytes: int, start: float, tensors: int | None = None) -> Added:
         return Added(link, self.base_name(link), source_bytes, time.perf_counter() - start, tensors)

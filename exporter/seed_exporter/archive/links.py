@@ -82,6 +82,15 @@ def files_of(folder: Path) -> Iterator[tuple[str, str]]:
             yield match[1], match[2]
 
 
+def size_of(folder: Path) -> int:
+    """Return the size of all seeds of an archive [B]."""
+    total = 0
+    for digest, suffix in files_of(folder):
+        with contextlib.suppress(FileNotFoundError):
+            total += (folder / SEEDS / f"{digest}{suffix}").stat().st_size
+    return total
+
+
 def read_index(folder: Path) -> list[Link]:
     """Return what the index says, nothing where there is none or it can't be read: it is made again."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
@@ -174,6 +183,9 @@ class Chains:
         for link in found:
             if link not in incomplete:
                 chosen.setdefault(link.identity, link)
+        self.doubled = [chosen[link.identity] for link in found if chosen.get(link.identity, link) is not link]
+        self.doubled += [link for link in found if (link.digest, ONLY_BASE) in whole]
+        """Checkpoints of which there is another seed, or the same one twice."""
         self.broken = [link for link in incomplete if link.identity not in chosen]
         """Checkpoints that can't be restored: a seed is missing or damaged."""
         self.checkpoints = sorted(chosen.values(), key=lambda link: (link.number, link.digest))

@@ -128,6 +128,7 @@ def add(
         with archive.writing(), _bar(len(files), "add", quiet or as_json) as bar:
             for path, each in zip(files, own, strict=True):
                 if missing and archive.chains.named(each):
+                    archive.find(each)
                     if compare and not quantized:
                         archive.check_same(each, formats.load(path, tensors_of))
                     skipped.append(each)

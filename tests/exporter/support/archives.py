@@ -15,6 +15,7 @@ import onnx
 from onnx import numpy_helper
 
 from seed_exporter.archive import Archive
+from seed_exporter.archive.links import SEEDS
 from seed_exporter.loaders import load
 from tests.exporter.support.exporting import dense
 
@@ -123,6 +124,11 @@ def same(archive: Archive, run: Run, chosen: Sequence[str] = ()) -> bool:
         if tensors(output) != tensors(run.folder / f"{name}.onnx"):
             return False
     return True
+
+
+def seed_of(folder: Path, name: str) -> Path:
+    """Return the file of a checkpoint."""
+    return folder / SEEDS / f"{Archive(folder).find(name).digest}.seed"
 
 
 def kill_everywhere(folder: Path, run: Run, *, add: Path, kept: Sequence[str]) -> dict[str, int]:

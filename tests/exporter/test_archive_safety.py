@@ -286,6 +286,17 @@ def test_verify_goes_on_where_a_prune_moved_seeds(folder: Path, run: Run) -> Non
     assert reader.bytes == writer.bytes
 
 
+def test_a_file_that_goes_while_it_is_listed_is_no_damaged_one(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(folder, run, 1)
+    there = list(links.files_of(folder))
+    monkeypatch.setattr(links, "files_of", lambda folder: iter([*there, ("0" * 64, ".seed")]))
+    archive = Archive(folder)
+    assert (names(archive), archive.chains.damaged) == (["step-0"], [])
+    assert archive.bytes == archive.checkpoints[0].bytes
+
+
 def test_a_dry_prune_writes_nothing(folder: Path, run: Run, capfd: Any) -> None:
     filled(folder, run, 3)
     (folder / SEEDS / ".seed-1.part").write_text("left by a kill")

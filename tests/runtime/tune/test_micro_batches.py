@@ -62,7 +62,8 @@ def test_the_limit_of_a_container_counts_as_well(peaks: Peaks) -> None:
 
 
 def test_a_second_sample_is_not_tried_where_it_could_take_too_much(peaks: Peaks) -> None:
-    assert Budget(115 * MB, None).largest("training", 32, peaks.append) == 1
+    # It adds up to half more than the first one took, as was seen once in four runs of one command.
+    assert Budget(125 * MB, None).largest("training", 32, peaks.append) == 1
     assert peaks == [1]
 
 

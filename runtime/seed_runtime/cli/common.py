@@ -14,7 +14,7 @@ from seed_runtime.cli.terminal import Terminal
 from seed_runtime.errors import UsageError
 from seed_runtime.seed import Seed
 from seed_runtime.session import Session
-from seed_runtime.system.scratch import scratch_folder
+from seed_runtime.system.scratch import scratch_beside_cache
 
 
 @contextlib.contextmanager
@@ -60,14 +60,7 @@ def open_cache(job: Job, *, fresh: bool = False) -> Iterator[ModelCache]:
     if job.use_cache and not fresh:
         yield ModelCache(default_root(), job.cache_limit)
         return
-    with contextlib.ExitStack() as stack:
-        # Beside the cache, which is on a disk: the system's temporary folder is often memory.
-        parent = default_root().parent
-        try:
-            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder = stack.enter_context(scratch_folder(parent))
-        except OSError:
-            folder = stack.enter_context(scratch_folder())
+    with scratch_beside_cache() as folder:
         yield ModelCache(folder, job.cache_limit)
 
 

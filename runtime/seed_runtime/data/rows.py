@@ -16,7 +16,7 @@ from seed_runtime.data.stored import ArrayReader, StoredArray
 from seed_runtime.errors import InputError
 
 _BLOCK: Final = 1 << 20
-"""Bytes that are read at once where all of an array is."""
+"""Bytes of an array in memory that are given at once."""
 ITEM_MAX: Final = 1 << 16
 """Largest element, such as a text of fixed length [B]: a header may claim any size."""
 RowNumbers = npt.NDArray[np.int64]
@@ -96,13 +96,8 @@ class FileRows:
 
     def blocks(self) -> Iterator[Array]:
         """Yield all elements (see `RowSource`)."""
-        out, left = np.empty(_BLOCK // self.dtype.itemsize or 1, self.dtype), prod(self.shape)
         with contextlib.closing(ArrayReader(self._array)) as reader:
-            while left:
-                part = out[: min(left, len(out))]
-                reader.read_into(part)
-                yield part
-                left -= len(part)
+            yield from reader.portions()
 
     def _fill(self, view: memoryview, offset: int) -> None:
         while view:

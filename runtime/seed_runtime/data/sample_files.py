@@ -20,8 +20,7 @@ from seed_runtime.data.stored import StoredArray
 from seed_runtime.memory.cgroup import cgroup_limit
 from seed_runtime.memory.plan import check_budget
 from seed_runtime.memory.process import baseline
-from seed_runtime.system.paths import cache_home
-from seed_runtime.system.scratch import scratch_folder
+from seed_runtime.system.scratch import scratch_beside_cache
 
 Samples = dict[str, Array | RowSource]
 """Arrays by the names of inputs, samples first, and `labels`."""
@@ -55,7 +54,7 @@ def open_samples(
         MemoryBudgetError: the labels, or a picture, don't fit into memory.
     """
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(_scratch())
+        folder = stack.enter_context(scratch_beside_cache())
         spool = Spool(folder, limit)
         stack.callback(spool.close)
         if path != "-" and os.path.isdir(path):
@@ -99,16 +98,3 @@ def _whole(array: StoredArray) -> Array:
     with contextlib.closing(stored.ArrayReader(array)) as reader:
         reader.read_into(out)
     return out.T if array.is_fortran else out
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    """Give a temporary folder beside the cache, which is on a disk: the system's own is often memory."""
-    with contextlib.ExitStack() as stack:
-        try:
-            parent = cache_home()
-            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder = stack.enter_context(scratch_folder(parent))
-        except OSError:
-            folder = stack.enter_context(scratch_folder())
-        yield folder

@@ -6,9 +6,8 @@ import contextlib
 import os
 import shutil
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any
 
 import numpy as np
 
@@ -19,9 +18,6 @@ from seed_runtime.errors import DiskSpaceError, InputError
 from seed_runtime.memory.cgroup import cgroup_limit
 from seed_runtime.memory.plan import check_budget
 from seed_runtime.memory.process import baseline
-
-_PORTION: Final = 1 << 20
-"""Bytes that are copied at once."""
 
 
 @dataclass
@@ -82,12 +78,8 @@ class Spool:
                 reader.read_into(whole)
                 file.write(np.ascontiguousarray(whole.T).reshape(-1).view(np.uint8).data)
                 return
-            out, left = np.empty(max(1, _PORTION // array.dtype.itemsize), array.dtype), prod(array.shape)
-            while left:
-                part = out[: min(left, len(out))]
-                reader.read_into(part)
+            for part in reader.portions():
                 file.write(part.view(np.uint8).data)
-                left -= len(part)
 
     def rows(self, name: str) -> FileRows:
         """Return the samples that were appended. No more can be."""

@@ -87,6 +87,22 @@ class ArrayReader:
                 view[: len(part)] = part
                 view = view[len(part) :]
 
+    def portions(self) -> Iterator[Array]:
+        """Yield all elements in order, in flat arrays of at most a MiB, each of which overwrites the one before.
+
+        An element that is larger is one by itself.
+
+        Raises:
+            InputError: the file is cut or damaged.
+        """
+        dtype, left = self._array.dtype, prod(self._array.shape)
+        out = np.empty(max(1, _PORTION // max(1, dtype.itemsize)), dtype)
+        while left:
+            part = out[: min(left, len(out))]
+            self.read_into(part)
+            yield part
+            left -= len(part)
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

@@ -51,6 +51,22 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
         yield folder
 
 
+@contextlib.contextmanager
+def scratch_beside_cache() -> Iterator[Path]:
+    """Give a scratch folder beside the cache, which is on a disk: the system's own folder is often memory.
+
+    Where none can be made there, it is one of the system's.
+    """
+    with contextlib.ExitStack() as stack:
+        parent = cache_home()
+        try:
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder = stack.enter_context(scratch_folder(parent))
+        except OSError:
+            folder = stack.enter_context(scratch_folder())
+        yield folder
+
+
 def scratch_parents() -> list[Path]:
     """Return the folders in which commands make scratch folders: beside the cache, and the system's."""
     with contextlib.suppress(UsageError):  # no home

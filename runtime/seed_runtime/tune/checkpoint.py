@@ -24,6 +24,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from seed_runtime.backends import Array, usable_cores
+from seed_runtime.data.rows import check_elements
 from seed_runtime.data.stored import MEMBERS_MAX, ArrayReader, StoredArray, open_arrays
 from seed_runtime.errors import InputError, UsageError
 from seed_runtime.system.files import atomic_write
@@ -37,8 +38,6 @@ TIME_SHARE: Final = 0.05
 """Largest share of the time that writing checkpoints takes: those of all weights are large, and cards slow."""
 RECORD_MAX: Final = 1 << 20
 """Largest size of the record [B]."""
-_PORTION: Final = 1 << 20
-"""Bytes that are read at once."""
 _RECORD, _FORMAT = "record", 1
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
@@ -273,9 +272,7 @@ def _read_record(array: StoredArray) -> dict[str, Any]:
 
 def _check(array: StoredArray) -> None:
     """Read an array to its end, where the archive compares its checksum."""
-    out, left = np.empty(_PORTION, np.uint8), array.nbytes
+    check_elements(array)
     with contextlib.closing(ArrayReader(array)) as reader:
-        while left:
-            part = out[: min(left, _PORTION)]
-            reader.read_into(part)
-            left -= len(part)
+        for _ in reader.portions():
+            pass

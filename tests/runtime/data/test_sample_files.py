@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from seed_runtime.backends import TensorSpec
-from seed_runtime.data import sample_files, sample_folder
+from seed_runtime.data import sample_folder
 from seed_runtime.data.rows import FileRows, RowSource
 from seed_runtime.data.sample_files import open_samples
 from seed_runtime.errors import DiskSpaceError, InputError, MemoryBudgetError, SeedError, UsageError
+from seed_runtime.system import scratch
 
 SPEC = TensorSpec("x", "float32", ("n", 4))
 X = np.arange(24, dtype=np.int16).reshape(6, 4)
@@ -376,7 +377,7 @@ def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_nothing_is_left_of_what_was_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sample_files, "cache_home", lambda: tmp_path / "cache")
+    monkeypatch.setattr(scratch, "cache_home", lambda: tmp_path / "cache")
     path = folder_of(tmp_path, {"0/1.npy": npy(X[0])})
     with open_samples(path, [SPEC]):
         assert len(list((tmp_path / "cache").iterdir())) == 1

@@ -24,17 +24,6 @@ from tests.exporter.support.command import Ran, refused
 pytestmark = pytest.mark.usefixtures("without_measured_memory")
 
 
-@pytest.fixture
-def run(tmp_path: Path, rng: np.random.Generator) -> Run:
-    """Return a training run whose checkpoints are written on demand."""
-    return Run(tmp_path / "run", rng)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "archive"
-
-
 def test_checkpoints_are_restored_bit_for_bit_from_chains_with_key_seeds(folder: Path, run: Run) -> None:
     archive = filled(folder, run, 7, chain=2)
     assert names(archive) == [f"step-{number}" for number in range(7)]

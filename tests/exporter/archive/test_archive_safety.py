@@ -23,17 +23,6 @@ from tests.exporter.support.command import Ran
 pytestmark = pytest.mark.usefixtures("without_measured_memory")
 
 
-@pytest.fixture
-def run(tmp_path: Path, rng: np.random.Generator) -> Run:
-    """Return a training run whose checkpoints are written on demand."""
-    return Run(tmp_path / "run", rng)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "archive"
-
-
 def files(folder: Path) -> set[str]:
     return set(os.listdir(folder / SEEDS))
 

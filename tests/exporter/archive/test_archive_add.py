@@ -6,24 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.exporter.support.archives import Run, filled, seed_of
 from tests.exporter.support.command import Ran, refused
 
 pytestmark = pytest.mark.usefixtures("without_measured_memory")
-
-
-@pytest.fixture
-def run(tmp_path: Path, rng: np.random.Generator) -> Run:
-    """Return a training run whose checkpoints are written on demand."""
-    return Run(tmp_path / "run", rng)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "archive"
 
 
 def test_a_training_checkpoint_is_not_cut_down_to_its_model(folder: Path, tmp_path: Path, capfd: Any) -> None:

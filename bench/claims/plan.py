@@ -47,13 +47,8 @@ def _on(name: str, lane: str, card: int, seconds: float) -> Job:
     return Job(f"{name}-on", lane, card, seconds, f"teachers {name} --start {{out}}/{name}", (name,))
 
 
-def _heal(name: str, lane: str, card: int, seconds: float) -> Job:
-    return Job(f"{name}-heal", lane, card, seconds, f"heal --start {{out}}/{name}", (name,))
-
-
-def _variant(name: str, word: str, setting: str, lane: str, card: int, seconds: float) -> Job:
-    """Heal with another setting: what of it the row lacks is seen beside the row itself."""
-    return Job(f"{name}-{word}", lane, card, seconds, f"heal --start {{out}}/{name} --set {setting}", (name,))
+def _heal(name: str, lane: str, card: int, seconds: float, options: str = "") -> Job:
+    return Job(f"{name}-heal", lane, card, seconds, f"heal --start {{out}}/{name} {options}", (name,))
 
 
 def _student(name: str, student: str, lane: str, card: int, seconds: float, options: str = "") -> Job:
@@ -117,9 +112,6 @@ JOBS = (
     _on("resnet50", "resnet50-beside", 3, 180),
     _controls("resnet50", "resnet50-beside", 3, 70),
     _random_heal("resnet50", "resnet50-beside", 3, 200),
-    # Folding later beside folding halfway: neither of the first runs recovered after it.
-    _variant("resnet50", "late-fold", "fold=0.75", "resnet50-late-fold", 0, 1000),
-    _variant("mobilenetv2", "late-fold", "fold=0.75", "mobilenetv2-late-fold", 1, 1000),
     # A language model alone takes all of a card for all of the time: `--only gpt2 ...` on a machine of its own.
     _teacher("gpt2", "gpt2", 0, 520, "--compile", ("tokens",)),
     _heal("gpt2", "gpt2", 0, 720),

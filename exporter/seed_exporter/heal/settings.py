@@ -35,7 +35,8 @@ class HealSettings:
         layers: weight of the distance to the original's layers, in relative squared errors.
         left_out: share of inputs that judge states and aren't trained on.
         descent: share of the run after which the size is to be what was asked for.
-        fold: share of the run after which batch norms are folded and vectors rounded.
+        fold: share of the run after which batch norms are folded and vectors rounded. A residual network of half a
+            million weights at 245x, 1,000 steps: at .5 it keeps .59, at .75 .76, at .9 .73, of .93.
         decay: share of the run after which learning rates fall.
         looks: looks at the real size and at the damage.
         estimate: batches on which statistics of batch norms are estimated before they are folded.
@@ -55,7 +56,7 @@ class HealSettings:
     layers: float = 0.0
     left_out: float = 0.125
     descent: float = 0.5
-    fold: float = 0.5
+    fold: float = 0.75
     decay: float = 0.5
     looks: int = 40
     estimate: int = 60

@@ -38,6 +38,12 @@ class HostKeyError(_HostError):
     exit_code = 22
 
 
+class NotTunedError(_HostError):
+    """Ctrl-C came before the host began to tune its model."""
+
+    exit_code = 130
+
+
 class WheelsError(SeedError):
     """The wheels of a device's runtime are not in the cache, and the package index can't be reached from here."""
 
@@ -78,19 +84,24 @@ class ReplacementError(SeedError):
 
 
 class FleetError(SeedError):
-    """Some of several hosts failed; the error of each has been printed."""
+    """Some of several hosts failed; the error of each has been printed.
+
+    Args:
+        failed: how many.
+        total: how many there are.
+        advice: on what to do.
+    """
 
     exit_code = 30
 
-    def __init__(self, failed: int, total: int) -> None:
-        super().__init__(failed, total)
-        self.failed, self.total = failed, total
+    def __init__(
+        self, failed: int, total: int, advice: str = "run the same command again: it does only what is missing"
+    ) -> None:
+        super().__init__(failed, total, advice)
+        self.failed, self.total, self.advice = failed, total, advice
 
     def __str__(self) -> str:
-        return (
-            f"{self.failed} of {self.total} hosts failed, see their lines; run the same command again: "
-            f"it does only what is missing"
-        )
+        return f"{self.failed} of {self.total} hosts failed, see their lines; {self.advice}"
 
 
 class RolloutError(SeedError):

@@ -20,6 +20,7 @@ import seed_runtime
 from seed_devices.errors import RemoteError
 from seed_devices.remote import tuning
 from seed_devices.remote.agent_client import AgentClient
+from seed_devices.remote.sample_files import SampleFile, file_digest
 from seed_devices.ssh.connection import Connection
 from seed_runtime.agent.protocol.checks import record
 from seed_runtime.agent.protocol.schema import OPERATIONS
@@ -96,6 +97,10 @@ def current(device: Device) -> str:
     return os.readlink(device.model(NAME) / "current").removeprefix("versions/")
 
 
+def sample_file(path: Path) -> SampleFile:
+    return SampleFile(path, *file_digest(path))
+
+
 def left_of(device: Device) -> set[str]:
     return {path.name for path in (device.store / "tuning" / NAME).iterdir()}
 
@@ -105,7 +110,7 @@ def test_what_was_learned_runs_comes_back_and_is_rolled_back(tunable: Device, sa
     before = current(tunable)
     done = tune(tunable, samples, *HEAD, "--json", "--fetch", tmp_path / "tuned.seed")
     assert done.returncode == 0, stderr_of(done)
-    found = json.loads(done.stdout)
+    (found,) = json.loads(done.stdout)["hosts"]
     assert (found["name"], found["mode"], found["previous"]) == (NAME, "head", before)
     assert found["after"] > found["before"] + 0.3
     assert found["digest"] == current(tunable) != before
@@ -226,10 +231,10 @@ def test_a_link_that_breaks_ends_the_run_and_the_same_command_goes_on(
     send(device, seed_of("small"), NAME)
     before = current(device)
     options = {"mode": "small", "steps": 4000, "rate": 0.0003, "threads": 1}
-    digest, size = tuning.file_digest(samples)
+    sent = sample_file(samples)
     steps: list[int] = []
     with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
-        assert tuning.send_samples(connection, agent, NAME, samples, digest, size, None) == size
+        assert tuning.send_samples(connection, agent, NAME, sent, None) == sent.size
 
         def show(phase: str, done: int, total: int, detail: dict[str, Any]) -> None:
             steps.append(done if phase == "tune" else 0)
@@ -237,7 +242,7 @@ def test_a_link_that_breaks_ends_the_run_and_the_same_command_goes_on(
                 raise ConnectionResetError
 
         with pytest.raises(ConnectionResetError):
-            tuning.tune(agent, show, "d", name=NAME, digest=digest, keep=3, **options)
+            tuning.tune(agent, show, "d", name=NAME, digest=sent.digest, keep=3, **options)
     until = time.monotonic() + 20
     lock = FileLock(device.store / "tuning" / NAME / "lock")
     while not lock.try_acquire():
@@ -245,15 +250,15 @@ def test_a_link_that_breaks_ends_the_run_and_the_same_command_goes_on(
         time.sleep(0.05)
     lock.close()
     assert current(device) == before
-    assert f"{digest}.npz" in left_of(device)
+    assert f"{sent.digest}.npz" in left_of(device)
     with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
-        assert tuning.send_samples(connection, agent, NAME, samples, digest, size, None) == 0
+        assert tuning.send_samples(connection, agent, NAME, sent, None) == 0
 
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_best_so_far(device: Device, seed_of, samples: Path) -> None:
     send(device, seed_of("small"), NAME)
-    before, (digest, size) = current(device), tuning.file_digest(samples)
+    before, sent = current(device), sample_file(samples)
     options = {"mode": "small", "steps": 200, "rate": 0.03, "threads": 1, "keep": 3}
     handler = signal.getsignal(signal.SIGINT)
     asked: list[int] = []
@@ -266,8 +271,9 @@ def test_ctrl_c_keeps_the_best_so_far(device: Device, seed_of, samples: Path) ->
             os.kill(os.getpid(), signal.SIGINT)
 
     with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
-        tuning.send_samples(connection, agent, NAME, samples, digest, size, None)
-        found = tuning.tune(agent, show, "d", name=NAME, digest=digest, **options)
+        tuning.send_samples(connection, agent, NAME, sent, None)
+        with tuning.Interrupts() as interrupts, interrupts.asking(agent, "d"):
+            found = tuning.tune(agent, show, "d", name=NAME, digest=sent.digest, **options)
     assert signal.getsignal(signal.SIGINT) is handler
     assert found["stopped"] is True
     assert asked[0] <= found["steps"] < 200
@@ -306,12 +312,13 @@ def test_a_device_that_requires_signatures_runs_what_it_learned(
 def test_samples_that_were_cut_go_on_and_damaged_blocks_are_sent_again(tunable: Device, tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
     np.savez(path, x=np.random.default_rng(1).standard_normal((2000, 3, 8, 8)).astype(np.float32))
-    digest, size = tuning.file_digest(path)
+    file = sample_file(path)
+    digest, size = file.digest, file.size
     content, block = path.read_bytes(), 1 << 18
     there = tunable.store / "tuning" / NAME / f"{digest}.npz"
     there.parent.mkdir(parents=True)
     (there.parent / f"{'0' * 64}.npz").write_bytes(b"of another run")
-    for begun, sent in (
+    for begun, missing in (
         (content[: 2 * block + 100], size - 2 * block),
         (content[:block] + bytes(block) + content[2 * block :], size - block),
         (content + b"more", 0),
@@ -319,7 +326,7 @@ def test_samples_that_were_cut_go_on_and_damaged_blocks_are_sent_again(tunable: 
     ):
         there.write_bytes(begun)
         with Connection(tunable.alias, config=tunable.config) as connection, AgentClient(connection) as agent:
-            assert tuning.send_samples(connection, agent, NAME, path, digest, size, None) == sent
+            assert tuning.send_samples(connection, agent, NAME, file, None) == missing
         assert hashlib.sha256(there.read_bytes()).hexdigest() == digest
     assert left_of(tunable) == {"lock", there.name}
     there.write_bytes(bytes(size))
@@ -333,12 +340,12 @@ def test_samples_that_were_cut_go_on_and_damaged_blocks_are_sent_again(tunable: 
 
 @pytest.mark.slow
 def test_the_agent_answers_with_the_fields_of_its_table(tunable: Device, samples: Path) -> None:
-    digest, size = tuning.file_digest(samples)
+    sent = sample_file(samples)
     with Connection(tunable.alias, config=tunable.config) as connection, AgentClient(connection) as agent:
-        answer = agent.call("begin_tuning", name=NAME, digest=digest, file_size=size)
+        answer = agent.call("begin_tuning", name=NAME, digest=sent.digest, file_size=sent.size)
         assert set(answer) - {"ok"} == set(OPERATIONS["begin_tuning"].answer)
         Path(answer["path"]).write_bytes(samples.read_bytes())
-        answer = agent.call("tune", name=NAME, digest=digest, mode="head", threads=1)
+        answer = agent.call("tune", name=NAME, digest=sent.digest, mode="head", threads=1)
         assert set(answer) - {"ok"} == set(OPERATIONS["tune"].answer)
         answer.pop("ok")
         assert record(**OPERATIONS["tune"].answer)(answer) == answer
@@ -349,9 +356,9 @@ def test_the_agent_answers_with_the_fields_of_its_table(tunable: Device, samples
 
 @pytest.mark.slow
 def test_removing_a_model_removes_its_samples(tunable: Device, samples: Path) -> None:
-    digest, size = tuning.file_digest(samples)
+    sent = sample_file(samples)
     with Connection(tunable.alias, config=tunable.config) as connection, AgentClient(connection) as agent:
-        tuning.send_samples(connection, agent, NAME, samples, digest, size, None)
+        tuning.send_samples(connection, agent, NAME, sent, None)
     assert deploy(tunable.config, "remove", f"{tunable.alias}:{NAME}", "--all").returncode == 0
     assert not (tunable.store / "tuning" / NAME).exists()
 
@@ -378,19 +385,4 @@ class HostileAgent:
 def test_answers_that_say_nothing_usable_are_refused(answer: dict[str, Any], samples: Path, tmp_path: Path) -> None:
     (tmp_path / "ssh_config").write_text("")
     with Connection("nowhere", config=tmp_path / "ssh_config") as connection, pytest.raises(RemoteError):
-        tuning.send_samples(connection, HostileAgent(**answer), NAME, samples, "0" * 64, 9999, None)
-
-
-def test_an_older_runtime_is_to_be_updated(samples: Path, tmp_path: Path) -> None:
-    class OlderAgent:
-        def call(self, op: str, **fields: Any) -> dict[str, Any]:
-            raise RemoteError(2, f'd: op is "{op}"; this runtime (0.1.0) knows facts, status, begin', "UsageError")
-
-    (tmp_path / "ssh_config").write_text("")
-    problem = "too old to tune; update it: seed-deploy push"
-    with (
-        Connection("d", config=tmp_path / "ssh_config") as connection,
-        pytest.raises(RemoteError, match=problem) as caught,
-    ):
-        tuning.send_samples(connection, OlderAgent(), NAME, samples, "0" * 64, 9999, None)
-    assert caught.value.exit_code == 12
+        tuning.send_samples(connection, HostileAgent(**answer), NAME, SampleFile(samples, "0" * 64, 9999), None)

@@ -72,7 +72,7 @@ def print_failures(outcomes: Sequence[Outcome[T]]) -> None:
 
 def _as_json(outcome: Outcome[T], values: Callable[[T], dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {"host": outcome.target.device, "name": outcome.target.name, "ok": outcome.error is None}
-    if outcome.error is None and outcome.value is not None:
+    if outcome.value is not None:
         found |= values(outcome.value)
     if outcome.error is not None:
         code, text = explain(outcome.error)

@@ -41,6 +41,12 @@ class Target:
         """Return the device's name, as a user can write it; two boards behind one address have two."""
         return names.device_name(self.host, self.port)
 
+    @property
+    def file_name(self) -> str:
+        """Return what stands for the device in names of files: its host without the user, and -PORT behind it."""
+        address = self.host.rpartition("@")[2]
+        return address if self.port is None else f"{address}-{self.port}"
+
     def of(self, name: str) -> str:
         """Return what a user can write for a model on this device."""
         return names.model_name(self.device, name)

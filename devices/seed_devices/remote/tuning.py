@@ -8,53 +8,111 @@ import re
 import shlex
 import signal
 from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from seed_devices.errors import RemoteError
+from seed_devices.errors import NotTunedError, RemoteError
 from seed_devices.remote.agent_client import AgentClient, Progress
 from seed_devices.remote.device_schema import check_answer
+from seed_devices.remote.sample_files import ModelInputs, SampleFile
 from seed_devices.ssh import processes
 from seed_devices.ssh.connection import Connection
 from seed_devices.ssh.transfer import PATH_MAX, put
-from seed_runtime.agent.protocol.schema import DATA_BLOCK_MAX, DATA_MAX, PROGRESS
+from seed_runtime.agent.protocol.schema import DATA_BLOCK_MAX, PROGRESS
 from seed_runtime.agent.store import partial
-from seed_runtime.errors import InputError, SeedError
+from seed_runtime.backends import TensorSpec
+from seed_runtime.errors import SeedError
 from seed_runtime.limits import FILE_MAX
 from seed_runtime.system.files import atomic_write
 
+ELEMENTS_MAX: Final = 1 << 26
+"""Most elements of an input that samples are packed for: a device may claim any shape."""
 _PORTION: Final = 1 << 20
 """Bytes that are read at once."""
-_OLD: Final = re.compile("op is .*begin_tuning.* this runtime .* knows")
+_OLD: Final = re.compile('op is "(begin_tuning|tuning_inputs)"; this runtime .* knows')
 """What an agent says that is too old for this."""
 
 
-def file_digest(path: Path) -> tuple[str, int]:
-    """Return the SHA-256 of a file in hexadecimal, and its size [B].
+class Interrupts:
+    """Let the first Ctrl-C within a block ask all devices that tune for the best so far; the next interrupts as ever.
+
+    Where none tunes, the first one interrupts as ever, too. Devices are added from any thread; the block is one of the
+    main thread, or does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._running: set[AgentClient] = set()
+        self._before: Any = None
+        self._is_asked = False
+
+    def __enter__(self) -> Interrupts:
+        self._before = signal.getsignal(signal.SIGINT)
+        if self._before is not signal.SIG_IGN:
+            with contextlib.suppress(ValueError):  # not in the main thread
+                signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGINT, self._before)
+
+    @contextlib.contextmanager
+    def asking(self, agent: AgentClient, host: str) -> Iterator[None]:
+        """Let Ctrl-C within the block, which tunes, ask this device.
+
+        Raises:
+            NotTunedError: see `check`.
+        """
+        self._running.add(agent)
+        try:
+            self.check(host)
+            yield
+        finally:
+            self._running.discard(agent)
+
+    def check(self, host: str) -> None:
+        """Raise NotTunedError if others were asked already: this device, which doesn't tune yet, need not begin."""
+        if self._is_asked:
+            raise NotTunedError(
+                host, "interrupted before it began to tune", "its model is as before; run the command for it again"
+            )
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, self._before)
+        if not self._running:
+            signal.raise_signal(signal.SIGINT)
+            return
+        # Before the devices are asked: one that is added meanwhile looks at it.
+        self._is_asked = True
+        for agent in list(self._running):
+            agent.ask_to_stop()
+
+
+def describe_inputs(connection: Connection, agent: AgentClient, name: str) -> ModelInputs:
+    """Ask the device what its model takes.
 
     Raises:
-        InputError: it can't be read, or is no `.npz`.
+        RemoteError: it refuses, such as because the model can't be tuned; or it claims what no samples could fill.
     """
-    found, size = hashlib.sha256(), 0
-    try:
-        with path.open("rb") as file:
-            while data := file.read(_PORTION):
-                if not size and not data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-                    raise InputError(f"{path} is no .npz file; write one with numpy.savez(file, input=x, labels=y)")
-                found.update(data)
-                size += len(data)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; give --data an .npz file") from None
-    if size > DATA_MAX:
-        raise InputError(f"{path} has {size:,} bytes, at most {DATA_MAX:,} are sent; give fewer samples")
-    if not size:
-        raise InputError(f"{path} is empty; write it with numpy.savez(file, input=x, labels=y)")
-    return found.hexdigest(), size
+    answer = _call(connection, agent, "tuning_inputs", name=name)
+    inputs = tuple(
+        TensorSpec(each["name"], each["dtype"], None if each.get("shape") is None else tuple(each["shape"]))
+        for each in answer["inputs"]
+    )
+    for spec in inputs:
+        if prod(size for size in spec.shape or () if isinstance(size, int)) > ELEMENTS_MAX:
+            raise RemoteError(
+                12,
+                f"{connection.target}: its model takes {spec}, and samples of at most {ELEMENTS_MAX:,} elements are "
+                f"packed; give an .npz file",
+            )
+    return ModelInputs(inputs, answer["classes"])
 
 
 def send_samples(
-    connection: Connection, agent: AgentClient, name: str, path: Path, digest: str, size: int, progress: Progress | None
+    connection: Connection, agent: AgentClient, name: str, samples: SampleFile, progress: Progress | None
 ) -> int:
     """Send samples for a fine-tune, but for the blocks that are there already; return the bytes that were sent.
 
@@ -62,32 +120,25 @@ def send_samples(
         RemoteError: the device refuses them, such as because another run is under way.
         UnreachableError: the link was lost; the next call continues.
     """
-    host = shlex.quote(connection.target)
-    try:
-        answer = agent.call("begin_tuning", name=name, digest=digest, file_size=size)
-    except RemoteError as error:
-        if _OLD.search(str(error)):
-            raise RemoteError(
-                12, f"{connection.target}: its runtime is too old to tune; update it: seed-deploy push "
-                f"model.seed {host} --update-runtime"
-            ) from None  # fmt: skip
-        raise
+    answer = _call(connection, agent, "begin_tuning", name=name, digest=samples.digest, file_size=samples.size)
     remote, tail, block = answer.get("path"), answer.get("tail") or [], answer.get("block") or 0
     if remote is None or (tail and not 0 < block <= DATA_BLOCK_MAX):
         raise RemoteError(
-            1, f"{connection.target}: its agent doesn't say where samples go; see: seed-deploy doctor {host}"
+            1,
+            f"{connection.target}: its agent doesn't say where samples go; see: seed-deploy doctor "
+            f"{shlex.quote(connection.target)}",
         )
-    have = _matching(path, tail, block)
-    if have < size:
+    have = _matching(samples.path, tail, block)
+    if have < samples.size:
         show = None if progress is None else lambda done, total: progress("transfer", done, total)
-        put(connection, path, remote, have, progress=show)
-    return size - have
+        put(connection, samples.path, remote, have, progress=show)
+    return samples.size - have
 
 
 def tune(
     agent: AgentClient, show: Callable[[str, int, int, dict[str, Any]], None], host: str, **fields: Any
 ) -> dict[str, Any]:
-    """Let the device tune, and return its answer. Ctrl-C asks it for the best so far, a second one ends this.
+    """Let the device tune, and return its answer.
 
     Args:
         agent: of the device; the samples are there.
@@ -101,8 +152,7 @@ def tune(
         latest.clear()
         latest.update(check_answer(host, PROGRESS, found))
 
-    with _asking_to_stop(agent):
-        return agent.call("tune", lambda phase, done, total: show(phase, done, total, latest), detail, **fields)
+    return agent.call("tune", lambda phase, done, total: show(phase, done, total, latest), detail, **fields)
 
 
 def fetch(connection: Connection, remote: str, digest: str, size: int, local: Path) -> None:
@@ -160,22 +210,15 @@ def _matching(path: Path, tail: list[str], block: int) -> int:
     return have
 
 
-@contextlib.contextmanager
-def _asking_to_stop(agent: AgentClient) -> Iterator[None]:
-    """Let the first Ctrl-C within the block ask the device to stop, and the next one interrupt as ever."""
-    before = signal.getsignal(signal.SIGINT)
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, before)
-        agent.ask_to_stop()
-
+def _call(connection: Connection, agent: AgentClient, op: str, **fields: Any) -> dict[str, Any]:
+    """Send a request that a runtime may be too old for."""
     try:
-        if before is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, ask)
-    except ValueError:  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        return agent.call(op, **fields)
+    except RemoteError as error:
+        if (old := _OLD.search(str(error))) is None:
+            raise
+        what, more = ("tune", "") if old[1] == "begin_tuning" else ("tune on folders", ", or give an .npz file")
+        raise RemoteError(
+            12, f"{connection.target}: its runtime is too old to {what}; update it: seed-deploy push model.seed "
+            f"{shlex.quote(connection.target)} --update-runtime{more}"
+        ) from None  # fmt: skip

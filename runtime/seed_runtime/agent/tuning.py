@@ -46,6 +46,18 @@ class StopRequested(BaseException):
     """The client wants the best so far."""
 
 
+def describe_inputs(model: InstalledModel) -> dict[str, Any]:
+    """Return the inputs of the version that runs, and its number of classes.
+
+    Raises:
+        SeedError: it can't be tuned.
+    """
+    from seed_runtime.tune import class_count
+
+    seed, _ = _open(model)
+    return {"inputs": [asdict(spec) for spec in seed.inputs()], "classes": class_count(seed)}
+
+
 def receive(folder: TuningFolder, digest: str, size: int) -> dict[str, Any]:
     """Make room for samples, and say what of them is there; samples of another run are removed.
 

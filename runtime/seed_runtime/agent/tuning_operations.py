@@ -21,6 +21,12 @@ class TuningOperations(ABC):
     _held: contextlib.ExitStack
     _tuned: tuple[str, str] | None
 
+    def tuning_inputs(self, name: str) -> dict[str, Any]:
+        """Describe what the version that runs takes as samples."""
+        from seed_runtime.agent import tuning
+
+        return tuning.describe_inputs(self._require_model(name))
+
     def begin_tuning(self, name: str, digest: str, file_size: int) -> dict[str, Any]:
         """Lock a model's fine-tune, and find out what of the samples is here already.
 

@@ -51,6 +51,11 @@ def number(value: Any) -> float:
     return value if isinstance(value, float) else count(value)
 
 
+def dimension(value: Any) -> int | str | None:
+    """Check that `value` is a dimension of a tensor: a count, or a name or None for one that is free."""
+    return value if isinstance(value, str) or value is None else count(value)
+
+
 def timestamp(value: Any) -> int:
     """Check that `value` is a time in whole seconds since 1970."""
     if count(value) > _CLOCK_MAX:

@@ -18,6 +18,7 @@ from seed_runtime.agent.protocol.checks import (
     boolean,
     count,
     digest,
+    dimension,
     lenient_record,
     list_of,
     mapping_of,
@@ -117,6 +118,8 @@ _TIER: Final = record(
     seconds=number,
 )  # fmt: skip
 
+_TENSOR: Final = record(name=text, dtype=text, shape=optional(list_of(dimension)))
+
 # Fields that several requests have.
 
 _NAME: Final = Field(str, pattern=NAME, text="letters, digits, dots and dashes, at most 64")
@@ -197,6 +200,11 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "health": Operation(
         {"name": _NAME},
         {"ready": optional(boolean), "problem": optional(text), "latency": optional(_LATENCY)},
+    ),
+    "tuning_inputs": Operation(
+        {"name": _NAME},
+        # What the model takes, for samples that are made on the host, and how many classes it has.
+        {"inputs": list_of(_TENSOR), "classes": count},
     ),
     "begin_tuning": Operation(
         {"name": _NAME, "digest": _DIGEST, "file_size": Field(int, most=DATA_MAX, least=1)},

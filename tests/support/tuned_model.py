@@ -16,6 +16,8 @@ from tests.exporter.support.onnx_models import info, make
 from tests.support.shared import SharedFolder
 
 CLASSES, COUNT = 5, 160
+STILLED = 4
+"""Channels of the first convolution that the damage "stilled" leaves without weights."""
 
 
 def model(damage: str) -> onnx.ModelProto:
@@ -27,6 +29,8 @@ def model(damage: str) -> onnx.ModelProto:
     weights |= {"v2": np.full(16, 0.7), "w": rng.standard_normal((CLASSES, 16)), "c": np.zeros(CLASSES)}
     if damage == "bn":
         weights["m1"], weights["v2"] = weights["m1"] + 1, 5 * weights["v2"]
+    if damage == "stilled":
+        weights["k1"][:STILLED], weights["v2"] = 0, 5 * weights["v2"]
     if damage == "head":
         weights["w"] = weights["w"] + noise.standard_normal((CLASSES, 16))
     if damage == "small":

@@ -26,6 +26,12 @@ FEW: Final = 32
 MANY: Final = 256
 """Most samples of the last rounds."""
 LAST_ROUNDS: Final = 2
+STILLED: Final = 1e-4
+"""Share of the learned variance below which a channel counts as one that quantization stilled.
+
+Its learned variance stays: to scale the rest of such channels up made the text-direction classifier of PP-OCR at a
+twelfth of its size overflow in six rounds, where half of the channels of some norms have no variance left.
+"""
 STILL: Final = 0.02
 """Largest mean change of a batch norm's statistics, in its standard deviations, at which they count as settled."""
 _LEAST: Final = 1e-12
@@ -51,6 +57,8 @@ class Statistics:
             for number in range(rounds):
                 is_last = number >= rounds - LAST_ROUNDS
                 found = self._seen(many if is_last else few, values)
+                if not all(np.isfinite(each).all() for each in found.values()):
+                    break  # what these samples make of the values before is no number, so those aren't better
                 change = self._change(values, found)
                 values = found
                 progress.report(number + 1, rounds)
@@ -88,7 +96,8 @@ class Statistics:
         for at, pair in enumerate(self._model.info.norms):
             mean, square = sums[2 * at], sums[2 * at + 1]
             seen[pair[0].name] = mean.astype(np.float32)
-            seen[pair[1].name] = np.maximum(square - np.square(mean), 0).astype(np.float32)
+            learned, variance = self._model.stored(pair[1].name), np.maximum(square - np.square(mean), 0)
+            seen[pair[1].name] = np.where(variance < STILLED * learned, learned, variance).astype(np.float32)
         return seen
 
     def _measure(self, rows: Rows, values: Values) -> list[Array]:

@@ -14,7 +14,7 @@ NAMES = (
     "decode", "contexts", "two_cores", "memory", "export_time", "shrink", "lossless", "quality", "deploy", "updates",
     "transfer", "identity", "small_streams", "overhead", "assembly", "torch_outputs",
 )  # fmt: skip
-LONG = ("size", "rules", "checkpoints", "archive", "versions", "finetune_memory", "personalise")
+LONG = ("size", "rules", "checkpoints", "archive", "versions", "finetune_memory", "personalise", "tuned_export")
 """Benchmarks that take long, up to hours, and are run by their names only."""
 DATA_ERROR = 3  # exit code: the models or a module are missing
 

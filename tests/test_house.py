@@ -74,6 +74,7 @@ FOLDERS = {
     "seed_exporter/skeletons",
     "seed_exporter/stages",
     "seed_exporter/training",
+    "seed_exporter/tuning",
     "seed_devices",
     "seed_devices/cli",
     "seed_devices/fleet",

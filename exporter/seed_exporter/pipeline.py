@@ -1,4 +1,4 @@
-"""Make a seed of a model: load, shrink, calibrate and plan or heal, cut, build, prove, write.
+"""Make a seed of a model: load, shrink, calibrate and plan or heal, cut, build, prove, tune, write.
 
 Facts of the original are frozen in `Source` when it is loaded; stages work on the graph that their record holds, and
 one that edits it hands on another.
@@ -29,6 +29,7 @@ from seed_exporter.stages.healing import check_installed, heal_and_prove
 from seed_exporter.stages.loading import calibrate, load
 from seed_exporter.stages.shrinking import shrink
 from seed_exporter.stages.training import prepare_training
+from seed_exporter.stages.tuning import tune_vectors
 from seed_exporter.stages.writing import write
 from seed_runtime.system.scratch import scratch_folder
 
@@ -131,7 +132,8 @@ def _stages(
         if work.options.heal is not None:
             proven = heal_and_prove(model, loaded.graph, work)
         else:
-            proven = build_and_prove(calibrate(model, work), work)
+            calibrated = calibrate(model, work)
+            proven = tune_vectors(build_and_prove(calibrated, work), calibrated, work)
         result = replace(
             write(proven, loaded.source, output, work), shrinkage=proven.built.shrinkage or model.shrinkage
         )

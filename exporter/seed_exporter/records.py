@@ -25,6 +25,7 @@ from seed_exporter.quantize.trail import Trail
 from seed_exporter.results import Options, Source
 from seed_exporter.shrink.cost import Shrinkage
 from seed_exporter.skeletons import SkeletonBuilder
+from seed_exporter.tuning import Tuning
 
 Progress = Callable[[str, int, int], None]
 """Progress callback: gets the name of a phase, the amount of it that is done, and its total; 0 of 0 where unknown."""
@@ -108,6 +109,8 @@ class Proven:
     built: Built
     draft: SeedDraft
     judgement: Judgement
+    tuning: Tuning | None = None
+    """What was tried of its vectors; None where nothing was."""
 
     @property
     def front_bytes(self) -> int:

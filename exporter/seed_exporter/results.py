@@ -24,6 +24,7 @@ from seed_exporter.quantize.distilled import INPUTS_LEAST
 from seed_exporter.quantize.effort import DEFAULT, EFFORTS, WITHOUT_DATA, Effort
 from seed_exporter.quantize.trail import Point
 from seed_exporter.shrink.cost import Shrinkage
+from seed_exporter.tuning import Tuning
 from seed_runtime import backends
 from seed_runtime.backends import Array
 
@@ -201,6 +202,7 @@ class Result:
         timed_out: True if the time limit ended the search.
         error_rates: share of decisions that labels call wrong, of the original and of the seed; None without labels.
         shrinkage: what was cut out of the model; None if nothing was.
+        tuning: what fitting its vectors was worth; None where that wasn't tried.
         healing: looks at the training that made it; none without.
     """
 
@@ -233,6 +235,7 @@ class Result:
     timed_out: bool = False
     error_rates: tuple[float, float] | None = None
     shrinkage: Shrinkage | None = None
+    tuning: Tuning | None = None
     healing: Sequence[Look] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -252,6 +255,7 @@ class Result:
             "error_rate": self.error_rates[1] if self.error_rates else None,
             "original_error_rate": self.error_rates[0] if self.error_rates else None,
             "shrunk": self.shrinkage.as_json() if self.shrinkage else None,
+            "tuned": self.tuning.as_json() if self.tuning else None,
             "effort": self.effort,
             "timed_out": self.timed_out,
             "goal_met": self.goal_met,

@@ -68,8 +68,8 @@ Exit codes: 0 ok, 1 internal error, 2 usage, 3 data can't be used, 12 model can'
     default=DEFAULT,
     show_default=True,
     help="Work for fewer bytes: 1 rounds to nearest, 2 measures each tensor's damage, 3 and 4 round by what layers see "
-    "of --calib, 5 weighs bits against errors and looks for best paths (6 to 8 do the same), 9 trains on --calib "
-    "and needs PyTorch.",
+    "of --calib, 5 weighs bits against errors and looks for best paths, 6 to 8 train biases and "
+    "norms on --calib, 9 trains all weights on it and needs PyTorch.",
 )
 @click.option(
     "--shrink",

@@ -17,6 +17,7 @@ from seed_exporter.records import Calibrated, Progress, Work
 from seed_exporter.results import Options
 from seed_exporter.stages.fitting import build_and_prove
 from seed_exporter.stages.loading import calibrate, load
+from seed_exporter.stages.tuning import tune_vectors
 from seed_runtime.skeletons.onnx import MODEL_FILE
 from seed_runtime.system.scratch import scratch_folder
 
@@ -37,7 +38,7 @@ class OwnSeeds:
     def make(self, size: int, folder: Path) -> Deliverable:
         """Make the seed of at most `size` bytes, or the smallest there is, and assemble it in an existing folder."""
         work = replace(self.work, options=replace(self.work.options, target=None, size=size))
-        proven = build_and_prove(self.calibrated, work)
+        proven = tune_vectors(build_and_prove(self.calibrated, work), self.calibrated, work)
         if proven.built.interruption is not None:
             # Not the seed of this size, but the best that there was by then.
             raise proven.built.interruption

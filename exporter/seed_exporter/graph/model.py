@@ -90,12 +90,14 @@ class Graph:
         weights: weights by name, read-only.
         notes: lines for the user on what the model lost when it was loaded.
         trains: whether its seeds hold a training graph, for which it was prepared (training/).
+        trained: weights that this training graph trains, in the set `small`; None for all that can be trained.
     """
 
     model: onnx.ModelProto
     weights: Mapping[str, Weight]
     notes: tuple[str, ...] = ()
     trains: bool = False
+    trained: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         """Keep a read-only copy of the mapping, so that no later change of the argument reaches the graph."""

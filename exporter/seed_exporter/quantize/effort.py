@@ -17,6 +17,8 @@ class Effort:
         table_rows: rows of a table have steps by how often they are read.
         rate: weight of the rate against the squared error, in squared steps a bit, when an integer is chosen.
         trellis: integers are the best paths through a trellis, which takes turns between two grids.
+        shifts: biases give channels the original's means again.
+        tunes: biases, norms and other vectors are trained on the original's answers.
         distills: steps, scales and rounding are trained on the calibration inputs (needs torch).
     """
 
@@ -26,20 +28,25 @@ class Effort:
     table_rows: bool = False
     rate: float = 0.0
     trellis: bool = False
+    shifts: bool = False
+    tunes: bool = False
     distills: bool = False
 
 
-_WITHOUT_TRAINING: Final = Effort(probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.1, trellis=True)
+_WITHOUT_TRAINING: Final = Effort(
+    probes=True, feedback=True, input_steps=True, table_rows=True, rate=0.1, trellis=True, shifts=True
+)
 EFFORTS: Final = {
     1: Effort(),
     2: Effort(probes=True),
     3: Effort(probes=True, feedback=True),
     4: Effort(probes=True, feedback=True, input_steps=True, table_rows=True),
-    **dict.fromkeys(range(5, 9), _WITHOUT_TRAINING),
-    9: replace(_WITHOUT_TRAINING, distills=True),
+    5: _WITHOUT_TRAINING,
+    **dict.fromkeys(range(6, 9), replace(_WITHOUT_TRAINING, tunes=True)),
+    9: replace(_WITHOUT_TRAINING, tunes=True, distills=True),
 }
-"""What each level of `--effort` does; nothing was found for 6 to 8 that isn't training (docs/adr/0018)."""
-WITHOUT_DATA: Final = {"feedback": False, "input_steps": False, "table_rows": False, "distills": False}
+"""What each level of `--effort` does; 6 to 8 do the same (docs/adr/0026)."""
+WITHOUT_DATA: Final = dict.fromkeys(("feedback", "input_steps", "table_rows", "shifts", "tunes", "distills"), False)
 """What no effort does where inputs were generated: their covariances and counts are not those of real ones."""
 DEFAULT: Final = 5
 """Level of `--effort` where none is given."""

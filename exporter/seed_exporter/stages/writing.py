@@ -57,6 +57,7 @@ def write(proven: Proven, source: Source, output: Path, work: Work) -> Result:
         effort=options.effort,
         timed_out=built.trail.expired_in_search,
         error_rates=proven.judgement.error_rates,
+        tuning=proven.tuning,
         healing=tuple(built.trail.looks),
     )
 

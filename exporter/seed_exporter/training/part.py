@@ -31,6 +31,7 @@ from seed_runtime.skeletons.training import (
     LEVELS,
     LOSS,
     MEAN,
+    SMALL,
     SQUARED_ERROR,
     TARGET,
     VARIANCE,
@@ -89,6 +90,9 @@ def _template(graph: Graph) -> tuple[Skeleton, onnx.ModelProto]:
     skeleton = builder_for(graph).build_unchecked(list(graph.weights))
     main = _with_names_of(skeleton)
     roles = find_roles(main)
+    if graph.trained is not None:
+        held = {skeleton.names + number_name(number): hole.name for number, hole in enumerate(skeleton.holes)}
+        roles = replace(roles, levels={name: SMALL for name in roles.levels if held[name] in graph.trained})
     compared = with_loss(main, roles)
     trained = _trained(compared, list(roles.levels))
     whole = gradient_graph(compared, [LOSS], trained).model.graph

@@ -40,6 +40,7 @@ class Method:
         has_sizes: True if it can make seeds of different sizes, so that a size makes sense.
         has_quality: True if it can search for a quality as well.
         has_default: True if it promises a ratio and a quality where no goal is given (`default_size`, `evaluate.line`).
+        tunes: True if vectors may be fitted behind its search: they are its to round, and nothing is repeated by it.
         heals: True if healing may take the place of its search, as it ends in the same plans.
     """
 
@@ -49,4 +50,5 @@ class Method:
     has_sizes: bool = True
     has_quality: bool = False
     has_default: bool = False
+    tunes: bool = False
     heals: bool = False

@@ -102,7 +102,9 @@ def needs(effort: Effort) -> frozenset[Statistic[Any]]:
     return frozenset(wanted)
 
 
-METHOD: Final = Method(choose, needs, prepare=fold_batch_norms, has_quality=True, has_default=True, heals=True)
+METHOD: Final = Method(
+    choose, needs, prepare=fold_batch_norms, has_quality=True, has_default=True, tunes=True, heals=True
+)
 
 
 def _may_keep_all(evaluator: Evaluator, size: int) -> bool:

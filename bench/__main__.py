@@ -14,7 +14,10 @@ NAMES = (
     "decode", "contexts", "two_cores", "memory", "export_time", "shrink", "lossless", "quality", "deploy", "updates",
     "transfer", "identity", "small_streams", "overhead", "assembly", "torch_outputs",
 )  # fmt: skip
-LONG = ("size", "rules", "checkpoints", "archive", "versions", "finetune_memory", "personalise", "tuned_export")
+LONG = (
+    "size", "rules", "checkpoints", "archive", "versions", "finetune_memory", "personalise", "tuned_export", "lora",
+    "gradients",
+)  # fmt: skip
 """Benchmarks that take long, up to hours, and are run by their names only."""
 DATA_ERROR = 3  # exit code: the models or a module are missing
 
@@ -28,10 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     results = {}
     for name in names:
-        module = importlib.import_module(f"bench.{name}")
         measure.say(f"== {name}")
         before, start = measure.load(), time.perf_counter()
         try:
+            module = importlib.import_module(f"bench.{name}")
             figures = module.run(quick=options.quick)
         except ModuleNotFoundError as error:
             measure.say(f"error: the module {error.name} is missing; run make bench, which installs what is needed")

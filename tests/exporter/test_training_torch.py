@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from bench import gradients
 from seed_exporter import loaders
 from seed_exporter.training import prepare, training_part
 from seed_runtime.codecs.encode.packing import pack
@@ -23,6 +24,8 @@ from tests.exporter.test_gradients_torch import ROUNDING, RULE_TOLERANCE, distan
 pytestmark = pytest.mark.slow  # importing torch takes seconds
 
 MODELS = ["magika", "efflite0", "pprec", "ppcls", "minilm6", "basicpitch", "ppdet"]
+DOUBLE_TOLERANCE = 1e-7
+"""Largest distance in float64, as a part of the gradients' norm: constants of the graph are those of float32."""
 BYTES_MAX, SECONDS_MAX = 16_000, 5.0
 LOSS_OF_LOGITS = {"magika", "ppcls", "pprec"}
 """Models that end with a softmax."""
@@ -58,6 +61,13 @@ def test_gradients_of_a_public_model_are_torchs(name: str, loss: str, tmp_path: 
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-4)
     tolerance = max(RULE_TOLERANCE, ROUNDING * distance(single[1:], expected[1:]))
     assert distance(found[1:], expected[1:]) <= tolerance
+
+
+@pytest.mark.parametrize("name", gradients.MODELS)
+def test_in_float64_a_training_graph_gives_what_torchs_autograd_gives(name: str, tmp_path: Path) -> None:
+    prepared(name)
+    tasks()
+    assert gradients.measured(name, tmp_path / name)["distance_float64"] <= DOUBLE_TOLERANCE
 
 
 def torch_gradients(graph, feeds, target, loss: str, name: str, wrt: list[str], axis: int, dtype) -> list[np.ndarray]:

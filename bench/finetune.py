@@ -2,8 +2,8 @@
 
 The classifier of bench/matters/glyphs.py becomes seeds; five labelled pictures a class, of training fonts, tune each
 by `--mode auto` at its defaults. Original, seed, and seed with the written delta applied are judged on every second
-picture in held-out fonts. Nothing is chosen by these: sizes and settings are constants. Beside them is a step of the
-tier `small` and torch's eager step of the same tensors, in turn.
+picture in held-out fonts. Nothing is chosen by these: sizes and settings are constants. Beside them are steps of
+the tiers `small` and `full`, each with torch's eager step of the same tensors in turn.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bench.finetune_runs import accuracy, judging, paired_steps, tuned
 from bench.measure import Figures
 from seed_exporter.results import Options
 from seed_runtime.assembly.cache import ModelCache
+from seed_runtime.tune.records import FULL, SMALL
 
 RANDOM = "random weights, every bit"
 STARTS = {
@@ -78,12 +79,12 @@ def measured(quick: bool, data: Path) -> Figures:
             rows += [
                 {"start": name, **tuned(path, task, draw, original, cache)} for draw in range(1 if quick else DRAWS)
             ]
-        step = paired_steps(folder / "0.seed", teacher, task, cache)
+        steps_beside = [paired_steps(folder / "0.seed", teacher, task, cache, tier) for tier in (SMALL, FULL)]
     return {
         "classes": task.classes, "parameters": sum(each.numel() for each in teacher.parameters()), "steps": steps,
-        "judged": len(judging(task)[1]), "original": measure.rounded(original), "rows": rows, "small_step": step,
-        "seconds": round(time.perf_counter() - start), "machine": measure.machine(), "load_before": before,
-        "load_after": measure.load(),
+        "judged": len(judging(task)[1]), "original": measure.rounded(original), "rows": rows,
+        "steps_beside": steps_beside, "seconds": round(time.perf_counter() - start), "machine": measure.machine(),
+        "load_before": before, "load_after": measure.load(),
     }  # fmt: skip
 
 
@@ -99,16 +100,17 @@ def table(figures: Figures) -> list[str]:
             f"| {row['start']} | {row['bytes']:,} | {100 * row['before']:.1f} % | {100 * row['after']:.1f} % | {won} "
             f"| {row['delta']:,} | {row['steps']} | {row['seconds']:.0f} | {', '.join(row['kept'])} |"
         )
-    step = figures["small_step"]
+    steps = figures["steps_beside"]
     return [
         *lines,
         "",
         f"The original is right in {100 * figures['original']:.1f} % of {figures['judged']:,} pictures.",
-        f"The training graph takes {step['graph']:,} B.",
-        (
-            f"Steps of `small` take {step['ratio']:.2f} times torch's: {1000 * step['seconds']:.1f} ms and "
+        f"The training graph takes {steps[0]['graph']:,} B.",
+        *(
+            f"Steps of `{step['tier']}` take {step['ratio']:.2f} times torch's: {1000 * step['seconds']:.1f} ms and "
             f"{1000 * step['torch']:.1f} ms of one thread; on the clock {step['ratio_on_the_clock']:.2f} times "
             f"(medians of {step['pairs']} pairs)."
+            for step in steps
         ),
     ]
 

@@ -17,15 +17,21 @@ from seed_runtime.assembly.cache import ModelCache
 from seed_runtime.delta import write_delta
 from seed_runtime.format.parts import TRAINING
 from seed_runtime.seed import Seed
+from seed_runtime.skeletons import training
 from seed_runtime.skeletons.onnx import MODEL_FILE
-from seed_runtime.skeletons.training import LEVELS, SMALL, scan_training
+from seed_runtime.skeletons.training import LEVELS, scan_training
 from seed_runtime.tune import Progress, Settings, tune
+from seed_runtime.tune.records import FULL, SMALL
 
 PICTURES = 5
 """Pictures of each class that a seed is tuned on."""
+_LEVEL_OF = {SMALL: training.SMALL, FULL: training.FULL}
+"""The largest set of tensors that a tier trains."""
 
 
-def tuned(path: Path, task: Any, draw: int, original: float, cache: ModelCache) -> Figures:
+def tuned(
+    path: Path, task: Any, draw: int, original: float, cache: ModelCache, mode: str = "auto", limit: int | None = None
+) -> Figures:
     """Tune a seed, write the delta beside it, apply that and judge it.
 
     Args:
@@ -34,9 +40,12 @@ def tuned(path: Path, task: Any, draw: int, original: float, cache: ModelCache) 
         draw: decides the pictures, and what the tuner holds out of them.
         original: accuracy that would be the loss won back whole.
         cache: for assembled models.
+        mode: of the tuner.
+        limit: most bytes of the delta; None for the default [B].
     """
     seed, start = seed_runtime.open(path), time.perf_counter()
-    found = tune(seed, _drawn(task, draw), Settings(mode="auto", rng_seed=draw), cache=cache)
+    settings = Settings(mode=mode, rng_seed=draw, delta_size=limit)
+    found = tune(seed, drawn(task, draw), settings, cache=cache)
     seconds, size = time.perf_counter() - start, 0
     before = after = _accuracy_of(seed, task, cache)
     if found.tensors:
@@ -55,7 +64,7 @@ def tuned(path: Path, task: Any, draw: int, original: float, cache: ModelCache) 
     }  # fmt: skip
 
 
-def _drawn(task: Any, rng_seed: int) -> dict[str, np.ndarray]:
+def drawn(task: Any, rng_seed: int) -> dict[str, np.ndarray]:
     """Return pictures of training fonts, equally many of each class."""
     images, labels = (part.numpy() for part in task.train)
     rng = np.random.default_rng(rng_seed)
@@ -84,24 +93,23 @@ def accuracy(model: Path, task: Any) -> float:
     return float(np.mean(np.concatenate(answers).argmax(1) == labels))
 
 
-def paired_steps(path: Path, model: Any, task: Any, cache: ModelCache) -> Figures:
-    """Time steps of `small`, looks between them included, each followed by torch's with the same tensors and batch.
+def paired_steps(path: Path, model: Any, task: Any, cache: ModelCache, tier: str) -> Figures:
+    """Time steps of a tier, looks between them included, each followed by torch's with the same tensors and batch.
 
     One thread each, and a process for torch, whose allocator ours would slow down. Other processes on the machine
     change processor seconds little, and those on the clock much.
     """
-    data = _drawn(task, 0)
+    data = drawn(task, 0)
     tuners: list[measure.Spent] = []
     torchs: list[measure.Spent] = []
     seed = seed_runtime.open(path)
     info = scan_training(seed.training_graph(), bytes(seed.skeleton_bytes()), seed.header.holes)
-    small = [each for each in info.tensors if each.level <= LEVELS.index(SMALL)]
-    shapes = sorted(seed.header.holes[each.hole].dims for each in small)
+    trained = [each for each in info.tensors if each.level <= LEVELS.index(_LEVEL_OF[tier])]
+    shapes = sorted(seed.header.holes[each.hole].dims for each in trained)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    peer = context.Process(
-        target=_step_in_torch, args=(theirs, model, [array[: Settings.batch] for array in data.values()]), daemon=True
-    )
+    arrays = [array[: Settings.batch] for array in data.values()]
+    peer = context.Process(target=_step_in_torch, args=(theirs, model, arrays, tier), daemon=True)
     peer.start()
     assert shapes == ours.recv(), "both train the same tensors"
     began: tuple[float, float] | None = None
@@ -114,28 +122,29 @@ def paired_steps(path: Path, model: Any, task: Any, cache: ModelCache) -> Figure
             torchs.append(ours.recv())
         began = time.process_time(), time.perf_counter()
 
-    tune(seed, data, Settings(mode="small", threads=1, progress=pair), cache=cache)
+    tune(seed, data, Settings(mode=tier, threads=1, progress=pair), cache=cache)
     ours.send(False)
     peer.join()
     medians = (measure.median([step.cpu for step in steps]) for steps in (tuners, torchs))
     tuner, by_torch = map(measure.rounded, medians)
     return {
-        "graph": next(part.size for part in seed.header.parts if part.kind == TRAINING.number),
+        "tier": tier, "graph": next(part.size for part in seed.header.parts if part.kind == TRAINING.number),
         "pairs": len(tuners), "seconds": tuner, "torch": by_torch,
         "ratio": measure.rounded(measure.median_ratio(tuners, torchs)),
         "ratio_on_the_clock": measure.rounded(measure.median_ratio(tuners, torchs, "wall")),
     }  # fmt: skip
 
 
-def _step_in_torch(pipe: Connection, model: Any, arrays: list[np.ndarray]) -> None:
-    """Send the shapes of what `small` trains, and then the time of a step each time that one is asked for."""
+def _step_in_torch(pipe: Connection, model: Any, arrays: list[np.ndarray], tier: str) -> None:
+    """Send the shapes of what a tier trains, and then the time of a step each time that one is asked for."""
     import torch
     from torch import nn
 
     torch.set_num_threads(1)
     images, labels = map(torch.from_numpy, arrays)
     model.requires_grad_(False)
-    layers = [each for each in model.modules() if isinstance(each, nn.BatchNorm2d | nn.Linear)]
+    kinds = (nn.BatchNorm2d, nn.Linear) if tier == SMALL else (nn.BatchNorm2d, nn.Linear, nn.Conv2d)
+    layers = [each for each in model.modules() if isinstance(each, kinds)]
     trained = [parameter.requires_grad_() for layer in layers for parameter in layer.parameters()]
     optimizer = torch.optim.Adam(trained, 1e-4)
 

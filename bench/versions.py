@@ -18,7 +18,12 @@ import seed_runtime
 from bench import measure
 from bench.equal_damage import FLOOR
 from bench.measure import Figures, Goal
+from seed_exporter import loaders
 from seed_exporter.results import Options
+from seed_runtime.assembly.base_file import key_of, places_of
+from seed_runtime.delta import step_by_rms, write_delta
+from seed_runtime.format.header import Hole
+from seed_runtime.format.sections.holes import name_digest
 from seed_runtime.seed import Seed
 from seed_runtime.skeletons.onnx import MODEL_FILE
 
@@ -61,7 +66,7 @@ def run(*, quick: bool = False) -> Figures:
 
 
 def table(figures: Figures) -> list[str]:
-    """Return a line for each fine-tune and quality."""
+    """Return a line for each fine-tune and quality, and one for the vectors of each fine-tune."""
     lines = [
         "| model | steps | changed by | quality | own seed [B] | damage | on its base [B] | damage | at equal damage |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
@@ -72,6 +77,14 @@ def table(figures: Figures) -> list[str]:
         for row in figures["rows"]
         for side in row["sides"]
     ]
+    lines += ["", "| model | steps | norms and biases | quantized [B] | every bit [B] | base [B] |"]
+    lines += ["|---|--:|--:|--:|--:|--:|"]
+    for row in figures["rows"]:
+        found = row["vectors"]
+        lines.append(
+            f"| {row['model']} | {row['steps']} | {found['elements']:,} | {found['quantized']:,} | {found['exact']:,} "
+            f"| {row['base']:,} |"
+        )
     return lines
 
 
@@ -102,7 +115,23 @@ def _compared(fine: Any, steps: int, folder: Path) -> Figures:
     points = [(side["update"], side["update_damage"]) for side in sides]
     for side in sides:
         side["share"] = _bytes_at(side["damage"], points) / side["own"]
-    return measure.rounded({"model": fine.name, "steps": steps, "change": _change(fine.old, version), "sides": sides})
+    row = {"model": fine.name, "steps": steps, "change": _change(fine.old, version), "base": base.stat().st_size}
+    return measure.rounded({**row, "vectors": vectors_alone(old_seed, model, folder), "sides": sides})
+
+
+def vectors_alone(base: Seed, model: Path, folder: Path) -> Figures:
+    """Write a version's vectors, which are norms and biases, on the base, quantized and bit for bit.
+
+    Returns:
+        Their elements, and the bytes of both deltas.
+    """
+    holes, values = places_of(base.header.holes), {}
+    for weight in loaders.load(model).weights.values():
+        key = key_of(Hole(weight.dtype, tuple(weight.shape), 0, name_digest=name_digest(weight.name)))
+        if weight.dtype.name == "float32" and len(weight.shape) == 1 and key in holes:
+            values[holes[key]] = weight.data
+    sizes = [write_delta(base, values, folder / "vectors.seed", step=step) for step in (step_by_rms, None)]
+    return {"elements": sum(each.size for each in values.values()), "quantized": sizes[0], "exact": sizes[1]}
 
 
 def _bytes_at(damage: float, points: list[tuple[int, float]]) -> float:

@@ -57,42 +57,34 @@ class PictureInput:
 
     Args:
         inputs: of the model.
-        pixels: a word of `PIXELS`; None where none is given.
+        pixels: a word of `PIXELS`: what the model takes pictures as; None where none is given.
         limit: of --max-memory; None for none [B].
 
     Attributes:
-        pixels: the word.
+        size: of a picture as it is stored [B].
 
     Raises:
+        InputError: the model takes no pictures, or it isn't said as what numbers.
+        UnsupportedError: Pillow isn't installed.
         UsageError: the word is none of these.
     """
 
     def __init__(self, inputs: Sequence[TensorSpec], pixels: str | None, limit: int | None) -> None:
         if pixels is not None and pixels not in PIXELS:
             raise UsageError(f"no range of pixels is called {pixels!r}; use one of {', '.join(PIXELS)}")
-        self._inputs, self.pixels, self._limit = inputs, pixels, limit
-        self.size = 0
-        """Size of a picture as it is stored [B]; 0 until `prepare`."""
-
-    def prepare(self) -> None:
-        """Find out how pictures become the model's input.
-
-        Raises:
-            InputError: the model takes no pictures, or it isn't said as what numbers.
-            UnsupportedError: Pillow isn't installed.
-        """
-        self._form = form = _form_of(self._inputs)
+        self._form = form = _form_of(inputs)
         self.size = form.height * form.width * form.channels
-        spec = self._inputs[0]
-        if spec.dtype != "uint8" and self.pixels is None:
+        spec = inputs[0]
+        if spec.dtype != "uint8" and pixels is None:
             raise InputError(
                 f"a picture's bytes are 0 to 255, and input {spec.name!r} is {spec.dtype}: say what the model takes "
                 f"them as, as its training did: --pixels {', '.join(PIXELS)}"
             )
-        means, _ = PIXELS[self.pixels or "0..255"]
+        self._limit, self._dtype, self._pixels = limit, spec.dtype, pixels or "0..255"
+        means, _ = PIXELS[self._pixels]
         if spec.dtype not in ("uint8", "float32") or (len(means) > 1 and form.channels != len(means)):
             raise InputError(
-                f"pictures can't become {spec} by --pixels {self.pixels}; give .npy files of what the model takes"
+                f"pictures can't become {spec} by --pixels {pixels}; give .npy files of what the model takes"
             )
         try:
             import PIL.Image  # noqa: F401
@@ -141,7 +133,7 @@ class PictureInput:
 
     def rows(self, stored: RowSource) -> RowSource:
         """Return pictures as the model takes them, from what `decode` gave."""
-        return _PictureRows(stored, self._form, self._inputs[0].dtype, self.pixels or "0..255")
+        return _PictureRows(stored, self._form, self._dtype, self._pixels)
 
 
 class _PictureRows:

@@ -12,7 +12,6 @@ import numpy as np
 from seed_runtime.backends import Array, TensorSpec
 from seed_runtime.data import stored
 from seed_runtime.data.calls import LABELS, UNNAMED
-from seed_runtime.data.pictures import PictureInput
 from seed_runtime.data.rows import FileRows, RowSource
 from seed_runtime.data.sample_folder import ClassFolders, Shards, require_no_pixels
 from seed_runtime.data.spool import Spool
@@ -61,7 +60,7 @@ def open_samples(
             root = Path(path)
             names = sorted(entry.name for entry in os.scandir(root) if not entry.name.startswith("."))
             if any((root / name).is_dir() for name in names):
-                yield ClassFolders(root, inputs, PictureInput(inputs, pixels, limit), classes).read(spool)
+                yield ClassFolders(root, inputs, classes, pixels, limit).read(spool)
             else:
                 require_no_pixels(pixels)
                 yield Shards(root, names, inputs).read(spool)

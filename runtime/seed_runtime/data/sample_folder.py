@@ -39,62 +39,102 @@ class _File:
     is_picture: bool
 
 
+@dataclass(frozen=True)
+class _Bound:
+    """An array of a file as samples of an input: several of them, or one without an axis for that."""
+
+    array: StoredArray
+    is_single: bool
+
+    @property
+    def count(self) -> int:
+        return 1 if self.is_single else self.array.shape[0]
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return self.array.shape if self.is_single else self.array.shape[1:]
+
+
+class _Alike:
+    """Requires the samples of each array to have one shape and type."""
+
+    def __init__(self) -> None:
+        self.firsts: dict[str, tuple[Path, tuple[int, ...], np.dtype[Any]]] = {}
+        """Where the first sample of each array is, its shape and its type."""
+
+    def check(self, name: str, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Raise InputError for samples that aren't like the first one."""
+        first, wanted, wanted_dtype = self.firsts.setdefault(name, (path, shape, dtype))
+        if (shape, dtype) != (wanted, wanted_dtype):
+            raise InputError(
+                f"{path}: a sample of {name!r} is {dtype}{list(shape)}, and in {first} it is "
+                f"{wanted_dtype}{list(wanted)}; give all alike"
+            )
+
+
 class ClassFolders:
     """A folder with a folder for each class.
 
     Args:
         root: the folder.
         inputs: of the model.
-        pictures: how pictures become its input.
         classes: of the model; None for unknown.
+        pixels: a word of `pictures.PIXELS`: what the model takes pictures as; None where none is given.
+        limit: of --max-memory; None for none [B].
     """
 
-    def __init__(self, root: Path, inputs: Sequence[TensorSpec], pictures: PictureInput, classes: int | None) -> None:
-        self._root, self._inputs, self._pictures, self._classes = root, inputs, pictures, classes
+    def __init__(
+        self, root: Path, inputs: Sequence[TensorSpec], classes: int | None, pixels: str | None, limit: int | None
+    ) -> None:
+        self._root, self._inputs, self._classes, self._pixels, self._limit = root, inputs, classes, pixels, limit
 
     def read(self, spool: Spool) -> dict[str, Array | RowSource]:
         """Copy all samples; return them, and labels.
 
         Raises:
             InputError: a file can't be read, or is no sample of this model.
+            UnsupportedError: pictures are given, and Pillow isn't installed.
+            UsageError: the word for pixels is given with arrays, or is none.
         """
         files = list(self._files())
-        if any(file.is_picture for file in files):
-            self._pictures.prepare()
-        elif files:
-            require_no_pixels(self._pictures.pixels)
-        kinds: dict[str, tuple[str, tuple[int, ...], np.dtype[Any]]] = {}
-        size, counts = 0, []
-        for file in files:
-            if file.is_picture:
-                size, count = size + self._pictures.size, 1
-            else:
-                with open_arrays(str(file.path)) as arrays:
-                    found = self._bound(arrays, file.path)
-                    count = self._count(found, file.path)
-                    for name, (array, is_single) in found.items():
-                        kind = (str(file.path), array.shape if is_single else array.shape[1:], array.dtype)
-                        _require_alike(name, kind, kinds.setdefault(name, kind))
-                        size += array.nbytes
-            counts.append(count)
-        if any(file.is_picture for file in files) and kinds:
-            raise InputError(f"{self._root} holds pictures and arrays; give folders of one kind")
         if not files:
             raise InputError(f"{self._root} holds no samples; put files into its folders, one folder a class")
-        spool.require_space(size)
+        if len({file.is_picture for file in files}) > 1:
+            raise InputError(f"{self._root} holds pictures and arrays; give folders of one kind")
+        samples: dict[str, Array | RowSource] = {}
+        if files[0].is_picture:
+            counts = [1] * len(files)
+            samples[self._inputs[0].name] = self._read_pictures(files, spool)
+        else:
+            require_no_pixels(self._pixels)
+            counts = self._read_arrays(files, spool)
+            samples |= {spec.name: spool.rows(spec.name) for spec in self._inputs}
+        return samples | {LABELS: np.repeat([file.label for file in files], counts)}
+
+    def _read_pictures(self, files: list[_File], spool: Spool) -> RowSource:
+        pictures = PictureInput(self._inputs, self._pixels, self._limit)
+        spool.require_space(pictures.size * len(files))
+        name = self._inputs[0].name
         for file in files:
-            if file.is_picture:
-                spool.add(self._inputs[0].name, self._pictures.decode(file.path))
-                continue
+            spool.add(name, pictures.decode(file.path))
+        return pictures.rows(spool.rows(name))
+
+    def _read_arrays(self, files: list[_File], spool: Spool) -> list[int]:
+        """Copy the arrays of all files; return how many samples each file has."""
+        alike, size, counts = _Alike(), 0, []
+        for file in files:
             with open_arrays(str(file.path)) as arrays:
                 found = self._bound(arrays, file.path)
-                for name, (array, is_single) in found.items():
-                    spool.copy(name, array, is_single=is_single)
-        samples: dict[str, Array | RowSource] = {
-            spec.name: self._pictures.rows(spool.rows(spec.name)) if files[0].is_picture else spool.rows(spec.name)
-            for spec in self._inputs
-        }
-        return samples | {LABELS: np.repeat([file.label for file in files], counts)}
+                counts.append(_count(found, file.path))
+                for name, each in found.items():
+                    alike.check(name, file.path, each.sample_shape, each.array.dtype)
+                    size += each.array.nbytes
+        spool.require_space(size)
+        for file in files:
+            with open_arrays(str(file.path)) as arrays:
+                for name, each in self._bound(arrays, file.path).items():
+                    spool.copy(name, each.array, is_single=each.is_single)
+        return counts
 
     def _files(self) -> Iterator[_File]:
         """Yield all files, in the order of their names in that of their classes."""
@@ -130,8 +170,8 @@ class ClassFolders:
             )
         return list(range(len(names)))
 
-    def _bound(self, arrays: list[StoredArray], path: Path) -> dict[str, tuple[StoredArray, bool]]:
-        """Return the array of each input, and whether it is one sample without an axis for that."""
+    def _bound(self, arrays: list[StoredArray], path: Path) -> dict[str, _Bound]:
+        """Return the array of each input."""
         by_name = {str(array.name): array for array in arrays}
         if len(arrays) == 1 and len(self._inputs) == 1 and arrays[0].name in UNNAMED:
             by_name = {self._inputs[0].name: arrays[0]}
@@ -146,16 +186,8 @@ class ClassFolders:
             rank = len(array.shape) + 1 if spec.shape is None else len(spec.shape)
             if len(array.shape) not in (rank, rank - 1):
                 raise InputError(f"{array.where} is {array}, and {spec} is expected; give one sample, or several")
-            found[spec.name] = (array, len(array.shape) == rank - 1)
+            found[spec.name] = _Bound(array, len(array.shape) == rank - 1)
         return found
-
-    @staticmethod
-    def _count(found: dict[str, tuple[StoredArray, bool]], path: Path) -> int:
-        counts = {name: 1 if is_single else array.shape[0] for name, (array, is_single) in found.items()}
-        if len(set(counts.values())) > 1:
-            listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-            raise InputError(f"{path} holds different numbers of samples: {listed}; give one row of each for a sample")
-        return next(iter(counts.values()))
 
 
 class Shards:
@@ -178,34 +210,36 @@ class Shards:
         """
         if not self._names:
             raise InputError(f"{self._root} is empty; put .npz files into it, or one folder a class")
-        kinds: dict[str, tuple[str, tuple[int, ...], np.dtype[Any]]] = {}
-        size = of_labels = 0
-        for path in self._paths():
-            with open_arrays(str(path)) as arrays:
-                names = {str(array.name) for array in arrays}
-                if kinds and names != kinds.keys():
-                    raise InputError(
-                        f"{path} holds {', '.join(sorted(names))}, and {self._names[0]} others; split alike"
-                    )
-                for array in arrays:
-                    if not array.shape:
-                        raise InputError(f"{array.where} is a single {array.dtype}; give arrays, samples first")
-                    kind = (str(path), array.shape[1:], array.dtype)
-                    _require_alike(str(array.name), kind, kinds.setdefault(str(array.name), kind))
-                    size += array.nbytes
-                    of_labels += array.nbytes if array.name == LABELS else 0
-        if of_labels > LABELS_MAX:
+        sizes = self._sizes()
+        if (of_labels := sizes.get(LABELS, 0)) > LABELS_MAX:
             raise InputError(f"the labels in {self._root} take {of_labels:,} bytes, at most {LABELS_MAX:,} are held")
-        spool.require_space(size)
+        spool.require_space(sum(sizes.values()))
         for path in self._paths():
             with open_arrays(str(path)) as arrays:
                 for array in arrays:
                     spool.copy(str(array.name), array)
-        samples: dict[str, Array | RowSource] = {name: spool.rows(name) for name in kinds}
-        if LABELS in kinds:
+        samples: dict[str, Array | RowSource] = {name: spool.rows(name) for name in sizes}
+        if LABELS in sizes:
             rows = spool.rows(LABELS)
             samples[LABELS] = rows.read(np.arange(rows.shape[0]))
         return samples
+
+    def _sizes(self) -> dict[str, int]:
+        """Return the size of each array in all files, after a look at their headers [B]."""
+        alike, sizes = _Alike(), dict[str, int]()
+        for path in self._paths():
+            with open_arrays(str(path)) as arrays:
+                names = {str(array.name) for array in arrays}
+                if sizes and names != sizes.keys():
+                    raise InputError(
+                        f"{path} holds {', '.join(sorted(names))}, and {self._names[0]} others; split alike"
+                    )
+                for name, array in ((str(array.name), array) for array in arrays):
+                    if not array.shape:
+                        raise InputError(f"{array.where} is a single {array.dtype}; give arrays, samples first")
+                    alike.check(name, path, array.shape[1:], array.dtype)
+                    sizes[name] = sizes.get(name, 0) + array.nbytes
+        return sizes
 
     def _paths(self) -> Iterator[Path]:
         for name in self._names:
@@ -229,13 +263,10 @@ def _visible(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: {error.strerror}; let this user read it") from None
 
 
-def _require_alike(
-    name: str, kind: tuple[str, tuple[int, ...], np.dtype[Any]], first: tuple[str, tuple[int, ...], np.dtype[Any]]
-) -> None:
-    """Raise InputError for samples of another shape or type than the first one's."""
-    if kind[1:] != first[1:]:
-        path, shape, dtype = kind
-        raise InputError(
-            f"{path}: a sample of {name!r} is {dtype}{list(shape)}, and in {first[0]} it is "
-            f"{first[2]}{list(first[1])}; give all alike"
-        )
+def _count(found: dict[str, _Bound], path: Path) -> int:
+    """Return how many samples a file has."""
+    counts = {name: each.count for name, each in found.items()}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise InputError(f"{path} holds different numbers of samples: {listed}; give one row of each for a sample")
+    return next(iter(counts.values()))

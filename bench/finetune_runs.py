@@ -14,7 +14,6 @@ import seed_runtime
 from bench import measure
 from bench.measure import Figures
 from seed_runtime.assembly.cache import ModelCache
-from seed_runtime.delta import write_delta
 from seed_runtime.format.parts import TRAINING
 from seed_runtime.seed import Seed
 from seed_runtime.skeletons import training
@@ -22,6 +21,7 @@ from seed_runtime.skeletons.onnx import MODEL_FILE
 from seed_runtime.skeletons.training import LEVELS, scan_training
 from seed_runtime.tune import Progress, Settings, tune
 from seed_runtime.tune.records import FULL, SMALL
+from seed_runtime.tuned_seed import write_tuned
 
 PICTURES = 5
 """Pictures of each class that a seed is tuned on."""
@@ -50,11 +50,7 @@ def tuned(
     before = after = _accuracy_of(seed, task, cache)
     if found.tensors:
         delta = path.with_suffix(f".{draw}.seed")
-        size = write_delta(
-            seed, found.tensors, delta, mode=found.mode, cache=cache,
-            scores=(found.metric, found.before.value, found.after.value),
-            step=lambda hole, difference: found.quantization_steps[hole],
-        )  # fmt: skip
+        size = write_tuned(seed, found, delta, cache)
         after = _accuracy_of(seed.apply(delta), task, cache)
     return {
         "draw": draw, "bytes": path.stat().st_size, "before": measure.rounded(before), "after": measure.rounded(after),

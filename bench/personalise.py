@@ -27,9 +27,9 @@ from bench import measure
 from bench.measure import Figures
 from seed_exporter.results import Options
 from seed_runtime.assembly.cache import ModelCache
-from seed_runtime.delta import write_delta
 from seed_runtime.seed import Seed
 from seed_runtime.tune import Settings, tune
+from seed_runtime.tuned_seed import write_tuned
 
 DATA = Path("build/claims")
 LETTERS, SAMPLES, FACES, FAMILIES, DRAWS = 20, 5, 4, 3, 3
@@ -174,10 +174,7 @@ def _tuned(
     found = tune(seed, arrays, Settings(mode=mode, rng_seed=draw, threads=1), cache=cache)
     if not found.tensors:
         return seed, 0, ""
-    size = write_delta(
-        seed, found.tensors, path, mode=found.mode, cache=cache,
-        step=lambda hole, difference: found.quantization_steps[hole],
-    )  # fmt: skip
+    size = write_tuned(seed, found, path, cache)
     return seed.apply(path), size, ", ".join(each.tier for each in found.tiers if each.kept)
 
 

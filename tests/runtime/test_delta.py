@@ -28,6 +28,8 @@ from seed_runtime.errors import (
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.format.header import Hole, Tuned
 from seed_runtime.limits import CHAIN_MAX
+from seed_runtime.memory import plan
+from seed_runtime.memory.process import Usage
 from seed_runtime.seed import Seed
 from tests.support.model_seeds import FEATURES, build_model_seed, classifier, onnx_model, tokens
 
@@ -270,6 +272,22 @@ def test_the_same_values_give_the_same_bytes(base: Seed, rng: np.random.Generato
     for name in ("a", "b"):
         write_delta(base, new, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_chain_is_planned_with_all_its_headers_in_memory_and_on_top_of_what_the_process_holds(
+    base: Seed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = base
+    for number in range(5):
+        write_delta(top, {}, tmp_path / f"{number}.seed")
+        top = top.apply(tmp_path / f"{number}.seed")
+    # So headers needn't be added to the plan, however many there are.
+    monkeypatch.delattr("seed_runtime.format.reader.SeedReader.__init__")
+    needed = []
+    for held in (100_000_000, 105_000_000):
+        monkeypatch.setattr(plan, "baseline", lambda held=held: Usage(held, held))
+        needed.append(top.plan_assembly(cores=1).needed_bytes)
+    assert needed[1] - needed[0] == 5_000_000
 
 
 def test_a_limit_of_memory_holds_for_the_whole_chain(base: Seed, tmp_path: Path) -> None:

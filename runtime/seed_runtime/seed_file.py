@@ -22,6 +22,7 @@ from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.reader import SeedReader
 from seed_runtime.limits import TRAINING_RAW_MAX
 from seed_runtime.memory.footprint import Footprint
+from seed_runtime.skeletons.training import TrainingInfo, scan_training
 
 
 class SeedFile:
@@ -66,6 +67,7 @@ class SeedFile:
             self.header = build_on(self.header, self._base.header, self._base.digest, (self.name, self._base.name))
         self._skeleton: skeletons.SkeletonInfo | None = None
         self._training: bytes | None = None
+        self._training_info: TrainingInfo | None = None
         # Whatever it is opened for: what one command refuses, all do.
         self.golden = None if self.header.golden is None else golden.Golden.unpack(self.header.golden)
         """The golden sample; None where the seed holds none."""
@@ -201,6 +203,18 @@ class SeedFile:
         if self._training is None:
             self._training = bytes(self._part_bytes(found[0]))
         return self._training
+
+    def training_info(self) -> TrainingInfo:
+        """Return what the training graph says of itself, checked; it is scanned once.
+
+        Raises:
+            FormatError: it is none that belongs to the model.
+            UnsupportedError: the seed has none.
+        """
+        if self._training_info is None:
+            graph, skeleton = self.training_graph(), bytes(self.skeleton_bytes())
+            self._training_info = scan_training(graph, skeleton, self.header.holes)
+        return self._training_info
 
     def skeleton(self) -> skeletons.SkeletonInfo:
         """Return what the skeleton says of inputs, outputs and weights, checked; nothing is decoded."""

@@ -17,7 +17,7 @@ from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.golden import RUN_S, Golden, with_outputs
 from seed_runtime.seed import Seed
 from seed_runtime.skeletons.onnx_selection import select
-from seed_runtime.skeletons.training import TARGET, Statistic, TrainedTensor, scan_training
+from seed_runtime.skeletons.training import TARGET, Statistic, TrainedTensor
 from seed_runtime.tune.outputs import Outputs
 from seed_runtime.tune.records import FULL, HEAD, SMALL
 from seed_runtime.tune.samples import Rows, Samples
@@ -55,7 +55,7 @@ class JoinedModel:
         watch: Watch,
     ) -> None:
         self._skeleton, self._part = bytes(seed.skeleton_bytes()), seed.training_graph()
-        self.info = scan_training(self._part, self._skeleton, seed.header.holes)
+        self.info = seed.training_info()
         self.samples, self._folder, self._weights = samples, folder, weights
         self._holes, self._threads, self._watch = seed.header.holes, threads, watch
         self._reuse_memory, self._inputs = reuse_memory, seed.inputs()

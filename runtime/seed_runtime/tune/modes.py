@@ -7,7 +7,7 @@ from typing import Final
 from seed_runtime.data.calls import LABELS
 from seed_runtime.errors import InputError, UnsupportedError, UsageError
 from seed_runtime.seed import Seed
-from seed_runtime.skeletons.training import TrainingInfo, scan_training
+from seed_runtime.skeletons.training import TrainingInfo
 from seed_runtime.tune.optimizers import OPTIMIZERS
 from seed_runtime.tune.records import AUTO, BN, HEAD, SAMPLES_LEAST, SMALL, TIERS, Settings
 from seed_runtime.tune.samples import Samples
@@ -74,4 +74,4 @@ def _problem(tier: str, info: TrainingInfo, samples: Samples, task: Task) -> Inp
 
 def class_count(seed: Seed) -> int:
     """Return how many classes the output has that a training graph compares; 2 where each element is a decision."""
-    return count_classes(scan_training(seed.training_graph(), bytes(seed.skeleton_bytes()), seed.header.holes))
+    return count_classes(seed.training_info())

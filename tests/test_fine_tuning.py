@@ -103,9 +103,7 @@ def test_nothing_is_kept_where_the_held_out_score_does_not_rise(seed_of) -> None
 def test_gradients_of_micro_batches_add_up(seed_of, monkeypatch: pytest.MonkeyPatch) -> None:
     seed, arrays = seed_of("small"), data()
     whole = run(seed, arrays, mode="small", steps=3)
-    monkeypatch.setattr(
-        "seed_runtime.tune.micro_batches.Budget.largest", lambda self, what, most, run, later=0: min(most, 5)
-    )
+    monkeypatch.setattr("seed_runtime.tune.micro_batches.Budget.largest", lambda self, what, most, *rest: min(most, 5))
     parts = run(seed, arrays, mode="small", steps=3)
     assert parts.tiers[0].micro_batch == 5
     for number, value in whole.tensors.items():
@@ -235,7 +233,7 @@ def test_an_impossible_budget_is_refused_before_the_first_step(seed_of) -> None:
 def test_a_tier_that_takes_too_much_memory_is_refused_and_auto_goes_on_without_it(
     seed_of, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def largest(self, what: str, most: int, run, later: int = 0) -> int:
+    def largest(self, what: str, most: int, *rest: object, **more: object) -> int:
         if what == "training small":
             raise MemoryBudgetError(what, 2, 1)
         return most

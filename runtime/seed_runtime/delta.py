@@ -23,6 +23,7 @@ from seed_runtime.codecs.delta import BITS_MAX, difference_of_bits
 from seed_runtime.codecs.encode import delta as encoder
 from seed_runtime.codecs.encode import raw
 from seed_runtime.codecs.encode.delta import NO_CHANGE, Change
+from seed_runtime.codecs.encode.grid import round_in_place
 from seed_runtime.codecs.floats import STORED_AS, from_storage, to_storage
 from seed_runtime.errors import InputError, UnsupportedError
 from seed_runtime.format.header import BaseInfo, Header, Hole, Stream, Tuned, WeightsInfo, build_on
@@ -236,7 +237,8 @@ def _change(base: BaseWeights, number: int, hole: Hole, given: npt.NDArray[Any],
         if difference is not None:
             if not difference.any():
                 return NO_CHANGE
-            return encoder.quantized(difference.reshape(view), step(number, difference))
+            wanted = encoder.rounded_step(step(number, difference))
+            return encoder.of_rounded(round_in_place(difference.reshape(view), wanted))
     values, integers = _stored(given, hole).reshape(-1), np.empty(count, np.int32)
     bits = values.view(np.dtype(f"u{values.dtype.itemsize}"))
     old = np.empty_like(bits)

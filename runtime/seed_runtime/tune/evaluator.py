@@ -8,8 +8,8 @@ import numpy as np
 
 from seed_runtime.backends import Array
 from seed_runtime.skeletons.training import LOSS
-from seed_runtime.tune.joined import JoinedModel, Run
-from seed_runtime.tune.micro_batches import Budget, pieces
+from seed_runtime.tune.joined import JoinedModel, RunsModel
+from seed_runtime.tune.micro_batches import FORWARD_BYTES, Budget, pieces
 from seed_runtime.tune.records import UNUSABLE, Score
 from seed_runtime.tune.samples import Rows, Split
 from seed_runtime.tune.targets import Task
@@ -19,10 +19,10 @@ OUTPUTS = (LOSS,)
 
 
 class Evaluator:
-    """Scores a model on rows with labels, in an open session.
+    """Scores a model on rows with labels.
 
     Args:
-        run: a session with OUTPUTS.
+        run: a session with OUTPUTS, or the last layer on features of these rows.
         model: that it is of.
         task: what outputs are compared with.
         split: what samples are for.
@@ -34,7 +34,7 @@ class Evaluator:
     """
 
     def __init__(
-        self, run: Run, model: JoinedModel, task: Task, split: Split, budget: Budget | None, later: int = 0
+        self, run: RunsModel, model: JoinedModel, task: Task, split: Split, budget: Budget | None, later: int = 0
     ) -> None:
         self._run, self._output, self._task, self._split = run, model.output, task, split
         self.size = 1
@@ -43,7 +43,7 @@ class Evaluator:
         rows = split.held_out if len(split.held_out) > len(split.validation) else split.validation
         most = min(len(rows), model.samples.batch_max or len(rows))
         what = "scoring what isn't trained on"
-        self.size = budget.largest(what, most, lambda count: self._part(rows[:count], 1.0, {}), later)
+        self.size = budget.largest(what, most, lambda count: self._part(rows[:count], 1.0, {}), later, FORWARD_BYTES)
 
     def validation_score(self, values: Mapping[str, Array]) -> Score:
         """Return the score on the validation samples, with some values of tensors in place of the learned ones."""

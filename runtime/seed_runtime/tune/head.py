@@ -7,18 +7,18 @@ Source: Böhning, "Multinomial logistic regression algorithm" (Annals of the Ins
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from seed_runtime.backends import Array
+from seed_runtime.codecs.arrays import WINDOW
 from seed_runtime.skeletons.training import FEATURES
-from seed_runtime.tune.joined import JoinedModel, Run
-from seed_runtime.tune.micro_batches import Budget, pieces
+from seed_runtime.tune.joined import JoinedModel, RunsModel
+from seed_runtime.tune.last_layer import ENDS, Head, sigmoid, softmax
+from seed_runtime.tune.micro_batches import FORWARD_BYTES, Budget, pieces
 from seed_runtime.tune.progress import RunProgress
 from seed_runtime.tune.rounding import Inputs
 from seed_runtime.tune.samples import Rows
@@ -37,23 +37,14 @@ WIDTH_MOST: Final = 512
 """Most features whose covariance is held: 2 MiB of float64, a few times while a head is rounded."""
 _COPIES: Final = 3
 """Copies of the head that are held at once."""
+_SQUARES: Final = 4
+"""Squares of the smaller of samples and features, of float64: the products, their vectors, and what finds these."""
+_ROWS: Final = 5
+"""Arrays of scores of all samples that are held at once, of float64."""
+_FEATURES_MOST: Final = 8 << 20
+"""Most memory of features of samples that scores are of; where they take more, the whole model is run for each [B]."""
 _AGREE: Final = 1e-2
 """Largest distance of what the layer gives from the model's output, as a share of its largest element."""
-
-
-@dataclass(frozen=True)
-class Head:
-    """The last layer.
-
-    Attributes:
-        matrix: name of its weight.
-        bias: name of its bias; "" for none.
-        is_transposed: whether outputs are the weight's first axis.
-    """
-
-    matrix: str
-    bias: str
-    is_transposed: bool
 
 
 Values = dict[str, Array]
@@ -70,15 +61,11 @@ class Ridge:
         budget: of memory.
     """
 
-    def __init__(self, model: JoinedModel, run: Run, task: Task, rows: Rows, budget: Budget) -> None:
+    def __init__(self, model: JoinedModel, run: RunsModel, task: Task, rows: Rows, budget: Budget) -> None:
         self._model, self._run, self._task = model, run, task
         most = min(len(rows), model.samples.batch_max or len(rows))
-        heads = [each for each in model.info.tensors if each.level == 0]
-        size = max((math.prod(model.dims_of(each.hole)) for each in heads), default=0) * np.dtype(np.float32).itemsize
-        self.later = _COPIES * size
-        """Memory that fitting takes [B]."""
         what = "computing features"
-        self.size = budget.largest(what, most, lambda count: self._features(rows[:count]), self.later)
+        self.size = budget.largest(what, most, lambda count: self._features(rows[:count]), useful=FORWARD_BYTES)
         parts = []
         for part in pieces(rows, self.size):
             found = self._features(part)
@@ -86,6 +73,16 @@ class Ridge:
             stride = max(1, -(-len(found[0]) * len(rows) // (len(part) * ROWS_MAX)))
             parts.append([each[::stride].copy() for each in found])
         self._x, self._y, self._t = (np.concatenate([part[at] for part in parts]) for at in range(3))
+
+    def features_of(self, rows: Rows) -> Array | None:
+        """Compute features of other samples, `(samples, positions, width)`; None where they take too much memory."""
+        parts = list[Array]()
+        for part in pieces(rows, self.size):
+            found = self._run(part, [FEATURES, self._model.output], self._task.feeds(part, 1.0))[0]
+            if found.nbytes * len(rows) > _FEATURES_MOST * len(part):
+                return None
+            parts.append(found.reshape(len(part), -1, found.shape[-1]))
+        return np.concatenate(parts)
 
     def find(self) -> Head | None:
         """Return the head, after checking that it gives the model's outputs; None where it is none."""
@@ -98,10 +95,16 @@ class Ridge:
         matrix, shape = matrices[0]
         bias = biases[0].name if biases else ""
         for is_transposed, wanted in ((False, (width, classes)), (True, (classes, width))):
-            head = Head(matrix.name, bias, is_transposed)
-            if shape == wanted and self._gives_outputs(head):
+            if shape == wanted and (head := self._matching(matrix.name, bias, is_transposed)) is not None:
                 return head
         return None
+
+    @property
+    def fitting_bytes(self) -> int:
+        """Memory that fitting takes besides what is held [B]."""
+        (count, width), classes = self._x.shape, self._y.shape[1]
+        wide = _SQUARES * min(count, width + 1) ** 2 + count * (width + 1 + _ROWS * classes)
+        return int(8 * wide + 4 * _COPIES * width * classes)
 
     def inputs(self, head: Head) -> dict[str, Inputs]:
         """Return what the matrix multiplies, by its name; nothing where there are too many features."""
@@ -151,57 +154,41 @@ class Ridge:
 
     def _scores(self, head: Head) -> F32:
         """Return what the layer as it is gives."""
-        matrix = self._model.stored(head.matrix)
-        bias = self._model.stored(head.bias) if head.bias else np.float32(0)
-        return self._x.astype(np.float32) @ (matrix.T if head.is_transposed else matrix) + bias
+        return head.scores(self._x, {name: self._model.stored(name) for name in (head.matrix, head.bias) if name})
 
     def _values(self, head: Head, moved: F32, is_wide: bool) -> Values:
         """Return the layer's values; the last feature is the bias."""
-        if is_wide:
-            x = self._x.astype(np.float32)
-            matrix, bias = (moved.T @ x if head.is_transposed else x.T @ moved), moved.sum(axis=0)
-        else:
-            width = self._x.shape[1]
-            matrix, bias = (moved[:width].T if head.is_transposed else moved[:width]), moved[-1]
-        values = {head.matrix: np.ascontiguousarray(matrix)}
-        values[head.matrix] += self._model.stored(head.matrix)
-        return values | ({head.bias: bias + self._model.stored(head.bias)} if head.bias else {})
+        values = {name: self._model.stored(name) for name in (head.matrix, head.bias) if name}
+        matrix = values[head.matrix].T if head.is_transposed else values[head.matrix]
+        width, classes = matrix.shape
+        x = self._x.astype(np.float32) if is_wide else None
+        size = max(1, WINDOW // classes)
+        for start in range(0, width, size):
+            part = slice(start, min(start + size, width))
+            matrix[part] += moved[part] if x is None else x[:, part].T @ moved
+        if head.bias:
+            values[head.bias] += moved[-1] if x is None else moved.sum(axis=0)
+        return values
 
-    def _gives_outputs(self, head: Head) -> bool:
-        scores = self._scores(head).astype(np.float64)
+    def _matching(self, matrix: str, bias: str, is_transposed: bool) -> Head | None:
+        """Return the layer of these tensors with what gives the model's outputs behind it; None where nothing does."""
+        scores = self._scores(Head(matrix, bias, is_transposed, ENDS[0])).astype(np.float64)
         scale = max(float(np.abs(self._y).max(initial=0)), 1e-30)
-        return any(float(np.abs(end(scores) - self._y).max(initial=0)) <= _AGREE * scale for end in _ENDS)
+        for end in ENDS if self._model.info.axis is not None else (sigmoid,):
+            if float(np.abs(end(scores) - self._y).max(initial=0)) <= _AGREE * scale:
+                return Head(matrix, bias, is_transposed, end)
+        return None
 
     def _loss(self) -> tuple[float, Callable[[F64], F64]]:
         """Return a bound of the curvature in the scores, and how far scores are from what they should be."""
         if self._task.loss != CROSS_ENTROPY:
             return 1.0, lambda scores: self._t - scores
         if self._model.info.axis is None:
-            return 0.25, lambda scores: self._t - _sigmoid(scores)
+            return 0.25, lambda scores: self._t - sigmoid(scores)
         weights = self._t.sum(axis=1, keepdims=True)
-        return 0.5, lambda scores: self._t - weights * _softmax(scores)
+        return 0.5, lambda scores: self._t - weights * softmax(scores)
 
 
 def _solver(vectors: F64, sizes: F64) -> Callable[[F64], F64]:
     """Return what solves for a symmetric matrix of these eigenvectors and eigenvalues."""
     return lambda right: vectors @ ((vectors.T @ right) / sizes[:, None])
-
-
-def _softmax(scores: F64) -> F64:
-    found: F64 = np.exp(scores - scores.max(axis=1, keepdims=True))
-    found /= found.sum(axis=1, keepdims=True)
-    return found
-
-
-def _sigmoid(scores: F64) -> F64:
-    found: F64 = 0.5 * (1 + np.tanh(scores / 2))
-    return found
-
-
-_ENDS: Final[tuple[Callable[[F64], F64], ...]] = (
-    lambda scores: scores,
-    _softmax,
-    _sigmoid,
-    lambda scores: np.log(_softmax(scores)),
-)
-"""What a model may make of its scores."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -136,12 +137,8 @@ class JoinedModel:
             runner.close()
 
 
-class Run:
-    """An open session of a joined model."""
-
-    def __init__(self, runner: Runner, model: JoinedModel, watch: Watch) -> None:
-        self._runner, self._model, self._watch = runner, model, watch
-        self._known = {spec.name for spec in (*runner.inputs, *runner.optional_inputs)}
+class RunsModel(Protocol):
+    """What runs samples: an open session, or a part of the model on what others gave."""
 
     def __call__(
         self, rows: Rows, outputs: Sequence[str], targets: Feeds, values: Mapping[str, Array] | None = None
@@ -151,9 +148,23 @@ class Run:
         Args:
             rows: the samples.
             outputs: what is returned, of the model and of its training graph.
-            targets: inputs of the training graph (`Task.feeds`); those that this session lacks are left out.
+            targets: inputs of the training graph (`Task.feeds`).
             values: of tensors, in place of the learned ones.
         """
+        ...
+
+
+class Run:
+    """An open session of a joined model, a `RunsModel`."""
+
+    def __init__(self, runner: Runner, model: JoinedModel, watch: Watch) -> None:
+        self._runner, self._model, self._watch = runner, model, watch
+        self._known = {spec.name for spec in (*runner.inputs, *runner.optional_inputs)}
+
+    def __call__(
+        self, rows: Rows, outputs: Sequence[str], targets: Feeds, values: Mapping[str, Array] | None = None
+    ) -> list[Array]:
+        """Run some samples; inputs that this session lacks are left out (see `RunsModel`)."""
         self._watch()  # also where no run takes so long that the backend calls it
         fed = {**self._model.samples.feeds(rows), **self._model.values, **(values or {}), **targets}
         found = self._runner.run(

@@ -27,6 +27,7 @@ from seed_runtime.tune.descent import Descent, TierSession, gradient_outputs
 from seed_runtime.tune.evaluator import Evaluator
 from seed_runtime.tune.head import Ridge
 from seed_runtime.tune.joined import JoinedModel
+from seed_runtime.tune.last_layer import LayerRun
 from seed_runtime.tune.micro_batches import Budget
 from seed_runtime.tune.modes import check_settings, choose_tiers
 from seed_runtime.tune.progress import RunProgress, TimeUpError
@@ -327,8 +328,11 @@ class _Tuning:
     def _fit_head(self) -> BestValues | None:
         model = self._model
         names = [each.name for each in model.tensors_of(HEAD)]
+        rows = np.union1d(self._split.validation, self._split.held_out)
         with model.opened([FEATURES]) as run:
             ridge = Ridge(model, run, self._task, self._split.train, self._budget)
+            features = ridge.features_of(rows)
+        # Without the session: its memory and the layer's would add up.
         head = ridge.find()
         if head is None:
             problem = "the last layer isn't linear in the features that the training graph names; use --mode small"
@@ -337,8 +341,11 @@ class _Tuning:
             self._settings.notice(f"head is left out: {problem}")
             return None
         self._acceptance.inputs = ridge.inputs(head)
-        with model.opened(evaluator.OUTPUTS, names) as scoring:
-            scorer = Evaluator(scoring, model, self._task, self._split, self._budget, ridge.later)
+        self._budget.check("fitting the last layer", ridge.fitting_bytes)
+        with contextlib.ExitStack() as stack:
+            layer = None if features is None else LayerRun(model, head, rows, features, self._progress.watch)
+            scoring = layer or stack.enter_context(model.opened(evaluator.OUTPUTS, names))
+            scorer = Evaluator(scoring, model, self._task, self._split, self._budget, ridge.fitting_bytes)
             scores = scorer.validation_score, scorer.held_out_score
             with self._best_values(HEAD, *scores) as best, contextlib.suppress(TimeUpError):
                 best.micro_batch = ridge.size

@@ -48,6 +48,18 @@ def test_steps_of_rows_are_decoded_as_the_matrix_says(integers: np.ndarray, rng:
     assert decoded(steps)[0].ravel().tolist() == [0.5, 1.0, 1.5]
 
 
+def test_rounding_in_place_gives_the_same_integers_and_allocates_one_window(rng: np.random.Generator) -> None:
+    weights = rng.standard_normal((300, 1000)).astype(np.float32)
+    expected = grid.round_to_nearest(weights, 0.03)
+    tracemalloc.start()
+    found = grid.round_in_place(weights, 0.03)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(found.integers, expected.integers)
+    assert np.shares_memory(found.integers, weights)
+    assert peak < 1.2 * weights.nbytes  # 2**17 elements twice, of 300,000
+
+
 @pytest.mark.parametrize("with_rows", [False, True])
 def test_steps_of_columns_are_decoded_as_the_matrix_says(
     with_rows: bool, integers: np.ndarray, rng: np.random.Generator

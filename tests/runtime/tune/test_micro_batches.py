@@ -48,6 +48,13 @@ def test_what_the_second_sample_adds_is_taken_for_each_further_one(peaks: Peaks)
     assert Budget(1000 * MB, None).largest("training", 32, peaks.append) == 32
 
 
+def test_samples_take_no_more_memory_than_what_is_of_use(peaks: Peaks) -> None:
+    budget = Budget(1000 * MB, None)
+    assert budget.largest("scoring", 32, peaks.append, useful=35 * MB) == 4
+    assert budget.largest("scoring", 32, peaks.append, useful=0) == 1
+    assert Budget(200 * MB, None).largest("scoring", 32, peaks.append, useful=900 * MB) <= 9
+
+
 def test_the_peak_is_that_of_all_that_was_measured(peaks: Peaks) -> None:
     budget = Budget(1000 * MB, None)
     peaks.append(5)

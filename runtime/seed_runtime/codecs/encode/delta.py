@@ -26,7 +26,7 @@ from seed_runtime.codecs.delta import (
 )
 from seed_runtime.codecs.encode import buckets, symbols
 from seed_runtime.codecs.encode.contexts import CLASS_STEP, CLASSES, ORIGIN, Classes, from_levels, magnitude_classes
-from seed_runtime.codecs.encode.grid import matrix_of, round_to_nearest
+from seed_runtime.codecs.encode.grid import QuantizedMatrix, matrix_of, round_to_nearest
 from seed_runtime.codecs.encode.matrix import CodedMatrix, entropy_bits, folded
 from seed_runtime.codecs.encode.packing import pack
 from seed_runtime.codecs.encode.symbols import SymbolStream
@@ -109,15 +109,19 @@ def quantized(difference: F32, step: float) -> Change:
         difference: `(rows, cols)`, finite.
         step: larger than 0; rounded to eighths of an octave, which take a byte less in a head.
     """
-    rounded = round_to_nearest(difference, rounded_step(step))
+    return of_rounded(round_to_nearest(difference, rounded_step(step)))
+
+
+def of_rounded(rounded: QuantizedMatrix) -> Change:
+    """Return the change that adds integers times a step, which `rounded_step` gave."""
     if not rounded.integers.any():
         return NO_CHANGE
-    if len(difference) > 1:
+    if len(rounded.integers) > 1:
         return Change(DIFFERENCE, matrix_of(rounded))
     # Of a vector, a column's magnitude is that of one element, which its symbol says as well.
     level = math.log(float(np.abs(rounded.integers).mean())) / CLASS_STEP
     rows = np.full(1, 1 + min(max(round(level) - ORIGIN, 0), CLASSES - 1), np.uint8)
-    cols = np.ones(difference.shape[1], np.uint8)
+    cols = np.ones(rounded.integers.shape[1], np.uint8)
     return Change(DIFFERENCE, matrix_of(replace(rounded, row_classes=rows, col_classes=cols)))
 
 

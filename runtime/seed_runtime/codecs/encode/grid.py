@@ -110,6 +110,21 @@ def round_to_nearest(weights: F32, step: float) -> QuantizedMatrix:
     return QuantizedMatrix(np.clip(scaled, -INTEGER_MAX, INTEGER_MAX, out=scaled).astype(np.int32), step)
 
 
+def round_in_place(weights: F32, step: float) -> QuantizedMatrix:
+    """Round as `round_to_nearest` does, to integers that take the place of the weights.
+
+    Args:
+        weights: `(rows, cols)`, finite and contiguous; overwritten. Beside it one window is allocated.
+        step: quantization step, in weight units.
+    """
+    integers = weights.view(np.int32)
+    old, new = weights.reshape(-1), integers.reshape(-1)
+    for start in range(0, old.size, WINDOW):
+        part = slice(start, start + WINDOW)
+        new[part] = round_to_nearest(old[None, part], step).integers
+    return QuantizedMatrix(integers, step)
+
+
 def matrix_of(matrix: QuantizedMatrix) -> CodedMatrix:
     """Split quantized integers into symbols, low bits and escapes, under the matrix's classes.
 

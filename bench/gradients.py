@@ -49,11 +49,13 @@ def run(*, quick: bool = False) -> Figures:
         ModuleNotFoundError: torch isn't installed.
         FileNotFoundError: a model isn't prepared (`python -m bench.public prepare`).
     """
+    from bench import public
+
     rows = []
     with measure.scratch() as folder:
         for name in MODELS[: 1 if quick else None]:
             measure.note(f"gradients: {name}")
-            rows.append(measured(name, folder / name))
+            rows.append(measured(name, folder / name, public.cache_folder()))
             measure.say(str(rows[-1]))
     goals = (
         Goal("largest distance from torch's in float64", most(rows, "distance_float64"), DISTANCE_MOST, ""),
@@ -68,14 +70,20 @@ def most(rows: list[Figures], key: str) -> float:
     return float(max(row[key] for row in rows))
 
 
-def measured(name: str, folder: Path) -> Figures:
-    """Build the training graph of one model in an empty folder, and compare its gradients."""
+def measured(name: str, folder: Path, models: Path) -> Figures:
+    """Build the training graph of one model, and compare its gradients.
+
+    Args:
+        name: of the model.
+        folder: is made, for files.
+        models: folder of the prepared models.
+    """
     import torch
 
     from bench import public
 
     torch.set_num_threads(1)
-    source = public.cache_folder() / name / "model.onnx"
+    source = models / name / "model.onnx"
     if not source.is_file():
         raise FileNotFoundError(f"{source} is missing; run python -m bench.public prepare {name}")
     folder.mkdir()
@@ -89,7 +97,7 @@ def measured(name: str, folder: Path) -> Figures:
     write_model_files(graph, folder)
     tensors = {each.name: each.output for each in info.tensors}
     needed = select(part, [LOSS, *tensors.values()])
-    feeds = public.MODELS[name].inputs(public.cache_folder(), INPUTS, "calib")[0]
+    feeds = public.MODELS[name].inputs(models, INPUTS, "calib")[0]
     factors = {each: np.array(0, np.float32) for each in (info.cross_entropy, SQUARED_ERROR, COSINE)}
     factors[SQUARED_ERROR if name in SQUARED else info.cross_entropy] = np.array(1, np.float32)
     output = graph.model.graph.output[0].name

@@ -67,7 +67,7 @@ def test_gradients_of_a_public_model_are_torchs(name: str, loss: str, tmp_path: 
 def test_in_float64_a_training_graph_gives_what_torchs_autograd_gives(name: str, tmp_path: Path) -> None:
     prepared(name)
     tasks()
-    assert gradients.measured(name, tmp_path / name)["distance_float64"] <= DOUBLE_TOLERANCE
+    assert gradients.measured(name, tmp_path / name, CACHE)["distance_float64"] <= DOUBLE_TOLERANCE
 
 
 def torch_gradients(graph, feeds, target, loss: str, name: str, wrt: list[str], axis: int, dtype) -> list[np.ndarray]:

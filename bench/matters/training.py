@@ -62,7 +62,7 @@ def run(quick: bool, data: Path) -> Figures:
         measure.say(f"training: {variant}")
         key = settings, change
         if key not in known:
-            known[key] = _healed(graph, task, settings, change)
+            known[key] = healed(graph, task, settings, change)
         runs.append({"question": question, "model": MODEL, "variant": variant, **known[key]})
     size, weights = parts.seed_of(graph, parts.grid_plans(graph, runs[0]["bytes"]))
     rounded = glyphs.quality(glyphs.with_weights(teacher, weights), task)["accuracy"]
@@ -143,8 +143,24 @@ def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _healed(graph: Any, task: Any, settings: Any, change: Callable[..., Any] | None) -> Figures:
-    """Heal the graph to SIZE and return the bytes and the held-out accuracy of its seed."""
+def healed(
+    graph: Any,
+    task: Any,
+    settings: Any,
+    change: Callable[..., Any] | None = None,
+    size: int = SIZE,
+    draw: Any | None = None,
+) -> Figures:
+    """Heal a graph and return the bytes and the held-out accuracy of its seed.
+
+    Args:
+        graph: the original.
+        task: whose pictures are trained on and judged.
+        settings: of healing.
+        change: in the place of the quantizer that training uses; None for nothing.
+        size: of the seed [B].
+        draw: gives the batches, and has the pictures that judge; None for the task's own pictures as they are.
+    """
     from bench import seeds
     from bench.public import onnx_run
     from seed_exporter.build import draft
@@ -156,7 +172,7 @@ def _healed(graph: Any, task: Any, settings: Any, change: Callable[..., Any] | N
 
     folded = fold_batch_norms(graph)
     model = seeds.model_of("matters", folded)
-    feeds = [{"image": picture[None].numpy()} for picture in task.train[0]]
+    feeds = [{"image": picture[None].numpy()} for picture in (task.train[0] if draw is None else draw.judges)]
     others = allocate.uniform(folded, {}, 1.0, VECTOR_BITS[1])
 
     def built(healed: Any, plans: Any) -> Any:
@@ -164,8 +180,8 @@ def _healed(graph: Any, task: Any, settings: Any, change: Callable[..., Any] | N
 
     with _changed(change):
         healing = Healing(
-            graph, folded, feeds, others, lambda healed, plans: built(healed, plans).size, SIZE,
-            scores=frozenset({"logits"}), settings=settings, device="cpu",
+            graph, folded, feeds, others, lambda healed, plans: built(healed, plans).size, size,
+            scores=frozenset({"logits"}), settings=settings, device="cpu", draw=draw,
         )  # fmt: skip
         healing.run(lambda: False, None)
     best = healing.best

@@ -127,6 +127,7 @@ class Healing(Trained):
         if not self.student.matrices.names:
             raise InputError("the model has no weight that is large enough to be trained; export it without --heal")
         self._draw, self._trained_on, self._cleaned = draw, list(feeds[held:]), bool(draw)
+        self._mixed = self.settings.mixed
         self._batches = self._batches_of(size)
         self._drawn = iter(self._batches)
         self.held = Judges(self.teacher, self._originals, feeds[:held], size)
@@ -175,7 +176,9 @@ class Healing(Trained):
         else:
             size = pace.choose(size, self._most, seconds)
             self._steps, self._timed = max(1, int(seconds / pace.seconds)), True
-        self._batches = self._batches.resized(size)
+        seen = 0.0 if self._draw else self._steps * size / len(self._trained_on)
+        self._mixed = self.settings.mixed if seen >= self.settings.passes else 0.0
+        self._batches = self._batches_of(size)
         self._drawn = iter(self._batches)
         self._pace(pace.seconds)
         schedule = Schedule(self.settings.steps, decay=self.settings.decay, clip=5.0, first=self.first_share)
@@ -302,7 +305,7 @@ class Healing(Trained):
 
     def _batches_of(self, size: int) -> Batches:
         return Batches(
-            self._trained_on, size, self.settings.mixed, tensor=self.teacher.tensor, device=self.device,
+            self._trained_on, size, self._mixed, tensor=self.teacher.tensor, device=self.device,
             draw=self._draw, unlabelled={LABELS: UNLABELLED},
             full=self.device.type == "cuda" or self.student.norms is not None,
         )  # fmt: skip

@@ -95,8 +95,9 @@ def test_a_fine_tune_is_judged_from_whole_files(
     if row["before"] < found["original"]:
         won = (row["after"] - row["before"]) / (found["original"] - row["before"])
         assert row["won_back"] == pytest.approx(won, rel=0.01)
-    assert found["small_step"]["pairs"] > 50
-    assert len(finetune.table(found)) == 2 + 1 + 4
+    assert [step["tier"] for step in found["steps_beside"]] == ["small", "full"]
+    assert min(step["pairs"] for step in found["steps_beside"]) > 20
+    assert len(finetune.table(found)) == 2 + 1 + 5
 
 
 def rounded_by(change: Any, *, trains: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from seed_runtime.tune import Settings, class_count, tune
 from seed_runtime.tune.joined import JoinedModel
 from seed_runtime.tune.last_layer import ENDS, Head, LayerRun, sigmoid
 from seed_runtime.tune.samples import check_samples
-from seed_runtime.tune.targets import CROSS_ENTROPY, DIRECTION, SQUARES, Task
+from seed_runtime.tune.targets import CROSS_ENTROPY, SQUARES, Task
 from tests.exporter.support.exporting import quick_export
 from tests.support.shared import SharedFolder
 from tests.support.tuned_model import CLASSES, damaged_seed, data, model
@@ -43,7 +43,7 @@ def ended_seed(shared_folder: SharedFolder) -> Callable[[str], Seed]:
     return made
 
 
-@pytest.mark.parametrize("loss", [CROSS_ENTROPY, SQUARES, DIRECTION])
+@pytest.mark.parametrize("loss", [CROSS_ENTROPY, SQUARES])
 @pytest.mark.parametrize("operator", list(_ENDS))
 def test_the_last_layer_by_itself_gives_what_the_training_graph_gives(operator: str, loss: str, ended_seed) -> None:
     seed, rng = ended_seed(operator), np.random.default_rng(0)

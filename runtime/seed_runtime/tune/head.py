@@ -17,7 +17,7 @@ from seed_runtime.backends import Array
 from seed_runtime.codecs.arrays import WINDOW
 from seed_runtime.skeletons.training import FEATURES
 from seed_runtime.tune.joined import JoinedModel, RunsModel
-from seed_runtime.tune.last_layer import ENDS, Head, sigmoid, softmax
+from seed_runtime.tune.last_layer import ENDS, Head, Layout, sigmoid, softmax
 from seed_runtime.tune.micro_batches import FORWARD_BYTES, Budget, pieces
 from seed_runtime.tune.progress import RunProgress
 from seed_runtime.tune.rounding import Inputs
@@ -32,15 +32,17 @@ LAMBDAS: Final = tuple(10.0**power for power in range(-4, 4))
 REGRESSIONS: Final = 12
 """Regressions for one strength; they begin with what the stronger prior before it gave."""
 ROWS_MAX: Final = 4096
-"""Most positions that are fitted, where each sample has many."""
+"""Most positions that are fitted; of more, as many are drawn evenly."""
 WIDTH_MOST: Final = 512
 """Most features whose covariance is held: 2 MiB of float64, a few times while a head is rounded."""
-_COPIES: Final = 3
-"""Copies of the head that are held at once."""
+_COPIES: Final = 2
+"""Copies of the head that are held at once: new values, and the best of those before them."""
 _SQUARES: Final = 4
 """Squares of the smaller of samples and features, of float64: the products, their vectors, and what finds these."""
-_ROWS: Final = 5
-"""Arrays of scores of all samples that are held at once, of float64."""
+_CHANGES: Final = 5
+"""Changes of scores or of the head that are held at once, of float64."""
+_BLOCKS: Final = 5
+"""Blocks of rows in float64 that are held at once."""
 _FEATURES_MOST: Final = 8 << 20
 """Most memory of features of samples that scores are of; where they take more, the whole model is run for each [B]."""
 _AGREE: Final = 1e-2
@@ -51,80 +53,138 @@ Values = dict[str, Array]
 
 
 class Ridge:
-    """Fits a head on features that were computed once.
+    """Fits a head on features that are computed once.
+
+    Memory: features and targets of ROWS_MAX positions at most, as float32, and what `fit` takes. Both are counted
+    before anything is run.
 
     Args:
-        model: with a head.
-        run: an open session with FEATURES as output.
+        model: with features.
         task: what outputs are compared with.
         rows: to train on.
+        scored: samples that new heads will be scored on.
         budget: of memory.
+
+    Attributes:
+        scored: features of these samples, `(samples, positions, width)`; None where they take too much memory.
+        size: samples that were computed at once.
+        problem: why there is nothing to fit; "" where there is.
+
+    Raises:
+        MemoryBudgetError: what is certain to be held is more than the limit.
     """
 
-    def __init__(self, model: JoinedModel, run: RunsModel, task: Task, rows: Rows, budget: Budget) -> None:
-        self._model, self._run, self._task = model, run, task
-        most = min(len(rows), model.samples.batch_max or len(rows))
-        what = "computing features"
-        self.size = budget.largest(what, most, lambda count: self._features(rows[:count]), useful=FORWARD_BYTES)
-        parts = []
-        for part in pieces(rows, self.size):
-            found = self._features(part)
-            # As many of each part as all of them may have.
-            stride = max(1, -(-len(found[0]) * len(rows) // (len(part) * ROWS_MAX)))
-            parts.append([each[::stride].copy() for each in found])
-        self._x, self._y, self._t = (np.concatenate([part[at] for part in parts]) for at in range(3))
-
-    def features_of(self, rows: Rows) -> Array | None:
-        """Compute features of other samples, `(samples, positions, width)`; None where they take too much memory."""
-        parts = list[Array]()
-        for part in pieces(rows, self.size):
-            found = self._run(part, [FEATURES, self._model.output], self._task.feeds(part, 1.0))[0]
-            if found.nbytes * len(rows) > _FEATURES_MOST * len(part):
-                return None
-            parts.append(found.reshape(len(part), -1, found.shape[-1]))
-        return np.concatenate(parts)
-
-    def find(self) -> Head | None:
-        """Return the head, after checking that it gives the model's outputs; None where it is none."""
-        tensors = [(each, self._model.dims_of(each.hole)) for each in self._model.info.tensors if each.level == 0]
-        width, classes = self._x.shape[1], self._y.shape[1]
-        matrices = [(each, dims) for each, dims in tensors if len(dims) == 2]
-        biases = [each for each, dims in tensors if dims == (classes,)]
-        if not len(self._x) or len(matrices) != 1 or len(biases) > 1 or len(tensors) > 1 + len(biases):
-            return None
-        matrix, shape = matrices[0]
-        bias = biases[0].name if biases else ""
-        for is_transposed, wanted in ((False, (width, classes)), (True, (classes, width))):
-            if shape == wanted and (head := self._matching(matrix.name, bias, is_transposed)) is not None:
-                return head
-        return None
+    def __init__(self, model: JoinedModel, task: Task, rows: Rows, scored: Rows, budget: Budget) -> None:
+        self._model, self._task, self._budget = model, task, budget
+        self.scored: Array | None = None
+        self.size = 0
+        found = Layout.of(model, task.target(rows[:1]))
+        self.problem = "" if found else "the last layer isn't linear in the features that the training graph names"
+        if found is None:
+            return
+        self._layout, self._scored_rows = found, scored
+        total = len(rows) * found.positions
+        # One of each of as many parts of one length: with steps of one length, some positions would never be drawn.
+        bounds = np.arange(min(total, ROWS_MAX) + 1) * total // min(total, ROWS_MAX)
+        drawn = np.random.default_rng(0).integers(bounds[:-1], bounds[1:])
+        self._rows = rows[np.unique(drawn // found.positions)]
+        self._drawn = np.searchsorted(self._rows, rows[drawn // found.positions]) * found.positions
+        self._drawn += drawn % found.positions
+        count, self._is_scored_held = len(drawn), 4 * found.width * found.positions * len(scored) <= _FEATURES_MOST
+        self._held = 4 * count * (found.width + 1 + 2 * found.classes)
+        self._held += 4 * found.width * found.positions * len(scored) * self._is_scored_held
+        budget.check("fitting the last layer", self._held + self.fitting_bytes)
 
     @property
     def fitting_bytes(self) -> int:
-        """Memory that fitting takes besides what is held [B]."""
-        (count, width), classes = self._x.shape, self._y.shape[1]
-        wide = _SQUARES * min(count, width + 1) ** 2 + count * (width + 1 + _ROWS * classes)
-        return int(8 * wide + 4 * _COPIES * width * classes)
+        """Memory that fitting takes besides features and targets [B]."""
+        found, count = self._layout, len(self._drawn)
+        smaller = min(count, found.width + 1)
+        wide = _SQUARES * smaller**2 + _CHANGES * smaller * found.classes
+        side = max(found.width + 1, found.classes)
+        wide += _BLOCKS * min(count * side, max(WINDOW, side))
+        return 8 * wide + 4 * count * found.classes + _COPIES * self.head_bytes
+
+    @property
+    def head_bytes(self) -> int:
+        """Memory of one copy of the head [B]."""
+        return 4 * (self._layout.width + 1) * self._layout.classes
+
+    def compute(self, run: RunsModel) -> None:
+        """Compute the features of all samples that are needed.
+
+        Args:
+            run: an open session with FEATURES as output.
+
+        Raises:
+            MemoryBudgetError: one sample takes too much memory, with what will be held.
+        """
+        found, most = self._layout, min(len(self._rows), self._model.samples.batch_max or len(self._rows))
+        what = "computing features"
+        self.size = self._budget.largest(
+            what, most, lambda count: self._features(run, self._rows[:count]), self._held, FORWARD_BYTES
+        )
+        count = len(self._drawn)
+        # The last column is what a bias multiplies.
+        self._x = np.ones((count, found.width + bool(found.bias)), np.float32)
+        self._y, self._t = (np.empty((count, found.classes), np.float32) for _ in range(2))
+        start = done = 0
+        for part in pieces(self._rows, self.size):
+            stop = start + len(part) * found.positions
+            end = int(np.searchsorted(self._drawn, stop))
+            if (features := self._features(run, part)) is None:
+                return
+            for out, each in zip((self._x[:, : found.width], self._y, self._t), features, strict=True):
+                out[done:end] = each[self._drawn[done:end] - start]
+            start, done = stop, end
+        if not self._is_scored_held:
+            return
+        scored, done = np.empty((len(self._scored_rows), found.positions, found.width), np.float32), 0
+        for part in pieces(self._scored_rows, self.size):
+            if (features := self._features(run, part)) is None:
+                return
+            scored[done : done + len(part)] = features[0].reshape(len(part), found.positions, found.width)
+            done += len(part)
+        self.scored = scored
+
+    def find(self) -> Head | None:
+        """Return the head, after checking that it gives the model's outputs; None with a `problem` where it is none."""
+        if not self.problem and not (np.isfinite(self._x).all() and np.isfinite(self._y).all()):
+            self.problem = "the model makes NaN or infinities of these samples"
+        if self.problem:
+            return None
+        self._budget.check("fitting the last layer", self.fitting_bytes)
+        for is_transposed in self._layout.orientations:
+            if (head := self._matching(is_transposed)) is not None:
+                del self._y
+                return head
+        self.problem = "the last layer isn't linear in the features that the training graph names"
+        return None
 
     def inputs(self, head: Head) -> dict[str, Inputs]:
         """Return what the matrix multiplies, by its name; nothing where there are too many features."""
-        if self._x.shape[1] > WIDTH_MOST:
+        width = self._layout.width
+        if width > WIDTH_MOST:
             return {}
-        mean = self._x.mean(axis=0) if head.bias else np.zeros(self._x.shape[1])
-        centred = self._x - mean
-        covariance = (centred.T @ centred / len(centred)).astype(np.float32)
-        return {head.matrix: Inputs(covariance, mean.astype(np.float32), head.is_transposed, head.bias)}
+        x = self._x[:, :width]
+        mean = x.mean(axis=0, dtype=np.float64) if head.bias else np.zeros(width)
+        covariance = np.zeros((width, width))
+        for part in self._blocks():
+            centred = x[part] - mean
+            covariance += centred.T @ centred
+        covariance /= len(x)
+        inputs = Inputs(covariance.astype(np.float32), mean.astype(np.float32), head.is_transposed, head.bias)
+        return {head.matrix: inputs}
 
     def fit(self, head: Head, progress: RunProgress) -> Iterator[Values]:
         """Yield new values of the head's tensors for each strength of the prior, the strongest first.
 
-        Memory: the head a few times as float32, and squares of the smaller of samples and features.
+        Memory: see `fitting_bytes`.
         """
-        scores = self._scores(head).astype(np.float64)
-        x = np.concatenate([self._x, np.ones((len(self._x), 1))], axis=1) if head.bias else self._x
+        x, scores = self._x, self._scores(head)
         # Of the smaller side: samples by samples, whose changes of the head are x.T @ moved, or features by features.
         is_wide = x.shape[1] > len(x)
-        products = x @ x.T if is_wide else x.T @ x
+        products = self._products(is_wide)
         sizes, vectors = np.linalg.eigh(products)
         sizes = np.maximum(sizes, 0)
         unit = max(float(sizes.sum()) / x.shape[1], 1e-12)
@@ -134,59 +194,85 @@ class Ridge:
             penalty = strength * unit
             solve = _solver(vectors, curvature * sizes + penalty)
             for _ in range(1 if self._task.loss != CROSS_ENTROPY else REGRESSIONS):
-                left = residual(scores + (products if is_wide else x) @ moved)
-                moved += solve((left if is_wide else x.T @ left) - penalty * moved)
+                progress.watch()
+                right = -penalty * moved
+                for part in self._blocks():
+                    factor = products[part] if is_wide else x[part].astype(np.float64)
+                    left = residual(scores[part] + factor @ moved, self._t[part])
+                    if is_wide:
+                        right[part] += left
+                    else:
+                        right += factor.T @ left
+                moved += solve(right)
             progress.report(number, len(LAMBDAS))
             yield self._values(head, moved.astype(np.float32), is_wide)
             if progress.is_over:
                 break
 
-    def _features(self, rows: Rows) -> tuple[F64, F64, F64]:
-        """Return features, outputs and targets, one position a row."""
-        features, y = self._run(rows, [FEATURES, self._model.output], self._task.feeds(rows, 1.0))
-        target, axis = self._task.target(rows), self._model.info.axis
-        rank = y.ndim
-        y, target = (np.moveaxis(each, axis, -1) if axis is not None else each for each in (y, target))
-        found = [each.reshape(-1, each.shape[-1]).astype(np.float64) for each in (features, y, target)]
-        if axis is not None and axis != rank - 1:
-            return found[0][:0], found[1][:0], found[2][:0]
-        return found[0], found[1], found[2]
+    def _blocks(self) -> Iterator[slice]:
+        """Yield all rows in parts that take a window each."""
+        count = len(self._x)
+        size = max(1, WINDOW // max(min(count, self._x.shape[1]), self._layout.classes))
+        return (slice(start, start + size) for start in range(0, count, size))
+
+    def _products(self, is_wide: bool) -> F64:
+        """Return products of samples with each other, or of features."""
+        x = self._x
+        found = np.zeros((min(x.shape), min(x.shape)))
+        size = max(1, WINDOW // min(x.shape))
+        for start in range(0, max(x.shape), size):
+            part = (x[:, start : start + size] if is_wide else x[start : start + size]).astype(np.float64)
+            found += part @ part.T if is_wide else part.T @ part
+        return found
+
+    def _features(self, run: RunsModel, rows: Rows) -> tuple[Array, Array, Array] | None:
+        """Return features, outputs and targets, one position a row; None with a `problem` for others than the head's.
+
+        What they are of is that of the first axes of each alike, as the axis of classes is the last one.
+        """
+        features, y = run(rows, [FEATURES, self._model.output], self._task.feeds(rows, 1.0))
+        found, target = self._layout, self._task.target(rows)
+        if features.shape[-1] != found.width or features.size != len(rows) * found.positions * found.width:
+            self.problem = "the last layer isn't linear in the features that the training graph names"
+            return None
+        return features.reshape(-1, found.width), y.reshape(-1, found.classes), target.reshape(-1, found.classes)
 
     def _scores(self, head: Head) -> F32:
         """Return what the layer as it is gives."""
-        return head.scores(self._x, {name: self._model.stored(name) for name in (head.matrix, head.bias) if name})
+        values = {name: self._model.stored(name) for name in (head.matrix, head.bias) if name}
+        return head.scores(self._x[:, : self._layout.width], values)
 
     def _values(self, head: Head, moved: F32, is_wide: bool) -> Values:
         """Return the layer's values; the last feature is the bias."""
         values = {name: self._model.stored(name) for name in (head.matrix, head.bias) if name}
         matrix = values[head.matrix].T if head.is_transposed else values[head.matrix]
         width, classes = matrix.shape
-        x = self._x.astype(np.float32) if is_wide else None
         size = max(1, WINDOW // classes)
         for start in range(0, width, size):
             part = slice(start, min(start + size, width))
-            matrix[part] += moved[part] if x is None else x[:, part].T @ moved
+            matrix[part] += self._x[:, part].T @ moved if is_wide else moved[part]
         if head.bias:
-            values[head.bias] += moved[-1] if x is None else moved.sum(axis=0)
+            values[head.bias] += moved.sum(axis=0) if is_wide else moved[-1]
         return values
 
-    def _matching(self, matrix: str, bias: str, is_transposed: bool) -> Head | None:
-        """Return the layer of these tensors with what gives the model's outputs behind it; None where nothing does."""
-        scores = self._scores(Head(matrix, bias, is_transposed, ENDS[0])).astype(np.float64)
+    def _matching(self, is_transposed: bool) -> Head | None:
+        """Return the layer with what gives the model's outputs behind it; None where nothing does."""
+        matrix, bias = self._layout.matrix, self._layout.bias
+        scores = self._scores(Head(matrix, bias, is_transposed, ENDS[0]))
         scale = max(float(np.abs(self._y).max(initial=0)), 1e-30)
         for end in ENDS if self._model.info.axis is not None else (sigmoid,):
-            if float(np.abs(end(scores) - self._y).max(initial=0)) <= _AGREE * scale:
+            distances = (np.abs(end(scores[part]) - self._y[part]).max() for part in self._blocks())
+            if all(distance <= _AGREE * scale for distance in distances):
                 return Head(matrix, bias, is_transposed, end)
         return None
 
-    def _loss(self) -> tuple[float, Callable[[F64], F64]]:
-        """Return a bound of the curvature in the scores, and how far scores are from what they should be."""
+    def _loss(self) -> tuple[float, Callable[[F64, F32], F64]]:
+        """Return a bound of the curvature in the scores, and how far scores are from targets."""
         if self._task.loss != CROSS_ENTROPY:
-            return 1.0, lambda scores: self._t - scores
+            return 1.0, lambda scores, target: target - scores
         if self._model.info.axis is None:
-            return 0.25, lambda scores: self._t - sigmoid(scores)
-        weights = self._t.sum(axis=1, keepdims=True)
-        return 0.5, lambda scores: self._t - weights * softmax(scores)
+            return 0.25, lambda scores, target: target - sigmoid(scores)
+        return 0.5, lambda scores, target: target - target.sum(axis=1, keepdims=True) * softmax(scores)
 
 
 def _solver(vectors: F64, sizes: F64) -> Callable[[F64], F64]:

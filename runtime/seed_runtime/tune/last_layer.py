@@ -7,22 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
+from math import prod
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from seed_runtime.backends import Array, Feeds
-from seed_runtime.skeletons.training import COSINE, LOSS, SQUARED_ERROR, TARGET
+from seed_runtime.skeletons.training import LOSS, SQUARED_ERROR, TARGET
 from seed_runtime.tune.joined import JoinedModel, Watch
 from seed_runtime.tune.samples import Rows
 
 Floats = npt.NDArray[np.floating[Any]]
 End = Callable[[Floats], Floats]
 """What a model makes of the scores of its last layer."""
-
-_LEAST_SQUARE: Final = 1e-24
-"""Added to squared lengths, so that a vector of zeros has a cosine of 0."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,49 @@ ENDS: Final[tuple[End, ...]] = (lambda scores: scores, softmax, log_softmax)
 """What a model may make of scores of classes; of decisions that are each their own it makes the sigmoid."""
 
 
+@dataclass(frozen=True)
+class Layout:
+    """What tensors say of the last layer before anything is run.
+
+    Attributes:
+        matrix: name of its weight.
+        bias: name of its bias; "" for none.
+        width: number of its features.
+        classes: number of its scores for each position.
+        positions: vectors of features that one sample has.
+        orientations: whether outputs may be the weight's first axis; both where it is square.
+    """
+
+    matrix: str
+    bias: str
+    width: int
+    classes: int
+    positions: int
+    orientations: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, model: JoinedModel, target: Array) -> Layout | None:
+        """Return the layout of a model's last layer; None where its tensors are none of one.
+
+        Args:
+            model: with features.
+            target: what the output of one sample is compared with.
+        """
+        axis, classes = model.info.axis, target.shape[-1]
+        if target.ndim < 2 or axis not in (None, target.ndim - 1) or not target.size:
+            return None
+        tensors = [(each.name, model.dims_of(each.hole)) for each in model.info.tensors if each.level == 0]
+        pairs = permutations(tensors) if len(tensors) == 2 else [(each, ("", (classes,))) for each in tensors[:1]]
+        for (matrix, dims), (bias, bias_dims) in pairs if len(tensors) < 3 else ():
+            # Some biases have an axis of 1 for the samples.
+            if len(dims) != 2 or not min(dims) or bias_dims[-1:] != (classes,) or prod(bias_dims) != classes:
+                continue
+            orientations = tuple(is_transposed for is_transposed in (False, True) if dims[not is_transposed] == classes)
+            if orientations:
+                return cls(matrix, bias, dims[orientations[0]], classes, target.size // classes, orientations)
+        return None
+
+
 class LayerRun:
     """Runs the last layer on features, as a session runs the model (`RunsModel`).
 
@@ -109,7 +151,6 @@ class LayerRun:
         sums: dict[str, Callable[[], float]] = {
             info.cross_entropy: lambda: (_decisions if info.axis is None else _cross_entropy)(scores, target),
             SQUARED_ERROR: lambda: float(np.sum(np.square(y - target), dtype=np.float64)),
-            COSINE: lambda: _cosine(y, target),
         }
         return sum(float(targets[name]) * each() for name, each in sums.items() if targets[name])
 
@@ -122,8 +163,3 @@ def _decisions(scores: Array, target: Array) -> float:
     """Return the cross-entropy of decisions between two classes, one an element."""
     found = np.maximum(scores, 0) - scores * target + np.log1p(np.exp(-np.abs(scores)))
     return float(np.sum(found, dtype=np.float64))
-
-
-def _cosine(y: Array, target: Array) -> float:
-    lengths = [np.sqrt(np.square(each).sum(axis=-1) + np.float32(_LEAST_SQUARE)) for each in (y, target)]
-    return float(np.sum(1 - (y * target).sum(axis=-1) / (lengths[0] * lengths[1]), dtype=np.float64))

@@ -72,10 +72,10 @@ def round_differences(
     found, steps = dict[str, Array](), dict[str, float]()
     moved = dict[str, F32]()
     # Matrices first: their biases take up what they lose on average.
-    for name in sorted(values, key=lambda name: values[name].ndim < 2):
+    for name in sorted(values, key=lambda name: _is_vector(values[name])):
         old = found[name] = stored(name)
         new = values[name] + moved[name] if name in moved else values[name]
-        is_vector = sum(size > 1 for size in old.shape) < 2
+        is_vector = _is_vector(old)
         step = steps[name] = rounded_step((min(share, VECTOR_SHARE) if is_vector else share) * _rms(old, new))
         if inputs is not None and name in inputs and old.ndim == 2:
             known = inputs[name]
@@ -129,6 +129,10 @@ def _is_near(reached: Score, wanted: Score) -> bool:
     counts_decisions = wanted.value != -wanted.loss
     is_near = reached.loss <= wanted.loss + _LOSS_SLACK * abs(wanted.loss)
     return is_near and (reached.value >= wanted.value or not counts_decisions)
+
+
+def _is_vector(value: Array) -> bool:
+    return bool(sum(size > 1 for size in value.shape) < 2)
 
 
 def _rms(old: Array, new: Array) -> float:

@@ -329,23 +329,25 @@ class _Tuning:
         model = self._model
         names = [each.name for each in model.tensors_of(HEAD)]
         rows = np.union1d(self._split.validation, self._split.held_out)
-        with model.opened([FEATURES]) as run:
-            ridge = Ridge(model, run, self._task, self._split.train, self._budget)
-            features = ridge.features_of(rows)
+        ridge = Ridge(model, self._task, self._split.train, rows, self._budget)
+        if not ridge.problem:
+            with model.opened([FEATURES]) as run:
+                ridge.compute(run)
         # Without the session: its memory and the layer's would add up.
         head = ridge.find()
+        if head is None and self._settings.mode == HEAD:
+            raise UnsupportedError(f"{ridge.problem}; use --mode small")
         if head is None:
-            problem = "the last layer isn't linear in the features that the training graph names; use --mode small"
-            if self._settings.mode == HEAD:
-                raise UnsupportedError(problem)
-            self._settings.notice(f"head is left out: {problem}")
+            self._settings.notice(f"head is left out: {ridge.problem}")
             return None
         self._acceptance.inputs = ridge.inputs(head)
-        self._budget.check("fitting the last layer", ridge.fitting_bytes)
         with contextlib.ExitStack() as stack:
-            layer = None if features is None else LayerRun(model, head, rows, features, self._progress.watch)
+            scored, watch = ridge.scored, self._progress.watch
+            layer = None if scored is None else LayerRun(model, head, rows, scored, watch)
             scoring = layer or stack.enter_context(model.opened(evaluator.OUTPUTS, names))
-            scorer = Evaluator(scoring, model, self._task, self._split, self._budget, ridge.fitting_bytes)
+            # The layer by itself holds a copy of the head while it is measured.
+            later = ridge.fitting_bytes - (ridge.head_bytes if layer else 0)
+            scorer = Evaluator(scoring, model, self._task, self._split, self._budget, later)
             scores = scorer.validation_score, scorer.held_out_score
             with self._best_values(HEAD, *scores) as best, contextlib.suppress(TimeUpError):
                 best.micro_batch = ridge.size

@@ -113,3 +113,15 @@ def test_what_is_known_of_a_matrix_s_inputs_keeps_its_outputs(is_transposed: boo
         return float(np.square(x @ matrix + moved["bias"]).mean())
 
     assert error({"matrix": inputs}) < 0.25 * error(None)
+
+
+def test_what_a_matrix_loses_on_average_goes_to_its_bias_whatever_their_names_and_the_axes_of_the_bias() -> None:
+    rng = np.random.default_rng(0)
+    values = {"b": rng.standard_normal(6).astype(np.float32), "w": rng.standard_normal((9, 6)).astype(np.float32)}
+    inputs = {"w": Inputs(np.eye(9, dtype=np.float32), np.full(9, 3, np.float32), False, "b")}
+    flat, _ = round_differences(lambda name: np.zeros_like(values[name]), values, 1.0, inputs)
+    values["b"] = values["b"][None]
+    found, _ = round_differences(lambda name: np.zeros_like(values[name]), values, 1.0, inputs)
+    assert not np.array_equal(flat["b"], values["b"][0])
+    np.testing.assert_array_equal(found["b"][0], flat["b"])
+    np.testing.assert_array_equal(found["w"], flat["w"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from seed_exporter.quantize.effort import EFFORTS, WITHOUT_DATA, Effort
 from seed_exporter.results import InterruptedExport
 from seed_exporter.skeletons import builder_for
 from seed_exporter.stages import tuning
+from seed_exporter.stages.proving import prove
 from seed_exporter.training import training_part
 from seed_exporter.tuning import Tier, Tuning, as_assembled, batched, corrected, distill, trainable, with_vectors
 from seed_exporter.tuning.means import find_biases
@@ -83,6 +86,12 @@ def data_of(graph: Graph) -> Callable[[Weight], Any]:
 def outputs_of(graph: Graph, folder: Path) -> np.ndarray:
     write_model_files(graph, folder)
     return run.run_all(folder, [{"x": X}])[0]["y"]
+
+
+def lessons(graph: Graph, folder: Path, *scores: str) -> distill.Lessons:
+    """What a graph answers to X, one row a call."""
+    write_model_files(graph, folder)
+    return distill.Lessons(folder, [{"x": row[None]} for row in X], scores, NOBODY)
 
 
 def fake(monkeypatch: pytest.MonkeyPatch, find: Callable[..., Any]) -> None:
@@ -146,9 +155,7 @@ def test_scores_are_learned_as_shares_of_classes(tmp_path: Path) -> None:
     del plain.graph.node[-1]
     plain.graph.node[-1].output[0] = "y"
     graph = load(plain)
-    write_model_files(graph, tmp_path)
-    lessons = distill.Lessons(tmp_path, [{"x": row[None]} for row in X], {"y"}, NOBODY)
-    samples = distill._samples(distill.find_roles(trainable(graph)), lessons)
+    samples = distill._samples(distill.find_roles(trainable(graph)), lessons(graph, tmp_path, "y"))
     assert samples["labels"].shape == (128, 20)
     assert np.allclose(samples["labels"].sum(axis=1), 1, atol=1e-5)
     assert np.array_equal(samples["x"], X)
@@ -233,6 +240,91 @@ def test_ctrl_c_keeps_the_seed_that_was_proven(calib: Path, output: Path, monkey
 
 
 @pytest.mark.slow
+def test_ctrl_c_in_a_later_tier_keeps_those_before_it_and_says_so(
+    calib: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = tuning._Fitting._fitted
+
+    def interrupted(fitting: Any, mode: str) -> Any:
+        if mode == "bn":
+            raise KeyboardInterrupt
+        return fitted(fitting, "bn")
+
+    monkeypatch.setattr(tuning._Fitting, "_fitted", interrupted)
+    with pytest.raises(InterruptedExport) as caught:
+        quick_export(MODEL, output, calib=calib, size=SIZE, parts=Effort(shifts=True, tunes=True))
+    found = caught.value.result
+    assert found.tuning is not None
+    assert [(tier.name, tier.is_kept) for tier in found.tuning.tiers] == [("small", True)]
+    assert found.damage == found.tuning.after < found.tuning.before
+
+
+@pytest.mark.slow
+def test_fitted_vectors_that_miss_the_quality_or_take_more_bytes_arent_kept(
+    calib: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing_the_line(*arguments: Any) -> Any:
+        assembled, judgement = prove(*arguments)
+        return assembled, replace(judgement, line_kept=False)
+
+    monkeypatch.setattr(tuning, "DAMAGE_LEAST", 0.0)
+    kept = quick_export(MODEL, output, calib=calib, quality=0.9, parts=SHIFTS)
+    assert kept.tuning is not None
+    assert kept.tuning.tiers[0].is_kept
+    monkeypatch.setattr(tuning, "prove", missing_the_line)
+    result = quick_export(MODEL, output, calib=calib, quality=0.9, parts=SHIFTS)
+    assert result.tuning is not None
+    assert not result.tuning.tiers[0].is_kept
+    assert "quality" in result.tuning.tiers[0].problem
+    assert result.line_kept
+    monkeypatch.setattr(tuning, "_SIZE_SLACK", 0.9)
+    larger = quick_export(MODEL, output, calib=calib, quality=0.9, parts=SHIFTS)
+    assert larger.tuning is not None
+    assert "bytes" in larger.tuning.tiers[0].problem
+
+
+@pytest.mark.slow
+def test_a_full_disk_while_vectors_are_fitted_leaves_the_seed_that_was_proven(
+    calib: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    fake(monkeypatch, full)
+    result = quick_export(MODEL, output, calib=calib, size=SIZE, parts=SHIFTS)
+    assert result.tuning is not None
+    assert "No space left" in result.tuning.tiers[0].problem
+    seed_runtime.open(output).check()
+
+
+@pytest.mark.parametrize(("left", "limit"), [(None, None), (-5.0, 0.0)])
+def test_no_clock_ends_a_training_but_the_exports_own_limit(
+    left: float | None, limit: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = []
+
+    def stop(seed: Any, samples: Any, settings: Any, **_: Any) -> None:
+        limits.append(settings.time_limit)
+        raise UnsupportedError("stopped")
+
+    monkeypatch.setattr(distill, "tune", stop)
+    given = lessons(graph := load(MODEL), tmp_path)
+    deadline = None if left is None else time.monotonic() + left
+    with pytest.raises(UnsupportedError):
+        distill.distilled(trainable(graph), "small", given, tmp_path, deadline, lambda done, total: None)
+    assert limits == [limit]
+
+
+def test_answers_that_take_too_much_memory_are_asked_for_fewer_inputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distill, "BYTES_MAX", 10 * 20 * 4)  # answers are 20 numbers of 4 bytes
+    graph = load(MODEL)
+    samples = distill._samples(distill.find_roles(trainable(graph)), lessons(graph, tmp_path))
+    assert samples["labels"].shape == (11, 20)
+
+
+@pytest.mark.slow
 def test_a_model_that_cant_be_trained_is_exported_as_it_was(
     calib: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,12 +341,10 @@ def test_a_model_that_cant_be_trained_is_exported_as_it_was(
 @pytest.mark.slow
 def test_the_originals_answers_are_learned_by_the_runtimes_tuner(tmp_path: Path) -> None:
     graph = load(MODEL)
-    write_model_files(graph, tmp_path)
-    lessons = distill.Lessons(tmp_path, [{"x": row[None]} for row in X], (), NOBODY)
     (folder := tmp_path / "tuned").mkdir()
     coarse, told = rounded(graph), list[int]()
     values = distill.distilled(
-        trainable(coarse), "small", lessons, folder, None, lambda done, total: told.append(total)
+        trainable(coarse), "small", lessons(graph, tmp_path), folder, None, lambda done, total: told.append(total)
     )
     assert values.keys() == {"b1", "b2", "b3"}
     assert told

@@ -45,8 +45,6 @@ GAIN_LEAST: Final = 0.1
 """Share of the damage by which it has to fall: a few dozen inputs judge, and a smaller fall may be chance."""
 INPUTS_LEAST: Final = 32
 """Fewest calibration inputs."""
-TIME_SHARE: Final = 2.0
-"""Time that a training may take, as a share of what the export took before it."""
 _MEANS_SAMPLES: Final = 64
 """Most samples that means are measured on."""
 _MEANS_BATCH: Final = 32
@@ -67,32 +65,41 @@ def tune_vectors(proven: Proven, calibrated: Calibrated, work: Work) -> Proven:
         return proven
     if _has_norms(calibrated.graph):
         modes.reverse()  # without its statistics a batch norm that isn't folded is far off, and all behind it
-    fitting = _Fitting(proven, calibrated, work)
+    fitting, interruption = _Fitting(proven, calibrated, work), None
     try:
-        with work.timed("tune"):
-            for mode in modes:
-                fitting.attempt(mode)
+        for mode in modes:
+            if _is_late(work):
+                break
+            fitting.attempt(mode)
     except BaseException as error:
         if not entrypoint.is_interrupt(error):
             raise
         # The seed before was whole.
         entrypoint.listen_again()
-        return replace(fitting.best, built=replace(fitting.best.built, interruption=error))
-    tuning = Tuning(tuple(fitting.tiers), proven.judgement.damage, fitting.best.judgement.damage)
+        interruption = error
+    best = replace(fitting.best, built=replace(fitting.best.built, interruption=interruption))
+    if not fitting.tiers:
+        return best
+    tuning = Tuning(tuple(fitting.tiers), proven.judgement.damage, best.judgement.damage)
     if text := tuning.text():
         work.notes.append(text)
-    return replace(fitting.best, tuning=tuning)
+    return replace(best, tuning=tuning)
 
 
 def _is_worth_it(proven: Proven, calibrated: Calibrated, work: Work) -> bool:
     """Return whether vectors may be fitted, and could do visibly less damage."""
     built, reference, damage = proven.built, calibrated.source.reference, proven.judgement.damage
-    is_late = built.trail.expired_in_search or (work.deadline is not None and time.monotonic() >= work.deadline)
-    if not work.method.tunes or work.base is not None or built.interruption is not None or is_late:
+    if not work.method.tunes or work.base is not None or built.interruption is not None:
+        return False
+    if built.trail.expired_in_search or _is_late(work):
         return False
     if len(reference.calibration) < INPUTS_LEAST or not any(plan.adjustable for plan in built.plans.values()):
         return False
     return math.isfinite(damage) and damage >= DAMAGE_LEAST
+
+
+def _is_late(work: Work) -> bool:
+    return work.deadline is not None and time.monotonic() >= work.deadline
 
 
 def _has_norms(graph: Graph) -> bool:
@@ -117,16 +124,19 @@ class _Fitting:
     def attempt(self, mode: str) -> None:
         """Fit vectors in one way, from the best so far, and keep them where they do less damage."""
         self._work.progress("tune", 0, 0)
+        damage, is_kept, problem = None, False, ""
+        # A full disk as well: fitting takes several times the weights' size there, and the seed before is whole.
         try:
-            values, problem = self._fitted(mode), ""
-        except SeedError as error:
-            values, problem = {}, str(error)
-        damage, is_kept = None, False
-        if values:
-            graph = with_vectors(self.best.built.graph, values)
-            damage = self._damage(graph)
+            with self._work.timed("tune"):
+                if values := self._fitted(mode):
+                    graph = with_vectors(self.best.built.graph, values)
+                    damage = self._damage(graph)
             # What isn't written needn't be coded.
-            is_kept = self._is_better(damage) and self._keep(graph)
+            if damage is not None and self._is_better(damage):
+                problem = self._keep(graph)
+                is_kept = not problem
+        except (SeedError, OSError) as error:
+            problem = str(error)
         self.tiers.append(Tier(mode, damage, is_kept, problem))
 
     def _fitted(self, mode: str) -> Mapping[str, Array]:
@@ -148,12 +158,8 @@ class _Fitting:
             source.scores,
             model_info(source, self._work.options),
         )
-        return distilled(prepared, mode, lessons, folder, self._time_limit(), partial(self._work.progress, "tune"))
-
-    def _time_limit(self) -> float:
-        """Return how long a training may take: a share of the export so far, and not beyond its limit [s]."""
-        spent, deadline = TIME_SHARE * sum(self._work.seconds.values()), self._work.deadline
-        return spent if deadline is None else min(spent, max(0.0, deadline - time.monotonic()))
+        progress = partial(self._work.progress, "tune")
+        return distilled(prepared, mode, lessons, folder, self._work.deadline, progress)
 
     def _damage(self, graph: Graph) -> float:
         """Measure the damage of the model that a device makes of a graph by the plans."""
@@ -165,8 +171,8 @@ class _Fitting:
     def _is_better(self, damage: float) -> bool:
         return damage <= (1 - GAIN_LEAST) * self.best.judgement.damage
 
-    def _keep(self, graph: Graph) -> bool:
-        """Build and prove the seed of a graph with other vectors; return whether it is better and as small."""
+    def _keep(self, graph: Graph) -> str:
+        """Build and prove the seed of a graph with other vectors; return why it isn't kept, "" where it is."""
         built, source, work = self.best.built, self._calibrated.source, self._work
         encoder = StreamEncoder(graph, work.options.jobs)
         planned = Planned(
@@ -175,7 +181,12 @@ class _Fitting:
         rebuilt = build(planned, source, work)
         assembled, judgement = prove(rebuilt, source, work)
         proven = Proven(rebuilt, seal(assembled, measure_memory(source, work), work), judgement)
-        if proven.draft.size > self._largest or not self._is_better(judgement.damage):
-            return False
+        if proven.draft.size > self._largest:
+            return f"the seed would take {proven.draft.size:,} bytes, and {self._largest:,} are allowed"
+        if self.best.judgement.line_kept and not judgement.line_kept:
+            # Damage is one measure, and the line that a quality asks for may be of another one.
+            return "the outputs would no longer keep the quality that they were searched for"
+        if not self._is_better(judgement.damage):
+            return "the assembled seed does no less damage"
         self.best = proven
-        return True
+        return ""

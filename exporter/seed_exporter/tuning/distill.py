@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from seed_exporter.evaluate import run
 from seed_exporter.graph.model import Graph
 from seed_exporter.quantize.allocate import lossless
 from seed_exporter.training.roles import Roles, find_roles
-from seed_exporter.tuning.samples import stacked
+from seed_exporter.tuning.samples import BYTES_MAX, stacked
 from seed_runtime.assembly.cache import ModelCache
 from seed_runtime.backends import Array, Feeds
 from seed_runtime.data.calls import LABELS
@@ -58,19 +59,19 @@ def distilled(
     mode: str,
     lessons: Lessons,
     folder: Path,
-    time_limit: float | None,
+    deadline: float | None,
     progress: Callable[[int, int], None],
 ) -> dict[str, Array]:
     """Return new values of vectors by name, with which the model is nearer to the original on samples held out.
 
-    None where none was found, or the time was up.
+    None where none was found, or the time was up. Without a deadline, the same on the same machine.
 
     Args:
         graph: a trainable one, with the weights that a device has.
         mode: BN or SMALL.
         lessons: what is learned from.
         folder: for the seed and its assembled model.
-        time_limit: of the training [s].
+        deadline: when the training takes its best so far, on `time.monotonic`'s clock; None without.
         progress: called with the steps that are done, and all of them.
 
     Raises:
@@ -86,7 +87,7 @@ def distilled(
         steps=STEPS,
         batch=BATCH,
         delta_size=_DELTA_MAX,
-        time_limit=time_limit,
+        time_limit=None if deadline is None else max(0.0, deadline - time.monotonic()),
         progress=lambda at: progress(at.step, at.steps),
     )
     result = tune(
@@ -102,12 +103,16 @@ def _samples(roles: Roles, lessons: Lessons) -> Mapping[str, Array]:
     """Return inputs, and as labels what the original makes of them: shares of classes, or values."""
     name = roles.output.name
     is_scores = roles.scores == name and name in lessons.scores and roles.axis is not None
-    outputs = run.iterate_outputs(lessons.original, lessons.feeds)
-    answers = [found[name] for found in outputs]
-    if is_scores:
-        assert roles.axis is not None
-        answers = [_softmax(answer, roles.axis) for answer in answers]
-    calls = [{**feed, LABELS: answer} for feed, answer in zip(lessons.feeds, answers, strict=True)]
+    calls, size = list[Feeds](), 0
+    for feed, outputs in zip(lessons.feeds, run.iterate_outputs(lessons.original, lessons.feeds), strict=True):
+        answer = outputs[name]
+        if is_scores:
+            assert roles.axis is not None
+            answer = _softmax(answer, roles.axis)
+        calls.append({**feed, LABELS: answer})
+        # Scores of a vocabulary take far more than the inputs.
+        if (size := size + answer.nbytes) > BYTES_MAX:
+            break
     samples = stacked(calls, SAMPLES_MAX)
     if not samples:
         raise InputError("no calls of one shape have samples along the first axis of all inputs and of the output")

@@ -18,7 +18,7 @@ class Tier:
         name: BN or SMALL.
         damage: that it left on the judged inputs; None where it changed nothing.
         is_kept: whether the seed has its values.
-        problem: why it can't be tried; "" where it was.
+        problem: why it couldn't be tried, or isn't kept with less damage; "" otherwise.
     """
 
     name: str

@@ -43,6 +43,10 @@ _CHANGES: Final = 5
 """Changes of scores or of the head that are held at once, of float64."""
 _BLOCKS: Final = 5
 """Blocks of rows in float64 that are held at once."""
+_ROUNDING_COPIES: Final = 7
+"""Copies of the head that are held while it is rounded with regard to its inputs."""
+_ROUNDING_SQUARES: Final = 5
+"""Squares of the features of float64 that this takes, two of them within the inverse."""
 _FEATURES_MOST: Final = 8 << 20
 """Most memory of features of samples that scores are of; where they take more, the whole model is run for each [B]."""
 _AGREE: Final = 1e-2
@@ -97,13 +101,16 @@ class Ridge:
 
     @property
     def fitting_bytes(self) -> int:
-        """Memory that fitting takes besides features and targets [B]."""
+        """Memory that fitting takes besides features and targets, or rounding what was fitted [B]."""
         found, count = self._layout, len(self._drawn)
         smaller = min(count, found.width + 1)
         wide = _SQUARES * smaller**2 + _CHANGES * smaller * found.classes
         side = max(found.width + 1, found.classes)
         wide += _BLOCKS * min(count * side, max(WINDOW, side))
-        return 8 * wide + 4 * count * found.classes + _COPIES * self.head_bytes
+        fitting = 8 * wide + 4 * count * found.classes + _COPIES * self.head_bytes
+        if found.width > WIDTH_MOST:
+            return fitting
+        return max(fitting, 8 * _ROUNDING_SQUARES * found.width**2 + _ROUNDING_COPIES * self.head_bytes)
 
     @property
     def head_bytes(self) -> int:

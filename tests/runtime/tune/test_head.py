@@ -16,6 +16,7 @@ from seed_runtime.tune import head
 from seed_runtime.tune.head import Ridge
 from seed_runtime.tune.last_layer import Head
 from seed_runtime.tune.micro_batches import Budget
+from seed_runtime.tune.rounding import round_differences
 from seed_runtime.tune.targets import Task
 
 MB = 1_000_000
@@ -109,6 +110,21 @@ def test_fitting_takes_no_more_memory_than_is_counted_before(
     assert peak - before <= counted[-1] == ridge.fitting_bytes
     assert peak <= counted[0] + MB / 2
     assert counted[0] - counted[-1] < 1.2 * 4 * samples * (width + 40)
+
+
+@pytest.mark.parametrize("classes", [3, 300])
+def test_rounding_takes_no_more_memory_than_is_counted_before(classes: int) -> None:
+    case = Case(40, 1, 300, classes)
+    ridge = case.ridge()
+    ridge.compute(case)
+    found = ridge.find()
+    assert found is not None
+    inputs, values = ridge.inputs(found), {name: value + 1 for name, value in case.values.items()}
+    tracemalloc.start()
+    round_differences(case.model.stored, values, 1.0, inputs)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak + ridge.head_bytes <= ridge.fitting_bytes  # the values themselves are counted as well
 
 
 def test_what_is_certain_to_be_held_is_refused_before_anything_is_run() -> None:

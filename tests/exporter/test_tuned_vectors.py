@@ -134,6 +134,12 @@ def test_biases_of_convolutions_are_along_the_second_axis() -> None:
     assert [(bias.name, bias.axis, bias.rank) for bias in found] == [("c", 1, 4), ("d", 1, 4)]
 
 
+def test_a_bias_that_is_a_column_has_no_element_for_each_channel_and_stays(tmp_path: Path) -> None:
+    weights, nodes = [matrix("w", 16, 64), matrix("b", 32, 1)], [helper.make_node("Gemm", ["x", "w", "b"], ["y"])]
+    graph = load(make(nodes, weights, inputs=[info("x", (32, 16))], outputs=[info("y", (32, 64))], opset=18))
+    assert corrected(graph, data_of(graph), frozenset(graph.weights), [{"x": X[:32]}], tmp_path) == {}
+
+
 def test_only_vectors_that_the_seed_codes_are_trained() -> None:
     graph = load(MODEL)
     prepared = trainable(graph)

@@ -41,7 +41,7 @@ _VECTORS: Final[Mapping[str, tuple[int, ...]]] = {
     "SimplifiedLayerNormalization": (1,),
 }
 """Inputs that are scales and biases, by operator."""
-_BIASED: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+BIASED: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Operators behind which an Add adds a bias."""
 
 
@@ -90,7 +90,7 @@ def _places(main: onnx.GraphProto, index: GraphIndex) -> Iterator[tuple[onnx.Nod
         places = _VECTORS.get(node.op_type, ()) if node.domain in ("", "ai.onnx", "com.microsoft") else ()
         if node.op_type == "Add":
             makers = [index.producers.get(name) for name in node.input]
-            places = tuple(1 - at for at, maker in enumerate(makers) if maker and maker.op_type in _BIASED)
+            places = tuple(1 - at for at, maker in enumerate(makers) if maker and maker.op_type in BIASED)
         yield from ((node, place) for place in places if place < len(node.input))
 
 

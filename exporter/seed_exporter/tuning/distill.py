@@ -24,6 +24,7 @@ from seed_runtime.data.calls import LABELS
 from seed_runtime.errors import InputError
 from seed_runtime.format.header import ModelInfo
 from seed_runtime.tune import Settings, tune
+from seed_runtime.tune.last_layer import softmax
 
 STEPS: Final = 60
 """Most steps of gradients."""
@@ -120,5 +121,4 @@ def _samples(roles: Roles, lessons: Lessons) -> Mapping[str, Array]:
 
 
 def _softmax(scores: Array, axis: int) -> Array:
-    shares = np.exp(scores - scores.max(axis=axis, keepdims=True))
-    return np.asarray(shares / shares.sum(axis=axis, keepdims=True), np.float32)
+    return np.moveaxis(softmax(np.moveaxis(scores, axis, -1)), -1, axis)

@@ -25,10 +25,9 @@ from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.messages import copy_of
 from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.graph.versions import opset_of
+from seed_exporter.training.prepare import BIASED
 from seed_runtime.backends import Array, Feeds
 
-_BIASED: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-"""Operators behind which an Add adds a bias."""
 _BIAS_INPUT: Final = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, "BatchNormalization": 2, "LayerNormalization": 2}
 """Input that is a bias, by operator."""
 _SECOND: Final = frozenset({"Conv", "ConvTranspose", "BatchNormalization"})
@@ -79,7 +78,7 @@ def _biases(node: onnx.NodeProto, index: GraphIndex, graph: Graph) -> Iterator[B
     if node.op_type == "Add":
         for at, name in enumerate(node.input):
             maker = index.producers.get(node.input[1 - at])
-            if name in graph.weights and maker is not None and maker.op_type in _BIASED:
+            if name in graph.weights and maker is not None and maker.op_type in BIASED:
                 dims = graph.weights[name].shape
                 long = [place for place, size in enumerate(dims) if size > 1]
                 if len(long) == 1:
@@ -106,7 +105,8 @@ def corrected(
     values = {}
     for bias, shift in zip(biases, shifts, strict=True):
         old = coded(graph.weights[bias.name])
-        if np.isfinite(shift).all():
+        # A Gemm's may be a column, with no element for each channel.
+        if shift.size == old.size and np.isfinite(shift).all():
             values[bias.name] = (old + shift.reshape(old.shape)).astype(np.float32)
     return values
 

@@ -130,9 +130,11 @@ class ClassFolders:
                     alike.check(name, file.path, each.sample_shape, each.array.dtype)
                     size += each.array.nbytes
         spool.require_space(size)
-        for file in files:
+        for file, count in zip(files, counts, strict=True):
             with open_arrays(str(file.path)) as arrays:
-                for name, each in self._bound(arrays, file.path).items():
+                found = self._bound(arrays, file.path)
+                _require_unchanged(_count(found, file.path) == count, file.path)
+                for name, each in found.items():
                     spool.copy(name, each.array, is_single=each.is_single)
         return counts
 
@@ -210,12 +212,14 @@ class Shards:
         """
         if not self._names:
             raise InputError(f"{self._root} is empty; put .npz files into it, or one folder a class")
-        sizes = self._sizes()
+        sizes, counts = self._sizes()
         if (of_labels := sizes.get(LABELS, 0)) > LABELS_MAX:
             raise InputError(f"the labels in {self._root} take {of_labels:,} bytes, at most {LABELS_MAX:,} are held")
         spool.require_space(sum(sizes.values()))
-        for path in self._paths():
+        for path, count in zip(self._paths(), counts, strict=True):
             with open_arrays(str(path)) as arrays:
+                found = {str(array.name): _Bound(array, False) for array in arrays if array.shape}
+                _require_unchanged(found.keys() == sizes.keys() and _count(found, path) == count, path)
                 for array in arrays:
                     spool.copy(str(array.name), array)
         samples: dict[str, Array | RowSource] = {name: spool.rows(name) for name in sizes}
@@ -224,9 +228,9 @@ class Shards:
             samples[LABELS] = rows.read(np.arange(rows.shape[0]))
         return samples
 
-    def _sizes(self) -> dict[str, int]:
-        """Return the size of each array in all files, after a look at their headers [B]."""
-        alike, sizes = _Alike(), dict[str, int]()
+    def _sizes(self) -> tuple[dict[str, int], list[int]]:
+        """Return the size of each array in all files [B], and how many samples each file has, by their headers."""
+        alike, sizes, counts = _Alike(), dict[str, int](), list[int]()
         for path in self._paths():
             with open_arrays(str(path)) as arrays:
                 names = {str(array.name) for array in arrays}
@@ -239,7 +243,9 @@ class Shards:
                         raise InputError(f"{array.where} is a single {array.dtype}; give arrays, samples first")
                     alike.check(name, path, array.shape[1:], array.dtype)
                     sizes[name] = sizes.get(name, 0) + array.nbytes
-        return sizes
+                # Of each file, or the labels of one would be those of another one's samples.
+                counts.append(_count({str(array.name): _Bound(array, False) for array in arrays}, path))
+        return sizes, counts
 
     def _paths(self) -> Iterator[Path]:
         for name in self._names:
@@ -269,4 +275,9 @@ def _count(found: dict[str, _Bound], path: Path) -> int:
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise InputError(f"{path} holds different numbers of samples: {listed}; give one row of each for a sample")
-    return next(iter(counts.values()))
+    return next(iter(counts.values()), 0)
+
+
+def _require_unchanged(is_unchanged: bool, path: Path) -> None:
+    if not is_unchanged:
+        raise InputError(f"{path} was changed while the folder was read; run the command again")

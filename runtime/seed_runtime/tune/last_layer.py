@@ -45,7 +45,7 @@ class Head:
         matrix = values[self.matrix]
         found: Array = features.astype(np.float32, copy=False) @ (matrix.T if self.is_transposed else matrix)
         if self.bias:
-            found += values[self.bias]
+            found += values[self.bias].reshape(-1)
         return found
 
 

@@ -162,12 +162,12 @@ def test_a_square_matrix_is_taken_the_way_that_gives_the_outputs() -> None:
     assert not found.is_transposed
 
 
-@pytest.mark.parametrize("width", [8, 1])
-def test_a_bias_may_have_an_axis_of_one_for_the_samples(width: int) -> None:
-    case = Case(40, 1, width, 3)
+@pytest.mark.parametrize(("width", "axes"), [(8, 2), (1, 2), (8, 3)])
+def test_a_bias_may_have_axes_of_one_for_samples_and_positions(width: int, axes: int) -> None:
+    case = Case(40, 2, width, 3)
     flat = case.fitted()
-    case.values["b"] = case.values["b"][None]
+    case.values["b"] = case.values["b"].reshape([1] * (axes - 1) + [3])
     for one, other in zip(case.fitted(), flat, strict=True):
-        assert one["b"].shape == (1, 3)
-        np.testing.assert_array_equal(one["b"][0], other["b"])
+        assert one["b"].shape == case.values["b"].shape
+        np.testing.assert_array_equal(one["b"].reshape(-1), other["b"])
         np.testing.assert_array_equal(one["w"], other["w"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -137,6 +138,9 @@ class _Fitting:
                 is_kept = not problem
         except (SeedError, OSError) as error:
             problem = str(error)
+        finally:
+            # Or a full disk stays full, and the seed can't be written.
+            shutil.rmtree(self._work.subfolder("tuned"), ignore_errors=True)
         self.tiers.append(Tier(mode, damage, is_kept, problem))
 
     def _fitted(self, mode: str) -> Mapping[str, Array]:

@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 import seed_runtime
-from bench.public import MODELS, FetchError, cache_folder, ppcls, textlines
+from bench.public import MODELS, FetchError, cache_folder, onnx_run, ppcls, textlines
 
 CALIBRATING, CHOOSING, TUNING, JUDGING = 64, 136, 400, 800
 """Lines without labels for the export, with labels for its ratio and for the fine-tune, and of other fonts."""
@@ -65,8 +64,8 @@ def score(seeds: list[Path], data: Path) -> float:
         x, labels = arrays["x"], arrays["labels"]
     batches = [x[at : at + BATCH] for at in range(0, len(x), BATCH)]
     if seeds[0].suffix == ".onnx":
-        original = onnxruntime.InferenceSession(seeds[0])
-        parts = [original.run(None, {"x": batch})[0] for batch in batches]
+        original = onnx_run(seeds[0])
+        parts = [original({"x": batch})[0] for batch in batches]
     else:
         seed = seed_runtime.open(seeds[0])
         for path in seeds[1:]:

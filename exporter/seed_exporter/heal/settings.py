@@ -11,6 +11,8 @@ from seed_runtime.errors import InputError
 INPUTS_LEAST: Final = 16
 """Fewest inputs that are trained on: fewer are known by heart at once."""
 
+_UNIT_RATE_MOST: Final = 0.25
+"""Largest learning rate of matrices that a short run gets; larger ones weren't tried."""
 _JUDGING: Final = 256
 """Most inputs that judge states: on a CPU, looks at all that an eighth of thousands is took as long as the steps."""
 
@@ -24,7 +26,8 @@ class HealSettings:
         batch: inputs of a step; on a GPU as many as it computes in little more time.
         unit_rate: learning rate of matrices, in their steps at the start, at least.
         travel: steps by which a weight must be able to move in a run, however short. A residual network of half a
-            million weights at 245x keeps in 1,000 steps .76 with 30, .82 with 60, .87 with 120, .88 with 250, of .93.
+            million weights at 245x keeps in 1,000 steps .76 with 30, .82 with 60, .87 with 120, .88 with 250, and in
+            3,000 steps .86 with 120, .89 with 360, of .93.
         growth_rate: of the logarithms of steps, at least.
         growth: natural logarithms by which steps must be able to grow in a run, however short. Steps of a search are
             right from the beginning: with 2 in a run of 40 steps each changed them by a twentieth, and 10 of these made
@@ -51,7 +54,7 @@ class HealSettings:
     steps: int = 3000
     batch: int = 32
     unit_rate: float = 0.03
-    travel: float = 120.0
+    travel: float = 250.0
     growth_rate: float = 2e-3
     growth: float = 2.0
     factor_rate: float = 1e-2
@@ -81,7 +84,8 @@ class HealSettings:
     def rates(self, steps: int) -> dict[str, float]:
         """Return the learning rates of what is trained in a run of so many steps, by kind."""
         return {
-            "units": max(self.unit_rate, self.travel / steps), "growth": max(self.growth_rate, self.growth / steps),
+            "units": max(self.unit_rate, min(_UNIT_RATE_MOST, self.travel / steps)),
+            "growth": max(self.growth_rate, self.growth / steps),
             "factors": max(self.factor_rate, 4 * self.growth / steps),
             "codes": 8 / math.log(2) * self.norm_rate, "vectors": self.vector_rate, "norms": self.norm_rate,
         }  # fmt: skip

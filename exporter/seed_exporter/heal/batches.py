@@ -55,16 +55,18 @@ class Batches:
         rng_seed: int = 0,
     ) -> None:
         self.size = size
-        self._mixed, self._device, self._draw, self._full = mixed, device, draw, full
+        self.mixed, self._device, self._draw, self._full = mixed, device, draw, full
         self._unlabelled = unlabelled or {}
         self._generator = torch.Generator(device).manual_seed(rng_seed)
         self._order = np.random.default_rng(rng_seed)
         self._groups = [] if draw else [_stacked(group, tensor, device) for group in grouped(feeds)]
 
-    def resized(self, size: int) -> Batches:
-        """Return the same inputs in batches of another size."""
+    def resized(self, size: int, mixed: float | None = None) -> Batches:
+        """Return the same inputs in batches of another size, and with another share of mixed ones where it is given."""
         other = copy.copy(self)
         other.size = size
+        if mixed is not None:
+            other.mixed = mixed
         return other
 
     def __iter__(self) -> Iterator[Batch]:
@@ -95,14 +97,14 @@ class Batches:
 
     def _mix(self, batch: Batch, others: Batch) -> Batch:
         """Put a part of another input into some inputs: spans of integers, boxes of floats or their weighted mean."""
-        if self._mixed <= 0:
+        if self.mixed <= 0:
             return batch
         count = _count(batch)
 
         def uniform() -> Tensor:
             return torch.rand(count, generator=self._generator, device=self._device)
 
-        chosen, blended, share = uniform() < self._mixed, uniform() < 0.5, 0.1 + 0.8 * uniform()
+        chosen, blended, share = uniform() < self.mixed, uniform() < 0.5, 0.1 + 0.8 * uniform()
         made, boxes = {}, {}
         for name, value in batch.items():
             other = others[name]

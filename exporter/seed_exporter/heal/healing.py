@@ -127,8 +127,7 @@ class Healing(Trained):
         if not self.student.matrices.names:
             raise InputError("the model has no weight that is large enough to be trained; export it without --heal")
         self._draw, self._trained_on, self._cleaned = draw, list(feeds[held:]), bool(draw)
-        self._mixed = self.settings.mixed
-        self._batches = self._batches_of(size)
+        self._batches = self._batches_of(size, self.settings.mixed)
         self._drawn = iter(self._batches)
         self.held = Judges(self.teacher, self._originals, feeds[:held], size)
         outputs = {value.name for value in graph.model.graph.output} - set(noisy)
@@ -177,8 +176,7 @@ class Healing(Trained):
             size = pace.choose(size, self._most, seconds)
             self._steps, self._timed = max(1, int(seconds / pace.seconds)), True
         seen = 0.0 if self._draw else self._steps * size / len(self._trained_on)
-        self._mixed = self.settings.mixed if seen >= self.settings.passes else 0.0
-        self._batches = self._batches_of(size)
+        self._batches = self._batches.resized(size, self.settings.mixed if seen >= self.settings.passes else 0.0)
         self._drawn = iter(self._batches)
         self._pace(pace.seconds)
         schedule = Schedule(self.settings.steps, decay=self.settings.decay, clip=5.0, first=self.first_share)
@@ -303,9 +301,9 @@ class Healing(Trained):
         self.controller.correct(8.0 * self.last.look.size, self._bits())
         self.first_share = self._looked = float(facts["share"])
 
-    def _batches_of(self, size: int) -> Batches:
+    def _batches_of(self, size: int, mixed: float) -> Batches:
         return Batches(
-            self._trained_on, size, self._mixed, tensor=self.teacher.tensor, device=self.device,
+            self._trained_on, size, mixed, tensor=self.teacher.tensor, device=self.device,
             draw=self._draw, unlabelled={LABELS: UNLABELLED},
             full=self.device.type == "cuda" or self.student.norms is not None,
         )  # fmt: skip
@@ -322,7 +320,7 @@ class Healing(Trained):
             lost = f"{before - len(self._trained_on):,} of {before:,} inputs of --heal"
             self._say(f"{lost} are left out: the model answers with NaN or infinity on them")
             check_count(len(self._trained_on))
-            self._batches = self._batches_of(min(size, len(self._trained_on)))
+            self._batches = self._batches_of(min(size, len(self._trained_on)), self._batches.mixed)
             self._drawn = iter(self._batches)
             self._usable.forget()
 

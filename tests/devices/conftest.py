@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from seed_devices.push.wheels import Wheelhouse
 from tests.devices.support import fake_wheels
 from tests.devices.support.sshd import Device, MakeDevice, Sshd
+from tests.support.shared import SharedFolder
+from tests.support.tuned_model import damaged_seed, data
 
 _numbers = itertools.count(1)
 
@@ -57,3 +60,16 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Wheelhouse:
 def new(tmp_path_factory: pytest.TempPathFactory) -> Wheelhouse:
     """Return the fake wheels of a newer runtime."""
     return fake_wheels.house(tmp_path_factory.mktemp("new"), "9.0.0")
+
+
+@pytest.fixture(scope="session")
+def seed_of(shared_folder: SharedFolder) -> Callable[[str], Path]:
+    """Return what gives the path of a seed with a training graph, by its damage (`damaged_seed`)."""
+    return lambda damage: damaged_seed(shared_folder, damage).path
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Path:
+    """Return the path of samples for the seeds of `seed_of`."""
+    np.savez(tmp_path / "data.npz", **data())
+    return tmp_path / "data.npz"

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +30,11 @@ from tests.devices.support.pushing import running_seed, send
 from tests.devices.support.seeds import EXAMPLE
 from tests.devices.support.sshd import Device, MakeDevice
 from tests.support.service_manager import kill_servers, make_manager, server_pid
-from tests.support.shared import SharedFolder
 from tests.support.signing import needs_ssh_keygen, new_key, public_key, sign_seed
-from tests.support.tuned_model import CLASSES, damaged_seed, data
+from tests.support.tuned_model import CLASSES, data
 
 NAME = "m"
 HEAD = ("--mode", "head", "--threads", "1")
-
-
-@pytest.fixture(scope="session")
-def seed_of(shared_folder: SharedFolder) -> Callable[[str], Path]:
-    return lambda damage: damaged_seed(shared_folder, damage).path
-
-
-@pytest.fixture
-def samples(tmp_path: Path) -> Path:
-    np.savez(tmp_path / "data.npz", **data())
-    return tmp_path / "data.npz"
 
 
 class _ThisMachine:

@@ -9,7 +9,6 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +28,12 @@ from tests.devices.support.commands import COMMAND, deploy, environment, hosts, 
 from tests.devices.support.pushing import send
 from tests.devices.support.sshd import Device, MakeDevice, Sshd
 from tests.support.ports import free_port
-from tests.support.shared import SharedFolder
-from tests.support.tuned_model import CLASSES, damaged_seed, data
+from tests.support.tuned_model import CLASSES, data
 
 NAME = "m"
 HEAD = ("--mode", "head", "--threads", "1")
 PICTURES = ModelInputs((TensorSpec("x", "float32", ("n", 3, 8, 8)),), CLASSES)
 GOES_DOWN = ("--mode", "small", "--steps", "2", "--lr", "900", "--threads", "1")
-
-
-@pytest.fixture(scope="session")
-def seed_of(shared_folder: SharedFolder) -> Callable[[str], Path]:
-    return lambda damage: damaged_seed(shared_folder, damage).path
-
-
-@pytest.fixture
-def samples(tmp_path: Path) -> Path:
-    np.savez(tmp_path / "data.npz", **data())
-    return tmp_path / "data.npz"
 
 
 def class_folders(root: Path) -> Path:

@@ -5,10 +5,17 @@ import struct
 import numpy as np
 import pytest
 
+from seed_runtime.codecs import lanes as lanes_module
 from seed_runtime.codecs.encode import lanes as encoder
 from seed_runtime.codecs.lanes import LaneDecoder, decoding_table
 from seed_runtime.errors import FormatError
 from tests.support.streams import RARE, STATES, SYMBOLS, WORDS
+
+
+@pytest.fixture(params=["one by one", "step by step"], autouse=True)
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decode everything in both ways that there are: few lanes symbol by symbol, many lanes step by step."""
+    monkeypatch.setattr(lanes_module, "_FEW", 1 << 20 if request.param == "one by one" else 0)
 
 
 def _table(*frequencies: int) -> np.ndarray:

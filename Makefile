@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 FOR_DEMO := .[export]
-FOR_TEST := .[export,cluster,deploy,pictures,test]
+FOR_TEST := .[export,cluster,deploy,docs,pictures,test]
 FOR_TORCH := .[torch]
 FOR_BENCH := .[export,torch,bench,compare]
 # The build of torch for the CPU; what stands above it on the index brings gigabytes of CUDA.
@@ -100,6 +100,17 @@ import-rules: $(DONE)/test
 .PHONY: format
 format: $(DONE)/test ## put the code into the house's format
 	@$(BIN)/ruff check --quiet --fix-only; $(BIN)/ruff format
+
+.PHONY: docs
+DOCS := build/docs
+# The variable: no advertisement of another program in the output.
+docs: $(DONE)/test ## build the docs site; a link that leads nowhere and a page without its line in mkdocs.yml are errors
+	$(call quietly,building the docs site,env NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir $(DOCS))
+	@echo "its first page: file://$(abspath $(DOCS))/index.html"
+
+.PHONY: docs-screenshot
+docs-screenshot: docs ## take a picture of its first page by Chromium, into build/docs-screenshot.png
+	@$(BIN)/python -m tests.support.browser $(DOCS) build/docs-screenshot.png
 
 .PHONY: public
 public: $(DONE)/public ## fetch the public models and their data (2 GB in the user's cache), for slow tests and benchmarks

@@ -45,7 +45,10 @@ def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
 def test_every_link_between_documents_leads_somewhere(document: str) -> None:
     path = ROOT / document
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text())
-    broken = [link for link in links if "://" not in link and not (path.parent / link).exists()]
+    # Pages of the site that docs/hooks.py makes; `make docs` follows these links.
+    made = re.compile(r"(?:\.\./)*cli/seed-(?:export|run|deploy)\.md")
+    links = [link for link in links if "://" not in link and not made.fullmatch(link)]
+    broken = [link for link in links if not (path.parent / link).exists()]
     assert not broken
 
 

@@ -16,11 +16,11 @@ from seed_runtime.assembly.assemble import (
     assemble_into,
     beside_bytes,
     check_only,
-    is_assembled,
+    sync_assembled,
     working_bytes,
 )
 from seed_runtime.assembly.base_file import BaseFile, MappedWeights, holes_of_base
-from seed_runtime.assembly.cache import ModelCache, default_cache, model_size
+from seed_runtime.assembly.cache import ModelCache, default_cache, is_synced, model_size
 from seed_runtime.assembly.folder import model_folder
 from seed_runtime.backends import Dims, Feeds
 from seed_runtime.backends.workers import Watch
@@ -240,6 +240,7 @@ class Seed(SeedFile):
             model_folder(target) as part,
         ):
             assemble_into(reader, part, progress, base, check=self._check_inputs, cores=plan.cores)
+            sync_assembled(part, reader.header)
             self._accept()
         return target
 
@@ -287,7 +288,9 @@ class Seed(SeedFile):
             raise
         plan = self.plan_session(dims, max_memory, threads=threads, backend=backend, beside=beside, cgroup=cgroup)
         chosen, say = cache or default_cache(), notice or _print_notice
-        assembled = _assembled(self, chosen, progress, say, assembly.cores, intact=verify, verify=verify)
+        assembled = _assembled(
+            self, chosen, progress, say, assembly.cores, intact=verify, verify=verify, sync_beside=True
+        )
         session = Session(self._backend(backend), plan, assembly, assembled, self.header.golden, watch)
         try:
             self._accept()
@@ -341,6 +344,7 @@ def _assembled(
     *,
     intact: bool,
     verify: bool = False,
+    sync_beside: bool = False,
 ) -> Iterator[Path]:
     """Give the folder of an assembled seed in the cache, or a temporary one.
 
@@ -352,6 +356,7 @@ def _assembled(
         cores: of a plan for assembly.
         intact: compare a copy that was there before with the seed's digests, and assemble it again if it was altered.
         verify: decode all of the seed as well, where there was a copy.
+        sync_beside: as for `ModelCache.hold`.
     """
     made = altered = False
 
@@ -377,14 +382,16 @@ def _assembled(
     with contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(
-                cache.hold(seed.digest, seed.header, make, on_wait, is_intact if intact else None)
+                cache.hold(
+                    seed.digest, seed.header, make, on_wait, is_intact if intact else None, sync_beside=sync_beside
+                )
             )
         except OSError as error:
             if error.errno not in _UNWRITABLE or made:
                 raise
             # Nobody removes models from a folder that can't be written to: no lock is needed.
             folder = cache.root / seed.digest.hex()
-            if not is_assembled(folder, seed.header) or (intact and not seed.is_intact(folder)):
+            if not is_synced(folder, seed.header) or (intact and not seed.is_intact(folder)):
                 notice(f"{cache.root} can't be written to; assembling in a temporary folder")
                 folder = stack.enter_context(scratch_folder())
                 make(folder)

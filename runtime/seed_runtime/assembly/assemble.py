@@ -10,7 +10,7 @@ import errno
 import hashlib
 import shutil
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from seed_runtime.format.header import Header, Hole, Stream
 from seed_runtime.format.parts import file_of
 from seed_runtime.format.reader import SeedReader
 from seed_runtime.skeletons import SkeletonInfo
-from seed_runtime.system.files import write_synced
+from seed_runtime.system.sync import sync_files
 
 Chunks = Iterator[memoryview]
 Progress = Callable[[int, int], None]
@@ -175,7 +175,7 @@ def assemble_into(
     check: Callable[[SkeletonInfo], object] | None = None,
     cores: int = 1,
 ) -> None:
-    """Write the model's files into `folder`. They are checked, and on the disk, when this returns.
+    """Write the model's files into `folder`. They are checked when this returns, and `sync_assembled` flushes them.
 
     Any error leaves half-written files behind in `folder` and nowhere else.
 
@@ -201,7 +201,7 @@ def assemble_into(
         check(info)
     size = sum(kind.sizes(header).values())
     need_disk(folder, size)
-    try:
+    with _disk_space(folder, size):
         with kind.layout.begin(folder, data, info) as output:
             del data, info  # a layout that needs them has them
             for part in header.parts[1:]:
@@ -209,18 +209,35 @@ def assemble_into(
                 if name is None:
                     reader.skip_part(part)
                 else:
-                    write_synced(folder / name, reader.part_bytes(part))
+                    (folder / name).write_bytes(reader.part_bytes(part))
             computed = decode_streams(
                 header, reader.chunks, output.write, progress, skip=output.skip, base=base, cores=cores
             )
             output.finish()
         reader.finish()
+    if computed != header.weights.digest:
+        raise DigestError("assembled weights", header.weights.digest, computed)
+
+
+def sync_assembled(folder: Path, header: Header) -> None:
+    """Flush the files that `assemble_into` wrote, so that they survive a power cut.
+
+    Raises:
+        DiskSpaceError: the disk is full after all; some file systems only find out now.
+    """
+    with _disk_space(folder, sum(skeletons.of(header).sizes(header).values())):
+        sync_files(folder)
+
+
+@contextmanager
+def _disk_space(folder: Path, size: int) -> Iterator[None]:
+    """Raise DiskSpaceError where `size` bytes don't fit into `folder`."""
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskSpaceError(str(folder), size, shutil.disk_usage(folder).free) from None
         raise
-    if computed != header.weights.digest:
-        raise DigestError("assembled weights", header.weights.digest, computed)
 
 
 def check_only(

@@ -1,13 +1,15 @@
 """Assembled models on disk, named by their seed's digest, safe with any number of processes at once.
 
     <root>/<digest>/model.onnx, model.weights   a whole model; published by one rename
+    <root>/<digest>/synced                      empty; says that the files beside it are on the disk
     <root>/<digest>.part/                       a model being made; only the holder of the maker's lock touches it
     <root>/<digest>.lock                        shared while a process uses or makes the model, exclusive to remove it
-    <root>/<digest>.maker.lock                  exclusive to make the model
+    <root>/<digest>.maker.lock                  exclusive to make the model, until it is on the disk
 
 An altered model is replaced file by file, each by one rename, while other processes use it: the files that they have
 open stay theirs, and whoever opens one finds a file of the same model at every moment.
-A process that is killed leaves at most a `.part` folder behind, which the next one removes.
+A process that is killed leaves at most a `.part` folder behind, or a model that isn't `synced`, which the next one
+removes or makes again: after a power cut it could be anything.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Final
 
 from seed_runtime import skeletons
-from seed_runtime.assembly.assemble import is_assembled
+from seed_runtime.assembly.assemble import is_assembled, sync_assembled
 from seed_runtime.errors import CacheSpaceError, DiskSpaceError
 from seed_runtime.format.header import Header
 from seed_runtime.format.preamble import DIGEST
@@ -30,6 +34,7 @@ from seed_runtime.system.locks import FileLock
 from seed_runtime.system.sync import sync_folder
 from seed_runtime.units import CACHE_MIN, CACHE_USUAL, parse_size
 
+SYNCED_FILE: Final = "synced"
 DEFAULT_LIMIT: Final = 4 * 1000**3
 """Largest size of all assembled models together, in bytes; SEED_CACHE_LIMIT sets another."""
 
@@ -49,9 +54,15 @@ def default_cache() -> ModelCache:
 class ModelCache:
     """A folder of assembled models. The least recently used are removed when it exceeds `limit` bytes."""
 
-    def __init__(self, root: Path, limit: int) -> None:
-        """Use the folder `root`, which is created when it is needed, for up to `limit` bytes."""
-        self.root, self.limit = root, limit
+    def __init__(self, root: Path, limit: int, *, lasting: bool = True) -> None:
+        """Use the folder `root`, which is created when it is needed, for up to `limit` bytes.
+
+        Args:
+            root: the folder.
+            limit: size of all models together [B].
+            lasting: False for a folder that this process will remove: nothing of it is flushed to the disk.
+        """
+        self.root, self.limit, self._lasting = root, limit, lasting
 
     @contextlib.contextmanager
     def hold(
@@ -61,6 +72,8 @@ class ModelCache:
         make: Callable[[Path], None],
         on_wait: Callable[[], None],
         is_intact: Callable[[Path], bool] | None = None,
+        *,
+        sync_beside: bool = False,
     ) -> Iterator[Path]:
         """Give the folder of a model, which nobody removes within the block; make it first if it isn't there.
 
@@ -70,22 +83,29 @@ class ModelCache:
             make: fills an empty folder with the model.
             on_wait: called before waiting for another process that makes the same model.
             is_intact: asked about a folder that was there before; one that isn't intact is made again.
+            sync_beside: give a model that was made before it is on the disk. A thread flushes it meanwhile, and the
+                block's end waits for that.
         """
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = digest.hex()
         folder = self.root / name
 
         def is_good() -> bool:
-            return is_assembled(folder, header) and (is_intact is None or is_intact(folder))
+            return is_synced(folder, header) and (is_intact is None or is_intact(folder))
 
-        with FileLock(self.root / f"{name}.lock") as users:
+        with FileLock(self.root / f"{name}.lock") as users, contextlib.ExitStack() as stack:
             users.acquire(shared=True, on_wait=on_wait)
             if not is_good():
-                with FileLock(self.root / f"{name}.maker.lock") as maker:
+                with contextlib.ExitStack() as making:
+                    maker = making.enter_context(FileLock(self.root / f"{name}.maker.lock"))
                     maker.acquire(on_wait=on_wait)
                     # Another process may have made it meanwhile.
                     if not is_good():
-                        self._make(folder, users, header, make)
+                        finish = self._make(folder, users, header, make)
+                        if sync_beside:
+                            stack.enter_context(_Beside(finish, making.pop_all()))
+                        else:
+                            finish()
             with contextlib.suppress(OSError):
                 os.utime(folder)  # marks it as used just now; a read-only cache still serves
             yield folder
@@ -140,8 +160,12 @@ class ModelCache:
     def _free(self) -> int:
         return shutil.disk_usage(self.root).free
 
-    def _make(self, folder: Path, users: FileLock, header: Header, make: Callable[[Path], None]) -> None:
-        """Make the model, whatever stands in its place. The maker's lock is held, and `users` shared."""
+    def _make(self, folder: Path, users: FileLock, header: Header, make: Callable[[Path], None]) -> Callable[[], None]:
+        """Make the model, whatever stands in its place. The maker's lock is held, and `users` shared.
+
+        Returns:
+            What flushes it to the disk and says so, while the lock is still held.
+        """
         part = folder.with_name(f"{folder.name}.part")
         if folder.is_dir():
             # If no other process uses it, it is removed first, so that the disk needs no space for two.
@@ -152,16 +176,31 @@ class ModelCache:
             self.evict(model_size(header))
             try:
                 make(part)
-                sync_folder(part)
                 if folder.is_dir():
+                    # Others use it: not even for a moment may it hold files that aren't on the disk.
+                    self._sync(part, header)
                     for name in skeletons.of(header).sizes(header):
                         os.replace(part / name, folder / name)
-                    sync_folder(folder)
                 else:
                     part.rename(folder)
-                sync_folder(self.root)
             except DiskSpaceError as error:
                 raise CacheSpaceError(str(self.root), error.needed, error.free) from None
+        return lambda: self._finish(folder, header)
+
+    def _finish(self, folder: Path, header: Header) -> None:
+        """Flush a model that was made, then note that in it."""
+        try:
+            self._sync(folder, header)
+        except DiskSpaceError as error:
+            raise CacheSpaceError(str(self.root), error.needed, error.free) from None
+        (folder / SYNCED_FILE).touch()
+        if self._lasting:
+            sync_folder(folder)
+            sync_folder(self.root)
+
+    def _sync(self, folder: Path, header: Header) -> None:
+        if self._lasting:
+            sync_assembled(folder, header)
 
     def _clear(self, name: str) -> bool:
         """Remove a model unless a process uses or makes it. Return whether it was removed."""
@@ -182,6 +221,43 @@ class ModelCache:
         with FileLock(part.with_name(f"{part.stem}.maker.lock")) as maker:
             if maker.try_acquire():
                 shutil.rmtree(part, ignore_errors=True)
+
+
+class _Beside:
+    """Work in a thread, for as long as a block runs and until it is done. A context manager that raises its errors."""
+
+    def __init__(self, work: Callable[[], None], held: contextlib.ExitStack) -> None:
+        """Take the work, and what is released when it is done."""
+        self._work, self._held = work, held
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="cache", daemon=True)
+
+    def _run(self) -> None:
+        with self._held:
+            try:
+                self._work()
+            except Exception as error:
+                self._error = error
+
+    def __enter__(self) -> _Beside:
+        try:
+            self._thread.start()
+        except RuntimeError:  # there can be no other thread
+            self._run()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._thread.ident is not None:
+            self._thread.join()
+        if error is None and self._error is not None:
+            raise self._error
+
+
+def is_synced(folder: Path, header: Header) -> bool:
+    """Return whether a model of the cache is there and on the disk, by the names and sizes of its files."""
+    return (folder / SYNCED_FILE).is_file() and is_assembled(folder, header)
 
 
 def model_size(header: Header) -> int:

@@ -61,7 +61,7 @@ def open_cache(job: Job, *, fresh: bool = False) -> Iterator[ModelCache]:
         yield ModelCache(default_root(), job.cache_limit)
         return
     with scratch_beside_cache() as folder:
-        yield ModelCache(folder, job.cache_limit)
+        yield ModelCache(folder, job.cache_limit, lasting=False)
 
 
 def open_session(

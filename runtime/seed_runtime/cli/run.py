@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 
 from seed_runtime.cli.arguments import Job
@@ -30,8 +31,9 @@ def run(job: Job, terminal: Terminal) -> int:
             terminal.note(line)
         sink: Sink
         sink = summary = Summary(calls.is_counted)
+        outputs_file = stack.enter_context(contextlib.ExitStack())
         if job.output is not None:
-            sink = stack.enter_context(written(job.output, calls.is_counted))
+            sink = outputs_file.enter_context(written(job.output, calls.is_counted))
         cache = stack.enter_context(open_cache(job))
         session = stack.enter_context(
             open_session(job, seed, cache, terminal, calls.shapes(), beside=calls.extra_bytes)
@@ -48,25 +50,28 @@ def run(job: Job, terminal: Terminal) -> int:
             del outputs  # the next call's must not stand beside it
             if progress is not None:
                 progress(number, len(calls))
-    # Only now is the output in its place, so that nothing claims it too early.
-    terminal.clear()
-    if job.json:
-        print_json(
-            {
-                "outputs": summary.as_json(),
-                "output": job.output,
-                "calls": len(calls),
-                "seconds": {
-                    "assembly": round(session.assembly_seconds, 4),
-                    "opening": round(session.opening_seconds, 4),
-                    "run": round(seconds, 4),
-                },
-                "mode": session.plan.mode,
-                "planned_mib": mib(session.needed_bytes),
-                "peak_rss_mib": mib(peak_rss()),
-            }
-        )
-    elif job.output is None:
-        for line in summary.lines():
-            print(line)
+        outputs_file.close()
+        # Only now is the output in its place, so that nothing claims it too early.
+        terminal.clear()
+        if job.json:
+            print_json(
+                {
+                    "outputs": summary.as_json(),
+                    "output": job.output,
+                    "calls": len(calls),
+                    "seconds": {
+                        "assembly": round(session.assembly_seconds, 4),
+                        "opening": round(session.opening_seconds, 4),
+                        "run": round(seconds, 4),
+                    },
+                    "mode": session.plan.mode,
+                    "planned_mib": mib(session.needed_bytes),
+                    "peak_rss_mib": mib(peak_rss()),
+                }
+            )
+        elif job.output is None:
+            for line in summary.lines():
+                print(line)
+        # An assembled model may still be on its way to the disk, which the session's end waits for.
+        sys.stdout.flush()
     return 0

@@ -7,7 +7,6 @@ that the decoded bytes are written to. All limits and digests are checked by the
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from seed_runtime.errors import FormatError
 from seed_runtime.format.header import Header
 from seed_runtime.format.parts.kind import HoleLike
 from seed_runtime.skeletons.info import ExternalTensor, SkeletonInfo, check_holes, refuse, same_tensor
-from seed_runtime.system.files import write_synced
 
 _PORTION: Final = 1 << 20
 """Bytes that are read from a file at a time."""
@@ -36,7 +34,7 @@ class Output(Protocol):
         ...
 
     def finish(self) -> None:
-        """Write what follows the last hole, and bring everything to the disk."""
+        """Write what follows the last hole. Nothing is brought to the disk: see `assemble_into`."""
         ...
 
     def __enter__(self) -> Output: ...
@@ -119,7 +117,7 @@ class WeightsBeside:
 
     def begin(self, folder: Path, skeleton: bytes | memoryview, info: SkeletonInfo) -> Output:
         """Write the model file, and open the weights file. Neither `skeleton` nor `info` is held."""
-        write_synced(folder / self.model_file, skeleton)
+        (folder / self.model_file).write_bytes(skeleton)
         return _FileOutput(folder / self.weights_file)
 
     def is_intact(self, folder: Path, skeleton: bytes | memoryview, info: SkeletonInfo, header: Header) -> bool:
@@ -213,7 +211,7 @@ class _FileOutput:
             data = data[self._file.write(data) or 0 :]
 
     def finish(self) -> None:
-        os.fsync(self._file.fileno())
+        pass
 
     def __enter__(self) -> Output:
         return self
@@ -241,7 +239,6 @@ class _RangesOutput(_FileOutput):
 
     def finish(self) -> None:
         super().write(self._skeleton[self._position :])
-        super().finish()
 
 
 def _ranges(info: SkeletonInfo) -> list[ExternalTensor]:

@@ -1,4 +1,4 @@
-"""Names in folders that survive a power cut: a rename or a new folder is on the disk when these functions return."""
+"""Files, and names in folders, that survive a power cut: they are on the disk when these functions return."""
 
 from __future__ import annotations
 
@@ -13,6 +13,17 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_files(folder: Path) -> None:
+    """Flush all files in `folder` to the disk, and their names."""
+    for path in folder.iterdir():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    sync_folder(folder)
 
 
 def make_folder(path: Path) -> None:

@@ -126,7 +126,7 @@ def test_the_seed_may_be_a_pipe(seed: Path, tmp_path: Path, own_folders: Path) -
         assert seed_run("-", "--input", data, stdin=seed.read_bytes()).returncode == 0
     assert "ends after" in refused(10, "-", "--input", data, stdin=seed.read_bytes()[:-10])
     assert "follow behind its end" in refused(10, "-", "--input", data, stdin=seed.read_bytes() + b"x")
-    assert len(files_under(cache_folder(own_folders))) == 2
+    assert len(files_under(cache_folder(own_folders))) == 3  # and that they are on the disk
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -20,8 +19,9 @@ from seed_runtime.assembly.assemble import (
     working_bytes,
 )
 from seed_runtime.assembly.base_file import BaseFile, MappedWeights, holes_of_base
-from seed_runtime.assembly.cache import ModelCache, default_cache, is_synced, model_size
+from seed_runtime.assembly.cache import ModelCache, default_cache, model_size
 from seed_runtime.assembly.folder import model_folder
+from seed_runtime.assembly.held import Notice, held_model
 from seed_runtime.backends import Dims, Feeds
 from seed_runtime.backends.workers import Watch
 from seed_runtime.codecs import BaseWeights
@@ -31,15 +31,10 @@ from seed_runtime.memory.cgroup import CgroupLimit, cgroup_limit
 from seed_runtime.memory.plan import AssemblyPlan, SessionPlan, plan_assembly, plan_session
 from seed_runtime.seed_file import SeedFile
 from seed_runtime.session import Session
-from seed_runtime.system.scratch import scratch_folder
 
 HELD_AFTER_ASSEMBLY: Final = 6 << 20
 """Memory that stays with the process once its weights are written [B]: NumPy's and Python's heaps don't shrink at
 once."""
-Notice = Callable[[str], None]
-"""Callback for notices: gets a line for the user where work goes on otherwise than planned."""
-_UNWRITABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
-"""Errors of a cache that can't be written to."""
 
 
 def open(  # noqa: A001  users expect it
@@ -162,7 +157,7 @@ class Seed(SeedFile):
         """Give the folder of the assembled model, held until the block ends; for the arguments see `session`."""
         cores = self.plan_assembly(max_memory, cgroup_limit()).cores
         say = notice or _print_notice
-        with _assembled(self, cache or default_cache(), progress, say, cores, intact=False) as folder:
+        with self._assembled(cache or default_cache(), progress, say, cores, intact=False) as folder:
             self._accept()
             yield folder
 
@@ -178,10 +173,53 @@ class Seed(SeedFile):
             cores: of a plan for assembly.
         """
         layout, chosen = self.kind.layout, cache or default_cache()
-        with _assembled(self, chosen, progress, _print_notice, cores, intact=True) as folder:
+        with self._assembled(chosen, progress, _print_notice, cores, intact=True) as folder:
             places = layout.places(self.skeleton(), self.header.holes)
             with BaseFile(folder / layout.weights_file, places, self.header.holes) as weights:
                 yield weights
+
+    @contextlib.contextmanager
+    def _assembled(
+        self,
+        cache: ModelCache,
+        progress: Progress | None,
+        notice: Notice,
+        cores: int,
+        *,
+        intact: bool,
+        verify: bool = False,
+        sync_beside: bool = False,
+    ) -> Iterator[Path]:
+        """Give the folder of the assembled seed in the cache, or a temporary one.
+
+        Args:
+            cache: where.
+            progress: called while it is decoded.
+            notice: gets what the user should know.
+            cores: of a plan for assembly.
+            intact: compare a copy that was there before with the seed's digests, and assemble it again if it was
+                altered.
+            verify: decode all of the seed as well, where there was a copy.
+            sync_beside: as for `ModelCache.hold`.
+        """
+        made = False
+
+        def assemble(folder: Path) -> None:
+            nonlocal made
+            with self._base_weights(cache, progress, cores) as base, self._reader() as reader:
+                if base is not None and folder.parent == cache.root:
+                    # Again, since the base may have been made meanwhile: of a chain, no more than two have to be there.
+                    cache.evict(model_size(self.header))
+                assemble_into(reader, folder, progress, base, check=self._check_inputs, cores=cores)
+            made = True
+
+        is_intact = self.is_intact if intact else None
+        held = held_model(self.digest, self.header, cache, assemble, notice, is_intact, sync_beside=sync_beside)
+        with held as folder:
+            if not made and (verify or self.path is None):
+                # What comes through a pipe is checked to its end, even where the cache has the model already.
+                self.check(progress, cores=cores, cache=cache)
+            yield folder
 
     @contextlib.contextmanager
     def _base_weights(
@@ -288,8 +326,8 @@ class Seed(SeedFile):
             raise
         plan = self.plan_session(dims, max_memory, threads=threads, backend=backend, beside=beside, cgroup=cgroup)
         chosen, say = cache or default_cache(), notice or _print_notice
-        assembled = _assembled(
-            self, chosen, progress, say, assembly.cores, intact=verify, verify=verify, sync_beside=True
+        assembled = self._assembled(
+            chosen, progress, say, assembly.cores, intact=verify, verify=verify, sync_beside=True
         )
         session = Session(self._backend(backend), plan, assembly, assembled, self.header.golden, watch)
         try:
@@ -332,73 +370,6 @@ class Seed(SeedFile):
 
     def _backend(self, name: str | None) -> backends.Backend:
         return backends.get(name or self.kind.backend)
-
-
-@contextlib.contextmanager
-def _assembled(
-    seed: Seed,
-    cache: ModelCache,
-    progress: Progress | None,
-    notice: Notice,
-    cores: int,
-    *,
-    intact: bool,
-    verify: bool = False,
-    sync_beside: bool = False,
-) -> Iterator[Path]:
-    """Give the folder of an assembled seed in the cache, or a temporary one.
-
-    Args:
-        seed: what is assembled.
-        cache: where.
-        progress: called while it is decoded.
-        notice: gets what the user should know.
-        cores: of a plan for assembly.
-        intact: compare a copy that was there before with the seed's digests, and assemble it again if it was altered.
-        verify: decode all of the seed as well, where there was a copy.
-        sync_beside: as for `ModelCache.hold`.
-    """
-    made = altered = False
-
-    def make(folder: Path) -> None:
-        nonlocal made
-        if altered:
-            notice("the assembled copy in the cache was altered; assembling it again")
-        with seed._base_weights(cache, progress, cores) as base, seed._reader() as reader:
-            if base is not None and folder.parent == cache.root:
-                # Again, since the base may have been made meanwhile: of a chain, no more than two have to be there.
-                cache.evict(model_size(seed.header))
-            assemble_into(reader, folder, progress, base, check=seed._check_inputs, cores=cores)
-        made = True
-
-    def on_wait() -> None:
-        notice("another process is using this seed's folder in the cache; waiting for it")
-
-    def is_intact(folder: Path) -> bool:
-        nonlocal altered
-        altered = not seed.is_intact(folder)
-        return not altered
-
-    with contextlib.ExitStack() as stack:
-        try:
-            folder = stack.enter_context(
-                cache.hold(
-                    seed.digest, seed.header, make, on_wait, is_intact if intact else None, sync_beside=sync_beside
-                )
-            )
-        except OSError as error:
-            if error.errno not in _UNWRITABLE or made:
-                raise
-            # Nobody removes models from a folder that can't be written to: no lock is needed.
-            folder = cache.root / seed.digest.hex()
-            if not is_synced(folder, seed.header) or (intact and not seed.is_intact(folder)):
-                notice(f"{cache.root} can't be written to; assembling in a temporary folder")
-                folder = stack.enter_context(scratch_folder())
-                make(folder)
-        if not made and (verify or seed.path is None):
-            # What comes through a pipe is checked to its end, even where the cache has the model already.
-            seed.check(progress, cores=cores, cache=cache)
-        yield folder
 
 
 def _print_notice(line: str) -> None:

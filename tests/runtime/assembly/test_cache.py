@@ -8,11 +8,9 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,8 +19,7 @@ import pytest
 import seed_runtime
 from seed_runtime.assembly.assemble import assemble_into
 from seed_runtime.assembly.cache import ModelCache, default_root
-from seed_runtime.errors import CacheSpaceError, DiskSpaceError, FormatError
-from seed_runtime.format.header import Header
+from seed_runtime.errors import CacheSpaceError, FormatError
 from tests.support.project import ROOT
 from tests.support.seed_builder import build_seed, decoded_weights
 
@@ -109,20 +106,6 @@ def holding(root: Path, name: str, limit: int = PLENTY, verify: bool = False) ->
 
     intact = is_intact if verify else None
     with ModelCache(root, limit).hold(seed.digest, seed.header, make, lambda: None, intact) as folder:
-        yield folder
-
-
-@contextmanager
-def flushing_while_used(root: Path, name: str, *, lasting: bool = True) -> Iterator[Path]:
-    """Use a model within the block that may not be on the disk yet."""
-    seed = seed_runtime.open(io.BytesIO(SEEDS[name]))
-
-    def make(part: Path) -> None:
-        with seed._reader() as reader:
-            assemble_into(reader, part)
-
-    cache = ModelCache(root, PLENTY, lasting=lasting)
-    with cache.hold(seed.digest, seed.header, make, lambda: None, sync_beside=True) as folder:
         yield folder
 
 
@@ -222,67 +205,6 @@ def test_what_a_killed_process_left_is_removed(root: Path) -> None:
     (part / "model.weights").write_bytes(b"half")
     a = hold(root, "a")
     assert models(root) == {a.name}
-
-
-def test_a_model_that_a_power_cut_may_have_cut_is_made_again(root: Path) -> None:
-    folder = hold(root, "a")
-    (folder / "model.weights").write_bytes(bytes(len(decoded_weights(["raw"]))))
-    (folder / "synced").unlink()
-    hold(root, "a")
-    assert (folder / "model.weights").read_bytes() == decoded_weights(["raw"])
-    assert (folder / "synced").exists()
-
-
-def test_a_model_can_be_used_before_it_is_on_the_disk_but_by_no_other_process(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flush, waited = threading.Event(), threading.Event()
-    seed = seed_runtime.open(io.BytesIO(SEEDS["a"]))
-    monkeypatch.setattr("seed_runtime.assembly.cache.sync_assembled", lambda folder, header: flush.wait())
-
-    def never(part: Path) -> None:
-        raise AssertionError("it is made twice")
-
-    def use_it_as_well() -> None:
-        with ModelCache(root, PLENTY).hold(seed.digest, seed.header, never, waited.set) as folder:
-            assert (folder / "synced").exists()
-
-    with ThreadPoolExecutor(1) as others, flushing_while_used(root, "a") as folder:
-        assert (folder / "model.weights").read_bytes() == decoded_weights(["raw"])
-        assert not (folder / "synced").exists()
-        other = others.submit(use_it_as_well)
-        assert waited.wait(30)
-        assert not other.done()
-        flush.set()
-        other.result(30)
-    assert (folder / "synced").exists()
-
-
-def test_a_disk_that_turns_out_to_be_full_is_told_when_the_block_ends(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(folder: Path, header: Header) -> None:
-        raise DiskSpaceError(str(folder), 2, 1)
-
-    monkeypatch.setattr("seed_runtime.assembly.cache.sync_assembled", full)
-    used = []
-    with pytest.raises(CacheSpaceError), flushing_while_used(root, "a") as folder:
-        used.append((folder / "model.weights").read_bytes())
-    assert used == [decoded_weights(["raw"])]
-    monkeypatch.undo()
-    assert not (folder / "synced").exists()
-    assert (hold(root, "a") / "synced").exists()
-
-
-def test_a_cache_that_this_process_removes_is_not_flushed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flushed: list[int] = []
-    monkeypatch.setattr(os, "fsync", flushed.append)
-    with flushing_while_used(root, "a", lasting=False) as folder:
-        assert (folder / "model.weights").read_bytes() == decoded_weights(["raw"])
-    assert not flushed
-    with flushing_while_used(root, "b"):
-        pass
-    assert flushed
 
 
 def test_half_a_model_is_made_again(root: Path) -> None:

@@ -210,7 +210,9 @@ class Seed(SeedFile):
                 if base is not None and folder.parent == cache.root:
                     # Again, since the base may have been made meanwhile: of a chain, no more than two have to be there.
                     cache.evict(model_size(self.header))
-                assemble_into(reader, folder, progress, base, check=self._check_inputs, cores=cores)
+                assemble_into(
+                    reader, folder, progress, base, check=self._check_inputs, info=self._skeleton, cores=cores
+                )
             made = True
 
         is_intact = self.is_intact if intact else None
@@ -277,7 +279,7 @@ class Seed(SeedFile):
             self._reader() as reader,
             model_folder(target) as part,
         ):
-            assemble_into(reader, part, progress, base, check=self._check_inputs, cores=plan.cores)
+            assemble_into(reader, part, progress, base, check=self._check_inputs, info=self._skeleton, cores=plan.cores)
             sync_assembled(part, reader.header)
             self._accept()
         return target
@@ -295,6 +297,7 @@ class Seed(SeedFile):
         beside: int = 0,
         verify: bool = False,
         watch: Watch | None = None,
+        runs: int | None = None,
     ) -> Session:
         """Plan, assemble into the cache unless it is there, and open.
 
@@ -312,6 +315,8 @@ class Seed(SeedFile):
             verify: check all of the seed and its copy in the cache, which is assembled again if it was altered.
             watch: called about once a second while the backend opens the model, and while `Session.verify` runs;
                 what it raises ends them.
+            runs: how many there will be, as far as that is known. One or two are answered soonest by a session that
+                opens faster and runs slower.
         """
         dims, cgroup = self._planned_dims(feeds), cgroup_limit()
         try:
@@ -324,7 +329,9 @@ class Seed(SeedFile):
                 if other.needed > error.needed:
                     raise other from None
             raise
-        plan = self.plan_session(dims, max_memory, threads=threads, backend=backend, beside=beside, cgroup=cgroup)
+        plan = self.plan_session(
+            dims, max_memory, threads=threads, backend=backend, beside=beside, cgroup=cgroup, runs=runs
+        )
         chosen, say = cache or default_cache(), notice or _print_notice
         assembled = self._assembled(
             chosen, progress, say, assembly.cores, intact=verify, verify=verify, sync_beside=True
@@ -346,6 +353,7 @@ class Seed(SeedFile):
         backend: str | None = None,
         beside: int = 0,
         cgroup: CgroupLimit | None = None,
+        runs: int | None = None,
     ) -> SessionPlan:
         """Plan how a session would be opened for inputs of these sizes; for the arguments see `session`.
 
@@ -360,6 +368,7 @@ class Seed(SeedFile):
             threads=threads,
             held=HELD_AFTER_ASSEMBLY + beside,
             cgroup=cgroup,
+            runs=runs,
         )
 
     def _planned_dims(self, feeds: Feeds | None) -> Dims:

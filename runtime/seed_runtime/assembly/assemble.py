@@ -173,6 +173,7 @@ def assemble_into(
     progress: Progress | None = None,
     base: BaseWeights | None = None,
     check: Callable[[SkeletonInfo], object] | None = None,
+    info: SkeletonInfo | None = None,
     cores: int = 1,
 ) -> None:
     """Write the model's files into `folder`. They are checked when this returns, and `sync_assembled` flushes them.
@@ -186,6 +187,7 @@ def assemble_into(
         base: the base's weights, for a seed of differences.
         check: called with what the skeleton says, before anything is written; raises FormatError for other sections
             that contradict it.
+        info: what the skeleton says, where a skeleton of the same digest was scanned and checked before; None to do it.
         cores: as for `decode_streams`.
 
     Raises:
@@ -195,10 +197,11 @@ def assemble_into(
     """
     header = reader.header
     kind, data = skeletons.of(header), reader.part_bytes(header.skeleton)
-    info = kind.scan(data)
-    kind.layout.check(info, header.holes)
-    if check is not None:
-        check(info)
+    if info is None:
+        info = kind.scan(data)
+        kind.layout.check(info, header.holes)
+        if check is not None:
+            check(info)
     size = sum(kind.sizes(header).values())
     need_disk(folder, size)
     with _disk_space(folder, size):

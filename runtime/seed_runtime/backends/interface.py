@@ -74,6 +74,11 @@ class Backend(Protocol):
         """Named settings, the fastest first and the one with the least memory last."""
         ...
 
+    @property
+    def quick_modes(self) -> tuple[str, ...]:
+        """The same settings, the one first that opens a model and answers once in the least time."""
+        ...
+
     def available(self) -> bool:
         """Return whether the library is installed; nothing is imported to find out."""
         ...

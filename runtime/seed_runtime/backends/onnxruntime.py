@@ -85,6 +85,9 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
     modes = tuple(_MODES)
+    # Without repacked weights a model opens in a sixth to two thirds of the time, and a run takes up to 2.5 times as
+    # long: docs/adr/0030-cold-start.md.
+    quick_modes = ("lean", "fast", "small")
 
     def available(self) -> bool:
         """Return whether ONNX Runtime is installed (see `Backend.available`)."""

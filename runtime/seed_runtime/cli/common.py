@@ -73,6 +73,7 @@ def open_session(
     *,
     beside: int = 0,
     verify: bool = False,
+    runs: int | None = None,
 ) -> Session:
     """Open a session under the limits of the command line; for the arguments see `Seed.session`."""
     return seed.session(
@@ -84,4 +85,5 @@ def open_session(
         notice=terminal.note,
         beside=beside,
         verify=verify,
+        runs=runs,
     )

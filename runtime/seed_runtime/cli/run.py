@@ -36,7 +36,7 @@ def run(job: Job, terminal: Terminal) -> int:
             sink = outputs_file.enter_context(written(job.output, calls.is_counted))
         cache = stack.enter_context(open_cache(job))
         session = stack.enter_context(
-            open_session(job, seed, cache, terminal, calls.shapes(), beside=calls.extra_bytes)
+            open_session(job, seed, cache, terminal, calls.shapes(), beside=calls.extra_bytes, runs=len(calls))
         )
         progress = terminal.progress("running") if len(calls) > 1 else None
         seconds = 0.0

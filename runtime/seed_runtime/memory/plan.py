@@ -22,6 +22,8 @@ SLACK: Final = 1 << 20
 Between two runs of one command the size of Python itself differs by some 0.2 MB, and a limit that is set to the plan's
 own figure must be enough the second time.
 """
+FEW_RUNS: Final = 2
+"""Number of runs up to which opening a session soonest counts more than fast runs: docs/adr/0030-cold-start.md."""
 THREADS_MEASURED: Final = 2
 """Threads that footprints are measured with."""
 THREAD_BYTES: Final = 1 << 19
@@ -130,8 +132,11 @@ def plan_session(
     held: int = 0,
     usage: Usage | None = None,
     cgroup: CgroupLimit | None = None,
+    runs: int | None = None,
 ) -> SessionPlan:
     """Choose the fastest of the backend's modes that fits into both limits. Nothing is imported or allocated.
+
+    For up to FEW_RUNS runs that is the one that opens and answers soonest.
 
     Args:
         footprint: what the seed holds, None for nothing.
@@ -144,6 +149,7 @@ def plan_session(
         usage: `baseline()`, taken by the caller or here.
         cgroup: limit of this process's control groups; None for none, and for a plan of another process. What isn't
             known to exceed it is planned.
+        runs: how many there will be; None for many.
 
     Raises:
         MemoryBudgetError: nothing fits; it holds the least that would do.
@@ -154,15 +160,16 @@ def plan_session(
     count = threads if threads is not None else usable_cores()
     base = usage.resident + held + backend.import_bytes() + max(0, count - THREADS_MEASURED) * THREAD_BYTES
     measured = {entry.name for entry in footprint.modes} if footprint else set()
-    modes = [mode for mode in backend.modes if mode in measured]
+    wanted = backend.quick_modes if runs is not None and runs <= FEW_RUNS else backend.modes
+    modes = [mode for mode in wanted if mode in measured]
     if footprint is None or not modes:
         # Whatever the activations are, the weights are resident once.
         check_budget("the session", base + weights_size, limit, cgroup)
         if limit is not None:
             raise UnsupportedError(_UNMEASURED)
-        return SessionPlan(None, None, backend.modes[0], count, None, base, cgroup)
+        return SessionPlan(None, None, wanted[0], count, None, base, cgroup)
     if limit is None and not footprint.covers(dims):
-        return SessionPlan(None, None, backend.modes[0], count, footprint, base, cgroup)
+        return SessionPlan(None, None, wanted[0], count, footprint, base, cgroup)
     needs = {mode: max(usage.peak, base + footprint.predict(mode, dims)) for mode in modes}
     check_budget("the session", min(needs.values()), limit, cgroup)
     bounds = [size for size in (limit, None if cgroup is None else cgroup.room) if size is not None]

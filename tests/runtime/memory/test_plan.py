@@ -37,6 +37,7 @@ class Library:
 
     name = "test"
     modes = ("fast", "lean", "small")
+    quick_modes = ("lean", "fast", "small")
 
     def available(self) -> bool:
         return True
@@ -81,6 +82,19 @@ def test_without_a_limit_the_fastest_mode_is_taken() -> None:
 @pytest.mark.parametrize(("limit", "mode"), [(60, "fast"), (59, "lean"), (52, "lean"), (51, "small"), (48, "small")])
 def test_the_fastest_mode_that_fits_is_taken(limit: int, mode: str) -> None:
     assert plan(limit * MIB).mode == mode
+
+
+@pytest.mark.parametrize(("runs", "mode"), [(0, "lean"), (1, "lean"), (2, "lean"), (3, "fast")])
+def test_a_run_or_two_are_planned_in_the_mode_that_answers_soonest(runs: int, mode: str) -> None:
+    assert plan(None, runs=runs).mode == mode
+    assert plan(None, runs=runs, footprint=None).mode == mode
+
+
+def test_runs_that_are_few_keep_the_limit_as_well() -> None:
+    assert plan(51 * MIB, runs=1).mode == "small"
+    with pytest.raises(MemoryBudgetError) as caught:
+        plan(47 * MIB, runs=1)
+    assert caught.value.needed == 48 * MIB + SLACK
 
 
 def test_a_limit_at_the_plans_own_figure_passes_even_if_python_grew_a_little() -> None:

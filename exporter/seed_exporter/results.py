@@ -43,6 +43,8 @@ class Options:
         parts: what exactly is done in place of `effort`, for measurements of each part's worth.
         shrink: whether dead channels are cut out of the model first.
         finetune_graph: whether the seed holds a training graph, for fine-tuning on the device.
+        processing: file with a description of what stands before and behind the model, or the word `none`; None to
+            take it from the model's package where that says it.
         base: seeds to code against, the first one whole and each other one on top of the one before; the last one is
             the base.
         time_limit: time after which the search takes the best so far [s].
@@ -70,6 +72,7 @@ class Options:
     parts: Effort | None = None
     shrink: bool = False
     finetune_graph: bool = False
+    processing: Path | None = None
     base: Sequence[Path] = ()
     time_limit: float | None = None
     calib: Path | None = None

@@ -25,6 +25,29 @@ PART_RAW_MAX = 32 << 20
 """Largest part, unpacked: all of a forest is in its skeleton, 13 MB for 409,500 nodes, and 1.6 MB packed."""
 TRAINING_RAW_MAX = 2 << 20
 """Largest training graph, unpacked, and largest skeleton beside one: names of both are held while they are compared."""
+PROCESSING_RAW_MAX = 16 << 20
+"""Largest processing part, unpacked: a tokenizer of 250,000 pieces takes 9 MB."""
+DESCRIPTION_MAX = 1 << 16
+"""Largest description of processing, without its attachments."""
+ATTACHMENTS_MAX = 16
+PROCESSING_STEPS_MAX = 16
+"""Largest number of steps before a model, and of those behind it."""
+PICTURE_SIDE_MAX = 1 << 13
+"""Largest height and width of a picture that a description may ask for [pixel]."""
+PICTURE_INPUT_MAX = 1 << 24
+"""Largest number of pixels of such a picture: as float32 of three channels they take 200 MB."""
+LABELS_MAX = 1 << 18
+"""Largest number of labels or characters of a step."""
+TOKENS_MAX = 1 << 15
+"""Largest number of tokens of a text that a description may ask for."""
+VOCABULARY_MAX = 1 << 20
+"""Largest number of tokens that a tokenizer may know."""
+SOUND_RATE_MAX = 192_000
+"""Largest sampling rate that a description may ask for [Hz]."""
+FRAME_MAX = 1 << 24
+"""Largest number of samples of sound in a call, and of elements of a state."""
+BOXES_MAX = 1 << 12
+"""Largest number of boxes of a picture that are compared with each other."""
 LZMA_DICTIONARY_MAX = 1 << 20
 METADATA_ENTRIES_MAX = 256
 """Largest number of pairs of metadata."""

@@ -7,22 +7,25 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from seed_runtime import golden, skeletons, trust
 from seed_runtime.assembly.assemble import Progress, decode_streams
 from seed_runtime.assembly.base_file import MappedWeights, holes_of_base
-from seed_runtime.backends import Feeds, TensorSpec, input_spec
+from seed_runtime.backends import Feeds, TensorSpec, input_spec, output_specs
 from seed_runtime.codecs import CODECS, BaseWeights
 from seed_runtime.errors import DigestError, InputError, LimitError, MissingBaseError, UnsupportedError
 from seed_runtime.format.header import Header, build_on
-from seed_runtime.format.parts import TRAINING, file_of
+from seed_runtime.format.parts import PROCESSING, TRAINING, file_of
 from seed_runtime.format.pipe import PipeReader
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.reader import SeedReader
-from seed_runtime.limits import TRAINING_RAW_MAX
+from seed_runtime.limits import PROCESSING_RAW_MAX, TRAINING_RAW_MAX
 from seed_runtime.memory.footprint import Footprint
 from seed_runtime.skeletons.training import TrainingInfo, scan_training
+
+if TYPE_CHECKING:
+    from seed_runtime.processing import Processing
 
 
 class SeedFile:
@@ -203,6 +206,35 @@ class SeedFile:
         if self._training is None:
             self._training = bytes(self._part_bytes(found[0]))
         return self._training
+
+    def processing_bytes(self) -> bytes | memoryview | None:
+        """Return the unpacked part of what stands before and behind the model, not checked yet; None without one.
+
+        Raises:
+            LimitError: it is too large; nothing of it was read.
+        """
+        found = [index for index, part in enumerate(self.header.parts) if part.kind == PROCESSING.number]
+        if not found:
+            return None
+        if (size := self.header.parts[found[0]].raw_size) > PROCESSING_RAW_MAX:
+            raise LimitError("processing", size, PROCESSING_RAW_MAX)
+        return self._part_bytes(found[0])
+
+    def processing(self) -> Processing | None:
+        """Return what stands before and behind the model, checked; None where the seed has no description of it.
+
+        Raises:
+            FormatError: it breaks a rule of SPEC.md, or is of another model.
+        """
+        data = self.processing_bytes()
+        if data is None:
+            return None
+        # Most commands need nothing of it.
+        from seed_runtime import processing
+
+        info = self.skeleton()
+        outputs = [spec for value in info.outputs for spec in output_specs(value)]
+        return processing.parse(data, self.inputs(), outputs, self.metadata, self.optional_inputs())
 
     def training_info(self) -> TrainingInfo:
         """Return what the training graph says of itself, checked; it is scanned once.

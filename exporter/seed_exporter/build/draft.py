@@ -17,7 +17,7 @@ from seed_exporter.training import training_part
 from seed_runtime.assembly.assemble import decode_streams, working_bytes
 from seed_runtime.codecs.encode.packing import pack
 from seed_runtime.format.header import Header, Hole, ModelInfo, Part, Stream, WeightsInfo
-from seed_runtime.format.parts import TRAINING
+from seed_runtime.format.parts import PROCESSING, TRAINING
 from seed_runtime.format.sections.holes import name_digest
 from seed_runtime.format.sections.streams import CHUNK_DIGEST_BYTES
 from seed_runtime.format.writer import front, stream_of, write_into, write_seed
@@ -163,6 +163,8 @@ def _parts(graph: Graph, skeleton: Skeleton, order: Sequence[str]) -> list[tuple
     if graph.trains:
         added = training_part(graph, order)
         parts.append(part(TRAINING.number, added, len(added)))
+    if graph.processing:
+        parts.append(part(PROCESSING.number, graph.processing, len(graph.processing)))
     return parts
 
 
@@ -181,7 +183,7 @@ def _holes(skeleton: Skeleton) -> tuple[Hole, ...]:
     return tuple(Hole(hole.dtype, hole.dims, hole.skip, hole.offset, name_digest(hole.name)) for hole in skeleton.holes)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _packed(data: bytes) -> tuple[int, bytes]:
     """Pack a part's bytes; a search asks for the same ones many times."""
     return pack(data)

@@ -85,6 +85,13 @@ Exit codes: 0 ok, 1 internal error, 2 usage, 3 data can't be used, 12 model can'
     "Batch norms aren't folded then.",
 )
 @click.option(
+    "--processing",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Add what stands before and behind MODEL, so that devices ask it about pictures, texts or sound: a JSON or "
+    "TOML file that names labels and the like, see docs/processing.md.",
+)
+@click.option(
     "--base",
     metavar="SEED",
     multiple=True,

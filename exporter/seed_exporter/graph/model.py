@@ -90,6 +90,7 @@ class Graph:
         weights: weights by name, read-only.
         notes: lines for the user on what the model lost when it was loaded.
         trains: whether its seeds hold a training graph, for which it was prepared (training/).
+        processing: the unpacked part of what stands before and behind the model; empty for none.
         trained: weights that this training graph trains, in the set `small`; None for all that can be trained.
     """
 
@@ -97,6 +98,7 @@ class Graph:
     weights: Mapping[str, Weight]
     notes: tuple[str, ...] = ()
     trains: bool = False
+    processing: bytes = b""
     trained: frozenset[str] | None = None
 
     def __post_init__(self) -> None:

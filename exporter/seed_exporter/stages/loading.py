@@ -14,6 +14,7 @@ from seed_exporter.evaluate.line import score_outputs
 from seed_exporter.evaluate.reference import make_reference
 from seed_exporter.evaluate.runnable import check_runnable
 from seed_exporter.graph.source_size import source_size
+from seed_exporter.processing import attach
 from seed_exporter.records import Calibrated, Loaded, Work
 from seed_exporter.results import Source
 from seed_exporter.skeletons import builder_for
@@ -28,6 +29,7 @@ def load(model: Any, work: Work, **loader_options: Any) -> Loaded:
         graph = loaders.load(model, **loader_options)
         skeletons = builder_for(graph)
         check_runnable(graph, skeletons)
+        graph = attach(graph, skeletons, work.options.processing)
         model_id = _model_id(model, work)
     with work.timed("reference"):
         # Where every bit is kept, or nothing is measured, it doesn't matter how typical inputs are.

@@ -8,15 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from seed_runtime.cli import questions
 from seed_runtime.errors import UsageError
 from seed_runtime.system.files import is_same_file
 from seed_runtime.version import __version__
 
 _ACTIONS: Final = ("inspect", "verify", "assemble", "bench", "serve", "fine_tune")
-_NOT_YET: Final = {
-    "text": "--text",
-}
-
 _TUNING: Final = {
     "mode": "--mode",
     "tuned": "-o",
@@ -35,6 +32,9 @@ _EXAMPLES: Final = """\
 examples:
   seed-run model.seed --inspect
   seed-run model.seed --verify --json
+  seed-run cats.seed photo.jpg
+  seed-run detector.seed photo.jpg --draw boxes.png
+  seed-run sentences.seed --text "a dog barks" --text "a cat meows" --json
   seed-run model.seed --input x.npz --output y.npz --max-memory 64MB
   seed-run model.seed --assemble folder
   seed-run model.seed --bench --input x.npz
@@ -105,7 +105,7 @@ class Job:
     apply: tuple[str, ...]
     """Seeds that are applied to it, each to the one before; the last one may be `-`."""
     action: str
-    """Action: one of inspect, verify, assemble, bench, serve, fine_tune and run."""
+    """Action: one of inspect, verify, assemble, bench, serve, fine_tune, answer and run."""
     folder: str | None
     """Folder of --assemble; None without it."""
     address: str | None
@@ -115,6 +115,8 @@ class Job:
     runs: int | None
     tune: TuneJob | None
     """What --fine-tune is asked for; None without it."""
+    asked: questions.Asked | None
+    """What the model is asked about; None where it is run on arrays, or not at all."""
     max_memory: int | None
     """Limit of the process's memory; None for none [B]."""
     threads: int | None
@@ -131,13 +133,14 @@ def parse(argv: Sequence[str] | None) -> Job:
     Raises:
         UsageError: it contradicts itself; argparse raises SystemExit for one that it can't read.
     """
-    options = _parser().parse_args(argv)
-    for name, flag in _NOT_YET.items():
-        if getattr(options, name) is not None:
-            raise UsageError(f"{flag} is not part of this version; see the options that are: seed-run --help")
+    # Files may stand between options.
+    options = _parser().parse_intermixed_args(argv)
     if options.seed is None:
         raise UsageError("no seed is named; give its path, or - for a pipe: seed-run model.seed --inspect")
     action = next((name for name in _ACTIONS if getattr(options, name)), "run")
+    asked = questions.asked(options, action)
+    if asked is not None:
+        action = "answer"
     _check(options, action)
 
     from seed_runtime.cli import settings
@@ -152,6 +155,7 @@ def parse(argv: Sequence[str] | None) -> Job:
         output=options.output,
         runs=options.runs,
         tune=_tune_job(options),
+        asked=asked,
         max_memory=settings.max_memory(options.max_memory),
         threads=settings.threads(options.threads),
         cache_limit=settings.cache_limit(),
@@ -260,6 +264,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("-h", "--help", action=_Show, help="show this help message and exit")
     add("seed", nargs="?", metavar="model.seed", help="the seed; - reads it from a pipe")
+    questions.add_files(parser)
     add("--apply", metavar="SEED", action="append", default=[], help="assemble SEED on top of model.seed, its base")
     add("--input", metavar="FILE", help="run the model on x.npz, x.npy, or - for stdin")
     add("--output", metavar="FILE", help="write the outputs to y.npz, or - for stdout; without it, show them")
@@ -283,12 +288,10 @@ def _parser() -> argparse.ArgumentParser:
     tuning.add_argument("--delta-size", metavar="SIZE", help="most bytes of -o (default: 4KB, or a tenth of the model)")
     tuning.add_argument("--time-limit", metavar="TIME", help="longest time, such as 10m; the best so far is kept")
     tuning.add_argument("--pixels", metavar="RANGE", help="0..1, -1..1, 0..255 or imagenet: what pictures become")
+    questions.add_options(parser)
     add("--runs", metavar="N", type=int, help="timed runs of --bench (default: 10 to 100, for some 10 s)")
     add("--no-cache", action="store_true", help="assemble in a temporary folder and remove it afterwards")
     add("--json", action="store_true", help="print the results as one JSON object")
     add("-q", "--quiet", action="store_true", help="no notes and no progress on stderr")
     add("--version", action=_Show, text=f"seed-run {__version__}\n", help="show the version and exit")
-    reserved: dict[str, Any] = {"nargs": "?", "const": "", "help": argparse.SUPPRESS}
-    for name, flag in _NOT_YET.items():
-        add(flag, dest=name, **reserved)
     return parser

@@ -17,7 +17,7 @@ from seed_runtime.codecs import CODECS
 from seed_runtime.data import calls, stored  # noqa: F401  a run holds them as well, so the plan must count them
 from seed_runtime.errors import MemoryBudgetError
 from seed_runtime.format.header import Header
-from seed_runtime.format.parts import TRAINING
+from seed_runtime.format.parts import PROCESSING, TRAINING
 from seed_runtime.format.preamble import VERSION
 from seed_runtime.golden import SUPPLIED, Expected
 from seed_runtime.seed import Seed
@@ -93,7 +93,9 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
     coded = sum(sum(stream.sizes) for stream in header.streams)
     # Those of a base aren't in the file.
     parts = {} if seed.shares_parts else {part.kind: part.size for part in header.parts}
+    known = (header.skeleton.kind, TRAINING.number, PROCESSING.number)
     names = seed.kind.layout.check(info, header.holes)
+    processing = _processing(seed)
     # Last of all that is read, as a pipe can be read only once.
     trellises = seed.trellises()
     return {
@@ -110,8 +112,9 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
             "header": seed.file_size - sum(parts.values()) - coded,
             "skeleton": parts.get(header.skeleton.kind, 0),
             "training": parts.get(TRAINING.number, 0),
+            "processing": parts.get(PROCESSING.number, 0),
             "streams": coded,
-            "other": sum(parts.values()) - sum(parts.get(kind, 0) for kind in (header.skeleton.kind, TRAINING.number)),
+            "other": sum(size for kind, size in parts.items() if kind not in known),
         },
         "disk_bytes": sum(seed.kind.sizes(header).values()),
         "memory": memory,
@@ -123,6 +126,7 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
         "oldest_onnxruntime": oldest_release(info.ir_version, info.opsets),
         "metadata": dict(info.metadata),
         "golden": _golden(seed),
+        "processing": processing,
         "ignored_sections": {f"{section:#06x}": size for section, size in header.ignored.items()},
         "codecs": _codecs(header, trellises),
         "tensors": [
@@ -210,6 +214,29 @@ def _golden(seed: Seed) -> dict[str, Any] | None:
     }
 
 
+def _processing(seed: Seed) -> dict[str, Any] | None:
+    """Return what stands before and behind the model."""
+    steps = seed.processing()
+    if steps is None:
+        return None
+    return {
+        "asked_about": list(steps.media),
+        "description": dict(steps.description),
+        "attachments": dict(steps.attachments),
+    }
+
+
+def _processing_rows(processing: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield a row for each step and each attachment."""
+    description = processing["description"]
+    for title, side, ends in (("asked about", "inputs", "fills"), ("answers", "outputs", "reads")):
+        for index, step in enumerate(description.get(side, [])):
+            names = ", ".join(step[ends].values())
+            yield title if index == 0 else "", f"{step['kind']}: {names}"
+    for index, (name, size) in enumerate(processing["attachments"].items()):
+        yield "attached" if index == 0 else "", f"{name}, {size_text(size)}"
+
+
 def _codec_name(number: int) -> str:
     return CODECS[number].name if number in CODECS else f"codec {number}"
 
@@ -276,6 +303,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         for index, spec in enumerate(facts[kind]):
             text = str(TensorSpec(spec["name"], spec["dtype"], None if spec["shape"] is None else tuple(spec["shape"])))
             rows.append((kind.removesuffix("_inputs") if index == 0 else "", text))
+    if facts["processing"] is not None:
+        rows.extend(_processing_rows(facts["processing"]))
     rows.append(("library", _library(facts)))
     for index, (key, value) in enumerate(facts["metadata"].items()):
         rows.append(("metadata" if index == 0 else "", f"{key}: {one_line(value)}"))

@@ -85,9 +85,16 @@ def heading(text: str) -> str:
     return text
 
 
+def escaped(text: str) -> str:
+    """Write a text of any kind on one line: what can't be printed is escaped."""
+    if printable(text):
+        return text
+    return "".join(char if printable(char) else char.encode("unicode_escape").decode() for char in text)
+
+
 def one_line(text: str) -> str:
     """Write a text of any kind on one line: what can't be printed is escaped, and long ones are cut."""
-    shown = "".join(char if printable(char) else char.encode("unicode_escape").decode() for char in text[:_SHOWN])
+    shown = escaped(text[:_SHOWN])
     return shown if len(text) <= _SHOWN else f"{shown}... ({len(text):,} characters)"
 
 

@@ -53,6 +53,8 @@ def _verify(job: Job, terminal: Terminal, result: dict[str, Any]) -> None:
             "model_version": seed.header.model.version,
             "weights_digest": seed.header.weights.digest.hex(),
         }
+        # What commands that need it would refuse.
+        seed.processing()
         shapes = seed.golden_shapes()
         if shapes is None or _runs_nothing():
             # Nothing to run: digests alone, which need no backend.

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
@@ -28,6 +28,10 @@ PIXEL_BYTES: Final = 12
 """Bytes a pixel that decoding and converting take: four each, and the coefficients of a progressive JPEG."""
 ALPHA_PIXEL_BYTES: Final = 20
 """The same for a picture with transparent parts, which is drawn on white."""
+TURN_PIXEL_BYTES: Final = 4
+"""What is added for a photo that a camera has marked as turned."""
+_ORIENTATION: Final = 0x0112
+"""EXIF's tag for how a picture is to be turned: 1 to 8, 1 for not at all."""
 _FORMATS: Final = ("PNG", "JPEG")
 _PNG_DEPTH_AT: Final = 24
 """Offset of the bits a channel in a PNG file: of 16, Pillow drops the lower ones in color alone."""
@@ -42,6 +46,60 @@ PIXELS: Final[dict[str, tuple[tuple[float, ...], tuple[float, ...]]]] = {
 
 Source of the last one: torchvision, "Models and pre-trained weights", mean and std times 255.
 """
+
+
+def need_pillow(otherwise: str) -> None:
+    """Raise UnsupportedError if Pillow isn't installed.
+
+    Args:
+        otherwise: what the user can do without it.
+    """
+    try:
+        import PIL.Image  # noqa: F401
+    except ImportError:
+        raise UnsupportedError(
+            "pictures are decoded by Pillow, which isn't installed here; install it "
+            f"(pip install 'seed-runtime[pictures]'), or {otherwise}"
+        ) from None
+
+
+def decode(file: BinaryIO, name: str, mode: str, limit: int | None) -> Any:
+    """Return a picture of Pillow's class, decoded, with transparent parts drawn on white.
+
+    Args:
+        file: a PNG or a JPEG.
+        name: for messages.
+        mode: "RGB" or "L".
+        limit: of --max-memory; None for none [B].
+
+    Raises:
+        InputError: it is damaged, too large, or none.
+        MemoryBudgetError: decoding it takes too much memory.
+    """
+    from PIL import Image
+
+    try:
+        # Pillow warns of damage on stderr, and raises whatever its parsers do: also IndexError and AttributeError.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            depth = file.read(_PNG_DEPTH_AT + 1)[_PNG_DEPTH_AT:]
+            file.seek(0)
+            with Image.open(file, formats=_FORMATS) as picture:
+                count = picture.width * picture.height
+                if count > PIXELS_MAX:
+                    raise InputError(f"{name} has {count:,} pixels, at most {PIXELS_MAX:,} are read; make it smaller")
+                if picture.format == "PNG" and depth > b"\x08":
+                    raise InputError(f"{name} has more than 8 bits a channel; save it with 8")
+                has_alpha = "A" in picture.getbands() or "transparency" in picture.info
+                turn = _turn(picture)
+                need = count * ((ALPHA_PIXEL_BYTES if has_alpha else PIXEL_BYTES) + (TURN_PIXEL_BYTES if turn else 0))
+                check_budget(f"decoding {name}", baseline().resident + need, limit, cgroup_limit())
+                plain = (_on_white(picture) if has_alpha else picture).convert(mode)
+                return plain if turn is None else plain.transpose(turn)
+    except (SeedError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"{name} can't be read as a picture ({error}); save it again as PNG or JPEG") from None
 
 
 @dataclass(frozen=True)
@@ -86,13 +144,7 @@ class PictureInput:
             raise InputError(
                 f"pictures can't become {spec} by --pixels {pixels}; give .npy files of what the model takes"
             )
-        try:
-            import PIL.Image  # noqa: F401
-        except ImportError:
-            raise UnsupportedError(
-                "pictures are decoded by Pillow, which isn't installed here; install it "
-                "(pip install 'seed-runtime[pictures]'), or give .npy or .npz files instead"
-            ) from None
+        need_pillow("give .npy or .npz files instead")
 
     def decode(self, path: Path) -> Array:
         """Return a picture as uint8[1, height, width, channels].
@@ -105,30 +157,13 @@ class PictureInput:
 
         form = self._form
         try:
-            # Pillow warns of damage on stderr, and raises whatever its parsers do: also IndexError and AttributeError.
-            with warnings.catch_warnings(), open(path, "rb") as file:
-                warnings.simplefilter("ignore")
-                depth = file.read(_PNG_DEPTH_AT + 1)[_PNG_DEPTH_AT:]
-                file.seek(0)
-                with Image.open(file, formats=_FORMATS) as picture:
-                    count = picture.width * picture.height
-                    if count > PIXELS_MAX:
-                        raise InputError(
-                            f"{path} has {count:,} pixels, at most {PIXELS_MAX:,} are read; make it smaller"
-                        )
-                    if picture.format == "PNG" and depth > b"\x08":
-                        raise InputError(f"{path} has more than 8 bits a channel; save it with 8")
-                    has_alpha = "A" in picture.getbands() or "transparency" in picture.info
-                    need = count * (ALPHA_PIXEL_BYTES if has_alpha else PIXEL_BYTES)
-                    check_budget(f"decoding {path}", baseline().resident + need, self._limit, cgroup_limit())
-                    plain = (_on_white(picture) if has_alpha else picture).convert("RGB" if form.channels == 3 else "L")
-                scaled = plain.resize((form.width, form.height), Image.Resampling.BILINEAR)
-        except (SeedError, MemoryError):
-            raise
+            with open(path, "rb") as file:
+                picture = decode(file, str(path), "RGB" if form.channels == 3 else "L", self._limit)
         except PermissionError as error:
             raise InputError(f"{path}: {error.strerror}; let this user read it") from None
-        except Exception as error:
+        except OSError as error:
             raise InputError(f"{path} can't be read as a picture ({error}); save it again as PNG or JPEG") from None
+        scaled = picture.resize((form.width, form.height), Image.Resampling.BILINEAR)
         return np.asarray(scaled, np.uint8).reshape(1, form.height, form.width, form.channels)
 
     def rows(self, stored: RowSource) -> RowSource:
@@ -177,6 +212,23 @@ def _form_of(inputs: Sequence[TensorSpec]) -> _Form:
         "pictures are for models with one input of a fixed height and width and 1 or 3 channels, and this one takes "
         f"{', '.join(map(str, inputs))}; give .npy or .npz files of its inputs"
     )
+
+
+def _turn(picture: Any) -> Any:
+    """Return how a picture is to be turned or mirrored so that it is upright; None for not at all."""
+    from PIL import Image
+
+    ways = Image.Transpose
+    by_tag = (
+        None, None, ways.FLIP_LEFT_RIGHT, ways.ROTATE_180, ways.FLIP_TOP_BOTTOM, ways.TRANSPOSE, ways.ROTATE_270,
+        ways.TRANSVERSE, ways.ROTATE_90,
+    )  # fmt: skip
+    try:
+        tag = picture.getexif().get(_ORIENTATION, 1)
+        return by_tag[tag] if isinstance(tag, int) and 0 < tag < len(by_tag) else None
+    except Exception:
+        # A damaged record of the camera doesn't make the picture unusable.
+        return None
 
 
 def _on_white(picture: Any) -> Any:

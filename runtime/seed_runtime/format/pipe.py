@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from seed_runtime.format.header import Part
-from seed_runtime.format.parts import file_of
+from seed_runtime.format.parts import KINDS, file_of
 from seed_runtime.format.reader import SeedReader
 
 
@@ -21,10 +21,12 @@ class PipeReader(SeedReader):
         """Return the unpacked bytes of part `index`; it and the parts before it are read if they weren't.
 
         Args:
-            index: of the skeleton (0), or of a part that is assembled to a file.
+            index: of the skeleton (0), or of a part that is assembled to a file or read before the weights.
         """
         for part in self.header.parts[len(self._ahead) : index + 1]:
-            if part is self.header.skeleton or file_of(part.kind) is not None:
+            kind = KINDS.get(part.kind)
+            is_early = kind is not None and kind.is_early
+            if part is self.header.skeleton or is_early or file_of(part.kind) is not None:
                 self._ahead.append(super().part_bytes(part))
             else:
                 super().skip_part(part)

@@ -43,6 +43,8 @@ class PartKind:
     """Name of the kind for people."""
     file: str | None
     """Name of the file that it is assembled to, None where the part is used otherwise and not written."""
+    is_early: bool = False
+    """True if commands read it before the weights; of a pipe it is held until then."""
     is_skeleton: bool = False
     """True if it is the model without weights: the first part of every seed, and only that one."""
     tail: Callable[[str, Sequence[HoleLike]], Iterator[bytes]] | None = None

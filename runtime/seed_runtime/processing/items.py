@@ -1,0 +1,44 @@
+"""What a model is asked about: a picture, a text or a sound, from a file or from memory."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from seed_runtime.errors import InputError
+
+PICTURE: Final = "picture"
+TEXT: Final = "text"
+SOUND: Final = "sound"
+
+SUFFIXES: Final = {".png": PICTURE, ".jpg": PICTURE, ".jpeg": PICTURE, ".wav": SOUND}
+"""Medium of files by the ends of their names."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture, a text or a sound."""
+
+    medium: str
+    """PICTURE, TEXT or SOUND."""
+    name: str
+    """Name for messages and results: a path, or such as "text 2"."""
+    path: Path | None = None
+    data: bytes = b""
+    """Bytes of the file, where there is no path."""
+    text: str = ""
+
+    def open(self) -> BinaryIO:
+        """Open the file for reading.
+
+        Raises:
+            InputError: it can't be opened.
+        """
+        if self.path is None:
+            return io.BytesIO(self.data)
+        try:
+            return self.path.open("rb")
+        except OSError as error:
+            raise InputError(f"{self.name}: {error.strerror}; give the path of a {self.medium}") from None

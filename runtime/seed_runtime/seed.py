@@ -332,6 +332,7 @@ class Seed(SeedFile):
         plan = self.plan_session(
             dims, max_memory, threads=threads, backend=backend, beside=beside, cgroup=cgroup, runs=runs
         )
+        self._backend(backend).read_ahead()
         chosen, say = cache or default_cache(), notice or _print_notice
         assembled = self._assembled(
             chosen, progress, say, assembly.cores, intact=verify, verify=verify, sync_beside=True

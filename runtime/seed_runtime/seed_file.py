@@ -22,7 +22,9 @@ from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.reader import SeedReader
 from seed_runtime.limits import PROCESSING_RAW_MAX, TRAINING_RAW_MAX
 from seed_runtime.memory.footprint import Footprint
-from seed_runtime.skeletons.training import TrainingInfo, scan_training
+
+if TYPE_CHECKING:
+    from seed_runtime.skeletons.training import TrainingInfo
 
 if TYPE_CHECKING:
     from seed_runtime.processing import Processing
@@ -244,6 +246,9 @@ class SeedFile:
             UnsupportedError: the seed has none.
         """
         if self._training_info is None:
+            # Imported here: of all that opens a seed, only fine-tuning needs it.
+            from seed_runtime.skeletons.training import scan_training
+
             graph, skeleton = self.training_graph(), bytes(self.skeleton_bytes())
             self._training_info = scan_training(graph, skeleton, self.header.holes)
         return self._training_info

@@ -34,6 +34,8 @@ _IMPORT_BYTES: Final = 24 << 20
 `import onnxruntime` adds 20.5 MB (1.32, x86-64) to a process that has NumPy; the rest is a margin for other versions
 and processors.
 """
+_LIBRARY_FILES: Final = "onnxruntime_pybind11_state*.so"
+"""Name of the extension module, 20 to 40 MB, which all of the library is linked into."""
 _LEAN_FOLD_BYTES: Final = 1 << 16
 """The largest copy that constant folding may make of a weight in lean mode [B].
 
@@ -96,6 +98,15 @@ class OnnxRuntimeBackend:
     def import_bytes(self) -> int:
         """Return what importing ONNX Runtime will still add to the process [B] (see `Backend.import_bytes`)."""
         return 0 if "onnxruntime" in sys.modules else _IMPORT_BYTES
+
+    def read_ahead(self) -> None:
+        """Have the system read ONNX Runtime's library in the background (see `Backend.read_ahead`)."""
+        spec = None if "onnxruntime" in sys.modules else importlib.util.find_spec("onnxruntime")
+        if spec is None or spec.origin is None or not hasattr(os, "posix_fadvise"):
+            return
+        for path in Path(spec.origin).with_name("capi").glob(_LIBRARY_FILES):
+            with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
     def load(self) -> None:
         """Import ONNX Runtime (see `Backend.load`)."""

@@ -6,14 +6,26 @@ weights that it may be given, are described in codec.py and base.py.
 
 from __future__ import annotations
 
-from typing import Final
+import importlib
+from typing import Any, Final
 
-from seed_runtime.codecs import adaptive, delta, grid, lowrank, moments, raw, split, trellis
+from seed_runtime.codecs import grid, lowrank, raw, split, trellis
 from seed_runtime.codecs.base import BaseWeights
 from seed_runtime.codecs.codec import Codec, Decode
 from seed_runtime.errors import too_new
 
 __all__ = ["BY_NAME", "CODECS", "BaseWeights", "Codec", "Decode", "by_number"]
+
+
+class _Late:
+    """A function of a codec that few seeds use: its module is imported by the first call, not by every start."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+
+    def __call__(self, *given: Any) -> Any:
+        return getattr(importlib.import_module(f"{__name__}.{self._module}"), self._name)(*given)
+
 
 CODECS: Final = {
     codec.number: codec
@@ -21,10 +33,10 @@ CODECS: Final = {
         Codec(1, "raw", raw.decode),
         Codec(2, "grid", grid.decode, trellis.held_bytes, grid.trellises),
         Codec(3, "split", split.decode),
-        Codec(4, "moments", moments.decode),
+        Codec(4, "moments", _Late("moments", "decode")),
         Codec(5, "lowrank", lowrank.decode),
-        Codec(7, "delta", delta.decode, delta.held_bytes, delta.trellises),
-        Codec(8, "adaptive", adaptive.decode, adaptive.held_bytes, adaptive.trellises),
+        Codec(7, "delta", *(_Late("delta", name) for name in ("decode", "held_bytes", "trellises"))),
+        Codec(8, "adaptive", *(_Late("adaptive", name) for name in ("decode", "held_bytes", "trellises"))),
     )
 }
 """Codecs by number."""

@@ -55,6 +55,7 @@ def test_a_model_that_a_power_cut_may_have_cut_is_made_again(root: Path) -> None
 def test_a_model_can_be_used_before_it_is_on_the_disk_but_by_no_other_process(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("seed_runtime.assembly.cache._FLUSH_AFTER_S", 0)
     flush, waited = threading.Event(), threading.Event()
     seed = seed_runtime.open(io.BytesIO(SEED))
     monkeypatch.setattr("seed_runtime.assembly.cache.sync_assembled", lambda folder, header: flush.wait())

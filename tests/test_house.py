@@ -75,6 +75,7 @@ FOLDERS = {
     "seed_exporter/shrink/rules",
     "seed_exporter/skeletons",
     "seed_exporter/stages",
+    "seed_exporter/targets",
     "seed_exporter/training",
     "seed_exporter/tuning",
     "seed_devices",

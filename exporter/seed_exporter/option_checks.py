@@ -6,6 +6,7 @@ from seed_exporter.evaluate.damage import metric_of
 from seed_exporter.quantize.effort import EFFORTS
 from seed_exporter.quantize.methods import METHODS
 from seed_exporter.results import Options
+from seed_exporter.targets import FP32, TARGETS, WORDS
 from seed_runtime.errors import UsageError
 
 
@@ -36,6 +37,7 @@ def check_options(options: Options) -> None:
         raise UsageError(f"a quality is above 0 and at most 1, as in --quality 0.99; {options.quality:g} is none")
     if options.base and options.heal is not None:
         raise UsageError("--heal trains all weights anew, and little of a base would be left; leave out one of them")
+    _check_target(options)
     if options.heal is not None:
         _check_healing(options)
     if options.resume is not None and options.heal is None:
@@ -52,6 +54,22 @@ def check_options(options: Options) -> None:
         raise UsageError("--time-limit is a time such as 10m or 90s, more than 0")
     if options.metric is not None:
         metric_of(options.metric)
+
+
+def _check_target(options: Options) -> None:
+    if options.dtype not in TARGETS:
+        raise UsageError(f"no dtype is called {options.dtype!r}; use one of {', '.join(WORDS)}")
+    if options.dtype == FP32.name:
+        return
+    dtype = f"--dtype {options.dtype}"
+    if options.method != "grid":
+        raise UsageError(f"{dtype} stores what --method grid rounds; leave out --method {options.method} or --dtype")
+    if options.finetune_graph:
+        raise UsageError(f"--finetune-graph trains floats, and {dtype} has none to train; leave out one of them")
+    if options.base:
+        raise UsageError(f"--base codes what floats differ by; leave out --base or {dtype}")
+    if options.heal is not None and "factors" in TARGETS[options.dtype].restricted:
+        raise UsageError(f"--heal trains steps that {dtype} has no place for; leave out one of them")
 
 
 def _check_healing(options: Options) -> None:

@@ -1,4 +1,4 @@
-"""Make a seed of a model: load, shrink, calibrate and plan or heal, cut, build, prove, tune, write.
+"""Make a seed of a model: load, shrink, target, calibrate and plan or heal, cut, build, prove, tune, write.
 
 Facts of the original are frozen in `Source` when it is loaded; stages work on the graph that their record holds, and
 one that edits it hands on another.
@@ -28,6 +28,7 @@ from seed_exporter.stages.fitting import build_and_prove
 from seed_exporter.stages.healing import check_installed, heal_and_prove
 from seed_exporter.stages.loading import calibrate, load
 from seed_exporter.stages.shrinking import shrink
+from seed_exporter.stages.targeting import choose_target
 from seed_exporter.stages.training import prepare_training
 from seed_exporter.stages.tuning import tune_vectors
 from seed_exporter.stages.writing import write
@@ -127,6 +128,7 @@ def _stages(
             check_installed()
         loaded = load(source, work, **loader_options)
         model = shrink(loaded, work) if work.options.shrink else loaded
+        work = choose_target(model, work)
         if work.options.finetune_graph:
             model = prepare_training(model, work)
         if work.options.heal is not None:

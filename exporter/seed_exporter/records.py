@@ -25,6 +25,7 @@ from seed_exporter.quantize.trail import Trail
 from seed_exporter.results import Options, Source
 from seed_exporter.shrink.cost import Shrinkage
 from seed_exporter.skeletons import SkeletonBuilder
+from seed_exporter.targets import TARGETS, Target
 from seed_exporter.tuning import Tuning
 
 Progress = Callable[[str, int, int], None]
@@ -139,6 +140,11 @@ class Work:
     """The seed that weights are coded against; None for a whole seed."""
     watch: Callable[[Training], None] = lambda training: None
     """Is shown a training at each look."""
+
+    @property
+    def target(self) -> Target:
+        """The target that was asked for, or the one that it fell back to."""
+        return TARGETS[self.options.dtype]
 
     @property
     def method(self) -> Method:

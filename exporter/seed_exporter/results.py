@@ -24,6 +24,7 @@ from seed_exporter.quantize.distilled import INPUTS_LEAST
 from seed_exporter.quantize.effort import DEFAULT, EFFORTS, WITHOUT_DATA, Effort
 from seed_exporter.quantize.trail import Point
 from seed_exporter.shrink.cost import Shrinkage
+from seed_exporter.targets import TARGETS
 from seed_exporter.tuning import Tuning
 from seed_runtime import backends
 from seed_runtime.backends import Array
@@ -41,6 +42,7 @@ class Options:
         metric: how damage is measured, a word of `evaluate.damage.metric_of`; by the outputs' kind if None.
         effort: 1 to 9, see `quantize.effort`.
         parts: what exactly is done in place of `effort`, for measurements of each part's worth.
+        dtype: what the device holds of matrices, a word of `targets.TARGETS`.
         shrink: whether dead channels are cut out of the model first.
         finetune_graph: whether the seed holds a training graph, for fine-tuning on the device.
         processing: file with a description of what stands before and behind the model, or the word `none`; None to
@@ -70,6 +72,7 @@ class Options:
     metric: str | None = None
     effort: int = DEFAULT
     parts: Effort | None = None
+    dtype: str = "fp32"
     shrink: bool = False
     finetune_graph: bool = False
     processing: Path | None = None
@@ -119,6 +122,7 @@ class Source:
     def effort(self, options: Options) -> Effort:
         """Return what is done for fewer bytes; less where inputs were generated."""
         effort = options.parts or EFFORTS[options.effort]
+        effort = replace(effort, **dict.fromkeys(TARGETS[options.dtype].restricted, False))
         return effort if self.reference.kind == "real" else replace(effort, **WITHOUT_DATA)
 
     def metric(self, options: Options) -> Metric:
@@ -165,10 +169,14 @@ class Source:
         reference = self.reference
         if options.quality is not None and options.metric is not None:
             return line_by_metric(self.metric(options), options.quality)
-        careful = reference.kind == "generated" and options.quality is None
+        target = TARGETS[options.dtype]
+        # Rounding the inputs of layers costs what it costs, however fine weights are.
+        careful = reference.kind == "generated" and options.quality is None and target.is_exact
         strictness = GENERATED_STRICTNESS if careful else 1.0
         mixed = reference.mixed if self.goal(options) is None else NO_MIXES
-        return line_by_outputs(reference.outputs, reference.noisy, self.scores, options.quality, strictness, mixed)
+        return line_by_outputs(
+            reference.outputs, reference.noisy, self.scores, options.quality, strictness, mixed, target.decided
+        )
 
 
 @dataclass(frozen=True)
@@ -207,6 +215,7 @@ class Result:
         shrinkage: what was cut out of the model; None if nothing was.
         tuning: what fitting its vectors was worth; None where that wasn't tried.
         healing: looks at the training that made it; none without.
+        dtype: what devices hold of matrices, a word of `targets.TARGETS`.
     """
 
     path: Path
@@ -240,6 +249,12 @@ class Result:
     shrinkage: Shrinkage | None = None
     tuning: Tuning | None = None
     healing: Sequence[Look] = ()
+    dtype: str = "fp32"
+
+    @property
+    def held_bytes(self) -> int:
+        """Size of the weights file that devices assemble [B]."""
+        return self.seed.header.weights.size
 
     def as_json(self) -> dict[str, Any]:
         """Return the keys that programs rely on, and a few more."""
@@ -248,6 +263,8 @@ class Result:
             "bytes": self.bytes,
             "ratio": round(self.ratio, 3),
             "parameters": self.parameters,
+            "dtype": self.dtype,
+            "held_bytes": self.held_bytes,
             "bits_per_weight": round(self.bits_per_weight, 4) if self.parameters else None,
             "seconds": {phase: round(seconds, 3) for phase, seconds in self.seconds.items()},
             "outputs": {name: error.as_json() for name, error in self.outputs.items()},

@@ -136,4 +136,4 @@ def test_replacing_a_field_that_is_not_there_is_a_mistake_of_the_test() -> None:
     with pytest.raises(AssertionError, match="no such fields"):
         build_seed({"no.field": b""})
     assert FieldWriter({}).used == set()
-    assert len(ALL) == 7
+    assert len(ALL) == 8

@@ -20,6 +20,7 @@ from tests.conformance.support import (
     valid_delta,
     valid_exact,
     valid_files,
+    valid_integers,
     valid_quantized,
 )
 from tests.conformance.support.vector import Vector
@@ -36,6 +37,7 @@ def small_vectors() -> tuple[Vector, ...]:
         valid_exact,
         valid_quantized,
         valid_adaptive,
+        valid_integers,
         valid_files,
         valid_delta,
         hostile,

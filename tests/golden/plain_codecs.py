@@ -55,6 +55,25 @@ def grid_floats(matrix: Matrix) -> Iterator[float]:
         yield weight
 
 
+def integers(holes: list[Hole], chunks: list[bytes]) -> bytes:
+    head_bytes = head_of(chunks[0])
+    widths = head_bytes.take(len(holes))
+    counts = [8 // width * hole.count for hole, width in zip(holes, widths, strict=True)]
+    head = read_head(head_bytes, counts, quantized=True)
+    fill_matrices(head, chunks[1:], quantized=True)
+    out = bytearray()
+    for hole, width, matrix in zip(holes, widths, head.matrices, strict=True):
+        assert width == 8 or (width in (2, 4) and hole.dtype == 2)
+        assert (matrix.step, matrix.flags & 12) == (1, 0)
+        offset = 0 if hole.dtype == 3 else 1 << (width - 1)
+        values = [int(value) for value in grid_floats(matrix)]
+        assert all(-(1 << (width - 1)) <= value < 1 << (width - 1) for value in values)
+        for at in range(0, len(values), 8 // width):
+            fields = values[at : at + 8 // width]
+            out.append(sum((value + offset) % (1 << width) << width * place for place, value in enumerate(fields)))
+    return bytes(out)
+
+
 def as_i32(value: int) -> int:
     return (value + (1 << 31)) % (1 << 32) - (1 << 31)
 
@@ -242,5 +261,5 @@ def _with_bits(hole: Hole, matrix: Matrix, base: bytes) -> bytes:
     return out
 
 
-CODECS = {1: raw, 2: grid, 3: split, 4: moments, 5: lowrank, 8: adaptive}
+CODECS = {1: raw, 2: grid, 3: split, 4: moments, 5: lowrank, 8: adaptive, 9: integers}
 """Codecs that need no base."""

@@ -33,7 +33,7 @@ from tests.support.seed_builder import (
 from tests.support.spec_bytes import Matrix, Table, f32, string, u8, varint
 
 BASE, TUNED = 8, 0x8009
-MODES = {"raw": 1, "grid": 4, "split": 2, "moments": 3, "lowrank": 0, "trellis": 1, "adaptive": 0}
+MODES = {"raw": 1, "grid": 4, "split": 2, "moments": 3, "lowrank": 0, "trellis": 1, "adaptive": 0, "integers": 0}
 """The mode of each hole of the base."""
 TOP, SPAN = 129, 1
 """Of grid's weights -6 and 900 are in octave 129 and above; all others add 1 to their class."""
@@ -76,6 +76,7 @@ _AFTER = {
     "lowrank": f32(*LOWRANK_WEIGHTS),
     "trellis": f32(*(2 * weight for weight in TRELLIS_WEIGHTS)),
     "adaptive": f32(*ADAPTIVE_WEIGHTS),
+    "integers": bytes.fromhex("69 f8 b0 78"),
 }
 
 

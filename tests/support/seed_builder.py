@@ -38,7 +38,7 @@ Fields = list[tuple[str, bytes]]
 """Names and bytes of fields, in the order of the file."""
 
 MODEL, WEIGHTS, PARTS, HOLES, STREAMS, GOLDEN, FOOTPRINT = 1, 2, 3, 4, 5, 0x8006, 0x8007
-ALL = ("raw", "grid", "split", "moments", "lowrank", "trellis", "adaptive")
+ALL = ("raw", "grid", "split", "moments", "lowrank", "trellis", "adaptive", "integers")
 
 RAW = f32(0.5, -1.0, 2.0, 0.0)
 GRID = Matrix(
@@ -68,6 +68,8 @@ ADAPTIVE = AdaptiveMatrix(
 ADAPTIVE_WEIGHTS = [1.0, -4.0, 0.0, 0.0, 0.0, 17.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0, -1.5, 1.5]
 """Grids 0, 0, ... 0 of the first row, 0 ... 1, 1 of the last one, so 2, -4, 34; 6, -1, 1 times 0.5; the second column's
 factor is 2, the last row's is 3."""
+INTEGERS, FLAT = Matrix([[1, -2, 0, 7], [-8, 3, 0, -1]], step=1.0), [Table(248, [256] * 16, 0)]
+"""Fields of 4 bits are 9, 6, 8, 15 and 0, 11, 8, 7, the first one of a byte in its low half."""
 SPLIT_WEIGHTS = [1.0, -0.5, 0.25, -2.0]
 MOMENTS_WEIGHTS = [1.5, 0.0, 0.5, 3.0]
 """Mean row 1, 1.5; component 0.5, -1.5; scores 1, -1."""
@@ -166,8 +168,9 @@ _TENSORS: dict[str, tuple[int, tuple[int, ...], bytes]] = {
     "lowrank": (1, (2, 3), f32(*LOWRANK_WEIGHTS)),
     "trellis": (1, (2, 3), f32(*TRELLIS_WEIGHTS)),
     "adaptive": (1, (3, 6), f32(*ADAPTIVE_WEIGHTS)),
+    "integers": (2, (2, 2), bytes.fromhex("69 f8 b0 78")),
 }
-_NUMBERS = {"raw": 1, "grid": 2, "split": 3, "moments": 4, "lowrank": 5, "trellis": 2, "adaptive": 8}
+_NUMBERS = {"raw": 1, "grid": 2, "split": 3, "moments": 4, "lowrank": 5, "trellis": 2, "adaptive": 8, "integers": 9}
 
 
 def model_section(write: FieldWriter) -> Fields:
@@ -392,4 +395,5 @@ _STREAMS: dict[str, Callable[[FieldWriter], list[Fields]]] = {
     "lowrank": _lowrank,
     "trellis": _trellis,
     "adaptive": _adaptive,
+    "integers": lambda write: symbol_stream(write, [INTEGERS], FLAT, 0, write("integers.widths", u8(4))),
 }

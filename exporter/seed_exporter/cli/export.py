@@ -63,6 +63,14 @@ Exit codes: 0 ok, 1 internal error, 2 usage, 3 data can't be used, 12 model can'
     "smaller is better.  [default: by the outputs]",
 )
 @click.option(
+    "--dtype",
+    type=click.Choice(["fp32", "fp16", "int8", "int4", "int2"]),
+    default="fp32",
+    show_default=True,
+    help="What devices hold of matrices: floats, half floats, or integers of so many bits, with which layers compute "
+    "where ONNX Runtime does. Quality is that of what devices run; without a goal, 99 % of it is kept by integers.",
+)
+@click.option(
     "--effort",
     type=click.IntRange(1, 9),
     default=DEFAULT,

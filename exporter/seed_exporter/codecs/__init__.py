@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from seed_exporter.codecs import adaptive, delta, grid, lowrank, moments, raw, split
+from seed_exporter.codecs import adaptive, delta, grid, integers, lowrank, moments, raw, split
 from seed_exporter.codecs.base import Codec, Plan
 from seed_runtime.codecs.encode.symbols import StreamEstimate
 
@@ -17,6 +17,7 @@ CODECS: Final[Mapping[type[Plan], Codec[Any, Any]]] = {
         lowrank.CODEC,
         moments.CODEC,
         grid.CODEC,
+        integers.CODEC,
         delta.CODEC,
     )
 }

@@ -41,7 +41,7 @@ _SPREAD_FACTOR: Final = 16.0
 _F32_MAX: Final = float(np.finfo(np.float32).max)
 _INTEGER_OPERATORS: Final = frozenset(
     {"MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv", "DynamicQuantizeLinear", "DynamicQuantizeMatMul",
-     "QuantizeLinear", "MatMulIntegerToFloat", "QGemm"}
+     "QuantizeLinear", "MatMulIntegerToFloat", "MatMulNBits", "QGemm"}
 )  # fmt: skip
 
 

@@ -88,6 +88,7 @@ def line_by_outputs(
     quality: float | None = None,
     strictness: float = 1,
     mixed: Mixed = NO_MIXES,
+    least: float | None = None,
 ) -> Line | None:
     """Return the line of `--quality` alone, or the default's: decisions where there are any, else the cosine.
 
@@ -102,12 +103,14 @@ def line_by_outputs(
         quality: share of decisions or mean cosine; None for DECIDED and COSINE.
         strictness: factor on what cosines may lose.
         mixed: calls made of the given ones.
+        least: share of decisions, and cosine, in place of DECIDED and COSINE.
 
     Returns:
         None if noise decides all outputs.
     """
-    lost = 1 - (DECIDED if quality is None else quality)
-    lost_cosine = strictness * (1 - (COSINE if quality is None else quality))
+    asked_for = least if quality is None else quality
+    lost = 1 - (DECIDED if asked_for is None else asked_for)
+    lost_cosine = strictness * (1 - (COSINE if asked_for is None else asked_for))
     names = {name for call in original for name in call}
     judged = judged_outputs([{name: array for name, array in call.items() if name not in noisy} for call in original])
     criteria: list[tuple[Metric, float]] = []

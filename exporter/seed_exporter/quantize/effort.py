@@ -19,6 +19,7 @@ class Effort:
         trellis: integers are the best paths through a trellis, which takes turns between two grids.
         shifts: biases give channels the original's means again.
         tunes: biases, norms and other vectors are trained on the original's answers.
+        factors: matrices may be products of two smaller ones.
         distills: steps, scales and rounding are trained on the calibration inputs (needs torch).
     """
 
@@ -31,6 +32,7 @@ class Effort:
     shifts: bool = False
     tunes: bool = False
     distills: bool = False
+    factors: bool = True
 
 
 _WITHOUT_TRAINING: Final = Effort(

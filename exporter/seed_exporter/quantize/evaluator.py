@@ -22,6 +22,7 @@ from seed_exporter.quantize.effort import EFFORTS, Effort
 from seed_exporter.quantize.findings import Findings
 from seed_exporter.quantize.trail import Trail
 from seed_exporter.skeletons import SkeletonBuilder
+from seed_exporter.targets import FP32, Target
 from seed_runtime.backends import Array, Feeds
 from seed_runtime.codecs.encode.symbols import StreamEstimate
 from seed_runtime.data.calls import LABELS
@@ -52,6 +53,7 @@ class Evaluator:
         effort: what is done for fewer bytes.
         trail: what the search leaves behind.
         findings: what searches for other sizes of the same model and effort found out.
+        target: what the device holds and runs.
     """
 
     encoder: StreamEncoder
@@ -70,6 +72,7 @@ class Evaluator:
     effort: Effort = EFFORTS[2]
     trail: Trail = field(default_factory=Trail)
     findings: Findings = field(default_factory=Findings)
+    target: Target = FP32
 
     @property
     def graph(self) -> Graph:
@@ -113,7 +116,11 @@ class Evaluator:
 
     def outputs_with(self, plans: Plans, more: Sequence[Feeds] = ()) -> list[dict[str, Array]]:
         """Compute the outputs of the model that a device makes of these plans, on all inputs and then on `more`."""
-        return list(self._outputs(lambda weight: restored(weight, plans[weight.name]), more))
+        if self.target.lower is None:
+            return list(self._outputs(lambda weight: restored(weight, plans[weight.name]), more))
+        lowered = self.target.lowered(self.graph, plans)
+        write_model_files(lowered.graph, self.folder, lambda weight: restored(weight, lowered.plans[weight.name]))
+        return list(run.iterate_outputs(self.folder, [*self.feeds, *more]))
 
     def error_with(self, data: Callable[[Weight], np.ndarray]) -> float:
         """Compute the worst output's relative error of the original model with other weights.

@@ -11,6 +11,7 @@ from seed_exporter.graph.source_size import source_size
 from seed_exporter.quantize.default_size import LEAST_RATIO
 from seed_exporter.quantize.methods import METHODS
 from seed_exporter.results import Options, Result
+from seed_exporter.targets import FP32
 from seed_runtime.format.dtypes import BY_CODE
 
 LOST: Final = 0.5
@@ -54,13 +55,16 @@ def summary(result: Result) -> str:
         )
     if result.line:
         lines.append(_line_text(result))
+    if result.dtype != FP32.name:
+        lines.append(f"devices hold {result.dtype}: {size(result.held_bytes)} of weights")
     if result.error_rates:
         lines.append(f"wrong by the labels: {error_rates_text(result.error_rates)}")
     if result.timed_out:
         lines.append("note: the time limit ended the search; more time, or a lower --effort, may make the seed smaller")
     if warning := beyond_use(result):
         lines.append(f"warning: {warning}")
-    if result.default and not in_attributes and result.bytes > fp32_bytes(result.graph) / LEAST_RATIO:
+    in_floats = result.dtype == FP32.name
+    if result.default and in_floats and not in_attributes and result.bytes > fp32_bytes(result.graph) / LEAST_RATIO:
         lines.append(f"note: {_reason(result)}")
     lines.extend(f"note: {note}" for note in (*result.graph.notes, *result.notes))
     lines.append("encoded and checked in " + ", ".join(f"{phase} {t:.1f} s" for phase, t in result.seconds.items()))

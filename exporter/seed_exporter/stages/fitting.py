@@ -10,6 +10,7 @@ from seed_exporter.records import Built, Calibrated, Proven, Work
 from seed_exporter.stages import front_size
 from seed_exporter.stages.planning import build, plan
 from seed_exporter.stages.proving import measure_memory, prove, seal
+from seed_exporter.stages.targeting import added_bytes
 from seed_runtime.cli import entrypoint
 
 _BUILDS_MAX: Final = 4
@@ -65,11 +66,12 @@ def plan_and_build(calibrated: Calibrated, front_bytes: int, work: Work) -> Buil
     """
     goal = wanted = calibrated.source.goal(work.options)
     encoder = StreamEncoder(calibrated.graph, work.options.jobs)
+    planned_front = front_bytes + added_bytes(calibrated.graph, work)
     best: Built | None = None
     before: Plans | None = None
     for _ in range(_BUILDS_MAX):
         try:
-            planned = plan(calibrated, wanted, front_bytes, encoder, work)
+            planned = plan(calibrated, wanted, planned_front, encoder, work)
         except BaseException as error:
             if best is None or not entrypoint.is_interrupt(error):
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from seed_exporter.build import draft
 from seed_exporter.build.streams import StreamEncoder
@@ -11,6 +12,7 @@ from seed_exporter.quantize.methods import Choice, Evaluator
 from seed_exporter.quantize.trail import Trail
 from seed_exporter.records import Built, Calibrated, Planned, Work
 from seed_exporter.results import Options, Source
+from seed_exporter.skeletons import builder_for
 from seed_runtime.cli import entrypoint
 from seed_runtime.format.header import ModelInfo
 from seed_runtime.format.sections.model import FEATURE_LEVEL
@@ -45,6 +47,7 @@ def plan(calibrated: Calibrated, goal: int | None, front_bytes: int, encoder: St
             effort=calibrated.source.effort(work.options),
             trail=Trail(lambda done, total: work.progress("search", done, total), work.deadline),
             findings=work.findings,
+            target=work.target,
         )
         interruption: BaseException | None = None
         try:
@@ -71,10 +74,22 @@ def build(planned: Planned, source: Source, work: Work) -> Built:
         work.progress("encode", done, planned.graph.parameters)
 
     with work.timed("encode"):
+        planned = _lowered(planned, work)
         made = _draft(planned, source, work, advance)
         sizes = planned.encoder.estimate_bytes(planned.plans)
     return Built(
         planned.graph, planned.plans, made, planned.met, planned.trail, planned.interruption, planned.shrinkage, sizes
+    )
+
+
+def _lowered(planned: Planned, work: Work) -> Planned:
+    """Return what the device holds of a planned model."""
+    if work.target.lower is None:
+        return planned
+    lowered = work.target.lowered(planned.graph, planned.plans)
+    encoder = StreamEncoder(lowered.graph, work.options.jobs)
+    return replace(
+        planned, graph=lowered.graph, plans=lowered.plans, skeletons=builder_for(lowered.graph), encoder=encoder
     )
 
 

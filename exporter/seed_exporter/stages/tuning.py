@@ -58,8 +58,11 @@ def tune_vectors(proven: Proven, calibrated: Calibrated, work: Work) -> Proven:
     """Return the seed with the vectors that do the least damage on the judged inputs; its own where none do less.
 
     Nothing is fitted where every bit is kept, the time is up, or weights are coded against a base, which vectors that
-    changed have no longer in common.
+    changed have no longer in common. Nor where the device computes with integers: what is trained here is the model of
+    floats.
     """
+    if work.target.lower is not None:
+        return proven
     effort = calibrated.source.effort(work.options)
     modes = [mode for mode, is_wanted in ((SMALL, effort.tunes), (BN, effort.shifts)) if is_wanted]
     if not modes or not _is_worth_it(proven, calibrated, work):

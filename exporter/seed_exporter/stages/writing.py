@@ -59,6 +59,7 @@ def write(proven: Proven, source: Source, output: Path, work: Work) -> Result:
         error_rates=proven.judgement.error_rates,
         tuning=proven.tuning,
         healing=tuple(built.trail.looks),
+        dtype=options.dtype,
     )
 
 

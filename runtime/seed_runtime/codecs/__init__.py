@@ -37,6 +37,7 @@ CODECS: Final = {
         Codec(5, "lowrank", lowrank.decode),
         Codec(7, "delta", *(_Late("delta", name) for name in ("decode", "held_bytes", "trellises"))),
         Codec(8, "adaptive", *(_Late("adaptive", name) for name in ("decode", "held_bytes", "trellises"))),
+        Codec(9, "integers", _Late("integers", "decode"), trellis.held_bytes, _Late("integers", "trellises")),
     )
 }
 """Codecs by number."""

@@ -31,8 +31,8 @@ _attack("section.id", u16(0x8008), "section 0x0003 is missing", section__id=u16(
 _attack("section.id", u16(1), "section 0x0003 is missing", **{"section__id#2": u16(4)})
 _attack("section.id", u16(1), "section 0x0004 is missing", **{"section__id#2": u16(3)})
 _attack("weights.size", varint(8), "8 bytes are not the base's")
-_attack("streams.holes", varint(6), "the streams fill 6 holes, there are 7")
-_attack("streams.holes", varint(1 << 15), "the streams fill 32768 holes, there are 7")
+_attack("streams.holes", varint(6), "the streams fill 6 holes, there are 8")
+_attack("streams.holes", varint(1 << 15), "the streams fill 32768 holes, there are 8")
 
 # TUNED
 _attack("tuned.mode", string("a\x1b[2J"), "can't be printed")
@@ -46,16 +46,16 @@ _attack("tuned.after", cut, "past the end")
 _attack("tuned.after", add(b"\0"), "1 bytes too many")
 
 # Codec 7
-_attack("delta.modes", bytes([1, 4, 2, 3, 0, 1, 5]), "mode 5 of a tensor is unknown")
-_attack("delta.modes", bytes([255] * 7), "mode 255 of a tensor is unknown")
-_attack("delta.modes", bytes(7), "bytes too many")
-_attack("delta.modes", bytes([1, 4, 2, 3, 1, 1, 0]), "past the end|columns|bytes too many|step", SeedError)
-_attack("delta.modes", bytes([1, 4, 2, 3, 0, 0, 0]), "bytes too many")
-_attack("delta.modes", bytes([2, 4, 2, 3, 0, 1, 0]), "have the step 1 and no other")
-_attack("delta.modes", bytes([1, 4, 2, 2, 0, 1, 0]), "have the step 1 and no other")
-_attack("delta.modes", bytes([1, 4, 2, 3, 0, 2, 0]), "have the step 1 and no other")
-_attack("delta.modes", bytes([1, 4, 1, 3, 0, 1, 0]), "assembled weights", DigestError)
-_attack("delta.modes", bytes([1, 4, 2, 1, 0, 1, 0]), "assembled weights", DigestError)
+_attack("delta.modes", bytes([1, 4, 2, 3, 0, 1, 5, 0]), "mode 5 of a tensor is unknown")
+_attack("delta.modes", bytes([255] * 8), "mode 255 of a tensor is unknown")
+_attack("delta.modes", bytes(8), "bytes too many")
+_attack("delta.modes", bytes([1, 4, 2, 3, 1, 1, 0, 0]), "past the end|columns|bytes too many|step", SeedError)
+_attack("delta.modes", bytes([1, 4, 2, 3, 0, 0, 0, 0]), "bytes too many")
+_attack("delta.modes", bytes([2, 4, 2, 3, 0, 1, 0, 0]), "have the step 1 and no other")
+_attack("delta.modes", bytes([1, 4, 2, 2, 0, 1, 0, 0]), "have the step 1 and no other")
+_attack("delta.modes", bytes([1, 4, 2, 3, 0, 2, 0, 0]), "have the step 1 and no other")
+_attack("delta.modes", bytes([1, 4, 1, 3, 0, 1, 0, 0]), "assembled weights", DigestError)
+_attack("delta.modes", bytes([1, 4, 2, 1, 0, 1, 0, 0]), "assembled weights", DigestError)
 _attack("delta.modes", b"", "mode|past the end|lanes", SeedError)
 _attack("delta.top", u8(0), "words|lanes do not end|escapes|planes|left over|assembled weights", SeedError)
 _attack("delta.top", u8(255), "words|lanes do not end|escapes|planes|left over|assembled weights", SeedError)
@@ -73,7 +73,12 @@ _attack("matrix.step", f32(2.0**-101), "assembled weights", DigestError)
 _attack("matrix.step#1", f32(2.0), "have the step 1 and no other")
 _attack("matrix.step#2", f32(2.0), "have the step 1 and no other")
 _attack("matrix.flags#3", u8(32), "flags 0x20")
-_attack("streams.codec", u8(2), "classes is 0|lanes|sum|table|past the end|too many|exceeds", SeedError)
+_attack(
+    "streams.codec",
+    u8(2),
+    "does not decode uint8|classes is 0|lanes|sum|table|past the end|too many|exceeds",
+    SeedError,
+)
 _attack("streams.chunk_digest", bytes(16), "stream 0, chunk 0", DigestError)
 _attack("weights.digest", bytes(32), "assembled weights", DigestError)
 _attack("section.size", u32(0xFFFFFFFF), "past the end")

@@ -108,7 +108,7 @@ attack("parts.names", string("w"), "too many")
 
 # HOLES
 attack("holes.count", HUGE, "number of holes", LimitError)
-attack("holes.count", varint(8), "past the end|packing|announced|deflate", SeedError)
+attack("holes.count", varint(9), "past the end|packing|announced|deflate", SeedError)
 attack("holes.count", varint(3), "packing|announced|too many|limit|deflate", SeedError)
 attack("hole.dtype", u8(99), "dtype 99 is unknown", UnsupportedError)
 attack("hole.dtype", u8(8), "dtype 8 is unknown", UnsupportedError)  # strings
@@ -136,7 +136,7 @@ attack("hole.dimension#1", lambda _: varint(4), "differs in dims|past the weight
 
 # STREAMS
 attack("streams.count", varint(5000), "number of streams", LimitError)
-attack("streams.count", varint(8), "past the end")
+attack("streams.count", varint(9), "past the end")
 attack("streams.count", varint(3), "too many")
 attack("streams.codec", u8(0), "codec 0 is unknown", UnsupportedError)
 attack("streams.codec", u8(200), "codec 200 is unknown", UnsupportedError)
@@ -145,7 +145,7 @@ attack("streams.codec#1", u8(1), "stream 1", SeedError)
 attack("streams.codec#2", u8(2), "stream 2")
 attack("streams.holes", varint(0), "at least 1")
 attack("streams.holes", HUGE, "holes of a stream", LimitError)
-attack("streams.holes", varint(2), "the streams fill 8 holes")
+attack("streams.holes", varint(2), "the streams fill 9 holes")
 attack("streams.chunks", varint(0), "at least 1")
 attack("streams.chunks", HUGE, "chunks of a stream", LimitError)
 attack("streams.chunks", varint(1 << 17), "past the end|chunk size")

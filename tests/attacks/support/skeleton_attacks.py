@@ -95,7 +95,7 @@ break_rule("holes", "skeleton.dims", number(1, (1 << 64) - 4), "negative or too 
 break_rule("holes", "skeleton.type", number(2, 6), "differs in dtype")
 break_rule("holes", "skeleton.type", number(2, 8), "element type 8")
 break_rule("holes", "skeleton.tensor", lambda original: original + original, "same name")
-break_rule("holes", "skeleton.tensor#1", b"", "refers to 6 tensors")
+break_rule("holes", "skeleton.tensor#1", b"", "refers to 7 tensors")
 break_rule("holes", "skeleton.offset#1", b"0", "same offset|nothing in it refers")
 break_rule("names", "skeleton.name", b"x", "same name")
 break_rule("names", "skeleton.name", b"", "empty or can't be printed")

@@ -181,6 +181,21 @@ attack("lowrank/matrix.step", f32(1e-38), "scale of a row|quantization step")
 attack("lowrank/matrix.step", f32(3e38), "scale of a row|quantization step")
 attack("lowrank/matrix.columns", varint(1), "wide|past the end|more chunks")
 
+# integers
+attack("integers.widths", u8(0), "integers of 0 bits")
+attack("integers.widths", u8(3), "integers of 3 bits")
+attack("integers.widths", u8(16), "integers of 16 bits")
+attack("integers.widths", u8(2), "early|lanes do not end|left over|more than 2 bits")
+attack("integers.widths", u8(8), "early|lanes do not end|left over")
+attack("integers/matrix.step", f32(0.5), "a step other than 1")
+attack("integers/matrix.columns", varint(3), "3 columns do not divide 8")
+ATTACKS.append(
+    Attack("matrix.flags", {"integers/matrix.flags": u8(4), "integers/head.end": b"\0\0"}, FormatError, "other than 1")
+)
+ATTACKS.append(
+    Attack("matrix.flags", {"integers/matrix.flags": u8(8), "integers/head.end": bytes(4)}, FormatError, "other than 1")
+)
+
 # adaptive
 attack("adaptive.lanes", u8(16), r"2\*\*16 lanes")
 attack("adaptive.lanes", u8(14), "lane states")

@@ -23,7 +23,7 @@ SIZE_MAX = 4096
 _BY_LIBRARY = ("lzma.", "deflate.")
 """Fields whose attacks in tests/attacks are packed by this machine's zlib or liblzma."""
 _STREAMS = [("raw",), ("grid",), ("split",), ("moments",), ("lowrank",), ("trellis",), ("adaptive",)]
-_STREAMS += [("raw", "grid"), ALL]
+_STREAMS += [("integers",), ("raw", "grid"), ALL]
 """The streams of the seeds, the smallest seed first."""
 _SHOWN = 12
 """Bytes of a field that a description shows."""

@@ -11,7 +11,7 @@ from tests.conformance.support.vector import Hole, Vector
 from tests.golden import plain, plain_codecs
 from tests.support.spec_bytes import block, number, string, u8, u16, u32, u64, varint
 
-RAW, GRID, SPLIT, MOMENTS, LOWRANK, DELTA, ADAPTIVE = 1, 2, 3, 4, 5, 7, 8
+RAW, GRID, SPLIT, MOMENTS, LOWRANK, DELTA, ADAPTIVE, INTEGERS = 1, 2, 3, 4, 5, 7, 8, 9
 MODEL, WEIGHTS, PARTS, HOLES, STREAMS, GOLDEN, FOOTPRINT, SIGNATURE = 1, 2, 3, 4, 5, 0x8006, 0x8007, 0xFFFF
 BASE, TUNED = 8, 0x8009
 OPSET = block(8, number(2, 17))

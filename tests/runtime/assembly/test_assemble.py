@@ -92,7 +92,7 @@ def test_a_seed_is_decoded_in_two_processes_where_memory_allows_it_and_else_in_o
     for module in (assemble, symbols):
         monkeypatch.setattr(module, "BESIDE_LEAST", 1)
     # The streams of grid (two), split and lowrank have symbols.
-    for name, tight, processes in (("free", False, 4), ("tight", True, 0)):
+    for name, tight, processes in (("free", False, 5), ("tight", True, 0)):
         seed = seed_runtime.open(io.BytesIO(build_seed()))
         least = seed.plan_assembly(cores=1).needed_bytes or 0
         assert (seed.plan_assembly().needed_bytes or 0) >= least + beside_bytes(seed.header) > least + (8 << 20)

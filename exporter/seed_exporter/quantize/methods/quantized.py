@@ -120,6 +120,8 @@ def _factored(
     Returns:
         Their names, and the coarseness with them.
     """
+    if not evaluator.effort.factors:
+        return (), point
     graph, plans = evaluator.graph, plans_at(point.coarseness)
     candidates = lowrank.candidates(graph, plans)
     factored = lowrank.replace_where_cheaper(graph, plans, candidates, evaluator.encoder.jobs)

@@ -81,13 +81,13 @@ class QuantizedMatrix:
         steps = np.float32(self.step) if self.row_steps is None else steps_of_rows(self.step, self.row_steps)
         first = steps if self.col_steps is None else factors_of(self.col_steps)
         with np.errstate(over="ignore"):
-            weights: npt.NDArray[Any] = np.multiply(self._multiples(), first, dtype=dtype, casting="same_kind")
+            weights: npt.NDArray[Any] = np.multiply(self.multiples(), first, dtype=dtype, casting="same_kind")
             if self.col_steps is not None:
                 weights *= steps
         return weights
 
-    def _multiples(self) -> npt.NDArray[Any]:
-        """Return what steps are multiplied by, `(rows, cols)`."""
+    def multiples(self) -> npt.NDArray[Any]:
+        """Return what steps are multiplied by, `(rows, cols)`: the integers, or on a trellis what these stand for."""
         if self.delay is None:
             return self.integers
         flat = self.integers.reshape(-1)

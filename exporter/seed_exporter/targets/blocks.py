@@ -1,0 +1,146 @@
+"""Matrices of 4 or 2 bits in blocks with a step each, as ONNX Runtime's MatMulNBits multiplies them.
+
+A layer becomes MatMulNBits, which rounds its other operand to a byte for each block while it runs. Rows of a table are
+unpacked after they were selected, by operators of every release. What is neither gets floats from integers of a byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import onnx
+from onnx.helper import make_node
+
+from seed_exporter.codecs.base import Plan
+from seed_exporter.codecs.integers import IntegersPlan, stored
+from seed_exporter.graph.index import GraphIndex
+from seed_exporter.graph.inference import weights_as_inputs, with_types
+from seed_exporter.graph.model import Graph, Weight
+from seed_exporter.graph.versions import opset_of
+from seed_exporter.targets.grids import BLOCKS, by_block, matrices
+from seed_exporter.targets.int8 import dequantize, replace_layer
+from seed_exporter.targets.readers import Layer, Reader, Table, readers_of
+from seed_exporter.targets.target import Lowered, Plans, Rewriting
+from seed_runtime.codecs.encode.grid import QuantizedMatrix
+from seed_runtime.codecs.encode.matrix import folded
+from seed_runtime.format.dtypes import BY_NAME
+
+RESTRICTED: Final = frozenset({"input_steps", "factors", "distills", "trellis"})
+_IR_OF_2_BITS: Final = 13
+"""IR version that came with integers of 2 bits, and that ONNX Runtime takes from 1.24 on, as it does their layers."""
+_BYTES: Final = 4
+"""Value of MatMulNBits' accuracy_level at which its first operand is rounded to bytes: 2 to 4 times as fast for one
+row as floats, which round nothing."""
+
+
+def lower(graph: Graph, plans: Plans, *, bits: int, table_bits: int) -> Lowered:
+    """Store layers' weights and tables in blocks.
+
+    Args:
+        graph: the graph.
+        plans: of its weights.
+        bits: of a layer's integers, 4 or 2.
+        table_bits: of those of a table that is no layer's weight.
+    """
+    edit, index = Rewriting(graph, plans), GraphIndex(graph)
+    ranks = _ranks(graph)
+    for weight in matrices(graph, index):
+        plan, readers = plans[weight.name], readers_of(index, weight)
+        if readers is None or not _fits(weight, readers, ranks):
+            dequantize(edit, weight, plan, opset_of(graph.model))
+        else:
+            width = bits if any(isinstance(reader, Layer) for reader in readers) else table_bits
+            _pack(edit, weight, plan, readers, ranks, width)
+    lowered = edit.lowered()
+    if bits == 2:
+        # Nothing else in the model says which releases multiply 2 bits; this makes older ones, and seeds, say so.
+        lowered.graph.model.ir_version = max(lowered.graph.model.ir_version, _IR_OF_2_BITS)
+    return lowered
+
+
+def _fits(weight: Weight, readers: Sequence[Reader], ranks: dict[str, int]) -> bool:
+    """Return whether a weight can be stored in blocks of each layer's inputs, or of each row of a table."""
+    orders = {isinstance(reader, Table) or reader.outputs_first for reader in readers}
+    known = all(reader.node.input[1] in ranks for reader in readers if isinstance(reader, Table))
+    return len(orders) == 1 and known and weight.shape[1 if orders == {True} else 0] % BLOCKS[-1] == 0
+
+
+def _pack(
+    edit: Rewriting, weight: Weight, plan: Plan, readers: Sequence[Reader], ranks: dict[str, int], bits: int
+) -> None:
+    inputs_first = not (isinstance(readers[0], Table) or readers[0].outputs_first)
+    grid, size = by_block(weight, plan, inputs_first=inputs_first, bits=bits)
+    outputs, blocks, _ = grid.integers.shape
+    inputs, uint8 = blocks * size, BY_NAME["uint8"]
+    shape = (outputs, blocks, size * bits // 8)
+    name = edit.names.take(f"{weight.name}_int{bits}")
+    matrix = QuantizedMatrix(grid.integers.reshape(folded(outputs, inputs)), 1.0)
+    data = stored(grid.integers, bits, uint8.name).reshape(shape)
+    edit.replace_weight(weight.name, Weight(name, uint8, shape, data), IntegersPlan(matrix, bits, grid.step))
+    scales = edit.constant(f"{weight.name}_scale", grid.scales.reshape(-1))
+    attributes = {"K": inputs, "N": outputs, "bits": bits, "block_size": size, "accuracy_level": _BYTES}
+    for reader in readers:
+        if isinstance(reader, Layer):
+            replace_layer(edit, reader.node, "MatMulNBits", [reader.node.input[0], name, scales], **attributes)
+        else:
+            _select(edit, reader, name, scales, (outputs, blocks), bits, ranks[reader.node.input[1]])
+
+
+def _select(
+    edit: Rewriting, table: Table, name: str, scales: str, shape: tuple[int, int], bits: int, rank: int
+) -> None:
+    """Select rows of packed integers, unpack them, and multiply them by their blocks' steps."""
+    node, indices = table.node, table.node.input[1]
+    out = node.output[0]
+
+    def fresh(what: str) -> str:
+        return edit.names.take(f"{out}_{what}")
+
+    per, half = 8 // bits, float(1 << (bits - 1))
+    alone = edit.constant("field_alone", np.array([*[0] * (rank + 2), 1]))
+    rows, rest, steps = fresh("packed"), fresh("floats"), fresh("steps")
+    nodes = [
+        make_node("Gather", [name, indices], [rows], axis=0),
+        make_node("Cast", [rows], [rest], to=onnx.TensorProto.FLOAT),
+    ]
+    # Divisions by powers of two are exact, and floats have these operators in all opsets; the first field is lowest.
+    base, fields = edit.constant("field", np.array(2.0**-bits, np.float32)), []
+    back = edit.constant("field_values", np.array(2.0**bits, np.float32))
+    for place in range(per):
+        field = rest
+        if place < per - 1:
+            shifted, upper, moved, field = fresh("shifted"), fresh("upper"), fresh("moved"), fresh("field")
+            nodes += [
+                make_node("Mul", [rest, base], [shifted]),
+                make_node("Floor", [shifted], [upper]),
+                make_node("Mul", [upper, back], [moved]),
+                make_node("Sub", [rest, moved], [field]),
+            ]
+            rest = upper
+        fields.append(fresh("last"))
+        nodes.append(make_node("Reshape", [field, alone], [fields[-1]]))
+    joined, centred, scaled = fresh("fields"), fresh("centred"), fresh("scaled")
+    by_blocks = edit.names.take(f"{name}_steps")
+    edit.prepend(make_node("Reshape", [scales, edit.constant("by_block", np.array([*shape, 1, 1]))], [by_blocks]))
+    # The axes of the indices, then all of a row.
+    whole = edit.constant("row", np.array([*[0] * rank, -1]))
+    nodes += [
+        make_node("Concat", fields, [joined], axis=rank + 2),
+        make_node("Sub", [joined, edit.constant("half", np.array(half, np.float32))], [centred]),
+        make_node("Gather", [by_blocks, indices], [steps], axis=0),
+        make_node("Mul", [centred, steps], [scaled]),
+        make_node("Reshape", [scaled, whole], [out]),
+    ]
+    edit.replace_node(node, *nodes)
+
+
+def _ranks(graph: Graph) -> dict[str, int]:
+    """Return the number of axes of each value whose shape can be inferred."""
+    typed = with_types(weights_as_inputs(graph)).graph
+    return {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for value in [*typed.value_info, *typed.input, *typed.output]
+        if value.type.tensor_type.HasField("shape")
+    } | {tensor.name: len(tensor.dims) for tensor in typed.initializer}

@@ -1,0 +1,177 @@
+"""Integers of few bits for planned weights: as planned where they fit, with larger steps where they don't.
+
+A plan's integers have one step, or one for each row of its matrix. Where all fit the target, they are the device's.
+Otherwise those channels, or blocks of inputs, that hold a larger one get a larger step, in eighths of an octave, and
+are rounded to nearest again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from seed_exporter.codecs import codec_of
+from seed_exporter.codecs.base import Plan
+from seed_exporter.codecs.grid import GridPlan
+from seed_exporter.graph.index import GraphIndex
+from seed_exporter.graph.kinds import Kind, kind_of, matrix_min
+from seed_exporter.graph.matrix import as_float32
+from seed_exporter.graph.model import Graph, Weight
+from seed_runtime.codecs.matrix import factors_of
+
+I32 = npt.NDArray[np.int32]
+F32 = npt.NDArray[np.float32]
+
+BLOCKS: Final = (128, 64, 32, 16)
+"""Sizes that a block of inputs may have, the largest first: MatMulNBits takes these."""
+ROUNDED_MOST: Final = 0.05
+"""Share of a weight's blocks that may need a larger step, where larger ones are taken: a scale is four bytes."""
+_SCALE_BITS: Final = 16
+"""Low bits of a scale that are 0 where no plan gives its step."""
+_CODES: Final = factors_of(np.arange(256, dtype=np.uint8))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Integers of a weight and their steps.
+
+    Attributes:
+        integers: in the weight's shape.
+        scales: steps, `()` for one, or of a shape that broadcasts to the weight's.
+        planned: True if all integers are the plan's.
+    """
+
+    integers: I32
+    scales: F32
+    planned: bool
+
+    @property
+    def step(self) -> float:
+        """The step of most integers, in weight units."""
+        return float(np.median(self.scales))
+
+
+def matrices(graph: Graph, index: GraphIndex) -> Iterator[Weight]:
+    """Yield the weights that carry size, so that a target stores them in fewer bits."""
+    least = matrix_min(graph)
+    fixed = {value.name for value in index.graph.input} | index.returned
+    for name, weight in graph.weights.items():
+        # What callers may replace, or nested graphs call by the same name, stays a float.
+        if name in fixed or index.definitions[name] > 1:
+            continue
+        if weight.dtype.name == "float32" and kind_of(weight, least) is Kind.MATRIX:
+            yield weight
+
+
+def by_channel(weight: Weight, plan: Plan, axis: int | None, largest: int) -> Grid:
+    """Return integers of a magnitude of at most `largest`, with a step for each channel where one step isn't enough.
+
+    Args:
+        weight: the source's.
+        plan: of the weight.
+        axis: whose entries may have steps of their own; None where all have one.
+        largest: least and largest integer, without sign.
+    """
+    others = (
+        tuple(range(len(weight.shape))) if axis is None else tuple(i for i in range(len(weight.shape)) if i != axis)
+    )
+    found = _planned(weight, plan, axis)
+    if found is None:
+        values = _restored(weight, plan).reshape(weight.shape)
+        most = np.abs(values).max(axis=others, keepdims=True)
+        scales = _rounded_up(np.where(most > 0, most / np.float32(largest), np.float32(1)))
+        return Grid(
+            _nearest(values, scales, -largest, largest), scales if axis is not None else scales.reshape(()), False
+        )
+    integers, scales = found
+    far = (np.abs(integers) > largest).any(axis=others, keepdims=True)
+    if not far.any():
+        return Grid(integers, scales, True)
+    values = as_float32(weight).reshape(weight.shape)
+    most = np.abs(values).max(axis=others, keepdims=True)
+    wider = np.where(far, _enlarged(np.broadcast_to(scales, far.shape), most / (largest + np.float32(0.49))), scales)
+    wider = wider.astype(np.float32)
+    rounded = np.where(far, _nearest(values, wider, -largest, largest), integers)
+    return Grid(rounded, wider if axis is not None else wider.reshape(()), False)
+
+
+def by_block(weight: Weight, plan: Plan, *, inputs_first: bool, bits: int) -> tuple[Grid, int]:
+    """Return integers of a few bits in blocks of inputs, `(outputs, blocks, size)`, and the size of a block.
+
+    Args:
+        weight: a matrix, whose number of inputs one of BLOCKS divides.
+        plan: of the weight.
+        inputs_first: whether the matrix is `(inputs, outputs)`.
+        bits: of an integer; the least one is -2^(bits-1).
+    """
+    found = _planned(weight, plan, 1 if inputs_first else 0)
+    values = as_float32(weight).reshape(weight.shape) if found else _restored(weight, plan).reshape(weight.shape)
+    values = np.ascontiguousarray(values.T) if inputs_first else values
+    least, most = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    sizes = [size for size in BLOCKS if values.shape[1] % size == 0]
+    if found is None:
+        size = sizes[-2] if len(sizes) > 1 else sizes[-1]
+        blocks = values.reshape(len(values), -1, size)
+        largest = np.abs(blocks).max(axis=2, keepdims=True)
+        scales = _rounded_up(np.where(largest > 0, largest / np.float32(most + 0.5), np.float32(1)))
+        return Grid(_nearest(blocks, scales, least, most), scales, False), size
+    integers, row_scales = found
+    if inputs_first:
+        integers, row_scales = np.ascontiguousarray(integers.T), row_scales.T
+    far = (integers > most) | (integers < least)
+    size = next(
+        (each for each in sizes if far.reshape(len(far), -1, each).any(axis=2).mean() <= ROUNDED_MOST),
+        next((each for each in sizes if each <= 32), sizes[-1]),
+    )
+    blocks, integers = values.reshape(len(values), -1, size), integers.reshape(len(values), -1, size)
+    scales = np.broadcast_to(row_scales.reshape(-1, 1, 1) if row_scales.ndim else row_scales, (*blocks.shape[:2], 1))
+    wide = far.reshape(blocks.shape).any(axis=2, keepdims=True)
+    if not wide.any():
+        return Grid(integers, np.ascontiguousarray(scales), True), size
+    largest = np.abs(blocks).max(axis=2, keepdims=True)
+    scales = np.where(wide, _enlarged(scales, largest / np.float32(most + 0.49)), scales).astype(np.float32)
+    return Grid(np.where(wide, _nearest(blocks, scales, least, most), integers), scales, False), size
+
+
+def _planned(weight: Weight, plan: Plan, axis: int | None) -> tuple[I32, F32] | None:
+    """Return a plan's integers in the weight's shape, and their scales; None where these are not along the axis."""
+    if not isinstance(plan, GridPlan):
+        return None
+    matrix = plan.quantize(weight)
+    if matrix.col_steps is not None:
+        return None
+    integers = matrix.multiples().astype(np.int32, copy=False).reshape(weight.shape)
+    if matrix.row_steps is None:
+        return integers, np.array(matrix.step, np.float32)
+    if axis != 0 or matrix.integers.shape[0] != weight.shape[0]:
+        return None
+    scales = np.float32(matrix.step) * factors_of(matrix.row_steps)
+    return integers, scales.reshape(-1, *[1] * (len(weight.shape) - 1))
+
+
+def _restored(weight: Weight, plan: Plan) -> F32:
+    values: F32 = codec_of(plan).restore(weight, plan)
+    return values
+
+
+def _enlarged(scales: F32, needed: F32) -> F32:
+    """Return scales times the least factor of a byte's code that makes them reach what is needed."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = needed / scales
+    codes = np.searchsorted(_CODES, ratio).clip(0, _CODES.size - 1)
+    return (scales * _CODES[codes]).astype(np.float32)
+
+
+def _rounded_up(scales: F32) -> F32:
+    """Return scales with zeros in their low bits, none of them smaller."""
+    bits = scales.astype(np.float32).view(np.uint32)
+    mask = np.uint32((1 << _SCALE_BITS) - 1)
+    return ((bits + mask) & ~mask).view(np.float32)
+
+
+def _nearest(values: F32, scales: F32, least: int, most: int) -> I32:
+    return np.clip(np.rint(values / scales), least, most).astype(np.int32)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +41,7 @@ def atomic_write(path: str | os.PathLike[str], *, temporary: Path | None = None)
     # A short name that doesn't contain the target's: a target may have the longest name that a folder takes.
     # os.open lets the system apply the umask, which Python could only read by changing it for all threads.
     if temporary is None:
-        temporary = target.with_name(f".seed-{secrets.token_hex(4)}.part")
+        temporary = target.with_name(f".seed-{os.urandom(4).hex()}.part")
     else:
         temporary.unlink(missing_ok=True)
     mode = target.stat().st_mode & 0o777 if target.exists() else None

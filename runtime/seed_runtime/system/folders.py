@@ -13,7 +13,6 @@ import contextlib
 import ctypes
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -135,7 +134,7 @@ def _locked_part(target: Path) -> Iterator[Path]:
     """Create a locked folder beside `target`; whatever has its name after the block is removed."""
     with contextlib.ExitStack() as stack:
         for _ in range(_ATTEMPTS):
-            part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+            part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
             part.mkdir()
             stack.callback(shutil.rmtree, part, ignore_errors=True)
             # Until the lock is held, another process may take the folder for a leftover: then try the next one.

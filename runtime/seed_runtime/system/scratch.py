@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -35,10 +33,10 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     Raises:
         OSError: no folder can be made there.
     """
-    base = Path(tempfile.gettempdir()) if parent is None else parent
+    base = _system_folder() if parent is None else parent
     with contextlib.ExitStack() as stack:
         for _ in range(_ATTEMPTS):
-            folder = base / f"seed-scratch-{secrets.token_hex(4)}"
+            folder = base / f"seed-scratch-{os.urandom(4).hex()}"
             try:
                 folder.mkdir(mode=0o700)
             except FileExistsError:
@@ -70,8 +68,8 @@ def scratch_beside_cache() -> Iterator[Path]:
 def scratch_parents() -> list[Path]:
     """Return the folders in which commands make scratch folders: beside the cache, and the system's."""
     with contextlib.suppress(UsageError):  # no home
-        return [cache_home(), Path(tempfile.gettempdir())]
-    return [Path(tempfile.gettempdir())]
+        return [cache_home(), _system_folder()]
+    return [_system_folder()]
 
 
 def sweep(parents: Iterable[Path]) -> None:
@@ -84,6 +82,13 @@ def sweep(parents: Iterable[Path]) -> None:
                 with contextlib.suppress(OSError), FileLock(path, folder=True) as lock:
                     if lock.try_acquire() and lock.is_in_place():
                         shutil.rmtree(path, ignore_errors=True)
+
+
+def _system_folder() -> Path:
+    """Return the system's folder for temporary files."""
+    import tempfile  # here: with what it imports it takes 3 ms, and most commands need no such folder
+
+    return Path(tempfile.gettempdir())
 
 
 def _lock_new(folder: Path, stack: contextlib.ExitStack) -> bool:

@@ -113,8 +113,11 @@ def _runs(runs: Figures) -> list[str]:
         f"| {_interval(row['kept'])} | {row['seconds']} s |"
         for row in runs["rows"]
     ]
-    lines += ["", "| control | quality |", "|---|--:|"]
-    return [*lines, *(f"| {row['model']}: {row['title']} | {row['quality']:.4f} |" for row in runs["controls"])]
+    lines += ["", "| control | whole seed [B] | quality |", "|---|--:|--:|"]
+    for row in runs["controls"]:
+        size = f"{row['bytes']:,}" if row["bytes"] else ""
+        lines.append(f"| {row['model']}: {row['title']} | {size} | {row['quality']:.4f} |")
+    return lines
 
 
 def charts(records: dict[str, Figures]) -> dict[str, str]:

@@ -99,29 +99,28 @@ def summary(found: dict[str, Figures]) -> str:
 
 
 def _of_resnet(found: dict[str, Figures]) -> str:
-    """Say what the first run on 1,000 classes kept, and what a fine-tune gave the published method there."""
+    """Say what the last run on 1,000 classes kept, and what a fine-tune gave the published method there."""
     if "runs" not in found:
         return ""
     runs = found["runs"]
     row = next(row for row in runs["rows"] if row["model"] == "ResNet-50")
-    tuned, drawn = (control["quality"] for control in runs["controls"][-2:])
+    own = [control for control in runs["controls"] if control["model"] == row["model"]]
+    tuned, drawn = (control["quality"] for control in own if "300 steps" in control["title"])
     return (
-        f"; on 1,000 classes the first run kept {100 * row['kept'][0]:.1f} % at {row['ratio']:,.0f}x, and 300 steps of "
+        f"; on 1,000 classes {100 * row['kept'][0]:.1f} % were kept at {row['ratio']:,.0f}x, and 300 steps of "
         f"fine-tuning brought the published method to {100 * tuned:.1f} %, random weights to {100 * drawn:.1f} %"
     )
 
 
 def _of_runs(found: dict[str, Figures]) -> str:
-    """Say where a student beats a healed network, as the table of runs has it."""
+    """Say where students beat healed networks, as the table of runs has it."""
     if "runs" not in found:
         return ""
-    rows = found["runs"]["rows"]
-    seed, student = next(pair for pair in itertools.pairwise(rows) if pair[1]["model"].startswith("- its student"))
-    better, worse = sorted((seed, student), key=lambda row: -row["quality"])
-    names = {id(seed): f"{seed['model']}'s seed", id(student): "its student"}
-    return (
-        f"; on 1,000 classes and at as many bytes {names[id(better)]} is ahead of {names[id(worse)]}, "
-        f"{100 * better['quality']:.1f} to {100 * worse['quality']:.1f} %"
+    pairs = [pair for pair in itertools.pairwise(found["runs"]["rows"]) if pair[1]["model"].startswith("- its student")]
+    return "; on 1,000 classes or texts, healed under the same limit of bytes, its student is " + ", ".join(
+        f"{'ahead of' if student['quality'] > seed['quality'] else 'behind'} {seed['model']}'s seed "
+        f"({100 * student['quality']:.1f} to {100 * seed['quality']:.1f} %)"
+        for seed, student in pairs
     )
 
 

@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 FOR_DEMO := .[export]
-FOR_TEST := .[export,cluster,deploy,docs,pictures,text,test]
+FOR_TEST := .[export,cluster,deploy,docs,pictures,text,tflite,test]
 FOR_TORCH := .[torch]
 FOR_BENCH := .[export,torch,bench,compare]
 # The build of torch for the CPU; what stands above it on the index brings gigabytes of CUDA.

@@ -242,7 +242,7 @@ def top_level_imports(path: Path) -> set[str]:
     ("package", "extras"),
     [
         ("seed_runtime", ["pictures"]),
-        ("seed_exporter", ["cluster", "compare", "export", "torch"]),
+        ("seed_exporter", ["cluster", "compare", "export", "tflite", "torch"]),
         ("seed_devices", ["deploy"]),
     ],
 )

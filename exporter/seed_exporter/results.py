@@ -21,7 +21,7 @@ from seed_exporter.graph.model import Graph
 from seed_exporter.heal.looks import Look
 from seed_exporter.heal.settings import HealSettings
 from seed_exporter.quantize.distilled import INPUTS_LEAST
-from seed_exporter.quantize.effort import DEFAULT, EFFORTS, WITHOUT_DATA, Effort
+from seed_exporter.quantize.effort import DEFAULT, EFFORTS, WITHOUT_DATA, WITHOUT_GRADIENTS, Effort
 from seed_exporter.quantize.trail import Point
 from seed_exporter.shrink.cost import Shrinkage
 from seed_exporter.targets import TARGETS
@@ -101,6 +101,7 @@ class Source:
         parameters: number of distinct weights, those in attributes included there.
         reference: inputs with the original's outputs.
         scores: outputs that a dense layer or a softmax makes (`line.score_outputs`).
+        has_gradients: whether the model can be differentiated, as ONNX models can.
     """
 
     model_id: str
@@ -108,6 +109,7 @@ class Source:
     parameters: int
     reference: Reference
     scores: frozenset[str] = frozenset()
+    has_gradients: bool = True
 
     def ratio(self, size: int) -> float:
         """Compute how many times smaller a file of `size` bytes is than the weights."""
@@ -123,6 +125,8 @@ class Source:
         """Return what is done for fewer bytes; less where inputs were generated."""
         effort = options.parts or EFFORTS[options.effort]
         effort = replace(effort, **dict.fromkeys(TARGETS[options.dtype].restricted, False))
+        if not self.has_gradients:
+            effort = replace(effort, **WITHOUT_GRADIENTS)
         return effort if self.reference.kind == "real" else replace(effort, **WITHOUT_DATA)
 
     def metric(self, options: Options) -> Metric:
@@ -132,6 +136,8 @@ class Source:
     def damage(self, options: Options, outputs: Sequence[Mapping[str, Array]]) -> float:
         """Compute the damage of outputs; NaN where noise decides all of them."""
         reference = self.reference
+        if not reference.is_measured:
+            return math.nan
         if not reference.outputs[0].keys() > reference.noisy.keys():
             return math.nan
         return self.metric(options).damage(reference.outputs, outputs, reference.feeds)
@@ -147,6 +153,8 @@ class Source:
     def doubts(self, options: Options) -> list[str]:
         """Say what of the given inputs can't be used, tells nothing, or isn't enough."""
         reference = self.reference
+        if not reference.is_measured:
+            return []
         said = []
         count = len(reference.calibration) if reference.kind == "real" else 0
         if EFFORTS[options.effort].distills and count < INPUTS_LEAST:
@@ -167,6 +175,8 @@ class Source:
     def line(self, options: Options) -> Line | None:
         """Return the line of the quality that was asked for, else the default's; None where nothing is measured."""
         reference = self.reference
+        if not reference.is_measured:
+            return None
         if options.quality is not None and options.metric is not None:
             return line_by_metric(self.metric(options), options.quality)
         target = TARGETS[options.dtype]

@@ -258,10 +258,11 @@ class Seed(SeedFile):
         progress: Progress | None = None,
         cache: ModelCache | None = None,
     ) -> Path:
-        """Write the model as a folder; of an ONNX model `model.onnx` and `model.weights`, for any ONNX Runtime program.
+        """Write the model as a folder: `model.onnx` and `model.weights`, or `model.tflite`, for any program.
 
         Args:
-            folder: a new folder, an empty one, or an assembled model, which is replaced in one step.
+            folder: a new folder, an empty one, or an assembled ONNX model, which is replaced in one step. A TFLite
+                model isn't, because nothing tells it from a file of your own.
             max_memory: limit of the whole process [B]; MemoryBudgetError comes before anything is allocated.
             progress: called with the bytes of the weights done so far, and all of them.
             cache: where the base is assembled, if it has one; None for the user's.

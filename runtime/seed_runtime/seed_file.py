@@ -280,7 +280,7 @@ class SeedFile:
 
     def is_intact(self, copy: Path) -> bool:
         """Return whether an assembled copy is, bit for bit, what the seed gives."""
-        if not self.kind.layout.is_intact(copy, self.skeleton_bytes(), self.skeleton(), self.header):
+        if not self.kind.layout.is_intact(copy, self.skeleton_bytes(), self.header):
             return False
         files = [(index, file_of(part.kind)) for index, part in enumerate(self.header.parts)]
         return all(

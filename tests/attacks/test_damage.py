@@ -178,7 +178,7 @@ def test_unknown_optional_sections_and_parts_are_ignored(tmp_path: Path) -> None
     "replaced",
     [
         {"section.id#4": u16(9)},
-        {"parts.kind": u16(2)},
+        {"parts.kind": u16(3)},
         {"streams.codec": b"\x0a"},
         {"hole.dtype": b"\x17"},
         {"parts.packing": b"\x03"},

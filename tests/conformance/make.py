@@ -16,6 +16,7 @@ from tests.conformance.support import (
     hostile,
     hostile_delta,
     order,
+    tflite,
     valid_adaptive,
     valid_delta,
     valid_exact,
@@ -44,6 +45,7 @@ def small_vectors() -> tuple[Vector, ...]:
         hostile_delta,
         order,
         bounds,
+        tflite,
     )
     return tuple(chain.from_iterable(module.vectors() for module in modules))
 

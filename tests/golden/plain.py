@@ -28,6 +28,27 @@ class Decoded:
     holes: list[Hole]
     skeleton: bytes
     weights: bytes
+    kind: int = 1
+
+    def files(self) -> dict[str, bytes]:
+        """Return the files of the model."""
+        if self.kind == 1:
+            return {"model.onnx": self.skeleton, "model.weights": self.weights}
+        return {"model.tflite": self.tflite()}
+
+    def tflite(self) -> bytes:
+        """Return the model of a TFLite skeleton: what was kept, with each hole in its range."""
+        part = Bytes(self.skeleton)
+        count = part.uint(4)
+        assert count == len(self.holes)
+        gaps = [part.uint(4) for _ in range(count)]
+        numbers = [part.uint(2) for _ in range(count)]
+        model = b""
+        for gap, number in zip(gaps, numbers, strict=True):
+            model += part.take(gap)
+            assert int.from_bytes(model[-4:], "little") == self.holes[number].size
+            model += self.hole(number)
+        return model + part.rest()
 
     def hole(self, index: int) -> bytes:
         """Return the bytes of a hole."""
@@ -78,8 +99,9 @@ def decode_on(seed: bytes, base: Decoded | None) -> Decoded:
     else:
         assert base is None
     skeleton, holes = (b"", list[Hole]()) if base is None else (base.skeleton, base.holes)
+    model_kind = 1 if base is None else base.kind
     if 3 in sections:
-        skeleton, holes = _parts_and_holes(sections[3], sections[4], front)
+        model_kind, skeleton, holes = _parts_and_holes(sections[3], sections[4], front)
     weights, first = b"", 0
     for _ in range(sections[5].varint()):
         codec, taken, count = sections[5].uint(1), sections[5].varint(), sections[5].varint()
@@ -101,7 +123,7 @@ def decode_on(seed: bytes, base: Decoded | None) -> Decoded:
     assert front.at == len(seed)
     assert len(weights) == weights_size
     assert hashlib.sha256(weights).digest() == weights_digest
-    return Decoded(digest, depth, holes, skeleton, weights)
+    return Decoded(digest, depth, holes, skeleton, weights, model_kind)
 
 
 def of_base(base: Decoded, shared: bool, first: int, holes: list[Hole]) -> Base:
@@ -109,7 +131,7 @@ def of_base(base: Decoded, shared: bool, first: int, holes: list[Hole]) -> Base:
     return (lambda index: base.hole(first + index)) if shared else (lambda index: base.like(holes[index]))
 
 
-def _parts_and_holes(parts_section: Bytes, section: Bytes, front: Bytes) -> tuple[bytes, list[Hole]]:
+def _parts_and_holes(parts_section: Bytes, section: Bytes, front: Bytes) -> tuple[int, bytes, list[Hole]]:
     """Read PARTS and HOLES, and the parts."""
     parts = []
     for _ in range(parts_section.varint()):
@@ -126,14 +148,15 @@ def _parts_and_holes(parts_section: Bytes, section: Bytes, front: Bytes) -> tupl
         holes.append(Hole(dtype, -end % 64, [records.varint() for _ in range(rank)]))
         holes[-1].name_digest = digests[3 * index : 3 * index + 3]
         end += -end % 64 + holes[-1].size
-    skeleton = b""
+    skeleton, skeleton_kind = b"", 1
     for kind, packing, raw_size, size, part_digest, names in parts:
         data = front.take(size)
         assert hashlib.sha256(data).digest() == part_digest
-        if kind == 1:
+        if kind in (1, 2):
+            skeleton_kind = kind
             skeleton = unpack(packing & 0x7F, data) + (b"" if names is None else initializers(names, holes))
             assert len(skeleton) == raw_size
-    return skeleton, holes
+    return skeleton_kind, skeleton, holes
 
 
 def initializers(names: bytes, holes: list[Hole]) -> bytes:
@@ -167,10 +190,10 @@ def numbered(index: int) -> bytes:
 
 def main(seed: str, folder: str, *bases: str) -> None:
     """Decode a seed to a folder, as tests/conformance asks."""
-    skeleton, weights = decode(Path(seed).read_bytes(), [Path(base).read_bytes() for base in bases])
+    found = decode_all(Path(seed).read_bytes(), [Path(base).read_bytes() for base in bases])
     Path(folder).mkdir()
-    Path(folder, "model.onnx").write_bytes(skeleton)
-    Path(folder, "model.weights").write_bytes(weights)
+    for name, data in found.files().items():
+        Path(folder, name).write_bytes(data)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def test_the_numbers_of_the_specification_are_those_of_the_code() -> None:
     }
     sections = {number: section.name for number, section in header.SECTIONS.items()}
     assert rows(r"\| (0x[0-9a-fA-F]{4}) \| ([A-Z]+) \|") == sections
-    assert rows(r"\| (0x[0-9a-fA-F]{4}) \| (ONNX skeleton|training graph|processing) \|") == {
+    assert rows(r"\| (0x[0-9a-fA-F]{4}) \| (ONNX skeleton|TFLite skeleton|training graph|processing) \|") == {
         number: kind.title for number, kind in parts.KINDS.items()
     }
     kinds = rows(r"\| (\d+) \| (zeros|uniform|normal|integers(?= \| a)) \|")

@@ -17,11 +17,12 @@ from seed_exporter.training import training_part
 from seed_runtime.assembly.assemble import decode_streams, working_bytes
 from seed_runtime.codecs.encode.packing import pack
 from seed_runtime.format.header import Header, Hole, ModelInfo, Part, Stream, WeightsInfo
+from seed_runtime.format.parts import KINDS as PART_KINDS
 from seed_runtime.format.parts import PROCESSING, TRAINING
 from seed_runtime.format.sections.holes import name_digest
 from seed_runtime.format.sections.streams import CHUNK_DIGEST_BYTES
 from seed_runtime.format.writer import front, stream_of, write_into, write_seed
-from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
+from seed_runtime.skeletons import KINDS
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ class SeedDraft:
         Returns:
             The same draft with the digest of the weights.
         """
-        (folder / MODEL_FILE).write_bytes(self.skeleton.data)
         base = None if self.base is None else self.base.weights(self.header.holes, shared=self.shares)
-        with (folder / WEIGHTS_FILE).open("wb") as file:
+        with KINDS[self.skeleton.kind].layout.begin(folder, self.skeleton.data) as output:
             digest = decode_streams(
                 self.header,
                 lambda index, _: iter([memoryview(chunk) for chunk in self.streams[index].chunks]),
-                file.write,
+                output.write,
+                skip=output.skip,
                 base=base,
             )
         return replace(self, header=replace(self.header, weights=replace(self.header.weights, digest=digest)))
@@ -159,7 +160,8 @@ def _parts(graph: Graph, skeleton: Skeleton, order: Sequence[str]) -> list[tuple
         packing, data = _packed(carried)
         return Part(kind, packing, raw_size, len(data), hashlib.sha256(data).digest(), names), data
 
-    parts = [part(skeleton.kind, skeleton.carried, len(skeleton.data), skeleton.names)]
+    names = None if PART_KINDS[skeleton.kind].tail is None else skeleton.names
+    parts = [part(skeleton.kind, skeleton.carried, len(skeleton.data), names)]
     if graph.trains:
         added = training_part(graph, order)
         parts.append(part(TRAINING.number, added, len(added)))

@@ -15,13 +15,13 @@ import onnx
 from onnx import numpy_helper
 
 from seed_exporter.calibrate.statistic import Seen, Subject, Watch
-from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.evaluate.model_files import backend_of, write_model_files
 from seed_exporter.graph.edit import FreshNames, with_graph, with_outputs
 from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.messages import copy_of
 from seed_exporter.graph.model import Graph
-from seed_runtime import backends
-from seed_runtime.backends import Array, Feeds
+from seed_exporter.graph.tflite_file import TFLiteFile
+from seed_runtime.backends import Array, Feeds, litert
 from seed_runtime.system.scratch import scratch_folder
 
 MEMORY_MAX: Final = 256 << 20
@@ -52,7 +52,7 @@ def show(subject: Subject, watches: Sequence[Watch]) -> None:
     sizes = sizes_of(subject.graph, names, subject.feeds[0], subject.folder, subject.jobs)
     for group in _groups(watches, sizes):
         wanted = [name for name in sizes if any(name in watch.values for watch in group)]
-        for number, values in enumerate(_runs(subject, with_outputs(subject.graph, wanted), wanted)):
+        for number, values in enumerate(_runs(subject, _showing(subject.graph, wanted), wanted)):
             known = {**constants, **values}
             samples, mask = samples_of(subject.graph, values), _mask_of(subject.graph, values)
             for watch in group:
@@ -60,6 +60,11 @@ def show(subject: Subject, watches: Sequence[Watch]) -> None:
                 watch.see(Seen(number, number % subject.parts, samples, wanted_values, mask))
         for watch in group:
             watch.finish()
+
+
+def _showing(graph: Graph, names: Sequence[str]) -> Graph:
+    """Return a graph that has these values as outputs; a TFLite model shows every value as it is."""
+    return graph if graph.file is not None else with_outputs(graph, names)
 
 
 def samples_of(graph: Graph, feeds: Feeds) -> int:
@@ -89,6 +94,9 @@ def sizes_of(graph: Graph, names: Sequence[str], feeds: Feeds, folder: Path | No
     """Measure how much memory each value takes in a run on these feeds [B]. Nothing but sizes leaves the run."""
     if not names:
         return {}
+    if graph.file is not None:
+        found = next(_runs(Subject(graph, [feeds], folder, jobs), graph, names))
+        return {name: _ELEMENT_BYTES * found[name].size for name in names}
     fresh = FreshNames(graph)
     sizes = {name: fresh.take(f"{name}_size") for name in names}
     main = graph.model.graph
@@ -126,9 +134,22 @@ def _runs(subject: Subject, graph: Graph, wanted: Sequence[str]) -> Iterator[dic
         return
     with scratch_folder(subject.folder) as folder:
         write_model_files(graph, folder)
-        runner = backends.get().open(folder, "fast", subject.jobs)
+        if graph.file is not None:
+            yield from _tflite_runs(subject, graph.file, folder, wanted)
+            return
+        runner = backend_of(folder).open(folder, "fast", subject.jobs)
         try:
             for feeds in subject.feeds:
                 yield {**feeds, **runner.run(feeds, wanted)}
         finally:
             runner.close()
+
+
+def _tflite_runs(subject: Subject, file: TFLiteFile, folder: Path, wanted: Sequence[str]) -> Iterator[dict[str, Array]]:
+    runner = litert.BACKEND.open_preserving(folder, subject.jobs)
+    try:
+        for feeds in subject.feeds:
+            runner.run(feeds, [])
+            yield {**feeds, **{name: runner.inner(file.numbers[name]) for name in wanted}}
+    finally:
+        runner.close()

@@ -12,13 +12,12 @@ import numpy as np
 from seed_exporter.evaluate import golden as golden_sample
 from seed_exporter.evaluate import inputs, noise
 from seed_exporter.evaluate.mixed import NO_MIXES, Mixed, mix
-from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.evaluate.model_files import backend_name, backend_of, write_model_files
 from seed_exporter.evaluate.noise import Noisy
 from seed_exporter.evaluate.samples import CALLS_MAX, Run, Samples, read_samples
 from seed_exporter.graph.model import Graph
 from seed_exporter.skeletons import SkeletonBuilder
-from seed_runtime import backends
-from seed_runtime.backends import Array, Feeds, TensorSpec
+from seed_runtime.backends import Array, Feeds, TensorSpec, input_spec
 from seed_runtime.errors import InputError, UnsupportedError
 from seed_runtime.golden import Recipe
 
@@ -59,6 +58,7 @@ class Reference:
         training: inputs of calls to heal on, none of them in `feeds`; the same as `calibration` without a file of their
             own.
         training_labels: of the task, one row for each of them; None where the data has none.
+        backend: name of what runs the model.
     """
 
     kind: str
@@ -76,6 +76,20 @@ class Reference:
     mixed: Mixed = NO_MIXES
     training: Sequence[Feeds] = ()
     training_labels: Array | None = None
+    backend: str = "onnxruntime"
+
+    @property
+    def is_measured(self) -> bool:
+        """False for a model that nothing here can run, so that only every bit of it can be kept."""
+        return bool(self.outputs)
+
+
+def unmeasured(graph: Graph) -> Reference:
+    """Return the reference of a model that nothing here can run."""
+    assert graph.file is not None
+    specs = tuple(map(input_spec, graph.file.info.inputs))
+    note = "the model was not run, as it has operators that only its maker's programs have"
+    return Reference("generated", note, specs, (), (), None, (), (), {}, {}, {}, backend=backend_name(graph))
 
 
 def make_reference(
@@ -104,7 +118,7 @@ def make_reference(
         UnsupportedError: the model can't be run, or no generated input suits it.
     """
     write_model_files(graph, folder, builder=skeletons)
-    runner = backends.get().open(folder, "fast")
+    runner = backend_of(folder).open(folder, "fast")
     try:
         specs = runner.inputs
         given: Samples | None = None
@@ -165,6 +179,7 @@ def make_reference(
         mixed=mixed,
         training=feeds_to_train,
         training_labels=labels_to_train,
+        backend=backend_name(graph),
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seed_runtime import backends
+from seed_exporter.evaluate.model_files import backend_of
 from seed_runtime.backends import Array, Feeds
 
 
@@ -35,7 +35,7 @@ def iterate_outputs(
     folder: Path, feeds: Sequence[Feeds], mode: str = "fast", threads: int | None = None
 ) -> Iterator[dict[str, Array]]:
     """Yield outputs feed by feed, so that a caller can stop early; arguments as for `run_all`."""
-    runner = backends.get().open(folder, mode, threads)
+    runner = backend_of(folder).open(folder, mode, threads)
     try:
         for feed in feeds:
             yield runner.run(feed)

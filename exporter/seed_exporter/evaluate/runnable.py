@@ -1,4 +1,4 @@
-"""Check that ONNX Runtime can run a graph."""
+"""Check that a device's backend can run a graph."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.evaluate.model_files import backend_of, write_model_files
 from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.model import Graph
 from seed_exporter.skeletons import SkeletonBuilder, builder_for
@@ -27,7 +27,9 @@ _OPERATOR: Final = re.compile(
 
 
 def check_runnable(graph: Graph, builder: SkeletonBuilder | None = None) -> None:
-    """Return if ONNX Runtime has every operator of the graph, here and on a device.
+    """Return if ONNX Runtime, or LiteRT, has every operator of the graph, here and on a device.
+
+    A TFLite model with operators of its maker's is accepted: it is not for us to run.
 
     Args:
         graph: the model.
@@ -38,6 +40,14 @@ def check_runnable(graph: Graph, builder: SkeletonBuilder | None = None) -> None
             the node), or a device wouldn't accept its graph.
     """
     builder = builder or builder_for(graph)
+    if graph.file is not None:
+        builder.build(list(graph.weights))
+        if not graph.file.info.custom_operators:
+            with scratch_folder() as folder:
+                write_model_files(graph, folder, builder=builder)
+                backend = backend_of(folder)
+                backend.open(folder, backend.modes[-1], 1).close()
+        return
     skeleton = builder.build_unchecked(list(graph.weights))
     with scratch_folder() as folder:
         path = folder / MODEL_FILE

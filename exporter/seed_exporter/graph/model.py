@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 
+from seed_exporter.graph.tflite_file import TFLiteFile
 from seed_runtime.format.dtypes import BY_CODE, DType
 
 INLINE_MAX: Final = 64
@@ -92,6 +93,7 @@ class Graph:
         trains: whether its seeds hold a training graph, for which it was prepared (training/).
         processing: the unpacked part of what stands before and behind the model; empty for none.
         trained: weights that this training graph trains, in the set `small`; None for all that can be trained.
+        file: the TFLite file that `model` describes and that seeds carry instead of it; None for an ONNX model.
     """
 
     model: onnx.ModelProto
@@ -100,6 +102,7 @@ class Graph:
     trains: bool = False
     processing: bytes = b""
     trained: frozenset[str] | None = None
+    file: TFLiteFile | None = None
 
     def __post_init__(self) -> None:
         """Keep a read-only copy of the mapping, so that no later change of the argument reaches the graph."""

@@ -19,12 +19,19 @@ if TYPE_CHECKING:
 
 LOADERS: Final = (
     "onnx_file",
+    "tflite_file",
     "exported_program",
     "torch_module",
 )
 """Modules of this package, in the order in which they are asked whether they know a source."""
 
-_EXTRAS: Final = {"onnx": "export", "google": "export", "numpy": "export", "torch": "torch", "onnxscript": "torch"}
+_EXTRAS: Final = {
+    "onnx": "export",
+    "google": "export",
+    "numpy": "export",
+    "torch": "torch",
+    "onnxscript": "torch",
+} | dict.fromkeys(("ai_edge_litert", "flatbuffers"), "tflite")
 """The extra of this distribution that installs a package, by the package's import name."""
 
 
@@ -32,7 +39,7 @@ def load(source: Any, **options: Any) -> Graph:
     """Load a model.
 
     Args:
-        source: a path, an ONNX model, a torch module or an exported program.
+        source: a path (`.onnx`, `.pt2`, `.tflite`), an ONNX model, a torch module or an exported program.
         options: for the format's own `load`, such as `example_inputs` for a torch module.
 
     Raises:
@@ -60,7 +67,9 @@ def load(source: Any, **options: Any) -> Graph:
             f"reading this model needs the package {package}: pip install 'seed-runtime[{_EXTRAS[package]}]'"
         ) from error
     shown = repr(source) if isinstance(source, str) else f"a {type(source).__name__} ({source})"
-    raise UsageError(f"{shown} is not a model that seed-export reads; give a .onnx or .pt2 file, or a torch module")
+    raise UsageError(
+        f"{shown} is not a model that seed-export reads; give a .onnx, .pt2 or .tflite file, or a torch module"
+    )
 
 
 def _head(source: Any) -> bytes:

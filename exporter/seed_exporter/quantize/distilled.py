@@ -10,10 +10,9 @@ from seed_exporter import heal
 from seed_exporter.calibrate import excite
 from seed_exporter.codecs.base import Plan
 from seed_exporter.evaluate.inputs import find_recipes
-from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.evaluate.model_files import backend_of, write_model_files
 from seed_exporter.evaluate.run import are_finite
 from seed_exporter.quantize.evaluator import Evaluator
-from seed_runtime import backends
 from seed_runtime.backends import Feeds
 from seed_runtime.errors import SeedError
 from seed_runtime.system.scratch import scratch_folder
@@ -79,7 +78,7 @@ def _out_of_domain(evaluator: Evaluator) -> list[Feeds]:
     """
     with scratch_folder(evaluator.folder) as folder:
         write_model_files(evaluator.graph, folder, builder=evaluator.skeletons)
-        runner = backends.get().open(folder, "fast")
+        runner = backend_of(folder).open(folder, "fast")
         try:
             recipes = find_recipes(evaluator.graph, runner.inputs, runner.run)
             made = excite(evaluator.graph, folder, evaluator.encoder.jobs, runner.inputs, recipes, runner.run)

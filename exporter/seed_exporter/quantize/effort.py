@@ -50,5 +50,7 @@ EFFORTS: Final = {
 """What each level of `--effort` does; 6 to 8 do the same (docs/adr/0026)."""
 WITHOUT_DATA: Final = dict.fromkeys(("feedback", "input_steps", "table_rows", "shifts", "tunes", "distills"), False)
 """What no effort does where inputs were generated: their covariances and counts are not those of real ones."""
+WITHOUT_GRADIENTS: Final = dict.fromkeys(("shifts", "tunes", "distills"), False)
+"""What no effort does with a model that can't be differentiated or edited, such as a TFLite file."""
 DEFAULT: Final = 5
 """Level of `--effort` where none is given."""

@@ -32,8 +32,9 @@ def summary(result: Result) -> str:
             f"{result.path}: {size(result.bytes)} for "
             f"{f'a model of {source}' if in_attributes else f'{source} of weights'}, {ratio_text(result)}"
         ),
-        f"outputs against the original's, on {result.inputs} inputs ({result.inputs_note}):",
     ]
+    if result.outputs:
+        lines.append(f"outputs against the original's, on {result.inputs} inputs ({result.inputs_note}):")
     for name, error in result.outputs.items():
         if error.identical:
             lines.append(f"  {name}: identical")
@@ -68,7 +69,8 @@ def summary(result: Result) -> str:
         lines.append(f"note: {_reason(result)}")
     lines.extend(f"note: {note}" for note in (*result.graph.notes, *result.notes))
     lines.append("encoded and checked in " + ", ".join(f"{phase} {t:.1f} s" for phase, t in result.seconds.items()))
-    lines.append(f"run it: seed-run {result.path} --verify")
+    runs = "run it: seed-run {} --verify" if result.outputs else "write the model: seed-run {} --assemble model"
+    lines.append(runs.format(result.path))
     return "\n".join(lines)
 
 

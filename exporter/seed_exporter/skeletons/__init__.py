@@ -6,12 +6,12 @@ A kind of skeleton is one module here with `matches` and a class `Builder`, and 
 from __future__ import annotations
 
 from seed_exporter.graph.model import Graph
-from seed_exporter.skeletons import onnx
+from seed_exporter.skeletons import onnx, tflite
 from seed_exporter.skeletons.layout import HoleLayout, Skeleton, SkeletonBuilder
 
 __all__ = ["HoleLayout", "Skeleton", "SkeletonBuilder", "builder_for"]
 
-_KINDS = (onnx,)
+_KINDS = (onnx, tflite)
 
 
 def builder_for(graph: Graph) -> SkeletonBuilder:

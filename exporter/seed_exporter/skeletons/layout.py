@@ -41,7 +41,7 @@ class Skeleton:
     Attributes:
         kind: the number of the part that holds it (SPEC.md, "Parts").
         data: the model's bytes.
-        names: what the weights' names begin with in the model.
+        names: what the weights' names begin with in the model, for kinds whose end a seed leaves out.
         tail: how many bytes of it a seed leaves out, because they follow from names and holes [B].
         holes: one per weight, in the order of the weights file.
         weights_size: size of the weights file, which ends with the last weight, without padding [B].

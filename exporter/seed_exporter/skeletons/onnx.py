@@ -43,7 +43,7 @@ _UNREAD: Final = frozenset(
 
 def matches(graph: Graph) -> bool:
     """Return whether the graph's model is an ONNX model."""
-    return isinstance(graph.model, onnx.ModelProto)
+    return graph.file is None
 
 
 class Builder:

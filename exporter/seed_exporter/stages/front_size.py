@@ -24,7 +24,7 @@ def front_bytes(source: Source, work: Work) -> int:
         [reference.sample_outputs] * 2, reference.recipes, GOLDEN_RNG_SEED, noisy=reference.noisy, size=size
     )
     golden_bytes = len(golden.pack()) if golden else 0
-    footprint_bytes = thinning.thinned_size_max(reference.specs, size)
+    footprint_bytes = thinning.thinned_size_max(reference.specs, size, reference.backend)
     return 2 * SECTION_BYTES + golden_bytes + footprint_bytes + work.signature_bytes
 
 

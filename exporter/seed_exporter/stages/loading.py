@@ -11,14 +11,15 @@ from typing import Any
 from seed_exporter import calibrate as statistics
 from seed_exporter import loaders
 from seed_exporter.evaluate.line import score_outputs
-from seed_exporter.evaluate.reference import make_reference
+from seed_exporter.evaluate.reference import make_reference, unmeasured
 from seed_exporter.evaluate.runnable import check_runnable
+from seed_exporter.graph.model import Graph
 from seed_exporter.graph.source_size import source_size
 from seed_exporter.processing import attach
 from seed_exporter.records import Calibrated, Loaded, Work
 from seed_exporter.results import Source
 from seed_exporter.skeletons import builder_for
-from seed_runtime.errors import UsageError
+from seed_runtime.errors import UnsupportedError, UsageError
 from seed_runtime.format import primitives
 from seed_runtime.limits import STRING_MAX
 
@@ -29,25 +30,30 @@ def load(model: Any, work: Work, **loader_options: Any) -> Loaded:
         graph = loaders.load(model, **loader_options)
         skeletons = builder_for(graph)
         check_runnable(graph, skeletons)
+        if graph.file is not None:
+            _check_tflite_options(graph, work)
         graph = attach(graph, skeletons, work.options.processing)
         model_id = _model_id(model, work)
     with work.timed("reference"):
         # Where every bit is kept, or nothing is measured, it doesn't matter how typical inputs are.
         generate = partial(statistics.excite, graph, work.folder, work.options.jobs)
-        reference = make_reference(
-            graph,
-            skeletons,
-            work.subfolder("original"),
-            work.options.calib,
-            generate if work.method.has_default else None,
-            work.options.heal,
-            mixes=work.method.has_quality
-            and work.options.size is None
-            and work.options.target is None
-            and work.options.metric is None,
-        )
+        if graph.file is not None and graph.file.info.custom_operators:
+            reference = unmeasured(graph)
+        else:
+            reference = make_reference(
+                graph,
+                skeletons,
+                work.subfolder("original"),
+                work.options.calib,
+                generate if work.method.has_default else None,
+                work.options.heal,
+                mixes=work.method.has_quality
+                and work.options.size is None
+                and work.options.target is None
+                and work.options.metric is None,
+            )
     size = source_size(graph)
-    source = Source(model_id, size.bytes, size.numbers, reference, score_outputs(graph))
+    source = Source(model_id, size.bytes, size.numbers, reference, score_outputs(graph), graph.file is None)
     # A metric that doesn't suit the outputs is said now, not after the search.
     source.damage(work.options, reference.outputs)
     work.notes.extend(source.doubts(work.options))
@@ -66,6 +72,26 @@ def calibrate(loaded: Loaded, work: Work) -> Calibrated:
         if statistics.COVARIANCES in measured and (note := statistics.shortage(measured[statistics.COVARIANCES])):
             work.notes.append(note)
     return Calibrated(loaded.source, graph, skeletons, measured)
+
+
+def _check_tflite_options(graph: Graph, work: Work) -> None:
+    """Refuse what needs gradients or edits of a graph, and a search where the model can't be run."""
+    options = work.options
+    asked = {"--dtype": options.dtype != "fp32"}
+    asked |= {
+        "--heal": options.heal is not None,
+        "--shrink": options.shrink,
+        "--finetune-graph": options.finetune_graph,
+    }
+    for option, is_asked in asked.items():
+        if is_asked:
+            raise UsageError(f"{option} changes the graph of an ONNX model; leave it out for a TFLite model")
+    assert graph.file is not None
+    if work.method.has_sizes and (names := graph.file.info.custom_operators):
+        raise UnsupportedError(
+            f"this model has operators that only its maker's programs have ({', '.join(names)}), so that no damage can "
+            f"be measured; keep every bit with --method lossless"
+        )
 
 
 def _model_id(source: Any, work: Work) -> str:

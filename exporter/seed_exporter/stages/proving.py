@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from seed_exporter import sign
@@ -26,6 +27,8 @@ def prove(built: Built, source: Source, work: Work) -> tuple[SeedDraft, Judgemen
     with work.timed("check"):
         assembled = work.subfolder("assembled")
         made = built.draft.assemble(assembled)
+        if not reference.is_measured:
+            return made, Judgement({}, math.nan, False)
         threads = backends.usable_cores()
         line = source.line(work.options)
         feeds = [*reference.feeds, *(line.mixed.feeds if line is not None else ()), reference.sample]
@@ -50,12 +53,18 @@ def prove(built: Built, source: Source, work: Work) -> tuple[SeedDraft, Judgemen
 def measure_memory(source: Source, work: Work) -> bytes | None:
     """Measure what sessions of the assembled model need, as section FOOTPRINT; None where nothing is measured."""
     reference = source.reference
+    if not reference.is_measured:
+        return None
     with work.timed("footprint"):
         work.progress("footprint", 0, 1)
         # Generated inputs are as small as the model takes them; only real ones say what sizes are used.
         if work.findings.footprint is None:
             work.findings.footprint = footprint.measure(
-                work.subfolder("assembled"), inputs=reference.specs, sample=reference.call, generated=reference.sample
+                work.subfolder("assembled"),
+                inputs=reference.specs,
+                sample=reference.call,
+                generated=reference.sample,
+                backend=reference.backend,
             )
         work.progress("footprint", 1, 1)
     if work.findings.footprint is None:

@@ -41,10 +41,9 @@ def working_bytes(header: Header) -> int:
     """Return the bytes that assembling needs beyond the program itself: an upper bound by the header alone."""
     chunk = max((max(stream.sizes) for stream in header.streams), default=0)
     part = max(2 * part.raw_size + part.size for part in header.parts)
-    held = skeletons.of(header).layout.held_bytes(header)
     tensors = max((stream.holes for stream in header.streams), default=0)
     # A chunk as read, its words widened to 32 bits, its planes unpacked.
-    return max(part, held + 3 * chunk + _FIXED + _held_bytes(header)) + _PER_TENSOR * tensors
+    return max(part, 3 * chunk + _FIXED + _held_bytes(header)) + _PER_TENSOR * tensors
 
 
 def _held_bytes(header: Header) -> int:
@@ -205,8 +204,8 @@ def assemble_into(
     size = sum(kind.sizes(header).values())
     need_disk(folder, size)
     with _disk_space(folder, size):
-        with kind.layout.begin(folder, data, info) as output:
-            del data, info  # a layout that needs them has them
+        with kind.layout.begin(folder, data) as output:
+            del data, info
             for part in header.parts[1:]:
                 name = file_of(part.kind)
                 if name is None:
@@ -216,7 +215,6 @@ def assemble_into(
             computed = decode_streams(
                 header, reader.chunks, output.write, progress, skip=output.skip, base=base, cores=cores
             )
-            output.finish()
         reader.finish()
     if computed != header.weights.digest:
         raise DigestError("assembled weights", header.weights.digest, computed)

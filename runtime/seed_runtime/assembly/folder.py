@@ -37,7 +37,11 @@ def _is_replaceable(target: Path) -> bool:
     if not names:
         return True
     kind = next((kind for kind in skeletons.KINDS.values() if _are_files_of(kind, names)), None)
-    if kind is None or any((target / name).is_symlink() or not (target / name).is_file() for name in names):
+    if (
+        kind is None
+        or not kind.is_told_apart
+        or any((target / name).is_symlink() or not (target / name).is_file() for name in names)
+    ):
         return False
     # A user's own model.onnx may stand beside a file of that name as well, so the skeleton is read.
     with open(target / kind.layout.model_file, "rb") as file:

@@ -39,6 +39,7 @@ __all__ = [
 
 _MODULES: Final = {
     "onnxruntime": "seed_runtime.backends.onnxruntime",
+    "litert": "seed_runtime.backends.litert",
 }
 
 

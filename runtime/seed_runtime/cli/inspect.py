@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from seed_runtime import skeletons
-from seed_runtime.backends import TensorSpec, dims_at, input_spec, output_specs
+from seed_runtime.backends import TensorSpec, dims_at, input_spec, litert, output_specs
 from seed_runtime.backends.onnxruntime_releases import oldest_release
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import open_seed
@@ -123,7 +123,9 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
         "outputs": [_spec(spec) for value in info.outputs for spec in output_specs(value)],
         "ir_version": info.ir_version,
         "opsets": info.opsets,
-        "oldest_onnxruntime": oldest_release(info.ir_version, info.opsets),
+        "oldest_onnxruntime": oldest_release(info.ir_version, info.opsets) if info.opsets else None,
+        "backend": seed.kind.backend,
+        "custom_operators": list(info.custom_operators),
         "metadata": dict(info.metadata),
         "golden": _golden(seed),
         "processing": processing,
@@ -334,6 +336,10 @@ def _weights(facts: Mapping[str, Any]) -> str:
 
 
 def _library(facts: Mapping[str, Any]) -> str:
+    if facts["custom_operators"]:
+        return f"none: {', '.join(facts['custom_operators'])} are operators that only its maker's programs have"
+    if facts["backend"] == litert.BACKEND.name:
+        return f"LiteRT: {' or '.join(litert.PACKAGES.values())}"
     versions = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in facts["opsets"].items())
     release = facts["oldest_onnxruntime"]
     needed = f"ONNX Runtime {release} and newer" if release else "no ONNX Runtime that is known"

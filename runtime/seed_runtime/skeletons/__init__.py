@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from seed_runtime.format.header import Header
-from seed_runtime.format.parts import ONNX_SKELETON, file_of
+from seed_runtime.format.parts import ONNX_SKELETON, TFLITE_SKELETON, file_of
 from seed_runtime.format.sections.holes import ALIGNMENT
-from seed_runtime.skeletons import onnx
+from seed_runtime.skeletons import onnx, tflite
 from seed_runtime.skeletons.info import ExternalTensor, SkeletonInfo, ValueInfo, check_holes
-from seed_runtime.skeletons.layout import Layout, WeightsBeside
+from seed_runtime.skeletons.layout import Layout, WeightsBeside, WeightsWithin
 
 __all__ = ["ALIGNMENT", "KINDS", "ExternalTensor", "Kind", "SkeletonInfo", "ValueInfo", "check_holes", "of"]
 
@@ -31,6 +31,8 @@ class Kind:
     """Name of the backend that runs it, as in seed_runtime.backends."""
     scan: Callable[[bytes | memoryview | mmap.mmap], SkeletonInfo]
     """Function that describes a skeleton; raises FormatError or UnsupportedError for one that is not safe to open."""
+    is_told_apart: bool = True
+    """Whether the model file is a skeleton, which `scan` tells from a user's own file. Others are not replaced."""
 
     def sizes(self, header: Header) -> dict[str, int]:
         """Return the files of the assembled model, those of further parts included, with their sizes [B]."""
@@ -40,6 +42,9 @@ class Kind:
 
 KINDS: Final[dict[int, Kind]] = {
     ONNX_SKELETON.number: Kind("ONNX", WeightsBeside(onnx.MODEL_FILE, onnx.WEIGHTS_FILE), "onnxruntime", onnx.scan),
+    TFLITE_SKELETON.number: Kind(
+        "TFLite", WeightsWithin(tflite.MODEL_FILE), "litert", tflite.scan, is_told_apart=False
+    ),
 }
 """Kinds by the number of their part."""
 

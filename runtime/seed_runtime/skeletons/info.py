@@ -65,6 +65,8 @@ class SkeletonInfo:
     """Inputs that have a default, which a run may give."""
     operators: frozenset[str] = frozenset()
     """Operators that decide what the model may be given, wherever in it they occur."""
+    custom_operators: tuple[str, ...] = ()
+    """Names of operators that only programs of the model's maker have."""
 
     @property
     def takes_missing(self) -> bool:

@@ -7,23 +7,27 @@ that the decoded bytes are written to. All limits and digests are checked by the
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Protocol
 
-from seed_runtime.errors import FormatError
 from seed_runtime.format.header import Header
 from seed_runtime.format.parts.kind import HoleLike
-from seed_runtime.skeletons.info import ExternalTensor, SkeletonInfo, check_holes, refuse, same_tensor
+from seed_runtime.skeletons.cut_file import CutFile, front_bytes
+from seed_runtime.skeletons.info import SkeletonInfo, check_holes, refuse, same_tensor
 
 _PORTION: Final = 1 << 20
 """Bytes that are read from a file at a time."""
 
 
 class Output(Protocol):
-    """Takes the weights in the order of the holes. A context manager that closes its file."""
+    """Takes the weights in the order of the holes. A context manager that closes its file.
+
+    Nothing is brought to the disk: see `assemble_into`.
+    """
 
     def skip(self, size: int) -> None:
         """Go on to the next hole: `size` bytes of the weights file stand before it."""
@@ -31,10 +35,6 @@ class Output(Protocol):
 
     def write(self, data: memoryview) -> None:
         """Take the next bytes of the present hole."""
-        ...
-
-    def finish(self) -> None:
-        """Write what follows the last hole. Nothing is brought to the disk: see `assemble_into`."""
         ...
 
     def __enter__(self) -> Output: ...
@@ -61,10 +61,6 @@ class Layout(Protocol):
         """Return the files that skeleton and weights become, with their sizes [B]."""
         ...
 
-    def held_bytes(self, header: Header) -> int:
-        """Return what an open output holds in memory while streams are decoded [B]."""
-        ...
-
     def places(self, info: SkeletonInfo, holes: Sequence[HoleLike]) -> list[int]:
         """Return the offset of each hole's tensor in the weights file of an assembled model [B]."""
         ...
@@ -77,17 +73,16 @@ class Layout(Protocol):
         """
         ...
 
-    def begin(self, folder: Path, skeleton: bytes | memoryview, info: SkeletonInfo) -> Output:
+    def begin(self, folder: Path, skeleton: bytes | memoryview) -> Output:
         """Make the files in `folder`, and the output that will take the weights.
 
         Args:
             folder: an empty folder.
-            skeleton: unpacked and checked.
-            info: of the skeleton, as `check` accepted it.
+            skeleton: unpacked, and accepted by `check`. It isn't held.
         """
         ...
 
-    def is_intact(self, folder: Path, skeleton: bytes | memoryview, info: SkeletonInfo, header: Header) -> bool:
+    def is_intact(self, folder: Path, skeleton: bytes | memoryview, header: Header) -> bool:
         """Return whether the files in `folder` are, bit for bit, what skeleton and weights give."""
         ...
 
@@ -103,10 +98,6 @@ class WeightsBeside:
         """Return the model file and the weights file with their sizes [B]."""
         return {self.model_file: header.skeleton.raw_size, self.weights_file: header.weights.size}
 
-    def held_bytes(self, header: Header) -> int:
-        """Return 0: an open output holds none of the model's bytes (see `Layout.held_bytes`)."""
-        return 0
-
     def places(self, info: SkeletonInfo, holes: Sequence[HoleLike]) -> list[int]:
         """Return the offset of each hole (see `Layout.places`)."""
         return [hole.offset for hole in holes]
@@ -115,12 +106,12 @@ class WeightsBeside:
         """Return the name of each hole's tensor (see `Layout.check`). Both have the same offset in the weights file."""
         return check_holes(info, holes)
 
-    def begin(self, folder: Path, skeleton: bytes | memoryview, info: SkeletonInfo) -> Output:
-        """Write the model file, and open the weights file. Neither `skeleton` nor `info` is held."""
+    def begin(self, folder: Path, skeleton: bytes | memoryview) -> Output:
+        """Write the model file, and open the weights file (see `Layout.begin`)."""
         (folder / self.model_file).write_bytes(skeleton)
         return _FileOutput(folder / self.weights_file)
 
-    def is_intact(self, folder: Path, skeleton: bytes | memoryview, info: SkeletonInfo, header: Header) -> bool:
+    def is_intact(self, folder: Path, skeleton: bytes | memoryview, header: Header) -> bool:
         """Return whether both files are, bit for bit, what skeleton and weights give."""
         held = _digest_of(folder / self.weights_file), _digest_of(folder / self.model_file)
         return held == (header.weights.digest, hashlib.sha256(skeleton).digest())
@@ -128,10 +119,10 @@ class WeightsBeside:
 
 @dataclass(frozen=True)
 class WeightsWithin:
-    """The model file is the skeleton, whose ranges are overwritten by the weights.
+    """The model file is a skeleton with ranges left out, which are the weights.
 
-    The n-th hole is the n-th range of the skeleton, `SkeletonInfo.tensors` in the order of their offsets. What stands
-    between holes in the weights file (`Hole.skip`) is not written: the bytes between ranges are the skeleton's own.
+    A skeleton is what cut_file.py reads, and `SkeletonInfo.tensors` has its ranges in the order of the holes. What
+    stands between holes in the weights file (`Hole.skip`) is not written.
     """
 
     model_file: str
@@ -143,54 +134,41 @@ class WeightsWithin:
 
     def sizes(self, header: Header) -> dict[str, int]:
         """Return the model file, which is the only one, with its size [B]."""
-        return {self.model_file: header.skeleton.raw_size}
-
-    def held_bytes(self, header: Header) -> int:
-        """Return the size of the skeleton, which an open output holds [B]."""
-        return header.skeleton.raw_size
+        kept = header.skeleton.raw_size - front_bytes(len(header.holes))
+        return {self.model_file: kept + sum(hole.size for hole in header.holes)}
 
     def places(self, info: SkeletonInfo, holes: Sequence[HoleLike]) -> list[int]:
         """Return the offset of each range (see `Layout.places`)."""
-        return [tensor.offset for tensor in _ranges(info)]
+        return [tensor.offset for tensor in info.tensors]
 
     def check(self, info: SkeletonInfo, holes: Sequence[HoleLike]) -> tuple[str, ...]:
-        """Compare holes and ranges in their order (see `Layout.check`). Ranges must not overlap."""
-        ranges, end = _ranges(info), 0
-        if len(ranges) != len(holes):
-            refuse(f"it has {len(ranges):,} ranges for weights and the table of holes has {len(holes):,}")
-        for index, (tensor, hole) in enumerate(zip(ranges, holes, strict=True)):
-            if tensor.offset < end:
-                refuse(f"the ranges of two tensors overlap at offset {tensor.offset:,}")
+        """Compare each hole with its range (see `Layout.check`); ranges can't overlap (cut_file.py)."""
+        if len(info.tensors) != len(holes):
+            refuse(f"it has {len(info.tensors):,} ranges for weights and the table of holes has {len(holes):,}")
+        for index, (tensor, hole) in enumerate(zip(info.tensors, holes, strict=True)):
             same_tensor(index, hole, tensor)
-            end = tensor.offset + tensor.size
-        return tuple(tensor.name for tensor in ranges)
+        return tuple(tensor.name for tensor in info.tensors)
 
-    def begin(self, folder: Path, skeleton: bytes | memoryview, info: SkeletonInfo) -> Output:
-        """Open the model file. The skeleton is held until the output is closed.
+    def begin(self, folder: Path, skeleton: bytes | memoryview) -> Output:
+        """Write what the skeleton holds of the model file, and open it (see `Layout.begin`)."""
+        return _RangesOutput(folder / self.model_file, CutFile(memoryview(skeleton)))
 
-        Raises:
-            FormatError: a range reaches past the skeleton's end.
-        """
-        return _RangesOutput(folder / self.model_file, memoryview(skeleton), _ranges(info))
-
-    def is_intact(self, folder: Path, skeleton: bytes | memoryview, info: SkeletonInfo, header: Header) -> bool:
+    def is_intact(self, folder: Path, skeleton: bytes | memoryview, header: Header) -> bool:
         """Return whether the model file is, bit for bit, what skeleton and weights give."""
-        between, weights = memoryview(skeleton), hashlib.sha256()
+        cut, weights = CutFile(memoryview(skeleton)), hashlib.sha256()
         with (folder / self.model_file).open("rb", buffering=0) as file:
-            position = 0
-            for hole, tensor in zip(header.holes, _ranges(info), strict=True):
-                if not _equals(file, between[position : tensor.offset]):
+            if file.seek(0, os.SEEK_END) != cut.size:
+                return False
+            for start, piece in cut.kept:
+                file.seek(start)
+                if not _equals(file, piece):
                     return False
+            for hole, place in zip(header.holes, cut.ranges, strict=True):
                 weights.update(bytes(hole.skip))
-                left = tensor.size
-                while left:
-                    data = file.read(min(left, _PORTION))
-                    if not data:
-                        return False
-                    weights.update(data)
-                    left -= len(data)
-                position = tensor.offset + tensor.size
-            return _equals(file, between[position:]) and not file.read(1) and weights.digest() == header.weights.digest
+                file.seek(place.offset)
+                if not _hash_into(weights, file, place.size):
+                    return False
+        return weights.digest() == header.weights.digest
 
 
 class _FileOutput:
@@ -210,9 +188,6 @@ class _FileOutput:
         while data:
             data = data[self._file.write(data) or 0 :]
 
-    def finish(self) -> None:
-        pass
-
     def __enter__(self) -> Output:
         return self
 
@@ -223,31 +198,38 @@ class _FileOutput:
 
 
 class _RangesOutput(_FileOutput):
-    """The model file: a skeleton whose ranges are filled, written front to back as well."""
+    """The model file: what was kept is written at once, then each range in the order of the holes."""
 
-    def __init__(self, path: Path, skeleton: memoryview, ranges: Sequence[ExternalTensor]) -> None:
-        if ranges and ranges[-1].offset + ranges[-1].size > len(skeleton):
-            raise FormatError("skeleton", f"the range of tensor {ranges[-1].name!r} reaches past its end")
+    def __init__(self, path: Path, cut: CutFile) -> None:
         super().__init__(path)
-        self._skeleton, self._ranges = skeleton, iter(ranges)
-        self._position = 0
+        try:
+            for start, piece in cut.kept:
+                self._file.seek(start)
+                self.write(piece)
+            self._file.truncate(cut.size)
+        except BaseException:
+            self._file.close()
+            raise
+        self._offsets = iter([place.offset for place in cut.ranges])
 
     def skip(self, size: int) -> None:
-        tensor = next(self._ranges)
-        super().write(self._skeleton[self._position : tensor.offset])
-        self._position = tensor.offset + tensor.size
-
-    def finish(self) -> None:
-        super().write(self._skeleton[self._position :])
-
-
-def _ranges(info: SkeletonInfo) -> list[ExternalTensor]:
-    return sorted(info.tensors, key=lambda tensor: tensor.offset)
+        self._file.seek(next(self._offsets))
 
 
 def _digest_of(path: Path) -> bytes:
     with path.open("rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").digest()
+
+
+def _hash_into(digest: hashlib._Hash, file: BinaryIO, size: int) -> bool:
+    """Hash the next bytes of a file; return whether it has as many."""
+    while size:
+        data = file.read(min(size, _PORTION))
+        if not data:
+            return False
+        digest.update(data)
+        size -= len(data)
+    return True
 
 
 def _equals(file: BinaryIO, expected: memoryview) -> bool:

@@ -37,12 +37,13 @@ def _parts() -> Iterator[Vector]:
         ("order", "parts in descending order", [ignored, known]),
         ("twice", "two parts of one kind", [known, known]),
         ("needed", "a part behind the skeleton that isn't optional", [replace(known, kind=1)]),
+        ("tflite", "a TFLite skeleton behind the ONNX one", [replace(known, kind=2)]),
     ):
         seed = build("", "", [four()], Options(parts=parts)).seed
         if name == "digest":
             seed = seed.replace(b"other", b"ether")
         yield Vector(f"bad-part-{name}", tests, seed, DAMAGED)
-    seed = build("", "", [four()], Options(parts=[replace(known, kind=2)])).seed
+    seed = build("", "", [four()], Options(parts=[replace(known, kind=3)])).seed
     yield Vector("bad-part-unknown", "a part of an unknown kind that isn't optional", seed, NEWER)
 
 

@@ -105,14 +105,14 @@ _HEADER: list[Case] = [
     (
         "weights-kind",
         "WEIGHTS is damaged, and the part is of an unknown kind: damage",
-        {"weights.working_bytes": HUGE, "parts.kind": u16(2)},
+        {"weights.working_bytes": HUGE, "parts.kind": u16(3)},
         RAW,
         DAMAGED,
     ),
     (
         "kind-holes",
         "a part of an unknown kind, and nine dimensions: newer",
-        {"parts.kind": u16(2), "hole.rank": varint(9)},
+        {"parts.kind": u16(3), "hole.rank": varint(9)},
         RAW,
         NEWER,
     ),

@@ -19,7 +19,8 @@ Decoder = Callable[[Path, Path, Sequence[Path]], tuple[int, str]]
 """Decodes a seed to a folder that does not exist, with its base, that one's own and so on.
 
 Returns the exit code, and the last line of the error."""
-FILES = ("model.onnx", "model.weights")
+FILES = ("model.onnx", "model.weights", "model.tflite")
+"""Files of models, those of one kind in each vector."""
 TIMEOUT_S = 120
 """Longest time that a command may take for a seed [s]; the largest takes some seconds in pure Python."""
 
@@ -87,6 +88,8 @@ def problem(vector: Record, seeds: Path, decode: Decoder, scratch: Path) -> str 
     if code:
         return f"it left {', '.join(left)}" if left else None
     for name in FILES:
+        if name not in vector:
+            continue
         if name not in left:
             return f"it made no {name}"
         if hashlib.sha256((folder / name).read_bytes()).hexdigest() != vector[name]:

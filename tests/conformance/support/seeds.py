@@ -101,6 +101,22 @@ def build(name: str, tests: str, streams: Sequence[Stream], options: Options | N
     return Vector(name, tests, seed, model=skeleton, weights=weights, holes=holes)
 
 
+def build_tflite(name: str, tests: str, streams: Sequence[Stream], skeleton: bytes) -> Vector:
+    """Return the vector of a seed of a TFLite skeleton; what it decodes to comes from the plain decoder."""
+    holes, weights = place(streams)
+    seed = seed_of_tflite(streams, skeleton)
+    return Vector(name, tests, seed, weights=weights, holes=holes, tflite=plain.decode_all(seed).tflite())
+
+
+def seed_of_tflite(streams: Sequence[Stream], skeleton: bytes) -> bytes:
+    """Return the bytes of a seed of a TFLite skeleton."""
+    tensors = [tensor for stream in streams for tensor in stream.tensors]
+    parts = [Part(2, 0, len(skeleton), skeleton)]
+    holes = _holes(tensors, [f"t{index}" for index in range(len(tensors))])
+    sections = {PARTS: varint(1) + _part(parts[0]), HOLES: holes}
+    return _seed(Options(), sections, parts, streams, place(streams)[1])
+
+
 def build_on(
     name: str,
     tests: str,

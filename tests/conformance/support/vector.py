@@ -51,8 +51,11 @@ class Vector:
     seed: bytes
     exit_code: int = 0
     model: bytes = b""
+    """The ONNX model."""
     weights: bytes = b""
     holes: Sequence[Hole] = ()
+    tflite: bytes = b""
+    """The TFLite model, in place of both files of an ONNX one."""
     bases: tuple[Vector, ...] = ()
     """The seed's base, that one's own, and so on; a decoder is given all of them."""
 
@@ -62,8 +65,10 @@ class Vector:
         if self.bases:
             record["bases"] = [base.name for base in self.bases]
         if not self.exit_code:
-            record["model.onnx"] = hashlib.sha256(self.model).hexdigest()
-            record["model.weights"] = hashlib.sha256(self.weights).hexdigest()
+            files = {"model.onnx": self.model, "model.weights": self.weights}
+            if self.tflite:
+                files = {"model.tflite": self.tflite}
+            record |= {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
             record["weights_size"] = len(self.weights)
             record["holes"] = [
                 {"dtype": NAMES[hole.dtype], "dims": list(hole.dims), "offset": hole.offset} for hole in self.holes

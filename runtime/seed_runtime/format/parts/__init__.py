@@ -7,14 +7,16 @@ from typing import Final
 from seed_runtime.format.parts.kind import PartKind
 from seed_runtime.format.parts.onnx_skeleton import ONNX_SKELETON
 from seed_runtime.format.parts.processing import PROCESSING
+from seed_runtime.format.parts.tflite_skeleton import TFLITE_SKELETON
 from seed_runtime.format.parts.training import TRAINING
 
-__all__ = ["KINDS", "ONNX_SKELETON", "PROCESSING", "TRAINING", "PartKind", "file_of"]
+__all__ = ["KINDS", "ONNX_SKELETON", "PROCESSING", "TFLITE_SKELETON", "TRAINING", "PartKind", "file_of"]
 
 KINDS: Final[dict[int, PartKind]] = {
     kind.number: kind
     for kind in (
         ONNX_SKELETON,
+        TFLITE_SKELETON,
         TRAINING,
         PROCESSING,
     )

@@ -112,6 +112,26 @@ docs: $(DONE)/test ## build the docs site; a link that leads nowhere and a page 
 docs-screenshot: docs ## take a picture of its first page by Chromium, into build/docs-screenshot.png
 	@$(BIN)/python -m tests.support.browser $(DOCS) build/docs-screenshot.png
 
+.PHONY: changelog
+changelog: $(DONE)/test ## show what the fragments in changelog.d become; with RELEASE=1 write it to CHANGELOG.md and remove them
+	@$(BIN)/towncrier build --version "$$($(VERSION))" $(if $(RELEASE),--yes,--draft)
+
+VERSION = $(BIN)/python -c 'import runpy; print(runpy.run_path("runtime/seed_runtime/version.py")["__version__"])'
+.PHONY: dist
+dist: $(DONE)/release ## build the sdist and the wheel, check them, and pack the conformance vectors
+	@rm -rf dist
+	$(call quietly,building the sdist and the wheel,$(BIN)/python -m build)
+	@$(BIN)/twine check --strict dist/*
+	@name=seed-conformance-$$($(VERSION)); tar -czf dist/$$name.tar.gz --exclude=__pycache__ --transform "s,^tests/conformance,$$name," \
+		tests/conformance SPEC.md LICENSE; ls -l dist
+
+.PHONY: release-check
+release-check: | $(DONE)/venv ## refuse a version that can't be released: TAG=vX.Y.Z isn't its tag, or an address is a placeholder
+	@version=$$($(VERSION)); [ "$(TAG)" = "v$$version" ] || \
+		{ echo "the tag is '$(TAG)' and the version $$version; set runtime/seed_runtime/version.py or the tag" >&2; exit 1; }
+	@! grep -n '"https://example\.org/' pyproject.toml || \
+		{ echo "these addresses are placeholders; set [project.urls], see RELEASE.md" >&2; exit 1; }
+
 .PHONY: public
 public: $(DONE)/public ## fetch the public models and their data (2 GB in the user's cache), for slow tests and benchmarks
 
@@ -153,6 +173,10 @@ $(DONE)/demo: pyproject.toml | $(DONE)/venv
 
 $(DONE)/test: pyproject.toml | $(DONE)/venv
 	$(call quietly,installing seed-runtime and what its tests need,$(BIN)/pip install -q -e '$(FOR_TEST)')
+	@touch $@
+
+$(DONE)/release: pyproject.toml | $(DONE)/test
+	$(call quietly,installing what a release needs,$(BIN)/pip install -q -e '.[release]')
 	@touch $@
 
 # After the tests' packages, since two calls of pip must not change one environment at once.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOT_PAGES = ("SPEC.md", "SECURITY.md", "CONTRIBUTING.md")
+ROOT_PAGES = ("SPEC.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "RELEASE.md")
 """Documents of the root that are pages of the site as well."""
 MODULES = {"seed-export": "seed_exporter.cli", "seed-run": "seed_runtime.cli", "seed-deploy": "seed_devices.cli"}
 INTRODUCTIONS = {
@@ -42,7 +42,8 @@ def on_files(files: Files, config: Any) -> Files:
     from mkdocs.structure.files import File  # here, so that tests read this file without MkDocs
 
     for name in ROOT_PAGES:
-        files.append(File.generated(config, name, content=(ROOT / name).read_text()))
+        added = unreleased() if name == "CHANGELOG.md" else ""
+        files.append(File.generated(config, name, content=(ROOT / name).read_text() + added))
     for command, page in command_pages().items():
         files.append(File.generated(config, f"cli/{command}.md", content=page))
     return files
@@ -64,8 +65,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
             return f"{label}({posixpath.relpath(at, posixpath.dirname(uri) or '.')}{anchor})"
         if not (ROOT / path).exists():
             return match[0]  # strict mode names it
-        repository = repository_url()
-        return f"{label}({repository}/blob/HEAD/{path}{anchor})" if repository else label.strip("[]")
+        if repository := repository_url():
+            return f"{label}({repository}/blob/HEAD/{path}{anchor})"
+        text = label.strip("[]")
+        return f"`{text}`" if re.fullmatch(r"[\w./-]*[./][\w./-]*", text) else text
 
     return LINK.sub(turn, markdown)
 
@@ -75,6 +78,20 @@ def repository_url() -> str | None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     address = project.get("urls", {}).get("Repository", "").rstrip("/")
     return None if not address or address.startswith("https://example.org/") else address
+
+
+def unreleased() -> str:
+    """Return what towncrier makes of the fragments in changelog.d."""
+    draft = subprocess.run(
+        [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "Unreleased", "--date", "-"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=True,
+    ).stdout
+    return draft.replace("## Unreleased (-)", "## Not released yet", 1)
 
 
 def command_pages() -> dict[str, str]:
@@ -110,10 +127,10 @@ def command_words() -> dict[str, list[str]]:
 
 
 def help_of(command: str, after: str) -> str:
-    """Return what a command prints for `--help`, 100 columns wide."""
+    """Return what a command prints for `--help`, 80 columns wide."""
     done = subprocess.run(
         [sys.executable, "-m", MODULES[command], *after.split(), "--help"],
-        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1"},
+        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

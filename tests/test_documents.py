@@ -13,6 +13,7 @@ import seed_runtime.errors
 from tests.support.project import ROOT, own_files, relative
 
 DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+OF_THE_ROOT = ("README.md", "SECURITY.md", "CONTRIBUTING.md", "RELEASE.md", "CHANGELOG.md")
 DOCUMENTED = re.compile(r"^\| (\d+) \| ([^|]+) \|", re.MULTILINE)
 
 
@@ -41,7 +42,7 @@ def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
     assert unraised | set(raised.values()) == {0, 1, 2, 3, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 30, 31, 130}
 
 
-@pytest.mark.parametrize("document", ["README.md", "SECURITY.md", "CONTRIBUTING.md", *DOCUMENTS])
+@pytest.mark.parametrize("document", [*OF_THE_ROOT, "examples/README.md", *DOCUMENTS])
 def test_every_link_between_documents_leads_somewhere(document: str) -> None:
     path = ROOT / document
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text())
@@ -54,7 +55,7 @@ def test_every_link_between_documents_leads_somewhere(document: str) -> None:
 
 # Paths below our folders, names of Python files, and dotted names, as documents write them.
 OWN_PATH = re.compile(
-    r"(?<![\w./~$<>-])(?:(?:runtime/|exporter/|devices/)?seed_(?:runtime|exporter|devices)|tests|bench|demo|\.ci)"
+    r"(?<![\w./~$<>-])(?:(?:runtime/|exporter/|devices/)?seed_(?:runtime|exporter|devices)|tests|bench|demo|examples|\.ci|\.github)"
     r"(?:/[\w.*-]*\w)+|(?<![\w./~$<>*-])[\w/]+\.py\b"
 )
 OWN_NAME = re.compile(r"(?<![\w./-])seed_(?:runtime|exporter|devices)(?:\.[A-Za-z_]\w*)+")

@@ -103,9 +103,9 @@ format: $(DONE)/test ## put the code into the house's format
 
 .PHONY: docs
 DOCS := build/docs
-# The variable: no advertisement of another program in the output.
+# The variable: no advertisement of another program. Not --quiet, under which --strict counts no warnings.
 docs: $(DONE)/test ## build the docs site; a link that leads nowhere and a page without its line in mkdocs.yml are errors
-	$(call quietly,building the docs site,env NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir $(DOCS))
+	$(call quietly,building the docs site,env NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir $(DOCS))
 	@echo "its first page: file://$(abspath $(DOCS))/index.html"
 
 .PHONY: docs-screenshot

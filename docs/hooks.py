@@ -70,7 +70,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         text = label.strip("[]")
         return f"`{text}`" if re.fullmatch(r"[\w./-]*[./][\w./-]*", text) else text
 
-    return LINK.sub(turn, markdown)
+    # A fence with more than one word behind it, as SPEC.md's tables have, is none to the site's Markdown.
+    return LINK.sub(turn, re.sub(r"^```\w+ .*$", "```text", markdown, flags=re.MULTILINE))
 
 
 def repository_url() -> str | None:

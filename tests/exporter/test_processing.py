@@ -11,11 +11,14 @@ import onnx
 import pytest
 
 import seed_runtime
+from seed_exporter.processing.text import compact_tokenizer
 from seed_runtime.errors import InputError, SeedError, UnsupportedError, UsageError
 from seed_runtime.processing import PICTURE, Item, answer, prepare
+from seed_runtime.processing.tokenizer_file import expanded
 from tests.exporter.support.exporting import quick_export
 from tests.support.described_models import COLORS, color_description, color_model, png
 from tests.support.model_seeds import onnx_model
+from tests.support.tokenizers_by_hand import bpe, json_of, unigram, word_piece
 
 TOML = """
 [[inputs]]
@@ -126,3 +129,23 @@ def test_files_that_are_no_json_are_refused(model: Path, tmp_path: Path) -> None
     (tmp_path / "p.json").write_bytes(b" " * (1 << 17))
     with pytest.raises(InputError, match="has more than 65,536 bytes"):
         exported(model, tmp_path / "p.json")
+
+
+def test_a_tokenizer_travels_with_its_vocabulary_as_a_list() -> None:
+    for tokenizer, vocabulary in (
+        (word_piece(), ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "dog", "cat", "bark", "##s", "meow"]),
+        (bpe(), ["<|end|>", "a", "b", "c", "Ġ", 3]),
+    ):
+        short = compact_tokenizer(json_of({**tokenizer, "truncation": {"max_length": 9}}))
+        assert json.loads(short)["model"]["vocab"] == vocabulary
+        assert "truncation" not in json.loads(short)
+        assert expanded(json.loads(short), "here")["model"] == tokenizer["model"]
+    assert json.loads(compact_tokenizer(json_of(unigram()))) == unigram()
+
+
+@pytest.mark.parametrize(
+    "data", [b"no json", b"[]", b'{"model": {"vocab": {"a": -1}}}', b'{"model": {"vocab": {"a": 9}}}']
+)
+def test_what_can_not_be_made_shorter_stays_what_it_is(data: bytes) -> None:
+    found = compact_tokenizer(data)
+    assert found == data if not data.startswith(b"{") else json.loads(found) == json.loads(data)

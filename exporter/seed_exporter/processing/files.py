@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from seed_exporter.processing.text import with_line_feeds
+from seed_exporter.processing.text import compact_tokenizer, with_line_feeds
 from seed_runtime.errors import InputError, UsageError
 from seed_runtime.limits import DESCRIPTION_MAX, PROCESSING_RAW_MAX
 from seed_runtime.processing.sources import METADATA
 
-FILE_FIELDS: Final = ("labels",)
+FILE_FIELDS: Final = ("anchors", "characters", "labels", "tokenizer")
 """Fields of steps that name files."""
+_PREPARED: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "characters": with_line_feeds,
+    "labels": with_line_feeds,
+    "tokenizer": compact_tokenizer,
+}
+"""Functions that write a file in the way that takes the fewest bytes, by its field."""
 
 
 def read_description(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -49,7 +56,7 @@ def read_description(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
                 if origins.setdefault(origin.name, origin) != origin:
                     raise InputError(f"{path} names two files {origin.name!r}; rename one of them")
                 data = _read(origin, PROCESSING_RAW_MAX)
-                attachments[origin.name] = with_line_feeds(data)
+                attachments[origin.name] = _PREPARED.get(field, bytes)(data)
     return description, attachments
 
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from seed_runtime.processing import constant, image, labels
+from seed_runtime.processing import audio, boxes, constant, ctc, embeddings, image, labels, segments, text
 from seed_runtime.processing.fields import Fields
 from seed_runtime.processing.sources import Sources
 from seed_runtime.processing.steps import InputStep, OutputStep
 
 INPUTS: Final[dict[str, Callable[[Fields, Sources], InputStep]]] = {
+    "audio": audio.read,
     "constant": constant.read,
     "image": image.read,
+    "text": text.read,
 }
 """Readers of steps before the model, by their kind."""
 OUTPUTS: Final[dict[str, Callable[[Fields, Sources], OutputStep]]] = {
+    "boxes": boxes.read,
+    "ctc": ctc.read,
+    "embeddings": embeddings.read,
     "labels": labels.read,
+    "segments": segments.read,
 }
 """Readers of steps behind the model, by their kind."""

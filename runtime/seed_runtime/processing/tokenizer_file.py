@@ -1,0 +1,207 @@
+"""A tokenizer.json of the package tokenizers, checked before that package reads it.
+
+What it may hold is a list: kinds of components whose time and memory are bounded by the text, and regular expressions
+that were looked at one by one. So a hostile one can neither run without end nor make a text grow without bound.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from seed_runtime.errors import FormatError, LimitError, UnsupportedError, too_new
+from seed_runtime.limits import VOCABULARY_MAX
+
+_COMPONENTS: Final[dict[str, frozenset[str]]] = {
+    "normalizer": frozenset(
+        ("BertNormalizer", "ByteLevel", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Prepend",
+         "Replace", "Sequence", "Strip", "StripAccents")
+    ),
+    "pre_tokenizer": frozenset(
+        ("BertPreTokenizer", "ByteLevel", "CharDelimiterSplit", "Digits", "Metaspace", "Punctuation", "Sequence",
+         "Split", "UnicodeScripts", "Whitespace", "WhitespaceSplit")
+    ),
+    "post_processor": frozenset(
+        ("BertProcessing", "ByteLevel", "RobertaProcessing", "Sequence", "TemplateProcessing")
+    ),
+    "decoder": frozenset(
+        ("BPEDecoder", "ByteFallback", "ByteLevel", "Fuse", "Metaspace", "Replace", "Sequence", "Strip", "WordPiece")
+    ),
+}  # fmt: skip
+_MODELS: Final = ("BPE", "Unigram", "WordLevel", "WordPiece")
+_GPT4: Final = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|",
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+)
+"""What stands before and behind the digits in the expressions of cl100k, Llama 3 and Qwen 2."""
+_PATTERNS: Final = frozenset(
+    (
+        r"\s+",
+        r" {2,}",
+        r"\p{N}",
+        r"\p{N}{1,3}",
+        # GPT-2.
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+        r"\p{N}{1,3}".join(_GPT4),
+        r"\p{N}".join(_GPT4),
+    )
+)
+"""Regular expressions whose alternatives never match the same text in many ways."""
+_SEQUENCE_MAX: Final = 16
+_WORD_MAX: Final = 1000
+"""Largest word of WordPiece, whose time grows with its square [character]."""
+_GROWTH_MAX: Final = 16.0
+"""How much longer all replacements together may make a text."""
+_TEMPLATE_MAX: Final = 64
+"""Largest number of tokens that a template adds."""
+_ADDED_MAX: Final = 1 << 16
+
+
+def load_tokenizer(data: bytes | memoryview, where: str) -> Any:
+    """Return the tokenizer of package tokenizers, without truncation and padding.
+
+    Args:
+        data: a tokenizer.json, whose vocabulary may be in the form of `expanded`.
+        where: names the place in error messages.
+
+    Raises:
+        FormatError: it is none, or asks for too much.
+        UnsupportedError: it has a component that isn't on the list, or the package is missing.
+    """
+    try:
+        import tokenizers
+    except ImportError:
+        raise UnsupportedError(
+            "texts are split by the package tokenizers, which isn't installed here; install it "
+            "(pip install 'seed-runtime[text]'), or give the model's inputs with --input x.npz"
+        ) from None
+    checked = expanded(parse_tokenizer(data, where), where)
+    checked["truncation"] = checked["padding"] = None
+    try:
+        return tokenizers.Tokenizer.from_str(json.dumps(checked))
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # a panic of the package is no Exception
+        raise FormatError(where, f"the tokenizer can't be read ({error})") from None
+
+
+def parse_tokenizer(data: bytes | memoryview, where: str) -> dict[str, Any]:
+    """Read and check a tokenizer.json; for what is raised see `load_tokenizer`."""
+    try:
+        value = json.loads(bytes(data))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(where, f"the tokenizer is no JSON ({error})") from None
+    if not isinstance(value, dict) or not isinstance(value.get("model"), dict):
+        raise FormatError(where, "the tokenizer has no model")
+    growth = 1.0
+    for role, kinds in _COMPONENTS.items():
+        for part in _parts(value.get(role), where, 0):
+            if part.get("type") not in kinds:
+                raise too_new(where, f"{role} {str(part.get('type'))[:40]!r}")
+            growth *= _growth(part, where)
+            _check_template(part, where)
+    if growth > _GROWTH_MAX:
+        raise FormatError(where, "the tokenizer's replacements would make a text too long")
+    _check_model(value["model"], where)
+    added = value.get("added_tokens") or []
+    if not isinstance(added, list) or len(added) > _ADDED_MAX:
+        raise FormatError(where, f"the tokenizer adds no list of at most {_ADDED_MAX:,} tokens")
+    return value
+
+
+def expanded(tokenizer: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return a tokenizer whose vocabulary is an object, from one that may have it as a list in the order of ids.
+
+    An element of the list is a token, null for an id without one, or a number n: the next n tokens are those that the
+    next n merges make.
+    """
+    model = tokenizer["model"]
+    vocabulary = model.get("vocab")
+    if model.get("type") == "Unigram" or not isinstance(vocabulary, list):
+        return tokenizer
+    merged = ("".join(_pair(merge)) for merge in model.get("merges") or [])
+    found: dict[str, int] = {}
+    number = 0
+    for element in vocabulary:
+        if isinstance(element, int) and not isinstance(element, bool):
+            if not 0 < element <= VOCABULARY_MAX - number:
+                raise LimitError(f"{where}: tokens", number + max(element, 0), VOCABULARY_MAX)
+            for _ in range(element):
+                token = next(merged, None)
+                if token is None:
+                    raise FormatError(where, "the vocabulary refers to merges that aren't there")
+                found[token] = number
+                number += 1
+            continue
+        if element is not None:
+            found[str(element)] = number
+        number += 1
+    return {**tokenizer, "model": {**model, "vocab": found}}
+
+
+def _pair(merge: object) -> Sequence[str]:
+    if isinstance(merge, str):
+        return merge.split(" ")
+    return [str(each) for each in merge] if isinstance(merge, list) else []
+
+
+def _parts(part: object, where: str, depth: int) -> Iterator[Mapping[str, Any]]:
+    """Yield a component, and those that it is a sequence of."""
+    if part is None:
+        return
+    if not isinstance(part, dict) or depth > 2:
+        raise FormatError(where, "a component of the tokenizer is no object")
+    yield part
+    if part.get("type") == "Sequence":
+        lists = [each for key, each in part.items() if key != "type"]
+        inner = lists[0] if len(lists) == 1 else None
+        if not isinstance(inner, list) or len(inner) > _SEQUENCE_MAX:
+            raise FormatError(where, f"a sequence of the tokenizer is no list of at most {_SEQUENCE_MAX} components")
+        for each in inner:
+            yield from _parts(each, where, depth + 1)
+
+
+def _growth(part: Mapping[str, Any], where: str) -> float:
+    """Check the pattern of a component, and return how many times longer it can make a text."""
+    if part["type"] == "Prepend":
+        return 1.0 if len(str(part.get("prepend", ""))) <= _TEMPLATE_MAX else _GROWTH_MAX + 1
+    if part["type"] not in ("Replace", "Split"):
+        return 1.0
+    pattern = part.get("pattern")
+    if not isinstance(pattern, dict) or len(pattern) != 1:
+        raise FormatError(where, "a pattern of the tokenizer is no object")
+    ((kind, text),) = pattern.items()
+    if kind == "Regex" and text not in _PATTERNS:
+        raise UnsupportedError(
+            f"{where}: the tokenizer's regular expression {str(text)[:60]!r} isn't among those that are known to end; "
+            f"update seed-runtime, or give the model's inputs with --input x.npz"
+        )
+    if not isinstance(text, str) or not text:
+        raise FormatError(where, "a pattern of the tokenizer is empty")
+    least = 1 if kind == "Regex" else len(text)
+    return max(1.0, len(str(part.get("content", ""))) / least)
+
+
+def _check_template(part: Mapping[str, Any], where: str) -> None:
+    if part["type"] != "TemplateProcessing":
+        return
+    tokens = part.get("special_tokens")
+    lists = [part.get("single"), part.get("pair")]
+    if isinstance(tokens, dict):
+        lists += [each.get("ids") for each in tokens.values() if isinstance(each, dict)]
+    if any(not isinstance(each, list) or len(each) > _TEMPLATE_MAX for each in lists):
+        raise FormatError(where, f"a template of the tokenizer has more than {_TEMPLATE_MAX} parts")
+
+
+def _check_model(model: Mapping[str, Any], where: str) -> None:
+    if model.get("type") not in _MODELS:
+        raise too_new(where, f"a tokenizer's model {str(model.get('type'))[:40]!r}")
+    vocabulary = model.get("vocab")
+    if not isinstance(vocabulary, dict | list):
+        raise FormatError(where, "the tokenizer has no vocabulary")
+    if len(vocabulary) > VOCABULARY_MAX:
+        raise LimitError(f"{where}: tokens", len(vocabulary), VOCABULARY_MAX)
+    longest = model.get("max_input_chars_per_word", 0)
+    if not isinstance(longest, int) or longest > _WORD_MAX:
+        raise LimitError(f"{where}: characters of a word", int(longest), _WORD_MAX)

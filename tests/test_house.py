@@ -45,6 +45,7 @@ FOLDERS = {
     "seed_runtime/format/sections",
     "seed_runtime/memory",
     "seed_runtime/processing",
+    "seed_runtime/processing/generation",
     "seed_runtime/serve",
     "seed_runtime/skeletons",
     "seed_runtime/system",
@@ -241,7 +242,7 @@ def top_level_imports(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("package", "extras"),
     [
-        ("seed_runtime", ["pictures"]),
+        ("seed_runtime", ["pictures", "text"]),
         ("seed_exporter", ["cluster", "compare", "export", "tflite", "torch"]),
         ("seed_devices", ["deploy"]),
     ],

@@ -42,6 +42,14 @@ TOKENS_MAX = 1 << 15
 """Largest number of tokens of a text that a description may ask for."""
 VOCABULARY_MAX = 1 << 20
 """Largest number of tokens that a tokenizer may know."""
+PAST_BYTES_MAX = 1 << 32
+"""Largest cache of keys and values of a whole context, as text generation holds it: twice [B]."""
+PROMPT_PART_MAX = 1 << 12
+"""Longest text that a seed may put in front of a prompt or behind it [B]."""
+PROMPT_MAX = 1 << 20
+"""Longest prompt [B]."""
+STOP_TOKENS_MAX = 64
+"""Largest number of tokens that end a text."""
 SOUND_RATE_MAX = 192_000
 """Largest sampling rate that a description may ask for [Hz]."""
 FRAME_MAX = 1 << 24

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -11,6 +12,7 @@ from typing import Final
 from seed_runtime import backends, golden
 from seed_runtime.backends import Array, Feeds, TensorSpec
 from seed_runtime.backends.workers import Watch, time_limit
+from seed_runtime.errors import InputError
 from seed_runtime.memory.plan import Plan, SessionPlan
 from seed_runtime.memory.process import peak_rss
 
@@ -91,11 +93,30 @@ class Session:
             InputError: the feeds don't fit the model's inputs.
             MemoryBudgetError: they are larger than the session's limit of memory allows.
         """
-        if self.plan.footprint is not None:
-            # Sizes are read of feeds that fit only; without a plan for them, the runner's own check is enough.
-            self._runner.check(feeds)
-            self.plan.admit(self.plan.footprint.dims(feeds))
+        self._admit(feeds)
         return self._runner.run(feeds)
+
+    def run_into(self, feeds: Feeds, into: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """Run the model once, write some outputs into arrays, and return others by name.
+
+        Args:
+            feeds: arrays by the name of the input; none shares memory with those of `into`.
+            into: an array in C order by the name of the output, of its type and exactly of its shape.
+            outputs: names of those that are returned.
+
+        Raises:
+            InputError: the feeds don't fit the model's inputs, or an output has another shape than its array.
+            MemoryBudgetError: they are larger than the session's limit of memory allows.
+        """
+        if isinstance(self._runner, backends.WritingRunner):
+            self._admit(feeds)
+            return self._runner.run_into(feeds, into, outputs)
+        found = self.run(feeds)
+        for name, array in into.items():
+            if found[name].shape != array.shape:
+                raise InputError(f"output {name!r} has the shape {list(found[name].shape)}, not {list(array.shape)}")
+            array[...] = found[name]
+        return {name: found[name] for name in outputs}
 
     def verify(self) -> golden.Verdict:
         """Run the golden sample and compare; `Verdict.present` is False where the seed holds none."""
@@ -104,6 +125,12 @@ class Session:
     def close(self) -> None:
         """Free the backend's memory and the assembled folder. May be called twice."""
         self._stack.close()
+
+    def _admit(self, feeds: Feeds) -> None:
+        if self.plan.footprint is not None:
+            # Sizes are read of feeds that fit only; without a plan for them, the runner's own check is enough.
+            self._runner.check(feeds)
+            self.plan.admit(self.plan.footprint.dims(feeds))
 
     def __enter__(self) -> Session:
         return self

@@ -18,7 +18,7 @@ from seed_runtime.errors import InputError, MemoryBudgetError
 from seed_runtime.memory.footprint import Footprint, ModeFootprint
 from seed_runtime.memory.plan import Plan, SessionPlan
 from seed_runtime.session import Session
-from tests.support.model_seeds import DETECTOR_METADATA, detector
+from tests.support.model_seeds import DETECTOR_METADATA, FEATURES, classifier, detector
 
 X = TensorSpec("x", "float32", ("n",))
 FOOTPRINT = Footprint((("x", 0),), ((1,), (8,)), (ModeFootprint("fast", 1, 0, (1, 16)),))
@@ -128,3 +128,28 @@ def test_a_seed_reads_its_skeleton_once_however_often_it_is_asked(
     monkeypatch.setattr(type(seed), "skeleton_bytes", lambda self: pytest.fail("it was read again"))
     assert seed.inputs() == inputs
     assert seed.metadata() == DETECTOR_METADATA
+
+
+def test_outputs_are_written_into_arrays_by_any_runner(tmp_path: Path) -> None:
+    with Session(Doubler(), plan(), Plan(None, None), folder_of(tmp_path, [])) as session:
+        feeds, into = {"x": np.ones(2, np.float32)}, np.zeros(2, np.float32)
+        assert session.run_into(feeds, {"x": into}, []) == {}
+        assert into.tolist() == [2, 2]
+        with pytest.raises(InputError, match=r"has the shape \[2\], not \[3\]"):
+            session.run_into(feeds, {"x": np.zeros(3, np.float32)}, [])
+
+
+def test_onnx_runtime_writes_outputs_into_arrays_and_returns_others(tmp_path: Path) -> None:
+    path = tmp_path / "classifier.seed"
+    path.write_bytes(classifier())
+    x = np.ones((2, FEATURES), np.float32)
+    with seed_runtime.open(path).session(cache=ModelCache(tmp_path / "cache", 1 << 30)) as session:
+        expected = session.run({"x": x})["scores"]
+        into = np.zeros_like(expected)
+        assert session.run_into({"x": x}, {"scores": into}, []) == {}
+        np.testing.assert_array_equal(into, expected)
+        np.testing.assert_array_equal(session.run_into({"x": x}, {}, ["scores"])["scores"], expected)
+        with pytest.raises(InputError, match="can't run on x"):
+            session.run_into({"x": x}, {"scores": np.zeros((3, expected.shape[1]), np.float32)}, [])
+        with pytest.raises(InputError, match="no output 'y'"):
+            session.run_into({"x": x}, {"y": into}, [])

@@ -14,7 +14,7 @@ from seed_runtime.limits import DESCRIPTION_MAX, PROCESSING_RAW_MAX
 from seed_runtime.processing.sources import METADATA
 
 FILE_FIELDS: Final = ("anchors", "characters", "labels", "tokenizer")
-"""Fields of steps that name files."""
+"""Fields of steps, and of text generation, that name files."""
 _PREPARED: Final[dict[str, Callable[[bytes], bytes]]] = {
     "characters": with_line_feeds,
     "labels": with_line_feeds,
@@ -45,7 +45,7 @@ def read_description(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         raise InputError(f"{path} holds no object; see docs/processing.md for what --processing takes")
     attachments: dict[str, bytes] = {}
     origins: dict[str, Path] = {}
-    for steps in (description.get("inputs"), description.get("outputs")):
+    for steps in (description.get("inputs"), description.get("outputs"), [description.get("generation")]):
         for step in steps if isinstance(steps, list) else []:
             for field in FILE_FIELDS if isinstance(step, dict) else ():
                 name = step.get(field)

@@ -10,7 +10,7 @@ import importlib
 from typing import Final
 
 from seed_runtime.backends.dimensions import Dims, dims_at, dims_of, free_axes, key_of, point_of
-from seed_runtime.backends.interface import Backend, Runner, usable_cores
+from seed_runtime.backends.interface import Backend, Runner, WritingRunner, usable_cores
 from seed_runtime.backends.tensors import Array, Feeds, TensorSpec, check_feeds, expectation
 from seed_runtime.backends.values import array_type, input_spec, names_of, output_specs
 from seed_runtime.errors import UnsupportedError
@@ -22,6 +22,7 @@ __all__ = [
     "Feeds",
     "Runner",
     "TensorSpec",
+    "WritingRunner",
     "array_type",
     "check_feeds",
     "dims_at",

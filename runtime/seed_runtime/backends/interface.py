@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from seed_runtime.backends.tensors import Array, Feeds, TensorSpec
 from seed_runtime.backends.workers import Watch
@@ -58,6 +58,25 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """End what runs, and free the backend's memory."""
+        ...
+
+
+@runtime_checkable
+class WritingRunner(Protocol):
+    """A runner that can write outputs into arrays of its caller, so that none is made and copied."""
+
+    def run_into(self, feeds: Feeds, into: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """Run the model once as `Runner.run` does, and write some of its outputs into arrays.
+
+        Args:
+            feeds: arrays by the name of the input; none shares memory with those of `into`.
+            into: an array in C order by the name of the output, of its type and exactly of its shape.
+            outputs: names of those that are returned beside them.
+
+        Raises:
+            InputError: the feeds can't be used, or an output has another shape than its array.
+            UnsupportedError: the backend can't run the model.
+        """
         ...
 
 

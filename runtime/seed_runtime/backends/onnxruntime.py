@@ -10,7 +10,7 @@ import ctypes
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from seed_runtime.backends.interface import usable_cores
 from seed_runtime.backends.onnxruntime_errors import failures, locale_advice, reason
 from seed_runtime.backends.onnxruntime_releases import is_older
 from seed_runtime.backends.tensors import Array, Feeds, Shape, TensorSpec, check_feeds, shape_of
-from seed_runtime.backends.values import check_names, input_type, names_of, output_type
+from seed_runtime.backends.values import ValueType, check_names, input_type, names_of, output_type
 from seed_runtime.backends.workers import Watch, Workers
 from seed_runtime.errors import InputError, SeedError, UnsupportedError
 from seed_runtime.skeletons.info import SkeletonInfo
@@ -222,23 +222,56 @@ class OnnxRuntimeRunner:
         self, feeds: Feeds, outputs: Sequence[str] | None = None, *, watch: Watch | None = None
     ) -> dict[str, Array]:
         """Check the feeds, run the model once, and return outputs by name (see `Runner.run`)."""
-        if self._session is None:
-            raise ValueError("the session is closed; open the seed again")
         known = {spec.name: value for value in self._values for spec in value.specs}
         wanted = list(known) if outputs is None else list(outputs)
-        for name in wanted:
-            if name not in known:
-                raise InputError(f"the model has no output {name!r}; it has {', '.join(known)}")
-        asked = list(dict.fromkeys(known[name] for name in wanted))
+        asked = list(dict.fromkeys(self._value(name, known) for name in wanted))
+        names = [value.name for value in asked]
+        values = self._call(lambda session, native, options: session.run(names, native, options), feeds, watch)
+        found = {name: array for kind, value in zip(asked, values, strict=True) for name, array in kind.arrays(value)}
+        if outputs is None:
+            return found
+        return {name: found[name] for spec in wanted for name in names_of(spec, found)}
+
+    def run_into(self, feeds: Feeds, into: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """Run the model once and write outputs into arrays (see `WritingRunner.run_into`)."""
+        known = {value.name: value for value in self._values if value.form == "tensor"}
+        for name in (*into, *outputs):
+            self._value(name, known)
+
+        def bound(session: Any, native: Feeds, options: Any) -> list[Any]:
+            binding = session.io_binding()
+            for name, array in native.items():
+                binding.bind_cpu_input(name, array)
+            for name, array in into.items():
+                binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+            for name in outputs:
+                binding.bind_output(name, "cpu")
+            session.run_with_iobinding(binding, options)
+            return [value.numpy() for value in binding.get_outputs()[len(into) :]]
+
+        return dict(zip(outputs, self._call(bound, feeds, None), strict=True))
+
+    def close(self) -> None:
+        """End what runs, and free the session's memory (see `Runner.close`)."""
+        self._session = None
+        self._workers.close()
+
+    def _value(self, name: str, known: Mapping[str, ValueType]) -> ValueType:
+        if name not in known:
+            raise InputError(f"the model has no output {name!r}; it has {', '.join(known)}")
+        return known[name]
+
+    def _call(self, work: Callable[[Any, Feeds, Any], list[Any]], feeds: Feeds, watch: Watch | None) -> list[Any]:
+        """Check the feeds, and return what `work` makes of the session, the feeds and the options of a run."""
+        if self._session is None:
+            raise ValueError("the session is closed; open the seed again")
         self.check(feeds)
         # ORT reads big-endian arrays as if they were native.
         native = {name: _native(array) for name, array in feeds.items()}
         session, options = self._session, self._run_options()
         try:
-            values = self._workers.call(
-                lambda: session.run([value.name for value in asked], native, options),
-                lambda: setattr(options, "terminate", True),
-                watch,
+            return self._workers.call(
+                lambda: work(session, native, options), lambda: setattr(options, "terminate", True), watch
             )
         except failures(self._ort) as error:
             if isinstance(error, self._ort.capi.onnxruntime_pybind11_state.NotImplemented):
@@ -249,15 +282,6 @@ class OnnxRuntimeRunner:
                 f"the model can't run on {given}: {reason(error)}; "
                 f"{'; '.join([*sums, ''])}check the sizes and the values' range"
             ) from error
-        found = {name: array for kind, value in zip(asked, values, strict=True) for name, array in kind.arrays(value)}
-        if outputs is None:
-            return found
-        return {name: found[name] for spec in wanted for name in names_of(spec, found)}
-
-    def close(self) -> None:
-        """End what runs, and free the session's memory (see `Runner.close`)."""
-        self._session = None
-        self._workers.close()
 
     @cached_property
     def _declared(self) -> SkeletonInfo:

@@ -75,6 +75,8 @@ def _processing(seed: Seed) -> Processing:
             f"{seed.name} doesn't say what stands before and behind its model; give arrays with --input, or export the "
             f"model again with --processing"
         )
+    if steps.generation is not None:
+        raise UsageError(f"{seed.name} writes text and is asked by a prompt; give it one: --prompt TEXT")
     return steps
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from seed_runtime.cli import questions
+from seed_runtime.cli import prompts, questions
 from seed_runtime.errors import UsageError
 from seed_runtime.system.files import is_same_file
 from seed_runtime.version import __version__
@@ -35,6 +35,7 @@ examples:
   seed-run cats.seed photo.jpg
   seed-run detector.seed photo.jpg --draw boxes.png
   seed-run sentences.seed --text "a dog barks" --text "a cat meows" --json
+  seed-run chat.seed --prompt "What is a seed?" --max-tokens 100
   seed-run model.seed --input x.npz --output y.npz --max-memory 64MB
   seed-run model.seed --assemble folder
   seed-run model.seed --bench --input x.npz
@@ -105,7 +106,7 @@ class Job:
     apply: tuple[str, ...]
     """Seeds that are applied to it, each to the one before; the last one may be `-`."""
     action: str
-    """Action: one of inspect, verify, assemble, bench, serve, fine_tune, answer and run."""
+    """Action: one of inspect, verify, assemble, bench, serve, fine_tune, answer, generate and run."""
     folder: str | None
     """Folder of --assemble; None without it."""
     address: str | None
@@ -117,6 +118,8 @@ class Job:
     """What --fine-tune is asked for; None without it."""
     asked: questions.Asked | None
     """What the model is asked about; None where it is run on arrays, or not at all."""
+    prompted: prompts.Prompted | None
+    """What the model is to write; None where it writes no text."""
     max_memory: int | None
     """Limit of the process's memory; None for none [B]."""
     threads: int | None
@@ -139,8 +142,11 @@ def parse(argv: Sequence[str] | None) -> Job:
         raise UsageError("no seed is named; give its path, or - for a pipe: seed-run model.seed --inspect")
     action = next((name for name in _ACTIONS if getattr(options, name)), "run")
     asked = questions.asked(options, action)
+    prompted = prompts.prompted(options, action)
     if asked is not None:
         action = "answer"
+    elif prompted is not None:
+        action = "generate"
     _check(options, action)
 
     from seed_runtime.cli import settings
@@ -156,6 +162,7 @@ def parse(argv: Sequence[str] | None) -> Job:
         runs=options.runs,
         tune=_tune_job(options),
         asked=asked,
+        prompted=prompted,
         max_memory=settings.max_memory(options.max_memory),
         threads=settings.threads(options.threads),
         cache_limit=settings.cache_limit(),
@@ -168,6 +175,8 @@ def parse(argv: Sequence[str] | None) -> Job:
 def _tune_job(options: argparse.Namespace) -> TuneJob | None:
     """Return what --fine-tune is asked for; raise UsageError for its options without it."""
     given = {flag: getattr(options, name) for name, flag in _TUNING.items()}
+    if options.prompt is not None:
+        del given["--rng-seed"]
     if options.fine_tune is None:
         for flag, value in given.items():
             if value is not None:
@@ -284,11 +293,12 @@ def _parser() -> argparse.ArgumentParser:
     tuning.add_argument("--lr", metavar="RATE", type=float, help="rate of steps (default: by mode)")
     tuning.add_argument("--loss", metavar="LOSS", help="cross-entropy, squared-error or cosine (default: by labels)")
     tuning.add_argument("--optimizer", metavar="NAME", help="adam or sgd (default: adam)")
-    tuning.add_argument("--rng-seed", metavar="N", type=int, help="decides what is held out (default: 0)")
+    tuning.add_argument("--rng-seed", metavar="N", type=int, help="decides what is held out (default: 0) or sampled")
     tuning.add_argument("--delta-size", metavar="SIZE", help="most bytes of -o (default: 4KB, or a tenth of the model)")
     tuning.add_argument("--time-limit", metavar="TIME", help="longest time, such as 10m; the best so far is kept")
     tuning.add_argument("--pixels", metavar="RANGE", help="0..1, -1..1, 0..255 or imagenet: what pictures become")
     questions.add_options(parser)
+    prompts.add_options(parser)
     add("--runs", metavar="N", type=int, help="timed runs of --bench (default: 10 to 100, for some 10 s)")
     add("--no-cache", action="store_true", help="assemble in a temporary folder and remove it afterwards")
     add("--json", action="store_true", help="print the results as one JSON object")

@@ -222,7 +222,7 @@ def _processing(seed: Seed) -> dict[str, Any] | None:
     if steps is None:
         return None
     return {
-        "asked_about": list(steps.media),
+        "asked_about": list(steps.media) if steps.generation is None else ["prompt"],
         "description": dict(steps.description),
         "attachments": dict(steps.attachments),
     }
@@ -235,6 +235,9 @@ def _processing_rows(processing: Mapping[str, Any]) -> Iterator[tuple[str, str]]
         for index, step in enumerate(description.get(side, [])):
             names = ", ".join(step[ends].values())
             yield title if index == 0 else "", f"{step['kind']}: {names}"
+    if (words := description.get("generation")) is not None:
+        yield "asked about", f"prompt: {', '.join(words['fills'].values())}, of at most {words['context']:,} tokens"
+        yield "answers", f"text: {', '.join(words['reads'].values())}"
     for index, (name, size) in enumerate(processing["attachments"].items()):
         yield "attached" if index == 0 else "", f"{name}, {size_text(size)}"
 

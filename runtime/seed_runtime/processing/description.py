@@ -10,7 +10,9 @@ from seed_runtime.backends import TensorSpec
 from seed_runtime.errors import FormatError, too_new
 from seed_runtime.format.parts import processing as part
 from seed_runtime.limits import PROCESSING_STEPS_MAX
+from seed_runtime.processing import generation
 from seed_runtime.processing.fields import Fields, parse_object
+from seed_runtime.processing.generation import Generation
 from seed_runtime.processing.registry import INPUTS, OUTPUTS
 from seed_runtime.processing.sources import Sources
 from seed_runtime.processing.steps import InputStep, OutputStep, Specs
@@ -33,6 +35,8 @@ class Processing:
     """The description as it stands in the seed."""
     attachments: Mapping[str, int]
     """Sizes of the attachments [B]."""
+    generation: Generation | None = None
+    """How the model is asked for text; it has no steps then."""
 
     @property
     def media(self) -> tuple[str, ...]:
@@ -72,12 +76,19 @@ def parse(
         for index, each in enumerate(fields.objects("outputs", PROCESSING_STEPS_MAX))
     ]
     state = fields.pairs("state")
-    fields.end()
     specs = {spec.name: spec for spec in (*inputs, *optional)}
     made = {spec.name: spec for spec in outputs}
+    sizes = {name: len(each) for name, each in attachments.items()}
+    if fields.has("generation"):
+        if before or behind or state:
+            raise FormatError(_WHERE, "a model that generates text has no inputs, outputs or state beside it")
+        words = Fields(fields.value("generation"), f"{_WHERE}, generation")
+        fields.end()
+        found = generation.read(words, sources, specs, [spec.name for spec in inputs], made)
+        return Processing((), (), {}, specs, description, sizes, found)
+    fields.end()
     _check_inputs(before, state, specs, [spec.name for spec in inputs])
     _check_outputs(behind, state, made, specs)
-    sizes = {name: len(each) for name, each in attachments.items()}
     return Processing(tuple(before), tuple(behind), state, specs, description, sizes)
 
 

@@ -79,6 +79,19 @@ class Fields:
         """Read a printable text of at most STRING_MAX bytes."""
         return self._checked(name, default, lambda value: self._text(name, value))
 
+    def passage(self, name: str, most: int) -> str:
+        """Read a text of any characters and of at most `most` bytes in UTF-8; "" where it is left out."""
+        value = self.value(name, "")
+        if not isinstance(value, str):
+            self.refuse(f"{name!r} is {_kind(value)}, a text is needed")
+        try:
+            size = len(value.encode())
+        except UnicodeEncodeError:
+            self.refuse(f"{name!r} has half of a surrogate pair")
+        if size > most:
+            raise LimitError(f"{self.where}: bytes of {name}", size, most)
+        return value
+
     def word(self, name: str, words: Sequence[str], default: Any = _NEEDED) -> Any:
         """Read one of a few words; any other one is newer than this runtime."""
         word = self.text(name, default)

@@ -98,6 +98,9 @@ RULES: list[tuple[str, Any, type[SeedError], str]] = [
     ("outputs", changed(lambda each: each["outputs"][0].pop("reads")), FormatError, "the field 'reads' is missing"),
     ("state", changed(lambda each: each.update(state={"h": "scores"})), FormatError, "the model has no input 'h'"),
     ("state", changed(lambda each: each.update(state={"image": "scores"})), FormatError, "filled twice"),
+    # What else it may not say: test_generation.py.
+    ("writes", changed(lambda each: each.update(generation={})), FormatError, "has no inputs, outputs or state beside"),
+    ("writes", {"generation": {"fills": {"ids": "x"}}}, FormatError, "the field 'reads' is missing"),
     ("tensors", image(fills={"pixels": "pixels"}), FormatError, "the model has no input 'pixels'"),
     ("tensors", labels(reads={"scores": "logits"}), FormatError, "the model has no output 'logits'"),
     (

@@ -1,0 +1,185 @@
+"""Generate text: run the model on the prompt, then token by token on what was chosen, with a cache of the past."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod
+from typing import Final
+
+import numpy as np
+
+from seed_runtime.backends import Array, Feeds
+from seed_runtime.errors import FormatError, InputError
+from seed_runtime.processing.generation.description import Generation
+from seed_runtime.processing.generation.sampling import Sampling, choose
+from seed_runtime.processing.generation.tokens import TextStream, Tokenizer
+
+Model = Callable[[Feeds, Mapping[str, Array], Sequence[str]], dict[str, Array]]
+"""Runs the model once: feeds, arrays by the outputs that are written into them, outputs that are returned."""
+
+STOPPED: Final = "stop token"
+LENGTH: Final = "max tokens"
+CONTEXT: Final = "context"
+INTERRUPTED: Final = "interrupted"
+
+_SCORES_BYTES: Final = 8 << 20
+"""Scores that a run may give beyond those of one token [B]; longer prompts take several runs."""
+_PROMPT_MAX: Final = 512
+"""Most tokens of a prompt in a run."""
+_UNKNOWN_RUN: Final = 32
+"""As many where the model doesn't say how many tokens it knows."""
+
+
+class Generator:
+    """One answer: iterate over it for its text, piece by piece."""
+
+    def __init__(
+        self,
+        generation: Generation,
+        tokenizer: Tokenizer,
+        prompt: str,
+        *,
+        sampling: Sampling | None = None,
+        max_tokens: int | None = None,
+        rng_seed: int | None = None,
+    ) -> None:
+        """Prepare an answer: no model is needed yet, and nothing large is allocated.
+
+        Args:
+            generation: what the seed says.
+            tokenizer: of the seed.
+            prompt: what the model is asked.
+            sampling: how tokens are chosen; None for the seed's way.
+            max_tokens: longest answer; None for the seed's.
+            rng_seed: makes the same answer each time; None for another one each time.
+
+        Raises:
+            InputError: the prompt has no token, or too many.
+        """
+        self._generation, self._tokenizer = generation, tokenizer
+        self._sampling = sampling or generation.sampling
+        self.prompt_tokens = [
+            *tokenizer.encode(generation.before, special=True),
+            *tokenizer.encode(prompt, special=False),
+            *tokenizer.encode(generation.after, special=True),
+        ]
+        self.tokens: list[int] = []
+        """Tokens of the answer so far, without the one that ended it."""
+        self.stop = INTERRUPTED
+        """Why the answer ended."""
+        count, context = len(self.prompt_tokens), generation.context
+        if not count:
+            raise InputError("the prompt is empty; ask the model something: --prompt TEXT")
+        if count >= context:
+            raise InputError(
+                f"the prompt has {count:,} tokens, {count - context + 1:,} more than the model takes with an answer of "
+                f"one token ({context:,} in all); shorten it"
+            )
+        self._room = context - count
+        self._wanted = generation.max_tokens if max_tokens is None else max_tokens
+        self._random = np.random.default_rng(rng_seed)
+        self._at_once = min(_PROMPT_MAX, count, _run_length(generation))
+
+    @property
+    def capacity(self) -> int:
+        """Most tokens that the cache will hold."""
+        # The last token is never fed.
+        return len(self.prompt_tokens) + min(self._wanted, self._room) - 1
+
+    def largest_feeds(self) -> Feeds:
+        """Return arrays of the sizes of the largest run, for plans; they take no memory."""
+        new = self._at_once if self._generation.past else self.capacity
+        whole = self._generation
+        feeds = {whole.ids.name: np.broadcast_to(np.zeros((), whole.ids.dtype), (1, new))}
+        if whole.mask is not None:
+            feeds[whole.mask.name] = np.broadcast_to(np.zeros((), whole.mask.dtype), (1, self.capacity))
+        if whole.positions is not None:
+            feeds[whole.positions.name] = np.broadcast_to(np.zeros((), whole.positions.dtype), (1, new))
+        past = {
+            name: np.broadcast_to(np.zeros((), each.dtype), each.sized(self.capacity - new))
+            for name, each in whole.past.items()
+        }
+        return feeds | past
+
+    def run(self, model: Model) -> Iterator[str]:
+        """Yield the answer's text piece by piece. It may be ended at any time.
+
+        Raises:
+            FormatError: the model's scores can't be used.
+            InputError: the model can't run on these tokens.
+        """
+        cache, text = _Cache(self._generation, model, self.capacity), TextStream(self._tokenizer)
+        scores = np.empty(0)
+        if self._generation.past:
+            for start in range(0, len(self.prompt_tokens), self._at_once):
+                scores = cache.run(self.prompt_tokens[start : start + self._at_once])
+        else:
+            scores = cache.run(self.prompt_tokens)
+        while True:
+            token = choose(scores, [*self.prompt_tokens, *self.tokens], self._sampling, self._random)
+            if token in self._generation.stop:
+                self.stop = STOPPED
+                break
+            self.tokens.append(token)
+            if piece := text.add(token):
+                yield piece
+            if len(self.tokens) >= min(self._wanted, self._room):
+                self.stop = LENGTH if self._wanted <= self._room else CONTEXT
+                break
+            scores = cache.run([token] if self._generation.past else [*self.prompt_tokens, *self.tokens])
+        if piece := text.end():
+            yield piece
+
+
+class _Cache:
+    """Keys and values of the tokens so far, in two sets of buffers that are taken once.
+
+    A run reads one set and writes the other. Only pages that were written are resident, so a long context costs
+    nothing before it is used.
+    """
+
+    def __init__(self, generation: Generation, model: Model, capacity: int) -> None:
+        self._generation, self._model = generation, model
+        self._length = 0
+        self._sets = [
+            {name: np.empty(prod(each.sized(capacity)), each.dtype) for name, each in generation.past.items()}
+            for _ in range(2)
+        ]
+
+    def run(self, tokens: Sequence[int]) -> Array:
+        """Run the model on new tokens; return the scores of what follows the last one."""
+        whole, total = self._generation, self._length + len(tokens)
+        feeds: dict[str, Array] = {whole.ids.name: np.array([tokens], whole.ids.dtype)}
+        if whole.mask is not None:
+            feeds[whole.mask.name] = np.ones((1, total), whole.mask.dtype)
+        if whole.positions is not None:
+            feeds[whole.positions.name] = np.arange(self._length, total, dtype=whole.positions.dtype)[None]
+        read, written = self._sets
+        into = {}
+        for name, past in whole.past.items():
+            feeds[name] = _front(read[name], past.sized(self._length))
+            into[past.source] = _front(written[name], past.sized(total))
+        scores = self._model(feeds, into, [whole.scores.name])[whole.scores.name]
+        if scores.ndim != 3 or scores.shape[:2] != (1, len(tokens)):
+            raise FormatError(
+                "processing, generation",
+                f"scores of {len(tokens)} tokens are needed, the model gave {list(scores.shape)}",
+            )
+        if whole.past:
+            self._length = total
+            self._sets.reverse()
+        row: Array = scores[0, -1]
+        return row
+
+
+def _front(buffer: Array, shape: tuple[int, ...]) -> Array:
+    return buffer[: prod(shape)].reshape(shape)
+
+
+def _run_length(generation: Generation) -> int:
+    """Return how many tokens of a prompt a run may take."""
+    shape, item = generation.scores.shape, np.dtype(generation.scores.dtype).itemsize
+    vocabulary = None if shape is None else shape[2]
+    if not isinstance(vocabulary, int) or vocabulary < 1:
+        return _UNKNOWN_RUN
+    return max(1, _SCORES_BYTES // (vocabulary * item))

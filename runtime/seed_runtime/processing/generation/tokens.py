@@ -1,0 +1,94 @@
+"""Texts to tokens and back, by the package tokenizers, for prompts and answers that aren't trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from seed_runtime.errors import FormatError, InputError
+from seed_runtime.limits import PROMPT_MAX
+from seed_runtime.processing.tokenizer_file import load_tokenizer
+
+_WHERE: Final = "processing, generation"
+_INCOMPLETE: Final = "\ufffd"
+"""What decoders write for bytes that aren't UTF-8, or not yet."""
+
+
+class Tokenizer:
+    """A tokenizer, open."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        """Read a `tokenizer.json`.
+
+        Raises:
+            FormatError: it is none.
+            UnsupportedError: the package is missing, or the tokenizer has a part that isn't known.
+        """
+        self._tokenizer: Any = load_tokenizer(data, _WHERE)
+
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        """Return the tokens of a text.
+
+        Args:
+            text: of at most PROMPT_MAX bytes.
+            special: whether names of special tokens in it are these tokens; else they are read as any other text, so
+                that a prompt can't end itself and speak for the model.
+
+        Raises:
+            InputError: it is too long, or no text.
+            FormatError: the tokenizer fails.
+        """
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError:
+            raise InputError("the prompt is no text: it has half of a surrogate pair; give it in UTF-8") from None
+        if size > PROMPT_MAX:
+            raise InputError(f"the prompt has {size:,} bytes, and {PROMPT_MAX:,} are allowed; shorten it")
+        if not text:
+            return []
+        self._tokenizer.encode_special_tokens = not special
+        found = self._checked(lambda: self._tokenizer.encode(text, add_special_tokens=False))
+        return list(found.ids)
+
+    def decode(self, ids: list[int]) -> str:
+        """Return the text of tokens, special ones left out; U+FFFD stands for bytes that aren't UTF-8."""
+        return str(self._checked(lambda: self._tokenizer.decode(ids)))
+
+    def _checked(self, work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            raise
+        except BaseException as error:  # a panic of the package is no Exception
+            raise FormatError(_WHERE, f"the tokenizer fails ({error})") from None
+
+
+class TextStream:
+    """The text of tokens that come one by one: characters are given out once all of their bytes are there."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._start = 0
+        """First token that the next text is decoded with: decoders treat the first one in another way."""
+        self._given = 0
+        """Number of tokens whose text was given out."""
+
+    def add(self, token: int) -> str:
+        """Return the text that one more token completes; "" where a character is cut."""
+        self._ids.append(token)
+        text = self._new_text()
+        if text.endswith(_INCOMPLETE):
+            return ""
+        self._start, self._given = self._given, len(self._ids)
+        return text
+
+    def end(self) -> str:
+        """Return what is left: what never became a character."""
+        text = self._new_text()
+        self._given = len(self._ids)
+        return text
+
+    def _new_text(self) -> str:
+        before = self._tokenizer.decode(self._ids[self._start : self._given])
+        return self._tokenizer.decode(self._ids[self._start :])[len(before) :]

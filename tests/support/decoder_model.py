@@ -1,0 +1,129 @@
+"""A tiny decoder of random weights that reads and writes bytes, with a cache of keys and values and without."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from seed_runtime.format.parts import PROCESSING
+from seed_runtime.format.parts import processing as part
+from tests.support.model_seeds import build_model_seed, onnx_model
+
+LAYERS, HEADS, HEAD, WIDTH = 2, 2, 4, 8
+CONTEXT = 48
+END = 256  # the token <end>, behind 256 bytes
+VOCABULARY = 258
+_LIKELY = tuple(range(ord("a"), ord("z") + 1))
+PAST = {
+    f"past_key_values.{layer}.{name}": f"present.{layer}.{name}" for layer in range(LAYERS) for name in ("key", "value")
+}
+
+
+@functools.cache
+def decoder(*, cached: bool = True) -> onnx.ModelProto:
+    """Return a model of input_ids, position_ids and a past, if it is cached, to logits: float32[1, n, VOCABULARY]."""
+    nodes: list[onnx.NodeProto] = []
+    rng = np.random.default_rng(5)
+    weights = {
+        "table": rng.normal(size=(VOCABULARY, WIDTH)),
+        "places": rng.normal(size=(CONTEXT, WIDTH)),
+        "shares": np.full(1, HEAD**-0.5),
+        "far": np.full(1, -1e9),
+        # Letters are likely, so that texts can be read and no special token comes by chance.
+        "bias": np.where(np.isin(np.arange(VOCABULARY), _LIKELY), 0.0, -100.0),
+    }
+
+    def op(kind: str, *inputs: str, out: str = "", **attributes: Any) -> str:
+        name = out or f"{kind}_{len(nodes)}"
+        nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+        return name
+
+    def const(value: Any) -> str:
+        return op("Constant", value=onnx.numpy_helper.from_array(np.array(value, np.int64)))
+
+    def linear(x: str, name: str, columns: int = WIDTH) -> str:
+        weights[name] = rng.normal(size=(WIDTH, columns))
+        return op("MatMul", x, name)
+
+    def heads(x: str) -> str:
+        return op("Transpose", op("Reshape", x, const([0, 0, HEADS, HEAD])), perm=[0, 2, 1, 3])
+
+    x = op("Add", op("Gather", "table", "input_ids"), op("Gather", "places", "position_ids"))
+    # A token sees those whose positions aren't behind its own.
+    last = op("ReduceMax", "position_ids", keepdims=0)
+    seen = op("Range", const(0), op("Add", last, const(1)), const(1))
+    later = op("Greater", op("Unsqueeze", seen, const([0])), op("Unsqueeze", "position_ids", const([2])))
+    mask = op("Unsqueeze", op("Mul", op("Cast", later, to=TensorProto.FLOAT), "far"), const([1]))
+    if cached:
+        given = op("Cast", op("Unsqueeze", "attention_mask", const([1, 2])), to=TensorProto.FLOAT)
+        one = op("Constant", value=onnx.numpy_helper.from_array(np.ones(1, np.float32)))
+        mask = op("Add", mask, op("Mul", op("Sub", one, given), "far"))
+    for layer in range(LAYERS):
+        query, key, value = (heads(linear(x, f"{name}{layer}")) for name in ("q", "k", "v"))
+        if cached:
+            key, value = (
+                op("Concat", f"past_key_values.{layer}.{name}", new, out=f"present.{layer}.{name}", axis=2)
+                for name, new in (("key", key), ("value", value))
+            )
+        scores = op("Mul", op("MatMul", query, op("Transpose", key, perm=[0, 1, 3, 2])), "shares")
+        mixed = op("MatMul", op("Softmax", op("Add", scores, mask), axis=-1), value)
+        joined = op("Reshape", op("Transpose", mixed, perm=[0, 2, 1, 3]), const([0, 0, WIDTH]))
+        x = op("Tanh", op("Add", x, linear(joined, f"o{layer}")))
+    op("Add", linear(x, "head", VOCABULARY), "bias", out="logits")
+    inputs: dict[str, list[int | str]] = {"input_ids": ["batch", "new"], "position_ids": ["batch", "new"]}
+    outputs: dict[str, list[int | str]] = {"logits": ["batch", "new", VOCABULARY]}
+    if cached:
+        inputs |= {"attention_mask": ["batch", "total"]}
+        inputs |= {name: ["batch", HEADS, "past", HEAD] for name in PAST}
+        outputs |= {name: ["batch", HEADS, "total", HEAD] for name in PAST.values()}
+    integers = ("input_ids", "position_ids", "attention_mask")
+    return onnx_model(nodes, inputs, outputs, weights, dict.fromkeys(integers, TensorProto.INT64))
+
+
+def description(*, cached: bool = True, **changes: Any) -> dict[str, Any]:
+    """Return the object `generation` of the decoder; `changes` are fields of it, None for one that is left out."""
+    fills = {"ids": "input_ids", "positions": "position_ids"} | ({"mask": "attention_mask"} if cached else {})
+    words = {
+        "fills": fills,
+        "reads": {"scores": "logits"},
+        "past": PAST if cached else {},
+        "context": CONTEXT,
+        "tokenizer": "tokenizer.json",
+        "before": "<start>",
+        "after": ":",
+        "stop": [END],
+        "max_tokens": 12,
+    }
+    return {name: value for name, value in (words | changes).items() if value is not None}
+
+
+def decoder_seed(*, cached: bool = True, **changes: Any) -> bytes:
+    """Return the seed of the decoder; `changes` are fields of its description."""
+    text = json.dumps({"generation": description(cached=cached, **changes)}).encode()
+    packed = part.pack(text, {"tokenizer.json": tokenizer_json()})
+    return build_model_seed(decoder(cached=cached), model_id="decoder", parts=[(PROCESSING.number, packed)])
+
+
+@functools.cache
+def tokenizer_json() -> bytes:
+    """Return a tokenizer of single bytes, and of <end> and <start>."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    vocabulary = {char: index for index, char in enumerate(_byte_characters())}
+    built = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    built.decoder = decoders.ByteLevel()
+    built.add_special_tokens([AddedToken("<end>", special=True), AddedToken("<start>", special=True)])
+    return str(built.to_str()).encode()
+
+
+def _byte_characters() -> list[str]:
+    """Return the characters that stand for bytes 0 to 255, as GPT-2's tokenizer writes them."""
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = iter(range(256, 512))
+    return [chr(byte) if byte in shown else chr(next(others)) for byte in range(256)]

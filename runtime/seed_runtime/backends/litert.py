@@ -6,11 +6,9 @@ folder may hold anything.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import mmap
-import os
 import sys
 import threading
 import warnings
@@ -29,6 +27,7 @@ from seed_runtime.errors import InputError, UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.skeletons.info import SkeletonInfo
 from seed_runtime.skeletons.tflite import MODEL_FILE, scan_file
+from seed_runtime.system.files import read_ahead
 
 PACKAGES: Final = MappingProxyType({"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"})
 """Packages that have LiteRT's interpreter, by their import names, the first that is there counts."""
@@ -64,12 +63,10 @@ class LiteRTBackend:
         """Have the system read LiteRT's libraries in the background (see `Backend.read_ahead`)."""
         name = _installed() if self.import_bytes() else None
         spec = None if name is None else importlib.util.find_spec(name)
-        if spec is None or spec.origin is None or not hasattr(os, "posix_fadvise"):
-            return
-        for pattern in _LIBRARY_FILES:
-            for path in Path(spec.origin).parent.glob(pattern):
-                with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:
-                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+        if spec is not None and spec.origin is not None:
+            for pattern in _LIBRARY_FILES:
+                for path in Path(spec.origin).parent.glob(pattern):
+                    read_ahead(path)
 
     def load(self) -> None:
         """Import LiteRT (see `Backend.load`)."""

@@ -26,6 +26,7 @@ from seed_runtime.backends.workers import Watch, Workers
 from seed_runtime.errors import InputError, SeedError, UnsupportedError
 from seed_runtime.skeletons.info import SkeletonInfo
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE, scan
+from seed_runtime.system.files import read_ahead
 from seed_runtime.system.scratch import scratch_folder
 
 _IMPORT_BYTES: Final = 24 << 20
@@ -102,11 +103,9 @@ class OnnxRuntimeBackend:
     def read_ahead(self) -> None:
         """Have the system read ONNX Runtime's library in the background (see `Backend.read_ahead`)."""
         spec = None if "onnxruntime" in sys.modules else importlib.util.find_spec("onnxruntime")
-        if spec is None or spec.origin is None or not hasattr(os, "posix_fadvise"):
-            return
-        for path in Path(spec.origin).with_name("capi").glob(_LIBRARY_FILES):
-            with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+        if spec is not None and spec.origin is not None:
+            for path in Path(spec.origin).with_name("capi").glob(_LIBRARY_FILES):
+                read_ahead(path)
 
     def load(self) -> None:
         """Import ONNX Runtime (see `Backend.load`)."""

@@ -46,7 +46,7 @@ def export(
     watch: Callable[[Training], None] | None = None,
     **loader_options: Any,
 ) -> Result:
-    """Make a seed of a model: a path (`.onnx`, `.pt2`), an ONNX model, an exported program, or a torch module.
+    """Make a seed of a model: a path (`.onnx`, `.pt2`, `.tflite`), an ONNX model, an exported program, a torch module.
 
     Args:
         source: the model.

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from seed_exporter.calibrate.tflite_inputs import last_axis_source
+from seed_exporter.graph import tflite_file
 from seed_exporter.graph.linear import RECURRENT, is_linear
 from seed_exporter.graph.model import Use, Weight
 from seed_exporter.graph.padding import SAME, same_pads
@@ -46,6 +48,8 @@ def source_of(node: onnx.NodeProto, index: int, weight: Weight) -> Source | None
     if not is_linear(Use(node.op_type, index)) or len(weight.shape) < 2:
         return None
     attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+    if node.domain == tflite_file.DOMAIN:
+        return last_axis_source(node, weight.shape, attributes)
     if node.op_type == "Conv":
         return _patches(node, weight.shape, attributes)
     if node.op_type == "ConvTranspose":

@@ -171,7 +171,7 @@ Exit codes: 0 ok, 1 internal error, 2 usage, 3 data can't be used, 12 model can'
 def command(
     model: str, output: Path | None, as_json: bool, quiet: bool, report: Path | None, peers: bool, **chosen: Any
 ) -> None:
-    """Turn MODEL (.onnx, .pt2) into a seed: its graph, and its weights as entropy-coded streams.
+    """Turn MODEL (.onnx, .pt2, .tflite) into a seed: its graph, and its weights as entropy-coded streams.
 
     Without --target, --size and --quality the seed is the smallest that keeps 99.5 % of the decisions on the inputs of
     --calib, or a cosine of .999 where outputs are no scores, and at least 4 times smaller than fp32 in any case. Where
@@ -186,7 +186,7 @@ def command(
     if model in RESERVED:
         raise UsageError(f"'{model}' is reserved for a command that is not there yet; a file of that name is ./{model}")
     if not Path(model).name:
-        raise UsageError(f"{model!r} is no file; give a .onnx or .pt2 file")
+        raise UsageError(f"{model!r} is no file; give a .onnx, .pt2 or .tflite file")
     if peers and report is None:
         raise UsageError("--peers is for the page of --report; add --report report.html, or see seed-export compare")
     # Later than the command line: its faults and its help need no ONNX.

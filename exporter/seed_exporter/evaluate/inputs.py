@@ -95,6 +95,8 @@ def _recipe(spec: TensorSpec, sizes: Mapping[FreeDim, int], limits: Mapping[str,
         return Recipe(generator.INTEGERS, dtype, dims, 1, 2)
     if prod(dims) == 1 and spec.name not in limits:
         return Recipe(generator.INTEGERS, dtype, dims, 1, 2)
+    if dtype.name == "int8" and spec.name not in limits:
+        return Recipe(generator.INTEGERS, dtype, dims, -128, 128)  # of a quantized model
     end = int(np.iinfo(dtype.storage.str).max) + 1
     rows = limits.get(spec.name, 2 if dtype.name != "uint8" else 256)
     # Bytes that are cast to indices reach only part of a longer table.

@@ -12,7 +12,7 @@ from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.graph.model import Graph
 from seed_exporter.skeletons import SkeletonBuilder
 from seed_runtime.backends import Array, Feeds
-from seed_runtime.skeletons.onnx import WEIGHTS_FILE
+from seed_runtime.skeletons import KINDS
 
 
 class PatchedModel:
@@ -28,8 +28,12 @@ class PatchedModel:
         """
         self._graph, self._folder = graph, folder
         write_model_files(graph, folder, builder=skeletons)
-        holes = skeletons.build_unchecked(list(graph.weights)).holes
-        self._offsets = {hole.name: hole.offset for hole in holes}
+        skeleton = skeletons.build_unchecked(list(graph.weights))
+        self._file = folder / KINDS[skeleton.kind].layout.weights_file
+        if graph.file is None:
+            self._offsets = {hole.name: hole.offset for hole in skeleton.holes}
+        else:
+            self._offsets = {name: place.offset for name, place in graph.file.places.items()}
 
     def run(self, weights: Mapping[str, np.ndarray], feeds: Sequence[Feeds]) -> list[dict[str, Array]]:
         """Run the model with other data for some weights, in the layout of `Weight.data`."""
@@ -40,7 +44,7 @@ class PatchedModel:
             self._write({name: self._graph.weights[name].data for name in weights})
 
     def _write(self, weights: Mapping[str, np.ndarray]) -> None:
-        with (self._folder / WEIGHTS_FILE).open("r+b") as file:
+        with self._file.open("r+b") as file:
             for name, data in weights.items():
                 file.seek(self._offsets[name])
                 file.write(np.ascontiguousarray(data).reshape(-1).view(np.uint8).data)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seed_exporter.graph.model import Use, Weight
+from seed_exporter.graph.tflite_file import CONVOLUTION, DEPTHWISE
 
 _Number = TypeVar("_Number", bound=np.generic)
 
@@ -82,6 +83,7 @@ _LINEAR = frozenset(
     {("Conv", 1), ("ConvTranspose", 1), ("Gemm", 0), ("Gemm", 1), ("MatMul", 0), ("MatMul", 1)}
     | {("FusedMatMul", 0), ("FusedMatMul", 1)}
     | {(op, index) for op in RECURRENT for index in (1, 2)}
+    | {(CONVOLUTION, 1), (DEPTHWISE, 1)}
 )
 
 
@@ -94,6 +96,11 @@ def _view_of_use(use: Use, shape: tuple[int, ...]) -> LinearView | None:
     if use.op == "ConvTranspose":
         groups = int(use.attributes.get("group", 1))
         return LinearView((groups, shape[0] // groups, math.prod(shape[1:])), (0,), (2,), (1,))
+    if use.op == CONVOLUTION:
+        groups = int(use.attributes.get("group", 1))
+        return LinearView((groups, shape[0] // groups, math.prod(shape[1:])), (0,), (1,), (2,))
+    if use.op == DEPTHWISE:
+        return LinearView((math.prod(shape[:-1]), shape[-1]), (1,), (), (0,))
     batch = math.prod(shape[:-2])
     stored = (batch, shape[-2], shape[-1])
     if use.op in RECURRENT:

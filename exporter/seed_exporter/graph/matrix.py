@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from seed_exporter.graph import tflite_file
 from seed_exporter.graph.model import Use, Weight
 from seed_runtime.codecs.encode.matrix import folded
 from seed_runtime.limits import SIDE_MAX
@@ -95,6 +96,12 @@ def _output_axis_of_use(use: Use, rank: int) -> int | None:
         return 0
     if op == "ConvTranspose" and index == 1:
         return 1  # [in, out / group, ...]
+    if op in (tflite_file.CONVOLUTION, tflite_file.TRANSPOSED) and index == 1:
+        return 0  # [out, height, width, in]
+    if op == tflite_file.DEPTHWISE and index == 1:
+        return rank - 1  # [1, height, width, out]
+    if op == tflite_file.PRODUCT:
+        return rank - 2 if (index == 1) == bool(attributes.get("transposed", 0)) else rank - 1
     if op == "Gemm" and index in (0, 1):
         outputs_last = (index == 1) != bool(attributes.get("transB" if index == 1 else "transA", 0))
         return rank - 1 if outputs_last else 0

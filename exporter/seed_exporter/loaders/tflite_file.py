@@ -168,12 +168,19 @@ class _Description:
             read = ["" if number < 0 else self._names[number] for number in inputs]
             if name == "EMBEDDING_LOOKUP":
                 read.reverse()
-            word = _WORDS.get(name)
+            word = None if name == tflite_file.DENSE and not self._takes_rows(inputs) else _WORDS.get(name)
             attributes = self._attributes(name, operator, inputs)
             yield helper.make_node(
                 word or name, read, [self._names[number] for number in results], f"operator {index}",
                 domain="" if word else DOMAIN, **attributes,
             )  # fmt: skip
+
+    def _takes_rows(self, inputs: list[int]) -> bool:
+        """Return whether a dense layer takes rows as they are: others are made of several axes."""
+        taken, weight = (self._graph.Tensors(number) for number in inputs[:2])
+        if not taken.ShapeLength() or weight.ShapeLength() != 2:
+            return False
+        return bool(taken.Shape(taken.ShapeLength() - 1) == weight.Shape(1))
 
     def _is_constant(self, number: int) -> bool:
         name = self._names[number]

@@ -146,6 +146,8 @@ def test_data_outside_of_the_flatbuffer_is_refused_by_name() -> None:
 
 def test_the_schema_is_that_of_litert() -> None:
     litert = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    if not hasattr(litert, "StablehloCaseOptions"):
+        pytest.skip("the schema of this LiteRT is older than the one that is known")
     operators = {name: value for name, value in vars(litert.BuiltinOperator).items() if isinstance(value, int)}
     assert {name: number for number, name in enumerate(schema.OPERATORS)} == operators
     types = {name.lower(): value for name, value in vars(litert.TensorType).items() if isinstance(value, int)}

@@ -55,8 +55,8 @@ def decoder(*, cached: bool = True) -> onnx.ModelProto:
 
     x = op("Add", op("Gather", "table", "input_ids"), op("Gather", "places", "position_ids"))
     # A token sees those whose positions aren't behind its own.
-    last = op("ReduceMax", "position_ids", keepdims=0)
-    seen = op("Range", const(0), op("Add", last, const(1)), const(1))
+    whole = op("Shape", "attention_mask" if cached else "input_ids", start=1, end=2)
+    seen = op("Range", const(0), op("Squeeze", whole), const(1))
     later = op("Greater", op("Unsqueeze", seen, const([0])), op("Unsqueeze", "position_ids", const([2])))
     mask = op("Unsqueeze", op("Mul", op("Cast", later, to=TensorProto.FLOAT), "far"), const([1]))
     if cached:
@@ -78,9 +78,9 @@ def decoder(*, cached: bool = True) -> onnx.ModelProto:
     inputs: dict[str, list[int | str]] = {"input_ids": ["batch", "new"], "position_ids": ["batch", "new"]}
     outputs: dict[str, list[int | str]] = {"logits": ["batch", "new", VOCABULARY]}
     if cached:
-        inputs |= {"attention_mask": ["batch", "total"]}
+        inputs |= {"attention_mask": ["batch", "past + new"]}
         inputs |= {name: ["batch", HEADS, "past", HEAD] for name in PAST}
-        outputs |= {name: ["batch", HEADS, "total", HEAD] for name in PAST.values()}
+        outputs |= {name: ["batch", HEADS, "past + new", HEAD] for name in PAST.values()}
     integers = ("input_ids", "position_ids", "attention_mask")
     return onnx_model(nodes, inputs, outputs, weights, dict.fromkeys(integers, TensorProto.INT64))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from seed_exporter.build.base_model import BaseModel
@@ -144,7 +144,7 @@ class Work:
     @property
     def target(self) -> Target:
         """The target that was asked for, or the one that it fell back to."""
-        return TARGETS[self.options.dtype]
+        return replace(TARGETS[self.options.dtype], ranges=self.findings.ranges)
 
     @property
     def method(self) -> Method:

@@ -43,6 +43,7 @@ class Options:
         effort: 1 to 9, see `quantize.effort`.
         parts: what exactly is done in place of `effort`, for measurements of each part's worth.
         dtype: what the device holds of matrices, a word of `targets.TARGETS`.
+        decided: share of equal decisions, and cosine, that a seed keeps without a goal; None for that of `dtype`.
         shrink: whether dead channels are cut out of the model first.
         finetune_graph: whether the seed holds a training graph, for fine-tuning on the device.
         processing: file with a description of what stands before and behind the model, or the word `none`; None to
@@ -73,6 +74,7 @@ class Options:
     effort: int = DEFAULT
     parts: Effort | None = None
     dtype: str = "fp32"
+    decided: float | None = None
     shrink: bool = False
     finetune_graph: bool = False
     processing: Path | None = None
@@ -185,7 +187,13 @@ class Source:
         strictness = GENERATED_STRICTNESS if careful else 1.0
         mixed = reference.mixed if self.goal(options) is None else NO_MIXES
         return line_by_outputs(
-            reference.outputs, reference.noisy, self.scores, options.quality, strictness, mixed, target.decided
+            reference.outputs,
+            reference.noisy,
+            self.scores,
+            options.quality,
+            strictness,
+            mixed,
+            options.decided or target.decided,
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from seed_exporter.quantize.rounding import Rounder
+from seed_exporter.targets.ranges import Ranges
 from seed_runtime.memory.footprint import Footprint
 
 
@@ -30,11 +31,13 @@ class Findings:
         rounders: of weights, which hold what left-out inputs confirmed.
         probes: by the coarseness at which weights were probed.
         footprint: memory of the model's sessions, which no effort changes either; None until it is measured.
+        ranges: of values that convolutions round on the device.
     """
 
     rounders: dict[str, Rounder] = field(default_factory=dict)
     probes: dict[float, Probed] = field(default_factory=dict)
     footprint: Footprint | None = None
+    ranges: Ranges = field(default_factory=dict)
 
     @property
     def calibrated(self) -> frozenset[str]:

@@ -21,6 +21,7 @@ from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.graph.versions import opset_of
 from seed_exporter.targets.grids import BLOCKS, by_block, matrices
 from seed_exporter.targets.int8 import dequantize, replace_layer
+from seed_exporter.targets.ranges import Ranges
 from seed_exporter.targets.readers import Layer, Reader, Table, readers_of
 from seed_exporter.targets.target import Lowered, Plans, Rewriting
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
@@ -35,12 +36,13 @@ _BYTES: Final = 4
 row as floats, which round nothing."""
 
 
-def lower(graph: Graph, plans: Plans, *, bits: int, table_bits: int) -> Lowered:
+def lower(graph: Graph, plans: Plans, ranges: Ranges, *, bits: int, table_bits: int) -> Lowered:
     """Store layers' weights and tables in blocks.
 
     Args:
         graph: the graph.
         plans: of its weights.
+        ranges: none, as convolutions get floats.
         bits: of a layer's integers, 4 or 2.
         table_bits: of those of a table that is no layer's weight.
     """

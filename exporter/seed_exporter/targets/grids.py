@@ -67,7 +67,7 @@ def matrices(graph: Graph, index: GraphIndex) -> Iterator[Weight]:
             yield weight
 
 
-def by_channel(weight: Weight, plan: Plan, axis: int | None, largest: int) -> Grid:
+def by_channel(weight: Weight, plan: Plan, axis: int | None, largest: int, least: F32 | None = None) -> Grid:
     """Return integers of a magnitude of at most `largest`, with a step for each channel where one step isn't enough.
 
     Args:
@@ -75,25 +75,28 @@ def by_channel(weight: Weight, plan: Plan, axis: int | None, largest: int) -> Gr
         plan: of the weight.
         axis: whose entries may have steps of their own; None where all have one.
         largest: least and largest integer, without sign.
+        least: least step of each channel, `(channels,)`; None for any.
     """
-    others = (
-        tuple(range(len(weight.shape))) if axis is None else tuple(i for i in range(len(weight.shape)) if i != axis)
-    )
+    needed: F32 = np.zeros((), np.float32)
+    if least is not None and axis is not None:
+        needed = least.astype(np.float32).reshape([-1 if each == axis else 1 for each in range(len(weight.shape))])
+    others = tuple(each for each in range(len(weight.shape)) if each != axis)
     found = _planned(weight, plan, axis)
     if found is None:
         values = _restored(weight, plan).reshape(weight.shape)
         most = np.abs(values).max(axis=others, keepdims=True)
-        scales = _rounded_up(np.where(most > 0, most / np.float32(largest), np.float32(1)))
-        return Grid(
-            _nearest(values, scales, -largest, largest), scales if axis is not None else scales.reshape(()), False
-        )
+        own = np.where(most > 0, most / np.float32(largest), np.float32(1))
+        scales = _rounded_up(np.maximum(own, needed))
+        integers = _nearest(values, scales, -largest, largest)
+        return Grid(integers, scales if axis is not None else scales.reshape(()), False)
     integers, scales = found
-    far = (np.abs(integers) > largest).any(axis=others, keepdims=True)
+    far = (np.abs(integers) > largest).any(axis=others, keepdims=True) | (scales < needed)
     if not far.any():
         return Grid(integers, scales, True)
     values = as_float32(weight).reshape(weight.shape)
     most = np.abs(values).max(axis=others, keepdims=True)
-    wider = np.where(far, _enlarged(np.broadcast_to(scales, far.shape), most / (largest + np.float32(0.49))), scales)
+    reach = np.maximum(most / (largest + np.float32(0.49)), needed)
+    wider = np.where(far, _enlarged(np.broadcast_to(scales, far.shape), reach), scales)
     wider = wider.astype(np.float32)
     rounded = np.where(far, _nearest(values, wider, -largest, largest), integers)
     return Grid(rounded, wider if axis is not None else wider.reshape(()), False)

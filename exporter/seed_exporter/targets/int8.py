@@ -23,7 +23,9 @@ from seed_exporter.graph.matrix import coded_view, output_axis
 from seed_exporter.graph.messages import input_of
 from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.graph.versions import opset_of
+from seed_exporter.targets.convolutions import least_steps, out_of, round_bias, round_values, rounded_values
 from seed_exporter.targets.grids import Grid, by_channel, matrices
+from seed_exporter.targets.ranges import Ranges
 from seed_exporter.targets.readers import Layer, Reader, Table, readers_of
 from seed_exporter.targets.target import MICROSOFT, Lowered, Plans, Rewriting, Target
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
@@ -39,16 +41,20 @@ _AXIS_SINCE: Final = 13
 RESTRICTED: Final = frozenset({"input_steps", "factors", "distills"})
 
 
-def lower(graph: Graph, plans: Plans, *, multiplies: bool) -> Lowered:
+def lower(graph: Graph, plans: Plans, ranges: Ranges, *, multiplies: bool) -> Lowered:
     """Store matrices as integers of a byte.
 
     Args:
         graph: the graph.
         plans: of its weights.
+        ranges: of what convolutions read and make, so that they multiply integers; none where they get floats.
         multiplies: whether layers multiply integers; else they get floats.
     """
     edit, index = Rewriting(graph, plans), GraphIndex(graph)
+    convolved = _round_convolutions(edit, index, graph, plans, ranges) if ranges else frozenset()
     for weight in matrices(graph, index):
+        if weight.name in convolved:
+            continue
         readers = readers_of(index, weight)
         if readers is None or (not multiplies and any(isinstance(reader, Layer) for reader in readers)):
             dequantize(edit, weight, plans[weight.name], opset_of(graph.model))
@@ -57,19 +63,44 @@ def lower(graph: Graph, plans: Plans, *, multiplies: bool) -> Lowered:
     return edit.lowered()
 
 
-def dequantize(edit: Rewriting, weight: Weight, plan: Plan, opset: int) -> None:
-    """Store a weight as integers, of which a node makes floats under the weight's name."""
-    grid = by_channel(weight, plan, output_axis(weight), LARGEST_OF_FLOATS)
+def rounds(graph: Graph) -> Sequence[str]:
+    """Return the names of the values whose ranges let convolutions multiply integers."""
+    return list(rounded_values(graph, GraphIndex(graph)).values)
+
+
+def _round_convolutions(
+    edit: Rewriting, index: GraphIndex, graph: Graph, plans: Plans, ranges: Ranges
+) -> frozenset[str]:
+    """Make convolutions multiply integers; return the names of their weights."""
+    rounded, opset = rounded_values(graph, index), opset_of(graph.model)
+    if not ranges.keys() >= rounded.values.keys():
+        return frozenset()
+    round_values(edit, index, rounded, ranges, opset >= _AXIS_SINCE)
+    for each in rounded.convolutions:
+        weight = graph.weights[each.node.input[1]]
+        # A kernel for each channel has no two products to add in 16 bits.
+        largest = LARGEST_OF_FLOATS if weight.shape[1] == 1 else LARGEST
+        grid = dequantize(edit, weight, plans[weight.name], opset, largest, least_steps(graph, each, ranges))
+        domain = "" if opset >= _AXIS_SINCE else MICROSOFT
+        round_bias(edit, graph, each, ranges, out_of(index, each.node), grid.scales, domain)
+    return frozenset(each.node.input[1] for each in rounded.convolutions)
+
+
+def dequantize(
+    edit: Rewriting, weight: Weight, plan: Plan, opset: int, largest: int = LARGEST_OF_FLOATS,
+    least: np.ndarray | None = None,
+) -> Grid:  # fmt: skip
+    """Store a weight as integers, of which a node makes floats under the weight's name; return the integers."""
+    grid = by_channel(weight, plan, output_axis(weight), largest, least)
     name = store_bytes(edit, weight, plan, grid)
-    inputs, axis = [name, scales_of(edit, weight, grid)], dict[str, Any]()
-    if grid.scales.size > 1:
-        axis["axis"] = int(np.argmax(grid.scales.shape))
-    else:
-        # Without it, ONNX Runtime moves the node behind a Reshape with a pair that rounds to unsigned bytes.
-        inputs.append(edit.constant("zero", np.zeros((), np.int8)))
+    axis: dict[str, Any] = {"axis": int(np.argmax(grid.scales.shape))} if grid.scales.size > 1 else {}
+    # Without zero points, ONNX Runtime moves the node behind a Reshape with a pair that rounds to unsigned bytes.
+    zeros = np.zeros(grid.scales.size if axis else (), np.int8)
+    inputs = [name, scales_of(edit, weight, grid), edit.constant("zero", zeros)]
     # Its older versions have no axis, and ONNX Runtime's own operator has one in every opset.
     domain = "" if opset >= _AXIS_SINCE else MICROSOFT
     edit.prepend(make_node("DequantizeLinear", inputs, [weight.name], domain=domain, **axis))
+    return grid
 
 
 def scales_of(edit: Rewriting, weight: Weight, grid: Grid) -> str:
@@ -148,7 +179,8 @@ def _select(edit: Rewriting, table: Table, name: str, grid: Grid, wanted: str) -
 
 
 TARGET: Final = Target(
-    "int8", partial(lower, multiplies=True), RESTRICTED, is_exact=False, decided=0.99, fallback="int8-floats"
-)
+    "int8", partial(lower, multiplies=True), RESTRICTED, is_exact=False, decided=0.98, rounds=rounds,
+    fallback="int8-floats",
+)  # fmt: skip
 FLOATS: Final = Target("int8-floats", partial(lower, multiplies=False), RESTRICTED)
 """The same with layers that multiply floats: for models that lose too much when both operands are rounded."""

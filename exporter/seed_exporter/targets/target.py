@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
 
 from seed_exporter.codecs.base import Plan
 from seed_exporter.codecs.raw import RawPlan
-from seed_exporter.graph.edit import FreshNames, drop_initializers, drop_unused
+from seed_exporter.graph.edit import FreshNames, drop_initializers, drop_unused, rename_uses
 from seed_exporter.graph.index import with_uses
 from seed_exporter.graph.messages import copy_of
 from seed_exporter.graph.model import INLINE_MAX, Graph, Weight
+from seed_exporter.targets.ranges import Ranges
 from seed_runtime.format.dtypes import BY_CODE
 
 MICROSOFT = "com.microsoft"
@@ -42,19 +43,23 @@ class Target:
         is_exact: True if the device computes in floats with what was planned, so that outputs are those of the plans.
         decided: share of equal decisions, and cosine, that a seed keeps where no goal is given; None for what a seed of
             floats keeps.
+        rounds: names of the values between nodes that a graph's convolutions would round; None where none do.
+        ranges: of such values, in which they are rounded; none where convolutions get floats.
         fallback: word of the target that computes in floats, for models that lose too much; None for none.
     """
 
     name: str
-    lower: Callable[[Graph, Plans], Lowered] | None = None
+    lower: Callable[[Graph, Plans, Ranges], Lowered] | None = None
     restricted: frozenset[str] = frozenset()
     is_exact: bool = True
     decided: float | None = None
+    rounds: Callable[[Graph], Sequence[str]] | None = None
+    ranges: Ranges = field(default_factory=dict)
     fallback: str | None = None
 
     def lowered(self, graph: Graph, plans: Plans) -> Lowered:
         """Return a planned model as the device holds it."""
-        return Lowered(graph, plans) if self.lower is None else self.lower(graph, plans)
+        return Lowered(graph, plans) if self.lower is None else self.lower(graph, plans, self.ranges)
 
 
 class Rewriting:
@@ -73,6 +78,9 @@ class Rewriting:
         self._first: list[onnx.NodeProto] = []
         self._small: list[onnx.TensorProto] = []
         self._shared: dict[tuple[bytes, str, tuple[int, ...]], str] = {}
+        self._renamed: dict[str, str] = {}
+        self._inputs: dict[tuple[str, int], str] = {}
+        self._behind: dict[str, list[onnx.NodeProto]] = {}
 
     def replace_weight(self, name: str, weight: Weight, plan: Plan) -> None:
         """Put another weight in the place of one, under a name of its own."""
@@ -90,7 +98,7 @@ class Rewriting:
         array = np.ascontiguousarray(array)
         tensor = onnx.numpy_helper.from_array(array)
         key = array.tobytes(), str(array.dtype), array.shape
-        if array.nbytes < INLINE_MAX and key in self._shared:
+        if key in self._shared:
             return self._shared[key]
         name = self._shared[key] = self.names.take(wanted)
         if array.nbytes >= INLINE_MAX:
@@ -108,12 +116,31 @@ class Rewriting:
         """Put other nodes in the place of one of the main graph, which is known by its first result."""
         self._replaced[node.output[0]] = list(nodes)
 
+    def append_behind(self, node: onnx.NodeProto, *nodes: onnx.NodeProto) -> None:
+        """Add nodes behind one of the main graph."""
+        self._behind.setdefault(node.output[0], []).extend(nodes)
+
+    def rename_readers(self, name: str, new: str) -> None:
+        """Make all nodes of the old graph, and what takes their place, read another value."""
+        self._renamed[name] = new
+
+    def replace_input(self, node: onnx.NodeProto, place: int, name: str) -> None:
+        """Make one node of the main graph read another value at one place."""
+        self._inputs[node.output[0], place] = name
+
     def lowered(self) -> Lowered:
         """Make the new graph and its plans."""
-        old = self.graph.model.graph
+        old = rename_uses(self.graph.model.graph, self._renamed)
         nodes = list(self._first)
         for node in old.node:
-            nodes += self._replaced.get(node.output[0] if node.output else "", [node])
+            out = node.output[0] if node.output else ""
+            for own in self._replaced.get(out, [node]):
+                changed = onnx.NodeProto()
+                changed.CopyFrom(own)
+                for place, name in enumerate(own.input):
+                    changed.input[place] = self._inputs.get((out, place), self._renamed.get(name, name))
+                nodes.append(changed)
+            nodes += self._behind.get(out, [])
         tensors = [
             onnx.TensorProto(name=weight.name, data_type=weight.dtype.code, dims=weight.shape)
             for weight in self._weights.values()

@@ -1,0 +1,69 @@
+"""Ranges of values between nodes, measured on calibration inputs: the steps in which convolutions round them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from seed_exporter.calibrate import Seen, Subject, Watch
+from seed_exporter.calibrate.activations import show
+
+CALLS_MAX: Final = 64
+"""Most inputs that are looked at."""
+_LEVELS: Final = 255
+
+
+@dataclass(frozen=True)
+class Range:
+    """Least and largest number that a value is rounded to; 0 is between them."""
+
+    least: float
+    largest: float
+
+    @property
+    def step(self) -> float:
+        """Distance of two rounded values."""
+        return float(np.float32((self.largest - self.least) / _LEVELS)) or 1.0
+
+    @property
+    def zero(self) -> int:
+        """The byte that stands for 0."""
+        return round(-self.least / self.step)
+
+
+Ranges = Mapping[str, Range]
+"""Ranges by the names of values."""
+
+
+def measure(subject: Subject, names: Sequence[str]) -> dict[str, Range]:
+    """Measure the ranges of values; those of some runs only, and none where there are no inputs."""
+    watches = [_Extremes(name) for name in names]
+    few = Subject(subject.graph, subject.feeds[:CALLS_MAX], subject.folder, subject.jobs)
+    show(few, watches)
+    return {watch.values[0]: found for watch in watches if (found := watch.found()) is not None}
+
+
+class _Extremes(Watch):
+    """Keeps the least and the largest number of a value: clipping at the least squared error lost more.
+
+    EfficientNet-lite0 lost a KL of .052 with whole ranges, and .062 with those of the least error (100 pictures).
+    """
+
+    def __init__(self, name: str) -> None:
+        self.values = (name,)
+        self._least, self._largest, self._seen = 0.0, 0.0, False
+
+    def see(self, seen: Seen) -> None:
+        values = seen.values[self.values[0]]
+        if values.size:
+            self._least, self._largest = min(self._least, float(values.min())), max(self._largest, float(values.max()))
+            self._seen = True
+
+    def found(self) -> Range | None:
+        """Return the range; None where nothing finite was seen."""
+        if not self._seen or not np.isfinite([self._least, self._largest]).all():
+            return None
+        return Range(self._least, self._largest)

@@ -1,0 +1,134 @@
+"""Convolutions of `--dtype int8`, which multiply bytes where the ranges of values are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from seed_exporter.build.streams import restored
+from seed_exporter.calibrate import Subject
+from seed_exporter.evaluate.model_files import write_model_files
+from seed_exporter.evaluate.run import run_all
+from seed_exporter.graph.model import Graph
+from seed_exporter.loaders import load
+from seed_exporter.quantize.allocate import lossless
+from seed_exporter.targets import TARGETS, Lowered
+from seed_exporter.targets.ranges import Range, measure
+from seed_runtime.backends import Feeds
+from tests.exporter.support.exporting import of_nodes
+
+INT8 = TARGETS["int8"]
+
+
+@pytest.fixture
+def graph(rng: np.random.Generator) -> Graph:
+    """Return convolutions with a ReLU6, zeros around an input, a kernel for each channel, and a sum: x -> y."""
+    drawn = {
+        "a": rng.standard_normal((16, 3, 3, 3)) / 5,
+        "a_bias": rng.standard_normal(16),
+        "b": rng.standard_normal((16, 1, 3, 3)) / 3,
+        "b_bias": rng.standard_normal(16),
+        "c": rng.standard_normal((16, 16, 1, 1)) / 4,
+    }
+    constants = {"six": np.float32(6), "nothing": np.float32(0), "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1])}
+    nodes = [
+        helper.make_node("Conv", ["x", "a", "a_bias"], ["a_out"], pads=[1, 1, 1, 1]),
+        helper.make_node("Clip", ["a_out", "nothing", "six"], ["a_clipped"]),
+        helper.make_node("Pad", ["a_clipped", "pads"], ["padded"]),
+        helper.make_node("Conv", ["padded", "b", "b_bias"], ["b_out"], group=16),
+        helper.make_node("Conv", ["b_out", "c"], ["c_out"]),
+        helper.make_node("Add", ["c_out", "a_clipped"], ["sum"]),
+        helper.make_node("Relu", ["sum"], ["positive"]),
+        helper.make_node("ReduceMean", ["positive"], ["y"], axes=[2, 3], keepdims=0),
+    ]
+    initializers = [numpy_helper.from_array(each.astype(np.float32), name) for name, each in drawn.items()]
+    initializers += [numpy_helper.from_array(np.asarray(each), name) for name, each in constants.items()]
+    shape = ["n", 3, 12, 12]
+    return load(
+        of_nodes(
+            nodes,
+            initializers,
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 16])],
+        )
+    )
+
+
+@pytest.fixture
+def feeds(rng: np.random.Generator) -> list[Feeds]:
+    return [{"x": rng.standard_normal((2, 3, 12, 12)).astype(np.float32)} for _ in range(4)]
+
+
+def lowered_with(graph: Graph, feeds: list[Feeds], folder: Path) -> Lowered:
+    assert INT8.rounds is not None
+    names = INT8.rounds(graph)
+    ranges = measure(Subject(graph, feeds, folder), names)
+    assert ranges.keys() == set(names)
+    return replace(INT8, ranges=ranges).lowered(graph, lossless(graph))
+
+
+def nodes_of(lowered: Lowered) -> list[onnx.NodeProto]:
+    return list(lowered.graph.model.graph.node)
+
+
+def test_values_around_convolutions_are_rounded_and_their_relus_are_gone(
+    graph: Graph, feeds: list[Feeds], tmp_path: Path
+) -> None:
+    lowered = lowered_with(graph, feeds, tmp_path)
+    ops = [node.op_type for node in nodes_of(lowered)]
+    # The input, behind both ReLUs, and behind the other two convolutions.
+    assert ops.count("QuantizeLinear") == 5
+    assert not {"Clip", "Relu", "Pad"} & set(ops)
+    pads = [each.ints for node in nodes_of(lowered) for each in node.attribute if each.name == "pads"]
+    assert [list(each) for each in pads] == [[1, 1, 1, 1]] * 2
+    types = {weight.dtype.name for weight in lowered.graph.weights.values() if len(weight.shape) == 4}
+    assert types == {"int8"}
+
+
+def test_outputs_of_rounded_convolutions_are_near_the_originals(
+    graph: Graph, feeds: list[Feeds], tmp_path: Path
+) -> None:
+    lowered = lowered_with(graph, feeds, tmp_path)
+    write_model_files(graph, tmp_path)
+    expected = np.concatenate([each["y"] for each in run_all(tmp_path, feeds)])
+    write_model_files(lowered.graph, tmp_path, lambda weight: restored(weight, lowered.plans[weight.name]))
+    found = np.concatenate([each["y"] for each in run_all(tmp_path, feeds)])
+    assert np.linalg.norm(found - expected) < 0.03 * np.linalg.norm(expected)
+
+
+def test_without_ranges_convolutions_get_floats(graph: Graph) -> None:
+    lowered = INT8.lowered(graph, lossless(graph))
+    ops = [node.op_type for node in nodes_of(lowered)]
+    assert "QuantizeLinear" not in ops
+    assert {"Clip", "Relu", "Pad"} <= set(ops)
+
+
+def test_a_bias_larger_than_its_steps_can_count_makes_them_larger(
+    graph: Graph, feeds: list[Feeds], tmp_path: Path
+) -> None:
+    weight = graph.weights["a"]
+    data = weight.data.copy()
+    data[3] *= 1e-12
+    weights = {**graph.weights, "a": replace(weight, data=data)}
+    lowered = lowered_with(replace(graph, weights=weights), feeds, tmp_path)
+    integers = next(each.data for each in lowered.graph.weights.values() if each.name.startswith("a_bias_int32"))
+    assert np.abs(integers.astype(np.int64)).max() <= 2**30 + 2**20
+    assert abs(int(integers[3])) > 2**29
+
+
+def test_the_byte_that_stands_for_zero_is_exact() -> None:
+    found = Range(-1.0, 3.0)
+    assert found.zero == round(255 / 4)
+    assert Range(0.0, 6.0).zero == 0
+    assert Range(0.0, 0.0).step == 1.0
+
+
+def test_nothing_is_measured_without_inputs_and_of_what_is_not_finite(graph: Graph, tmp_path: Path) -> None:
+    assert measure(Subject(graph, [], tmp_path), ["x"]) == {}
+    feeds: list[Feeds] = [{"x": np.full((1, 3, 12, 12), np.inf, np.float32)}]
+    assert measure(Subject(graph, feeds, tmp_path), ["x"]) == {}

@@ -147,6 +147,10 @@ claims: $(DONE)/test ## re-check the kept seeds of the published table: bytes, q
 bench-size: $(DONE)/bench $(DONE)/public ## compare whole seeds with peers at equal damage; hours, goes on where it stopped
 	@$(BIN)/python -m bench size $(BENCH)
 
+.PHONY: bench-targets
+bench-targets: $(DONE)/bench $(DONE)/public ## measure what devices hold and run by --dtype: bytes, memory, latency, scores; an hour
+	@$(BIN)/python -m bench targets $(BENCH)
+
 .PHONY: bench-finetune
 bench-finetune: $(DONE)/public-packages build/claims/glyphs-train.npz.xz ## measure what a fine-tune on the device wins back; draws its pictures first from the fonts of Debian packages
 	@$(BIN)/python -m bench.finetune $(BENCH)

@@ -99,7 +99,7 @@ with seed_runtime.open(sys.argv[1]).session(threads=2) as session:
 def run(quick: bool = False) -> Figures:
     with measure.scratch() as folder:
         python = memory.lean_environment(folder / "lean")
-        starts = _starts(python, folder, 2 if quick else 15)
+        starts = _starts(python, folder, 2 if quick else 9)
         rows = [_resident(python, folder, name) for name in RESIDENT[:: 3 if quick else 1]]
     goals = [
         Goal(f"{row['caches']}: time, times ONNX Runtime's", row["times_peer"], MOST_TIME, "x") for row in starts

@@ -31,7 +31,6 @@ from seed_runtime.memory.cgroup import CgroupLimit, cgroup_limit
 from seed_runtime.memory.plan import AssemblyPlan, SessionPlan, plan_assembly, plan_session
 from seed_runtime.seed_file import SeedFile
 from seed_runtime.session import Session
-from seed_runtime.system.files import read_ahead
 
 HELD_AFTER_ASSEMBLY: Final = 6 << 20
 """Memory that stays with the process once its weights are written [B]: NumPy's and Python's heaps don't shrink at
@@ -334,9 +333,6 @@ class Seed(SeedFile):
         plan = self.plan_session(
             dims, max_memory, threads=threads, backend=backend, beside=beside, cgroup=cgroup, runs=runs
         )
-        if self.path is not None:
-            read_ahead(self.path)  # before the library, which is needed later
-        self._backend(backend).read_ahead()
         chosen, say = cache or default_cache(), notice or _print_notice
         assembled = self._assembled(
             chosen, progress, say, assembly.cores, intact=verify, verify=verify, sync_beside=True

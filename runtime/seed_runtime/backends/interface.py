@@ -106,13 +106,6 @@ class Backend(Protocol):
         """Return what importing the library will still add to the process [B]; 0 once it was imported."""
         ...
 
-    def read_ahead(self) -> None:
-        """Have the system read the library's files in the background, unless it was imported; never fails.
-
-        On a cold start the disk then works while weights are decoded, not afterwards.
-        """
-        ...
-
     def load(self) -> None:
         """Import the library, which `open` does by itself.
 

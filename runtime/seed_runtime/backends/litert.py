@@ -27,7 +27,6 @@ from seed_runtime.errors import InputError, UnsupportedError
 from seed_runtime.format.dtypes import BY_NAME
 from seed_runtime.skeletons.info import SkeletonInfo
 from seed_runtime.skeletons.tflite import MODEL_FILE, scan_file
-from seed_runtime.system.files import read_ahead
 
 PACKAGES: Final = MappingProxyType({"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"})
 """Packages that have LiteRT's interpreter, by their import names, the first that is there counts."""
@@ -37,8 +36,6 @@ _IMPORT_BYTES: Final = 16 << 20
 `ai_edge_litert` 2.3 adds 9.5 MB on x86-64 to a process that has NumPy; the rest is a margin for other versions and
 processors.
 """
-_LIBRARY_FILES: Final = ("libpywrap_litert_common.so", "_pywrap_*interpreter_wrapper*.so")
-"""Names of the libraries that the interpreter is in, by package."""
 _MODES: Final = MappingProxyType({"fast": "BUILTIN", "lean": "BUILTIN_WITHOUT_DEFAULT_DELEGATES"})
 """Modes and LiteRT's sets of operators: XNNPACK, in the first one, packs weights into its own memory, and is three to
 five times as fast."""
@@ -58,15 +55,6 @@ class LiteRTBackend:
     def import_bytes(self) -> int:
         """Return what importing LiteRT will still add to the process [B] (see `Backend.import_bytes`)."""
         return 0 if any(f"{name}.interpreter" in sys.modules for name in PACKAGES) else _IMPORT_BYTES
-
-    def read_ahead(self) -> None:
-        """Have the system read LiteRT's libraries in the background (see `Backend.read_ahead`)."""
-        name = _installed() if self.import_bytes() else None
-        spec = None if name is None else importlib.util.find_spec(name)
-        if spec is not None and spec.origin is not None:
-            for pattern in _LIBRARY_FILES:
-                for path in Path(spec.origin).parent.glob(pattern):
-                    read_ahead(path)
 
     def load(self) -> None:
         """Import LiteRT (see `Backend.load`)."""

@@ -26,7 +26,6 @@ from seed_runtime.backends.workers import Watch, Workers
 from seed_runtime.errors import InputError, SeedError, UnsupportedError
 from seed_runtime.skeletons.info import SkeletonInfo
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE, scan
-from seed_runtime.system.files import read_ahead
 from seed_runtime.system.scratch import scratch_folder
 
 _IMPORT_BYTES: Final = 24 << 20
@@ -35,8 +34,6 @@ _IMPORT_BYTES: Final = 24 << 20
 `import onnxruntime` adds 20.5 MB (1.32, x86-64) to a process that has NumPy; the rest is a margin for other versions
 and processors.
 """
-_LIBRARY_FILES: Final = "onnxruntime_pybind11_state*.so"
-"""Name of the extension module, 20 to 40 MB, which all of the library is linked into."""
 _LEAN_FOLD_BYTES: Final = 1 << 16
 """The largest copy that constant folding may make of a weight in lean mode [B].
 
@@ -99,13 +96,6 @@ class OnnxRuntimeBackend:
     def import_bytes(self) -> int:
         """Return what importing ONNX Runtime will still add to the process [B] (see `Backend.import_bytes`)."""
         return 0 if "onnxruntime" in sys.modules else _IMPORT_BYTES
-
-    def read_ahead(self) -> None:
-        """Have the system read ONNX Runtime's library in the background (see `Backend.read_ahead`)."""
-        spec = None if "onnxruntime" in sys.modules else importlib.util.find_spec("onnxruntime")
-        if spec is not None and spec.origin is not None:
-            for path in Path(spec.origin).with_name("capi").glob(_LIBRARY_FILES):
-                read_ahead(path)
 
     def load(self) -> None:
         """Import ONNX Runtime (see `Backend.load`)."""

@@ -8,13 +8,10 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, Final, cast
+from typing import IO, BinaryIO, cast
 
 from seed_runtime.errors import UsageError
 from seed_runtime.system.sync import sync_folder
-
-READ_AHEAD_BYTES: Final = 48 << 20
-"""Most of a file that is read ahead [B]: a device may have 512 MB of memory in all."""
 
 
 @contextlib.contextmanager
@@ -98,13 +95,6 @@ def open_regular(path: Path, *, writable: bool = False, dir_fd: int | None = Non
         os.close(descriptor)
         raise NotRegularError(errno.EINVAL, "it is not a file", str(path))
     return cast(BinaryIO, os.fdopen(descriptor, "r+b" if writable else "rb", buffering=0))
-
-
-def read_ahead(path: Path) -> None:
-    """Ask the system to read the first READ_AHEAD_BYTES of a file in the background. Never fails."""
-    if hasattr(os, "posix_fadvise"):
-        with contextlib.suppress(OSError), open(path, "rb", buffering=0) as file:
-            os.posix_fadvise(file.fileno(), 0, READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
 
 
 def write_synced(path: Path, data: bytes | memoryview) -> None:

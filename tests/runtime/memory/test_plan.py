@@ -45,9 +45,6 @@ class Library:
     def import_bytes(self) -> int:
         return 10 * MIB
 
-    def read_ahead(self) -> None:
-        raise AssertionError("a plan read the library")
-
     def load(self) -> None:
         raise AssertionError("a plan imported the library")
 

@@ -70,18 +70,6 @@ def test_the_file_and_its_folder_are_on_the_disk_when_the_block_ends(
     assert [Path(name).parent for name in synced] == [tmp_path, tmp_path.parent]
 
 
-def test_no_more_of_a_file_is_read_ahead_than_a_small_device_has_memory_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "posix_fadvise", lambda file, start, size, _: asked.append((start, size)), raising=False)
-    monkeypatch.setattr(os, "POSIX_FADV_WILLNEED", 3, raising=False)
-    put(tmp_path / "y")
-    files.read_ahead(tmp_path / "y")
-    files.read_ahead(tmp_path / "missing")
-    assert asked == [(0, files.READ_AHEAD_BYTES)]
-
-
 def test_a_link_stays_and_what_it_names_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "link").symlink_to("sub/y")

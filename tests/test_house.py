@@ -79,6 +79,7 @@ FOLDERS = {
     "seed_exporter/targets",
     "seed_exporter/training",
     "seed_exporter/tuning",
+    "seed_exporter/zoo",
     "seed_devices",
     "seed_devices/cli",
     "seed_devices/fleet",

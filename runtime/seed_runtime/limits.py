@@ -36,6 +36,8 @@ PICTURE_SIDE_MAX = 1 << 13
 """Largest height and width of a picture that a description may ask for [pixel]."""
 PICTURE_INPUT_MAX = 1 << 24
 """Largest number of pixels of such a picture: as float32 of three channels they take 200 MB."""
+FILE_BYTES_MAX = 1 << 20
+"""Largest number of bytes that a step reads of each end of a file [B]."""
 LABELS_MAX = 1 << 18
 """Largest number of labels or characters of a step."""
 TOKENS_MAX = 1 << 15

@@ -12,7 +12,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import seed_runtime
-from seed_exporter.cli.words import RESERVED
 from seed_exporter.evaluate import footprint
 from seed_runtime.format.preamble import MAGIC
 from tests.exporter.support.command import Ran, refused
@@ -183,11 +182,13 @@ def test_a_model_that_was_cut_is_refused_in_one_line(share: float, model: Path, 
     assert not output.exists()
 
 
-@pytest.mark.parametrize("word", RESERVED)
-def test_reserved_words_are_no_files(word: str, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("word", "problem"), [("zoo", "is ./zoo"), ("zoo:magik", "is ./zoo:magik")])
+def test_words_of_the_command_line_are_no_files(
+    word: str, problem: str, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / word).write_bytes(b"x")
-    assert f"a file of that name is ./{word}" in refused(capfd, 2, word)
+    assert f"a file of that name {problem}" in refused(capfd, 2, "-q", word)
     # So named, it is a file, and refused for its contents.
     assert "is not a model that seed-export reads" in refused(capfd, 2, f"./{word}")
 

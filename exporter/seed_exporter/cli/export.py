@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from seed_exporter.cli.values import Ratio, Size, Time
-from seed_exporter.cli.words import COMMANDS, RESERVED
+from seed_exporter.cli.words import COMMANDS, RECIPE
 from seed_exporter.quantize.effort import DEFAULT
 from seed_runtime.errors import GoalNotMetError, UsageError
 from seed_runtime.system import files
 from seed_runtime.version import __version__
+
+if TYPE_CHECKING:
+    from seed_exporter.zoo.recipe import Recipe
 
 _EPILOG = """\b
 Examples:
@@ -26,6 +30,7 @@ Examples:
   seed-export model.onnx -o h.seed --heal data.npz --target 60x --time-limit 10m
   seed-export new.onnx -o v2.seed --base model.seed --model-version 2
 \b
+Ready seeds of public models: seed-export zoo
 Many models: seed-export batch --help
 Beside other software: seed-export compare --help
 Checkpoints of a training run: seed-export archive --help
@@ -171,7 +176,7 @@ Exit codes: 0 ok, 1 internal error, 2 usage, 3 data can't be used, 12 model can'
 def command(
     model: str, output: Path | None, as_json: bool, quiet: bool, report: Path | None, peers: bool, **chosen: Any
 ) -> None:
-    """Turn MODEL (.onnx, .pt2, .tflite) into a seed: its graph, and its weights as entropy-coded streams.
+    """Turn MODEL (.onnx, .pt2, .tflite, or zoo:NAME) into a seed: its graph, and its weights as entropy-coded streams.
 
     Without --target, --size and --quality the seed is the smallest that keeps 99.5 % of the decisions on the inputs of
     --calib, or a cosine of .999 where outputs are no scores, and at least 4 times smaller than fp32 in any case. Where
@@ -183,30 +188,35 @@ def command(
     """
     if model in COMMANDS:
         raise UsageError(f"'{model}' is a command and comes before all options; a file of that name is ./{model}")
-    if model in RESERVED:
-        raise UsageError(f"'{model}' is reserved for a command that is not there yet; a file of that name is ./{model}")
     if not Path(model).name:
         raise UsageError(f"{model!r} is no file; give a .onnx, .pt2 or .tflite file")
     if peers and report is None:
         raise UsageError("--peers is for the page of --report; add --report report.html, or see seed-export compare")
     # Later than the command line: its faults and its help need no ONNX.
-    from seed_exporter.output_files import check_report
+    from seed_exporter.output_files import check_output, check_report
     from seed_exporter.pipeline import exported
     from seed_exporter.progress import ProgressBar
     from seed_exporter.report import page, text
     from seed_exporter.report.comparison import Comparison
     from seed_exporter.report.healing import LivePage
     from seed_exporter.results import InterruptedExport, Options
+    from seed_exporter.zoo.registry import find
+    from seed_runtime.system.scratch import scratch_folder
 
     chosen["jobs"] = chosen["jobs"] or Options().jobs
-    path = output or Path(Path(model).name).with_suffix(".seed")
+    recipe = find(model.removeprefix(RECIPE)) if model.startswith(RECIPE) else None
+    path = output or (Path(f"{recipe.name}.seed") if recipe else Path(Path(model).name).with_suffix(".seed"))
     if report is not None:
         check_report(report)
         if files.is_same_file(report, path):
             raise UsageError(f"--report and -o both name {path}; give the report another name, such as report.html")
-    options, interruption = Options(**chosen), None
+    interruption = None
     live = None if report is None else LivePage(report)
     with ExitStack() as held:
+        if recipe is not None:
+            check_output(path)
+            model = _followed(recipe, held.enter_context(scratch_folder()), chosen, quiet or as_json)
+        options = Options(**chosen)
         with ProgressBar(quiet or as_json) as bar:
             try:
                 result, loaded = held.enter_context(
@@ -238,3 +248,16 @@ def command(
         raise interruption
     if not result.goal_met:
         raise GoalNotMetError(text.goal_missed(result, options))
+
+
+def _followed(recipe: Recipe, folder: Path, chosen: dict[str, Any], quiet: bool) -> str:
+    """Prepare a recipe in a folder, add its options to those that were chosen, and return the path of its model."""
+    from seed_exporter.zoo.prepare import prepare
+
+    prepared = prepare(recipe, folder, (lambda line: None) if quiet else partial(click.echo, err=True))
+    for name, value in prepared.options.items():
+        chosen[name] = value if chosen[name] is None else chosen[name]
+    has_goal = any(chosen[name] is not None for name in ("target", "size", "quality", "heal"))
+    if not has_goal and chosen["method"] == "grid" and chosen["dtype"] == "fp32":
+        chosen.update(recipe.goal)
+    return str(prepared.model)

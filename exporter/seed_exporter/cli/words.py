@@ -1,13 +1,13 @@
-"""Words after `seed-export` that are no model: its other commands, and those that are to come."""
+"""Words after `seed-export` that are no file of a model: its other commands, and recipes."""
 
 from __future__ import annotations
 
 from typing import Final
 
-COMMANDS: Final[tuple[str, ...]] = ("archive", "batch", "compare")
+COMMANDS: Final[tuple[str, ...]] = ("archive", "batch", "compare", "zoo")
 """Commands beside the export of a model; each is the click command `command` of the module of this name."""
-RESERVED: Final = ("zoo",)
-"""Words that commands to come will have; a model file of such a name is written ./zoo."""
+RECIPE: Final = "zoo:"
+"""What the name of a recipe begins with that stands in place of a model; a file of such a name is written ./zoo:..."""
 
 INTERRUPTED: Final = {
     "archive": "interrupted; the checkpoints that are in the archive are whole",

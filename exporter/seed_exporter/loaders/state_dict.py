@@ -83,6 +83,14 @@ def tensors_of(model: onnx.ModelProto) -> dict[str, tuple[str, tuple[int, ...], 
     return found
 
 
+def read_arrays(data: bytes, path: Path) -> dict[str, np.ndarray]:
+    """Return the tensors of a file in memory as arrays by name; `path` is its name, for its ending and for messages."""
+    return {
+        name: np.frombuffer(content, BY_NAME[dtype].storage).reshape(shape)
+        for name, (dtype, shape, content) in _parsed(path, data, None).items()
+    }
+
+
 def write(file: IO[bytes], suffix: str, tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]]) -> None:
     """Write tensors as a file of this ending.
 
@@ -104,12 +112,16 @@ def write(file: IO[bytes], suffix: str, tensors: Mapping[str, tuple[str, tuple[i
 
 
 def _read(path: Path, within: str | None) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
-    torch = _torch()
-    safe = _safetensors() if path.suffix == ".safetensors" else None
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}; check the path") from None
+    return _parsed(path, data, within)
+
+
+def _parsed(path: Path, data: bytes, within: str | None) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    torch = _torch()
+    safe = _safetensors() if path.suffix == ".safetensors" else None
     try:
         found = safe.load(data) if safe else torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:

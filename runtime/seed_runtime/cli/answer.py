@@ -104,6 +104,8 @@ def _samples(job: Job, seed: Seed, steps: Processing) -> list[tuple[Item, ...]]:
 
 def _medium(name: str, steps: Processing) -> str:
     """Return the medium of a file: by its name, and where that says nothing, what the model takes."""
+    if processing.FILE in steps.media:
+        return processing.FILE
     known = processing.SUFFIXES.get(Path(name).suffix.lower())
     files = [medium for medium in steps.media if medium != processing.TEXT]
     return known or (files[0] if files else "")
@@ -114,6 +116,7 @@ def _media(steps: Processing) -> str:
         processing.PICTURE: "pictures (photo.jpg)",
         processing.TEXT: 'texts (--text "...")',
         processing.SOUND: "sound (speech.wav)",
+        processing.FILE: "files of any kind",
     }
     return " and ".join(words[medium] for medium in steps.media)
 

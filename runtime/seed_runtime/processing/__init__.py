@@ -6,10 +6,11 @@ line in registry.py. A step before the model fills inputs, a step behind it read
 
 from seed_runtime.processing.answers import Answer, SampleAnswer, comparisons
 from seed_runtime.processing.description import Processing, parse
-from seed_runtime.processing.items import PICTURE, SOUND, SUFFIXES, TEXT, Item
+from seed_runtime.processing.items import FILE, PICTURE, SOUND, SUFFIXES, TEXT, Item
 from seed_runtime.processing.runner import Run, Sample, answer, prepare
 
 __all__ = [
+    "FILE",
     "PICTURE",
     "SOUND",
     "SUFFIXES",

@@ -1,4 +1,4 @@
-"""What a model is asked about: a picture, a text or a sound, from a file or from memory."""
+"""What a model is asked about: a picture, a text, a sound or any file, on the disk or in memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from seed_runtime.errors import InputError
 PICTURE: Final = "picture"
 TEXT: Final = "text"
 SOUND: Final = "sound"
+FILE: Final = "file"
+"""Any file, of which a model takes the bytes."""
 
 SUFFIXES: Final = {".png": PICTURE, ".jpg": PICTURE, ".jpeg": PICTURE, ".wav": SOUND}
 """Medium of files by the ends of their names."""
@@ -19,10 +21,10 @@ SUFFIXES: Final = {".png": PICTURE, ".jpg": PICTURE, ".jpeg": PICTURE, ".wav": S
 
 @dataclass(frozen=True)
 class Item:
-    """A picture, a text or a sound."""
+    """A picture, a text, a sound or a file."""
 
     medium: str
-    """PICTURE, TEXT or SOUND."""
+    """PICTURE, TEXT, SOUND or FILE."""
     name: str
     """Name for messages and results: a path, or such as "text 2"."""
     path: Path | None = None

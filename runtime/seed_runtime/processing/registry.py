@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from seed_runtime.processing import audio, boxes, constant, ctc, embeddings, image, labels, segments, text
+from seed_runtime.processing import audio, boxes, constant, ctc, embeddings, file_bytes, image, labels, segments, text
 from seed_runtime.processing.fields import Fields
 from seed_runtime.processing.sources import Sources
 from seed_runtime.processing.steps import InputStep, OutputStep
 
 INPUTS: Final[dict[str, Callable[[Fields, Sources], InputStep]]] = {
     "audio": audio.read,
+    "bytes": file_bytes.read,
     "constant": constant.read,
     "image": image.read,
     "text": text.read,

@@ -1,0 +1,117 @@
+"""Define recipes: wheels, what is made of them, and what people are told."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel of PyPI that any machine can use (`none-any`), pinned to its bytes."""
+
+    project: str
+    version: str
+    file: str
+    """Name of the wheel's file."""
+    sha256: str
+    size: int
+    """[B]"""
+
+    @property
+    def pin(self) -> str:
+        """Return it as pip calls it."""
+        return f"{self.project}=={self.version}"
+
+
+@dataclass(frozen=True)
+class License:
+    """Terms under which a model may be used."""
+
+    spdx: str
+    """SPDX identifier."""
+    holder: str
+    """Who gives it."""
+
+
+class Sources:
+    """Files within the wheels of a recipe. The wheels' bytes are pinned, so sizes in them are those that we know."""
+
+    def __init__(self, paths: Mapping[Wheel, Path]) -> None:
+        self._paths = paths
+
+    def path(self, wheel: Wheel) -> Path:
+        """Return the file of a wheel."""
+        return self._paths[wheel]
+
+    def read(self, wheel: Wheel, member: str) -> bytes:
+        """Return one file of a wheel."""
+        with zipfile.ZipFile(self._paths[wheel]) as archive:
+            return archive.read(member)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a recipe makes of its wheels."""
+
+    model: onnx.ModelProto
+    description: Mapping[str, Any]
+    """Of processing, as in docs/processing.md."""
+    attachments: Mapping[str, bytes] = field(default_factory=dict)
+    """Files that the description names."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make a ready seed of one public model.
+
+    Attributes:
+        name: what stands behind `zoo:`.
+        about: what the model does, in one line.
+        example: what follows `seed-run NAME.seed` to ask it.
+        license: of the model.
+        wheels: that it is made of.
+        make: makes the model and its processing.
+        goal: options of an export that names no goal itself, by their names in `Options`.
+        needs: modules that `make` imports beside those of the exporter.
+        extras: of seed-runtime, that a device needs to ask it.
+    """
+
+    name: str
+    about: str
+    example: str
+    license: License
+    wheels: Sequence[Wheel]
+    make: Callable[[Sources], Made]
+    goal: Mapping[str, Any] = field(default_factory=dict)
+    needs: Sequence[str] = ()
+    extras: Sequence[str] = ()
+
+    @property
+    def download_bytes(self) -> int:
+        """Size of all wheels [B]."""
+        return sum(wheel.size for wheel in self.wheels)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `seed-export zoo --json` says of it."""
+        return {
+            "name": self.name,
+            "about": self.about,
+            "example": f"seed-run {self.name}.seed {self.example}",
+            "license": self.license.spdx,
+            "license_holder": self.license.holder,
+            "packages": [
+                {"pin": wheel.pin, "file": wheel.file, "sha256": wheel.sha256, "bytes": wheel.size}
+                for wheel in self.wheels
+            ],
+            "download_bytes": self.download_bytes,
+            "needs": list(self.needs),
+            "extras": list(self.extras),
+            "goal": dict(self.goal),
+        }

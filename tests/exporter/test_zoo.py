@@ -1,0 +1,238 @@
+"""`seed-export zoo` and `zoo:NAME`: recipes, their wheels, licenses, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import types
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+import seed_runtime
+from seed_exporter.zoo import fetch, registry
+from seed_exporter.zoo.recipe import License, Made, Recipe, Sources, Wheel
+from seed_runtime.format.preamble import MAGIC
+from tests.exporter.support.command import Ran, refused
+from tests.support.described_models import COLORS, color_description, color_model
+
+pytestmark = pytest.mark.usefixtures("without_measured_memory", "own_cache")
+
+FILE = "colors-1.0-py3-none-any.whl"
+Pip = Callable[..., Any]
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "seed" / "zoo"
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> bytes:
+    """Return a wheel that holds a model and its labels."""
+    path = tmp_path / FILE
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("colors/model.onnx", color_model().SerializeToString())
+        archive.writestr("colors/labels.txt", "\n".join(COLORS))
+    return path.read_bytes()
+
+
+@pytest.fixture
+def colors(wheel: bytes, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """Put a recipe of this wheel into the registry, the only one."""
+    pinned = Wheel("colors", "1.0", FILE, hashlib.sha256(wheel).hexdigest(), len(wheel))
+
+    def make(sources: Sources) -> Made:
+        model = onnx.load_model_from_string(sources.read(pinned, "colors/model.onnx"))
+        return Made(model, color_description(), {"labels.txt": sources.read(pinned, "colors/labels.txt")})
+
+    goal = {"method": "lossless"}
+    recipe = Recipe("colors", "names a color", "photo.png", License("MIT", "A. Painter"), (pinned,), make, goal)
+    monkeypatch.setattr(registry, "RECIPES", {"colors": recipe})
+    return recipe
+
+
+@pytest.fixture
+def pip(monkeypatch: pytest.MonkeyPatch) -> Callable[[Pip], list[list[str]]]:
+    """Give a function that puts another one in pip's place, and returns the commands that it is called with."""
+
+    def replace(stand_in: Pip) -> list[list[str]]:
+        commands: list[list[str]] = []
+
+        def run(command: list[str], **options: Any) -> Any:
+            commands.append(command)
+            return stand_in(Path(command[command.index("--dest") + 1]))
+
+        fake = types.SimpleNamespace(
+            run=run, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
+        )  # fmt: skip
+        monkeypatch.setattr(fetch, "subprocess", fake)
+        return commands
+
+    return replace
+
+
+def giving(data: bytes) -> Pip:
+    """Return a pip that downloads these bytes."""
+
+    def run(folder: Path) -> Any:
+        (folder / FILE).write_bytes(data)
+        return subprocess.CompletedProcess([], 0, "", "")
+
+    return run
+
+
+def failing(stderr: str) -> Pip:
+    return lambda folder: subprocess.CompletedProcess([], 1, "", stderr)
+
+
+def test_the_list_has_what_one_decides_by(capfd: pytest.CaptureFixture[str]) -> None:
+    text = Ran(capfd, "zoo").out
+    for recipe in registry.RECIPES.values():
+        assert recipe.name in text
+        assert recipe.about in text
+        assert recipe.wheels[0].pin in text
+        assert recipe.license.spdx in text
+
+
+def test_programs_get_one_object(capfd: pytest.CaptureFixture[str]) -> None:
+    ran = Ran(capfd, "zoo", "--json")
+    assert ran.code == 0
+    recipes = json.loads(ran.out)["recipes"]
+    assert [each["name"] for each in recipes] == list(registry.RECIPES)
+    magika = next(each for each in recipes if each["name"] == "magika")
+    assert (magika["license"], magika["needs"]) == ("Apache-2.0", [])
+    assert magika["packages"][0]["pin"].startswith("magika==")
+    assert magika["download_bytes"] == magika["packages"][0]["bytes"] > 1e6
+
+
+@pytest.mark.parametrize("recipe", registry.RECIPES.values(), ids=registry.RECIPES)
+def test_every_recipe_is_pinned_to_bytes_that_all_machines_can_use(recipe: Recipe) -> None:
+    for wheel in recipe.wheels:
+        assert len(bytes.fromhex(wheel.sha256)) == 32
+        assert wheel.file.endswith("-none-any.whl")
+        assert wheel.file.startswith(f"{wheel.project.replace('-', '_')}-{wheel.version}-")
+
+
+def test_an_unknown_name_gets_the_closest_one(capfd: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean zoo:magika?" in refused(capfd, 2, "zoo:Magik")
+    assert "seed-export zoo" in refused(capfd, 2, "zoo:")
+    assert "seed-export zoo:magika" in refused(capfd, 2, "zoo", "magika")
+
+
+def test_a_recipe_makes_a_seed_with_its_processing_and_its_license(
+    colors: Recipe, wheel: bytes, pip: Any, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = pip(giving(wheel))
+    monkeypatch.chdir(tmp_path)
+    ran = Ran(capfd, "zoo:colors")
+    assert ran.code == 0, ran.err
+    assert "MIT, A. Painter" in ran.err
+    assert "downloading colors==1.0" in ran.err
+    seed = seed_runtime.open(tmp_path / "colors.seed")
+    processing = seed.processing()
+    assert processing is not None
+    assert (processing.media, list(processing.attachments)) == (("picture",), ["labels.txt"])
+    assert seed.header.model.model_id == "colors"
+    metadata = json.loads(inspected(tmp_path / "colors.seed"))["metadata"]
+    assert (metadata["license"], metadata["license_holder"]) == ("MIT", "A. Painter")
+    assert "/colors/1.0/" in metadata["source"]
+    assert {"--no-deps", "--only-binary=:all:", "colors==1.0"} <= set(commands[0])
+    assert Ran(capfd, "zoo:colors", "-q").code == 0
+    assert len(commands) == 1, "it was in the cache"
+
+
+def inspected(seed: Path) -> str:
+    from tests.support.seed_run import seed_run
+
+    return seed_run(seed, "--inspect", "--json").stdout.decode()
+
+
+def test_options_of_the_user_come_before_those_of_the_recipe(
+    colors: Recipe, wheel: bytes, pip: Any, tmp_path: Path, capfd: Any
+) -> None:
+    pip(giving(wheel))
+    output = tmp_path / "mine.seed"
+    ran = Ran(capfd, "zoo:colors", "-o", output, "--method", "lossless", "--processing", "none", "--model-id", "mine")
+    assert ran.code == 0, ran.err
+    seed = seed_runtime.open(output)
+    assert (seed.processing(), seed.header.model.model_id) == (None, "mine")
+
+
+@pytest.mark.parametrize(
+    ("stderr", "reason"),
+    [
+        ("ERROR: no index\nERROR: No matching distribution found for colors==1.0\n", "No matching distribution found"),
+        ("/usr/bin/python: No module named pip\n", "No module named pip"),
+        ("", "pip ended with 1"),
+    ],
+)
+def test_without_network_or_pip_the_next_step_is_named_and_nothing_is_left(
+    stderr: str, reason: str, colors: Recipe, pip: Any, own_cache: Path, tmp_path: Path, capfd: Any
+) -> None:
+    pip(failing(stderr))
+    error = refused(capfd, 20, "zoo:colors", "-o", tmp_path / "out.seed", "-q")
+    assert reason in error
+    assert "pip download colors==1.0" in error
+    assert str(own_cache / FILE) in error
+    assert list(own_cache.iterdir()) == []
+    assert not (tmp_path / "out.seed").exists()
+
+
+def test_a_download_that_never_ends_is_given_up(colors: Recipe, pip: Any, tmp_path: Path, capfd: Any) -> None:
+    def hang(folder: Path) -> Any:
+        raise subprocess.TimeoutExpired("pip", 1)
+
+    pip(hang)
+    assert "it took longer than" in refused(capfd, 20, "zoo:colors", "-o", tmp_path / "out.seed", "-q")
+
+
+def test_other_bytes_than_the_pinned_ones_are_refused(
+    colors: Recipe, wheel: bytes, pip: Any, own_cache: Path, tmp_path: Path, capfd: Any
+) -> None:
+    older = tmp_path / "out.seed"
+    older.write_bytes(MAGIC + b"an older seed")
+    pip(giving(wheel + b"!"))
+    error = refused(capfd, 10, "zoo:colors", "-o", older, "-q")
+    assert f"sha256 {colors.wheels[0].sha256[:12]} is expected" in error
+    assert list(own_cache.iterdir()) == []
+    assert older.read_bytes() == MAGIC + b"an older seed"
+
+
+def test_a_wheel_that_was_copied_into_the_cache_needs_no_network_and_a_damaged_one_is_replaced(
+    colors: Recipe, wheel: bytes, pip: Any, own_cache: Path, tmp_path: Path, capfd: Any
+) -> None:
+    own_cache.mkdir(parents=True)
+    (own_cache / FILE).write_bytes(wheel)
+    commands = pip(giving(wheel))
+    assert Ran(capfd, "zoo:colors", "-o", tmp_path / "out.seed", "-q").code == 0
+    assert commands == []
+    (own_cache / FILE).write_bytes(wheel[:-1])
+    assert Ran(capfd, "zoo:colors", "-o", tmp_path / "out.seed", "-q").code == 0
+    assert len(commands) == 1
+    assert (own_cache / FILE).read_bytes() == wheel
+
+
+def test_a_package_that_a_recipe_needs_is_named_before_any_download(
+    colors: Recipe, pip: Any, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = pip(failing(""))
+    needy = Recipe(**{**vars(colors), "needs": ("torch",)})
+    monkeypatch.setattr(registry, "RECIPES", {"colors": needy})
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install 'seed-runtime[export,torch]'" in refused(capfd, 2, "zoo:colors", "-o", tmp_path / "out.seed")
+    assert commands == []
+
+
+def test_an_output_that_can_not_be_is_refused_before_any_download(
+    colors: Recipe, pip: Any, tmp_path: Path, capfd: Any
+) -> None:
+    commands = pip(failing(""))
+    assert f"mkdir -p {tmp_path / 'none'}" in refused(capfd, 2, "zoo:colors", "-o", tmp_path / "none" / "x.seed")
+    assert commands == []

@@ -46,8 +46,8 @@ class Options:
         decided: share of equal decisions, and cosine, that a seed keeps without a goal; None for that of `dtype`.
         shrink: whether dead channels are cut out of the model first.
         finetune_graph: whether the seed holds a training graph, for fine-tuning on the device.
-        processing: file with a description of what stands before and behind the model, or the word `none`; None to
-            take it from the model's package where that says it.
+        processing: file with a description of what stands before and behind the model; the word `auto` for what the
+            model's package says of it; `none`, or None, for a seed without.
         base: seeds to code against, the first one whole and each other one on top of the one before; the last one is
             the base.
         time_limit: time after which the search takes the best so far [s].

@@ -101,8 +101,11 @@ Exit codes: 0 ok, 1 internal error, 2 usage, 3 data can't be used, 12 model can'
     "--processing",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
+    default="auto",
+    show_default=True,
     help="Add what stands before and behind MODEL, so that devices ask it about pictures, texts or sound: a JSON or "
-    "TOML file that names labels and the like, see docs/processing.md.",
+    "TOML file that names labels and the like, see docs/processing.md; auto for what MODEL's metadata, and known files "
+    "beside it, say; none for a seed without.",
 )
 @click.option(
     "--base",

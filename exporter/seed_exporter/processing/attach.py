@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,26 +10,31 @@ from typing import Any, Final
 
 from seed_exporter.graph.model import Graph
 from seed_exporter.processing.files import read_description
+from seed_exporter.processing.found import Package, find
 from seed_exporter.processing.text import json_bytes
 from seed_exporter.skeletons import SkeletonBuilder
 from seed_runtime import processing
 from seed_runtime.backends import input_spec, output_specs
-from seed_runtime.errors import FormatError, InputError, LimitError
+from seed_runtime.errors import FormatError, InputError, LimitError, UnsupportedError
 from seed_runtime.format.parts import processing as part
 from seed_runtime.limits import PROCESSING_RAW_MAX
 from seed_runtime.skeletons import KINDS, SkeletonInfo
 
+AUTO: Final = "auto"
+"""Word in place of a file: what the model's package says."""
 NONE: Final = "none"
 """Word in place of a file for a seed without processing."""
 
 
-def attach(graph: Graph, skeletons: SkeletonBuilder, wanted: Path | None) -> Graph:
+def attach(graph: Graph, skeletons: SkeletonBuilder, source: Any, wanted: Path | None, notes: list[str]) -> Graph:
     """Return the graph with its processing.
 
     Args:
         graph: the model.
         skeletons: of the same graph.
-        wanted: the user's file, or NONE; None to find out.
+        source: what it was loaded from.
+        wanted: the user's file, AUTO or NONE; None for NONE.
+        notes: gets lines for the user.
 
     Raises:
         InputError: the file can't be used with this model.
@@ -36,12 +42,37 @@ def attach(graph: Graph, skeletons: SkeletonBuilder, wanted: Path | None) -> Gra
     """
     if wanted is None or str(wanted) == NONE:
         return graph
-    description, attachments = read_description(wanted)
     skeleton = skeletons.build(list(graph.weights))
+    info = KINDS[skeleton.kind].scan(skeleton.data)
+    if str(wanted) == AUTO:
+        return _automatic(graph, info, source, notes)
+    description, attachments = read_description(wanted)
     try:
-        data = part_of(description, attachments, KINDS[skeleton.kind].scan(skeleton.data))
+        data = part_of(description, attachments, info)
     except FormatError as error:
         raise InputError(f"{wanted}: {error.where}: {error.problem}; see docs/processing.md") from None
+    return replace(graph, processing=data)
+
+
+def _automatic(graph: Graph, info: SkeletonInfo, source: Any, notes: list[str]) -> Graph:
+    """Return the graph with what the model's package says, which never ends an export."""
+    inputs = [input_spec(value) for value in info.inputs]
+    outputs = [spec for value in info.outputs for spec in output_specs(value)]
+    package = Package(
+        Path(source).parent if isinstance(source, str | os.PathLike) else None,
+        {spec.name: spec for spec in inputs},
+        {spec.name: spec for spec in outputs},
+        info.metadata,
+    )
+    try:
+        found = find(package)
+        if found is None:
+            return graph
+        data = part_of(*found, info)
+    except (FormatError, UnsupportedError, TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError) as error:
+        notes.append(f"what the model's package says of its processing isn't used ({error}); give it with --processing")
+        return graph
+    notes.append(f"processing is taken from {', '.join(package.used)}; --processing none leaves it out")
     return replace(graph, processing=data)
 
 

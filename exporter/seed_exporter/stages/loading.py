@@ -32,7 +32,7 @@ def load(model: Any, work: Work, **loader_options: Any) -> Loaded:
         check_runnable(graph, skeletons)
         if graph.file is not None:
             _check_tflite_options(graph, work)
-        graph = attach(graph, skeletons, work.options.processing)
+        graph = attach(graph, skeletons, model, work.options.processing, work.notes)
         model_id = _model_id(model, work)
     with work.timed("reference"):
         # Where every bit is kept, or nothing is measured, it doesn't matter how typical inputs are.

@@ -18,6 +18,7 @@ def serve(job: Job, terminal: Terminal) -> int:
         seed = stack.enter_context(open_seed(job))
         # Before the weights: a seed from a pipe is read once.
         takes_empty = not seed.skeleton().breaks_on_empty
+        steps = serving.processing_of(seed)
         plan = serving.plan_server(seed, job.max_memory, job.threads, cgroup_limit())
         cache = stack.enter_context(open_cache(job))
         session = stack.enter_context(open_session(job, seed, cache, terminal, plan.feeds, beside=plan.extra_bytes))
@@ -31,11 +32,18 @@ def serve(job: Job, terminal: Terminal) -> int:
             session.optional_inputs,
             seed.digest.hex(),
             takes_empty=takes_empty,
+            processing=steps,
+            memory_limit=job.max_memory,
         )
         listener, address = stack.enter_context(serving.listen(wanted))
         server = stack.enter_context(
             serving.Server(
-                model, listener, body_max=plan.body_max, bodies_max=plan.bodies_max, memory_limit=job.max_memory
+                model,
+                listener,
+                body_max=plan.body_max,
+                asked_max=plan.asked_max,
+                bodies_max=plan.bodies_max,
+                memory_limit=job.max_memory,
             )
         )
         stack.callback(serving.notify_manager, "STOPPING=1")

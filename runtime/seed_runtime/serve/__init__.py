@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from seed_runtime.serve.address import Address, listen, parse_address
 from seed_runtime.serve.notify import notify_manager
-from seed_runtime.serve.plan import ServePlan, plan_server, planned_bytes
+from seed_runtime.serve.plan import ServePlan, plan_server, planned_bytes, processing_of
 from seed_runtime.serve.protocol import ServedModel
 from seed_runtime.serve.server import Server
 
@@ -23,4 +23,5 @@ __all__ = [
     "parse_address",
     "plan_server",
     "planned_bytes",
+    "processing_of",
 ]

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from seed_runtime.serve.server import Server
 
 INFER: Final = "infer"
-"""The call that runs the model."""
+"""The call that runs the model on tensors."""
+ASK: Final = "ask"
+"""The call that runs it on pictures, texts and sound."""
 
 
 def find_call(target: str) -> tuple[str, list[str]]:
@@ -33,7 +35,7 @@ def find_call(target: str) -> tuple[str, list[str]]:
         case ["v2", "models", _] | ["v2", "models", _, "versions", _]:
             return "metadata", parts
         case ["v2", "models", _, "versions", _, *rest] | ["v2", "models", _, *rest] if len(rest) == 1:
-            return {"ready": "health", "stats": "statistics", "infer": INFER}.get(rest[0], "other"), parts
+            return {"ready": "health", "stats": "statistics", "infer": INFER, "ask": ASK}.get(rest[0], "other"), parts
     return "other", parts
 
 

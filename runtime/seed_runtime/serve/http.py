@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from seed_runtime.serve import limits
 from seed_runtime.serve.address import is_local
 from seed_runtime.serve.answers import Answer, send
-from seed_runtime.serve.calls import INFER, answer_call, check_model, find_call
+from seed_runtime.serve.calls import ASK, INFER, answer_call, check_model, find_call
 from seed_runtime.serve.head import Head, parse_head
 from seed_runtime.serve.inference import BodyPlan, infer, plan_body
 from seed_runtime.serve.reading import Reader
@@ -174,9 +174,12 @@ class Connection:
         self._unread = bool(head.all("Transfer-Encoding")) or size not in (None, "0")
         self._call, parts = find_call(head.target)
         check_model(parts, self._server)
-        if self._call != INFER:
+        if self._call not in (INFER, ASK):
             return await self._send(answer_call(self._call, parts, head, self._server))
-        plan = plan_body(head, self._server.body_max)
+        if self._call == ASK and self._server.model.processing is None:
+            line = f"{self._server.model.name} doesn't say what it can be asked about; send tensors to infer"
+            raise RefusedError(HTTPStatus.NOT_FOUND, line)
+        plan = plan_body(head, self._server.asked_max if self._call == ASK else self._server.body_max)
         async with self._server.admitted(), self._server.bodies.reserve(plan.most) as reserved:
             expects_continue = head.minor > 0 and (head.one("Expect") or "").lower() == "100-continue"
             async with contextlib.AsyncExitStack() as running:
@@ -186,6 +189,7 @@ class Connection:
                     reserved.shrink(await self._read_body(plan, expects_continue)),
                     plan.json_size,
                     running,
+                    is_question=self._call == ASK,
                 )
                 return await self._send(answer)
 

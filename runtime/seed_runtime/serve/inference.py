@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from seed_runtime.errors import InputError, MemoryBudgetError
 from seed_runtime.serve import limits, protocol
 from seed_runtime.serve.answers import Answer
+from seed_runtime.serve.asking import answer_question
 from seed_runtime.serve.metrics import Times
 from seed_runtime.serve.reading import RATIO_MAX
 from seed_runtime.serve.refused import RefusedError
@@ -67,14 +69,21 @@ def plan_body(head: Head, body_max: int) -> BodyPlan:
     if size is None:
         raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "send Content-Length", close=True)
     if size > body_max:
-        line = f"the request has {size:,} bytes, and this model's inputs have at most {body_max:,}"
+        line = f"the request has {size:,} bytes, and at most {body_max:,} are read"
         raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, line, close=True)
     compressed = coding in _CODINGS
     most = min(body_max, size * RATIO_MAX) if compressed else size
     return BodyPlan(size, compressed, most, _number(head, "Inference-Header-Content-Length"))
 
 
-async def infer(server: Server, body: memoryview, json_size: int | None, running: contextlib.AsyncExitStack) -> Answer:
+async def infer(
+    server: Server,
+    body: memoryview,
+    json_size: int | None,
+    running: contextlib.AsyncExitStack,
+    *,
+    is_question: bool = False,
+) -> Answer:
     """Run the model on a request.
 
     Args:
@@ -83,6 +92,7 @@ async def infer(server: Server, body: memoryview, json_size: int | None, running
         json_size: the size of the JSON before binary data [B]; None if all is JSON.
         running: keeps the model for this request until the caller has sent the answer. A small answer doesn't need
             that; its arrays are free, and the stack is closed, on return.
+        is_question: whether it asks about pictures, texts or sound.
 
     Raises:
         RefusedError: the request can't be used.
@@ -94,7 +104,8 @@ async def infer(server: Server, body: memoryview, json_size: int | None, running
     try:
         await running.enter_async_context(server.run_lock)
         queued = time.perf_counter() - begun
-        result = await server.worker.call(functools.partial(_run, server.model, body, json_size))
+        work = functools.partial(_ask, server.model, body) if is_question else None
+        result = await server.worker.call(work or functools.partial(_run, server.model, body, json_size))
     except BaseException as error:
         server.metrics.add_failure(time.perf_counter() - begun)
         if isinstance(error, InputError):
@@ -139,6 +150,14 @@ def _run(model: protocol.ServedModel, body: memoryview, json_size: int) -> _Resu
         whole, size = iter(pieces), sum(memoryview(piece).nbytes for piece in pieces)
     times = (was_read - begun, has_run - was_read, time.perf_counter() - has_run)
     return _Result(whole, size, head_size, times)
+
+
+def _ask(model: protocol.ServedModel, body: memoryview) -> _Result:
+    """Answer a question; in the model's thread."""
+    begun = time.perf_counter()
+    text = json.dumps(answer_question(model, body)).encode()
+    # Decoding and the model take turns, sample by sample.
+    return _Result(text, len(text), None, (0.0, time.perf_counter() - begun, 0.0))
 
 
 async def _parts(server: Server, parts: Iterator[Any]) -> AsyncIterator[Any]:

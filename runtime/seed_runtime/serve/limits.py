@@ -32,6 +32,15 @@ BODY_MAX = 256 << 20
 """Largest body of a request, whatever the model takes."""
 BODY_FREE = 64 << 20
 """Largest body of a request where neither the model nor a plan limits the inputs."""
+ASKED_BODY = 8 << 20
+"""Largest body of a question about a picture or a sound: in base64, a file of 6 MB. Smaller than what tensors may be
+where these are larger."""
+ASKED_TEXT = 1 << 20
+"""Largest body of a question about texts."""
+ASKED_MAX = 64
+"""Largest number of samples in a question."""
+ASKED_COPIES = 3
+"""Memory of a question in sizes of its body: as text, as its values, and decoded."""
 BODIES_SPARE = 1 << 20
 """Size that all bodies held at once may have beyond the largest one, so that small requests pass a large one."""
 EMPTY_MAX = 1 << 20

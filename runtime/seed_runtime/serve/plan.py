@@ -10,16 +10,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from seed_runtime.backends import Array, TensorSpec, array_type
-from seed_runtime.errors import MemoryBudgetError
+from seed_runtime.errors import MemoryBudgetError, UnsupportedError
 from seed_runtime.memory.cgroup import CgroupLimit
 from seed_runtime.memory.footprint import Footprint
 from seed_runtime.seed import Seed
 from seed_runtime.serve.limits import (
+    ASKED_BODY,
+    ASKED_COPIES,
+    ASKED_TEXT,
     BODIES_SPARE,
     BODY_FREE,
     BODY_MAX,
@@ -30,6 +33,9 @@ from seed_runtime.serve.limits import (
     TEXT_BYTES,
     TEXT_COPIES,
 )
+
+if TYPE_CHECKING:
+    from seed_runtime.processing import Processing
 
 _DIGITS: Final = {"bool": 7, "int8": 6, "uint8": 5, "int16": 8, "uint16": 7, "int32": 13, "uint32": 12}
 """Characters of a number in JSON with a comma and a space; 26, as a float64 has, for types that aren't listed."""
@@ -49,19 +55,22 @@ class ServePlan:
     """The input that the session is planned for, as arrays without memory; None if nothing was measured."""
     body_max: int
     """Largest body of a request, in bytes."""
+    asked_max: int = 0
+    """Largest body of a question about pictures, texts or sound [B]; 0 for a model that can't be asked."""
     has_text: bool = False
     """True if an input is text, which takes several times the size of its request."""
 
     @property
     def bodies_max(self) -> int:
         """Largest size of all bodies held at once, in bytes."""
-        return self.body_max + BODIES_SPARE
+        return max(self.body_max, self.asked_max) + BODIES_SPARE
 
     @property
     def extra_bytes(self) -> int:
         """Memory that the server holds beside the session, its feeds and its outputs, in bytes."""
         texts = TEXT_COPIES * self.body_max if self.has_text else 0
-        return CONNECTIONS_MAX * CONNECTION_BYTES + self.bodies_max + CONVERSION_BYTES + texts
+        asked = ASKED_COPIES * self.asked_max
+        return CONNECTIONS_MAX * CONNECTION_BYTES + self.bodies_max + CONVERSION_BYTES + max(texts, asked)
 
 
 def plan_server(
@@ -79,16 +88,16 @@ def plan_server(
         MemoryBudgetError: not even the smallest input fits.
     """
     specs, optional, footprint = seed.inputs(), seed.optional_inputs(), seed.footprint()
-    has_text = _has_text((*specs, *optional))
+    has_text, asked = _has_text((*specs, *optional)), _asked_max(seed)
     if footprint is None:
-        return ServePlan(None, _body_max(specs, None, optional), has_text)
+        return ServePlan(None, _body_max(specs, None, optional), asked, has_text)
     refused: MemoryBudgetError | None = None
     for place, feeds in enumerate(_candidates(specs, footprint)):
         size = _body_max(specs, feeds, optional)
         if limit is None and place == 0 and not _have_fixed_sizes(specs):
             # Inputs larger than those that were measured are run as well.
             size = min(BODY_MAX, max(size, BODY_FREE))
-        found = ServePlan(feeds, size, has_text)
+        found = ServePlan(feeds, size, asked, has_text)
         try:
             seed.plan_session(footprint.dims(feeds), limit, threads=threads, beside=found.extra_bytes, cgroup=cgroup)
         except MemoryBudgetError as error:
@@ -118,13 +127,30 @@ def planned_bytes(seed: Seed, most: int | None = None, threads: int | None = Non
         return None
     feeds = next(iter(_candidates(seed.inputs(), footprint)))
     specs = seed.inputs()
-    wanted = ServePlan(feeds, _body_max(specs, feeds, seed.optional_inputs()), _has_text(specs))
+    wanted = ServePlan(feeds, _body_max(specs, feeds, seed.optional_inputs()), _asked_max(seed), _has_text(specs))
     needed = seed.plan_session(footprint.dims(feeds), threads=threads, beside=wanted.extra_bytes).needed_bytes or 0
     needed = max(needed, seed.plan_assembly(cores=1).needed_bytes or 0) + _BETWEEN_PROCESSES
     if most is None or needed <= most:
         return needed
     plan_server(seed, most, threads)  # raises MemoryBudgetError
     return most
+
+
+def processing_of(seed: Seed) -> Processing | None:
+    """Return what stands before and behind the model; None where this runtime is too old for it, or it writes text."""
+    try:
+        steps = seed.processing()
+    except UnsupportedError:
+        return None
+    # Text that is written takes as long as the client wants, and the model serves one request at a time.
+    return None if steps is None or steps.generation is not None else steps
+
+
+def _asked_max(seed: Seed) -> int:
+    steps = processing_of(seed)
+    if steps is None:
+        return 0
+    return ASKED_TEXT if steps.media == ("text",) else ASKED_BODY
 
 
 def _candidates(specs: Sequence[TensorSpec], footprint: Footprint) -> list[dict[str, Array]]:

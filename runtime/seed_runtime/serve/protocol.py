@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from seed_runtime.limits import RANK_MAX
 from seed_runtime.serve import numbers, texts
 from seed_runtime.serve.limits import EMPTY_MAX, ENVELOPE_MAX, ID_MAX
 from seed_runtime.version import __version__
+
+if TYPE_CHECKING:
+    from seed_runtime.processing import Processing
 
 DATATYPES: Final = {"string": "BYTES", "bool": "BOOL", "float16": "FP16", "float32": "FP32", "float64": "FP64"} | {
     f"{kind}{bits}": f"{kind.upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
@@ -50,9 +53,14 @@ class ServedModel:
     """The seed's digest, in hexadecimal."""
     takes_empty: bool = True
     """False if an empty tensor might end the process."""
+    processing: Processing | None = None
+    """What stands before and behind it; None where its seed doesn't say."""
+    memory_limit: int | None = None
+    """Limit of --max-memory, for what is decoded; None for none [B]."""
 
     def metadata(self) -> dict[str, Any]:
         """Return the answer to a request for the model's metadata."""
+        asked = {} if self.processing is None else {"parameters": {"asked_about": list(self.processing.media)}}
         return {
             "name": self.name,
             "versions": [self.version],
@@ -62,6 +70,7 @@ class ServedModel:
                 *({**_describe(spec), "optional": True} for spec in self.optional_inputs),
             ],
             "outputs": [_describe(spec) for spec in self.outputs],
+            **asked,
         }
 
 

@@ -50,6 +50,7 @@ class Server:
         body_max: int,
         bodies_max: int,
         memory_limit: int | None = None,
+        asked_max: int = 0,
     ) -> None:
         """Prepare to serve.
 
@@ -57,10 +58,12 @@ class Server:
             model: the model.
             listener: the listening socket, which the end of the block closes.
             body_max: largest body of a request [B].
+            asked_max: largest body of a question about pictures, texts or sound [B].
             bodies_max: largest size of all bodies held at once [B].
             memory_limit: --max-memory, for the metrics [B]; None for no limit.
         """
         self.model, self.body_max, self.memory_limit = model, body_max, memory_limit
+        self.asked_max = asked_max
         self.bodies = BodyBudget(bodies_max, functools.partial(self.drop_slowest, body=True))
         self.run_lock = asyncio.Lock()
         """Lock that is held while the model runs, and while a large answer is sent."""

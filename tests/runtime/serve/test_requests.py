@@ -152,7 +152,7 @@ def test_the_largest_body_is_read_and_a_larger_one_is_413(client: Client) -> Non
     padded = BODY[:-1] + b" " * (BODY_MAX - len(BODY)) + b"}"
     assert client.infer(padded).status == 400  # it is too long beside its numbers
     got = client.infer(padded + b" ")
-    assert (got.status, "has 1,048,577 bytes, and this model's inputs have at most 1,048,576" in got.error) == (
+    assert (got.status, "has 1,048,577 bytes, and at most 1,048,576 are read" in got.error) == (
         413,
         True,
     )

@@ -5,6 +5,7 @@ Figures are of the whole process: Python, NumPy, the library of the backend, map
 
 from __future__ import annotations
 
+import ctypes
 import re
 import sys
 from dataclasses import dataclass
@@ -39,6 +40,19 @@ def reset_peak() -> bool:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return False
+    return True
+
+
+def release_heap() -> bool:
+    """Return freed memory of the heap to the system. Return False where the C library can't: only glibc can.
+
+    What a tokenizer of 49,152 tokens leaves of its JSON is 26 MB of the process's memory otherwise.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return False
+    trim(0)
     return True
 
 

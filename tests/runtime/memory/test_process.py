@@ -29,3 +29,12 @@ def test_the_peak_can_be_reset() -> None:
         "assert process.reset_peak() and process.peak_rss() < high - (60 << 20)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_another_c_library_keeps_its_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_: object) -> object:
+        raise OSError("no such library")
+
+    assert process.release_heap() in (True, False)
+    monkeypatch.setattr("ctypes.CDLL", none)
+    assert not process.release_heap()

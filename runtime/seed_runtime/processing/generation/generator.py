@@ -22,7 +22,7 @@ LENGTH: Final = "max tokens"
 CONTEXT: Final = "context"
 INTERRUPTED: Final = "interrupted"
 
-_SCORES_BYTES: Final = 8 << 20
+_SCORES_BYTES: Final = 4 << 20
 """Scores that a run may give beyond those of one token [B]; longer prompts take several runs."""
 _PROMPT_MAX: Final = 512
 """Most tokens of a prompt in a run."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from seed_runtime.errors import FormatError, InputError
 from seed_runtime.limits import PROMPT_MAX
+from seed_runtime.memory.process import release_heap
 from seed_runtime.processing.tokenizer_file import load_tokenizer
 
 _WHERE: Final = "processing, generation"
@@ -25,6 +26,7 @@ class Tokenizer:
             UnsupportedError: the package is missing, or the tokenizer has a part that isn't known.
         """
         self._tokenizer: Any = load_tokenizer(data, _WHERE)
+        release_heap()
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         """Return the tokens of a text.

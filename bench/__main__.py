@@ -12,7 +12,7 @@ from bench import measure, publish
 
 NAMES = (
     "decode", "contexts", "two_cores", "memory", "export_time", "shrink", "lossless", "quality", "deploy", "updates",
-    "transfer", "identity", "small_streams", "overhead", "assembly", "torch_outputs", "cold_start",
+    "transfer", "identity", "small_streams", "overhead", "assembly", "torch_outputs", "cold_start", "tflite",
 )  # fmt: skip
 LONG = (
     "size", "rules", "checkpoints", "archive", "versions", "finetune_memory", "personalise", "tuned_export", "lora",

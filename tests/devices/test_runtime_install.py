@@ -50,6 +50,19 @@ def test_a_device_with_nothing_but_python_gets_a_runtime_that_starts(
 
 
 @pytest.mark.slow
+def test_a_runtime_has_litert_where_a_model_needs_it(
+    bare: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = fake_wheels.house(tmp_path / "house", litert=True)
+    fake_wheels.install(bare, monkeypatch, house)
+    current = bare.store / "runtime" / "current"
+    assert not list(current.rglob("ai_edge_litert"))
+    assert fake_wheels.install(bare, monkeypatch, house, extras=("tflite",)).fresh
+    assert list(current.rglob("ai_edge_litert"))
+    assert fake_wheels.runtime_output(bare) == "9.0.0"
+
+
+@pytest.mark.slow
 def test_an_update_keeps_the_runtime_before_it_and_no_older_one(
     bare: Device, old: wheels.Wheelhouse, new: wheels.Wheelhouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

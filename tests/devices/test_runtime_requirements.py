@@ -81,3 +81,17 @@ def test_a_runtime_is_due_if_none_starts_or_it_is_older_than_the_seed_needs_or_t
 )
 def test_a_new_runtime_that_does_not_start_is_refused_with_what_helps(code: int, said: str, step: str) -> None:
     assert step in installer_environment.test_failure(code, said)
+
+
+def test_litert_is_installed_for_models_that_it_runs_and_kept_where_it_is() -> None:
+    profile = requirements.check(BOARD)
+    small = requirements.check({**BOARD, "machine": "armv7l", "bits": 32, "numpy": "1.24.2"})
+    there = {**BOARD, "litert": "2.3.0"}
+    assert requirements.extras("onnxruntime", BOARD) == requirements.extras(None, BOARD) == ()
+    assert requirements.extras("litert", BOARD) == requirements.extras("onnxruntime", there) == ("tflite",)
+    assert requirements.lacks("litert", BOARD, profile)
+    assert not requirements.lacks("litert", there, profile)
+    assert not requirements.lacks("litert", BOARD, small)
+    assert not requirements.lacks("onnxruntime", BOARD, profile)
+    assert requirements.modules(profile, ("tflite",))[-1] == "ai_edge_litert.interpreter"
+    assert requirements.modules(small, ("tflite",)) == ["numpy", "seed_runtime.cli"]

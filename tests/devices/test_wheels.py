@@ -54,6 +54,18 @@ def distribution(folder: Path) -> metadata.Distribution:
     return found
 
 
+def test_what_is_needed_is_the_base_install_and_what_extras_add(tmp_path: Path) -> None:
+    lines = ["numpy>=1.26", "click>=8.1; extra == 'deploy'", 'ai-edge-litert>=2.0; extra == "tflite"']
+    metadata_text = "Metadata-Version: 2.1\nName: seed-runtime\nVersion: 1.0\n"
+    metadata_text += "".join(f"Requires-Dist: {line}\n" for line in lines)
+    path = tmp_path / "seed_runtime-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("seed_runtime-1.0.dist-info/METADATA", metadata_text)
+    own = wheel_cache.describe(path)
+    assert wheels.requirements(own) == ["numpy>=1.26"]
+    assert wheels.requirements(own, ("tflite",)) == ["numpy>=1.26", "ai-edge-litert>=2.0"]
+
+
 @pytest.mark.slow
 def test_an_installed_distribution_gives_the_wheel_that_it_came_from(
     wheel: Path, installed: Path, tmp_path: Path

@@ -9,6 +9,8 @@ import pytest
 
 import seed_runtime
 from seed_exporter import loaders
+from seed_exporter.archive.checkpoints import load as load_checkpoint
+from seed_exporter.comparison.own import check_comparable
 from seed_exporter.pipeline import export
 from seed_exporter.results import Options
 from seed_runtime.errors import UnsupportedError, UsageError
@@ -108,3 +110,11 @@ def test_the_larger_of_both_numbers_names_an_operator(tmp_path: Path) -> None:
     old = {0: Scalar("b", 0)}
     graph = loaders.load(written(tmp_path, model(codes=[old])))
     assert graph.model.graph.node[0].op_type == "Add"
+
+
+def test_peers_and_archives_take_no_tflite_model(tmp_path: Path) -> None:
+    source = written(tmp_path, model())
+    with pytest.raises(UsageError, match="peers take ONNX models"):
+        check_comparable(loaders.load(source))
+    with pytest.raises(UsageError, match="no checkpoint"):
+        load_checkpoint(source)

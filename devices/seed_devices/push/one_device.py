@@ -233,6 +233,10 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any], chain_max: 
     with job.phases.phase("check"):
         needed = seed.model.min_runtime
         due = requirements.is_due(None if broken else agent.runtime, needed, update=options.update_runtime)
+        if not due and requirements.lacks(seed.backend, facts, profile):
+            due = True
+            notes.append("its runtime is made anew with LiteRT, which runs this model")
+        extras = requirements.extras(seed.backend, facts)
         if broken:
             notes.append(f"runtime {agent.runtime} did not start there: {broken}")
         if options.python is not None and known is not None and not due:
@@ -253,7 +257,7 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any], chain_max: 
     if options.dry_run:
         missing: int | None = 0
         if due and profile is not None and known is not None:
-            missing = _bytes_of_runtime(job, facts, profile, known, notes, bytes_to_send)
+            missing = _bytes_of_runtime(job, facts, profile, known, notes, bytes_to_send, extras)
         return Preparation(agent, routes, facts, notes, due, missing)
     if not due or known is None:
         restarted, failed = restart_stale_services(job, agent) if options.update_runtime else ([], {})
@@ -271,6 +275,7 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any], chain_max: 
                 needed=needed,
                 online=options.online,
                 seed_bytes=bytes_to_send,
+                extras=extras,
                 progress=job.phases.progress_of("runtime"),
             ),
         )
@@ -312,7 +317,13 @@ def _with_best_python(
 
 
 def _bytes_of_runtime(
-    job: Job, facts: dict[str, Any], profile: Profile, known: Pythons, notes: list[str], seed_bytes: int
+    job: Job,
+    facts: dict[str, Any],
+    profile: Profile,
+    known: Pythons,
+    notes: list[str],
+    seed_bytes: int,
+    extras: tuple[str, ...],
 ) -> int | None:
     """Return the bytes of wheels that a push would send; None, with a note, where this machine can't get them now."""
     try:
@@ -322,7 +333,9 @@ def _bytes_of_runtime(
                 facts,
                 known,
                 notes,
-                lambda facts: runtime.bytes_to_send(facts, profile, online=job.options.online, seed_bytes=seed_bytes),
+                lambda facts: runtime.bytes_to_send(
+                    facts, profile, online=job.options.online, seed_bytes=seed_bytes, extras=extras
+                ),
             )
     except WheelsError as error:
         notes.append(f"the runtime's size is not known: {error}")

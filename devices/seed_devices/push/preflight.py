@@ -79,6 +79,8 @@ class SeedFile(SeedHeader):
     """The least memory of the process that runs it, None where the seed holds no measurement."""
     library: str | None = None
     """The oldest ONNX Runtime that takes it, None where none is known."""
+    backend: str | None = None
+    """What runs it, as in seed_runtime.backends; None where that isn't known."""
     is_complete: bool = True
     """False for a delta whose base wasn't read: of its session and its graph nothing is known."""
 
@@ -292,7 +294,8 @@ def _figures(seed: Seed) -> dict[str, Any]:
         "weights_size": seed.header.weights.size,
         "assembly": PYTHON_BYTES + assembly,
         "session": session,
-        "library": None if info is None else oldest_release(info.ir_version, info.opsets),
+        "library": None if info is None or not info.opsets else oldest_release(info.ir_version, info.opsets),
+        "backend": None if info is None else seed.kind.backend,
         "is_complete": is_complete,
     }
 

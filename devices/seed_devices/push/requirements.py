@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from seed_devices import profiles
@@ -18,6 +18,10 @@ from seed_runtime.version import __version__
 
 OLDEST_NUMPY: Final = (1, 24)
 """The oldest version of a distribution's NumPy, where no wheel exists: the decoders need no newer one."""
+TFLITE: Final = "tflite"
+"""Extra of seed-runtime that runs TFLite models."""
+_MODULES: Final = {TFLITE: "ai_edge_litert.interpreter"}
+"""What an extra is there for, by its name."""
 DISK_MARGIN: Final = 16 << 20
 """Free bytes below which nothing is installed."""
 _SIGKILL: Final = 137
@@ -100,9 +104,27 @@ def import_error(connection: Connection, profile: Profile) -> str:
     return lines[-1] if lines else f"it returned {done.code}"
 
 
-def modules(profile: Profile) -> list[str]:
-    """List what a runtime of any version must be able to import on a device of `profile`."""
-    return ["numpy", "seed_runtime.cli", *(["onnxruntime"] if profile.inference else [])]
+def modules(profile: Profile, extras: Sequence[str] = ()) -> list[str]:
+    """List what a runtime of any version, with these extras, must be able to import on a device of `profile`."""
+    if not profile.inference:
+        return ["numpy", "seed_runtime.cli"]
+    return ["numpy", "seed_runtime.cli", "onnxruntime", *(_MODULES[extra] for extra in extras)]
+
+
+def extras(backend: str | None, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the extras of the runtime that a device needs: those of what it has, and of the seed's backend.
+
+    Args:
+        backend: what runs the seed, None where that isn't known.
+        facts: what the device reports.
+    """
+    return (TFLITE,) if backend == "litert" or facts.get("litert") else ()
+
+
+def lacks(backend: str | None, facts: Mapping[str, Any], profile: Profile | None) -> bool:
+    """Return whether the runtime that is there lacks what runs the seed, and could have it."""
+    can_run = profile is not None and profile.inference
+    return can_run and backend == "litert" and not facts.get("litert")
 
 
 def python_advice(facts: Mapping[str, Any]) -> str:

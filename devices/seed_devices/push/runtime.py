@@ -7,7 +7,7 @@ A failure in any phase leaves the runtime that was there (remote/installer.py, w
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -38,7 +38,14 @@ class Installed:
     """Notes for the user on the wheels that the runtime was made from."""
 
 
-def bytes_to_send(facts: Mapping[str, Any], profile: Profile, *, online: bool = False, seed_bytes: int = 0) -> int:
+def bytes_to_send(
+    facts: Mapping[str, Any],
+    profile: Profile,
+    *,
+    online: bool = False,
+    seed_bytes: int = 0,
+    extras: Sequence[str] = (),
+) -> int:
     """Return the bytes of wheels that an installation would send. Nothing on the device is changed.
 
     Args:
@@ -46,6 +53,7 @@ def bytes_to_send(facts: Mapping[str, Any], profile: Profile, *, online: bool = 
         profile: the device's.
         online: see `install`.
         seed_bytes: see `install`.
+        extras: see `install`.
 
     Raises:
         UnsupportedError: no wheels exist for the device.
@@ -53,7 +61,7 @@ def bytes_to_send(facts: Mapping[str, Any], profile: Profile, *, online: bool = 
         NoRoomError: the runtime and the seed don't fit on the device's disk.
     """
     python = version(str(facts["python"]))
-    house = wheels.collect(profile, python[:2], str(facts["libc"][1]), dependencies=not online)
+    house = wheels.collect(profile, python[:2], str(facts["libc"][1]), dependencies=not online, extras=extras)
     missing = house.missing_bytes(facts.get("wheels") or {})
     needed, free = missing + _staying_bytes(house, missing, seed_bytes) + DISK_MARGIN, facts.get("disk_free")
     if free is not None and needed > free:
@@ -68,6 +76,7 @@ def install(
     needed: tuple[int, int, int] = (0, 0, 0),
     online: bool = False,
     seed_bytes: int = 0,
+    extras: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Installed:
     """Put this host's version of the runtime into the device's store, unless another host just did.
@@ -78,6 +87,7 @@ def install(
         needed: the oldest version that the seed runs with; this host's may be too old for it.
         online: let pip on the device download what seed-runtime needs from its own index; ours is sent all the same.
         seed_bytes: bytes of a seed that are to be sent afterwards, for which there must be room, too.
+        extras: of seed-runtime, such as `tflite`, that the device's models need.
         progress: called with the name of a phase, what is done of it, and all of it; bytes where bytes travel.
 
     Raises:
@@ -94,9 +104,14 @@ def install(
         profile = requirements.check({**facts, "python": client.python})
         python = version(client.python)[:2]
         house = wheels.collect(
-            profile, (python[0], python[1]), str(facts["libc"][1]), dependencies=not online, progress=progress
+            profile,
+            (python[0], python[1]),
+            str(facts["libc"][1]),
+            dependencies=not online,
+            extras=extras,
+            progress=progress,
         )
-        return _install(connection, client, facts, profile, house, online, seed_bytes)
+        return _install(connection, client, facts, profile, house, online, seed_bytes, extras)
 
 
 def _install(
@@ -107,6 +122,7 @@ def _install(
     house: wheels.Wheelhouse,
     online: bool,
     seed_bytes: int,
+    extras: Sequence[str],
 ) -> Installed:
     by_name = {wheel.path.name: wheel for wheel in house.all}
     there = facts.get("runtime") or {}
@@ -134,9 +150,10 @@ def _install(
         version=house.version,
         own=house.own.path.name,
         pip=house.pip.path.name,
-        modules=[*requirements.modules(profile), "seed_runtime.agent.operations"],
+        modules=[*requirements.modules(profile, extras), "seed_runtime.agent.operations"],
         online=online,
         dependencies=profile.inference,
+        extras=list(extras) if profile.inference else [],
         system=not profile.inference,
     )
     if not profile.inference:

@@ -40,6 +40,8 @@ _NO_INDEX: Final = re.compile(
     r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError|Network is unreachable|"
     r"Temporary failure in name resolution|Connection refused|Connection reset|Retrying \("
 )
+_EXTRA: Final = re.compile(r"extra == ['\"]([\w.-]+)['\"]")
+"""Marker of a dependency that an extra adds."""
 _NO_WHEEL: Final = re.compile("No matching distribution found|ResolutionImpossible|conflicting dependencies")
 
 
@@ -92,6 +94,7 @@ def collect(
     glibc: str,
     *,
     dependencies: bool = True,
+    extras: Sequence[str] = (),
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Wheelhouse:
     """Collect the wheels for a device: what the index has now, else what it had when it was asked last.
@@ -101,6 +104,7 @@ def collect(
         python: the version of its python3.
         glibc: the version of its C library, one that some wheels admit.
         dependencies: False for seed-runtime's own wheel and pip only.
+        extras: of seed-runtime, whose packages the device needs as well.
         progress: called with "wheels", how many of two steps are done, and 2.
 
     Raises:
@@ -116,7 +120,7 @@ def collect(
     title, wanted, target = f"wheels of pip for Python {version}", ["pip"], [f"--python-version={version}"]
     if dependencies and profile.inference and profile.wheels is not None:
         title = f"wheels for Python {version} on {profile.title} with glibc {glibc}"
-        wanted += requirements(own)
+        wanted += requirements(own, extras)
         target += ["--implementation=cp", *(f"--platform={tag}" for tag in profile.wheels.tags(parse_glibc(glibc)))]
     key = key_of(*target, *wanted)
     wheels, notes = cached(key, lambda folder: _download(title, wanted, target, folder), title, valid_s=ASK_S)
@@ -155,11 +159,17 @@ def own_wheel() -> Wheel:
     return wheel
 
 
-def requirements(own: Wheel) -> list[str]:
-    """Return what the base install needs, as the metadata of seed-runtime's wheel says: without extras."""
+def requirements(own: Wheel, extras: Sequence[str] = ()) -> list[str]:
+    """Return what seed-runtime needs, as the metadata of its wheel says: the base install, and what extras add."""
     name, version = own.path.name.split("-")[:2]
     info = zipfile.Path(own.path, f"{name}-{version}.dist-info/")
-    return [line for line in metadata.PathDistribution(info).requires or [] if "extra ==" not in line]
+    lines = metadata.PathDistribution(info).requires or []
+    found = [line for line in lines if "extra ==" not in line]
+    for line in lines:
+        needed, _, marker = line.partition(";")
+        if (match := _EXTRA.fullmatch(marker.strip())) and match[1] in extras:
+            found.append(needed.strip())
+    return found
 
 
 def _download(title: str, wanted: Sequence[str], target: Sequence[str], folder: Path) -> None:

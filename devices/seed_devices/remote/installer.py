@@ -138,7 +138,15 @@ class Installer:
         return {"free": free}
 
     def install(
-        self, version: str, own: str, pip: str, modules: list[str], online: bool, dependencies: bool, system: bool
+        self,
+        version: str,
+        own: str,
+        pip: str,
+        modules: list[str],
+        online: bool,
+        dependencies: bool,
+        system: bool,
+        extras: list[str],
     ) -> dict[str, Any]:
         """Make a runtime of the wheels, test it, and switch to it.
 
@@ -150,6 +158,7 @@ class Installer:
             online: let pip use its index.
             dependencies: install what seed-runtime needs.
             system: let the runtime use the packages of the device's Python.
+            extras: of seed-runtime, whose packages are installed as well.
         """
         name = f"{version}-{secrets.token_hex(4)}"
         final = os.path.join(self.root, name)
@@ -160,7 +169,7 @@ class Installer:
             progress("install", 1, 4)
             options = [] if online else ["--no-index"]
             options += ["--find-links", self.folder] if dependencies else ["--no-deps"]
-            self._pip(new, pip, own, options, online)
+            self._pip(new, pip, own + (f"[{','.join(extras)}]" if extras else ""), options, online)
             rename_inside(os.path.join(new, "bin"), new, final)
             progress("test", 2, 4)
             self._test(new, final, modules)

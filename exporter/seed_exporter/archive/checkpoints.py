@@ -26,8 +26,13 @@ _SUFFIXES: Final = (".onnx", *state_dict.SUFFIXES)
 
 
 def load(path: Path, tensors_of: str | None = None) -> Graph:
-    """Load a checkpoint: what `seed-export` reads, or tensors alone, see `state_dict.load`."""
-    return state_dict.load(path, tensors_of) if has_tensors_alone(path) else loaders.load(path)
+    """Load a checkpoint: what `seed-export` reads but TFLite models, or tensors alone, see `state_dict.load`."""
+    if has_tensors_alone(path):
+        return state_dict.load(path, tensors_of)
+    graph = loaders.load(path)
+    if graph.file is not None:
+        raise UsageError(f"{path} is a TFLite model, which is no checkpoint; make a seed of it: seed-export {path}")
+    return graph
 
 
 def has_tensors_alone(path: Path) -> bool:

@@ -18,6 +18,7 @@ from seed_exporter.results import Options
 from seed_exporter.stages.fitting import build_and_prove
 from seed_exporter.stages.loading import calibrate, load
 from seed_exporter.stages.tuning import tune_vectors
+from seed_runtime.errors import UsageError
 from seed_runtime.skeletons.onnx import MODEL_FILE
 from seed_runtime.system.scratch import scratch_folder
 
@@ -52,6 +53,14 @@ class OwnSeeds:
         return replace(self, work=replace(self.work, options=options, findings=findings))
 
 
+def check_comparable(graph: Graph) -> None:
+    """Raise UsageError for a model that peers don't take."""
+    if graph.file is not None:
+        raise UsageError(
+            "the peers take ONNX models, and this is a TFLite model; measure its seed with seed-export alone"
+        )
+
+
 @contextmanager
 def own_seeds(model: Path, options: Options, progress: Progress | None = None) -> Iterator[OwnSeeds]:
     """Load and calibrate a model, and yield what makes seeds of it.
@@ -64,4 +73,5 @@ def own_seeds(model: Path, options: Options, progress: Progress | None = None) -
     with threadpool_limits(1, "blas"), scratch_folder() as folder:
         work = Work(options, folder, progress or (lambda phase, done, total: None))
         loaded = load(model, work)
+        check_comparable(loaded.graph)
         yield OwnSeeds(loaded.graph, calibrate(loaded, work), work)

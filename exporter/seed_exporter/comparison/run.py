@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from seed_exporter.comparison.own import own_seeds
+from seed_exporter.comparison.own import check_comparable, own_seeds
 from seed_exporter.evaluate import compare, run
 from seed_exporter.graph.model import Graph
 from seed_exporter.option_checks import check_options
@@ -67,6 +67,7 @@ def call_peers(loaded: Loaded, options: Options, comparison: Comparison, progres
         comparison: receives rows.
         progress: called while work goes on.
     """
+    check_comparable(loaded.graph)
     _describe(loaded.source, comparison)
     _add_peers(loaded.graph, _Judge(loaded.source, options), comparison, progress)
 

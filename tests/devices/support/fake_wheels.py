@@ -25,8 +25,14 @@ PADDING = 1 << 20
 """How many bytes of the fake ONNX Runtime don't compress, so that there is something to send."""
 
 
-def house(folder: Path, version: str = "9.0.0") -> wheels.Wheelhouse:
-    """Make wheels of a seed-runtime that prints its version, of its dependencies, and of the pip of this machine."""
+def house(folder: Path, version: str = "9.0.0", *, litert: bool = False) -> wheels.Wheelhouse:
+    """Make wheels of a seed-runtime that prints its version, of its dependencies, and of the pip of this machine.
+
+    Args:
+        folder: for the wheels.
+        version: of seed-runtime.
+        litert: whether there is a LiteRT, which the extra `tflite` needs.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     padding = random.Random(version).randbytes(PADDING)
     own = _wheel(
@@ -39,12 +45,15 @@ def house(folder: Path, version: str = "9.0.0") -> wheels.Wheelhouse:
             "seed_runtime/agent/__init__.py": b"",
             "seed_runtime/agent/operations.py": b"import numpy\n",
         },
-        requires=("numpy>=1", "onnxruntime"),
+        requires=("numpy>=1", "onnxruntime", "ai-edge-litert>=2.0; extra == 'tflite'"),
     )
-    needed = (
+    needed: tuple[Wheel, ...] = (
         _wheel(folder, "numpy", "2.0", {"numpy/__init__.py": b""}),
         _wheel(folder, "onnxruntime", "1.0", {"onnxruntime/__init__.py": b"", "onnxruntime/library.bin": padding}),
     )
+    if litert:
+        files = {"ai_edge_litert/__init__.py": b"", "ai_edge_litert/interpreter.py": b""}
+        needed = (*needed, _wheel(folder, "ai_edge_litert", "2.3.0", files))
     return wheels.Wheelhouse(version, own, _pip(folder), needed)
 
 
@@ -107,6 +116,7 @@ def _pip(folder: Path) -> Wheel:
 def _wheel(folder: Path, name: str, version: str, files: dict[str, bytes], requires: tuple[str, ...] = ()) -> Wheel:
     info = f"{name}-{version}.dist-info"
     lines = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}", *(f"Requires-Dist: {one}" for one in requires)]
+    lines += ["Provides-Extra: tflite"] if any("extra ==" in one for one in requires) else []
     held = {
         **files,
         f"{info}/METADATA": "\n".join(lines).encode() + b"\n",

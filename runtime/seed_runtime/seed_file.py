@@ -13,7 +13,7 @@ from seed_runtime import golden, skeletons, trust
 from seed_runtime.assembly.assemble import Progress, decode_streams
 from seed_runtime.assembly.base_file import MappedWeights, holes_of_base
 from seed_runtime.backends import Feeds, TensorSpec, input_spec, output_specs
-from seed_runtime.codecs import CODECS, BaseWeights
+from seed_runtime.codecs import BY_NAME, CODECS, BaseWeights
 from seed_runtime.errors import DigestError, InputError, LimitError, MissingBaseError, UnsupportedError
 from seed_runtime.format.header import Header, build_on
 from seed_runtime.format.parts import PROCESSING, TRAINING, file_of
@@ -200,7 +200,10 @@ class SeedFile:
         """
         found = [index for index, part in enumerate(self.header.parts) if part.kind == TRAINING.number]
         if not found:
-            raise UnsupportedError(f"{self.name} has no training graph; export its model again with --finetune-graph")
+            needed = "--finetune-graph"
+            if any(stream.codec == BY_NAME["integers"].number for stream in self.header.streams):
+                needed += " and --dtype fp32, as only floats are trained"
+            raise UnsupportedError(f"{self.name} has no training graph; export its model again with {needed}")
         if self.path is None:
             raise InputError("a seed is read more than once to train it, and a pipe only once; save it to a file first")
         if (size := self.header.parts[found[0]].raw_size) > TRAINING_RAW_MAX:

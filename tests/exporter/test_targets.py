@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from seed_exporter.loaders import load
 from seed_exporter.quantize.allocate import exact, lossless
 from seed_exporter.targets import TARGETS, Lowered
 from seed_exporter.targets.int8 import LARGEST
+from seed_runtime import cli
 from seed_runtime.backends.onnxruntime_releases import oldest_release
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
-from seed_runtime.errors import UsageError
+from seed_runtime.errors import UnsupportedError, UsageError
 from tests.exporter.support.exporting import decoded, layers, of_nodes, quick_export
 
 STEP = 0.25
@@ -236,6 +238,20 @@ def test_a_device_assembles_as_many_bytes_as_its_dtype_takes(
     assert (tmp_path / "assembled" / "model.weights").stat().st_size == result.held_bytes
     assert result.ratio >= 6
     assert result.outputs["y"].relative < 0.35
+
+
+@pytest.mark.usefixtures("without_measured_memory")
+def test_a_seed_of_integers_shows_them_and_says_that_only_floats_are_trained(
+    model: onnx.ModelProto, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick_export(model, output, dtype="int4", effort=1, target=6.0)
+    assert cli.main([str(output), "--inspect", "--json"]) == 0
+    held = json.loads(capsys.readouterr().out)["held_as"]
+    # Three layers of 48 x 96, 96 x 96 and 96 x 20 weights, two to a byte.
+    assert held["uint8"] == (48 * 96 + 96 * 96 + 96 * 20) // 2
+    assert list(held) == ["uint8", "float32"]
+    with pytest.raises(UnsupportedError, match="--finetune-graph and --dtype fp32, as only floats are trained"):
+        seed_runtime.open(output).training_graph()
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ Exit codes: 0 ok, 1 internal error, 2 usage, 3 data can't be used, 12 model can'
     default="fp32",
     show_default=True,
     help="What devices hold of matrices: floats, half floats, or integers of so many bits, with which layers compute "
-    "where ONNX Runtime does. Quality is that of what devices run; without a goal, 99 % of it is kept by integers.",
+    "where ONNX Runtime does. Quality is that of what devices run; without a goal, integers keep 98 % of decisions.",
 )
 @click.option(
     "--effort",

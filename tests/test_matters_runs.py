@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 
 POINTS = (0x41, 0x42, 0x43, 0x4E00, 0x4E01, 0x4E03)
 """Three Latin letters, three ideographs."""
+FONTS = 20
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +41,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         x = rng.integers(0, 3, (count, 48, 24), dtype=np.uint8)
         for image, label in zip(x, y, strict=True):
             image[8 * label : 8 * label + 8] = 0xFF
-        write_arrays(
-            folder / f"glyphs-{side}.npz.xz", {"x": x, "y": y.astype(np.uint16), "classes": np.array(POINTS, np.uint32)}
-        )
+        font = (np.arange(count) // len(POINTS) % FONTS).astype(np.uint16)
+        fonts = np.array("\n".join(f"package{number}\tfamily{number}\tx.ttf" for number in range(FONTS)))
+        points = np.array(POINTS, np.uint32)
+        arrays = {"x": x, "y": y.astype(np.uint16), "font": font, "fonts": fonts, "classes": points}
+        write_arrays(folder / f"glyphs-{side}.npz.xz", arrays)
     return folder
 
 
@@ -79,6 +82,22 @@ def test_healing_with_noise_is_measured_beside_straight_through(data: Path, monk
     assert [run["variant"] for run in found["runs"]] == ["straight-through", "a random half is rounded in each step"]
     assert all(1000 < run["bytes"] <= 16_000 and 0 <= run["quality"] <= 1 for run in found["runs"])
     assert found["source"].startswith("3 characters, ")  # the European half of them
+
+
+def test_healing_on_pictures_that_are_seen_often_is_judged_on_other_families(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.matters import seen_often
+
+    monkeypatch.setattr(seen_often, "WIDTHS", (8, 12, 24, 24))
+    monkeypatch.setattr(seen_often, "JUDGES", 20)
+    task, unseen = seen_often.load(data)
+    assert task.classes == 3  # the letters among them
+    assert len(task.train[0]) + len(unseen[0]) == 300
+    found = seen_often.run(True, data)
+    assert [run["variant"] for run in found["runs"]] == ["as it is", "half of the inputs mixed"]
+    assert found["n"] == len(unseen[0])
+    assert any("half of the inputs mixed" in line for line in seen_often.section({"seen_often": found}))
 
 
 def test_a_fine_tune_is_judged_from_whole_files(

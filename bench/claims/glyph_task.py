@@ -1,4 +1,4 @@
-"""Glyphs for torch: on the device whole, augmented there, validation by font package out of the training side."""
+"""Glyphs for torch: on the device whole, augmented there, validation by font families out of the training side."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .data.files import read_arrays
-from .data.splitting import held_out
+from .data.validation import validating
 from .inputs import DEVIATION, MEAN, SIDE, enlarge, unpacked
-
-VALIDATION = 12  # one package in so many validates
 
 
 class Glyphs:
@@ -29,10 +27,7 @@ class Glyphs:
     def __init__(self, folder: Path, where: torch.device, rng_seed: int = 0, most: int | None = None) -> None:
         arrays = read_arrays(folder / "glyphs-train.npz.xz")
         self.classes, self.where = len(arrays["classes"]), where
-        package = [line.split("\t")[0] for line in str(arrays["fonts"]).split("\n")]
-        validates = np.array([held_out(name, "validation", VALIDATION) for name in package])[arrays["font"]]
-        if validates.all() or not validates.any():  # so few packages that a draw finds none
-            validates = arrays["font"] == arrays["font"].max()
+        validates = validating(arrays)
         self._train = self._part(arrays["x"][~validates], arrays["y"][~validates], most)
         # Judged twenty times a run: a few thousand are enough, and cost little of its time.
         self._validation = self._part(arrays["x"][validates], arrays["y"][validates], most or 3000)

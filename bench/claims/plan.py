@@ -10,6 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 TINY_SECONDS = 4.0  # of healing where everything is tiny
+# Half of the inputs mixed, vectors rounded halfway, no higher rates in short runs. With these BERT-tiny's seed was
+# right in .8326 (its teacher in .8383), without in .8265 (.8384); students of vision in .8770 and .8822, without in
+# .8560 and .8713; DistilBERT's damage at .45 of its run was .0514, without .0577. Large convolutional networks weren't
+# compared in long runs, and short ones lose by them.
+MIXED = "--set passes=0 --set fold=0.5 --set travel=0"
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,9 @@ def _student(name: str, student: str, lane: str, card: int, seconds: float, opti
     return Job(f"{name}-student", lane, card, seconds, command, (name,))
 
 
-def _student_heal(name: str, lane: str, card: int, seconds: float) -> Job:
+def _student_heal(name: str, lane: str, card: int, seconds: float, options: str = "") -> Job:
     """Heal a student to the bytes of its teacher's goal; it goes on learning from the teacher."""
-    command = f"heal --start {{out}}/{name}-student --teacher {{out}}/{name}"
+    command = f"heal --start {{out}}/{name}-student --teacher {{out}}/{name} {options}"
     return Job(f"{name}-student-heal", lane, card, seconds, command, (name, f"{name}-student"))
 
 
@@ -79,7 +84,8 @@ JOBS = (
     _heal("mobilenetv2", "mobilenetv2", 1, 1080),
     Job("tokens", "distilbert", 2, 60, "tokens"),
     _teacher("distilbert", "distilbert", 2, 500, "--masked-share 0.75", ("tokens",)),
-    _heal("distilbert", "distilbert", 2, 800),
+    # Shrinking, coding and the footprint took more than the 108 s that were left after 800 s.
+    _heal("distilbert", "distilbert", 2, 720, MIXED),
     # Masked words need no teacher: they are over when there is one.
     Job(
         "berttiny-words", "berttiny", 3, 490,
@@ -89,26 +95,26 @@ JOBS = (
         "berttiny", "berttiny", 3, 120, "--masked-share 0.01 --teacher {out}/distilbert",
         ("berttiny-words", "distilbert"),
     ),
-    _heal("berttiny", "berttiny", 3, 230),
+    _heal("berttiny", "berttiny", 3, 230, MIXED),
     _on("berttiny", "berttiny", 3, 100),
     _student("berttiny", "small-text", "berttiny", 3, 80, "--masked-share 0.4"),
-    _student_heal("berttiny", "berttiny", 3, 150),
+    _student_heal("berttiny", "berttiny", 3, 150, MIXED),
     _random_heal("berttiny", "berttiny", 3, 150),
     _controls("berttiny", "berttiny", 3, 50),
     # BERT-tiny learned DistilBERT's answers: it is the student at the bytes of DistilBERT's seed.
     Job(
         "distilbert-student-heal", "text-beside", 3, 130,
-        "heal --start {out}/berttiny --teacher {out}/distilbert", ("berttiny", "distilbert"),
+        f"heal --start {{out}}/berttiny --teacher {{out}}/distilbert {MIXED}", ("berttiny", "distilbert"),
     ),
     _on("distilbert", "text-beside", 3, 120),
     _controls("distilbert", "text-beside", 3, 80),
     _student("mobilenetv2", "small-vision", "mobilenetv2-beside", 3, 150),
-    _student_heal("mobilenetv2", "mobilenetv2-beside", 3, 400),
+    _student_heal("mobilenetv2", "mobilenetv2-beside", 3, 400, MIXED),
     _on("mobilenetv2", "mobilenetv2-beside", 3, 120),
     _random_heal("mobilenetv2", "mobilenetv2-beside", 3, 200),
     _controls("mobilenetv2", "mobilenetv2-beside", 3, 60),
     _student("resnet50", "small-vision", "resnet50-beside", 3, 150),
-    _student_heal("resnet50", "resnet50-beside", 3, 400),
+    _student_heal("resnet50", "resnet50-beside", 3, 400, MIXED),
     _on("resnet50", "resnet50-beside", 3, 180),
     _controls("resnet50", "resnet50-beside", 3, 70),
     _random_heal("resnet50", "resnet50-beside", 3, 200),

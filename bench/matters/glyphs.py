@@ -66,7 +66,7 @@ def load_classes(folder: Path, chosen: np.ndarray) -> Task:
     Raises:
         FileNotFoundError: the data aren't there.
     """
-    train, held = (_part(read_arrays(folder / f"glyphs-{side}.npz.xz"), chosen) for side in ("train", "held"))
+    train, held = (part_of(read_arrays(folder / f"glyphs-{side}.npz.xz"), chosen) for side in ("train", "held"))
     return Task(train, held, len(chosen))
 
 
@@ -183,7 +183,7 @@ def _script(point: int) -> str:
     return unicodedata.name(chr(point), "?").split()[0]
 
 
-def _part(arrays: Mapping[str, np.ndarray], chosen: np.ndarray) -> tuple[Tensor, Tensor]:
+def part_of(arrays: Mapping[str, np.ndarray], chosen: np.ndarray) -> tuple[Tensor, Tensor]:
     rows = np.isin(arrays["y"], chosen)
     small = shrunk(unpacked(arrays["x"][rows]))
     labels = np.searchsorted(chosen, arrays["y"][rows])

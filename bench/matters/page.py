@@ -8,12 +8,12 @@ from typing import Any
 
 from bench.measure import Figures
 
-from . import healed, others, published, ratio, records, residual, sizes, times, training, transfer
+from . import healed, others, published, ratio, records, residual, seen_often, sizes, times, training, transfer
 from .records import FOLDER
 
 TOPICS: dict[str, Any] = {
     "published": published, "ratio": ratio, "healed": healed, "sizes": sizes, "training": training,
-    "residual": residual, "times": times, "transfer": transfer, "others": others,
+    "residual": residual, "seen_often": seen_often, "times": times, "transfer": transfer, "others": others,
 }  # fmt: skip
 """In the order of the page."""
 MEASURED = tuple(name for name, topic in TOPICS.items() if hasattr(topic, "run"))

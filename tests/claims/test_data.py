@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.claims.data import characters, english, glyphs, sections, splitting
+from bench.claims.data import characters, english, glyphs, sections, splitting, validation
 from bench.claims.data.archives import pins
 from bench.claims.data.faces import designs, fonts_to_draw
 from bench.claims.data.files import read_arrays, read_text, write_arrays, write_text
@@ -33,6 +33,34 @@ def test_whether_a_source_is_held_out_depends_on_its_name_alone() -> None:
 def test_sources_that_share_a_mark_through_others_are_one_group() -> None:
     marks = {"a": ["x"], "b": ["y"], "c": ["x", "z"], "d": ["z"], "e": []}
     assert splitting.groups(marks) == {"a": "a", "b": "b", "c": "a", "d": "a", "e": "e"}
+
+
+def test_whole_families_of_every_kind_validate() -> None:
+    # Three kinds, ten packages of 30 images each; the first two packages of a kind share a family.
+    points = np.array([ord("A"), ord("한"), ord("永")], np.uint32)
+    fonts = [(kind, package) for kind in range(3) for package in range(10)]
+    arrays = {
+        "classes": points,
+        "font": np.repeat(np.arange(30), 30).astype(np.uint16),
+        "y": np.repeat([kind for kind, _ in fonts], 30).astype(np.uint16),
+        "fonts": np.array("\n".join(f"p{kind}{package}\tf{kind}{max(1, package)}\tx.ttf" for kind, package in fonts)),
+    }
+    validates = validation.validating(arrays)
+    assert set(arrays["y"][validates]) == {0, 1, 2}
+    assert validates.mean() < 0.25
+    by_font = validates.reshape(30, 30)
+    assert (by_font.all(1) == by_font.any(1)).all()
+    assert all(by_font[10 * kind, 0] == by_font[10 * kind + 1, 0] for kind in range(3))
+
+
+def test_where_one_package_is_all_there_is_its_last_font_validates() -> None:
+    arrays = {
+        "classes": np.array([ord("A")], np.uint32),
+        "font": np.array([0, 0, 1], np.uint16),
+        "y": np.zeros(3, np.uint16),
+        "fonts": np.array("p\tf\ta.ttf\np\tf\tb.ttf"),
+    }
+    assert validation.validating(arrays).tolist() == [False, False, True]
 
 
 def test_every_kind_with_two_groups_has_one_that_is_held_out() -> None:

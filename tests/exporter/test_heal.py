@@ -198,6 +198,17 @@ def test_labels_add_to_the_loss_and_mixed_inputs_have_none() -> None:
 
 
 @pytest.mark.slow
+def test_a_shift_of_all_scores_hides_no_lost_decision() -> None:
+    from seed_exporter.heal.losses import damage
+
+    original = {"y": torch.tensor([[-20.0, -19.0, -14.0], [-20.0, -15.0, -19.0]])}
+    swapped = {"y": original["y"].flip(1)}
+    shifted = {"y": original["y"] + 15.0}
+    assert damage(original, swapped, ["y"]) < damage(original, shifted, ["y"])
+    assert damage(original, swapped, ["y"], {"y"}) > 10 * damage(original, shifted, ["y"], {"y"})
+
+
+@pytest.mark.slow
 def test_bad_data_and_unknown_operators_are_named() -> None:
     graph = convolutions(np.random.default_rng(3))
     with pytest.raises(InputError, match="at least 16 inputs"):

@@ -223,7 +223,7 @@ class Healing(Trained):
             with torch.no_grad():
                 original = as_floats(self.teacher.run(feed, self._originals))
             found = as_floats(self.student.run(feed, weights, learn=True))
-        lost = distance(original, found, self.judged, self.scores, self._probabilities)
+        lost = distance(original, found, self.judged, self.scores, self._probabilities, self.settings.temperature)
         if self.layers:
             errors = [relative_error(original[name], found[name]) for name in self.layers]
             lost = lost + self.settings.layers * torch.stack(errors).mean()
@@ -377,7 +377,7 @@ class Healing(Trained):
     def _held_damage(self) -> float:
         with torch.no_grad():
             weights, _ = self.student.weights()
-        return self.held.damage(lambda batch: self.student.run(batch, weights), self.judged)
+        return self.held.damage(lambda batch: self.student.run(batch, weights), self.judged, self.scores)
 
     def _mixed_precision(self) -> torch.autocast:
         """Compute products in bf16 on a GPU."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 import torch
@@ -49,18 +49,24 @@ class Judges:
                 found = teacher.run(batch, weights)
             self.expected.append({name: found[name] for name in teacher.outputs if name in found})
 
-    def damage(self, answers: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]], names: Sequence[str]) -> float:
+    def damage(
+        self,
+        answers: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]],
+        names: Sequence[str],
+        scores: Collection[str] = (),
+    ) -> float:
         """Return the mean damage over batches; infinite where answers aren't finite.
 
         Args:
             answers: computes a candidate's outputs.
             names: outputs to look at.
+            scores: those of them whose largest entry is a decision.
         """
         if not self.batches:
             return 0.0
         with torch.no_grad():
             pairs = zip(self.batches, self.expected, strict=True)
-            found = [damage(original, answers(batch), names) for batch, original in pairs]
+            found = [damage(original, answers(batch), names, scores) for batch, original in pairs]
         mean = float(torch.stack(found).mean())
         # No comparison with NaN is true.
         return mean if math.isfinite(mean) else math.inf

@@ -11,17 +11,32 @@ from torch.nn import functional
 
 from seed_exporter.evaluate.damage import PROBABILITY_FLOOR, SUM_TOLERANCE
 
-TEMPERATURE: Final = 2.0
-"""Temperature of scores in `distance`: what a model holds of wrong classes counts more than at 1."""
 _FLOOR: Final = 1e-30
 """Least probability whose logarithm has a gradient in `distance`: answers that are wrong and sure must have one."""
 UNLABELLED: Final = -100
 """Label of a decision that has none."""
 
 
-def damage(original: Mapping[str, Tensor], candidate: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
-    """Add up what `auto` measures of each output: KL of probabilities, 1 - cosine of other rows, squared error else."""
-    return torch.stack([_auto(original[name], candidate[name]) for name in names]).sum()
+def damage(
+    original: Mapping[str, Tensor], candidate: Mapping[str, Tensor], names: Sequence[str], scores: Collection[str] = ()
+) -> Tensor:
+    """Add up what `auto` measures of each output: KL of probabilities, 1 - cosine of other rows, squared error else.
+
+    Args:
+        original: the original's outputs.
+        candidate: the candidate's.
+        names: outputs to look at.
+        scores: those of them whose KL counts as well. Logits of 1,000 classes had a mean of -19 and a deviation of .75:
+            their cosine says how large the mean is. Of two seeds of a student that with a fifth of the other's damage,
+            by cosine, was right in 85.6 %, the other one in 87.7 %.
+    """
+    lost = [_auto(original[name], candidate[name]) for name in names]
+    lost += [
+        _softened(original[name], candidate[name], 1.0)
+        for name in names
+        if name in scores and _has_rows(original[name]) and not _is_probabilities(original[name])
+    ]
+    return torch.stack(lost).sum()
 
 
 def relative_error(original: Tensor, candidate: Tensor) -> Tensor:
@@ -52,6 +67,7 @@ def distance(
     names: Sequence[str],
     scores: Collection[str],
     probabilities: Collection[str],
+    temperature: float,
 ) -> Tensor:
     """Add up what healing makes small: KL of scores at a temperature, the measures of `damage` of other outputs.
 
@@ -62,18 +78,19 @@ def distance(
         scores: those of them whose largest entry is a decision.
         probabilities: those of them whose rows are probabilities, as `probabilities_of` says: to ask a GPU for each
             batch would make it wait.
+        temperature: of scores and probabilities: above 1 what a model holds of wrong classes counts more.
     """
     lost = []
     for name in names:
         first, second = original[name], candidate[name]
         if name in probabilities:
-            found = _softened(first.clamp_min(_FLOOR).log(), second.clamp_min(_FLOOR).log())
+            found = _softened(first.clamp_min(_FLOOR).log(), second.clamp_min(_FLOOR).log(), temperature)
         elif not _has_rows(first):
             found = relative_error(first, second)
         else:
             found = (1 - torch.cosine_similarity(first, second, dim=-1)).mean()
             if name in scores:
-                found = found + _softened(first, second)
+                found = found + _softened(first, second, temperature)
         lost.append(found)
     return torch.stack(lost).sum()
 
@@ -113,7 +130,7 @@ def cross_entropy(labels: Tensor, rows: Tensor, are_probabilities: bool) -> Tens
     return lost / known.sum().clamp_min(1)
 
 
-def _softened(original: Tensor, candidate: Tensor) -> Tensor:
-    first = torch.log_softmax(original / TEMPERATURE, -1)
-    second = torch.log_softmax(candidate / TEMPERATURE, -1)
-    return TEMPERATURE**2 * (first.exp() * (first - second)).sum(-1).mean()
+def _softened(original: Tensor, candidate: Tensor, temperature: float) -> Tensor:
+    first = torch.log_softmax(original / temperature, -1)
+    second = torch.log_softmax(candidate / temperature, -1)
+    return temperature**2 * (first.exp() * (first - second)).sum(-1).mean()

@@ -23,7 +23,7 @@ def keep(name: str, result: Figures) -> Path:
 
 
 def publish(name: str, module: ModuleType, result: Figures) -> None:
-    """Write a result to docs/: its JSON, its charts, and its part of benchmarks.md."""
+    """Write a result to docs/: its JSON, its charts, and its part of benchmarks.md, or of the module's own PAGE."""
     folder = DOCS / "benchmarks"
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -40,14 +40,15 @@ def publish(name: str, module: ModuleType, result: Figures) -> None:
         [provenance(name, result)],
     ]
     text = "\n\n".join("\n".join(block) for block in blocks if block)
-    page = PAGE.read_text()
+    place = getattr(module, "PAGE", PAGE)
+    page = place.read_text()
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     page, count = re.subn(
         f"{re.escape(start)}.*?{re.escape(end)}", lambda match: f"{start}\n{text}\n{end}", page, flags=re.DOTALL
     )
     if count != 1:
-        raise RuntimeError(f"{PAGE.name} has {count} places for {name}; it needs {start} and {end} once")
-    PAGE.write_text(page)
+        raise RuntimeError(f"{place.name} has {count} places for {name}; it needs {start} and {end} once")
+    place.write_text(page)
 
 
 def goal_table(result: Figures) -> list[str]:

@@ -36,6 +36,8 @@ VARIANTS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("half of the inputs mixed", SIZE, {"mixed": 0.5}),
     ("24 KB, 600 steps", 3 * SIZE, {"steps": 600}),
     ("24 KB, 600 steps, half of the inputs mixed", 3 * SIZE, {"steps": 600, "mixed": 0.5}),
+    ("24 KB, 600 steps, folded halfway", 3 * SIZE, {"steps": 600, "fold": 0.5}),
+    ("24 KB, 600 steps, scores at a temperature of 1 in place of 2", 3 * SIZE, {"steps": 600, "temperature": 1.0}),
 )
 """What each run is called, its size [B] and what it changes."""
 

@@ -9,14 +9,14 @@ from typing import Any, Final
 import numpy as np
 
 from seed_runtime.backends import Array
-from seed_runtime.errors import InputError
+from seed_runtime.errors import FormatError, InputError
 from seed_runtime.limits import TOKENS_MAX
 from seed_runtime.processing.answers import Facts
 from seed_runtime.processing.fields import Fields
 from seed_runtime.processing.items import TEXT, Item
 from seed_runtime.processing.sources import Sources
 from seed_runtime.processing.steps import InputStep, Prepared, Specs, check_input, one_call
-from seed_runtime.processing.tokenizer_file import load_tokenizer
+from seed_runtime.processing.tokenizer_file import call_tokenizer, load_tokenizer
 
 TEXT_MAX: Final = 1 << 18
 """Largest text [B]: normalizing may make it 300 times longer."""
@@ -41,6 +41,7 @@ class Tokens:
 
         Raises:
             InputError: the text is too long to be split at all, or can't be written in UTF-8.
+            FormatError: the tokenizer fails, or no token of a text fits beside its own ones.
         """
         try:
             size = len(text.encode())
@@ -48,13 +49,21 @@ class Tokens:
             raise InputError(f"{name} holds half of a pair of surrogates; give text in UTF-8") from None
         if size > TEXT_MAX:
             raise InputError(f"{name} has more than {TEXT_MAX:,} bytes; give a shorter one")
-        encoded = self.tokenizer.encode(text)
+        tokenizer = self.tokenizer
+        encoded = call_tokenizer(lambda: tokenizer.encode(text), self.where)
         count = len(encoded.ids)
         if count > longest:
-            self.tokenizer.enable_truncation(longest)
-            encoded = self.tokenizer.encode(text)
-            self.tokenizer.no_truncation()
+            encoded = call_tokenizer(lambda: self._cut(text, longest), self.where)
+            if len(encoded.ids) > longest:
+                raise FormatError(self.where, f"{longest} tokens are taken, and the tokenizer's own leave none of them")
         return list(encoded.ids), list(encoded.type_ids), count
+
+    def _cut(self, text: str, longest: int) -> Any:
+        self.tokenizer.enable_truncation(longest)
+        try:
+            return self.tokenizer.encode(text)
+        finally:
+            self.tokenizer.no_truncation()
 
     @property
     def tokenizer(self) -> Any:

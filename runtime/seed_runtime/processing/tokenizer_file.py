@@ -6,9 +6,11 @@ that were looked at one by one. So a hostile one can neither run without end nor
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError, too_new
 from seed_runtime.limits import VOCABULARY_MAX
@@ -48,14 +50,34 @@ _PATTERNS: Final = frozenset(
     )
 )
 """Regular expressions whose alternatives never match the same text in many ways."""
-_SEQUENCE_MAX: Final = 16
-_WORD_MAX: Final = 1000
+_PARTS_MAX: Final = 16
+"""Largest number of components of a role, in all sequences together."""
+_WORD_MAX: Final = 200
 """Largest word of WordPiece, whose time grows with its square [character]."""
+_PIECE_MAX: Final = 64
+"""Largest piece of Unigram, which looks for all pieces that begin at each character [character]."""
+_PIECES_MAX: Final = 6 << 20
+"""Largest number of characters of all its pieces: each takes up to 340 bytes of a tree."""
+_AFFIX_MAX: Final = 16
+"""Largest mark of parts of words, which is copied at each attempt to find one [character]."""
+_MODEL_FIELDS: Final = {
+    "max_input_chars_per_word": _WORD_MAX,
+    "continuing_subword_prefix": _AFFIX_MAX,
+    "end_of_word_suffix": _AFFIX_MAX,
+}
+"""Largest values of a model's fields: a number of characters, or a text of so many."""
 _GROWTH_MAX: Final = 16.0
 """How much longer all replacements together may make a text."""
+_REPLACED_MAX: Final = 64
+"""Largest text that a table of `Precompiled` puts in place of a character [B]."""
+_PRECOMPILED_GROWTH: Final = 8.0
+"""What such a table counts as among the replacements, so that there is no second one and no long one beside it."""
 _TEMPLATE_MAX: Final = 64
 """Largest number of tokens that a template adds."""
 _ADDED_MAX: Final = 1 << 16
+_ADDED_TEXT_MAX: Final = 1 << 20
+"""Largest number of characters of all tokens that are added: those of 13 MB took 40 s to read."""
+_Found = TypeVar("_Found")
 
 
 def load_tokenizer(data: bytes | memoryview, where: str) -> Any:
@@ -78,12 +100,28 @@ def load_tokenizer(data: bytes | memoryview, where: str) -> Any:
         ) from None
     checked = expanded(parse_tokenizer(data, where), where)
     checked["truncation"] = checked["padding"] = None
+    # Merges that are left out at random are for training; an answer is the same each time.
+    checked["model"].pop("dropout", None)
+    return call_tokenizer(lambda: tokenizers.Tokenizer.from_str(json.dumps(checked)), where, "can't be read")
+
+
+def call_tokenizer(work: Callable[[], _Found], where: str, problem: str = "fails") -> _Found:
+    """Return what a call of the package gives; what it raises becomes a FormatError.
+
+    Args:
+        work: the call.
+        where: names the place in error messages.
+        problem: what the tokenizer does if the call raises.
+    """
     try:
-        return tokenizers.Tokenizer.from_str(json.dumps(checked))
-    except (KeyboardInterrupt, SystemExit, MemoryError):
+        return work()
+    except MemoryError:
         raise
-    except BaseException as error:  # a panic of the package is no Exception
-        raise FormatError(where, f"the tokenizer can't be read ({error})") from None
+    except BaseException as error:
+        # A panic of the package is no Exception, but neither is a signal.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise FormatError(where, f"the tokenizer {problem} ({error})") from None
 
 
 def parse_tokenizer(data: bytes | memoryview, where: str) -> dict[str, Any]:
@@ -96,10 +134,13 @@ def parse_tokenizer(data: bytes | memoryview, where: str) -> dict[str, Any]:
         raise FormatError(where, "the tokenizer has no model")
     growth = 1.0
     for role, kinds in _COMPONENTS.items():
-        for part in _parts(value.get(role), where, 0):
-            if part.get("type") not in kinds:
-                raise too_new(where, f"{role} {str(part.get('type'))[:40]!r}")
-            growth *= _growth(part, where)
+        for count, part in enumerate(_parts(value.get(role), where, 0), start=1):
+            if count > _PARTS_MAX:
+                raise FormatError(where, f"the tokenizer has more than {_PARTS_MAX} components as {role}")
+            kind = part.get("type")
+            if not isinstance(kind, str) or kind not in kinds:
+                raise too_new(where, f"{role} {str(kind)[:40]!r}")
+            growth *= _growth(part, role, where)
             _check_template(part, where)
     if growth > _GROWTH_MAX:
         raise FormatError(where, "the tokenizer's replacements would make a text too long")
@@ -107,6 +148,8 @@ def parse_tokenizer(data: bytes | memoryview, where: str) -> dict[str, Any]:
     added = value.get("added_tokens") or []
     if not isinstance(added, list) or len(added) > _ADDED_MAX:
         raise FormatError(where, f"the tokenizer adds no list of at most {_ADDED_MAX:,} tokens")
+    if sum(len(str(each.get("content", ""))) for each in added if isinstance(each, dict)) > _ADDED_TEXT_MAX:
+        raise FormatError(where, f"the tokenizer adds tokens of more than {_ADDED_TEXT_MAX:,} characters")
     return value
 
 
@@ -120,7 +163,8 @@ def expanded(tokenizer: dict[str, Any], where: str) -> dict[str, Any]:
     vocabulary = model.get("vocab")
     if model.get("type") == "Unigram" or not isinstance(vocabulary, list):
         return tokenizer
-    merged = ("".join(_pair(merge)) for merge in model.get("merges") or [])
+    merges = model.get("merges")
+    merged = ("".join(_pair(merge)) for merge in (merges if isinstance(merges, list) else []))
     found: dict[str, int] = {}
     number = 0
     for element in vocabulary:
@@ -156,31 +200,53 @@ def _parts(part: object, where: str, depth: int) -> Iterator[Mapping[str, Any]]:
     if part.get("type") == "Sequence":
         lists = [each for key, each in part.items() if key != "type"]
         inner = lists[0] if len(lists) == 1 else None
-        if not isinstance(inner, list) or len(inner) > _SEQUENCE_MAX:
-            raise FormatError(where, f"a sequence of the tokenizer is no list of at most {_SEQUENCE_MAX} components")
+        if not isinstance(inner, list):
+            raise FormatError(where, "a sequence of the tokenizer is no list of components")
         for each in inner:
             yield from _parts(each, where, depth + 1)
 
 
-def _growth(part: Mapping[str, Any], where: str) -> float:
+def _growth(part: Mapping[str, Any], role: str, where: str) -> float:
     """Check the pattern of a component, and return how many times longer it can make a text."""
     if part["type"] == "Prepend":
         return 1.0 if len(str(part.get("prepend", ""))) <= _TEMPLATE_MAX else _GROWTH_MAX + 1
+    if part["type"] == "Precompiled":
+        _check_precompiled(part.get("precompiled_charsmap"), where)
+        return _PRECOMPILED_GROWTH
+    if part["type"] == "ByteLevel":
+        # A byte above 127 becomes a character of two bytes.
+        return 2.0 if role in ("normalizer", "pre_tokenizer") else 1.0
     if part["type"] not in ("Replace", "Split"):
         return 1.0
     pattern = part.get("pattern")
     if not isinstance(pattern, dict) or len(pattern) != 1:
         raise FormatError(where, "a pattern of the tokenizer is no object")
     ((kind, text),) = pattern.items()
-    if kind == "Regex" and text not in _PATTERNS:
-        raise UnsupportedError(
-            f"{where}: the tokenizer's regular expression {str(text)[:60]!r} isn't among those that are known to end; "
-            f"update seed-runtime, or give the model's inputs with --input x.npz"
-        )
     if not isinstance(text, str) or not text:
         raise FormatError(where, "a pattern of the tokenizer is empty")
+    if kind == "Regex" and text not in _PATTERNS:
+        raise UnsupportedError(
+            f"{where}: the tokenizer's regular expression {text[:60]!r} isn't among those that are known to end; "
+            f"update seed-runtime, or give the model's inputs with --input x.npz"
+        )
     least = 1 if kind == "Regex" else len(text)
     return max(1.0, len(str(part.get("content", ""))) / least)
+
+
+def _check_precompiled(table: object, where: str) -> None:
+    """Raise FormatError for a table of replacements that holds a long one.
+
+    Source: sentencepiece, normalizer.cc: the size of a tree, the tree, and replacements that end with a zero.
+    """
+    try:
+        data = base64.b64decode(table if isinstance(table, str) else "", validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    start = 4 + int.from_bytes(data[:4], "little")
+    if len(data) < 4 or start > len(data):
+        raise FormatError(where, "the tokenizer's table of replacements is damaged")
+    if max(map(len, data[start:].split(b"\0"))) > _REPLACED_MAX:
+        raise FormatError(where, "the tokenizer's replacements would make a text too long")
 
 
 def _check_template(part: Mapping[str, Any], where: str) -> None:
@@ -192,6 +258,9 @@ def _check_template(part: Mapping[str, Any], where: str) -> None:
         lists += [each.get("ids") for each in tokens.values() if isinstance(each, dict)]
     if any(not isinstance(each, list) or len(each) > _TEMPLATE_MAX for each in lists):
         raise FormatError(where, f"a template of the tokenizer has more than {_TEMPLATE_MAX} parts")
+    # Each time that a template names the text, all of its tokens are copied.
+    if sum("Sequence" in each for each in part["single"] if isinstance(each, dict)) > 1:
+        raise FormatError(where, "a template of the tokenizer repeats the text")
 
 
 def _check_model(model: Mapping[str, Any], where: str) -> None:
@@ -202,6 +271,17 @@ def _check_model(model: Mapping[str, Any], where: str) -> None:
         raise FormatError(where, "the tokenizer has no vocabulary")
     if len(vocabulary) > VOCABULARY_MAX:
         raise LimitError(f"{where}: tokens", len(vocabulary), VOCABULARY_MAX)
-    longest = model.get("max_input_chars_per_word", 0)
-    if not isinstance(longest, int) or longest > _WORD_MAX:
-        raise LimitError(f"{where}: characters of a word", int(longest), _WORD_MAX)
+    for field, most in _MODEL_FIELDS.items():
+        value = model.get(field)
+        if value is None:
+            continue
+        size = value if isinstance(value, int) else len(value) if isinstance(value, str) else -1
+        if size < 0:
+            raise FormatError(where, f"the tokenizer's {field} can't be used")
+        if size > most:
+            raise LimitError(f"{where}: characters of {field}", size, most)
+    if model["type"] == "Unigram":
+        pieces = [len(each[0]) for each in vocabulary if isinstance(each, list) and each and isinstance(each[0], str)]
+        for what, size, most in (("a piece", max(pieces, default=0), _PIECE_MAX), ("pieces", sum(pieces), _PIECES_MAX)):
+            if size > most:
+                raise LimitError(f"{where}: characters of {what}", size, most)

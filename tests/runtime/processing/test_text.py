@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import copy
+import functools
 import io
 import json
+import operator
 import re
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,7 +26,7 @@ from seed_runtime.processing import TEXT, Item, parse, prepare
 from seed_runtime.processing.answers import Facts
 from seed_runtime.processing.fields import Fields
 from seed_runtime.processing.sources import Sources
-from seed_runtime.processing.text import TEXT_MAX, read
+from seed_runtime.processing.text import TEXT_MAX, Tokens, read
 from seed_runtime.processing.tokenizer_file import expanded, load_tokenizer, parse_tokenizer
 from tests.support.described_models import described, typed_input
 from tests.support.tokenizers_by_hand import bpe, json_of, unigram, word_piece
@@ -116,6 +122,15 @@ def replaces(*contents: tuple[str, str]) -> dict[str, Any]:
     return bpe(normalizer={"type": "Sequence", "normalizers": parts})
 
 
+def sequence(*parts: Any) -> dict[str, Any]:
+    return {"type": "Sequence", "normalizers": list(parts)}
+
+
+def precompiled(replacements: bytes, size: int = 0) -> dict[str, Any]:
+    table = size.to_bytes(4, "little") + replacements
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(table).decode()}
+
+
 def template(**fields: Any) -> dict[str, Any]:
     whole = word_piece()
     return {**whole, "post_processor": {**whole["post_processor"], **fields}}
@@ -136,20 +151,33 @@ def model(**fields: Any) -> dict[str, Any]:
         (replaces(("a", "aa"), *[("a", "aa")] * 4), FormatError, "would make a text too long"),
         (replaces(("a", "a" * 1000)), FormatError, "would make a text too long"),
         (bpe(normalizer={"type": "Prepend", "prepend": "a" * 1000}), FormatError, "would make a text too long"),
-        (bpe(normalizer={"type": "Sequence", "normalizers": [{"type": "NFC"}] * 17}), FormatError, "at most 16"),
+        (bpe(normalizer=sequence(*[{"type": "NFC"}] * 17)), FormatError, "more than 16 components as normalizer"),
+        (bpe(normalizer=sequence(*[sequence(*[{"type": "NFC"}] * 8)] * 2)), FormatError, "more than 16 components"),
+        (bpe(normalizer=sequence(*[{"type": "ByteLevel"}] * 5)), FormatError, "would make a text too long"),
+        (bpe(normalizer=sequence(precompiled(b"a"), precompiled(b"a"))), FormatError, "would make a text too long"),
+        (bpe(normalizer=precompiled(b"short\0" + b"a" * 65)), FormatError, "would make a text too long"),
+        (bpe(normalizer={"type": "Precompiled"}), FormatError, "table of replacements is damaged"),
+        (bpe(normalizer=precompiled(b"", size=5)), FormatError, "table of replacements is damaged"),
         (bpe(normalizer={"type": "Sequence"}), FormatError, "is no list"),
         (bpe(normalizer=[1]), FormatError, "a component of the tokenizer is no object"),
         (bpe(normalizer={"type": "Python"}), UnsupportedError, "normalizer 'Python' is unknown"),
         (bpe(pre_tokenizer={"type": "Magic"}), UnsupportedError, "pre_tokenizer 'Magic' is unknown"),
         (bpe(decoder={"type": None}), UnsupportedError, "decoder 'None' is unknown"),
         (template(single=[{}] * 65), FormatError, "more than 64 parts"),
+        (template(single=[{"Sequence": {"id": "A", "type_id": 0}}] * 2), FormatError, "repeats the text"),
         (template(special_tokens={"x": {"ids": [1] * 65}}), FormatError, "more than 64 parts"),
         (model(type="Neural"), UnsupportedError, "a tokenizer's model 'Neural' is unknown"),
         (model(vocab=7), FormatError, "the tokenizer has no vocabulary"),
-        (model(max_input_chars_per_word=10**9), LimitError, "exceeds the limit of 1,000"),
+        (model(max_input_chars_per_word=10**9), LimitError, "exceeds the limit of 200"),
+        (model(max_input_chars_per_word="x" * 201), LimitError, "exceeds the limit of 200"),
+        (model(max_input_chars_per_word=[]), FormatError, "max_input_chars_per_word can't be used"),
+        (model(continuing_subword_prefix="#" * 17), LimitError, "continuing_subword_prefix: 17 exceeds"),
+        (model(type="Unigram", vocab=[["a" * 65, 0.0]]), LimitError, "characters of a piece: 65 exceeds"),
+        (model(type="Unigram", vocab=[["a" * 64, 0.0]] * 98_305), LimitError, "characters of pieces: 6,291,520"),
         (model(vocab=["a"] * ((1 << 20) + 1)), LimitError, "tokens: 1,048,577 exceeds"),
         ({"model": 1}, FormatError, "the tokenizer has no model"),
         (word_piece(added_tokens=7), FormatError, "adds no list"),
+        (word_piece(added_tokens=[{"content": "a" * (1 << 20)}, {"content": "b"}]), FormatError, "more than 1,048,576"),
     ],
 )  # fmt: skip
 def test_a_tokenizer_that_could_run_or_grow_without_end_is_refused(
@@ -170,6 +198,41 @@ def test_what_the_package_itself_refuses_is_damage() -> None:
     broken["model"]["merges"] = ["q q"]
     with pytest.raises(FormatError, match="the tokenizer can't be read"):
         load_tokenizer(json_of(broken), "here")
+
+
+ODD: tuple[Any, ...] = (None, True, -1, 1.5, "", "x", [], [[1]], {}, {"type": ["x"]}, "\ud800", 1 << 70)
+"""Values that a field may have in place of its own."""
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the way to each value within a value, of lists to the first two."""
+    yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    for key, each in inner:
+        yield from places(each, (*path, key))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("whole", [word_piece(), unigram(), replaces(("a", "b")), split({"Regex": r"\s+"})])
+def test_a_tokenizer_with_any_value_changed_works_or_is_refused(whole: dict[str, Any]) -> None:
+    for path in places(whole):
+        for odd in ODD:
+            changed = copy.deepcopy({"": whole})
+            *way, last = ("", *path)
+            functools.reduce(operator.getitem, way, cast(Any, changed))[last] = odd
+            with contextlib.suppress(FormatError, UnsupportedError):
+                Tokens(json.dumps(changed[""]).encode(), "here").encode("a dog", "it", 8)
+
+
+def test_merges_are_never_left_out_at_random() -> None:
+    shaken = bpe()
+    shaken["model"]["dropout"] = 0.9
+    assert all(load_tokenizer(json_of(shaken), "here").encode("abc ab").ids == [6, 7] for _ in range(20))
+
+
+def test_where_the_tokenizers_own_tokens_leave_no_room_the_description_is_refused() -> None:
+    with pytest.raises(FormatError, match="1 tokens are taken, and the tokenizer's own leave none of them"):
+        feeds_of("a dog", max_length=1)
 
 
 @pytest.mark.parametrize("text", ["a", " ", "'", "\n ", " a", "ﷺ"])

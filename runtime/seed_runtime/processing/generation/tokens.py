@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
-from seed_runtime.errors import FormatError, InputError
+from seed_runtime.errors import InputError
 from seed_runtime.limits import PROMPT_MAX
 from seed_runtime.memory.process import release_heap
-from seed_runtime.processing.tokenizer_file import load_tokenizer
+from seed_runtime.processing.tokenizer_file import call_tokenizer, load_tokenizer
 
 _WHERE: Final = "processing, generation"
 _INCOMPLETE: Final = "\ufffd"
@@ -49,20 +48,12 @@ class Tokenizer:
         if not text:
             return []
         self._tokenizer.encode_special_tokens = not special
-        found = self._checked(lambda: self._tokenizer.encode(text, add_special_tokens=False))
+        found = call_tokenizer(lambda: self._tokenizer.encode(text, add_special_tokens=False), _WHERE)
         return list(found.ids)
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of tokens, special ones left out; U+FFFD stands for bytes that aren't UTF-8."""
-        return str(self._checked(lambda: self._tokenizer.decode(ids)))
-
-    def _checked(self, work: Callable[[], Any]) -> Any:
-        try:
-            return work()
-        except (KeyboardInterrupt, SystemExit, MemoryError):
-            raise
-        except BaseException as error:  # a panic of the package is no Exception
-            raise FormatError(_WHERE, f"the tokenizer fails ({error})") from None
+        return str(call_tokenizer(lambda: self._tokenizer.decode(ids), _WHERE))
 
 
 class TextStream:

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from seed_exporter.graph.model import Graph
 from seed_exporter.processing.files import read_description
-from seed_exporter.processing.found import Package, find
+from seed_exporter.processing.found import find
+from seed_exporter.processing.package import Package
 from seed_exporter.processing.text import json_bytes
 from seed_exporter.skeletons import SkeletonBuilder
 from seed_runtime import processing

@@ -6,20 +6,18 @@ Only what is stated is used: without the numbers of its training, a picture can'
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
+from seed_exporter.processing import decoder
+from seed_exporter.processing.package import TOKENIZER, Found, Package
 from seed_exporter.processing.text import compact_tokenizer
 from seed_runtime.backends import TensorSpec
-from seed_runtime.limits import PROCESSING_RAW_MAX, TOKENS_MAX
+from seed_runtime.limits import TOKENS_MAX
 
 _FILTERS: Final = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 """Filters by the numbers that Pillow gives them, which `resample` of a preprocessor_config.json has."""
 _LABELS: Final = "labels.txt"
-_TOKENIZER: Final = "tokenizer.json"
 _TOKENS: Final = {"input_ids": "ids", "attention_mask": "mask", "token_type_ids": "types", "position_ids": "positions"}
 _POOLING: Final = {
     "pooling_mode_mean_tokens": "mean",
@@ -28,52 +26,6 @@ _POOLING: Final = {
     "pooling_mode_lasttoken": "last",
 }
 """Ways of pooling by the names that sentence-transformers gives them."""
-
-
-@dataclass
-class Package:
-    """A model and what stands beside it."""
-
-    folder: Path | None
-    """Folder of the model's file; None for a model that isn't one."""
-    inputs: Mapping[str, TensorSpec]
-    outputs: Mapping[str, TensorSpec]
-    metadata: Mapping[str, str]
-    used: list[str] = field(default_factory=list)
-    """Names of the files and entries that were used."""
-
-    def json(self, name: str) -> dict[str, Any]:
-        """Return the object in a file beside the model; an empty one where there is none."""
-        try:
-            value = json.loads(self.bytes(name) or b"{}")
-        except (ValueError, RecursionError):
-            return {}
-        return value if isinstance(value, dict) else {}
-
-    def bytes(self, name: str) -> bytes | None:
-        """Return a file beside the model; None where there is none."""
-        path = None if self.folder is None else self.folder / name
-        try:
-            if path is None or not path.is_file() or path.stat().st_size > PROCESSING_RAW_MAX:
-                return None
-            data = path.read_bytes()
-        except OSError:
-            return None
-        if name not in self.used:
-            self.used.append(name)
-        return data
-
-    def rank(self, spec: TensorSpec) -> int:
-        """Return the number of axes, -1 where it isn't stated."""
-        return -1 if spec.shape is None else len(spec.shape)
-
-    def with_rank(self, rank: int) -> list[TensorSpec]:
-        """Return the outputs with so many axes."""
-        return [spec for spec in self.outputs.values() if self.rank(spec) == rank]
-
-
-Found = tuple[dict[str, Any], dict[str, bytes]]
-"""A description with its attachments."""
 
 
 def find(package: Package) -> Found | None:
@@ -216,7 +168,7 @@ def _text(package: Package) -> Found | None:
     """Return the processing of an encoder of texts with a tokenizer.json: embeddings, or labels in its config.json."""
     if "input_ids" not in package.inputs or not package.inputs.keys() <= _TOKENS.keys():
         return None
-    data = package.bytes(_TOKENIZER)
+    data = package.bytes(TOKENIZER)
     if data is None:
         return None
     config = package.json("config.json")
@@ -228,11 +180,11 @@ def _text(package: Package) -> Found | None:
     longest = min([each for each in lengths if isinstance(each, int) and 0 < each <= TOKENS_MAX], default=512)
     step = {
         "kind": "text", "fills": {role: name for name, role in _TOKENS.items() if name in package.inputs},
-        "tokenizer": _TOKENIZER, "max_length": longest,
+        "tokenizer": TOKENIZER, "max_length": longest,
     }  # fmt: skip
     if isinstance(pad := config.get("pad_token_id"), int) and pad > 0:
         step["pad"] = pad
-    files = {_TOKENIZER: compact_tokenizer(data)}
+    files = {TOKENIZER: compact_tokenizer(data)}
     vectors = [spec for spec in package.with_rank(3) if spec.name in ("last_hidden_state", "token_embeddings")]
     pooled = [spec for spec in package.with_rank(2) if spec.name == "sentence_embedding"]
     if pooled:
@@ -273,4 +225,11 @@ def _literal(text: str | None) -> Any:
         return None
 
 
-_READERS: Final[tuple[Callable[[Package], Found | None], ...]] = (_line, _ultralytics, _speech, _picture, _text)
+_READERS: Final[tuple[Callable[[Package], Found | None], ...]] = (
+    decoder.read,
+    _line,
+    _ultralytics,
+    _speech,
+    _picture,
+    _text,
+)

@@ -138,4 +138,5 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        # An error of the block counts, not one of flushing what it used.
+        self._stack.__exit__(kind, error, trace)

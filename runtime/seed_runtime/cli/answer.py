@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,12 +17,16 @@ from seed_runtime.memory.process import peak_rss
 from seed_runtime.processing import Item, Processing, SampleAnswer
 from seed_runtime.processing.drawing import draw
 from seed_runtime.seed import Seed
+from seed_runtime.session import Session
+from seed_runtime.system.files import check_writable
 from seed_runtime.units import mib
 
 
 def answer(job: Job, terminal: Terminal) -> int:
     """Run the model on each sample and show its answers; return the exit code."""
     assert job.asked is not None
+    if job.asked.draw is not None:
+        check_writable(job.asked.draw)
     with contextlib.ExitStack() as stack:
         seed = stack.enter_context(open_seed(job))
         steps = _processing(seed)
@@ -29,7 +34,8 @@ def answer(job: Job, terminal: Terminal) -> int:
         # The first one is prepared before the session is planned, whose size depends on it.
         first = processing.prepare(steps, samples[0], job.max_memory, job.asked.top)
         cache = stack.enter_context(open_cache(job))
-        session = stack.enter_context(open_session(job, seed, cache, terminal, first.first))
+        runs = len(samples) * first.count
+        session = stack.enter_context(open_session(job, seed, cache, terminal, first.first, runs=runs))
         progress = terminal.progress("running") if len(samples) > 1 else None
         found: list[SampleAnswer] = []
         start = time.perf_counter()
@@ -41,7 +47,15 @@ def answer(job: Job, terminal: Terminal) -> int:
         seconds = time.perf_counter() - start
         if job.asked.draw is not None:
             draw(samples[0][0], found[0], job.asked.draw, job.max_memory)
-    terminal.clear()
+        terminal.clear()
+        _show(job, terminal, session, found, seconds)
+        # An assembled model may still be on its way to the disk, which the session's end waits for.
+        sys.stdout.flush()
+    return 0
+
+
+def _show(job: Job, terminal: Terminal, session: Session, found: Sequence[SampleAnswer], seconds: float) -> None:
+    assert job.asked is not None
     compared = processing.comparisons(found)
     if job.json:
         print_json(
@@ -59,13 +73,12 @@ def answer(job: Job, terminal: Terminal) -> int:
                 "peak_rss_mib": mib(peak_rss()),
             }
         )
-        return 0
+        return
     for each in found:
         for note in each.facts.notes:
             terminal.note(f"{escaped(each.facts.source)}: {note}")
     for line in _lines(found, compared):
         print(escaped(line))
-    return 0
 
 
 def _processing(seed: Seed) -> Processing:

@@ -28,6 +28,8 @@ _SAMPLE_BYTES: Final = 16
 """Bytes that a sample takes while it is read: as stored, as float32, mixed and resampled."""
 _BLOCK: Final = 1 << 14
 """Samples that are resampled at a time: of each, all that its filter sees is copied."""
+_WIDTH_MAX: Final = 4
+"""Largest sample [B]: with 32 bits."""
 _LOBES: Final = 16
 """Half-width of the filter that resamples, in periods of the lower of both rates."""
 
@@ -69,7 +71,7 @@ class AudioStep:
             if len(samples) > size:
                 facts.notes.append(f"the model takes {size / self.rate:.2f} s, and the rest isn't used")
         first = {spec.name: self._form(np.zeros(size, spec.dtype))}
-        return Prepared(self._calls(samples, frame, size, spec.name, spec.dtype), first)
+        return Prepared(self._calls(samples, frame, size, spec.name, spec.dtype), first, -(-len(samples) // frame))
 
     def _calls(self, samples: Array, frame: int, size: int, name: str, dtype: str) -> Iterator[dict[str, Array]]:
         # A last frame that isn't full is filled up with silence.
@@ -101,6 +103,8 @@ def read_wav(item: Item, rate: int, limit: int | None) -> Array:
         try:
             with wave.open(file) as sound:
                 channels, width, own_rate, frames = sound.getparams()[:4]
+                if width > _WIDTH_MAX:
+                    raise InputError(f"{item.name} has samples of {8 * width} bits; save it as WAV with 8 to 32")
                 if not 0 < own_rate <= SOUND_RATE_MAX:
                     raise InputError(f"{item.name} has {own_rate:,} samples a second, at most {SOUND_RATE_MAX:,} do")
                 most = max(frames, frames * rate // own_rate)

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from seed_runtime.backends import Array, Feeds
-from seed_runtime.errors import FormatError, LimitError
+from seed_runtime.errors import FormatError, InputError, LimitError
 from seed_runtime.limits import FRAME_MAX
 from seed_runtime.processing.answers import Facts, SampleAnswer
 from seed_runtime.processing.description import Processing
@@ -20,7 +20,9 @@ from seed_runtime.processing.steps import Prepared
 Run = Callable[[Feeds], dict[str, Array]]
 """Runs the model once."""
 _CALLS_MAX: Final = 1 << 20
-"""Largest number of calls of one sample, of whose outputs all are held: of speech, some 9 hours."""
+"""Largest number of calls of one sample: of speech, some 9 hours."""
+_HELD_MAX: Final = 1 << 27
+"""Largest size of the outputs of all calls of one sample, which are held until the last one [B]."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Sample:
     prepared: tuple[Prepared, ...]
     first: Feeds
     """Arrays like those of the first call, for plans."""
+
+    @property
+    def count(self) -> int:
+        """Number of times that the model is run for it."""
+        return max(each.count for each in self.prepared)
 
     def calls(self) -> Iterator[dict[str, Array]]:
         """Yield the feeds of each call; steps that make one call are repeated for those that make many."""
@@ -67,7 +74,10 @@ def prepare(
         for step in processing.inputs
     )
     first = _joined([dict(each.first) for each in prepared]) | _start(processing)
-    return Sample(facts, prepared, first)
+    sample = Sample(facts, prepared, first)
+    if (count := sample.count) > _CALLS_MAX:
+        raise InputError(f"{facts.source} would take {count:,} calls, at most {_CALLS_MAX:,} are made; cut it in parts")
+    return sample
 
 
 def answer(processing: Processing, sample: Sample, run: Run) -> SampleAnswer:
@@ -77,13 +87,14 @@ def answer(processing: Processing, sample: Sample, run: Run) -> SampleAnswer:
         FormatError: outputs aren't of the form that was described.
     """
     wanted = {name for step in processing.outputs for name in step.reads.values()}
-    state, calls = _start(processing), []
-    for number, feeds in enumerate(sample.calls()):
-        if number >= _CALLS_MAX:
-            raise LimitError("calls of one sample", number + 1, _CALLS_MAX)
+    state, calls, held = _start(processing), list[dict[str, Array]](), 0
+    for feeds in sample.calls():
         outputs = run(feeds | state)
         state = {name: outputs[source] for name, source in processing.state.items()}
         calls.append({name: outputs[name] for name in wanted})
+        held += sum(array.nbytes for array in calls[-1].values())
+        if len(calls) > 1 and held > _HELD_MAX:
+            raise LimitError("processing: bytes of the outputs of all calls", held, _HELD_MAX)
     return SampleAnswer(sample.facts, tuple(step.answer(calls, sample.facts) for step in processing.outputs))
 
 

@@ -23,6 +23,8 @@ class Prepared:
     calls: Iterator[dict[str, Array]]
     first: Feeds
     """Arrays like those of the first call, for plans."""
+    count: int = 1
+    """Number of the calls."""
 
 
 class InputStep(Protocol):

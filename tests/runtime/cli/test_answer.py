@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from seed_runtime.cli import main
+from seed_runtime.errors import DiskSpaceError
+from seed_runtime.format.header import Header
 from tests.support.described_models import claimed_png, color_description, color_model, color_seed, described, png
 from tests.support.model_seeds import classifier
 from tests.support.seed_run import one_object, refused, refused_here, result, seed_run
@@ -72,6 +74,26 @@ def test_the_picture_is_drawn_with_what_was_found(
             assert len(drawn.getcolors(1 << 16) or []) > 2
 
 
+def test_the_answer_is_out_before_the_model_is_on_the_disk_and_a_full_disk_is_told_behind_it(
+    seed: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(folder: Path, header: Header) -> None:
+        raise DiskSpaceError(str(folder), 2, 1)
+
+    monkeypatch.setattr("seed_runtime.assembly.cache.sync_assembled", full)
+    assert main([str(seed), str(photo)]) == 13
+    out, err = capfd.readouterr()
+    assert "green" in out
+    assert len(err.splitlines()) == 1
+
+
+def test_one_question_is_asked_in_the_mode_that_answers_soonest_and_three_in_the_fast_one(
+    seed: Path, photo: Path
+) -> None:
+    assert result(seed, photo)["mode"] == "lean"
+    assert result(seed, photo, photo, photo)["mode"] == "fast"
+
+
 def test_labels_can_not_reach_the_terminal_as_they_are(
     photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,6 +123,7 @@ def test_labels_can_not_reach_the_terminal_as_they_are(
         (("--draw", "o.png"), 2, "--draw is for a model that is asked about a file"),
         (("--top", "3", "--inspect"), 2, "--top is for a model that is asked about a file"),
         (("PHOTO", "--draw", "absent/o.png"), 2, "absent"),
+        (("NOTE", "--draw", "FOLDER"), 2, "is a folder; name a file in it"),
     ],
 )
 def test_what_can_not_be_asked_is_refused(
@@ -108,7 +131,8 @@ def test_what_can_not_be_asked_is_refused(
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     (tmp_path / "note.txt").write_text("no photo")
-    given = {"PHOTO": str(photo), "NOTE": str(tmp_path / "note.txt")}
+    (tmp_path / "folder.png").mkdir()
+    given = {"FOLDER": str(tmp_path / "folder.png"), "PHOTO": str(photo), "NOTE": str(tmp_path / "note.txt")}
     assert message in refused_here(code, capfd, str(seed), *(given.get(each, each) for each in arguments))
 
 

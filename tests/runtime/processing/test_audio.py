@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import wave
 from typing import Any
@@ -11,7 +12,8 @@ import onnx
 import pytest
 
 import seed_runtime
-from seed_runtime.errors import FormatError, InputError, MemoryBudgetError
+from seed_runtime.backends import Array, Feeds
+from seed_runtime.errors import FormatError, InputError, LimitError, MemoryBudgetError
 from seed_runtime.processing import SOUND, Item, answer, prepare
 from seed_runtime.processing.audio import read_wav, resampled
 from seed_runtime.processing.segments import SegmentsAnswer
@@ -27,6 +29,11 @@ def wav(samples: np.ndarray, rate: int = 16000, channels: int = 1, width: int = 
         sound.setframerate(rate)
         sound.writeframes(samples.tobytes())
     return file.getvalue()
+
+
+def wider(data: bytes, bits: int) -> bytes:
+    """Return a file that says that its samples have so many bits."""
+    return data[:34] + bits.to_bytes(2, "little") + data[36:]
 
 
 def read(data: bytes, rate: int = 16000, limit: int | None = None) -> np.ndarray:
@@ -84,6 +91,8 @@ def test_blocks_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
         (wav(np.zeros(9, "<i2"))[:30], "can't be read as sound"),
         (wav(np.zeros(0, "<i2")), "holds no sound"),
         (wav(np.zeros(4, "<i2"), rate=200_000), "at most 192,000 do"),
+        (wider(wav(np.zeros(4, "<i4"), width=4), 40), "has samples of 40 bits"),
+        (wider(wav(np.zeros(4, "<i4"), width=4), 65535), "has samples of 65536 bits"),
     ],
 )
 def test_what_is_no_sound_is_refused(data: bytes, problem: str) -> None:
@@ -148,7 +157,33 @@ def test_a_whole_sound_is_one_call() -> None:
     assert processing is not None
     sample = prepare(processing, (Item(SOUND, "s", data=wav(np.full(9, 1 << 14, "<i2"))),))
     assert [call["x"].tolist() for call in sample.calls()] == [[[0.5] * 6]]
+    assert sample.count == 1
     assert sample.facts.notes == ["the model takes 0.00 s, and the rest isn't used"]
+
+
+def test_the_number_of_calls_is_known_and_bounded_before_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    processing = described_sound(4, frame=4).processing()
+    assert processing is not None
+    for size in (1, 4, 9):
+        sample = prepare(processing, (Item(SOUND, "s", data=wav(np.zeros(size, "<i2"))),))
+        assert sample.count == len(list(sample.calls()))
+    monkeypatch.setattr("seed_runtime.processing.runner._CALLS_MAX", 2)
+    with pytest.raises(InputError, match="s would take 3 calls, at most 2 are made"):
+        prepare(processing, (Item(SOUND, "s", data=wav(np.zeros(9, "<i2"))),))
+
+
+def test_what_is_held_of_all_calls_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    processing = described_sound(4, frame=4).processing()
+    assert processing is not None
+    monkeypatch.setattr("seed_runtime.processing.runner._HELD_MAX", 3000)
+
+    def two_kilobytes(feeds: Feeds) -> dict[str, Array]:
+        return {"y": np.zeros((1, 512), np.float32), "next": feeds["h"]}
+
+    for size, fits in ((1, True), (8, False)):
+        sample = prepare(processing, (Item(SOUND, "s", data=wav(np.zeros(size, "<i2"))),))
+        with contextlib.nullcontext() if fits else pytest.raises(LimitError, match="outputs of all calls: 4,096"):
+            answer(processing, sample, two_kilobytes)
 
 
 def test_frames_of_another_size_and_a_context_alone_are_refused() -> None:

@@ -16,7 +16,7 @@ NAMES = (
 )  # fmt: skip
 LONG = (
     "size", "rules", "checkpoints", "archive", "versions", "finetune_memory", "personalise", "tuned_export", "lora",
-    "gradients", "targets", "zoo",
+    "gradients", "targets", "zoo", "generation",
 )  # fmt: skip
 """Benchmarks that take long, up to hours, and are run by their names only."""
 DATA_ERROR = 3  # exit code: the models or a module are missing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,11 @@ class Mark:
     corners: tuple[tuple[float, float], ...]
     """Corners of a polygon, x and y [pixel]; none for a text in the picture's corner."""
     text: str
+
+
+def rounded(value: float, digits: int = 6) -> float | None:
+    """Return a number for JSON; None for NaN and infinities, which it doesn't have."""
+    return round(float(value), digits) if math.isfinite(value) else None
 
 
 class Answer:

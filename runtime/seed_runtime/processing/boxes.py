@@ -11,7 +11,7 @@ import numpy as np
 from seed_runtime.backends import Array
 from seed_runtime.errors import FormatError
 from seed_runtime.limits import BOXES_MAX
-from seed_runtime.processing.answers import Answer, Facts, Mark, Placement
+from seed_runtime.processing.answers import Answer, Facts, Mark, Placement, rounded
 from seed_runtime.processing.box_layouts import LAYOUTS, Candidates, Layout, read_layout
 from seed_runtime.processing.fields import Fields
 from seed_runtime.processing.labels import name_of, read_labels
@@ -49,7 +49,7 @@ class BoxesAnswer(Answer):
                 {
                     "index": box.index,
                     "label": box.label,
-                    "score": round(box.score, 6),
+                    "score": rounded(box.score),
                     "box": [round(side, 2) for side in box.corners],
                 }
                 for box in self.boxes

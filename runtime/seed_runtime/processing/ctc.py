@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from seed_runtime.errors import FormatError
-from seed_runtime.processing.answers import Answer, Facts, Mark
+from seed_runtime.processing.answers import Answer, Facts, Mark, rounded
 from seed_runtime.processing.fields import Fields
 from seed_runtime.processing.labels import NONE, SOFTMAX, activated
 from seed_runtime.processing.sources import Sources
@@ -30,7 +30,7 @@ class TextAnswer(Answer):
 
     def as_json(self) -> dict[str, Any]:
         """Return it for programs."""
-        return {"text": self.text, "score": round(self.score, 6)}
+        return {"text": self.text, "score": rounded(self.score)}
 
     def lines(self) -> Iterator[str]:
         """Yield the text."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from seed_runtime.backends import Array
 from seed_runtime.errors import FormatError
-from seed_runtime.processing.answers import Answer, Facts, SampleAnswer
+from seed_runtime.processing.answers import Answer, Facts, SampleAnswer, rounded
 from seed_runtime.processing.fields import Fields
 from seed_runtime.processing.sources import Sources
 from seed_runtime.processing.steps import Outputs, OutputStep, one_row
@@ -32,7 +32,7 @@ class EmbeddingAnswer(Answer):
 
     def as_json(self) -> dict[str, Any]:
         """Return it for programs."""
-        return {"values": [round(float(value), 6) for value in self.values]}
+        return {"values": [rounded(value) for value in self.values]}
 
     def lines(self) -> Iterator[str]:
         """Yield one line with the first values."""
@@ -46,8 +46,9 @@ class EmbeddingAnswer(Answer):
             return None
         rows = np.stack(vectors).astype(np.float64)
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        rows = rows / np.maximum(lengths, np.finfo(np.float64).tiny)
-        return SimilarityAnswer(tuple(each.facts.source for each in others), rows @ rows.T)
+        with np.errstate(invalid="ignore"):  # of vectors that aren't finite
+            rows = rows / np.maximum(lengths, np.finfo(np.float64).tiny)
+            return SimilarityAnswer(tuple(each.facts.source for each in others), rows @ rows.T)
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class SimilarityAnswer(Answer):
 
     def as_json(self) -> dict[str, Any]:
         """Return it for programs."""
-        return {"sources": list(self.sources), "cosines": [[round(float(x), 6) for x in row] for row in self.cosines]}
+        return {"sources": list(self.sources), "cosines": [[rounded(x) for x in row] for row in self.cosines]}
 
     def lines(self) -> Iterator[str]:
         """Yield a line for each pair."""

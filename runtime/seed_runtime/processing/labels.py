@@ -11,7 +11,7 @@ import numpy as np
 from seed_runtime.backends import Array
 from seed_runtime.errors import FormatError, LimitError
 from seed_runtime.limits import LABELS_MAX
-from seed_runtime.processing.answers import Answer, Facts, Mark
+from seed_runtime.processing.answers import Answer, Facts, Mark, rounded
 from seed_runtime.processing.fields import Fields
 from seed_runtime.processing.sources import Sources
 from seed_runtime.processing.steps import Outputs, OutputStep
@@ -41,7 +41,7 @@ class LabelsAnswer(Answer):
     def as_json(self) -> dict[str, Any]:
         """Return it for programs."""
         return {
-            "labels": [{"index": one.index, "label": one.label, "score": round(one.score, 6)} for one in self.labels]
+            "labels": [{"index": one.index, "label": one.label, "score": rounded(one.score)} for one in self.labels]
         }
 
     def lines(self) -> Iterator[str]:

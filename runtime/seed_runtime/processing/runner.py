@@ -95,7 +95,9 @@ def answer(processing: Processing, sample: Sample, run: Run) -> SampleAnswer:
         held += sum(array.nbytes for array in calls[-1].values())
         if len(calls) > 1 and held > _HELD_MAX:
             raise LimitError("processing: bytes of the outputs of all calls", held, _HELD_MAX)
-    return SampleAnswer(sample.facts, tuple(step.answer(calls, sample.facts) for step in processing.outputs))
+    # NumPy would warn on stderr of NaN and infinities that a model gives.
+    with np.errstate(all="ignore"):
+        return SampleAnswer(sample.facts, tuple(step.answer(calls, sample.facts) for step in processing.outputs))
 
 
 def _start(processing: Processing) -> dict[str, Array]:

@@ -17,6 +17,7 @@ from seed_runtime.assembly.assemble import assemble_into
 from seed_runtime.assembly.cache import ModelCache
 from seed_runtime.errors import CacheSpaceError, DiskSpaceError, InputError
 from seed_runtime.format.header import Header
+from seed_runtime.session import Session
 from tests.support.described_models import color_seed
 from tests.support.seed_builder import build_seed, decoded_weights
 
@@ -108,14 +109,17 @@ def test_a_cache_that_this_process_removes_is_not_flushed(root: Path, monkeypatc
     assert flushed
 
 
+def opened(cache: ModelCache) -> Session:
+    return seed_runtime.open(io.BytesIO(color_seed())).session(cache=cache)
+
+
 def test_an_error_of_the_block_is_not_hidden_by_a_full_disk(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(folder: Path, header: Header) -> None:
         raise DiskSpaceError(str(folder), 2, 1)
 
     monkeypatch.setattr("seed_runtime.assembly.cache.sync_assembled", full)
-    seed = seed_runtime.open(io.BytesIO(color_seed()))
     cache = ModelCache(root, PLENTY)
-    with pytest.raises(InputError, match="no photo"), seed.session(cache=cache):
+    with pytest.raises(InputError, match="no photo"), opened(cache):
         raise InputError("no photo")
-    with pytest.raises(CacheSpaceError), seed.session(cache=cache):
+    with pytest.raises(CacheSpaceError), opened(cache):
         pass

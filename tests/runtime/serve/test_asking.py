@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -116,3 +117,14 @@ def test_the_command_answers_questions(tmp_path: Path) -> None:
     with command(tmp_path / "colors.seed", "described", "--serve", ":0") as client:
         found = ask(client, {"samples": [{"picture": GREEN}], "top": 1})
         assert found.json["answers"][0]["outputs"][0]["labels"][0]["label"] == "green"
+
+
+def test_scores_that_are_no_numbers_are_null() -> None:
+    def broken(feeds: Feeds) -> Mapping[str, Array]:
+        return {"scores": np.array([[np.nan, np.inf, 0]], np.float32)}
+
+    with in_process(":0", dataclasses.replace(colors(), run=broken)) as (client, server):
+        client.name, server.asked_max = "colors", 1 << 20
+        found = ask(client, {"samples": [{"picture": GREEN}], "top": 3})
+    assert found.status == 200
+    assert [each["score"] for each in found.json["answers"][0]["outputs"][0]["labels"]] == [None, None, None]

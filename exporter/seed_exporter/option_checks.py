@@ -6,7 +6,7 @@ from seed_exporter.evaluate.damage import metric_of
 from seed_exporter.quantize.effort import EFFORTS
 from seed_exporter.quantize.methods import METHODS
 from seed_exporter.results import Options
-from seed_exporter.targets import FP32, TARGETS, WORDS
+from seed_exporter.targets import AUTO, FP32, TARGETS, WORDS
 from seed_runtime.errors import UsageError
 
 
@@ -37,7 +37,7 @@ def check_options(options: Options) -> None:
         raise UsageError(f"a quality is above 0 and at most 1, as in --quality 0.99; {options.quality:g} is none")
     if options.base and options.heal is not None:
         raise UsageError("--heal trains all weights anew, and little of a base would be left; leave out one of them")
-    _check_target(options)
+    check_target(options)
     if options.heal is not None:
         _check_healing(options)
     if options.resume is not None and options.heal is None:
@@ -56,9 +56,14 @@ def check_options(options: Options) -> None:
         metric_of(options.metric)
 
 
-def _check_target(options: Options) -> None:
+def check_target(options: Options) -> None:
+    """Return if an export can do what the options say together with their dtype.
+
+    Raises:
+        UsageError: it can't; the line says why, and after a semicolon which to leave out.
+    """
     if options.dtype not in TARGETS:
-        raise UsageError(f"no dtype is called {options.dtype!r}; use one of {', '.join(WORDS)}")
+        raise UsageError(f"no dtype is called {options.dtype!r}; use one of {', '.join((*WORDS, AUTO))}")
     if options.dtype == FP32.name:
         return
     dtype = f"--dtype {options.dtype}"

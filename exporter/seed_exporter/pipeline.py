@@ -28,10 +28,11 @@ from seed_exporter.stages.fitting import build_and_prove
 from seed_exporter.stages.healing import check_installed, heal_and_prove
 from seed_exporter.stages.loading import calibrate, load
 from seed_exporter.stages.shrinking import shrink
-from seed_exporter.stages.targeting import choose_target
+from seed_exporter.stages.targeting import choose_target, resolve_dtype
 from seed_exporter.stages.training import prepare_training
 from seed_exporter.stages.tuning import tune_vectors
 from seed_exporter.stages.writing import write
+from seed_exporter.targets import AUTO
 from seed_runtime.system.scratch import scratch_folder
 
 
@@ -97,6 +98,8 @@ def exported(
     What the model was judged and calibrated on can be read until the block ends.
     """
     options = options or Options()
+    is_auto = options.dtype == AUTO
+    options, notes = resolve_dtype(options)
     check_options(options)
     check_output(output)
     # What is wrong with a key is said now, not after minutes.
@@ -110,7 +113,7 @@ def exported(
         base = stack.enter_context(BaseModel.opened(options.base, folder / "base")) if options.base else None
         work = Work(
             options, folder, show, signature_bytes, deadline=deadline, say=say or (lambda line: None), base=base,
-            watch=watch or (lambda training: None),
+            watch=watch or (lambda training: None), notes=notes, is_auto=is_auto,
         )  # fmt: skip
         loaded, result, interruption = _stages(source, Path(output), work, loader_options)
         if interruption is not None:

@@ -140,6 +140,8 @@ class Work:
     """The seed that weights are coded against; None for a whole seed."""
     watch: Callable[[Training], None] = lambda training: None
     """Is shown a training at each look."""
+    is_auto: bool = False
+    """Whether the target was decided by the device's processor, and floats take its place where it doesn't suit."""
 
     @property
     def target(self) -> Target:

@@ -42,7 +42,9 @@ class Options:
         metric: how damage is measured, a word of `evaluate.damage.metric_of`; by the outputs' kind if None.
         effort: 1 to 9, see `quantize.effort`.
         parts: what exactly is done in place of `effort`, for measurements of each part's worth.
-        dtype: what the device holds of matrices, a word of `targets.TARGETS`.
+        dtype: what the device holds of matrices, a word of `targets.TARGETS`; `auto` for what suits it and the model.
+        device: what `auto` is for, a board or processor as `seed_runtime.agent.processors` names them; None for this
+            machine.
         decided: share of equal decisions, and cosine, that a seed keeps without a goal; None for that of `dtype`.
         shrink: whether dead channels are cut out of the model first.
         finetune_graph: whether the seed holds a training graph, for fine-tuning on the device.
@@ -74,6 +76,7 @@ class Options:
     effort: int = DEFAULT
     parts: Effort | None = None
     dtype: str = "fp32"
+    device: str | None = None
     decided: float | None = None
     shrink: bool = False
     finetune_graph: bool = False

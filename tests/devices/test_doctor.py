@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from seed_devices import doctor
+from seed_devices.cli import doctor as doctor_command
 from seed_devices.doctor import Fault
+from seed_devices.fleet.parallel import Outcome
+from seed_devices.fleet.target import Target
 from seed_devices.ssh.connection import Connection
 from seed_runtime.version import __version__
 from tests.devices.support import fake_wheels
-from tests.devices.support.board import DIGESTS, NOW, judged, model
+from tests.devices.support.board import BOARD, DIGESTS, NOW, judged, model
 from tests.devices.support.sshd import Device, MakeDevice
 
 
@@ -152,6 +155,23 @@ def test_what_interrupted_pushes_left_is_advice_that_names_it() -> None:
 def test_faults_come_before_advice() -> None:
     found = judged({"ram_available": 1, "venv": False}, leftovers=[{"kind": "seed", "path": "/p", "bytes": 1}])
     assert [fault.severity for fault in found] == ["fault", "advice", "advice"]
+
+
+def test_it_says_how_to_export_for_the_device(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = doctor_command._processor_answer({**BOARD, "instructions": ["asimddp", "i8mm"]})
+    assert answer is not None
+    assert (answer["machine"], answer["instructions"], answer["dtype"]) == ("arm64", ["asimddp", "i8mm"], "int8")
+    value = {"faults": [], "pythons": [], "processor": answer}
+    doctor_command._print_faults([Outcome(Target("pi"), value, None, 0.0)])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(
+        "pi: models for it: seed-export MODEL --dtype auto --for arm64+asimddp+i8mm: int8, as it has"
+    )
+
+
+def test_it_says_nothing_of_exports_for_a_device_that_runs_no_model() -> None:
+    assert doctor_command._processor_answer({**BOARD, "bits": 32}) is None
+    assert doctor_command._processor_answer(None) is None
 
 
 # On a device behind a real sshd

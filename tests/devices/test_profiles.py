@@ -94,6 +94,28 @@ def test_every_name_of_a_manylinux_tag_is_there_on_x86_64() -> None:
     assert {"manylinux1_x86_64", "manylinux2010_x86_64", "manylinux2014_x86_64"} < set(wheels.tags((2, 36)))
 
 
+@pytest.mark.parametrize(
+    ("reported", "processor"),
+    [
+        ({"model": "Raspberry Pi 4 Model B Rev 1.4", "instructions": []}, "arm64"),
+        ({"model": "Raspberry Pi 5 Model B Rev 1.0", "instructions": ["asimddp"]}, "arm64+asimddp"),
+        # As the agent of an older runtime reports it.
+        ({"model": "Raspberry Pi 5 Model B Rev 1.0"}, "arm64+asimddp"),
+        ({"model": "Raspberry Pi Zero 2 W Rev 1.0", "instructions": None}, "arm64"),
+        ({"model": "OrangePi Zero2 W"}, "arm64"),
+        ({"machine": "x86_64", "instructions": ["avx2", "avx512_vnni", "; reboot"]}, "x86-64+avx2+avx512_vnni"),
+        ({"bits": 32, "instructions": ["asimddp"]}, None),
+        ({"machine": "riscv64"}, None),
+        ({"termux": True, "libc": ["bionic", ""], "instructions": ["asimddp"]}, None),
+    ],
+)
+def test_a_processor_is_what_the_device_reports_or_that_of_its_board(
+    reported: dict[str, Any], processor: str | None
+) -> None:
+    found = profiles.processor(facts(**reported))
+    assert (None if found is None else str(found)) == processor
+
+
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_file_is_a_profile_that_some_device_matches(path: Path) -> None:
     profile = profiles.parse(path.stem, path.read_bytes())
@@ -144,6 +166,7 @@ def test_a_new_profile_is_one_file() -> None:
         ("[512]", '["512"]', "ram_mib must be a list of int"),
         ("[512]", "[]", "need at least one entry each"),
         ("cores = 4", "cores = 4\nram = 1", "ram is no key"),
+        ("cores = 4", 'cores = 4\nboard = "pi9"', "no board is called 'pi9'; use one of pi3"),
         ('["aarch64"]', '["aarch64"]\nos = "x"', r"\[recognise\]: os is no key"),
         ('"2.17"', '"9"', "no version of glibc"),
         ('"2.17"', '"2.99999999"', "no version of glibc"),

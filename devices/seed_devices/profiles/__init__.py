@@ -3,6 +3,8 @@
 A new profile is one new file; nothing else names it. Its keys:
 
     title, cpu, system, note     texts for people: errors, and the table in docs/devices.md
+    board                        its name in seed_runtime.agent.processors, which knows its instructions; none where
+                                 they differ from device to device, and only the device knows them
     ram_mib, cores               what such devices have; where a board doesn't report its memory, the largest counts
     installed                    Debian packages of those that matter here that the system comes with
     port                         where its SSH server listens, 22 if not given; named where a login is refused
@@ -25,9 +27,21 @@ from importlib import resources
 from typing import Any, Final
 
 from seed_devices.profiles.profile import Profile, WheelTags, parse, parse_glibc
+from seed_runtime.agent.processors import BOARDS, Processor, processor_of
 from seed_runtime.errors import UnsupportedError, UsageError
 
-__all__ = ["Profile", "WheelTags", "check_disjoint", "load", "machine", "match", "other_ports", "parse", "parse_glibc"]
+__all__ = [
+    "Profile",
+    "WheelTags",
+    "check_disjoint",
+    "load",
+    "machine",
+    "match",
+    "other_ports",
+    "parse",
+    "parse_glibc",
+    "processor",
+]
 
 _MACHINES: Final = {"arm64": "aarch64", "amd64": "x86_64", "armv8l": "armv7l"}
 _32_BIT: Final = {"aarch64": "armv7l", "x86_64": "i686"}
@@ -64,6 +78,23 @@ def machine(facts: Mapping[str, Any]) -> str:
     reported = str(facts.get("machine") or "unknown").lower()
     kind = _MACHINES.get(reported, reported)
     return _32_BIT.get(kind, kind) if facts.get("bits") == 32 else kind
+
+
+def processor(facts: Mapping[str, Any]) -> Processor | None:
+    """Return the processor of the device that reported `facts`, or of its board where it reports no instructions.
+
+    None where no model runs on the device.
+    """
+    try:
+        profile = match(facts)
+    except UnsupportedError:
+        return None
+    if not (profile.supported and profile.inference):
+        return None
+    instructions = facts.get("instructions")
+    if instructions is None and profile.board:
+        return BOARDS[profile.board]
+    return processor_of(machine(facts), instructions)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any, Final
 
+from seed_runtime.agent.processors import BOARDS
 from seed_runtime.errors import UsageError
 
 FILE_MAX: Final = 1 << 16
@@ -48,6 +49,7 @@ class Profile:
     machines: tuple[str, ...]
     models: tuple[str, ...] = ()
     termux: bool = False
+    board: str = ""
     wheels: WheelTags | None = None
     note: str = ""
     port: int = 22
@@ -80,6 +82,7 @@ def parse(name: str, text: bytes) -> Profile:
         ram=tuple(size * _MIB for size in table.take_list("ram_mib", int)),
         cores=table.take("cores", int),
         cpu=table.take("cpu", str),
+        board=table.take("board", str, ""),
         system=table.take("system", str),
         installed=tuple(table.take_list("installed", str)),
         machines=tuple(recognise.take_list("machines", str)),
@@ -94,6 +97,8 @@ def parse(name: str, text: bytes) -> Profile:
     )
     for part in (table, recognise, wheels):
         part.refuse_others()
+    if profile.board and profile.board not in BOARDS:
+        raise UsageError(f"profile {name}: no board is called {profile.board!r}; use one of {', '.join(BOARDS)}")
     if not profile.ram or not profile.machines:
         raise UsageError(f"profile {name}: ram_mib and machines need at least one entry each; add it")
     if profile.inference and profile.wheels is None:

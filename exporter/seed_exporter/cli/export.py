@@ -26,6 +26,7 @@ Examples:
   seed-export model.onnx -o model.seed --target 8x --report report.html
   seed-export model.onnx -o model.seed --calib x.npz --quality 0.99
   seed-export model.onnx -o exact.seed --method lossless
+  seed-export model.onnx -o pi.seed --calib x.npz --dtype auto --for pi5
   seed-export pruned.onnx -o small.seed --shrink
   seed-export model.onnx -o h.seed --heal data.npz --target 60x --time-limit 10m
   seed-export new.onnx -o v2.seed --base model.seed --model-version 2
@@ -69,11 +70,19 @@ Exit codes: 0 ok, 1 internal error, 2 usage, 3 data can't be used, 12 model can'
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["fp32", "fp16", "int8", "int4", "int2"]),
+    type=click.Choice(["fp32", "fp16", "int8", "int4", "int2", "auto"]),
     default="fp32",
     show_default=True,
     help="What devices hold of matrices: floats, half floats, or integers of so many bits, with which layers compute "
-    "where ONNX Runtime does. Quality is that of what devices run; without a goal, integers keep 98 % of decisions.",
+    "where ONNX Runtime does. Quality is that of what devices run; without a goal, integers keep 98 % of decisions. "
+    "auto is int8 where the device of --for multiplies bytes faster than floats and the model allows it, else fp32.",
+)
+@click.option(
+    "--for",
+    "device",
+    metavar="DEVICE",
+    help="What --dtype auto is for: pi3, pi4, pi5, zero2, or what seed-deploy doctor says of a device, such as "
+    "arm64+asimddp.  [default: this machine]",
 )
 @click.option(
     "--effort",
@@ -255,12 +264,14 @@ def command(
 
 def _followed(recipe: Recipe, folder: Path, chosen: dict[str, Any], quiet: bool) -> str:
     """Prepare a recipe in a folder, add its options to those that were chosen, and return the path of its model."""
+    from seed_exporter.results import Options
+    from seed_exporter.stages.targeting import resolve_dtype
     from seed_exporter.zoo.prepare import prepare
 
     prepared = prepare(recipe, folder, (lambda line: None) if quiet else partial(click.echo, err=True))
     for name, value in prepared.options.items():
         chosen[name] = value if chosen[name] is None else chosen[name]
     has_goal = any(chosen[name] is not None for name in ("target", "size", "quality", "heal"))
-    if not has_goal and chosen["method"] == "grid" and chosen["dtype"] == "fp32":
+    if not has_goal and chosen["method"] == "grid" and resolve_dtype(Options(**chosen))[0].dtype == "fp32":
         chosen.update(recipe.goal)
     return str(prepared.model)

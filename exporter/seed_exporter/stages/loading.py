@@ -19,6 +19,7 @@ from seed_exporter.processing import attach
 from seed_exporter.records import Calibrated, Loaded, Work
 from seed_exporter.results import Source
 from seed_exporter.skeletons import builder_for
+from seed_exporter.targets import FP32
 from seed_runtime.errors import UnsupportedError, UsageError
 from seed_runtime.format import primitives
 from seed_runtime.limits import STRING_MAX
@@ -77,7 +78,7 @@ def calibrate(loaded: Loaded, work: Work) -> Calibrated:
 def _check_tflite_options(graph: Graph, work: Work) -> None:
     """Refuse what needs gradients or edits of a graph, and a search where the model can't be run."""
     options = work.options
-    asked = {"--dtype": options.dtype != "fp32"}
+    asked = {"--dtype": options.dtype != FP32.name and not work.is_auto}
     asked |= {
         "--heal": options.heal is not None,
         "--shrink": options.shrink,

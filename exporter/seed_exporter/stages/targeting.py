@@ -1,7 +1,8 @@
-"""Decide what layers multiply on the device, and find out what that adds to a seed."""
+"""Decide what the device holds and its layers multiply, and find out what that adds to a seed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -11,12 +12,18 @@ from seed_exporter.evaluate import run
 from seed_exporter.evaluate.line import Line
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.evaluate.runnable import check_runnable
+from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.model import Graph
+from seed_exporter.option_checks import check_target
 from seed_exporter.quantize.allocate import lossless
 from seed_exporter.records import Loaded, Work
+from seed_exporter.results import Options
 from seed_exporter.skeletons import builder_for
+from seed_exporter.targets import AUTO, FP32
 from seed_exporter.targets.ranges import measure
+from seed_runtime.agent.processors import parse_processor, this_processor
 from seed_runtime.codecs.encode.packing import pack
+from seed_runtime.errors import UnsupportedError, UsageError
 from seed_runtime.format.sections.holes import NAME_DIGEST_BYTES
 
 DECISIONS_MOST: Final = 6.0
@@ -24,28 +31,58 @@ DECISIONS_MOST: Final = 6.0
 of equal decisions. Of EfficientNet-lite0's, .9 were equal, and as many right within 2 %."""
 COSINE_MOST: Final = 2.5
 """The same where outputs are compared by their cosine: .95."""
+_LOSES: Final = "with {} outputs would lose {:.2g} times of what they may before any weight is rounded coarsely"
 _ROOM: Final = 1.5
 """Times of what rounding inputs loses that a seed may lose in all, where that is more than the default."""
 _KEPT: Final = (
     "{} multiply floats on the device, made of integers each time: with their inputs rounded as well, outputs would "
     "lose {:.2g} times of what they may before any weight is rounded coarsely"
 )
+_FALLS_BACK: Final = "--dtype auto takes fp32 for this model: {}"
+_FLOAT_OPERATORS: Final = frozenset({"ConvTranspose", "GRU", "LSTM", "RNN"})
+"""Operators that multiply floats whatever the device holds."""
 _HOLE_BYTES: Final = NAME_DIGEST_BYTES + 4
 """Size of a hole in the header, roughly [B]."""
 _SCALES_SHARE: Final = 0.05
 """Share of the scales' bytes that is left of them: most of a weight's are the same."""
 
 
+def resolve_dtype(options: Options) -> tuple[Options, list[str]]:
+    """Return options with a dtype in place of `auto`, and notes that say which and why.
+
+    Raises:
+        UsageError: there is no such device, or one is given and the dtype doesn't depend on it.
+    """
+    if options.dtype != AUTO:
+        if options.device is not None:
+            raise UsageError("--for names the device of --dtype auto; add --dtype auto, or leave out --for")
+        return options, []
+    processor = this_processor() if options.device is None else parse_processor(options.device)
+    name = f"this machine ({processor}), as --for names no other" if options.device is None else options.device
+    if options.device is not None and options.device != str(processor):
+        name += f" ({processor})"
+    chosen = replace(options, dtype=processor.dtype)
+    try:
+        check_target(chosen)
+    except UsageError as error:
+        reason, _, _ = str(error).partition("; ")
+        return replace(options, dtype=FP32.name), [_FALLS_BACK.format(reason)]
+    return chosen, [f"--dtype auto is {chosen.dtype} for {name}: {processor.reason}"]
+
+
 def choose_target(model: Loaded, work: Work) -> Work:
     """Return what all stages share, with a target that keeps the model's quality where its weights were exact.
 
     Where rounding the inputs of convolutions costs too much, these get floats; where that of other layers does, all do.
+    A dtype that was to suit the device is fp32 then, as floats made of integers each time are slower.
 
     Raises:
         UnsupportedError: this ONNX Runtime lacks an operator of the target.
     """
     if work.target.lower is None:
         return work
+    if work.is_auto and model.graph.file is not None:
+        return _in_floats(work, "a TFLite model keeps what it holds")
     with work.timed("target"):
         work.progress("target", 0, 0)
         graph, reference = work.method.prepare(model.graph), model.source.reference
@@ -53,13 +90,22 @@ def choose_target(model: Loaded, work: Work) -> Work:
         if names and reference.kind == "real":
             subject = Subject(graph, reference.calibration, work.subfolder("calibration"), work.options.jobs)
             work.findings.ranges = measure(subject, names)
-        check_runnable(work.target.lowered(graph, lossless(graph)).graph)
+        if work.is_auto and (reason := _slower(graph, names, work)):
+            return _in_floats(work, reason)
+        try:
+            check_runnable(work.target.lowered(graph, lossless(graph)).graph)
+        except UnsupportedError as error:
+            if not work.is_auto:
+                raise
+            return _in_floats(work, str(error).partition("; ")[0])
         line = model.source.line(work.options)
         if work.target.fallback is None or line is None:
             return work
         decides = any(metric.name == "agreement" for metric, _ in line.criteria)
         most = DECISIONS_MOST if decides else COSINE_MOST
         excess = _excess(graph, model, line, work)
+        if excess > most and work.is_auto:
+            return _in_floats(work, _LOSES.format(work.target.name, excess))
         if excess > most and work.findings.ranges:
             work.findings.ranges = {}
             work.notes.append(_KEPT.format("convolutions", excess))
@@ -69,6 +115,30 @@ def choose_target(model: Loaded, work: Work) -> Work:
             return replace(work, options=replace(work.options, decided=1 - lost))
         work.notes.append(_KEPT.format("layers", excess))
         return replace(work, options=replace(work.options, dtype=work.target.fallback))
+
+
+def _in_floats(work: Work, reason: str) -> Work:
+    """Return what all stages share, with the source's floats in place of what was to suit the device."""
+    work.findings.ranges = {}
+    work.notes.append(_FALLS_BACK.format(reason))
+    return replace(work, options=replace(work.options, dtype=FP32.name))
+
+
+def _slower(graph: Graph, names: Sequence[str], work: Work) -> str:
+    """Say which operators would get floats made of integers each time they run; "" for none.
+
+    Args:
+        graph: the graph.
+        names: of the values that its convolutions would round.
+        work: has their ranges, where they were measured.
+    """
+    found = {node.op_type for node in GraphIndex(graph).nodes}
+    floats = found & (_FLOAT_OPERATORS if names else _FLOAT_OPERATORS | {"Conv"})
+    if floats:
+        return f"{', '.join(sorted(floats))} would get floats made of integers each time, which takes longer"
+    if names and not work.findings.ranges:
+        return "convolutions multiply bytes only within ranges that are measured on --calib"
+    return ""
 
 
 def _excess(graph: Graph, model: Loaded, line: Line, work: Work) -> float:

@@ -16,5 +16,7 @@ TARGETS: Final[Mapping[str, Target]] = {
 """Targets by their words."""
 WORDS: Final = tuple(word for word in TARGETS if "-" not in word)
 """Those that the command line takes; the others are what one of these falls back to."""
+AUTO: Final = "auto"
+"""Word of `--dtype` in place of them, for what suits the device's processor and the model."""
 
-__all__ = ["FP32", "TARGETS", "WORDS", "Lowered", "Target"]
+__all__ = ["AUTO", "FP32", "TARGETS", "WORDS", "Lowered", "Target"]

@@ -22,6 +22,8 @@ TEXT_MAX = 1 << 16
 """Largest number of bytes read of a file of the system."""
 WHEELS_MAX = 100
 """Largest number of wheels that are reported."""
+INSTRUCTIONS = ("asimddp", "i8mm", "avx2", "avx_vnni", "avx512_vnni")
+"""Instructions that multiply integers, by Linux's names: those of arm64, and then those of x86-64."""
 
 
 def collect() -> Dict[str, Any]:
@@ -31,6 +33,7 @@ def collect() -> Dict[str, Any]:
     system = _os_release()
     return {
         "machine": platform.machine(),
+        "instructions": read_instructions(),
         "bits": struct.calcsize("P") * 8,
         "os": " ".join(filter(None, (system.get("NAME") or platform.system(), system.get("VERSION_ID")))),
         "os_id": system.get("ID", platform.system().lower()),
@@ -89,6 +92,16 @@ def read_memory() -> Dict[str, int]:
     """Return the rows of /proc/meminfo in bytes. In a container with a limit of its own they are the machine's."""
     rows = re.findall(r"^(\w+):\s+(\d+) kB$", _text("/proc/meminfo"), re.MULTILINE)
     return {key: int(size) << 10 for key, size in rows}
+
+
+def read_instructions() -> Optional[List[str]]:
+    """Return those of INSTRUCTIONS that all cores have; None where the system doesn't list them."""
+    # Linux lists what programs may use, the same for all cores, also where these are of two kinds.
+    found = re.search(r"^(?:Features|flags)[ \t]*:(.*)$", _text("/proc/cpuinfo"), re.MULTILINE)
+    if found is None:
+        return None
+    listed = found.group(1).split()
+    return [name for name in INSTRUCTIONS if name in listed]
 
 
 def _os_release() -> Dict[str, str]:

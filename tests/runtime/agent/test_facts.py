@@ -18,7 +18,19 @@ from seed_runtime.system import paths
 
 SOURCE = Path(facts.__file__).read_text()
 KEYS = {
-    *("machine", "bits", "os", "os_id", "libc", "python", "python_path", "numpy", "onnxruntime", "litert"),
+    *(
+        "machine",
+        "instructions",
+        "bits",
+        "os",
+        "os_id",
+        "libc",
+        "python",
+        "python_path",
+        "numpy",
+        "onnxruntime",
+        "litert",
+    ),
     *("seed_runtime", "venv", "ensurepip", "ram", "ram_available", "cores", "disk_free", "disk_cached", "store"),
     *(
         "store_writable",

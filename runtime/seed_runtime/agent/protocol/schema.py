@@ -80,6 +80,7 @@ FACTS: Final[Mapping[str, Check]] = {
     **dict.fromkeys(("venv", "ensurepip", "store_writable", "home_writable", "systemd_user", "ssh_keygen"), boolean),
     **dict.fromkeys(("signers", "termux", "systemd"), boolean),
     "libc": pair_of(text),
+    "instructions": list_of(text),
     "clock": timestamp,
     "runtime": record(path=text, version=text),
     "wheels": mapping_of(text, count),

@@ -76,7 +76,7 @@ def decode(file: BinaryIO, name: str, mode: str, limit: int | None) -> Any:
         InputError: it is damaged, too large, or none.
         MemoryBudgetError: decoding it takes too much memory.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         # Pillow warns of damage on stderr, and raises whatever its parsers do: also IndexError and AttributeError.
@@ -98,6 +98,8 @@ def decode(file: BinaryIO, name: str, mode: str, limit: int | None) -> Any:
                 return plain if turn is None else plain.transpose(turn)
     except (SeedError, MemoryError):
         raise
+    except UnidentifiedImageError:  # its text has the address of an object
+        raise InputError(f"{name} can't be read as a picture: it is neither PNG nor JPEG; save it as one") from None
     except Exception as error:
         raise InputError(f"{name} can't be read as a picture ({error}); save it again as PNG or JPEG") from None
 

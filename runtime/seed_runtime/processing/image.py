@@ -35,6 +35,12 @@ _ROLES: Final = ("shape", "scale", "source")
 _VALUE_BYTES: Final = 24
 """Bytes that a value of an input takes at most while it is made: as float64, scaled, and in the model's type."""
 
+_SCALING_MAX: Final = 1 << 26
+"""Largest number of pixels while a picture is scaled: Pillow scales its rows first, and a file of kilobytes may have
+millions of them."""
+_SCALING_BYTES: Final = 4
+"""Bytes that such a pixel takes."""
+
 
 @dataclass(frozen=True)
 class ImageStep:
@@ -87,7 +93,10 @@ class ImageStep:
         count = place.canvas_width * place.canvas_height
         if count > PICTURE_INPUT_MAX:
             raise InputError(f"{item.name} would become {count:,} pixels, at most {PICTURE_INPUT_MAX:,} are made")
-        need = baseline().resident + count * len(picture.getbands()) * _VALUE_BYTES
+        between = min(round(place.width * place.scale_x), place.canvas_width) * place.height
+        if between > _SCALING_MAX:
+            raise InputError(f"{item.name} is too tall to be scaled, {place.width:,} x {place.height:,} pixels; cut it")
+        need = baseline().resident + count * len(picture.getbands()) * _VALUE_BYTES + between * _SCALING_BYTES
         check_budget(f"scaling {item.name}", need, limit, cgroup_limit())
         pixels = inputs[self.fills["pixels"]]
         feeds = {pixels.name: self._values(self._drawn(picture, place), place, pixels.dtype)}

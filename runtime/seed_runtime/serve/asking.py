@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from seed_runtime.backends import Feeds
 from seed_runtime.errors import InputError
-from seed_runtime.serve.limits import ASKED_MAX, ID_MAX
+from seed_runtime.serve.limits import ASKED_MAX, ASKED_TOP_MAX, ID_MAX
 
 if TYPE_CHECKING:
     from seed_runtime.processing import Item, Processing
@@ -44,8 +44,8 @@ def answer_question(model: ServedModel, body: memoryview) -> dict[str, Any]:
     identifier, top = question.get("id"), question.get("top")
     if not (identifier is None or (isinstance(identifier, str) and len(identifier) <= ID_MAX)):
         raise InputError(f"id must be a string of at most {ID_MAX} characters")
-    if not (top is None or (type(top) is int and top > 0)):
-        raise InputError("top must be a whole number from 1 on")
+    if not (top is None or (type(top) is int and 0 < top <= ASKED_TOP_MAX)):
+        raise InputError(f"top must be a whole number from 1 to {ASKED_TOP_MAX:,}")
     samples = question.get("samples")
     if not isinstance(samples, list) or not 0 < len(samples) <= ASKED_MAX:
         raise InputError(f"samples must be a list of 1 to {ASKED_MAX} objects")

@@ -39,6 +39,8 @@ ASKED_TEXT = 1 << 20
 """Largest body of a question about texts."""
 ASKED_MAX = 64
 """Largest number of samples in a question."""
+ASKED_TOP_MAX = 1000
+"""Largest number of labels or boxes that a question may ask for: an answer has as many for each sample."""
 ASKED_COPIES = 3
 """Memory of a question in sizes of its body: as text, as its values, and decoded."""
 BODIES_SPARE = 1 << 20

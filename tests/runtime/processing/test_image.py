@@ -128,7 +128,7 @@ def test_a_photo_that_its_camera_marked_as_turned_stands_upright() -> None:
     ("picture", "problem"),
     [
         (b"", "photo.png can't be read as a picture"),
-        (b"a letter, and no photo", "photo.png can't be read as a picture"),
+        (b"a letter, and no photo", "photo.png can't be read as a picture: it is neither PNG nor JPEG; save it as one"),
         (png(4, 4)[:-20], "photo.png can't be read as a picture"),
         (png(4, 4, format="BMP"), "photo.png can't be read as a picture"),
         (claimed_png(60000, 60000), "3600000000 pixels"),
@@ -144,6 +144,14 @@ def test_what_is_no_picture_or_a_bomb_is_refused(picture: bytes, problem: str) -
 def test_a_picture_without_end_makes_no_input_without_end() -> None:
     found, _ = feeds_of(png(1, 60000), [1, 3, 2, 2], size=[2, 2], resize="crop", shortest=8000)
     assert found.shape == (1, 3, 2, 2)
+
+
+def test_what_scaling_makes_between_is_bounded_and_planned() -> None:
+    tall = png(1, 50_000)
+    with pytest.raises(InputError, match="is too tall to be scaled, 1 x 50,000 pixels; cut it"):
+        feeds_of(tall, [1, 3, 2, 2000], size=[2, 2000])
+    with pytest.raises(MemoryBudgetError, match=r"scaling photo.png needs"):
+        feeds_of(tall, [1, 3, 2, 1000], limit=200 << 20, size=[2, 1000])
 
 
 def test_decoding_is_planned_before_it_is_done() -> None:

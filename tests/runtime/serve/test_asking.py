@@ -81,6 +81,7 @@ def test_a_picture_in_base64_gets_its_labels(client: Client) -> None:
             "sample 1 has 64,000,000 pixels",
         ),
         ({"samples": [{"picture": GREEN}], "top": 0}, 400, "top must be a whole number"),
+        ({"samples": [{"picture": GREEN}], "top": 1001}, 400, "from 1 to 1,000"),
         ({"samples": [{"picture": GREEN}], "id": 5}, 400, "id must be a string"),
         (b" " * ((1 << 20) + 1), 413, "at most 1,048,576 are read"),
     ],

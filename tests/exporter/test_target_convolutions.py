@@ -90,6 +90,14 @@ def test_values_around_convolutions_are_rounded_and_their_relus_are_gone(
     assert types == {"int8"}
 
 
+def test_a_clip_whose_limits_are_on_one_side_of_zero_stays(graph: Graph, feeds: list[Feeds], tmp_path: Path) -> None:
+    for tensor in graph.model.graph.initializer:
+        if tensor.name == "nothing":
+            tensor.CopyFrom(numpy_helper.from_array(np.float32(1), "nothing"))
+    lowered = lowered_with(graph, feeds, tmp_path)
+    assert [node.op_type for node in nodes_of(lowered)].count("Clip") == 1
+
+
 def test_outputs_of_rounded_convolutions_are_near_the_originals(
     graph: Graph, feeds: list[Feeds], tmp_path: Path
 ) -> None:

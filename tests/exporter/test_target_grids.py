@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from seed_exporter.codecs.grid import GridPlan
+from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.model import Weight
+from seed_exporter.loaders import load
 from seed_exporter.quantize.allocate import exact
-from seed_exporter.targets.grids import by_block, by_channel
+from seed_exporter.targets.grids import by_block, by_channel, matrices
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
 from seed_runtime.format.dtypes import FLOAT32
+from tests.exporter.support.exporting import of_nodes
 
 
 def weight_of(data: np.ndarray) -> Weight:
@@ -78,3 +83,18 @@ def test_the_size_of_a_block_divides_the_inputs(rng: np.random.Generator) -> Non
     weight = weight_of(rng.uniform(-1, 1, (576, 8)))
     assert by_block(weight, GridPlan(0.25), inputs_first=True, bits=4)[1] == 64
     assert by_block(weight, exact(weight), inputs_first=True, bits=4)[1] == 32
+
+
+@pytest.mark.parametrize("number", [np.inf, -np.inf, np.nan])
+def test_a_matrix_with_a_number_that_no_step_holds_stays_floats(number: float, rng: np.random.Generator) -> None:
+    drawn = rng.standard_normal((2, 64, 64)).astype(np.float32)
+    drawn[0, 5, 3] = number
+    value = helper.make_tensor_value_info
+    model = of_nodes(
+        [helper.make_node("MatMul", ["x", "bad"], ["h"]), helper.make_node("MatMul", ["h", "good"], ["y"])],
+        [numpy_helper.from_array(each, name) for each, name in zip(drawn, ("bad", "good"), strict=True)],
+        [value("x", TensorProto.FLOAT, ["n", 64])],
+        [value("y", TensorProto.FLOAT, ["n", 64])],
+    )
+    graph = load(model)
+    assert [weight.name for weight in matrices(graph, GraphIndex(graph))] == ["good"]

@@ -20,8 +20,6 @@ from seed_exporter.graph.model import Graph
 from seed_exporter.targets.ranges import Ranges
 from seed_exporter.targets.target import MICROSOFT, Rewriting
 
-_CLAMPS: Final = frozenset({"Relu", "Clip"})
-"""Operators that rounding to a range does as well."""
 _POOLS: Final = frozenset({"GlobalAveragePool", "AveragePool", "MaxPool"})
 _BIAS_MOST: Final = 2.0**30
 """Largest magnitude of a bias's integers, with room for the sums that they are added to."""
@@ -58,7 +56,7 @@ def rounded_values(graph: Graph, index: GraphIndex) -> Rounded:
     for node in graph.model.graph.node:
         if node.domain not in ("", "ai.onnx"):
             continue
-        out = _clamped(index, node)
+        out = _clamped(graph, index, node)
         if out is None:
             continue
         if node.op_type == "Conv" and _is_stored(graph, index, node):
@@ -149,9 +147,9 @@ def least_steps(graph: Graph, convolution: Convolution, ranges: Ranges) -> np.nd
     return steps
 
 
-def out_of(index: GraphIndex, node: onnx.NodeProto) -> str:
+def out_of(graph: Graph, index: GraphIndex, node: onnx.NodeProto) -> str:
     """Return the name of what a node makes, behind a ReLU that nothing else reads around."""
-    out = _clamped(index, node)
+    out = _clamped(graph, index, node)
     assert out is not None
     return out
 
@@ -166,16 +164,35 @@ def constant_of(graph: Graph, name: str) -> np.ndarray | None:
     return None
 
 
-def _clamped(index: GraphIndex, node: onnx.NodeProto) -> str | None:
+def _clamped(graph: Graph, index: GraphIndex, node: onnx.NodeProto) -> str | None:
     """Return what a node makes, behind a ReLU; None where callers of the model get it."""
     out = node.output[0] if node.output else ""
     readers = index.consumers.get(out, ())
     if out in index.returned or not readers:
         return None
-    if len(readers) == 1 and readers[0].node.op_type in _CLAMPS and readers[0].node.output[0] in index.producers:
+    if len(readers) == 1 and readers[0].input_index == 0 and _rounding_does(graph, index, readers[0].node):
         behind: str = readers[0].node.output[0]
         return None if behind in index.returned else behind
     return out
+
+
+def _rounding_does(graph: Graph, index: GraphIndex, node: onnx.NodeProto) -> bool:
+    """Return whether rounding to a range does what a node of the main graph does: limits known, 0 between them."""
+    if node.output[0] not in index.producers or node.op_type not in ("Relu", "Clip"):
+        return False
+    if node.op_type == "Relu":
+        return True
+    least, most = _limit(graph, node, 1, "min"), _limit(graph, node, 2, "max")
+    return least is not None and most is not None and least <= 0 <= most
+
+
+def _limit(graph: Graph, node: onnx.NodeProto, place: int, word: str) -> float | None:
+    """Return a limit of a Clip, 0 where it has none; None where it is computed. Before opset 11 it is an attribute."""
+    name = input_of(node, place)
+    if not name:
+        return float(attribute_of(node, word, 0.0))
+    values = constant_of(graph, name)
+    return None if values is None else float(values.item())
 
 
 def _unpadded(graph: Graph, index: GraphIndex, node: onnx.NodeProto) -> tuple[str, list[int] | None]:

@@ -63,7 +63,10 @@ def matrices(graph: Graph, index: GraphIndex) -> Iterator[Weight]:
         # What callers may replace, or nested graphs call by the same name, stays a float.
         if name in fixed or index.definitions[name] > 1:
             continue
-        if weight.dtype.name == "float32" and kind_of(weight, least) is Kind.MATRIX:
+        if weight.dtype.name != "float32" or kind_of(weight, least) is not Kind.MATRIX:
+            continue
+        # No step holds an infinity, or what is no number.
+        if np.isfinite(weight.data).all():
             yield weight
 
 

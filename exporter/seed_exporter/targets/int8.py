@@ -82,7 +82,7 @@ def _round_convolutions(
         largest = LARGEST_OF_FLOATS if weight.shape[1] == 1 else LARGEST
         grid = dequantize(edit, weight, plans[weight.name], opset, largest, least_steps(graph, each, ranges))
         domain = "" if opset >= _AXIS_SINCE else MICROSOFT
-        round_bias(edit, graph, each, ranges, out_of(index, each.node), grid.scales, domain)
+        round_bias(edit, graph, each, ranges, out_of(graph, index, each.node), grid.scales, domain)
     return frozenset(each.node.input[1] for each in rounded.convolutions)
 
 

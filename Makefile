@@ -18,7 +18,7 @@ export PIP_NO_INPUT := 1
 FOR_DEMO := .[export,pictures]
 FOR_TEST := .[export,cluster,deploy,docs,pictures,text,tflite,test]
 FOR_TORCH := .[torch]
-FOR_BENCH := .[export,torch,bench,compare]
+FOR_BENCH := .[export,torch,tflite,bench,compare]
 # The build of torch for the CPU; what stands above it on the index brings gigabytes of CUDA.
 TORCH := torch==2.13.0
 # Peers whose declared dependencies are not what their codecs need: installed without them.
@@ -148,8 +148,8 @@ bench-size: $(DONE)/bench $(DONE)/public ## compare whole seeds with peers at eq
 	@$(BIN)/python -m bench size $(BENCH)
 
 .PHONY: bench-targets
-bench-targets: $(DONE)/bench $(DONE)/public ## measure what devices hold and run by --dtype: bytes, memory, latency, scores; an hour
-	@$(BIN)/python -m bench targets $(BENCH)
+bench-targets: $(DONE)/bench $(DONE)/public ## measure what devices hold and run by --dtype, then cold starts: bytes, memory, latency, scores; over an hour
+	@$(BIN)/python -m bench targets cold_start $(BENCH)
 
 .PHONY: bench-finetune
 bench-finetune: $(DONE)/public-packages build/claims/glyphs-train.npz.xz ## measure what a fine-tune on the device wins back; draws its pictures first from the fonts of Debian packages

@@ -1,10 +1,10 @@
 """Make seeds of every `.tflite` of MediaPipe's and Basic Pitch's packages: lossless, and quantized with real inputs.
 
 Lossless: the file that is assembled is compared with the source byte by byte, and outputs are those of the source where
-LiteRT has all operators. Quantized: the default export, calibrated on 48 wallpapers or windows of audio; errors are
-those on 24 others, of other sources (`bench/public`), which no part of the export sees. Photos are squeezed to the
-model's input, and faces and hands are not in them: errors say how close the network computes, and nothing of its task.
-Ratios are to the source file, whose floats are of 16 bits in most models.
+LiteRT has all operators. Quantized: the default quality at effort 2, calibrated on 48 wallpapers or windows of audio;
+errors are those on 24 others, of other sources (`bench/public`), which no part of the export sees. Photos are squeezed
+to the model's input, and faces and hands are not in them: errors say how close the network computes, and nothing of its
+task. Ratios are to the source file, whose floats are of 16 bits in most models.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from seed_exporter.results import Options
 from seed_runtime.errors import UnsupportedError
 
 CALIBRATION, JUDGED = 48, 24
+EFFORT = 2
+"""Effort of the quantized exports: those of the default effort take minutes each."""
 QUICK = ("face_detection_full_range_sparse", "face_detection_short_range", "hand_recrop")
-"""Models that are quantized with --quick; a default export of the others takes minutes each."""
+"""Models that are quantized with --quick."""
 
 
 def run(quick: bool = False) -> Figures:
@@ -75,7 +77,7 @@ def _quantized(cache: Path, name: str, path: Path, folder: Path) -> Figures:
     calibration = np.stack(tflite.inputs(cache, name, given[1], CALIBRATION, "calib"))
     np.savez(folder / "calib.npz", allow_pickle=False, **{spec.name: calibration})
     start = time.perf_counter()
-    result = export(path, output=folder / "small.seed", options=Options(calib=folder / "calib.npz"))
+    result = export(path, output=folder / "small.seed", options=Options(calib=folder / "calib.npz", effort=EFFORT))
     seconds = time.perf_counter() - start
     seed_runtime.open(folder / "small.seed").assemble(folder / "small")
     judged = tflite.feeds(cache, name, given, JUDGED, "test")

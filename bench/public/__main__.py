@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from . import MODELS, FetchError, PublicModel, Score, cache_folder, onnx_run
+from . import MODELS, FetchError, PublicModel, Score, cache_folder, onnx_run, tflite
 from .fetch import whole_file
 
 DATA_ERROR = 3  # exit code: the model or the data can't be used
+TFLITE = "tflite"
+"""Word for all TFLite files, which have no score."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,10 +45,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     prepare = commands.add_parser(
-        "prepare", help="make the ONNX files; needs the network once",
+        "prepare", help="make the ONNX files, and fetch TFLite files; needs the network once",
         epilog="example: python -m bench.public prepare magika minilm6",
     )  # fmt: skip
-    prepare.add_argument("names", nargs="+", choices=[*MODELS, "all"], metavar="NAME", help="a model, or all")
+    prepare.add_argument(
+        "names", nargs="+", choices=[*MODELS, TFLITE, "all"], metavar="NAME", help="a model, tflite, or all"
+    )
     prepare.set_defaults(command=_prepare)
 
     score = commands.add_parser(
@@ -79,9 +83,11 @@ def _positive(text: str) -> int:
 
 
 def _prepare(cache: Path, options: argparse.Namespace) -> int:
-    names = list(MODELS) if "all" in options.names else options.names
+    names = [*MODELS, TFLITE] if "all" in options.names else options.names
     for name in names:
-        print(f"{name}\t{MODELS[name].prepare(cache)}", flush=True)
+        found = tflite.models(cache) if name == TFLITE else {name: MODELS[name].prepare(cache)}
+        for each, path in found.items():
+            print(f"{each}\t{path}", flush=True)
     return 0
 
 

@@ -34,6 +34,7 @@ def serve(job: Job, terminal: Terminal) -> int:
             takes_empty=takes_empty,
             processing=steps,
             memory_limit=job.max_memory,
+            backend=seed.kind.backend,
         )
         listener, address = stack.enter_context(serving.listen(wanted))
         server = stack.enter_context(

@@ -57,6 +57,8 @@ class ServedModel:
     """What stands before and behind it; None where its seed doesn't say."""
     memory_limit: int | None = None
     """Limit of --max-memory, for what is decoded; None for none [B]."""
+    backend: str = "onnxruntime"
+    """Name of the backend that runs it."""
 
     def metadata(self) -> dict[str, Any]:
         """Return the answer to a request for the model's metadata."""
@@ -64,7 +66,7 @@ class ServedModel:
         return {
             "name": self.name,
             "versions": [self.version],
-            "platform": "seed_onnxruntime",
+            "platform": f"seed_{self.backend}",
             "inputs": [
                 *(_describe(spec) for spec in self.inputs),
                 *({**_describe(spec), "optional": True} for spec in self.optional_inputs),

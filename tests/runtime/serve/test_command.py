@@ -31,6 +31,7 @@ from tests.runtime.serve.support.serving import Client, binary, command, tensor
 from tests.support.model_seeds import FEATURES, classifier, tokens
 from tests.support.project import ROOT
 from tests.support.seed_run import COMMAND, refused, seed_run
+from tests.support.tflite_bytes import WEIGHT
 
 REQUESTS = int(os.environ.get("SEED_SOAK_REQUESTS", "1000"))
 MODEL = os.environ.get("SEED_SOAK_MODEL")
@@ -72,6 +73,18 @@ def test_what_is_served_is_what_seed_run_gives(seed: Path, tmp_path: Path, rng: 
     assert client.process is not None
     assert client.process.returncode == 128 + signal.SIGTERM
     assert not (tmp_path / "s").exists()
+
+
+def test_a_tflite_model_is_served_like_any_other(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed: pip install 'seed-runtime[tflite]'")
+    seed = ROOT / "tests" / "conformance" / "seeds" / "tflite-one.seed"
+    with command(seed, "vector", "--serve", f"unix:{tmp_path}/s") as client:
+        assert client.ask("GET", "/v2/models/vector").json["platform"] == "seed_litert"
+        x = np.arange(16, dtype=np.float32)
+        got = client.infer({"inputs": [tensor("x", x, "FP32")]}).json["outputs"][0]["data"]
+        np.testing.assert_array_equal(got, x + np.array(WEIGHT, np.float32))
+        refused_one = client.infer({"inputs": [tensor("x", x[:5], "FP32")]})
+        assert (refused_one.status, "the model expects x: FP32[16]" in refused_one.error) == (400, True)
 
 
 def test_the_limit_that_another_process_planned_is_enough_for_the_largest_input(seed: Path, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ BOARDS: Final[Mapping[str, Processor]] = {
 
 
 def processor_of(machine: str, instructions: Iterable[str] | None) -> Processor:
-    """Return the processor of what a device reports; instructions that aren't known here are left out.
+    """Return the processor of what a device reports; instructions that such a machine can't have are left out.
 
     Args:
         machine: as `uname -m` names it.
@@ -66,7 +66,8 @@ def processor_of(machine: str, instructions: Iterable[str] | None) -> Processor:
     """
     given = {*(instructions or ())}
     word = _MACHINES.get(machine.lower(), machine)
-    return Processor(word, tuple(name for name in facts.INSTRUCTIONS if name in given))
+    known = (name for name in facts.INSTRUCTIONS if name.startswith("avx") == (word == "x86-64"))
+    return Processor(word, tuple(name for name in known if name in given))
 
 
 def this_processor() -> Processor:
@@ -83,10 +84,11 @@ def parse_processor(text: str) -> Processor:
     if text in BOARDS:
         return BOARDS[text]
     machine, *instructions = text.split("+")
-    if machine not in _MACHINES.values() or not {*instructions} <= {*facts.INSTRUCTIONS}:
+    found = processor_of(machine, instructions)
+    if machine not in _MACHINES.values() or {*found.instructions} != {*instructions}:
         raise UsageError(
             f"no device is called {text!r}; use {', '.join(BOARDS)}, or what seed-deploy doctor says of a device: "
             f"{' or '.join(dict.fromkeys(_MACHINES.values()))}, with + and each of {', '.join(facts.INSTRUCTIONS)} "
             "that it has"
         )
-    return processor_of(machine, instructions)
+    return found

@@ -102,10 +102,12 @@ def test_boards_have_the_instructions_that_they_list(cpuinfo: Path) -> None:
 
 
 def test_what_isnt_known_of_a_device_is_left_out() -> None:
-    assert processor_of("AMD64", ["avx2", "$(reboot)", "avx2"]) == Processor("x86-64", ("avx2",))
+    assert processor_of("AMD64", ["avx2", "$(reboot)", "i8mm", "avx2"]) == Processor("x86-64", ("avx2",))
 
 
-@pytest.mark.parametrize("text", ["pi9", "", "+", "arm64+", "arm64+avx3", "aarch64", "asimddp"])
+@pytest.mark.parametrize(
+    "text", ["pi9", "", "+", "arm64+", "arm64+avx3", "arm64+avx2", "x86-64+i8mm", "aarch64", "asimddp"]
+)
 def test_an_unknown_device_is_refused_with_those_there_are(text: str) -> None:
     with pytest.raises(UsageError, match="use pi3, pi4, pi5, zero2, or what seed-deploy doctor says"):
         parse_processor(text)

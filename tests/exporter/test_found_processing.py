@@ -86,7 +86,9 @@ def test_a_classifier_of_the_same_package_has_scores(tmp_path: Path) -> None:
     assert (description["outputs"][0]["kind"], description["outputs"][0]["activation"]) == ("labels", "none")
 
 
-@pytest.mark.parametrize("names", ["__import__('os')", "{0:" * 500, "[1]", "{0: 'a'"])
+@pytest.mark.parametrize(
+    "names", ["__import__('os')", "{0:" * 500, "[1]", "{10**12: 1}", "{1000000000000: 'a'}", "{0: 'a'"]
+)
 def test_metadata_is_never_run_and_nonsense_is_ignored(names: str, tmp_path: Path) -> None:
     metadata = {"names": names, "task": "detect", "imgsz": "[64, 64]"}
     assert found(tmp_path, {"images": [1, 3, 64, 64]}, {"output0": [1, 6, 84]}, **metadata) == (None, [])

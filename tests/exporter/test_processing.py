@@ -16,7 +16,7 @@ from seed_runtime.errors import InputError, SeedError, UnsupportedError, UsageEr
 from seed_runtime.processing import PICTURE, Item, answer, prepare
 from seed_runtime.processing.tokenizer_file import expanded
 from tests.exporter.support.exporting import quick_export
-from tests.support.described_models import COLORS, color_description, color_model, png
+from tests.support.described_models import COLORS, color_description, color_model, png, typed_input
 from tests.support.model_seeds import onnx_model
 from tests.support.tokenizers_by_hand import bpe, json_of, unigram, word_piece
 
@@ -149,3 +149,25 @@ def test_a_tokenizer_travels_with_its_vocabulary_as_a_list() -> None:
 def test_what_can_not_be_made_shorter_stays_what_it_is(data: bytes) -> None:
     found = compact_tokenizer(data)
     assert found == data if not data.startswith(b"{") else json.loads(found) == json.loads(data)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"vocab": {"a": "x"}}, {"vocab": {"a": 1.5}}, {"merges": 5}, {"vocab": {"\ud800": 0}}]
+)
+def test_a_tokenizer_that_can_not_be_written_shorter_stays_as_it_is(changes: dict[str, Any]) -> None:
+    data = json_of({**bpe(), "model": {**bpe()["model"], **changes}})
+    assert compact_tokenizer(data) == data
+    assert compact_tokenizer(b"[" * 50_000) == b"[" * 50_000
+
+
+def test_a_tokenizer_that_a_device_would_refuse_is_refused_at_export(tmp_path: Path) -> None:
+    onnx.save(typed_input([1, "tokens"], onnx.TensorProto.INT64), tmp_path / "colors.onnx")
+    text = {"kind": "text", "fills": {"ids": "x"}, "tokenizer": "t.json", "max_length": 8}
+    path = write(tmp_path, {"inputs": [text]})
+    pattern = {"type": "Split", "pattern": {"Regex": "(a+)+b"}, "behavior": "Isolated", "invert": False}
+    (tmp_path / "t.json").write_bytes(json_of(bpe(pre_tokenizer=pattern)))
+    with pytest.raises(UnsupportedError, match="isn't among those that are known to end"):
+        exported(tmp_path / "colors.onnx", path)
+    (tmp_path / "t.json").write_bytes(b"{}")
+    with pytest.raises(InputError, match="the tokenizer has no model"):
+        exported(tmp_path / "colors.onnx", path)

@@ -70,7 +70,15 @@ def _automatic(graph: Graph, info: SkeletonInfo, source: Any, notes: list[str]) 
         if found is None:
             return graph
         data = part_of(*found, info)
-    except (FormatError, UnsupportedError, TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError) as error:
+    except (
+        FormatError,
+        UnsupportedError,
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+    ) as error:
         notes.append(f"what the model's package says of its processing isn't used ({error}); give it with --processing")
         return graph
     notes.append(f"processing is taken from {', '.join(package.used)}; --processing none leaves it out")
@@ -87,7 +95,7 @@ def part_of(description: Mapping[str, Any], attachments: Mapping[str, bytes], in
 
     Raises:
         FormatError: it isn't one for this model.
-        UnsupportedError: a step of it isn't known.
+        UnsupportedError: a step of it, or a part of a tokenizer, isn't known.
     """
     try:
         data = part.pack(json_bytes(description), attachments)
@@ -96,11 +104,12 @@ def part_of(description: Mapping[str, Any], attachments: Mapping[str, bytes], in
     if len(data) > PROCESSING_RAW_MAX:
         raise LimitError("processing", len(data), PROCESSING_RAW_MAX)
     outputs = [spec for value in info.outputs for spec in output_specs(value)]
-    processing.parse(
+    found = processing.parse(
         data,
         [input_spec(value) for value in info.inputs],
         outputs,
         lambda: info.metadata,
         [input_spec(value) for value in info.optional_inputs],
     )
+    found.check_tokenizers()
     return data

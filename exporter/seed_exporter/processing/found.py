@@ -13,7 +13,7 @@ from seed_exporter.processing import decoder
 from seed_exporter.processing.package import TOKENIZER, Found, Package
 from seed_exporter.processing.text import compact_tokenizer
 from seed_runtime.backends import TensorSpec
-from seed_runtime.limits import TOKENS_MAX
+from seed_runtime.limits import LABELS_MAX, TOKENS_MAX
 
 _FILTERS: Final = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 """Filters by the numbers that Pillow gives them, which `resample` of a preprocessor_config.json has."""
@@ -72,12 +72,14 @@ def _ultralytics(package: Package) -> Found | None:
     names, task = _literal(metadata.get("names")), metadata.get("task")
     if task not in ("detect", "classify") or not isinstance(names, dict) or len(package.inputs) != 1:
         return None
+    if not 0 < (count := max(names, default=-1) + 1) <= LABELS_MAX:
+        return None
     (spec,), size = package.inputs.values(), _literal(metadata.get("imgsz"))
     if spec.shape is not None and len(spec.shape) == 4 and all(isinstance(side, int) for side in spec.shape[2:]):
         size = list(spec.shape[2:])
     if not isinstance(size, list) or len(size) != 2 or len(package.outputs) != 1:
         return None
-    labels = "\n".join(str(names.get(index, f"class {index}")) for index in range(max(names, default=-1) + 1)).encode()
+    labels = "\n".join(str(names.get(index, f"class {index}")) for index in range(count)).encode()
     image: dict[str, Any] = {"kind": "image", "fills": {"pixels": spec.name}, "size": size}
     (output,) = package.outputs.values()
     if task == "classify":

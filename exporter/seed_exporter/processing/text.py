@@ -26,20 +26,23 @@ def compact_tokenizer(data: bytes) -> bytes:
     A number n stands for the next n tokens that the merges make (`seed_runtime.processing.tokenizer_file.expanded`).
     """
     try:
-        value = json.loads(data)
-        model = value["model"]
-        vocabulary, merges = model["vocab"], model.get("merges") or []
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return json_bytes(_compact(json.loads(data)))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return data
-    value = {name: each for name, each in value.items() if name not in _UNUSED}
-    if isinstance(vocabulary, dict):
-        by_id = {number: token for token, number in vocabulary.items()}
-        first, last = min(by_id, default=0), max(by_id, default=0)
-        if len(by_id) < len(vocabulary) or first < 0 or last >= 2 * len(by_id):
-            return json_bytes(value)
-        made = iter("".join(each.split(" ") if isinstance(each, str) else each) for each in merges)
-        value["model"] = {**model, "vocab": _with_runs([by_id.get(number) for number in range(last + 1)], made)}
-    return json_bytes(value)
+
+
+def _compact(tokenizer: dict[str, Any]) -> dict[str, Any]:
+    model = tokenizer["model"]
+    vocabulary = model["vocab"]
+    value = {name: each for name, each in tokenizer.items() if name not in _UNUSED}
+    if not isinstance(vocabulary, dict):
+        return value
+    by_id = {number: token for token, number in vocabulary.items()}
+    first, last = min(by_id, default=0), max(by_id, default=0)
+    if len(by_id) < len(vocabulary) or first < 0 or last >= 2 * len(by_id):
+        return value
+    made = iter("".join(each.split(" ") if isinstance(each, str) else each) for each in model.get("merges") or [])
+    return value | {"model": {**model, "vocab": _with_runs([by_id.get(number) for number in range(last + 1)], made)}}
 
 
 def _with_runs(tokens: list[str | None], made: Iterator[str]) -> list[str | int | None]:

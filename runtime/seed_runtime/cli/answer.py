@@ -31,6 +31,8 @@ def answer(job: Job, terminal: Terminal) -> int:
         seed = stack.enter_context(open_seed(job))
         steps = _processing(seed)
         samples = _samples(job, seed, steps)
+        if job.asked.draw is not None and samples[0][0].medium != processing.PICTURE:
+            raise UsageError(f"{samples[0][0].name} is no picture; leave out --draw")
         # The first one is prepared before the session is planned, whose size depends on it.
         first = processing.prepare(steps, samples[0], job.max_memory, job.asked.top)
         cache = stack.enter_context(open_cache(job))

@@ -16,6 +16,8 @@ from seed_runtime.processing.generation import Generation
 from seed_runtime.processing.registry import INPUTS, OUTPUTS
 from seed_runtime.processing.sources import Sources
 from seed_runtime.processing.steps import InputStep, OutputStep, Specs
+from seed_runtime.processing.text import TextStep
+from seed_runtime.processing.tokenizer_file import expanded, parse_tokenizer
 
 _WHERE: Final = "processing"
 Step = TypeVar("Step")
@@ -42,6 +44,14 @@ class Processing:
     def media(self) -> tuple[str, ...]:
         """Media of the items that a sample needs."""
         return tuple(step.medium for step in self.inputs if step.medium)
+
+    def check_tokenizers(self) -> None:
+        """Check tokenizers, which a device reads when it is asked; for what is raised see `parse_tokenizer`."""
+        found = [(step.tokens.data, step.where) for step in self.inputs if isinstance(step, TextStep)]
+        if self.generation is not None:
+            found.append((self.generation.tokenizer, f"{_WHERE}, generation"))
+        for data, where in found:
+            expanded(parse_tokenizer(data, where), where)
 
 
 def parse(

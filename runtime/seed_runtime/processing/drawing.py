@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from seed_runtime.data.pictures import decode
-from seed_runtime.errors import InputError
 from seed_runtime.format.primitives import printable
 from seed_runtime.processing.answers import SampleAnswer
-from seed_runtime.processing.items import PICTURE, Item
+from seed_runtime.processing.items import Item
 from seed_runtime.system.files import atomic_write
 
 _COLORS: Final = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")
@@ -28,11 +27,9 @@ def draw(item: Item, sample: SampleAnswer, path: Path, limit: int | None) -> Non
         limit: of --max-memory; None for none [B].
 
     Raises:
-        InputError: the item is no picture.
+        InputError: the picture can't be read.
         UsageError: no file can be put there.
     """
-    if item.medium != PICTURE:
-        raise InputError(f"{item.name} is no picture; leave out --draw")
     from PIL import ImageDraw, ImageFont
 
     with item.open() as file:

@@ -9,7 +9,15 @@ import pytest
 from seed_runtime.cli import main
 from seed_runtime.errors import DiskSpaceError
 from seed_runtime.format.header import Header
-from tests.support.described_models import claimed_png, color_description, color_model, color_seed, described, png
+from tests.support.described_models import (
+    claimed_png,
+    color_description,
+    color_model,
+    color_seed,
+    described,
+    png,
+    typed_input,
+)
 from tests.support.model_seeds import classifier
 from tests.support.seed_run import one_object, refused, refused_here, result, seed_run
 
@@ -134,6 +142,13 @@ def test_what_can_not_be_asked_is_refused(
     (tmp_path / "folder.png").mkdir()
     given = {"FOLDER": str(tmp_path / "folder.png"), "PHOTO": str(photo), "NOTE": str(tmp_path / "note.txt")}
     assert message in refused_here(code, capfd, str(seed), *(given.get(each, each) for each in arguments))
+
+
+def test_sound_can_not_be_drawn_into(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    step = {"kind": "audio", "fills": {"samples": "x"}, "rate": 16000}
+    (tmp_path / "sound.seed").write_bytes(described(typed_input([1, "n"]), {"inputs": [step]}))
+    said = refused_here(2, capfd, tmp_path / "sound.seed", "absent.wav", "--draw", str(tmp_path / "o.png"))
+    assert "absent.wav is no picture; leave out --draw" in said
 
 
 def test_a_seed_that_knows_no_pictures_says_how_it_would(photo: Path, tmp_path: Path) -> None:

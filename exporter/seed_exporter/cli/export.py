@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from seed_exporter.cli.values import Ratio, Size, Time
 from seed_exporter.cli.words import COMMANDS, RECIPE
@@ -269,8 +270,9 @@ def _followed(recipe: Recipe, folder: Path, chosen: dict[str, Any], quiet: bool)
     from seed_exporter.zoo.prepare import prepare
 
     prepared = prepare(recipe, folder, (lambda line: None) if quiet else partial(click.echo, err=True))
+    source = click.get_current_context().get_parameter_source
     for name, value in prepared.options.items():
-        chosen[name] = value if chosen[name] is None else chosen[name]
+        chosen[name] = value if source(name) is ParameterSource.DEFAULT else chosen[name]
     has_goal = any(chosen[name] is not None for name in ("target", "size", "quality", "heal"))
     if not has_goal and chosen["method"] == "grid" and resolve_dtype(Options(**chosen))[0].dtype == "fp32":
         chosen.update(recipe.goal)

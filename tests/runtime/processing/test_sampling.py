@@ -53,3 +53,9 @@ def test_tokens_without_a_chance_are_never_chosen() -> None:
 def test_scores_that_are_no_numbers_are_refused(scores: list[float]) -> None:
     with pytest.raises(FormatError, match="a finite one is needed"):
         choose(np.array(scores, np.float32), [], Sampling(), np.random.default_rng(0))
+
+
+def test_the_lowest_temperature_takes_the_best_token_as_0_does() -> None:
+    rng = np.random.default_rng(0)
+    scores = np.array([-np.inf, 3.0, 4.0, -1e30])
+    assert {choose(scores, [], Sampling(temperature=5e-324), rng) for _ in range(20)} == {2}

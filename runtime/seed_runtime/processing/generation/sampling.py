@@ -58,8 +58,9 @@ def choose(scores: Array, seen: Sequence[int], sampling: Sampling, random: np.ra
     order = np.argsort(-logits, kind="stable")
     if sampling.top_k:
         order = order[: sampling.top_k]
-    logits = logits[order] / sampling.temperature
-    shares = np.exp(logits - logits[0])
+    # The difference first: a low temperature would make infinities of the scores themselves.
+    with np.errstate(over="ignore"):
+        shares = np.exp((logits[order] - logits[order[0]]) / sampling.temperature)
     sums = np.cumsum(shares)
     if sampling.top_p < 1:
         # The one that crosses the line is in.

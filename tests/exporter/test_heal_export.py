@@ -128,9 +128,9 @@ def test_a_smaller_model_learns_the_answers_of_its_teacher(
     small = layers(rng, 24, 32, 10)
     alone = healed(small, output, data, size=5000, calib=data)
     taught = healed(small, tmp_path / "taught.seed", data, size=5000, calib=data, teacher=teacher)
-    # By itself there is nothing to learn; answers of models that know nothing of each other have a damage of 1.
+    # By itself there is nothing to learn.
     assert alone.healing[-1].damage < 0.1
-    assert taught.healing[-1].damage < taught.healing[0].damage < 0.8
+    assert taught.healing[-1].damage < 0.9 * taught.healing[0].damage
     onnx.save(onnx.ModelProto.FromString(model.SerializeToString().replace(b"x", b"z")), teacher)
     with pytest.raises(InputError, match=r"has other inputs \(z \[any, 24\]\) than the model \(x"):
         healed(small, output, data, teacher=teacher)

@@ -37,6 +37,7 @@ from seed_exporter.heal.losses import (
     relative_error,
 )
 from seed_exporter.heal.pace import BATCH_LEAST, BATCH_MOST, Pace
+from seed_exporter.heal.precision import fast_floats, mixed
 from seed_exporter.heal.settings import SHORT, HealSettings, check_count
 from seed_exporter.heal.squeeze import OVER_MOST, least_places
 from seed_exporter.heal.states import Seen
@@ -180,7 +181,7 @@ class Healing(Trained):
         self._drawn = iter(self._batches)
         self._pace(pace.seconds)
         schedule = Schedule(self.settings.steps, decay=self.settings.decay, clip=5.0, first=self.first_share)
-        with pace.threads():
+        with pace.threads(), fast_floats(self.device, self.settings.mixed_precision):
             try:
                 train(self, schedule, stop, spent)
             finally:
@@ -200,7 +201,7 @@ class Healing(Trained):
         """Fold batch norms where it is time to."""
         if share < self.settings.fold or self.student.rounds_vectors:
             return False
-        with self._mixed_precision():
+        with mixed(self.device, self.settings.mixed_precision):
             self.student.fold([self.batch() for _ in range(self.settings.estimate)] if self.student.norms else [])
         return True
 
@@ -219,7 +220,7 @@ class Healing(Trained):
         """Return the loss of a batch."""
         feed = {name: value for name, value in batch.items() if name != LABELS}
         weights, rate = self.student.weights()
-        with self._mixed_precision():
+        with mixed(self.device, self.settings.mixed_precision):
             with torch.no_grad():
                 original = as_floats(self.teacher.run(feed, self._originals))
             found = as_floats(self.student.run(feed, weights, learn=True))
@@ -378,11 +379,6 @@ class Healing(Trained):
         with torch.no_grad():
             weights, _ = self.student.weights()
         return self.held.damage(lambda batch: self.student.run(batch, weights), self.judged, self.scores)
-
-    def _mixed_precision(self) -> torch.autocast:
-        """Compute products in bf16 on a GPU."""
-        is_used = self.settings.mixed_precision and self.device.type == "cuda"
-        return torch.autocast(self.device.type, torch.bfloat16, is_used, cache_enabled=False)
 
     def _check_outputs(self) -> None:
         if not self.judged:

@@ -7,6 +7,7 @@ the difference, and float16 is slow or not there on a CPU.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
@@ -28,6 +29,8 @@ __all__ = ["Interpreter", "check", "ops"]
 
 _KNOWN_MOST: Final = 64
 """Most elements of a constant that are kept as numbers: shapes, axes, scales."""
+_PRODUCTS: Final = ("Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul")
+"""Operators that autocast computes in bf16."""
 _SHAPES_MOST: Final = 16
 """Most sets of input shapes for which what depends on shapes alone is kept."""
 
@@ -45,6 +48,7 @@ class _Step:
         spent: names that no later node and no output reads.
         known: elements of small inputs that are constant, by the input's index: to ask a GPU for them would make it
             wait.
+        in_floats: whether it is computed in the graph's floats also where others are computed in bf16.
     """
 
     run: Operator
@@ -54,6 +58,7 @@ class _Step:
     reads: frozenset[str]
     spent: tuple[str, ...]
     known: Mapping[int, list[Any]] = field(default_factory=dict)
+    in_floats: bool = False
 
     @property
     def names(self) -> set[str]:
@@ -211,9 +216,13 @@ class Interpreter:
             for name, nested in step.bodies.items()
         }
         inputs = [values[name] for name in node.input]
+        in_floats = step.in_floats and torch.is_autocast_enabled(self.device.type)
+        if in_floats:
+            inputs = [_widened(value) for value in inputs]
         call = Call(inputs, {**step.attributes, **bodies}, self._opset, self.float_type, step.known)
         try:
-            found = step.run(call)
+            with torch.autocast(self.device.type, enabled=False) if in_floats else nullcontext():
+                found = step.run(call)
         except torch.OutOfMemoryError:
             raise  # a smaller batch may do
         except (RefusedError, RuntimeError, IndexError, TypeError) as error:
@@ -231,6 +240,7 @@ class Interpreter:
 
     def _prepare(self, proto: onnx.GraphProto, outputs: Sequence[str]) -> list[_Step]:
         reads = [frozenset(node.input).union(*map(_captured, subgraphs(node))) for node in proto.node]
+        in_floats = last_products(proto)
         last: dict[str, int] = {}
         for index, node in enumerate(proto.node):
             last |= dict.fromkeys(reads[index].union(node.output), index)
@@ -241,7 +251,8 @@ class Interpreter:
             function = self._replaced.get(node.output[0]) or OPERATORS[plain_domain(node.domain), node.op_type]
             attributes = {each.name: self._attribute(each) for each in node.attribute if not each.HasField("g")}
             bodies = {each.name: self._nested(each.g) for each in node.attribute if each.HasField("g")}
-            steps.append(_Step(function, node, attributes, bodies, reads[index], spent))
+            exact = node.output[0] in in_floats
+            steps.append(_Step(function, node, attributes, bodies, reads[index], spent, in_floats=exact))
         return steps
 
     def _nested(self, proto: onnx.GraphProto) -> _Nested:
@@ -271,6 +282,29 @@ class Interpreter:
         if isinstance(value, onnx.TensorProto):
             return self.tensor(numpy_helper.to_array(value))
         return value.decode() if isinstance(value, bytes) else value
+
+
+def last_products(proto: onnx.GraphProto) -> frozenset[str]:
+    """Return the products that outputs are made of, one value after the other, by the names of what they give.
+
+    bf16 has 8 significant bits: scores about -19 would be rounded to multiples of .125, which is as much as tells two
+    similar classes apart.
+    """
+    made = {name: node for node in proto.node for name in node.output}
+    found, names = set(), [value.name for value in proto.output]
+    while names:
+        node = made.get(names.pop())
+        if node is None:
+            continue
+        if node.op_type in _PRODUCTS:
+            found.add(node.output[0])
+        elif len(computed := [name for name in node.input if name in made]) == 1:
+            names += computed
+    return frozenset(found)
+
+
+def _widened(value: Tensor | None) -> Tensor | None:
+    return value.float() if value is not None and value.dtype in (torch.bfloat16, torch.float16) else value
 
 
 def _fixed(known: Mapping[str, Tensor], steps: Sequence[_Step], outputs: set[str]) -> _Fixed:

@@ -11,6 +11,9 @@ import numpy as np
 from seed_runtime.backends import Array
 from seed_runtime.errors import FormatError, InputError
 from seed_runtime.limits import TOKENS_MAX
+from seed_runtime.memory.cgroup import cgroup_limit
+from seed_runtime.memory.plan import check_budget
+from seed_runtime.memory.process import baseline
 from seed_runtime.processing.answers import Facts
 from seed_runtime.processing.fields import Fields
 from seed_runtime.processing.items import TEXT, Item
@@ -20,6 +23,8 @@ from seed_runtime.processing.tokenizer_file import call_tokenizer, load_tokenize
 
 TEXT_MAX: Final = 1 << 18
 """Largest text [B]: normalizing may make it 300 times longer."""
+_TEXT_BYTES: Final = 512
+"""Memory that a byte of a text takes while it is split, most of it for tokens of one byte [B]: 390 were measured."""
 _ROLES: Final = ("mask", "types", "positions")
 
 
@@ -31,16 +36,18 @@ class Tokens:
     where: str
     _made: Any = field(default=None, repr=False)
 
-    def encode(self, text: str, name: str, longest: int) -> tuple[list[int], list[int], int]:
+    def encode(self, text: str, name: str, longest: int, limit: int | None = None) -> tuple[list[int], list[int], int]:
         """Return the numbers of a text's tokens and of their segments, and how many tokens all of it has.
 
         Args:
             text: the text.
             name: for messages.
             longest: largest number of tokens; a longer text is cut, and keeps the tokens that begin and end it.
+            limit: of --max-memory; None for none [B].
 
         Raises:
             InputError: the text is too long to be split at all, or can't be written in UTF-8.
+            MemoryBudgetError: it takes too much memory.
             FormatError: the tokenizer fails, or no token of a text fits beside its own ones.
         """
         try:
@@ -50,6 +57,7 @@ class Tokens:
         if size > TEXT_MAX:
             raise InputError(f"{name} has more than {TEXT_MAX:,} bytes; give a shorter one")
         tokenizer = self.tokenizer
+        check_budget(f"splitting {name}", baseline().resident + size * _TEXT_BYTES, limit, cgroup_limit())
         encoded = call_tokenizer(lambda: tokenizer.encode(text), self.where)
         count = len(encoded.ids)
         if count > longest:
@@ -98,7 +106,7 @@ class TextStep:
         shape = inputs[self.fills["ids"]].shape
         fixed = shape[1] if shape is not None and isinstance(shape[1], int) else None
         longest = min(self.max_length, fixed or TOKENS_MAX)
-        ids, types, count = self.tokens.encode(item.text, item.name, longest)
+        ids, types, count = self.tokens.encode(item.text, item.name, longest, limit)
         if count > len(ids):
             facts.notes.append(f"the text has {count:,} tokens, of which the first {len(ids):,} are used")
         if not ids and fixed is None:

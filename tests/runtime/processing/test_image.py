@@ -124,6 +124,19 @@ def test_a_photo_that_its_camera_marked_as_turned_stands_upright() -> None:
     assert (facts.placement.width, facts.placement.height) == (4, 6)
 
 
+def scans(count: int) -> bytes:
+    """Return a progressive JPEG whose last scan is there so many times."""
+    data = png(8, 8, format="JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * (count - 1) + data[-2:]
+
+
+def test_a_photo_of_many_scans_is_refused_before_it_is_decoded() -> None:
+    assert feeds_of(scans(50), [1, 3, 2, 2], size=[2, 2])[0].shape == (1, 3, 2, 2)
+    with pytest.raises(InputError, match=r"photo.png has [0-9,]+ scans, at most 100 are decoded; save it again"):
+        feeds_of(scans(3000), [1, 3, 2, 2], size=[2, 2])
+
+
 @pytest.mark.parametrize(
     ("picture", "problem"),
     [

@@ -20,8 +20,9 @@ from onnx import TensorProto
 
 import seed_runtime
 from seed_runtime.backends import TensorSpec
-from seed_runtime.errors import FormatError, InputError, LimitError, SeedError, UnsupportedError
+from seed_runtime.errors import FormatError, InputError, LimitError, MemoryBudgetError, SeedError, UnsupportedError
 from seed_runtime.format.parts import processing as part
+from seed_runtime.memory.process import baseline
 from seed_runtime.processing import TEXT, Item, parse, prepare
 from seed_runtime.processing.answers import Facts
 from seed_runtime.processing.fields import Fields
@@ -105,6 +106,16 @@ def test_a_text_that_is_far_too_long_or_empty_is_refused() -> None:
     )
     with pytest.raises(InputError, match="it holds no token"):
         step.prepare(Item(TEXT, "it"), Facts("it"), {"x": TensorSpec("x", "int64", (1, None))}, None)
+
+
+def test_the_memory_of_splitting_is_planned() -> None:
+    step = read(
+        Fields({"fills": {"ids": "x"}, "tokenizer": "t", "max_length": 9}, "here"),
+        Sources({"t": json_of(bpe())}, dict),
+    )
+    item, inputs = Item(TEXT, "it", text="a" * TEXT_MAX), {"x": TensorSpec("x", "int64", (1, None))}
+    with pytest.raises(MemoryBudgetError, match="splitting it needs"):
+        step.prepare(item, Facts("it"), inputs, baseline().resident + (64 << 20))
 
 
 def test_without_the_package_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,6 @@ class _Kind:
     optional: tuple[str, ...]
     find: Callable[[Layout, Outputs, tuple[int, int]], Candidates]
     order: str
-    activation: str = NONE
 
 
 def _grid(layout: Layout, outputs: Outputs, canvas: tuple[int, int]) -> Candidates:
@@ -129,20 +128,23 @@ def _from_cells(layout: Layout, boxes: Array, canvas: tuple[int, int]) -> Array:
 
 def _rows(layout: Layout, outputs: Outputs, canvas: tuple[int, int]) -> Candidates:
     """Return boxes of rows with four numbers, a score and a class, as models give them that suppress by themselves."""
-    array = outputs[layout.reads["boxes"]]
-    rows = array[0] if array.ndim == 3 and array.shape[0] == 1 else array
-    if rows.ndim != 2 or rows.shape[1] != 6 or rows.dtype.kind not in "fiu":
-        raise layout.refuse(array, "a table of six columns")
+    rows = _table(layout, outputs)
     return Candidates(layout.corners(rows[:, :4]), rows[:, 4], _numbers(rows[:, 5]))
 
 
 def _leading(layout: Layout, outputs: Outputs, canvas: tuple[int, int]) -> Candidates:
     """Return boxes of rows that begin with class and score, as those of Paddle."""
+    rows = _table(layout, outputs)
+    return Candidates(layout.corners(rows[:, 2:]), rows[:, 1], _numbers(rows[:, 0]))
+
+
+def _table(layout: Layout, outputs: Outputs) -> Array:
+    """Return an output of six columns, with a batch of 1 or without one."""
     array = outputs[layout.reads["boxes"]]
     rows = array[0] if array.ndim == 3 and array.shape[0] == 1 else array
     if rows.ndim != 2 or rows.shape[1] != 6 or rows.dtype.kind not in "fiu":
         raise layout.refuse(array, "a table of six columns")
-    return Candidates(layout.corners(rows[:, 2:]), rows[:, 1], _numbers(rows[:, 0]))
+    return rows
 
 
 def _separate(layout: Layout, outputs: Outputs, canvas: tuple[int, int]) -> Candidates:
@@ -201,7 +203,7 @@ def read_layout(fields: Fields, sources: Sources, name: str) -> Layout:
         name=name,
         reads=fields.names("reads", kind.needed, kind.optional),
         order=fields.word("order", _ORDERS, kind.order),
-        activation=fields.word("activation", (NONE, SIGMOID, SOFTMAX), kind.activation),
+        activation=fields.word("activation", (NONE, SIGMOID, SOFTMAX), NONE),
         is_transposed=fields.flag("transposed", False),
         has_objectness=fields.flag("objectness", False),
         strides=fields.integers("strides", (0, 8), 1, PICTURE_SIDE_MAX, ()),

@@ -16,7 +16,7 @@ from seed_runtime.backends import Feeds, TensorSpec, input_spec, output_specs
 from seed_runtime.codecs import BY_NAME, CODECS, BaseWeights
 from seed_runtime.errors import DigestError, InputError, LimitError, MissingBaseError, UnsupportedError
 from seed_runtime.format.header import Header, build_on
-from seed_runtime.format.parts import PROCESSING, TRAINING, file_of
+from seed_runtime.format.parts import PROCESSING, TFLITE_SKELETON, TRAINING, file_of
 from seed_runtime.format.pipe import PipeReader
 from seed_runtime.format.primitives import Cursor
 from seed_runtime.format.reader import SeedReader
@@ -200,6 +200,11 @@ class SeedFile:
         """
         found = [index for index, part in enumerate(self.header.parts) if part.kind == TRAINING.number]
         if not found:
+            if self.header.skeleton.kind == TFLITE_SKELETON.number:
+                raise UnsupportedError(
+                    f"{self.name} holds a TFLite model, which can't be trained on a device; export an ONNX model with "
+                    f"--finetune-graph"
+                )
             needed = "--finetune-graph"
             if any(stream.codec == BY_NAME["integers"].number for stream in self.header.streams):
                 needed += " and --dtype fp32, as only floats are trained"

@@ -282,7 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_mutually_exclusive_group()
     actions.add_argument("--inspect", action="store_true", help="show what the seed holds and what it needs")
     actions.add_argument("--verify", action="store_true", help="check every digest, then the golden sample")
-    actions.add_argument("--assemble", metavar="DIR", help="write model.onnx and its weights into DIR")
+    actions.add_argument("--assemble", metavar="DIR", help="write the files of the model into DIR")
     actions.add_argument("--bench", action="store_true", help="time assembly, and runs on the input")
     actions.add_argument("--serve", metavar="ADDRESS", help="answer inference requests on a socket or a port")
     actions.add_argument("--fine-tune", metavar="DATA", help="train the model on labelled samples")

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import seed_runtime
 from seed_runtime import backends
 from seed_runtime.backends import litert
 from seed_runtime.errors import FormatError, InputError, UnsupportedError
+from tests.support.project import ROOT
 from tests.support.tflite_bytes import WEIGHT, Scalar, code, model, numbers, operator, tensor
 
 MODES = litert.BACKEND.modes
@@ -124,3 +126,9 @@ def test_a_model_that_litert_refuses_is_an_error_with_its_reason(tmp_path: Path)
     data = model(operators=[{**operator(0, [0], [2]), 3: Scalar("B", 0)}])
     with pytest.raises(UnsupportedError, match="LiteRT can't take this model"):
         backends.get("litert").open(folder_of(tmp_path, data), "lean", 1)
+
+
+def test_a_seed_of_a_tflite_model_says_that_it_has_no_training_graph_to_export() -> None:
+    seed = seed_runtime.open(ROOT / "tests" / "conformance" / "seeds" / "tflite-one.seed")
+    with pytest.raises(UnsupportedError, match="a TFLite model, which can't be trained on a device; export an ONNX"):
+        seed.training_graph()

@@ -87,11 +87,11 @@ def test_healing_with_noise_is_measured_beside_straight_through(data: Path, monk
 def test_healing_on_pictures_that_are_seen_often_is_judged_on_other_families(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench.matters import seen_often
+    from bench.matters import few_pictures, seen_often
 
-    monkeypatch.setattr(seen_often, "WIDTHS", (8, 12, 24, 24))
-    monkeypatch.setattr(seen_often, "JUDGES", 20)
-    task, unseen = seen_often.load(data)
+    monkeypatch.setattr(few_pictures, "WIDTHS", (8, 12, 24, 24))
+    monkeypatch.setattr(few_pictures, "JUDGES", 20)
+    task, unseen = few_pictures.load(data)
     assert task.classes == 3  # the letters among them
     assert len(task.train[0]) + len(unseen[0]) == 300
     found = seen_often.run(True, data)

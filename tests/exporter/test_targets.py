@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from seed_exporter.evaluate.run import run_all
 from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import load
 from seed_exporter.quantize.allocate import exact, lossless
+from seed_exporter.report.text import summary
 from seed_exporter.targets import TARGETS, Lowered
 from seed_exporter.targets.int8 import LARGEST
 from seed_runtime import cli
@@ -232,6 +234,7 @@ def test_a_device_assembles_as_many_bytes_as_its_dtype_takes(
     dtype: str, share: float, model: onnx.ModelProto, output: Path, tmp_path: Path
 ) -> None:
     result = quick_export(model, output, dtype=dtype, effort=2, target=6.0)
+    assert f"of weights by --dtype {dtype}\n" in summary(replace(result, dtype=f"{dtype}-floats"))
     assert result.as_json()["held_bytes"] == result.held_bytes < share * 4 * result.parameters + 1500
     seed = seed_runtime.open(output)
     seed.assemble(tmp_path / "assembled")

@@ -57,7 +57,8 @@ def summary(result: Result) -> str:
     if result.line:
         lines.append(_line_text(result))
     if result.dtype != FP32.name:
-        lines.append(f"devices hold {result.dtype}: {size(result.held_bytes)} of weights")
+        word, _, _ = result.dtype.partition("-")  # as the command line takes it; a note says what it fell back to
+        lines.append(f"devices hold {size(result.held_bytes)} of weights by --dtype {word}")
     if result.error_rates:
         lines.append(f"wrong by the labels: {error_rates_text(result.error_rates)}")
     if result.timed_out:

@@ -135,10 +135,11 @@ def draw(cache: Path) -> list[Path]:
 
 def original_answers(model: Path, seed: Path, pictures: list[Path]) -> list[Any]:
     """Ask the original model about pictures, with the seed's steps before and behind it."""
-    import onnxruntime
-
     import seed_runtime
-    from seed_runtime import processing
+    from seed_runtime import backends, processing
+
+    backends.get().load()  # without its telemetry
+    import onnxruntime
 
     session, steps = onnxruntime.InferenceSession(model), seed_runtime.open(seed).processing()
     assert steps is not None

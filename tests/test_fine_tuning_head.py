@@ -105,6 +105,6 @@ def test_features_that_are_too_large_to_hold_are_computed_for_each_score_with_th
 def test_a_training_graph_is_scanned_once(shared_folder: SharedFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     seed = damaged_seed(shared_folder, "head")
     assert class_count(seed) == CLASSES
-    monkeypatch.delattr("seed_runtime.seed_file.scan_training")
+    monkeypatch.delattr("seed_runtime.skeletons.training.scan_training")
     assert class_count(seed) == CLASSES
     tune(seed, data(), Settings(mode="head", threads=1))

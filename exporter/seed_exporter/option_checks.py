@@ -67,8 +67,9 @@ def check_target(options: Options) -> None:
     if options.dtype == FP32.name:
         return
     dtype = f"--dtype {options.dtype}"
-    if options.method != "grid":
-        raise UsageError(f"{dtype} stores what --method grid rounds; leave out --method {options.method} or --dtype")
+    if not METHODS[options.method].heals:
+        words = ", ".join(word for word, method in METHODS.items() if method.heals)
+        raise UsageError(f"{dtype} stores what --method {words} rounds; leave out --method {options.method} or --dtype")
     if options.finetune_graph:
         raise UsageError(f"--finetune-graph trains floats, and {dtype} has none to train; leave out one of them")
     if options.base:

@@ -211,8 +211,3 @@ def test_a_graph_larger_than_a_device_accepts_is_refused():
     graph = load(make([helper.make_node("Gather", ["w0", "x"], ["y"])], [strings]))
     with pytest.raises(UnsupportedError, match="no device would accept"):
         builder_for(graph).build([])
-
-
-def test_a_model_of_another_kind_is_a_mistake():
-    with pytest.raises(ValueError, match="no kind of skeleton"):
-        builder_for(Graph(b"TFL3", {}))  # type: ignore[arg-type]

@@ -265,6 +265,7 @@ def command(
 
 def _followed(recipe: Recipe, folder: Path, chosen: dict[str, Any], quiet: bool) -> str:
     """Prepare a recipe in a folder, add its options to those that were chosen, and return the path of its model."""
+    from seed_exporter.quantize.methods import METHODS
     from seed_exporter.results import Options
     from seed_exporter.stages.targeting import resolve_dtype
     from seed_exporter.zoo.prepare import prepare
@@ -274,6 +275,6 @@ def _followed(recipe: Recipe, folder: Path, chosen: dict[str, Any], quiet: bool)
     for name, value in prepared.options.items():
         chosen[name] = value if source(name) is ParameterSource.DEFAULT else chosen[name]
     has_goal = any(chosen[name] is not None for name in ("target", "size", "quality", "heal"))
-    if not has_goal and chosen["method"] == "grid" and resolve_dtype(Options(**chosen))[0].dtype == "fp32":
+    if not has_goal and METHODS[chosen["method"]].has_default and resolve_dtype(Options(**chosen))[0].dtype == "fp32":
         chosen.update(recipe.goal)
     return str(prepared.model)

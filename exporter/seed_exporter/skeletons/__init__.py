@@ -15,12 +15,5 @@ _KINDS = (onnx, tflite)
 
 
 def builder_for(graph: Graph) -> SkeletonBuilder:
-    """Return the builder for the kind of skeleton that the graph's model becomes.
-
-    Raises:
-        ValueError: no kind takes this model.
-    """
-    for kind in _KINDS:
-        if kind.matches(graph):
-            return kind.Builder(graph)
-    raise ValueError(f"no kind of skeleton takes a {type(graph.model).__name__}")
+    """Return the builder for the kind of skeleton that the graph's model becomes."""
+    return next(kind for kind in _KINDS if kind.matches(graph)).Builder(graph)

@@ -253,8 +253,8 @@ def test_optional_parts_follow_the_skeleton_in_ascending_order() -> None:
 
 
 def test_a_skeleton_of_another_kind_is_newer_than_this_runtime() -> None:
-    with pytest.raises(UnsupportedError, match="part kind 0x0002"):
-        parse(data(parts=PARTS.replace("01 00", "02 00")), BODY)
+    with pytest.raises(UnsupportedError, match="part kind 0x0003"):
+        parse(data(parts=PARTS.replace("01 00", "03 00")), BODY)
 
 
 def test_eight_dimensions_of_a_terabyte_do_not_become_a_long_number() -> None:

@@ -12,6 +12,7 @@ from onnx import TensorProto
 
 import seed_runtime
 from seed_runtime.errors import FormatError, InputError, MemoryBudgetError, UnsupportedError
+from seed_runtime.memory.process import baseline
 from seed_runtime.processing import PICTURE, Item, prepare
 from seed_runtime.processing.answers import Placement
 from seed_runtime.processing.image import ImageStep
@@ -164,14 +165,14 @@ def test_what_scaling_makes_between_is_bounded_and_planned() -> None:
     with pytest.raises(InputError, match="is too tall to be scaled, 1 x 50,000 pixels; cut it"):
         feeds_of(tall, [1, 3, 2, 2000], size=[2, 2000])
     with pytest.raises(MemoryBudgetError, match=r"scaling photo.png needs"):
-        feeds_of(tall, [1, 3, 2, 1000], limit=200 << 20, size=[2, 1000])
+        feeds_of(tall, [1, 3, 2, 1000], limit=baseline().resident + (100 << 20), size=[2, 1000])
 
 
 def test_decoding_is_planned_before_it_is_done() -> None:
     with pytest.raises(MemoryBudgetError, match=r"decoding photo.png needs"):
         feeds_of(claimed_png(4000, 4000), [1, 3, 2, 2], limit=32 << 20, size=[2, 2])
     with pytest.raises(MemoryBudgetError, match=r"scaling photo.png needs"):
-        feeds_of(png(1, 1), [1, 3, 4000, 4000], limit=400 << 20, size=[4000, 4000])
+        feeds_of(png(1, 1), [1, 3, 4000, 4000], limit=baseline().resident + (100 << 20), size=[4000, 4000])
 
 
 def test_without_pillow_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

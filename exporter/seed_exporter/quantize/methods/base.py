@@ -41,7 +41,8 @@ class Method:
         has_quality: True if it can search for a quality as well.
         has_default: True if it promises a ratio and a quality where no goal is given (`default_size`, `evaluate.line`).
         tunes: True if vectors may be fitted behind its search: they are its to round, and nothing is repeated by it.
-        heals: True if healing may take the place of its search, as it ends in the same plans.
+        heals: True if its plans are steps and integers: healing may take the place of its search, as it ends in the
+            same plans, and devices may hold the integers.
     """
 
     choose: Callable[[Evaluator, Alive], Choice]

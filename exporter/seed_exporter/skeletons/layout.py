@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from seed_exporter.graph.model import Weight
 from seed_runtime.errors import UnsupportedError
@@ -44,7 +44,6 @@ class Skeleton:
         names: what the weights' names begin with in the model, for kinds whose end a seed leaves out.
         tail: how many bytes of it a seed leaves out, because they follow from names and holes [B].
         holes: one per weight, in the order of the weights file.
-        weights_size: size of the weights file, which ends with the last weight, without padding [B].
     """
 
     kind: int
@@ -52,7 +51,11 @@ class Skeleton:
     names: str
     tail: int
     holes: list[HoleLayout]
-    weights_size: int
+
+    @property
+    def weights_size(self) -> int:
+        """Size of the weights file, which ends with the last weight, without padding [B]."""
+        return self.holes[-1].offset + self.holes[-1].size if self.holes else 0
 
     @property
     def carried(self) -> bytes:
@@ -60,11 +63,18 @@ class Skeleton:
         return self.data[: len(self.data) - self.tail]
 
 
-class SkeletonBuilder(Protocol):
+class SkeletonBuilder(ABC):
     """Builds skeletons of one graph, which is never changed, for any order of its weights.
 
     The same graph and order give the same bytes.
+
+    Args:
+        weights: the graph's weights by name.
     """
+
+    def __init__(self, weights: Mapping[str, Weight]) -> None:
+        self._weights = weights
+        self._checked: set[tuple[str, ...]] = set()
 
     def build(self, order: Sequence[str]) -> Skeleton:
         """Build the skeleton whose weights follow each other in `order`, and check that devices accept it.
@@ -73,15 +83,30 @@ class SkeletonBuilder(Protocol):
             ValueError: `order` isn't a permutation of the weights' names.
             UnsupportedError: the skeleton holds more or other things than a device accepts.
         """
-        ...
+        skeleton = self.build_unchecked(order)
+        if tuple(order) not in self._checked:
+            self._check(skeleton)
+            self._checked.add(tuple(order))
+        return skeleton
 
+    @abstractmethod
     def build_unchecked(self, order: Sequence[str]) -> Skeleton:
         """Build the same skeleton without checking that devices accept it.
 
         Raises:
             ValueError: `order` isn't a permutation of the weights' names.
         """
-        ...
+
+    @staticmethod
+    @abstractmethod
+    def _check(skeleton: Skeleton) -> None:
+        """Raise UnsupportedError unless a device accepts the skeleton."""
+
+    def _lay_out(self, order: Sequence[str]) -> list[HoleLayout]:
+        """Place the weights in this order, see `lay_out`; ValueError unless it holds the name of each once."""
+        if sorted(order) != sorted(self._weights):
+            raise ValueError("order must hold the name of each weight once")
+        return lay_out(self._weights[name] for name in order)
 
 
 def lay_out(weights: Iterable[Weight]) -> list[HoleLayout]:

@@ -17,7 +17,7 @@ from seed_exporter.graph.model import Graph
 from seed_exporter.graph.renaming import rename_all_in_place
 from seed_exporter.skeletons.defaults import drop_defaults
 from seed_exporter.skeletons.known_shapes import needed_shapes
-from seed_exporter.skeletons.layout import Skeleton, lay_out
+from seed_exporter.skeletons.layout import Skeleton, SkeletonBuilder
 from seed_runtime.errors import FormatError, UnsupportedError
 from seed_runtime.format import primitives
 from seed_runtime.format.parts import ONNX_SKELETON
@@ -46,7 +46,7 @@ def matches(graph: Graph) -> bool:
     return graph.file is None
 
 
-class Builder:
+class Builder(SkeletonBuilder):
     """Builds ONNX skeletons of one graph; what doesn't depend on the weights' order is done once.
 
     Names of inputs and outputs stay; weights and values in between get short names and nodes get none. The weights'
@@ -54,29 +54,19 @@ class Builder:
     """
 
     def __init__(self, graph: Graph) -> None:
+        super().__init__(graph.weights)
         self._graph = graph
         self._model: onnx.ModelProto | None = None
         """The model without its weights' initializers, and with its own names."""
         self._built: dict[tuple[str, ...], Skeleton] = {}
-        self._checked: set[tuple[str, ...]] = set()
-
-    def build(self, order: Sequence[str]) -> Skeleton:
-        """Build the skeleton of this order and check that devices accept it, see `SkeletonBuilder.build`."""
-        skeleton = self.build_unchecked(order)
-        if tuple(order) not in self._checked:
-            _check(skeleton)
-            self._checked.add(tuple(order))
-        return skeleton
 
     def build_unchecked(self, order: Sequence[str]) -> Skeleton:
         """Build the skeleton of this order without that check, see `SkeletonBuilder.build_unchecked`."""
         if (known := self._built.get(tuple(order))) is not None:
             return known
-        if sorted(order) != sorted(self._graph.weights):
-            raise ValueError("order must hold the name of each weight once")
+        holes = self._lay_out(order)
         if self._model is None:
             self._model = _without_weights(self._graph)
-        holes = lay_out(self._graph.weights[name] for name in order)
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
         names = _shorten_names(model.graph, order)
@@ -87,19 +77,18 @@ class Builder:
             names=names,
             tail=len(tail),
             holes=holes,
-            weights_size=holes[-1].offset + holes[-1].size if holes else 0,
         )
         self._built[tuple(order)] = skeleton
         return skeleton
 
-
-def _check(skeleton: Skeleton) -> None:
-    """Raise UnsupportedError unless a device accepts the skeleton."""
-    try:
-        check_holes(scan(skeleton.data), skeleton.holes)
-    except FormatError as error:
-        problem = f"{error.where}: {error.problem}"
-        raise UnsupportedError(f"no device would accept this model's graph: {problem}; simplify it") from error
+    @staticmethod
+    def _check(skeleton: Skeleton) -> None:
+        """Raise UnsupportedError unless a device accepts the skeleton."""
+        try:
+            check_holes(scan(skeleton.data), skeleton.holes)
+        except FormatError as error:
+            problem = f"{error.where}: {error.problem}"
+            raise UnsupportedError(f"no device would accept this model's graph: {problem}; simplify it") from error
 
 
 def _without_weights(graph: Graph) -> onnx.ModelProto:

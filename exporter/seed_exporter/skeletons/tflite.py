@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from seed_exporter.graph.model import Graph
-from seed_exporter.skeletons.layout import Skeleton, lay_out
+from seed_exporter.skeletons.layout import Skeleton, SkeletonBuilder
 from seed_runtime.errors import FormatError, UnsupportedError
 from seed_runtime.format.parts import TFLITE_SKELETON
 from seed_runtime.limits import PART_RAW_MAX
@@ -23,12 +23,13 @@ def matches(graph: Graph) -> bool:
     return graph.file is not None
 
 
-class Builder:
+class Builder(SkeletonBuilder):
     """Builds TFLite skeletons of one graph; what doesn't depend on the weights' order is done once."""
 
     def __init__(self, graph: Graph) -> None:
         assert graph.file is not None
-        self._weights, file = graph.weights, graph.file
+        super().__init__(graph.weights)
+        file = graph.file
         places = sorted((file.places[name].offset, name) for name in graph.weights)
         kept, gaps, end = [], [], 0
         for offset, name in places:
@@ -38,43 +39,31 @@ class Builder:
         kept.append(file.data[end:])
         self._names = [name for _, name in places]
         self._gaps, self._kept = np.array(gaps, "<u4").tobytes(), b"".join(kept)
-        self._checked: set[tuple[str, ...]] = set()
-
-    def build(self, order: Sequence[str]) -> Skeleton:
-        """Build the skeleton of this order and check that devices accept it, see `SkeletonBuilder.build`."""
-        skeleton = self.build_unchecked(order)
-        if tuple(order) not in self._checked:
-            _check(skeleton)
-            self._checked.add(tuple(order))
-        return skeleton
 
     def build_unchecked(self, order: Sequence[str]) -> Skeleton:
         """Build the skeleton of this order without that check, see `SkeletonBuilder.build_unchecked`."""
-        if sorted(order) != sorted(self._weights):
-            raise ValueError("order must hold the name of each weight once")
+        holes = self._lay_out(order)
         number_of = {name: number for number, name in enumerate(order)}
         numbers = np.array([number_of[name] for name in self._names], "<u2").tobytes()
-        holes = lay_out(self._weights[name] for name in order)
         return Skeleton(
             kind=TFLITE_SKELETON.number,
             data=b"".join((len(holes).to_bytes(4, "little"), self._gaps, numbers, self._kept)),
             names="",
             tail=0,
             holes=holes,
-            weights_size=holes[-1].offset + holes[-1].size if holes else 0,
         )
 
-
-def _check(skeleton: Skeleton) -> None:
-    """Raise UnsupportedError unless a device accepts the skeleton."""
-    if len(skeleton.data) > PART_RAW_MAX:
-        raise UnsupportedError(
-            f"this model takes {len(skeleton.data):,} bytes without its weights, and a seed carries {PART_RAW_MAX:,}; "
-            f"convert it without large tables of texts"
-        )
-    try:
-        KINDS[skeleton.kind].layout.check(scan(skeleton.data), skeleton.holes)
-    except FormatError as error:
-        raise UnsupportedError(
-            f"no device would accept this model: {error.where}: {error.problem}; convert it again"
-        ) from error
+    @staticmethod
+    def _check(skeleton: Skeleton) -> None:
+        """Raise UnsupportedError unless a device accepts the skeleton."""
+        if len(skeleton.data) > PART_RAW_MAX:
+            raise UnsupportedError(
+                f"this model takes {len(skeleton.data):,} bytes without its weights, and a seed carries "
+                f"{PART_RAW_MAX:,}; convert it without large tables of texts"
+            )
+        try:
+            KINDS[skeleton.kind].layout.check(scan(skeleton.data), skeleton.holes)
+        except FormatError as error:
+            raise UnsupportedError(
+                f"no device would accept this model: {error.where}: {error.problem}; convert it again"
+            ) from error

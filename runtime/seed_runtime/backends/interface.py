@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from seed_runtime.backends.tensors import Array, Feeds, TensorSpec
 from seed_runtime.backends.workers import Watch
+from seed_runtime.errors import UnsupportedError
 
 
 class Runner(Protocol):
@@ -160,6 +161,21 @@ class Backend(Protocol):
             UnsupportedError: the library is missing or can't take the model.
         """
         ...
+
+
+def model_path(folder: Path, file: str, mode: str, modes: Collection[str]) -> Path:
+    """Return the path of the model assembled in a folder.
+
+    Raises:
+        ValueError: the backend doesn't have this mode.
+        UnsupportedError: there is no such model.
+    """
+    if mode not in modes:
+        raise ValueError(f"mode is {mode!r}; use one of {', '.join(modes)}")
+    model = Path(folder) / file
+    if not model.is_file():
+        raise UnsupportedError(f"{model} does not exist; make it with: seed-run model.seed --assemble {folder}")
+    return model
 
 
 def usable_cores() -> int:

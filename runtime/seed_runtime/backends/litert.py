@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from seed_runtime.backends.interface import usable_cores
+from seed_runtime.backends.interface import model_path, usable_cores
 from seed_runtime.backends.tensors import Array, Feeds, TensorSpec, check_feeds
 from seed_runtime.backends.values import input_spec
 from seed_runtime.backends.workers import Watch, Workers
@@ -91,11 +91,7 @@ class LiteRTBackend:
     def _open(
         self, folder: Path, mode: str, threads: int | None, watch: Watch | None, *, preserves: bool
     ) -> LiteRTRunner:
-        if mode not in _MODES:
-            raise ValueError(f"mode is {mode!r}; use one of {', '.join(_MODES)}")
-        model = Path(folder) / MODEL_FILE
-        if not model.is_file():
-            raise UnsupportedError(f"{model} does not exist; make it with: seed-run model.seed --assemble {folder}")
+        model = model_path(folder, MODEL_FILE, mode, _MODES)
         info = _checked(model)
         library, workers = _library(), Workers()
 

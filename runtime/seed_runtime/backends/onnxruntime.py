@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from seed_runtime.backends.dimensions import broken_sums
-from seed_runtime.backends.interface import usable_cores
+from seed_runtime.backends.interface import model_path, usable_cores
 from seed_runtime.backends.onnxruntime_errors import failures, locale_advice, reason
 from seed_runtime.backends.onnxruntime_releases import is_older
 from seed_runtime.backends.tensors import Array, Feeds, Shape, TensorSpec, check_feeds, shape_of
@@ -109,11 +109,7 @@ class OnnxRuntimeBackend:
         self, folder: Path, mode: str, threads: int | None = None, *, watch: Watch | None = None
     ) -> OnnxRuntimeRunner:
         """Open the model assembled in `folder` in ONNX Runtime (see `Backend.open`)."""
-        if mode not in _MODES:
-            raise ValueError(f"mode is {mode!r}; use one of {', '.join(_MODES)}")
-        model = Path(folder) / MODEL_FILE
-        if not model.is_file():
-            raise UnsupportedError(f"{model} does not exist; make it with: seed-run model.seed --assemble {folder}")
+        model = model_path(folder, MODEL_FILE, mode, _MODES)
         return self._open(str(model), Path(folder), mode, threads, watch)
 
     def open_joined(

@@ -225,4 +225,5 @@ def test_a_killed_process_takes_its_ssh_and_its_transfer_along(device: Device, t
     time.sleep(1.5)
     assert 0 < remote.stat().st_size == size < 3_000_000
     listed = subprocess.run(["ps", "-e", "-o", "args="], capture_output=True, text=True, check=True).stdout
-    assert f" {device.alias}" not in listed
+    # Another worker of the run may have a device of the same alias, with a config of its own.
+    assert not [line for line in listed.splitlines() if str(device.config) in line and f" {device.alias}" in line]

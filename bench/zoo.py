@@ -24,6 +24,7 @@ from seed_exporter.zoo.registry import RECIPES
 PAGE = DOCS / "zoo.md"
 """Where the table stands."""
 PUBLIC = {
+    "ppocr-detection": "ppdet",
     "ppocr-recognition": "pprec",
     "ppocr-direction": "ppcls",
     "magika": "magika",

@@ -57,7 +57,9 @@ SOUND_RATE_MAX = 192_000
 FRAME_MAX = 1 << 24
 """Largest number of samples of sound in a call, and of elements of a state."""
 BOXES_MAX = 1 << 12
-"""Largest number of boxes of a picture that are compared with each other."""
+"""Largest number of boxes of a picture that are compared with each other, and of regions that are looked at."""
+RUNS_MAX = 1 << 18
+"""Largest number of runs of marked pixels, side by side in a row, of a map in which regions are found."""
 LZMA_DICTIONARY_MAX = 1 << 20
 METADATA_ENTRIES_MAX = 256
 """Largest number of pairs of metadata."""

@@ -9,6 +9,7 @@ from seed_exporter.zoo import (
     efficientnet_lite0,
     magika,
     minilm_l6,
+    ppocr_detection,
     ppocr_direction,
     ppocr_recognition,
     silero_vad,
@@ -19,6 +20,7 @@ from seed_runtime.errors import UsageError
 RECIPES: Final[dict[str, Recipe]] = {
     recipe.name: recipe
     for recipe in (
+        ppocr_detection.RECIPE,
         ppocr_recognition.RECIPE,
         ppocr_direction.RECIPE,
         magika.RECIPE,

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from seed_runtime.processing import audio, boxes, constant, ctc, embeddings, file_bytes, image, labels, segments, text
+from seed_runtime.processing import (
+    audio,
+    boxes,
+    constant,
+    ctc,
+    embeddings,
+    file_bytes,
+    image,
+    labels,
+    regions,
+    segments,
+    text,
+)
 from seed_runtime.processing.fields import Fields
 from seed_runtime.processing.sources import Sources
 from seed_runtime.processing.steps import InputStep, OutputStep
@@ -23,6 +35,7 @@ OUTPUTS: Final[dict[str, Callable[[Fields, Sources], OutputStep]]] = {
     "ctc": ctc.read,
     "embeddings": embeddings.read,
     "labels": labels.read,
+    "regions": regions.read,
     "segments": segments.read,
 }
 """Readers of steps behind the model, by their kind."""

@@ -22,6 +22,8 @@ from seed_runtime.limits import ADAPTIVE_STREAMS_MAX
 
 STREAM_SYMBOLS_MAX: Final = 1 << 27
 """Most elements of a stream: they and their classes are held at once while it is coded; 128 Mi make its lanes cheap."""
+ONE_THREAD_MAX: Final = 1 << 15
+"""Parameters of a model that one thread plans and codes sooner than several: joblib polls for results, every 10 ms."""
 
 Plans = Mapping[str, Plan]
 """The plan of each weight, by the weight's name."""
@@ -88,11 +90,12 @@ class StreamEncoder:
 
         Args:
             graph: stays as it is.
-            jobs: threads that prepare weights.
+            jobs: threads that prepare weights, where there is work for more than one.
             keep: keep sizes and prepared weights for the next call; never done where a graph is too large for it.
             trained: plans are trained, not searched for: more time may be taken for a size.
         """
-        self.graph, self.jobs, self._trained = graph, jobs, trained
+        self.graph, self._trained = graph, trained
+        self.jobs = jobs if graph.parameters > ONE_THREAD_MAX else 1
         self._keeps = keep and graph.parameters <= STREAM_SYMBOLS_MAX
         self._sizes: dict[_Place, tuple[list[tuple[str, Plan]], _Sized]] = {}
         self._prepared: dict[str, tuple[Plan, Any]] = {}

@@ -14,8 +14,9 @@ from tests.support.streams import RARE, STATES, SYMBOLS, WORDS
 
 @pytest.fixture(params=["one by one", "step by step"], autouse=True)
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decode everything in both ways that there are: few lanes symbol by symbol, many lanes step by step."""
-    monkeypatch.setattr(lanes_module, "_FEW", 1 << 20 if request.param == "one by one" else 0)
+    """Code and decode everything in both ways that there are: few lanes symbol by symbol, many lanes step by step."""
+    for module in (lanes_module, encoder):
+        monkeypatch.setattr(module, "_FEW", 1 << 20 if request.param == "one by one" else 0)
 
 
 def _table(*frequencies: int) -> np.ndarray:

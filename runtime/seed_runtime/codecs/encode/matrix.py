@@ -69,7 +69,7 @@ class CodedMatrix:
         if self.symbols.size < _COUNTS_CACHED:
             return self._count()
         counts = np.zeros((CLASSES_ALL, 256), np.int64)
-        used, found = self._counts
+        used, found = self.class_counts
         counts[used] = found
         return counts
 
@@ -93,8 +93,8 @@ class CodedMatrix:
         return sum(entropy_bits(np.bincount(array)[None]) for array in arrays if array is not None)
 
     @cached_property
-    def _counts(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.uint32]]:
-        """The classes that occur, and the counts of their symbols."""
+    def class_counts(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.uint32]]:
+        """The classes that occur, and the counts of their symbols, `(classes that occur, 256)`."""
         counts = self._count()
         used = np.flatnonzero(counts.any(axis=1))
         return used, counts[used].astype(np.uint32)
@@ -110,7 +110,8 @@ def histogram(matrices: Sequence[CodedMatrix]) -> I64:
     """Count the symbols under each class over all matrices, `(CLASSES_ALL, 256)`."""
     counts = np.zeros((CLASSES_ALL, 256), np.int64)
     for matrix in matrices:
-        counts += matrix.counts
+        used, found = matrix.class_counts
+        counts[used] += found
     return counts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -103,14 +104,16 @@ class Tables:
         The matrix may be another one than those that the tables were made for: a symbol that a table lacks counts as
         its rarest one, which is what it would cost to let it in.
         """
-        counts = matrix.counts
+        classes, counts = matrix.class_counts
         used = counts > 0
-        frequencies = np.maximum(self.frequencies[self.of_class], 1)
-        costs = np.log2(SLOTS / frequencies)
-        rare = self.rare[self.of_class]
-        costs[rare] = (costs[:, ESCAPE, None] + _ESCAPED_BITS).repeat(256, 1)[rare]
-        bits = float((counts[used] * costs[used]).sum())
+        bits = float((counts[used] * self._costs[self.of_class[classes]][used]).sum())
         return (bits + matrix.side_bits) / 8 + matrix.low_bytes + 4 * matrix.escaped.size
+
+    @cached_property
+    def _costs(self) -> npt.NDArray[np.float64]:
+        """Bits of each symbol under each table, `(tables, 256)`."""
+        costs = np.log2(SLOTS / np.maximum(self.frequencies, 1))
+        return np.where(self.rare, costs[:, [ESCAPE]] + _ESCAPED_BITS, costs)
 
     def pack(self, *, with_escape: bool, classes: int = 0) -> bytes:
         """Write the tables as a head holds them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.support.shared import SharedFolder
 from tests.support.tuned_model import damaged_seed, data
 
 _numbers = itertools.count(1)
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 
 
 @pytest.fixture(scope="session")
@@ -29,10 +31,10 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 @pytest.fixture
 def make_device(sshd: Sshd) -> MakeDevice:
-    """Return a function that makes devices, see Sshd.device; each has an alias of its own."""
+    """Return a function that makes devices, see Sshd.device; each has an alias that no other worker has."""
 
     def make(**options: Any) -> Device:
-        return sshd.device(f"device{next(_numbers)}", **options)
+        return sshd.device(f"device{_WORKER}-{next(_numbers)}", **options)
 
     return make
 

@@ -14,6 +14,8 @@ DONE := $(VENV)/done
 OLDEST := .venv-oldest
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
+# Tests start hundreds of processes, and compiled modules halve what a start takes.
+unexport PYTHONDONTWRITEBYTECODE
 
 FOR_DEMO := .[export,pictures]
 FOR_TEST := .[export,cluster,deploy,docs,pictures,text,tflite,test]

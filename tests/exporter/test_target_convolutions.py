@@ -12,13 +12,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from seed_exporter.build.streams import restored
 from seed_exporter.calibrate import Subject
+from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.evaluate.run import run_all
+from seed_exporter.graph.edit import with_outputs
 from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import load
 from seed_exporter.quantize.allocate import lossless
 from seed_exporter.targets import TARGETS, Lowered
-from seed_exporter.targets.ranges import Range, measure
+from seed_exporter.targets.ranges import Range, Ranges, measure
 from seed_runtime.backends import Feeds
 from tests.exporter.support.exporting import of_nodes
 
@@ -29,7 +31,7 @@ INT8 = TARGETS["int8"]
 def graph(rng: np.random.Generator) -> Graph:
     """Return convolutions with a ReLU6, zeros around an input, a kernel for each channel, and a sum: x -> y."""
     drawn = {
-        "a": rng.standard_normal((16, 3, 3, 3)) / 5,
+        "a": rng.standard_normal((16, 8, 3, 3)) / 8,
         "a_bias": rng.standard_normal(16),
         "b": rng.standard_normal((16, 1, 3, 3)) / 3,
         "b_bias": rng.standard_normal(16),
@@ -48,7 +50,7 @@ def graph(rng: np.random.Generator) -> Graph:
     ]
     initializers = [numpy_helper.from_array(each.astype(np.float32), name) for name, each in drawn.items()]
     initializers += [numpy_helper.from_array(np.asarray(each), name) for name, each in constants.items()]
-    shape = ["n", 3, 12, 12]
+    shape = ["n", 8, 12, 12]
     return load(
         of_nodes(
             nodes,
@@ -61,7 +63,7 @@ def graph(rng: np.random.Generator) -> Graph:
 
 @pytest.fixture
 def feeds(rng: np.random.Generator) -> list[Feeds]:
-    return [{"x": rng.standard_normal((2, 3, 12, 12)).astype(np.float32)} for _ in range(4)]
+    return [{"x": rng.standard_normal((2, 8, 12, 12)).astype(np.float32)} for _ in range(4)]
 
 
 def lowered_with(graph: Graph, feeds: list[Feeds], folder: Path) -> Lowered:
@@ -109,6 +111,73 @@ def test_outputs_of_rounded_convolutions_are_near_the_originals(
     assert np.linalg.norm(found - expected) < 0.03 * np.linalg.norm(expected)
 
 
+def test_convolutions_that_read_the_colours_of_a_picture_multiply_floats(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    drawn = {"a": (16, 3, 5, 5), "b": (16, 1, 3, 3), "c": (16, 16, 1, 1), "d": (16, 1, 3, 3)}
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["a_out"]),
+        helper.make_node("Relu", ["a_out"], ["a_positive"]),
+        helper.make_node("Conv", ["a_positive", "b"], ["b_out"], group=16),
+        helper.make_node("Conv", ["b_out", "c"], ["c_out"]),
+        helper.make_node("Conv", ["c_out", "d"], ["d_out"], group=16),
+        helper.make_node("Sigmoid", ["d_out"], ["y"]),
+    ]
+    initializers = [
+        numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name) for name, shape in drawn.items()
+    ]
+    model = of_nodes(
+        nodes,
+        initializers,
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    )
+    feeds: list[Feeds] = [{"x": rng.standard_normal((1, 3, 16, 16)).astype(np.float32)}]
+    lowered = lowered_with(load(model), feeds, tmp_path)
+    assert {name for name in lowered.graph.weights if name in drawn} == {"a", "b"}
+    # What the kernels of single channels make is the first value that is rounded.
+    first = next(node for node in nodes_of(lowered) if node.op_type == "QuantizeLinear")
+    assert first.input[0] == "b_out"
+
+
+@pytest.mark.parametrize(("outputs", "most"), [(8, 2 * 127), (16, 128)])
+def test_only_kernels_of_single_channels_may_have_large_neighbours(
+    outputs: int, most: int, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    nodes = [helper.make_node("Conv", ["x", "a"], ["out"], group=8), helper.make_node("Sigmoid", ["out"], ["y"])]
+    weight = numpy_helper.from_array(rng.uniform(0.9, 1, (outputs, 1, 16, 16)).astype(np.float32), "a")
+    model = of_nodes(
+        nodes,
+        [weight],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 8, 16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    )
+    feeds: list[Feeds] = [{"x": rng.standard_normal((1, 8, 16, 16)).astype(np.float32)}]
+    lowered = lowered_with(load(model), feeds, tmp_path)
+    integers = next(each.data for each in lowered.graph.weights.values() if each.dtype.name == "int8")
+    sums = integers.astype(np.int32).reshape(outputs, -1, 2).sum(axis=2)
+    assert 0.9 * most < sums.max() <= most
+
+
+def test_biases_take_up_what_rounding_weights_does_to_the_means(
+    graph: Graph, feeds: list[Feeds], tmp_path: Path
+) -> None:
+    assert INT8.rounds is not None
+    ranges = measure(Subject(graph, feeds, tmp_path), INT8.rounds(graph))
+    plans = {**lossless(graph), "b": GridPlan(0.3)}
+
+    def means(ranges: Ranges) -> np.ndarray:
+        lowered = replace(INT8, ranges=ranges).lowered(graph, plans)
+        shown = with_outputs(lowered.graph, ["b_out"])
+        write_model_files(shown, tmp_path, lambda weight: restored(weight, lowered.plans[weight.name]))
+        return np.mean([each["b_out"].mean(axis=(0, 2, 3)) for each in run_all(tmp_path, feeds)], axis=0)
+
+    write_model_files(with_outputs(graph, ["b_out"]), tmp_path)
+    expected = np.mean([each["b_out"].mean(axis=(0, 2, 3)) for each in run_all(tmp_path, feeds)], axis=0)
+    without = means({name: replace(found, means=None) for name, found in ranges.items()})
+    assert np.linalg.norm(means(ranges) - expected) < 0.3 * np.linalg.norm(without - expected)
+
+
 def test_without_ranges_convolutions_get_floats(graph: Graph) -> None:
     lowered = INT8.lowered(graph, lossless(graph))
     ops = [node.op_type for node in nodes_of(lowered)]
@@ -138,5 +207,5 @@ def test_the_byte_that_stands_for_zero_is_exact() -> None:
 
 def test_nothing_is_measured_without_inputs_and_of_what_is_not_finite(graph: Graph, tmp_path: Path) -> None:
     assert measure(Subject(graph, [], tmp_path), ["x"]) == {}
-    feeds: list[Feeds] = [{"x": np.full((1, 3, 12, 12), np.inf, np.float32)}]
+    feeds: list[Feeds] = [{"x": np.full((1, 8, 12, 12), np.inf, np.float32)}]
     assert measure(Subject(graph, feeds, tmp_path), ["x"]) == {}

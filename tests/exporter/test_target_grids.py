@@ -42,6 +42,28 @@ def test_a_channel_that_does_not_fit_gets_a_larger_step_and_the_others_keep_thei
     assert np.abs(grid.integers * grid.scales - data).max() <= 0.0751
 
 
+def test_neighbours_of_one_sign_get_a_larger_step_where_their_sum_is_too_large() -> None:
+    weight = weight_of(np.array([[100, -60, 20, 3], [100, 60, 20, 3], [3, 100, 60, 3], [-40, -90, 1, 1]]))
+    grid = by_channel(weight, GridPlan(1.0), 0, 127, pairs=128)
+    # 160 / 127 is 1.26 and 130 / 127 is 1.02, and the next eighths are 1.375 and 1.125.
+    assert grid.integers.tolist() == [[100, -60, 20, 3], [73, 44, 15, 2], [3, 100, 60, 3], [-36, -80, 1, 1]]
+    assert grid.scales[:, 0].tolist() == [1.0, 1.375, 1.0, 1.125]
+
+
+def test_neighbours_in_a_kernel_are_channels_and_then_places(rng: np.random.Generator) -> None:
+    even, odd = np.zeros((1, 2, 1, 2)), np.zeros((1, 3, 1, 2))
+    even[0, :, 0, 1] = 100
+    odd[0, 2, 0, 0] = odd[0, 0, 0, 1] = 100
+    for data in (even, odd):
+        grid = by_channel(weight_of(data), GridPlan(1.0), 0, 127, pairs=128)
+        assert int(grid.integers.max()) < 100
+    assert by_channel(weight_of(even.transpose(0, 3, 2, 1)), GridPlan(1.0), 0, 127, pairs=128).planned
+    weight = weight_of(rng.standard_normal((8, 6, 3, 3)))
+    integers = by_channel(weight, exact(weight), 0, 127, pairs=128).integers.transpose(0, 2, 3, 1).reshape(8, -1, 2)
+    for signed in (integers, -integers):
+        assert 100 < np.maximum(signed, 0).sum(axis=2).max() <= 128
+
+
 def test_steps_of_rows_are_those_of_channels_along_the_first_axis() -> None:
     matrix = QuantizedMatrix(np.array([[1, 2], [3, -4]], np.int32), 0.5, row_steps=np.array([0, 8], np.uint8))
     weight = weight_of(matrix.values())

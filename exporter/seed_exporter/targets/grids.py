@@ -70,7 +70,9 @@ def matrices(graph: Graph, index: GraphIndex) -> Iterator[Weight]:
             yield weight
 
 
-def by_channel(weight: Weight, plan: Plan, axis: int | None, largest: int, least: F32 | None = None) -> Grid:
+def by_channel(
+    weight: Weight, plan: Plan, axis: int | None, largest: int, least: F32 | None = None, pairs: int | None = None
+) -> Grid:
     """Return integers of a magnitude of at most `largest`, with a step for each channel where one step isn't enough.
 
     Args:
@@ -79,6 +81,8 @@ def by_channel(weight: Weight, plan: Plan, axis: int | None, largest: int, least
         axis: whose entries may have steps of their own; None where all have one.
         largest: least and largest integer, without sign.
         least: least step of each channel, `(channels,)`; None for any.
+        pairs: largest sum, without sign, of two integers of one sign that a channel's kernel multiplies side by side,
+            more than `largest`; None for any.
     """
     needed: F32 = np.zeros((), np.float32)
     if least is not None and axis is not None:
@@ -89,16 +93,22 @@ def by_channel(weight: Weight, plan: Plan, axis: int | None, largest: int, least
         values = _restored(weight, plan).reshape(weight.shape)
         most = np.abs(values).max(axis=others, keepdims=True)
         own = np.where(most > 0, most / np.float32(largest), np.float32(1))
+        if pairs is not None and axis is not None:
+            own = np.maximum(own, _pair_sums(values, axis) / np.float32(pairs - 1))
         scales = _rounded_up(np.maximum(own, needed))
         integers = _nearest(values, scales, -largest, largest)
         return Grid(integers, scales if axis is not None else scales.reshape(()), False)
     integers, scales = found
     far = (np.abs(integers) > largest).any(axis=others, keepdims=True) | (scales < needed)
+    if pairs is not None and axis is not None:
+        far |= _pair_sums(integers, axis) > pairs
     if not far.any():
         return Grid(integers, scales, True)
     values = as_float32(weight).reshape(weight.shape)
     most = np.abs(values).max(axis=others, keepdims=True)
     reach = np.maximum(most / (largest + np.float32(0.49)), needed)
+    if pairs is not None and axis is not None:
+        reach = np.maximum(reach, _pair_sums(values, axis) / np.float32(pairs - 1))
     wider = np.where(far, _enlarged(np.broadcast_to(scales, far.shape), reach), scales)
     wider = wider.astype(np.float32)
     rounded = np.where(far, _nearest(values, wider, -largest, largest), integers)
@@ -141,6 +151,20 @@ def by_block(weight: Weight, plan: Plan, *, inputs_first: bool, bits: int) -> tu
     largest = np.abs(blocks).max(axis=2, keepdims=True)
     scales = np.where(wide, _enlarged(scales, largest / np.float32(most + 0.49)), scales).astype(np.float32)
     return Grid(np.where(wide, _nearest(blocks, scales, least, most), integers), scales, False), size
+
+
+def _pair_sums(values: F32 | I32, axis: int) -> F32:
+    """Return the largest sum, without sign, of two neighbours of one sign in each channel; its other axes are kept.
+
+    Neighbours are two inputs of a matrix, and two channels at one place of a kernel: an odd number of channels goes on
+    at the next place.
+    """
+    channels = np.moveaxis(values, axis, 0)
+    rows = (np.moveaxis(channels, 1, -1) if channels.ndim > 2 else channels).reshape(len(channels), -1)
+    pairs = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2))).reshape(len(rows), -1, 2)
+    sums = np.maximum(np.maximum(pairs, 0).sum(axis=2), np.maximum(-pairs, 0).sum(axis=2)).max(axis=1)
+    shaped: F32 = sums.reshape([-1 if each == axis else 1 for each in range(values.ndim)])
+    return shaped
 
 
 def _planned(weight: Weight, plan: Plan, axis: int | None) -> tuple[I32, F32] | None:

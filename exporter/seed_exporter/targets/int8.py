@@ -20,7 +20,7 @@ from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.codecs.integers import IntegersPlan, stored
 from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.matrix import coded_view, output_axis
-from seed_exporter.graph.messages import input_of
+from seed_exporter.graph.messages import attribute_of, input_of
 from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.graph.versions import opset_of
 from seed_exporter.targets.convolutions import least_steps, out_of, round_bias, round_values, rounded_values
@@ -34,6 +34,8 @@ from seed_runtime.format.dtypes import BY_NAME
 LARGEST: Final = 63
 """Largest magnitude of an integer that is multiplied by integers. The kernels for processors without VNNI add two
 products of a byte by a byte in 16 bits, which saturate from 64 on: 255 * 64 * 2 is 32,640."""
+PAIRS: Final = 128
+"""Largest sum of two integers of one sign, neighbours in a kernel, whose products with bytes these kernels add so."""
 LARGEST_OF_FLOATS: Final = 127
 """Largest magnitude of one that becomes a float again."""
 _AXIS_SINCE: Final = 13
@@ -71,27 +73,27 @@ def rounds(graph: Graph) -> Sequence[str]:
 def _round_convolutions(
     edit: Rewriting, index: GraphIndex, graph: Graph, plans: Plans, ranges: Ranges
 ) -> frozenset[str]:
-    """Make convolutions multiply integers; return the names of their weights."""
+    """Make convolutions multiply integers; return the names of their weights, and of those that stay floats."""
     rounded, opset = rounded_values(graph, index), opset_of(graph.model)
     if not ranges.keys() >= rounded.values.keys():
         return frozenset()
     round_values(edit, index, rounded, ranges, opset >= _AXIS_SINCE)
     for each in rounded.convolutions:
         weight = graph.weights[each.node.input[1]]
-        # A kernel for each channel has no two products to add in 16 bits.
-        largest = LARGEST_OF_FLOATS if weight.shape[1] == 1 else LARGEST
-        grid = dequantize(edit, weight, plans[weight.name], opset, largest, least_steps(graph, each, ranges))
+        groups = attribute_of(each.node, "group", 1)
+        # Kernels of single channels are multiplied by another routine, which adds nothing in 16 bits.
+        pairs = None if groups > 1 and weight.shape[:2] == (groups, 1) else PAIRS
+        grid = dequantize(edit, weight, plans[weight.name], opset, least_steps(graph, each, ranges), pairs)
         domain = "" if opset >= _AXIS_SINCE else MICROSOFT
-        round_bias(edit, graph, each, ranges, out_of(graph, index, each.node), grid.scales, domain)
-    return frozenset(each.node.input[1] for each in rounded.convolutions)
+        round_bias(edit, graph, each, ranges, out_of(graph, index, each.node), grid, domain)
+    return frozenset(each.node.input[1] for each in rounded.convolutions) | rounded.floats
 
 
 def dequantize(
-    edit: Rewriting, weight: Weight, plan: Plan, opset: int, largest: int = LARGEST_OF_FLOATS,
-    least: np.ndarray | None = None,
-) -> Grid:  # fmt: skip
+    edit: Rewriting, weight: Weight, plan: Plan, opset: int, least: np.ndarray | None = None, pairs: int | None = None
+) -> Grid:
     """Store a weight as integers, of which a node makes floats under the weight's name; return the integers."""
-    grid = by_channel(weight, plan, output_axis(weight), largest, least)
+    grid = by_channel(weight, plan, output_axis(weight), LARGEST_OF_FLOATS, least, pairs)
     name = store_bytes(edit, weight, plan, grid)
     axis: dict[str, Any] = {"axis": int(np.argmax(grid.scales.shape))} if grid.scales.size > 1 else {}
     # Without zero points, ONNX Runtime moves the node behind a Reshape with a pair that rounds to unsigned bytes.

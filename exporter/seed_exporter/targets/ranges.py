@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from seed_exporter.calibrate import Seen, Subject, Watch
 from seed_exporter.calibrate.activations import show
@@ -18,10 +19,17 @@ _LEVELS: Final = 255
 
 @dataclass(frozen=True)
 class Range:
-    """Least and largest number that a value is rounded to; 0 is between them."""
+    """Least and largest number that a value is rounded to; 0 is between them.
+
+    Attributes:
+        least: the least one.
+        largest: the largest one.
+        means: mean of each channel, the second axis of a value of three axes or more; None for other values.
+    """
 
     least: float
     largest: float
+    means: npt.NDArray[np.float64] | None = field(default=None, compare=False)
 
     @property
     def step(self) -> float:
@@ -55,15 +63,21 @@ class _Extremes(Watch):
     def __init__(self, name: str) -> None:
         self.values = (name,)
         self._least, self._largest, self._seen = 0.0, 0.0, False
+        self._sums: npt.NDArray[np.float64] | None = None
+        self._count = 0
 
     def see(self, seen: Seen) -> None:
         values = seen.values[self.values[0]]
         if values.size:
             self._least, self._largest = min(self._least, float(values.min())), max(self._largest, float(values.max()))
             self._seen = True
+            if values.ndim > 2:
+                sums = values.sum(axis=(0, *range(2, values.ndim)), dtype=np.float64)
+                self._sums = sums if self._sums is None else self._sums + sums
+                self._count += values.size // values.shape[1]
 
     def found(self) -> Range | None:
         """Return the range; None where nothing finite was seen."""
         if not self._seen or not np.isfinite([self._least, self._largest]).all():
             return None
-        return Range(self._least, self._largest)
+        return Range(self._least, self._largest, None if self._sums is None else self._sums / self._count)

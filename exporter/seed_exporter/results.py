@@ -62,6 +62,8 @@ class Options:
             begin with. The damage of the result is measured by the model's own.
         heal_settings: from Python, learning rates and schedule of `heal`; None for those of the run's length.
         resume: folder in which the state of `heal` is saved, and from which it is continued.
+        resume_key: from Python, what tells that training from others, in place of a digest of model, inputs and
+            settings: where a run is continued on another machine, on which these differ in a last bit.
         model_id: name that stays the same over versions; the base's, or the file's name, by default.
         model_version: grows with every release of a model id.
         sign: SSH key to sign with, see `sign`.
@@ -89,6 +91,7 @@ class Options:
     teacher: Path | None = None
     heal_settings: HealSettings | None = None
     resume: Path | None = None
+    resume_key: str = ""
     model_id: str | None = None
     model_version: int = 1
     sign: Path | None = None

@@ -142,6 +142,14 @@ def grouped(feeds: Sequence[Feeds]) -> list[list[Feeds]]:
     return list(groups.values())
 
 
+def channels_last(batch: Mapping[str, Tensor]) -> Batch:
+    """Return a batch with channels of images last: convolutions in half precision want them so."""
+    return {
+        name: each.contiguous(memory_format=torch.channels_last) if each.dim() == 4 else each
+        for name, each in batch.items()
+    }
+
+
 def joined(feeds: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Join inputs along their first axis; a single one may have none."""
     if len(feeds) == 1:

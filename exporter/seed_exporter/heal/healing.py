@@ -17,16 +17,18 @@ import torch
 from torch import Tensor
 
 from seed_exporter.codecs.base import Plan
+from seed_exporter.graph.fold import fold_batch_norms
 from seed_exporter.graph.model import Graph
-from seed_exporter.heal.batches import Batches, Draw
+from seed_exporter.heal.batches import Batches, Draw, channels_last
 from seed_exporter.heal.checkpoint import Checkpoints, key_of
 from seed_exporter.heal.controller import Controller, first_price, theoretical_price
+from seed_exporter.heal.cuts import CutDead
 from seed_exporter.heal.gradient_norms import GradientNorms
 from seed_exporter.heal.graphs import device_of, layer_outputs, takes_batches
 from seed_exporter.heal.interpreter import Interpreter
-from seed_exporter.heal.judges import Judges, Usable, usable_feeds
+from seed_exporter.heal.judges import Judges, Usable, check_outputs, usable_feeds
 from seed_exporter.heal.looks import Look
-from seed_exporter.heal.loop import Schedule, Trained, train
+from seed_exporter.heal.loop import Moments, Schedule, Trained, train
 from seed_exporter.heal.losses import (
     UNLABELLED,
     as_floats,
@@ -36,8 +38,10 @@ from seed_exporter.heal.losses import (
     probabilities_of,
     relative_error,
 )
+from seed_exporter.heal.midway import MidwayCuts
 from seed_exporter.heal.pace import BATCH_LEAST, BATCH_MOST, Pace
 from seed_exporter.heal.precision import fast_floats, mixed
+from seed_exporter.heal.resuming import arrays_of, before_cuts_of, restore, state_of
 from seed_exporter.heal.settings import SHORT, HealSettings, check_count
 from seed_exporter.heal.squeeze import OVER_MOST, least_places
 from seed_exporter.heal.states import Seen
@@ -54,7 +58,6 @@ _START: Final = 1.25
 """Least size at the start, as a multiple of the goal: what is trained must have something to give up."""
 _ROOM: Final = 0.99
 """Part of the goal that is steered to: sizes swing by less than a hundredth."""
-
 
 Size = Callable[[Graph, Mapping[str, Plan]], int]
 """Compute the size of the whole seed of plans of a graph, the folded one with small biases as they are now [B]."""
@@ -77,6 +80,8 @@ class Healing(Trained):
         teacher: what is learned from in place of `graph`, with the same inputs and outputs.
         device: where; None for a GPU where there is one.
         checkpoints: folder in which the state is saved every few minutes, and from which it is continued.
+        checkpoint_key: what tells its training from others; "" for a digest of all that it depends on.
+        cut_dead: cuts what is dead out of a graph and its plans, midway; None to cut nothing.
         start: plans of all weights of the folded graph, near the goal; None to start coarse, at a larger size.
         tell: called after each look.
         pace: called once before training, with the time of a step [s].
@@ -103,6 +108,8 @@ class Healing(Trained):
         teacher: Graph | None = None,
         device: str | None = None,
         checkpoints: Path | None = None,
+        checkpoint_key: str = "",
+        cut_dead: CutDead | None = None,
         start: Mapping[str, Plan] | None = None,
         tell: Callable[[Look], None] = lambda look: None,
         pace: Callable[[float], None] = lambda seconds: None,
@@ -119,7 +126,8 @@ class Healing(Trained):
         size = min(self.settings.batch, self._most) if takes_batches(graph) else 1
         norms = size >= BATCH_LEAST
         self.layers = layer_outputs(folded) if self.settings.layers and teacher is None else []
-        self.teacher = Interpreter(teacher or graph, device=self.device, kept=self.layers)
+        # A batch norm that learns nothing is a pass over memory for nothing.
+        self.teacher = Interpreter(fold_batch_norms(teacher or graph), device=self.device, kept=self.layers)
         self._originals = self.teacher.weights()
         for step in _STEPS:
             self.student = StudentGraph(graph, folded, self.layers, norms, step, self.device, start)
@@ -134,7 +142,7 @@ class Healing(Trained):
         outputs = {value.name for value in graph.model.graph.output} - set(noisy)
         expected = self.held.expected
         self.judged = [name for name, value in expected[0].items() if name in outputs and value.is_floating_point()]
-        self._check_outputs()
+        check_outputs(self.judged, expected)
         self._probabilities = probabilities_of({name: expected[0][name] for name in self.judged})
         self._labelled: str | None = None
         self._sizes = ThreadPoolExecutor(1, "sizes")
@@ -152,11 +160,11 @@ class Healing(Trained):
         self.controller.correct(8.0 * first.look.size, bits)
         self._price, self._symbols = (torch.zeros((), device=self.device) for _ in range(2))
         self._looked = self.first_share = 0.0
-        self._steps, self._timed = self.settings.steps, False
-        self._best_snapshot: dict[str, np.ndarray] = {}
+        self._steps, self._timed, self._best_snapshot = self.settings.steps, False, dict[str, np.ndarray]()
+        self._cuts = MidwayCuts(1.0 if self._started else self.settings.cut, cut_dead)
         if checkpoints is not None:
-            learned = [] if teacher is None else [key_of(teacher, [])]
-            key = key_of(graph, feeds, self.settings, goal, *learned)
+            learned = [] if teacher is None or checkpoint_key else [key_of(teacher, [])]
+            key = checkpoint_key or key_of(graph, feeds, self.settings, goal, *learned)
             self._checkpoints = Checkpoints(checkpoints, key, say)
             self._resume(self._checkpoints)
 
@@ -198,23 +206,31 @@ class Healing(Trained):
         return [{"params": kinds[kind], "lr": rate} for kind, rate in self.settings.rates(self._steps).items()]
 
     def changed(self, share: float) -> bool:
-        """Fold batch norms where it is time to."""
-        if share < self.settings.fold or self.student.rounds_vectors:
+        """Fold batch norms, and cut what is dead, where it is time to."""
+        folds = share >= self.settings.fold and not self.student.rounds_vectors
+        if folds:
+            with mixed(self.device, self.settings.mixed_precision):
+                self.student.fold([self.batch() for _ in range(self.settings.estimate)] if self.student.norms else [])
+        return (self._cuts.is_due(share, self.student) and self._cut(share)) or folds
+
+    def moments(self, state: Moments) -> Moments:
+        """Return what is left of the optimizer's moments after a cut."""
+        return self._cuts.moments(state)
+
+    def _cut(self, share: float) -> bool:
+        """Cut what is dead; return whether something was."""
+        self._finish_look()
+        bits = self._bits()
+        plans = self._cuts.cut(share, self.student, self._others, self._checkpoints is not None)
+        if plans is None:
             return False
-        with mixed(self.device, self.settings.mixed_precision):
-            self.student.fold([self.batch() for _ in range(self.settings.estimate)] if self.student.norms else [])
+        self._others, self._best_snapshot = plans, {}
+        self.controller.correct(bits + self.controller.offset, self._bits())  # a cut model is as large as it was
         return True
 
     def batch(self) -> dict[str, Tensor]:
         """Return the next batch."""
-        found = next(self._drawn)
-        if self.device.type == "cuda":
-            # Convolutions in half precision want channels last.
-            found = {
-                name: each.contiguous(memory_format=torch.channels_last) if each.dim() == 4 else each
-                for name, each in found.items()
-            }
-        return found
+        return channels_last(next(self._drawn)) if self.device.type == "cuda" else next(self._drawn)
 
     def loss(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of a batch."""
@@ -277,9 +293,13 @@ class Healing(Trained):
         """Save the state as a checkpoint, where a folder was given."""
         if self._checkpoints is None:
             return
-        snapshots = {"last": self.student.snapshot(), "best": self._best_snapshot}
-        arrays = {f"{name}/{key}": each for name, held in snapshots.items() for key, each in held.items()}
-        facts = {"share": self._looked, "controller": self.controller.state(), "started": self._started}
+        arrays = arrays_of(self.student.snapshot(), self._best_snapshot, self._cuts.before)
+        facts = {
+            "share": self._looked,
+            "controller": self.controller.state(),
+            "started": self._started,
+            "next_cut": self._cuts.due,
+        }
         self._checkpoints.write(arrays, facts)
 
     def _resume(self, checkpoints: Checkpoints) -> None:
@@ -287,16 +307,13 @@ class Healing(Trained):
         if (found := checkpoints.read()) is None:
             return
         arrays, facts = found
+        due = float(facts.get("next_cut", self._cuts.due))
+        self._others = self._cuts.again(before_cuts_of(arrays), due, self.student, self._others)
         for name in ("best", "last"):
-            held = {key.partition("/")[2]: each for key, each in arrays.items() if key.startswith(f"{name}/")}
-            if not held:
-                continue
-            try:
-                self.student.restore(held)
-            except (ValueError, KeyError) as error:
-                raise InputError(f"the checkpoint of --resume can't be used: {error}; remove it") from None
-            self._seen = self._look(facts["share"], self._bits())
-            self._finish_look()
+            if held := state_of(arrays, name):
+                restore(self.student, held)
+                self._seen = self._look(facts["share"], self._bits())
+                self._finish_look()
         self.controller.restore(facts["controller"])
         self._price.fill_(self.controller.price)
         self.controller.correct(8.0 * self.last.look.size, self._bits())
@@ -379,14 +396,3 @@ class Healing(Trained):
         with torch.no_grad():
             weights, _ = self.student.weights()
         return self.held.damage(lambda batch: self.student.run(batch, weights), self.judged, self.scores)
-
-    def _check_outputs(self) -> None:
-        if not self.judged:
-            raise InputError("the model has no output of floats that healing could be led by; export without --heal")
-        for index, original in enumerate(self.held.expected):
-            for name in self.judged:
-                if not bool(torch.isfinite(original[name]).all()):
-                    raise InputError(
-                        f"the model answers with NaN or infinity in its output {name!r} on inputs of --heal (batch "
-                        f"{index + 1} of those that judge); clean the data, or leave these inputs out"
-                    )

@@ -162,13 +162,14 @@ class Interpreter:
 
         Args:
             feeds: inputs by name.
-            weights: weights by name; the graph's own where they are left out.
+            weights: weights by name, and small initializers; the graph's own where they are left out.
 
         Raises:
             UnsupportedError: an operator isn't known with these attributes or inputs.
         """
         given = weights or {}
         varying = {name: given[name] if name in given else self.tensor(self._weights[name]) for name in self._weights}
+        varying |= {name: given[name] for name in given.keys() & self._constants.keys()}  # small trained biases
         fed = {name: each if isinstance(each, Tensor) else self.tensor(each) for name, each in feeds.items()}
         shapes = tuple(sorted((name, tuple(each.shape)) for name, each in fed.items()))
         fixed = self._by_shapes.get(shapes)

@@ -143,3 +143,21 @@ def usable_feeds(
             part = group[first : first + size]
             usable |= {id(feed) for feed in (part if is_usable(part) else filter(lambda each: is_usable([each]), part))}
     return [feed for feed in feeds if id(feed) in usable]
+
+
+def check_outputs(judged: Sequence[str], expected: Sequence[Answers]) -> None:
+    """Raise the error of a model that has no output to follow, or answers with NaN.
+
+    Args:
+        judged: outputs that are followed.
+        expected: the original's outputs on each batch that judges.
+    """
+    if not judged:
+        raise InputError("the model has no output of floats that healing could be led by; export without --heal")
+    for index, original in enumerate(expected):
+        for name in judged:
+            if not bool(torch.isfinite(original[name]).all()):
+                raise InputError(
+                    f"the model answers with NaN or infinity in its output {name!r} on inputs of --heal (batch "
+                    f"{index + 1} of those that judge); clean the data, or leave these inputs out"
+                )

@@ -16,6 +16,9 @@ from seed_exporter.heal.stepping import Stepper
 STEER_EVERY = 5
 """Steps between two moves of the price of a bit."""
 
+Moments = Mapping[Tensor, dict[str, Any]]
+"""Adam's state by parameter."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -80,8 +83,12 @@ class Trained(ABC):
         """Look at what was reached, where it is time to; return True to end the run."""
 
     def changed(self, share: float) -> bool:
-        """Return whether `groups` has other parameters from now on; those that stay keep their moments."""
+        """Return whether `groups` has other parameters from now on; `moments` gives what they start with."""
         return False
+
+    def moments(self, state: Moments) -> Moments:
+        """Return Adam's state of the parameters as they are now, where it is known; given that from before."""
+        return state
 
 
 def train(
@@ -124,7 +131,7 @@ def _train(
 
 
 def adam(trained: Trained, before: torch.optim.Optimizer | None = None) -> torch.optim.Optimizer:
-    """Make the optimizer, with the moments that another one has of the same parameters."""
+    """Make the optimizer, with the moments that another one had before parameters changed."""
     groups = [
         {**group, "full": group["lr"], "lr": torch.tensor(group["lr"], device=group["params"][0].device)}
         for group in trained.groups()
@@ -134,7 +141,7 @@ def adam(trained: Trained, before: torch.optim.Optimizer | None = None) -> torch
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.98), fused=True, capturable=on_gpu)
     if before is not None:
         kept = {parameter for group in optimizer.param_groups for parameter in group["params"]}
-        for parameter, state in before.state.items():
+        for parameter, state in trained.moments(before.state).items():
             if parameter in kept:
                 optimizer.state[parameter] = state
     return optimizer

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -60,6 +61,13 @@ class _Stack:
     columns: Tensor
     taps: Tensor
 
+    def trained(self) -> dict[str, Tensor]:
+        """Return what is trained, by kind."""
+        return {
+            "units": self.units, "growth": self.growth,
+            "rows": self.rows, "columns": self.columns, "taps": self.taps,
+        }  # fmt: skip
+
     def grown(self) -> Tensor:
         """Return the logarithms of how much steps have grown, on their grid."""
         return self.growth + ((self.growth * _GROWTH_GRID).round() / _GROWTH_GRID - self.growth).detach()
@@ -84,7 +92,7 @@ class TrainedMatrices:
     ) -> None:
         by_shape: dict[tuple[int, int, int], list[Weight]] = {}
         for weight in weights:
-            by_shape.setdefault(_shape_of(weight), []).append(weight)
+            by_shape.setdefault(shape_of(weight), []).append(weight)
         self._stacks = [_stacked(members, shape, step, device, plans) for shape, members in by_shape.items()]
         self.names = frozenset(weight.name for weight in weights)
         self.count = sum(weight.count for weight in weights)
@@ -113,6 +121,61 @@ class TrainedMatrices:
             "factors": [each for stack in stacks for each in (stack.rows, stack.columns, stack.taps)],
             "codes": [*self.row_codes.values(), *self.column_codes.values()],
         }
+
+    def stacks(self) -> list[dict[str, Tensor]]:
+        """Return what is trained of each stack by kind: units, growth, and factors of rows, columns and taps."""
+        return [stack.trained() for stack in self._stacks]
+
+    def parts(self, of: Callable[[Tensor], Tensor | None]) -> dict[str, dict[str, Tensor | None]]:
+        """Return, by name of a matrix, its part of what belongs to each tensor that is trained.
+
+        Args:
+            of: gives what belongs to one, of its shape; None for nothing.
+        """
+        found: dict[str, dict[str, Tensor | None]] = {}
+        for stack in self._stacks:
+            belongings = {kind: of(tensor) for kind, tensor in stack.trained().items()}
+            for index, weight in enumerate(stack.weights):
+                found[weight.name] = {
+                    kind: None if tensor is None else tensor[index].detach() for kind, tensor in belongings.items()
+                }
+        for kind, held in (("row_codes", self.row_codes), ("column_codes", self.column_codes)):
+            for name, codes in held.items():
+                found[name][kind] = of(codes)
+        return found
+
+    def of_parts(
+        self,
+        stacks: Sequence[Sequence[Weight]],
+        parts: Sequence[Mapping[str, Tensor | None]],
+        codes: Sequence[Mapping[str, Tensor | None]],
+    ) -> TrainedMatrices:
+        """Return other matrices that go on from parts of these, in the same steps.
+
+        Args:
+            stacks: weights of one shape each; their names are those of these.
+            parts: of each stack, by the kinds of `stacks`.
+            codes: of rows, and of columns, by name.
+        """
+        other, device = copy.copy(self), self._table.device
+
+        def trained(tensor: Tensor | None) -> Tensor:
+            assert tensor is not None
+            return tensor.detach().to(device, torch.float32).clone().requires_grad_()
+
+        starts = {each.name: stack.starts[i] for stack in self._stacks for i, each in enumerate(stack.weights)}
+        other._stacks = [
+            _Stack(
+                tuple(members),
+                torch.stack([starts[each.name] for each in members]),
+                **{kind: trained(tensor) for kind, tensor in part.items()},
+            )
+            for members, part in zip(stacks, parts, strict=True)
+        ]
+        other.names = frozenset(each.name for members in stacks for each in members)
+        other.count = sum(each.count for members in stacks for each in members)
+        other.row_codes, other.column_codes = ({name: trained(each) for name, each in held.items()} for held in codes)
+        return other
 
     def starts(self) -> list[Tensor]:
         """Return the steps at the start, which units are in."""
@@ -159,6 +222,15 @@ class TrainedMatrices:
                     )
                     found[weight.name] = _matrix(integers, steps[index], rows, columns)
         return found
+
+    def rounded(self) -> list[Tensor]:
+        """Return the units of each stack at their integers."""
+        with torch.no_grad():
+            found = []
+            for stack in self._stacks:
+                grown = stack.grown()[:, None, None, None]
+                found.append((stack.units * torch.exp(-grown)).round() * torch.exp(grown))
+            return found
 
     def coarsen(self, places: int) -> None:
         """Move all steps up by places of their grid."""
@@ -208,7 +280,7 @@ def _matrix(
     return QuantizedMatrix(integers, max(float(step), STEP_LEAST), row_steps=found[0], col_steps=found[1])
 
 
-def _shape_of(weight: Weight) -> tuple[int, int, int]:
+def shape_of(weight: Weight) -> tuple[int, int, int]:
     """Return rows, columns and taps of a matrix: taps of a kernel where rows are its first axis."""
     rows, columns = coded_view(weight)
     if len(weight.shape) > 2 and rows == weight.shape[0] and columns == weight.count // rows:

@@ -46,6 +46,8 @@ class HealSettings:
         descent: share of the run after which the size is to be what was asked for.
         fold: share of the run after which batch norms are folded and vectors rounded. A residual network of half a
             million weights at 245x, 1,000 steps: at .5 it keeps .59, at .75 .76, at .9 .73, of .93.
+        cut: share of the run after which dead channels are cut out of what is trained, once batch norms are folded, and
+            again after each eighth of the run; 1 for never. A run that starts from a search's plans is never cut.
         decay: share of the run after which learning rates fall.
         looks: looks at the real size and at the damage.
         estimate: batches on which statistics of batch norms are estimated before they are folded.
@@ -69,6 +71,7 @@ class HealSettings:
     left_out: float = 0.125
     descent: float = 0.5
     fold: float = 0.75
+    cut: float = 0.5
     decay: float = 0.5
     looks: int = 40
     estimate: int = 60

@@ -18,11 +18,13 @@ from seed_exporter.graph.matrix import as_float32, coded_view, fits_a_stream
 from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.heal import vectors
 from seed_exporter.heal.batch_norms import BatchNorms, find_pairs, with_constants
+from seed_exporter.heal.cuts import CutDead, CutStudent, Of, cut_matrices, inline_arrays, places_of
 from seed_exporter.heal.gates import Gates
 from seed_exporter.heal.interpreter import Interpreter
 from seed_exporter.heal.matrices import Rate, TrainedMatrices, row_matrix
 from seed_exporter.heal.starts import decoded, grids_of, stays
 from seed_exporter.heal.vectors import TrainedVector
+from seed_exporter.shrink.places import Places
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
 from seed_runtime.codecs.symbols import STEP_LEAST
 
@@ -87,6 +89,7 @@ class StudentGraph:
         if plans is not None:
             left = decoded(folded, plans, folded.weights.keys() - held - self.vectors.keys())
             self._others |= {name: self._interpreter.tensor(array) for name, array in left.items()}
+        self._paired = paired
         self._gates = Gates(folded, held, paired)
         self._biases: dict[str, str] = {}
         if plans is None:
@@ -167,12 +170,70 @@ class StudentGraph:
         self._interpreter = Interpreter(self._folded, device=self.device, kept=self._kept)
         self._others = self._interpreter.weights()
 
+    def cut(self, others: Mapping[str, Plan], cut_dead: CutDead) -> CutStudent | None:
+        """Go on without what is dead; what is left computes the same, and goes on from where it is.
+
+        A bias that takes up a constant isn't trained any more. Rows' own steps, which a cut may not lay out along rows
+        of what is left, and batch norms that aren't folded yet are reasons to leave everything as it is.
+
+        Args:
+            others: plans of the weights that aren't trained.
+            cut_dead: cuts a graph and its plans.
+
+        Returns:
+            What was cut; None where nothing was.
+        """
+        if not self.is_folded:
+            return None
+        whole, places = self.finished(), Places()
+        plans = {name: each for name, each in (dict(others) | self.plans()).items() if name in whole.weights}
+        graph, left = cut_dead(whole, plans, places)
+        if graph is whole:
+            return None
+        kept = [each for name, each in graph.weights.items() if name in self.matrices.names]
+        found = cut_matrices(self.matrices, whole.weights, kept, places)
+        if found is None:
+            return None
+        self.matrices, follow_matrices = found
+        before, arrays = self.vectors, inline_arrays(graph)
+        arrays |= {name: as_float32(each) for name, each in graph.weights.items() if name in before}
+        self.vectors = {}
+        for name, vector in before.items():
+            units = None if name not in arrays else places_of(vector.units, self._shape(name), name, places)
+            if units is not None and units.numel() == arrays[name].size:
+                cut = vector.cut(units)
+                if np.array_equal(cut.values(True).detach().cpu().numpy(), arrays[name].reshape(-1)):
+                    self.vectors[name] = cut
+        shapes = {name: self._shape(name) for name in before}
+        self._folded = graph
+        self._interpreter = Interpreter(graph, device=self.device, kept=self._kept)
+        self._others = self._interpreter.weights()
+        self._paired |= set(self._biases.values())
+        self._gates = Gates(graph, self.matrices.names, self._paired)
+        gated = self._biases.keys() & self._gates.biases.keys() & self.vectors.keys()
+        self._biases = {bias: self._gates.biases[bias] for bias in sorted(gated)}
+
+        def follow(of: Of) -> dict[Tensor, Tensor]:
+            moved = follow_matrices(of)
+            for name, vector in self.vectors.items():
+                belonging = of(before[name].units)
+                if belonging is not None:
+                    moved[vector.units] = places_of(belonging, shapes[name], name, places)
+            return moved
+
+        return CutStudent(left, follow)
+
     def snapshot(self) -> dict[str, np.ndarray]:
         """Return a copy of all that is trained, and of what its grids are."""
         held = self._tensors()
         found = {name: tensor.detach().cpu().numpy().copy() for name, tensor in held.items()}
         found["steps"] = np.array([vector.step for vector in self.vectors.values()], np.float64)
         return found | {"is_folded": np.array(self.is_folded), "rounds": np.array(self.rounds_vectors)}
+
+    def rounded_snapshot(self) -> dict[str, np.ndarray]:
+        """Return the same with matrices rounded: what their plans need, and mostly zeros."""
+        rounded = {f"units/{index}": each.cpu().numpy() for index, each in enumerate(self.matrices.rounded())}
+        return self.snapshot() | rounded
 
     def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
         """Go on to a state that `snapshot` gave of the same graph, of this time or later.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Final
 
 import numpy as np
@@ -69,6 +70,12 @@ class TrainedVector:
         self.step = max(step, float(np.float32(least)), STEP_LEAST)
         units = values.astype(np.float32).reshape(-1) / np.float32(self.step)
         self.units = torch.from_numpy(units).to(device).requires_grad_()
+
+    def cut(self, units: Tensor) -> TrainedVector:
+        """Return a vector on the same grid that goes on from some of the units."""
+        other = copy.copy(self)
+        other.units = units.detach().to(self.units).clone().requires_grad_()
+        return other
 
     def values(self, rounded: bool) -> Tensor:
         """Return the vector, flat, with gradients; straight-through where it is rounded."""

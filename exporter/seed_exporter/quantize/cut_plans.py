@@ -26,14 +26,15 @@ from seed_exporter.shrink.run import shrink
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
 
 
-def cut_dead(graph: Graph, plans: Plans) -> tuple[Graph, Plans]:
+def cut_dead(graph: Graph, plans: Plans, places: Places | None = None) -> tuple[Graph, Plans]:
     """Return a graph without what is dead by its plans, and its plans; the arguments themselves if nothing is dead.
 
     Args:
         graph: the weights' graph.
         plans: of all weights.
+        places: is told what is left of the graph's initializers.
     """
-    before, places = _decoded(graph, plans), Places()
+    before, places = _decoded(graph, plans), Places() if places is None else places
     after = shrink(before, places)
     if after is before:
         return graph, plans

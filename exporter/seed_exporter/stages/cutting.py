@@ -29,7 +29,7 @@ Models of half floats and of integers round more: theirs is that of golden sampl
 Outputs = Mapping[str, np.ndarray]
 
 
-def cut_healed(planned: Planned, original: Graph, source: Source, work: Work) -> Planned:
+def cut_healed(planned: Planned, original: Graph, whole: Graph, source: Source, work: Work) -> Planned:
     """Cut dead channels, heads, neurons, rows of tables and emptied blocks out of a planned model, and their plans.
 
     The model stays as it is if nothing is dead, or outputs would change.
@@ -37,6 +37,7 @@ def cut_healed(planned: Planned, original: Graph, source: Source, work: Work) ->
     Args:
         planned: the model.
         original: what it was healed from, to say what was cut.
+        whole: the same as healing began with it; what it has cut since is as small as it says.
         source: whose inputs outputs are compared on.
         work: what all stages share.
     """
@@ -44,13 +45,17 @@ def cut_healed(planned: Planned, original: Graph, source: Source, work: Work) ->
         work.progress("shrink", 0, 0)
         graph, plans = cut_dead(planned.graph, planned.plans)
         if graph is planned.graph:
-            return planned
+            if graph.parameters == whole.parameters:
+                return planned
+            found = shrinkage_of(original, graph, source)
+            work.notes.append(found.text())
+            return replace(planned, shrinkage=found)
         skeletons, reference = builder_for(graph), source.reference
-        whole = work.subfolder("whole")
+        uncut = work.subfolder("whole")
         write_model_files(
-            planned.graph, whole, lambda weight: restored(weight, planned.plans[weight.name]), planned.skeletons
+            planned.graph, uncut, lambda weight: restored(weight, planned.plans[weight.name]), planned.skeletons
         )
-        *expected, sampled = run.run_all(whole, [*reference.feeds, reference.sample])
+        *expected, sampled = run.run_all(uncut, [*reference.feeds, reference.sample])
         if difference := differences(graph, skeletons, [*expected, sampled], source, work):
             work.notes.append(
                 f"what is dead was left in the model: {difference}; report this, with the model, as a fault of --heal"

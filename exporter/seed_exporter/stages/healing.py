@@ -84,6 +84,7 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
             loaded.graph, folded, _feeds(source), lossless(folded), size_of, goal, start=start,
             scores=source.scores, noisy=tuple(source.reference.noisy), settings=options.heal_settings, tell=course.look,
             draw=options.draw, teacher=_teacher(loaded.graph, options), checkpoints=options.resume,
+            checkpoint_key=options.resume_key, cut_dead=cut_dead,
             pace=lambda seconds: course.start(
                 seconds, run.settings.steps, run.device.type == "cuda", run.first_share
             ),
@@ -103,7 +104,7 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
             interruption = error
         if lost := run.lost_batches:
             work.notes.append(lost)
-    planned = cut_healed(_planned(run, goal, trail, work, interruption), original, source, work)
+    planned = cut_healed(_planned(run, goal, trail, work, interruption), original, folded, source, work)
     built = build(planned, source, work)
     assembled, judgement = prove(built, source, work)
     return Proven(built, seal(assembled, measure_memory(source, work), work), judgement)

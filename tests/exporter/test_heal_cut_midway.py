@@ -1,0 +1,151 @@
+"""Dead channels are cut out of a healing midway, and training goes on with what is left. Skipped without torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seed_exporter.quantize.allocate import lossless
+from seed_exporter.quantize.cut_plans import cut_dead
+from seed_exporter.quantize.methods import METHODS
+from tests.exporter.support.block_models import image_model, text_model
+from tests.exporter.support.pruned_models import Builder
+from tests.exporter.test_gates import kill
+
+NO_TORCH = {"exc_type": ImportError}
+torch = pytest.importorskip("torch", **NO_TORCH)
+student_graph = pytest.importorskip("seed_exporter.heal.student_graph", **NO_TORCH)
+cuts = pytest.importorskip("seed_exporter.heal.cuts", **NO_TORCH)
+resuming = pytest.importorskip("seed_exporter.heal.resuming", **NO_TORCH)
+
+IMAGES = {"stem": slice(3), "wide": slice(12), "deep": slice(10, 20), "out": slice(3), "side": slice(5)}
+TEXTS = {"up": slice(20), "v": slice(8, 16), "table": slice(50, 300)}
+
+
+def trained(kind: str) -> tuple[Any, dict[str, Any], Any]:
+    """Return a folded student with dead channels, inputs, and plans of what isn't trained."""
+    if kind == "images":
+        b = Builder(x=("n", 3, 16, 16))
+        graph = b.graph(image_model(b, norms=True))
+        feed = {"x": torch.from_numpy(b.rng.standard_normal((4, 3, 16, 16)).astype(np.float32))}
+    else:
+        b = Builder(ids=("n", 12))
+        graph = b.graph(text_model(b))
+        feed = {"ids": torch.from_numpy(b.rng.integers(0, 400, (4, 12)).astype(np.float32))}
+    folded = METHODS["grid"].prepare(graph)
+    student = student_graph.StudentGraph(graph, folded, [], kind == "images", 0.1, torch.device("cpu"))
+    for name, rows in (IMAGES if kind == "images" else TEXTS).items():
+        if name == "table":
+            kill_rows(student, name, rows)
+        else:
+            kill(student, name, rows)
+    student.fold([feed] if kind == "images" else [])
+    return student, feed, lossless(folded)
+
+
+def kill_rows(student: Any, name: str, rows: slice) -> None:
+    with torch.no_grad():
+        for stack in student.matrices._stacks:
+            for index, weight in enumerate(stack.weights):
+                if weight.name == name:
+                    stack.units[index].view(weight.shape)[rows] = 0
+
+
+def answers(student: Any, feed: dict[str, Any]) -> Any:
+    with torch.no_grad():
+        weights, rate = student.weights()
+        (found,) = student.run(feed, weights).values()
+    return found.numpy(), float(rate.symbols), float(rate.structure)
+
+
+def elements(student: Any) -> int:
+    return int(student.matrices.count)
+
+
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_a_cut_student_answers_as_before_and_ends_in_the_same_plans(kind: str):
+    student, feed, others = trained(kind)
+    before, symbols, structure = answers(student, feed)
+    expected = cut_dead(student.finished(), {**others, **student.plans()})
+    count = elements(student)
+    cut = student.cut(others, cut_dead)
+    after, symbols_after, structure_after = answers(student, feed)
+    assert elements(student) < 0.9 * count
+    assert np.abs(after - before).max() <= 1e-5 * np.abs(before).max()
+    assert symbols_after <= symbols
+    assert structure_after <= structure * 1.001
+    plans = {**cut.plans, **student.plans()}
+    graph, left = cut_dead(student.finished(), {name: plans[name] for name in student.finished().weights})
+    assert graph.weights.keys() == expected[0].weights.keys()
+    for name, plan in left.items():
+        same = expected[1][name]
+        assert type(plan) is type(same)
+        if hasattr(plan, "matrix"):
+            assert np.array_equal(plan.matrix.values(), same.matrix.values())
+
+
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_moments_of_the_optimizer_follow_a_cut(kind: str):
+    student, feed, others = trained(kind)
+    old = [each for group in student.parameters().values() for each in group]
+    optimizer = torch.optim.Adam(old, 1e-3, fused=True)
+    weights, rate = student.weights()
+    (sum(each.square().mean() for each in student.run(feed, weights).values()) + rate.symbols).backward()
+    optimizer.step()
+    before = {
+        weight.name: optimizer.state[stack.units]["exp_avg"][index].reshape(weight.shape)
+        for stack in student.matrices._stacks
+        for index, weight in enumerate(stack.weights)
+    }
+    cut = student.cut(others, cut_dead)
+    state = cuts.follow_moments(optimizer.state, cut.follow)
+    new = [each for group in student.parameters().values() for each in group]
+    assert {id(each) for each in state} == {id(each) for each in new}
+    assert all(state[each]["exp_avg_sq"].shape == each.shape for each in new)
+    for stack in student.matrices._stacks:
+        for index, weight in enumerate(stack.weights):
+            left = state[stack.units]["exp_avg"][index].reshape(weight.shape).numpy()
+            assert np.isin(left, before[weight.name].numpy()).all()
+
+
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_a_state_after_a_cut_is_restored_in_a_new_student(kind: str):
+    student, feed, others = trained(kind)
+    thin = student.rounded_snapshot()
+    student.cut(others, cut_dead)
+    with torch.no_grad():
+        for each in student.parameters()["units"]:
+            each.add_(0.3)
+    arrays = resuming.arrays_of(student.snapshot(), {}, [thin])
+    found = answers(student, feed)
+    other, _, others = trained(kind)
+    resuming.cut_again(other, resuming.before_cuts_of(arrays), others, cut_dead)
+    resuming.restore(other, resuming.state_of(arrays, "last"))
+    again = answers(other, feed)
+    assert np.array_equal(found[0], again[0])
+    assert found[1:] == again[1:]
+
+
+def test_where_nothing_is_dead_or_norms_still_learn_nothing_is_cut():
+    b = Builder(x=("n", 3, 16, 16))
+    graph = b.graph(image_model(b, norms=True))
+    folded = METHODS["grid"].prepare(graph)
+    student = student_graph.StudentGraph(graph, folded, [], True, 0.1, torch.device("cpu"))
+    assert student.cut(lossless(folded), cut_dead) is None
+    student.fold([])
+    assert student.cut(lossless(folded), cut_dead) is None
+
+
+def test_a_small_bias_is_computed_with_as_it_is_trained():
+    b = Builder(x=("n", 3, 16, 16))
+    small = b.constant(np.ones((1, 4, 1, 1), np.float32))
+    graph = b.graph(b.node("Add", b.conv("x", "few", 4, 3, 3), small))
+    student = student_graph.StudentGraph(graph, graph, [], False, 0.1, torch.device("cpu"))
+    feed = {"x": torch.zeros(1, 3, 16, 16)}
+    weights, _ = student.weights()
+    (plain,) = student.run(feed, weights).values()
+    (raised,) = student.run(feed, weights | {small: torch.full((1, 4, 1, 1), 3.0)}).values()
+    assert small not in graph.weights
+    assert torch.allclose(raised, plain + 2)

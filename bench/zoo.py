@@ -30,6 +30,7 @@ PUBLIC = {
     "magika": "magika",
     "minilm-l6": "minilm6",
     "efficientnet-lite0": "efflite0",
+    "basic-pitch": "basicpitch",
 }
 """Models of bench/public by the names of recipes."""
 QUICK = ("ppocr-direction", "magika")

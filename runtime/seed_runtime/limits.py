@@ -60,6 +60,14 @@ BOXES_MAX = 1 << 12
 """Largest number of boxes of a picture that are compared with each other, and of regions that are looked at."""
 RUNS_MAX = 1 << 18
 """Largest number of runs of marked pixels, side by side in a row, of a map in which regions are found."""
+NOTE_CELLS_MAX = 1 << 24
+"""Largest number of cells of a map of notes, frames times pitches: with 88 pitches, 36 minutes of music."""
+NOTE_FRAMES_MAX = 1 << 10
+"""Largest number of frames of the silence that ends a note, and of the shortest note."""
+NOTES_MAX = 1 << 15
+"""Largest number of beginnings of notes that are looked at."""
+PITCHES_MAX = 1 << 8
+"""Largest number of pitches, from MIDI's number 0."""
 LZMA_DICTIONARY_MAX = 1 << 20
 METADATA_ENTRIES_MAX = 256
 """Largest number of pairs of metadata."""

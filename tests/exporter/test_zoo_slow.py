@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import wave
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.exporter.support.command import COMMAND
@@ -72,6 +74,30 @@ def test_the_lines_of_a_page_are_found(made: Callable[[str], Path], tmp_path: Pa
         found = (*corners[0], *corners[2])
         assert max(abs(one - other) for one, other in zip(found, box, strict=True)) < 12
         assert region["score"] > 0.6
+
+
+def test_the_notes_of_a_melody_are_found(made: Callable[[str], Path], tmp_path: Path) -> None:
+    rate, played = 44_100, [(0.3, 0.8, 60), (0.9, 1.4, 64), (1.5, 2.0, 67), (2.1, 3.0, 57), (2.1, 3.0, 64)]
+    samples = np.zeros(int(3.4 * rate))
+    for start, end, pitch in played:
+        time = np.arange(round((end - start) * rate)) / rate
+        frequency = 440 * 2 ** ((pitch - 69) / 12)
+        tone = sum(np.sin(2 * np.pi * frequency * order * time) / order**1.3 for order in range(1, 7))
+        envelope = np.exp(-1.5 * time) * np.minimum(1, time / 0.005) * np.minimum(1, (time[-1] - time) / 0.02)
+        samples[round(start * rate) :][: len(time)] += 0.25 * tone * envelope
+    with wave.open(str(tmp_path / "melody.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
+    answer = asked(made("basic-pitch"), tmp_path / "melody.wav")
+    assert answer["kind"] == "notes"
+    # Octaves that the model hears in harmonics are faint.
+    loud = [note for note in answer["notes"] if note["amplitude"] > 0.5]
+    assert [note["pitch"] for note in loud] == [pitch for _, _, pitch in played]
+    for note, (start, end, _) in zip(loud, played, strict=True):
+        assert abs(note["start"] - start) < 0.05
+        assert abs(note["end"] - end) < 0.1
 
 
 def asked(seed: Path, item: Path) -> Any:

@@ -6,6 +6,7 @@ import difflib
 from typing import Final
 
 from seed_exporter.zoo import (
+    basic_pitch,
     efficientnet_lite0,
     magika,
     minilm_l6,
@@ -27,6 +28,7 @@ RECIPES: Final[dict[str, Recipe]] = {
         minilm_l6.RECIPE,
         efficientnet_lite0.RECIPE,
         silero_vad.RECIPE,
+        basic_pitch.RECIPE,
     )
 }
 """Recipes by name, in the order in which they are listed."""

@@ -322,7 +322,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     if facts["processing"] is not None:
         rows.extend(_processing_rows(facts["processing"]))
     rows.append(("library", _library(facts)))
-    for index, (key, value) in enumerate(facts["metadata"].items()):
+    about = {} if facts["processing"] is None else facts["processing"]["description"].get("about", {})
+    for index, (key, value) in enumerate({**facts["metadata"], **about}.items()):
         rows.append(("metadata" if index == 0 else "", f"{key}: {one_line(value)}"))
     yield from table(rows)
     if not facts["tensors"]:

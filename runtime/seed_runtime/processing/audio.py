@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from seed_runtime.backends import Array
-from seed_runtime.errors import FormatError, InputError
+from seed_runtime.errors import FormatError, InputError, LimitError
 from seed_runtime.limits import FRAME_MAX, SOUND_RATE_MAX
 from seed_runtime.memory.cgroup import cgroup_limit
 from seed_runtime.memory.plan import check_budget
@@ -46,6 +46,8 @@ class AudioStep:
     """Samples of a call that are new; 0 for all of the file in one call."""
     context: int
     """Samples before the frame, which the call gets once more; zeros before the first."""
+    ahead: int
+    """Samples behind the frame, which the next call gets once more; zeros behind the last."""
     has_channel: bool
     """Whether the input has a last axis of one channel."""
     kind: str = "audio"
@@ -53,7 +55,7 @@ class AudioStep:
 
     def check(self, inputs: Specs) -> None:
         """Raise FormatError if the model takes no such samples (see `InputStep`)."""
-        size = self.context + self.frame if self.frame else None
+        size = self.context + self.frame + self.ahead if self.frame else None
         shape = (1, size, 1) if self.has_channel else (1, size)
         check_input(self.where, inputs[self.fills["samples"]], ("float32", "float16"), shape)
 
@@ -65,7 +67,7 @@ class AudioStep:
         facts.seconds = len(samples) / self.rate
         facts.frame_seconds = (self.frame or len(samples)) / self.rate
         frame = self.frame or len(samples)
-        size = self.context + frame
+        size = self.context + frame + self.ahead
         if not self.frame and spec.shape is not None and isinstance(spec.shape[1], int):
             size = spec.shape[1]
             if len(samples) > size:
@@ -172,8 +174,11 @@ def read(fields: Fields, sources: Sources) -> InputStep:
         rate=fields.integer("rate", 1, SOUND_RATE_MAX),
         frame=fields.integer("frame", 0, FRAME_MAX, 0),
         context=fields.integer("context", 0, FRAME_MAX, 0),
+        ahead=fields.integer("ahead", 0, FRAME_MAX, 0),
         has_channel=fields.flag("channel", False),
     )
-    if step.context and not step.frame:
+    if (step.context or step.ahead) and not step.frame:
         raise FormatError(fields.where, "a context needs frames")
+    if (size := step.context + step.frame + step.ahead) > FRAME_MAX:
+        raise LimitError(f"{fields.where}: samples of a call", size, FRAME_MAX)
     return step

@@ -86,6 +86,7 @@ def parse(
         for index, each in enumerate(fields.objects("outputs", PROCESSING_STEPS_MAX))
     ]
     state = fields.pairs("state")
+    fields.pairs("about")
     specs = {spec.name: spec for spec in (*inputs, *optional)}
     made = {spec.name: spec for spec in outputs}
     sizes = {name: len(each) for name, each in attachments.items()}

@@ -14,6 +14,7 @@ from seed_runtime.processing import (
     file_bytes,
     image,
     labels,
+    notes,
     regions,
     segments,
     text,
@@ -35,6 +36,7 @@ OUTPUTS: Final[dict[str, Callable[[Fields, Sources], OutputStep]]] = {
     "ctc": ctc.read,
     "embeddings": embeddings.read,
     "labels": labels.read,
+    "notes": notes.read,
     "regions": regions.read,
     "segments": segments.read,
 }

@@ -151,6 +151,14 @@ def test_frames_follow_each_other_with_their_context_and_the_state_of_the_call_b
     assert [(round(start * 16000), round(end * 16000)) for start, end in found.segments] == [(12, 16)]
 
 
+def test_frames_may_have_samples_of_the_next_one() -> None:
+    processing = described_sound(7, frame=4, context=1, ahead=2).processing()
+    assert processing is not None
+    sample = prepare(processing, (Item(SOUND, "s", data=wav(np.arange(1, 10, dtype="<i2") * (1 << 10))),))
+    frames = [(call["x"][0] * 32).tolist() for call in sample.calls()]
+    assert frames == [[0, 1, 2, 3, 4, 5, 6], [4, 5, 6, 7, 8, 9, 0], [8, 9, 0, 0, 0, 0, 0]]
+
+
 def test_a_whole_sound_is_one_call() -> None:
     seed = described_sound(6)
     processing = seed.processing()
@@ -191,3 +199,5 @@ def test_frames_of_another_size_and_a_context_alone_are_refused() -> None:
         described_sound(6, frame=5).processing()
     with pytest.raises(FormatError, match="a context needs frames"):
         described_sound(6, context=5).processing()
+    with pytest.raises(LimitError, match="samples of a call"):
+        described_sound(6, frame=1, context=1 << 23, ahead=1 << 23).processing()

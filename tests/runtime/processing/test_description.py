@@ -98,6 +98,8 @@ RULES: list[tuple[str, Any, type[SeedError], str]] = [
     ("outputs", changed(lambda each: each["outputs"][0].pop("reads")), FormatError, "the field 'reads' is missing"),
     ("state", changed(lambda each: each.update(state={"h": "scores"})), FormatError, "the model has no input 'h'"),
     ("state", changed(lambda each: each.update(state={"image": "scores"})), FormatError, "filled twice"),
+    ("about", changed(lambda each: each.update(about={"license": 7})), FormatError, "'license' is no printable text"),
+    ("about", changed(lambda each: each.update(about="MIT")), FormatError, "it is a text, an object is needed"),
     # What else it may not say: test_generation.py.
     ("writes", changed(lambda each: each.update(generation={})), FormatError, "has no inputs, outputs or state beside"),
     ("writes", {"generation": {"fills": {"ids": "x"}}}, FormatError, "the field 'reads' is missing"),

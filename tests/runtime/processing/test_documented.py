@@ -35,6 +35,7 @@ TENSORS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, int]]] = {
         {"output": ["n", 1], "stateN": [2, "n", 128]},
         {"sr": TensorProto.INT64},
     ),
+    "music": ({"audio": ["n", 43844, 1]}, {"note": ["n", 172, 88], "onset": ["n", 172, 88]}, {}),
     "types": ({"bytes": ["n", 2048]}, {"target_label": ["n", 214]}, {"bytes": TensorProto.INT32}),
     "page": ({"x": ["n", 3, "height", "width"]}, {"sigmoid_0.tmp_0": ["n", 1, "height", "width"]}, {}),
     "detector": ({"images": [1, 3, 640, 640]}, {"output0": [1, 84, 8400]}, {}),

@@ -38,27 +38,45 @@ HELD_MOST, MEMORY_MOST, LATENCY_MOST = 0.27, 0.5, 1.0
 ROUNDS: Final = 7
 _SESSION: Final = """
 import json, sys, time
+from pathlib import Path
 import numpy as np
 from seed_runtime import backends
 backends.get().load()
 import onnxruntime as ort
 
-def resident():
-    rows = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    return int(rows["VmRSS"].split()[0]) * 1024
+def resident(part=""):
+    found, counts = 0, True
+    for line in open("/proc/self/smaps"):
+        words = line.split()
+        if "-" in words[0]:
+            counts = part in line
+        elif words[0] == "Rss:" and counts:
+            found += int(words[1]) * 1024
+    return found
 
-before = resident()
-options = ort.SessionOptions()
-options.intra_op_num_threads, options.log_severity_level, options.enable_cpu_mem_arena = 1, 3, False
-session = ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+path, mode = Path(sys.argv[1]), sys.argv[4]
+before, library = resident(), resident("onnxruntime")
 feeds = dict(np.load(sys.argv[2]))
+if mode:
+    run = backends.get().open(path.parent, mode, 1).run
+else:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level, options.enable_cpu_mem_arena = 1, 3, False
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    run = lambda feeds: session.run(None, feeds)
 times = []
 for _ in range(1 + int(sys.argv[3])):
     start = time.process_time()
-    session.run(None, feeds)
+    run(feeds)
     times.append(time.process_time() - start)
-print(json.dumps({"resident": resident() - before, "latency": sorted(times[1:])[len(times) // 2 - 1]}))
+print(json.dumps({
+    "resident": resident() - before,
+    "library": resident("onnxruntime") - library,
+    "latency": sorted(times[1:])[len(times) // 2 - 1],
+}))
 """
+"""Opens a model in a process of its own: by ONNX Runtime with its defaults but for the arena, or by a mode of the
+runtime. `library` is what the session made resident of ONNX Runtime's own file, which no model makes smaller."""
 
 
 def run(quick: bool = False) -> Figures:
@@ -140,8 +158,8 @@ class _Subject:
 
         measure.note(f"targets: {self._name}: scoring {name}")
         compared = self._model.compare(self._original, self._model.score(self._cache, onnx_run(path), self._limit))
-        command = [sys.executable, "-c", _SESSION, str(path), str(self._folder / "feed.npz"), str(ROUNDS)]
-        session = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        session = self._session(path, "")
+        own = self._session(path, "fast") if name in DTYPES else None
         weights = path.with_name("model.weights")
         held = path.stat().st_size + (weights.stat().st_size if weights.exists() else 0)
         return {
@@ -150,6 +168,8 @@ class _Subject:
             "seed_bytes": seed_bytes,
             "held_bytes": held,
             "resident": session["resident"],
+            "library": session["library"],
+            "runtime_resident": own and own["resident"],
             "latency": measure.rounded(session["latency"]),
             "metric": compared["metric"],
             "better": compared["better"],
@@ -159,17 +179,30 @@ class _Subject:
             "n": compared["n"],
         }
 
+    def _session(self, path: Path, mode: str) -> Figures:
+        """Open and run a model in a process of its own, by a mode of the runtime or, with none, by ONNX Runtime."""
+        command = [sys.executable, "-c", _SESSION, str(path), str(self._folder / "feed.npz"), str(ROUNDS), mode]
+        found: Figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        return found
+
 
 def table(figures: Figures) -> list[str]:
     lines = [
-        f"Seeds of {figures['ratio']:g}x at effort {EFFORT}, and ONNX Runtime's own quantizers on the same inputs:",
+        f"Seeds of {figures['ratio']:g}x at effort {EFFORT}, and ONNX Runtime's own quantizers on the same inputs.",
+        "Memory is that of ONNX Runtime's session without an arena; of it, pages of the library's own file, which no",
+        "model makes smaller; and that of the runtime's session.",
         "",
-        "| model | held as | seed or file | files on the device | memory of a session | latency | score | original's |",
-        "|---|---|--:|--:|--:|--:|--:|--:|",
+        "| model | held as | seed or file | device | memory | library | runtime's | latency | score | original's |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     return lines + [
         f"| {row['model']} | {row['held_as']} | {row['seed_bytes'] / 1e6:.2f} MB | {row['held_bytes'] / 1e6:.2f} MB"
-        f" | {row['resident'] / 1e6:.1f} MB | {1e3 * row['latency']:.1f} ms | {row['score']:.4f}"
+        f" | {row['resident'] / 1e6:.1f} MB | {row['library'] / 1e6:.1f} MB | {_megabytes(row['runtime_resident'])}"
+        f" | {1e3 * row['latency']:.1f} ms | {row['score']:.4f}"
         f" | {row['original']:.4f} ({row['metric']}, {row['n']}) |"
         for row in figures["rows"]
     ]
+
+
+def _megabytes(size: int | None) -> str:
+    return "" if size is None else f"{size / 1e6:.1f} MB"

@@ -26,11 +26,12 @@ FALLS_BACK = "--dtype auto takes fp32 for this model: "
 
 
 def auto(model: onnx.ModelProto, folder: Path, calib: Path | None = None) -> tuple[str, str]:
-    """Return the dtype of a model's seed for a Raspberry Pi 5, and the last note on it."""
+    """Return the dtype of a model's seed for a Raspberry Pi 5, and the note on it."""
     options, notes = resolve_dtype(Options(dtype="auto", device="pi5", target=6.0, calib=calib))
     work = Work(options, folder, lambda *_: None, notes=notes, is_auto=True)
     decided = choose_target(load(model, work), work)
-    return decided.options.dtype, [note for note in decided.notes if note.startswith("--dtype auto")][-1]
+    (note,) = [note for note in decided.notes if note.startswith("--dtype auto")]
+    return decided.options.dtype, note
 
 
 @pytest.mark.parametrize(

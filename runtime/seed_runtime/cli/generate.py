@@ -29,6 +29,7 @@ def generate(job: Job, terminal: Terminal) -> int:
         generation = _generation(seed)
         # Before the session is planned, since a tokenizer takes tens of megabytes.
         tokenizer = Tokenizer(generation.tokenizer)
+        generation = replace(generation, tokenizer=b"")  # several megabytes that are read once
         generator = Generator(
             generation,
             tokenizer,

@@ -84,10 +84,23 @@ def test_a_run_reads_one_set_of_buffers_and_writes_the_other(tmp_path: Path) -> 
         generator = Generator(generation, tokenizer, "hello", max_tokens=4)
         list(generator.run(model))
     count = len(generator.prompt_tokens)
-    assert [run[:2] for run in runs] == [(0, count), (count, count + 1), (count + 1, count + 2), (count + 2, count + 3)]
+    assert [run[:2] for run in runs] == [(0, count - 1), *((each, each + 1) for each in range(count - 1, count + 3))]
     # Nothing is allocated for a token: the same two buffers in turn.
-    assert [run[2] for run in runs[2:]] == [run[2] for run in runs[:2]]
+    assert [run[2] for run in runs] == [run[2] for run in runs[:2]] * 2 + [runs[0][2]]
     assert count + 3 == generator.capacity
+
+
+def test_scores_are_asked_for_where_a_token_is_chosen_by_them_and_nowhere_else(tmp_path: Path) -> None:
+    with opened(tmp_path, decoder_seed()) as (generation, tokenizer, session):
+        asked: list[tuple[int, list[str]]] = []
+
+        def model(feeds: Feeds, into: Feeds, outputs: Any) -> Any:
+            asked.append((feeds["input_ids"].shape[1], list(outputs)))
+            return session.run_into(feeds, into, outputs)
+
+        generator = Generator(generation, tokenizer, "hello", max_tokens=2)
+        list(generator.run(model))
+    assert asked == [(len(generator.prompt_tokens) - 1, []), (1, ["logits"]), (1, ["logits"])]
 
 
 def test_a_stop_token_ends_the_text_and_is_no_part_of_it(tmp_path: Path, text: str) -> None:
@@ -133,9 +146,9 @@ def test_sampling_is_repeatable_with_a_seed_for_random_numbers(tmp_path: Path, t
 def test_plans_see_the_largest_run_and_take_no_memory_for_it(tmp_path: Path) -> None:
     with opened(tmp_path, decoder_seed()) as (generation, tokenizer, _):
         feeds = Generator(generation, tokenizer, "hello", max_tokens=10).largest_feeds()
-    assert feeds["input_ids"].shape == (1, 7)
+    assert feeds["input_ids"].shape == (1, 6)
     assert feeds["attention_mask"].shape == (1, 16)
-    assert all(feeds[name].shape == (1, 2, 9, 4) for name in PAST)
+    assert all(feeds[name].shape == (1, 2, 10, 4) for name in PAST)
     assert all(max(array.strides) == 0 for array in feeds.values())
 
 

@@ -23,7 +23,7 @@ CONTEXT: Final = "context"
 INTERRUPTED: Final = "interrupted"
 
 _SCORES_BYTES: Final = 4 << 20
-"""Scores that a run may give beyond those of one token [B]; longer prompts take several runs."""
+"""Scores that a run may compute beyond those of one token [B]; longer prompts take several runs."""
 _PROMPT_MAX: Final = 512
 """Most tokens of a prompt in a run."""
 _UNKNOWN_RUN: Final = 32
@@ -78,7 +78,8 @@ class Generator:
         self._room = context - count
         self._wanted = generation.max_tokens if max_tokens is None else max_tokens
         self._random = np.random.default_rng(rng_seed)
-        self._at_once = min(_PROMPT_MAX, count, _run_length(generation))
+        # The last token has a run of its own, as only its scores are read.
+        self._at_once = min(_PROMPT_MAX, max(1, count - 1), _run_length(generation))
 
     @property
     def capacity(self) -> int:
@@ -109,12 +110,10 @@ class Generator:
             InputError: the model can't run on these tokens.
         """
         cache, text = _Cache(self._generation, model, self.capacity), TextStream(self._tokenizer)
-        scores = np.empty(0)
-        if self._generation.past:
-            for start in range(0, len(self.prompt_tokens), self._at_once):
-                scores = cache.run(self.prompt_tokens[start : start + self._at_once])
-        else:
-            scores = cache.run(self.prompt_tokens)
+        last = len(self.prompt_tokens) - 1 if self._generation.past else 0
+        for start in range(0, last, self._at_once):
+            cache.fill(self.prompt_tokens[start : min(start + self._at_once, last)])
+        scores = cache.run(self.prompt_tokens[last:])
         while True:
             token = choose(scores, [*self.prompt_tokens, *self.tokens], self._sampling, self._random)
             if token in self._generation.stop:
@@ -146,8 +145,22 @@ class _Cache:
             for _ in range(2)
         ]
 
+    def fill(self, tokens: Sequence[int]) -> None:
+        """Run the model on new tokens for their keys and values; their scores aren't copied."""
+        self._run(tokens, [])
+
     def run(self, tokens: Sequence[int]) -> Array:
         """Run the model on new tokens; return the scores of what follows the last one."""
+        scores = self._run(tokens, [self._generation.scores.name])[self._generation.scores.name]
+        if scores.ndim != 3 or scores.shape[:2] != (1, len(tokens)):
+            raise FormatError(
+                "processing, generation",
+                f"scores of {len(tokens)} tokens are needed, the model gave {list(scores.shape)}",
+            )
+        row: Array = scores[0, -1]
+        return row
+
+    def _run(self, tokens: Sequence[int], outputs: Sequence[str]) -> dict[str, Array]:
         whole, total = self._generation, self._length + len(tokens)
         feeds: dict[str, Array] = {whole.ids.name: np.array([tokens], whole.ids.dtype)}
         if whole.mask is not None:
@@ -159,17 +172,11 @@ class _Cache:
         for name, past in whole.past.items():
             feeds[name] = _front(read[name], past.sized(self._length))
             into[past.source] = _front(written[name], past.sized(total))
-        scores = self._model(feeds, into, [whole.scores.name])[whole.scores.name]
-        if scores.ndim != 3 or scores.shape[:2] != (1, len(tokens)):
-            raise FormatError(
-                "processing, generation",
-                f"scores of {len(tokens)} tokens are needed, the model gave {list(scores.shape)}",
-            )
+        found = self._model(feeds, into, outputs)
         if whole.past:
             self._length = total
             self._sets.reverse()
-        row: Array = scores[0, -1]
-        return row
+        return found
 
 
 def _front(buffer: Array, shape: tuple[int, ...]) -> Array:

@@ -1,0 +1,37 @@
+"""Answer once from a seed, as llama_peer.py does from a GGUF file: `python -m bench.seed_peer SEED PROMPT N THREADS`.
+
+Imports what `seed-run --prompt` does and no more, as its memory is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+
+import seed_runtime
+from bench.llama_peer import Clock
+from seed_runtime.memory.process import peak_rss
+from seed_runtime.processing.generation import Generator, Tokenizer
+
+
+def main() -> None:
+    path, prompt, tokens, threads = sys.argv[1:]
+    seed = seed_runtime.open(path)
+    steps = seed.processing()
+    assert steps is not None
+    assert steps.generation is not None
+    tokenizer = Tokenizer(steps.generation.tokenizer)
+    # Read once: without its text from here on, as in `seed-run`.
+    generation, steps = replace(steps.generation, tokenizer=b""), None
+    generator = Generator(generation, tokenizer, prompt, max_tokens=int(tokens))
+    with seed.session(threads=int(threads), feeds=generator.largest_feeds()) as session:
+        clock = Clock()
+        for piece in generator.run(session.run_into):
+            clock.add(piece)
+    size = {"file_mb": seed.file_size / 1e6, "peak_rss_mib": peak_rss() / (1 << 20)}
+    print(json.dumps({"library": "seed-run"} | clock.figures() | size))
+
+
+if __name__ == "__main__":
+    main()

@@ -93,7 +93,7 @@ class Session:
             InputError: the feeds don't fit the model's inputs.
             MemoryBudgetError: they are larger than the session's limit of memory allows.
         """
-        self._admit(feeds)
+        self.admit(feeds)
         return self._runner.run(feeds)
 
     def run_into(self, feeds: Feeds, into: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
@@ -109,7 +109,7 @@ class Session:
             MemoryBudgetError: they are larger than the session's limit of memory allows.
         """
         if isinstance(self._runner, backends.WritingRunner):
-            self._admit(feeds)
+            self.admit(feeds)
             return self._runner.run_into(feeds, into, outputs)
         found = self.run(feeds)
         for name, array in into.items():
@@ -126,7 +126,13 @@ class Session:
         """Free the backend's memory and the assembled folder. May be called twice."""
         self._stack.close()
 
-    def _admit(self, feeds: Feeds) -> None:
+    def admit(self, feeds: Feeds) -> None:
+        """Check that feeds can be run: arrays that take no memory will do.
+
+        Raises:
+            InputError: they don't fit the model's inputs.
+            MemoryBudgetError: they are larger than the session's limit of memory allows.
+        """
         if self.plan.footprint is not None:
             # Sizes are read of feeds that fit only; without a plan for them, the runner's own check is enough.
             self._runner.check(feeds)

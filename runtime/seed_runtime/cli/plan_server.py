@@ -23,7 +23,10 @@ def main(path: str, most: str) -> int:
 
 def _print_plan(path: str, most: int | None) -> int:
     with open_seed(parse([path, "--serve", ":0"])) as seed:
-        print(json.dumps({"planned_bytes": serving.planned_bytes(seed, most)}))
+        tokenizer = serving.generation_of(seed)
+        planned = serving.planned_bytes(seed, most)
+        del tokenizer  # which the server holds beside all that is planned
+        print(json.dumps({"planned_bytes": planned}))
     return 0
 
 

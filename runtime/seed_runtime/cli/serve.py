@@ -19,6 +19,8 @@ def serve(job: Job, terminal: Terminal) -> int:
         # Before the weights: a seed from a pipe is read once.
         takes_empty = not seed.skeleton().breaks_on_empty
         steps = serving.processing_of(seed)
+        # Before the plan, which counts what the process holds.
+        written = serving.generation_of(seed)
         plan = serving.plan_server(seed, job.max_memory, job.threads, cgroup_limit())
         cache = stack.enter_context(open_cache(job))
         session = stack.enter_context(open_session(job, seed, cache, terminal, plan.feeds, beside=plan.extra_bytes))
@@ -33,6 +35,7 @@ def serve(job: Job, terminal: Terminal) -> int:
             seed.digest.hex(),
             takes_empty=takes_empty,
             processing=steps,
+            writer=written and serving.Writer(*written, session.run_into, session.admit),
             memory_limit=job.max_memory,
             backend=seed.kind.backend,
         )

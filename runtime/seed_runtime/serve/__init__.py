@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from seed_runtime.serve.address import Address, listen, parse_address
 from seed_runtime.serve.notify import notify_manager
-from seed_runtime.serve.plan import ServePlan, plan_server, planned_bytes, processing_of
-from seed_runtime.serve.protocol import ServedModel
+from seed_runtime.serve.plan import ServePlan, generation_of, plan_server, planned_bytes, processing_of
+from seed_runtime.serve.protocol import ServedModel, Writer
 from seed_runtime.serve.server import Server
 
 __all__ = [
@@ -18,6 +18,8 @@ __all__ = [
     "ServePlan",
     "ServedModel",
     "Server",
+    "Writer",
+    "generation_of",
     "listen",
     "notify_manager",
     "parse_address",

@@ -29,6 +29,8 @@ class Answer:
     """Content type."""
     header: str = ""
     """More header lines, without the last line's end."""
+    is_live: bool = False
+    """Whether its parts are made while it is sent, so that only their sending has a deadline."""
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK, header: str = "") -> Answer:
@@ -70,7 +72,7 @@ async def send(link: socket.socket, answer: Answer, *, minor: int = 1, keep_aliv
     """
     loop = asyncio.get_running_loop()
     head = answer.head(minor, keep_alive)
-    async with asyncio.timeout(limits.ANSWER_S):
+    async with asyncio.timeout(limits.ANSWER_S) as deadline:
         if head_only:
             await loop.sock_sendall(link, head)
         elif isinstance(answer.body, bytes):
@@ -78,10 +80,16 @@ async def send(link: socket.socket, answer: Answer, *, minor: int = 1, keep_aliv
             await loop.sock_sendall(link, head + answer.body)
         else:
             await loop.sock_sendall(link, head)
+            if answer.is_live:
+                deadline.reschedule(None)
             chunked = answer.size is None and minor > 0
             async for part in answer.body:
                 if not len(part):
                     continue
+                if answer.is_live:
+                    deadline.reschedule(loop.time() + limits.ANSWER_S)
                 await loop.sock_sendall(link, b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
+                if answer.is_live:
+                    deadline.reschedule(None)
             if chunked:
                 await loop.sock_sendall(link, b"0\r\n\r\n")

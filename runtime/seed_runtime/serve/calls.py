@@ -18,6 +18,20 @@ INFER: Final = "infer"
 """The call that runs the model on tensors."""
 ASK: Final = "ask"
 """The call that runs it on pictures, texts and sound."""
+GENERATE: Final = "generate"
+"""The call that makes it write a text."""
+STREAM: Final = "generate_stream"
+"""Last part of the path where each piece is sent when it is there."""
+
+_CALLS: Final = {
+    "ready": "health",
+    "stats": "statistics",
+    "infer": INFER,
+    "ask": ASK,
+    "generate": GENERATE,
+    STREAM: GENERATE,
+}
+"""Calls by the last part of a path below the model's."""
 
 
 def find_call(target: str) -> tuple[str, list[str]]:
@@ -35,7 +49,7 @@ def find_call(target: str) -> tuple[str, list[str]]:
         case ["v2", "models", _] | ["v2", "models", _, "versions", _]:
             return "metadata", parts
         case ["v2", "models", _, "versions", _, *rest] | ["v2", "models", _, *rest] if len(rest) == 1:
-            return {"ready": "health", "stats": "statistics", "infer": INFER, "ask": ASK}.get(rest[0], "other"), parts
+            return _CALLS.get(rest[0], "other"), parts
     return "other", parts
 
 

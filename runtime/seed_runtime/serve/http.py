@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from seed_runtime.serve import limits
 from seed_runtime.serve.address import is_local
 from seed_runtime.serve.answers import Answer, send
-from seed_runtime.serve.calls import ASK, INFER, answer_call, check_model, find_call
+from seed_runtime.serve.calls import ASK, GENERATE, INFER, STREAM, answer_call, check_model, find_call
+from seed_runtime.serve.generating import generate
 from seed_runtime.serve.head import Head, parse_head
 from seed_runtime.serve.inference import BodyPlan, infer, plan_body
 from seed_runtime.serve.reading import Reader
@@ -174,15 +175,22 @@ class Connection:
         self._unread = bool(head.all("Transfer-Encoding")) or size not in (None, "0")
         self._call, parts = find_call(head.target)
         check_model(parts, self._server)
-        if self._call not in (INFER, ASK):
+        if self._call not in (INFER, ASK, GENERATE):
             return await self._send(answer_call(self._call, parts, head, self._server))
         if self._call == ASK and self._server.model.processing is None:
             line = f"{self._server.model.name} doesn't say what it can be asked about; send tensors to infer"
             raise RefusedError(HTTPStatus.NOT_FOUND, line)
-        plan = plan_body(head, self._server.asked_max if self._call == ASK else self._server.body_max)
+        if self._call == GENERATE and self._server.model.writer is None:
+            line = f"{self._server.model.name} doesn't write texts here: its seed says nothing of generation, or the "
+            raise RefusedError(HTTPStatus.NOT_FOUND, f"{line}package tokenizers is missing")
+        plan = plan_body(head, self._server.body_max if self._call == INFER else self._server.asked_max)
         async with self._server.admitted(), self._server.bodies.reserve(plan.most) as reserved:
             expects_continue = head.minor > 0 and (head.one("Expect") or "").lower() == "100-continue"
             async with contextlib.AsyncExitStack() as running:
+                if self._call == GENERATE:
+                    streams = parts[-1] == STREAM
+                    body = reserved.shrink(await self._read_body(plan, expects_continue))
+                    return await self._send(await generate(self._server, body, self._link, running, streams=streams))
                 # No name holds the body, so that its memory is free while a small answer is sent.
                 answer = await infer(
                     self._server,

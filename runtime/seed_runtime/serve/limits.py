@@ -41,6 +41,8 @@ ASKED_MAX = 64
 """Largest number of samples in a question."""
 ASKED_TOP_MAX = 1000
 """Largest number of labels or boxes that a question may ask for: an answer has as many for each sample."""
+PROMPT_BODY = 256 << 10
+"""Largest body of a request for a text."""
 ASKED_COPIES = 3
 """Memory of a question in sizes of its body: as text, as its values, and decoded."""
 BODIES_SPARE = 1 << 20
@@ -70,9 +72,11 @@ BODY_S = 10.0
 BODY_RATE = 64 << 10
 """Lowest rate at which a body must arrive, in bytes per second."""
 WAIT_S = 30.0
-"""Time that a request waits for the memory of its body; then it is answered 503."""
+"""Time that a request waits for the memory of its body, and one for a text for the model; then it is answered 503."""
 ANSWER_S = 30.0
 """Time within which a client must read an answer."""
+GENERATE_S = 120.0
+"""Time after which a text ends with what there is, as others wait for the model."""
 LINGER_S = 2.0
 """Time for which the rest of a refused request is read and discarded, so that the client sees the answer."""
 GRACE_S = 30.0

@@ -24,7 +24,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """Content type of `prometheus_text`."""
 BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the histogram's buckets, in seconds."""
-CALLS: Final = ("ask", "health", "infer", "metadata", "metrics", "other", "statistics")
+CALLS: Final = ("ask", "generate", "health", "infer", "metadata", "metrics", "other", "statistics")
 """What requests are counted by."""
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
@@ -30,12 +30,14 @@ from seed_runtime.serve.limits import (
     CONNECTIONS_MAX,
     CONVERSION_BYTES,
     ENVELOPE_MAX,
+    PROMPT_BODY,
     TEXT_BYTES,
     TEXT_COPIES,
 )
 
 if TYPE_CHECKING:
     from seed_runtime.processing import Processing
+    from seed_runtime.processing.generation import Generation, Tokenizer
 
 _DIGITS: Final = {"bool": 7, "int8": 6, "uint8": 5, "int16": 8, "uint16": 7, "int32": 13, "uint32": 12}
 """Characters of a number in JSON with a comma and a space; 26, as a float64 has, for types that aren't listed."""
@@ -142,14 +144,35 @@ def processing_of(seed: Seed) -> Processing | None:
         steps = seed.processing()
     except UnsupportedError:
         return None
-    # Text that is written takes as long as the client wants, and the model serves one request at a time.
     return None if steps is None or steps.generation is not None else steps
 
 
+def generation_of(seed: Seed) -> tuple[Generation, Tokenizer] | None:
+    """Return what a seed says of text generation, and its tokenizer, which takes tens of megabytes.
+
+    None where it says nothing, or this runtime is too old for it or lacks the package tokenizers.
+    """
+    try:
+        steps = seed.processing()
+        if steps is None or steps.generation is None:
+            return None
+        from seed_runtime.processing.generation import Tokenizer
+
+        tokenizer = Tokenizer(steps.generation.tokenizer)
+    except UnsupportedError:
+        return None
+    return replace(steps.generation, tokenizer=b""), tokenizer
+
+
 def _asked_max(seed: Seed) -> int:
-    steps = processing_of(seed)
+    try:
+        steps = seed.processing()
+    except UnsupportedError:
+        return 0
     if steps is None:
         return 0
+    if steps.generation is not None:
+        return PROMPT_BODY
     return ASKED_TEXT if steps.media == ("text",) else ASKED_BODY
 
 

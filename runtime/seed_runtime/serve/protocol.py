@@ -26,6 +26,7 @@ from seed_runtime.version import __version__
 
 if TYPE_CHECKING:
     from seed_runtime.processing import Processing
+    from seed_runtime.processing.generation import Generation, Tokenizer
 
 DATATYPES: Final = {"string": "BYTES", "bool": "BOOL", "float16": "FP16", "float32": "FP32", "float64": "FP64"} | {
     f"{kind}{bits}": f"{kind.upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
@@ -35,6 +36,18 @@ EXTENSIONS: Final = ("binary_tensor_data", "statistics")
 """Extensions of the protocol that are supported."""
 _DIM_MAX: Final = 1 << 31
 """Upper bound of a tensor's sizes."""
+
+
+@dataclass(frozen=True)
+class Writer:
+    """What writes texts."""
+
+    generation: Generation
+    tokenizer: Tokenizer
+    run_into: Callable[[Feeds, Mapping[str, Array], Sequence[str]], dict[str, Array]]
+    """Runs the model once, see `Session.run_into`. It is called by one thread at a time."""
+    admit: Callable[[Feeds], None]
+    """Raises MemoryBudgetError for feeds that --max-memory has no room for."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,8 @@ class ServedModel:
     """False if an empty tensor might end the process."""
     processing: Processing | None = None
     """What stands before and behind it; None where its seed doesn't say."""
+    writer: Writer | None = None
+    """Writes texts; None where its seed doesn't say how, or this runtime can't."""
     memory_limit: int | None = None
     """Limit of --max-memory, for what is decoded; None for none [B]."""
     backend: str = "onnxruntime"
@@ -62,7 +77,11 @@ class ServedModel:
 
     def metadata(self) -> dict[str, Any]:
         """Return the answer to a request for the model's metadata."""
-        asked = {} if self.processing is None else {"parameters": {"asked_about": list(self.processing.media)}}
+        asked: dict[str, Any] = {}
+        if self.processing is not None:
+            asked = {"parameters": {"asked_about": list(self.processing.media)}}
+        elif self.writer is not None:
+            asked = {"parameters": {"generates_text": True}}
         return {
             "name": self.name,
             "versions": [self.version],

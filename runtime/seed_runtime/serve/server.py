@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from seed_runtime.serve import limits
 from seed_runtime.serve.bodies import BodyBudget
+from seed_runtime.serve.ending import Ending
 from seed_runtime.serve.http import Connection
 from seed_runtime.serve.metrics import Metrics
 from seed_runtime.serve.protocol import ServedModel
@@ -76,6 +77,8 @@ class Server:
         """Number of connections that are served."""
         self.requests = 0
         """Number of inference requests that are read, wait, or run."""
+        self.endings: set[Ending] = set()
+        """Of texts that are being written."""
         self._listener = listener
         self._beside = 0
         """Number of connections that wait to be served, or were answered for the last time and are read on."""
@@ -179,6 +182,8 @@ class Server:
             while True:
                 self._start(self._listener.accept()[0], tasks)
         self._listener.close()
+        for ending in self.endings:
+            ending.is_stopping = True
         for connection in list(self.readers):
             connection.hurry(0 if connection.is_idle else limits.ENDING_S)
         if tasks:

@@ -103,7 +103,9 @@ def test_requests_errors_and_times_are_counted(client: Client) -> None:
     assert client.get("/v2/models/doubler").status == 200
     found = scrape(client)
     counts = {each.labels["call"]: each.value for each in found["seed_requests"].samples}
-    assert counts == {"ask": 0, "infer": 5, "other": 2, "health": 1, "metadata": 1, "metrics": 0, "statistics": 0}
+    assert counts == {
+        "ask": 0, "generate": 0, "infer": 5, "other": 2, "health": 1, "metadata": 1, "metrics": 0, "statistics": 0
+    }  # fmt: skip
     errors = {(each.labels["call"], each.labels["code"]): each.value for each in found["seed_request_errors"].samples}
     assert errors == {("infer", "400"): 1, ("infer", "405"): 1, ("other", "404"): 1, ("other", "400"): 1}
     name = "seed_inference_duration_seconds"

@@ -1,0 +1,219 @@
+"""Prompts: JSON in, the text that a model writes out, in one answer or piece by piece as server-sent events.
+
+Source: github.com/triton-inference-server/server, docs/protocol/extension_generate.md
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from seed_runtime.backends import Array, Feeds
+from seed_runtime.errors import InputError, MemoryBudgetError, SeedError
+from seed_runtime.limits import VOCABULARY_MAX
+from seed_runtime.serve import limits
+from seed_runtime.serve.answers import Answer
+from seed_runtime.serve.ending import EndedError, Ending
+from seed_runtime.serve.metrics import Times
+from seed_runtime.serve.refused import RefusedError, busy
+
+if TYPE_CHECKING:
+    from seed_runtime.processing.generation import Generator
+    from seed_runtime.serve.protocol import ServedModel
+    from seed_runtime.serve.server import Server
+
+_FIELDS: Final = ("id", "text_input", "parameters")
+_EVENTS: Final = "text/event-stream"
+_TIME: Final = "time"
+"""Why a text ended that took too long, beside the reasons of `Generator.stop`."""
+
+
+async def generate(
+    server: Server, body: memoryview, link: socket.socket, running: contextlib.AsyncExitStack, *, streams: bool
+) -> Answer:
+    """Write a text.
+
+    Args:
+        server: the server; its model writes texts.
+        body: the request; the caller keeps no reference to it.
+        link: the client's connection, on which nothing is read meanwhile.
+        running: keeps the model for this request until the caller has sent the answer.
+        streams: send each piece when it is there.
+
+    Raises:
+        RefusedError: the request can't be used, or others wait for the model too long.
+        ConnectionError: the client is gone.
+    """
+    begun = time.perf_counter()
+    try:
+        async with asyncio.timeout(limits.WAIT_S):
+            await running.enter_async_context(server.run_lock)
+    except TimeoutError:
+        raise busy("the model writes other texts; try again later") from None
+    queued = time.perf_counter() - begun
+    ending = Ending(time.monotonic() + limits.GENERATE_S)
+    running.enter_context(_watching(server, link, ending))
+    try:
+        text = await server.worker.call(functools.partial(_Text, server.model, body, ending))
+        if streams:
+            return Answer(
+                HTTPStatus.OK,
+                _events(server, text, begun, queued),
+                None,
+                _EVENTS,
+                "Cache-Control: no-cache",
+                is_live=True,
+            )
+        whole = await server.worker.call(lambda: "".join(text.pieces))
+    except BaseException as error:
+        server.metrics.add_failure(time.perf_counter() - begun)
+        if isinstance(error, InputError):
+            raise RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
+        if isinstance(error, MemoryBudgetError):
+            raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)) from None
+        raise
+    if ending.is_gone:
+        server.metrics.add_failure(time.perf_counter() - begun)
+        raise ConnectionAbortedError
+    server.metrics.add_success(Times(queued, 0.0, time.perf_counter() - begun - queued, 0.0))
+    return Answer.of_json({**text.head, "text_output": whole, **text.end()})
+
+
+async def _events(server: Server, text: _Text, begun: float, queued: float) -> AsyncIterator[bytes]:
+    """Yield an event for each piece, and one for the end."""
+    try:
+        while (piece := await server.worker.call(lambda: next(text.pieces, None))) is not None:
+            yield _event({**text.head, "text_output": piece})
+        last = {**text.head, "text_output": "", **text.end()}
+    except SeedError as error:
+        # The status was sent long ago.
+        server.metrics.add_failure(time.perf_counter() - begun)
+        yield _event({"error": " ".join(str(error).split())})
+        return
+    server.metrics.add_success(Times(queued, 0.0, time.perf_counter() - begun - queued, 0.0))
+    yield _event(last)
+
+
+def _event(values: Mapping[str, Any]) -> bytes:
+    return b"data: " + json.dumps(values).encode() + b"\n\n"
+
+
+class _Text:
+    """One text, made in the model's thread."""
+
+    def __init__(self, model: ServedModel, body: memoryview, ending: Ending) -> None:
+        """Read the request and tokenize the prompt.
+
+        Raises:
+            InputError: it can't be used.
+            MemoryBudgetError: prompt and answer are longer than --max-memory allows.
+        """
+        from seed_runtime.processing.generation import Generator
+
+        assert model.writer is not None
+        writer = model.writer
+        request = _read(body, writer.generation.context)
+        self.head: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
+        if request["id"] is not None:
+            self.head["id"] = request["id"]
+        given: dict[str, Any] = request["parameters"]
+        most, rng_seed = given.pop("max_tokens", None), given.pop("rng_seed", None)
+        self._generator: Generator = Generator(
+            writer.generation,
+            writer.tokenizer,
+            request["text_input"],
+            sampling=replace(writer.generation.sampling, **given),
+            max_tokens=most,
+            rng_seed=rng_seed,
+        )
+        writer.admit(self._generator.largest_feeds())
+        self._ending, self._is_late = ending, False
+
+        def run(feeds: Feeds, into: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+            ending.check()
+            return writer.run_into(feeds, into, outputs)
+
+        self.pieces = self._until_ended(self._generator.run(run))
+
+    def end(self) -> dict[str, Any]:
+        """Return what is known once all pieces are there."""
+        generator = self._generator
+        stop = _TIME if self._is_late else generator.stop
+        return {"stop": stop, "tokens": len(generator.tokens), "prompt_tokens": len(generator.prompt_tokens)}
+
+    def _until_ended(self, pieces: Iterator[str]) -> Iterator[str]:
+        try:
+            yield from pieces
+        except EndedError:
+            self._is_late = not (self._ending.is_gone or self._ending.is_stopping)
+
+
+def _read(body: memoryview, context: int) -> dict[str, Any]:
+    """Return the fields of a request, all of them checked.
+
+    Raises:
+        InputError: one can't be used.
+    """
+    from seed_runtime.processing.generation.sampling import PENALTY_MAX, TEMPERATURE_MAX
+
+    ranges: dict[str, tuple[type, float, float]] = {
+        "max_tokens": (int, 1, context),
+        "temperature": (float, 0, TEMPERATURE_MAX),
+        "top_k": (int, 0, VOCABULARY_MAX),
+        "top_p": (float, 0, 1),
+        "repetition_penalty": (float, 1 / PENALTY_MAX, PENALTY_MAX),
+        "rng_seed": (int, 0, (1 << 63) - 1),
+    }
+    try:
+        found = json.loads(bytes(body))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the request is no JSON ({error})") from None
+    if not isinstance(found, dict) or not found.keys() <= set(_FIELDS):
+        raise InputError(f"a request is an object with {', '.join(_FIELDS)}")
+    identifier, prompt, parameters = found.get("id"), found.get("text_input"), found.get("parameters", {})
+    if not (identifier is None or (isinstance(identifier, str) and len(identifier) <= limits.ID_MAX)):
+        raise InputError(f"id must be a string of at most {limits.ID_MAX} characters")
+    if not isinstance(prompt, str):
+        raise InputError("text_input must be a string")
+    if not isinstance(parameters, dict) or not parameters.keys() <= ranges.keys():
+        raise InputError(f"parameters must be an object with {', '.join(ranges)}")
+    for name, value in parameters.items():
+        kind, least, most = ranges[name]
+        # A bool is an int, and no range has NaN.
+        if type(value) not in (int, kind) or not least <= value <= most:
+            number = "a whole number" if kind is int else "a number"
+            raise InputError(f"{name} must be {number} from {least:g} to {most:,}")
+    return {"id": identifier, "text_input": prompt, "parameters": dict(parameters)}
+
+
+@contextlib.contextmanager
+def _watching(server: Server, link: socket.socket, ending: Ending) -> Iterator[None]:
+    """Notice within the block that the client closes its connection, or that the server ends."""
+    loop = asyncio.get_running_loop()
+
+    def look() -> None:
+        try:
+            ending.is_gone = not link.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            ending.is_gone = True
+        # What follows is the next request, or nothing.
+        loop.remove_reader(link)
+
+    loop.add_reader(link, look)
+    server.endings.add(ending)
+    try:
+        yield
+    finally:
+        ending.is_gone = True  # a run that still goes on is the last one
+        server.endings.discard(ending)
+        loop.remove_reader(link)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.interop.support.arm64 import UnavailableError
+from tests.interop.support.arm64 import Processes, UnavailableError
 from tests.interop.support.installed import InstalledMachine, installed_machine
 from tests.interop.support.machine_image import Image, image
-from tests.support.project import skip_or_fail
+from tests.support.project import ROOT, skip_or_fail
 from tests.support.shared import SharedFolder
+
+
+@pytest.fixture(scope="session")
+def arm64() -> Callable[..., str]:
+    """Return a function that runs arm64 Python with its arguments, on the core `cpu`, and returns what it printed."""
+    try:
+        processes = Processes()
+    except UnavailableError as error:
+        skip_or_fail(f"no arm64 Python here: {error}")
+    return lambda *arguments, **options: processes.python(*arguments, paths=[ROOT / "runtime"], **options)
 
 
 @pytest.fixture(scope="session")

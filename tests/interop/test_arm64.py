@@ -19,22 +19,11 @@ import seed_runtime
 from seed_runtime.codecs import CODECS
 from seed_runtime.skeletons.onnx import MODEL_FILE, WEIGHTS_FILE
 from tests.exporter.support.exporting import dense, layers, quick_export
-from tests.interop.support.arm64 import Processes, UnavailableError
-from tests.support.project import ROOT, skip_or_fail
 
 pytestmark = [pytest.mark.arm64, pytest.mark.slow, pytest.mark.network]
 
 Arm64 = Callable[..., str]
 """Runs arm64 Python with these arguments; returns what it printed."""
-
-
-@pytest.fixture(scope="module")
-def arm64() -> Arm64:
-    try:
-        processes = Processes()
-    except UnavailableError as error:
-        skip_or_fail(f"no arm64 Python here: {error}")
-    return lambda *arguments: processes.python(*arguments, paths=[ROOT / "runtime"])
 
 
 def _low_rank(rng: np.random.Generator) -> onnx.ModelProto:
@@ -63,8 +52,10 @@ def test_what_runs_is_arm64(arm64: Arm64) -> None:
         ("lowrank", _low_rank, {}),
         ("moments", _floats, {"method": "moments", "target": 20.0}),
         ("split", _floats, {"method": "lossless"}),
+        ("grid", _floats, {"dtype": "fp16", "target": 6.0}),
+        ("integers", _floats, {"dtype": "int4", "target": 6.0}),
     ],
-    ids=["grid", "grid-float16", "lowrank", "moments", "split"],
+    ids=["grid", "grid-float16", "lowrank", "moments", "split", "held-as-fp16", "held-as-int4"],
 )
 def test_a_seed_becomes_the_same_bits_on_arm64_and_passes_its_golden_sample(
     codec: str,
@@ -86,3 +77,13 @@ def test_a_seed_becomes_the_same_bits_on_arm64_and_passes_its_golden_sample(
         assert (there / name).read_bytes() == (here / name).read_bytes()
     verified = json.loads(arm64(*command, "--verify", "--json"))
     assert (verified["ok"], verified["golden"]) == (True, True)
+
+
+def test_layers_of_int8_pass_the_golden_sample_with_and_without_dot_products(
+    arm64: Arm64, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.seed"
+    quick_export(_floats(rng), path, dtype="int8", target=6.0)
+    for cpu in ("cortex-a53", "cortex-a76"):  # of a Raspberry Pi 3, and of a Pi 5, which has dotprod
+        verified = json.loads(arm64("-m", "seed_runtime.cli", str(path), "--quiet", "--verify", "--json", cpu=cpu))
+        assert (verified["ok"], verified["golden"]) == (True, True)

@@ -22,7 +22,12 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seed
 """The cache, found when this is imported: tests have cache folders of their own."""
 DEBIAN = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
 WHEELS = tuple(f"{name}=={version(name)}" for name in ("numpy", "onnxruntime"))
+OPTIONAL = ("ai-edge-litert", "pillow", "tokenizers")
+"""What seeds of other kinds need; none of it needs more than NumPy for what is used here."""
 EMULATORS = ("qemu-aarch64-static", "qemu-aarch64")
+CPU = "cortex-a72"
+"""Core of a Raspberry Pi 4. QEMU's own choice has every extension, and with SME int8 products are wrong there
+(docs/arm64.md)."""
 # Without it ONNX Runtime reads this machine's, which says nothing of an arm64 core, and crashes. QEMU looks for
 # whatever an emulated process opens under its root first.
 CPUINFO = """\
@@ -199,11 +204,12 @@ class Processes:
         self._root = made("root", f"2 {' '.join(DEBIAN)}", _make_root)
         self._python = python_of(self._root)
         self._emulator = emulator()
-        key = " ".join((self._python.name, *WHEELS))
-        self.site = made("site", key, lambda folder: site(folder, self._python.name))
+        wheels = (*WHEELS, *(f"{name}=={version(name)}" for name in OPTIONAL))
+        key = " ".join((self._python.name, *wheels))
+        self.site = made("site", key, lambda folder: site(folder, self._python.name, wheels))
 
-    def python(self, *arguments: str, paths: Sequence[Path], timeout: float = 240) -> str:
-        """Return what it printed; its modules come from `paths`, NumPy and ONNX Runtime from the cache."""
+    def python(self, *arguments: str, paths: Sequence[Path], cpu: str = CPU, timeout: float = 240) -> str:
+        """Return what it printed; its modules come from `paths`, WHEELS and OPTIONAL from the cache."""
         environment = {
             "HOME": os.environ.get("HOME", ""),
             "PATH": os.environ["PATH"],
@@ -213,7 +219,7 @@ class Processes:
             **{name: value for name, value in os.environ.items() if name.startswith("XDG_")},
         }
         done = subprocess.run(
-            [str(self._emulator), "-L", str(self._root), str(self._python), *arguments],
+            [str(self._emulator), "-cpu", cpu, "-L", str(self._root), str(self._python), *arguments],
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pkgutil
 import re
 from pathlib import Path
@@ -61,17 +62,23 @@ OWN_PATH = re.compile(
 OWN_NAME = re.compile(r"(?<![\w./-])seed_(?:runtime|exporter|devices)(?:\.[A-Za-z_]\w*)+")
 
 
-def is_there(name: str, files: set[str]) -> bool:
+@functools.cache
+def ends_of_paths() -> set[str]:
+    """Return the paths of all files and of their folders, and the ends of these paths."""
+    paths = {relative(path) for path in own_files()}
+    paths |= {parent.as_posix() for path in paths for parent in Path(path).parents}
+    return {"/".join(parts[start:]) for parts in (path.split("/") for path in paths) for start in range(len(parts))}
+
+
+def is_there(name: str) -> bool:
     """Return whether a path of a document is the end of a file's path, or a folder's, or the pattern of some."""
-    folders = {parent.as_posix() for file in files for parent in Path(file).parents}
-    return any(path == name or path.endswith(f"/{name}") for path in files | folders) or any(ROOT.glob(name))
+    return name in ends_of_paths() or any(ROOT.glob(name))
 
 
 @pytest.mark.parametrize("document", [relative(path) for path in own_files() if path.suffix == ".md"])
 def test_every_path_and_dotted_name_in_a_document_exists(document: str) -> None:
     text = (ROOT / document).read_text()
-    files = {relative(path) for path in own_files()}
-    missing = [path for path in sorted(set(OWN_PATH.findall(text))) if not is_there(path, files)]
+    missing = [path for path in sorted(set(OWN_PATH.findall(text))) if not is_there(path)]
     for name in sorted(set(OWN_NAME.findall(text))):
         try:
             pkgutil.resolve_name(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 from collections.abc import Sequence
@@ -43,8 +44,9 @@ def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def own_files() -> list[Path]:
-    """Return all files that are, or would be, under version control."""
+@functools.cache
+def own_files() -> tuple[Path, ...]:
+    """Return all files that are, or would be, under version control, as they were when this was first called."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -52,4 +54,4 @@ def own_files() -> list[Path]:
         text=True,
         check=True,
     ).stdout.split("\0")
-    return [ROOT / name for name in listed if name and (ROOT / name).is_file()]
+    return tuple(ROOT / name for name in listed if name and (ROOT / name).is_file())

@@ -204,7 +204,7 @@ def test_a_seed_from_a_pipe_is_assembled_while_it_arrives(seed: Path, tmp_path: 
 
 
 def test_bench_prints_what_programs_rely_on_and_leaves_nothing(seed: Path, own_folders: Path) -> None:
-    found = result(seed, "--bench", "--runs", "5")
+    found = result(seed, "--bench", "--runs", "5", process=True)
     assert found["assemble_s"] > 0
     assert found["latency_ms"]["p50"] <= found["latency_ms"]["p90"] <= found["latency_ms"]["p99"]
     assert 10 < found["assemble_peak_rss_mib"] < found["peak_rss_mib"] <= found["planned_mib"]

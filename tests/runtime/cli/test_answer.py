@@ -19,7 +19,7 @@ from tests.support.described_models import (
     typed_input,
 )
 from tests.support.model_seeds import classifier
-from tests.support.seed_run import one_object, refused, refused_here, result, seed_run
+from tests.support.seed_run import one_object, refused, refused_here, result, seed_run, seed_run_here
 
 pytest.importorskip("PIL")
 
@@ -39,7 +39,7 @@ def photo(tmp_path: Path) -> Path:
 
 
 def test_a_photo_gives_labels_with_scores(seed: Path, photo: Path) -> None:
-    done = seed_run(seed, photo)
+    done = seed_run_here(seed, photo)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.decode().splitlines() == [" 0.9647  green", " 0.0177  red", " 0.0177  blue"]
 
@@ -173,7 +173,7 @@ def test_an_unknown_step_is_named_and_the_model_runs_on_arrays_all_the_same(
 def test_the_answer_keeps_the_limit_of_memory(seed: Path, tmp_path: Path) -> None:
     # Claimed alone: the plan comes before the first pixel.
     (tmp_path / "large.png").write_bytes(claimed_png(5000, 5000))
-    assert "decoding" in refused(14, seed, tmp_path / "large.png", "--max-memory", "128MB")
+    assert "decoding" in refused(14, seed, tmp_path / "large.png", "--max-memory", "128MB", process=True)
 
 
 def test_inspect_shows_steps_and_attachments(seed: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,13 @@ from tests.support.seed_run import (
     cache_folder,
     files_under,
     one_object,
-    refused,
     refused_here,
     result,
     seed_run,
 )
+from tests.support.seed_run import refused as refused_anywhere
+
+refused = partial(refused_anywhere, process=True)
 
 
 @pytest.fixture
@@ -270,7 +273,7 @@ def test_a_read_only_cache_serves_what_it_holds_and_a_temporary_folder_the_rest(
     before = files_under(tmp_path)
     held = seed_run(seed, "--input", data, env=environment)
     assert (held.returncode, held.stderr) == (0, b"")
-    assert result(seed, "--verify", env=environment)["ok"]
+    assert result(seed, "--verify", env=environment, process=True)["ok"]
     assert seed_run(seed, "--bench", "--runs", "1", env=environment).returncode == 0
     seed.write_bytes(classifier(golden="none"))
     other = seed_run(seed, "--input", data, env=environment)

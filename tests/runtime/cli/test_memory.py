@@ -53,9 +53,9 @@ def large(path: Path) -> Path:
 
 @pytest.mark.slow
 def test_assembly_takes_little_and_no_more_for_a_large_model(seed: Path, tmp_path: Path) -> None:
-    small = result(seed, "--assemble", tmp_path / "a")["peak_rss_mib"]
+    small = result(seed, "--assemble", tmp_path / "a", process=True)["peak_rss_mib"]
     large_path = large(tmp_path / "large.seed")
-    most = result(large_path, "--assemble", tmp_path / "b")["peak_rss_mib"]
+    most = result(large_path, "--assemble", tmp_path / "b", process=True)["peak_rss_mib"]
     assert most <= 64
     # Between no decoding at all and millions of weights; 22 million and a billion differ by 2 MiB.
     assert most - small < 8
@@ -108,7 +108,7 @@ def test_calls_do_not_add_up(seed: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "one.npz", x=np.ones((1, 64, FEATURES), np.float32))
     np.savez(tmp_path / "many.npz", x=np.ones((2000, 64, FEATURES), np.float32))  # 16 MB, outputs of 20 MB
     peaks = [
-        result(seed, "--input", tmp_path / name, "--output", tmp_path / "y.npz")["peak_rss_mib"]
+        result(seed, "--input", tmp_path / name, "--output", tmp_path / "y.npz", process=True)["peak_rss_mib"]
         for name in ("one.npz", "many.npz")
     ]
     assert peaks[1] - peaks[0] < 4

@@ -13,7 +13,7 @@ from seed_runtime.cli.outputs import Summary, Writer
 from seed_runtime.errors import InputError
 from tests.support import typed_models
 from tests.support.model_seeds import build_model_seed
-from tests.support.seed_run import refused, seed_run
+from tests.support.seed_run import refused, seed_run_here
 from tests.support.typed_models import FEATURES, LABELS
 
 
@@ -28,7 +28,7 @@ def rows(path: Path, *shape: int) -> Path:
 
 
 def written(seed: Path, data: Path) -> dict[str, np.ndarray]:
-    done = seed_run(seed, "--input", data, "--output", data.with_name("y.npz"))
+    done = seed_run_here(seed, "--input", data, "--output", data.with_name("y.npz"))
     assert done.returncode == 0, done.stderr.decode()
     with np.load(data.with_name("y.npz"), allow_pickle=False) as arrays:
         return dict(arrays)
@@ -36,11 +36,11 @@ def written(seed: Path, data: Path) -> dict[str, np.ndarray]:
 
 def test_text_is_shown_printed_and_written_and_moves_no_cursor(rng: np.random.Generator, tmp_path: Path) -> None:
     seed, data = made(typed_models.labels(rng), tmp_path), rows(tmp_path / "x.npz", 12)
-    shown = seed_run(seed, "--input", data)
+    shown = seed_run_here(seed, "--input", data)
     assert shown.returncode == 0
     assert b"\x1b" not in shown.stdout
     assert "label: string[12]" in shown.stdout.decode()
-    fields = json.loads(seed_run(seed, "--input", data, "--json").stdout)["outputs"]["label"]
+    fields = json.loads(seed_run_here(seed, "--input", data, "--json").stdout)["outputs"]["label"]
     assert (fields["dtype"], fields["shape"]) == ("string", [12])
     outputs = written(seed, data)
     assert outputs["label"].dtype.kind == "U"
@@ -53,10 +53,10 @@ def test_maps_are_shown_and_written_as_keys_and_values(rng: np.random.Generator,
     seed, data = made(typed_models.zipmap(rng), tmp_path), rows(tmp_path / "x.npz", 2, 3)
     outputs = written(seed, data)
     assert {name: array.shape for name, array in outputs.items()} == {"prob.keys": (2, 3), "prob.values": (2, 3, 3)}
-    shown = seed_run(seed, "--input", data).stdout.decode()
+    shown = seed_run_here(seed, "--input", data).stdout.decode()
     assert "prob.keys: int64[2, 3]" in shown
     assert "prob.values: float32[2, 3, 3]" in shown
-    outputs_listed = json.loads(seed_run(seed, "--inspect", "--json").stdout)["outputs"]
+    outputs_listed = json.loads(seed_run_here(seed, "--inspect", "--json").stdout)["outputs"]
     assert [(spec["name"], spec["dtype"]) for spec in outputs_listed] == [
         ("prob.keys", "int64"),
         ("prob.values", "float32"),

@@ -107,7 +107,7 @@ def test_values_that_the_graph_itself_refuses_are_a_fault_of_the_client(tmp_path
 
 
 def test_the_limit_holds_for_the_whole_server_and_its_inputs(seed: Path, tmp_path: Path) -> None:
-    assert "allow at least --max-memory" in refused(14, seed, "--serve", ":0", "--max-memory", "40MiB")
+    assert "allow at least --max-memory" in refused(14, seed, "--serve", ":0", "--max-memory", "40MiB", process=True)
     with command(seed, "classifier", "--serve", f"unix:{tmp_path}/s", "--max-memory", "120MiB") as client:
         for rows in (64, 65, 5000):
             body, headers = binary([("x", np.ones((rows, FEATURES), np.float32), "FP32")])

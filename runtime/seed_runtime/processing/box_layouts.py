@@ -51,7 +51,13 @@ class Layout:
     strides: tuple[int, ...]
     """Pixels of the canvas between cells, for numbers that count in cells."""
     anchors: Array
-    """`(n, 4)`: center, width and height that boxes are relative to; none for absolute ones."""
+    """`(n, 4)`: center, width and height that boxes are relative to; none for absolute ones, and for those of cells."""
+    cells: tuple[tuple[int, int], ...]
+    """Pixels of the canvas between cells, and anchors in the middle of each, as large as the canvas."""
+    has_logarithms: bool
+    """Whether sizes relative to anchors are logarithms."""
+    extra: int
+    """Numbers behind the four of a box that aren't used, such as points of a face."""
     variances: tuple[float, ...]
     """Units of these differences, of centers and of sizes."""
     background: int
@@ -150,8 +156,9 @@ def _table(layout: Layout, outputs: Outputs) -> Array:
 def _separate(layout: Layout, outputs: Outputs, canvas: tuple[int, int]) -> Candidates:
     """Return boxes of one output, with their scores, or one for each class, in another; SSD's relative to anchors."""
     boxes = layout.output(outputs, "boxes", 3).astype(np.float64)
-    if boxes.shape[1] != 4:
-        raise layout.refuse(boxes, "four numbers for each box")
+    if boxes.shape[1] != 4 + layout.extra:
+        raise layout.refuse(boxes, f"{4 + layout.extra} numbers for each box")
+    boxes = boxes[:, :4]
     if "classes" in layout.reads:
         scores = one_row(layout.where, outputs[layout.reads["scores"]], 2).astype(np.float64)
         classes = _numbers(one_row(layout.where, outputs[layout.reads["classes"]], 2))
@@ -165,17 +172,36 @@ def _separate(layout: Layout, outputs: Outputs, canvas: tuple[int, int]) -> Cand
         scores = table[np.arange(len(table)), classes]
     if not len(boxes) == len(scores) == len(classes):
         raise layout.refuse(scores, f"scores of {len(boxes):,} boxes")
-    if not len(layout.anchors):
+    if not len(layout.anchors) and not layout.cells:
         return Candidates(layout.corners(boxes), scores, classes)
-    if len(boxes) != len(layout.anchors):
-        raise layout.refuse(boxes, f"boxes of {len(layout.anchors):,} anchors")
+    anchors = _of_cells(layout, boxes, canvas) if layout.cells else layout.anchors
+    if len(boxes) != len(anchors):
+        raise layout.refuse(boxes, f"boxes of {len(anchors):,} anchors")
     if layout.order == YXYX:
         boxes = boxes[:, [1, 0, 3, 2]]
-    center, size = layout.anchors[:, :2], layout.anchors[:, 2:]
+    center, size = anchors[:, :2], anchors[:, 2:]
     with np.errstate(over="ignore"):
         middle = boxes[:, :2] * layout.variances[0] * size + center
-        half = np.exp(boxes[:, 2:] * layout.variances[1]) * size / 2
+        sizes = boxes[:, 2:] * layout.variances[1]
+        half = (np.exp(sizes) if layout.has_logarithms else sizes) * size / 2
     return Candidates(np.concatenate([middle - half, middle + half], axis=1), scores, classes)
+
+
+def _of_cells(layout: Layout, boxes: Array, canvas: tuple[int, int]) -> Array:
+    """Return the anchors of cells, row by row, in shares of the canvas.
+
+    Source: MediaPipe, calculators/tflite/ssd_anchors_calculator.cc, with `fixed_anchor_size`.
+    """
+    sides = [(-(-canvas[1] // stride), -(-canvas[0] // stride), count) for stride, count in layout.cells]
+    if (total := sum(rows * columns * count for rows, columns, count in sides)) != len(boxes):
+        raise layout.refuse(boxes, f"boxes of {total:,} anchors")
+    found = []
+    for rows, columns, count in sides:
+        y, x = np.mgrid[:rows, :columns]
+        middles = np.stack([(x.ravel() + 0.5) / columns, (y.ravel() + 0.5) / rows], axis=1)
+        found.append(np.repeat(middles, count, axis=0))
+    centers = np.concatenate(found)
+    return np.concatenate([centers, np.ones_like(centers)], axis=1)
 
 
 def _numbers(classes: Array) -> Array:
@@ -197,6 +223,8 @@ def read_layout(fields: Fields, sources: Sources, name: str) -> Layout:
     kind = LAYOUTS[name]
     anchors = np.empty((0, 4))
     if fields.has("anchors"):
+        if fields.has("cells"):
+            fields.refuse("'anchors' and 'cells' exclude each other")
         anchors = _read_anchors(sources.data(fields.text("anchors"), fields.where), fields.where)
     return Layout(
         where=fields.where,
@@ -208,6 +236,9 @@ def read_layout(fields: Fields, sources: Sources, name: str) -> Layout:
         has_objectness=fields.flag("objectness", False),
         strides=fields.integers("strides", (0, 8), 1, PICTURE_SIDE_MAX, ()),
         anchors=anchors,
+        cells=_read_cells(fields),
+        has_logarithms=fields.flag("logarithms", True),
+        extra=fields.integer("extra", 0, 1024, 0),
         variances=fields.numbers("variances", 2, 2, (0.1, 0.2)),
         background=fields.integer("background", 0, 1, 0),
     )
@@ -218,3 +249,11 @@ def _read_anchors(data: bytes | memoryview, where: str) -> Array:
     if len(data) == 0 or len(data) % 16:
         raise FormatError(where, "anchors are four float32 each")
     return np.frombuffer(data, "<f4").reshape(-1, 4).astype(np.float64)
+
+
+def _read_cells(fields: Fields) -> tuple[tuple[int, int], ...]:
+    """Read pairs of a stride and a number of anchors."""
+    values = fields.integers("cells", (0, 16), 1, PICTURE_SIDE_MAX, ())
+    if len(values) % 2:
+        fields.refuse("'cells' are pairs: pixels between cells, and anchors in each")
+    return tuple(zip(values[::2], values[1::2], strict=True))

@@ -18,6 +18,7 @@ from seed_runtime.processing.sources import Sources
 
 PLACE = Placement(200, 100, 0.5, 0.5, 0, 25, 100, 100)
 """Of a picture of 200 x 100 pixels in a letterbox of 100 x 100."""
+SQUARE = Placement(100, 100, 1, 1, 0, 0, 100, 100)
 
 
 def answer(
@@ -176,6 +177,38 @@ def test_boxes_may_be_differences_to_anchors() -> None:
         found_boxes({"boxes": np.zeros((1, 2, 4)), "scores": np.ones((1, 2, 2))}, layout="separate", anchors="anchors")
     with pytest.raises(FormatError, match="anchors are four float32"):
         found_boxes(outputs, layout="separate", anchors="l")
+
+
+def test_anchors_may_be_given_by_their_cells() -> None:
+    # A canvas of 100 x 100: 2 anchors in each of 2 x 2 cells, and one in the middle.
+    rows = np.zeros((1, 9, 6))
+    rows[0, 2] = [10, -5, 40, 20, 7, 7]
+    scores = np.full((1, 9, 1), -9.0)
+    scores[0, [2, 8]] = [[4.0], [3.0]]
+    fields = {
+        "layout": "separate", "order": "center", "unit": "relative", "activation": "sigmoid", "extra": 2,
+        "cells": [50, 2, 100, 1], "logarithms": False, "variances": [0.01, 0.01],
+    }  # fmt: skip
+    first, second = found_boxes({"boxes": rows, "scores": scores}, Facts("it", placement=SQUARE), **fields)
+    # The third anchor is of the second cell, whose middle is (.75, .25).
+    assert first.corners == pytest.approx((65, 10, 100, 30))
+    assert second.corners == pytest.approx((50, 50, 50, 50))
+    with pytest.raises(FormatError, match="boxes of 16 anchors is needed"):
+        found_boxes(
+            {"boxes": rows, "scores": scores}, Facts("it", placement=SQUARE), **fields | {"cells": [50, 2, 99, 2]}
+        )
+    with pytest.raises(FormatError, match="6 numbers for each box"):
+        found_boxes({"boxes": rows[..., :5], "scores": scores}, **fields)
+
+
+def test_anchors_are_counted_before_they_are_made() -> None:
+    huge = Placement(1, 1, 1, 1, 0, 0, 8192, 8192)
+    fields = {"layout": "separate", "cells": [1, 8192] * 8}
+    with pytest.raises(FormatError, match="boxes of 4,398,046,511,104 anchors is needed"):
+        found_boxes({"boxes": np.zeros((1, 2, 4)), "scores": np.ones((1, 2, 1))}, Facts("it", placement=huge), **fields)
+    for wrong in ({"cells": [8]}, {"cells": [0, 1]}, {"cells": [8, 1] * 9}, {"cells": [8, 1], "anchors": "anchors"}):
+        with pytest.raises(FormatError, match="cells"):
+            found_boxes({"boxes": np.zeros((1, 1, 4)), "scores": np.ones((1, 1, 1))}, layout="separate", **wrong)
 
 
 def test_candidates_that_are_no_numbers_are_left_out() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from seed_exporter.processing import decoder
+from seed_exporter.processing.chat_template import render
 from seed_exporter.processing.package import Package
 from seed_runtime.backends import TensorSpec
 from tests.support.decoder_model import PAST
@@ -84,6 +85,19 @@ def test_a_template_may_stand_in_a_list_or_a_file_of_its_own(tmp_path: Path) -> 
 def test_templates_that_can_not_be_two_texts_are_refused(tmp_path: Path, template: str) -> None:
     with pytest.raises(ValueError, match="its chat template"):
         found(tmp_path, FILES | {"tokenizer_config.json": {"chat_template": template}})
+
+
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "takes more than 0.5 s"),
+        ("{% for i in range(99999) %}long{% endfor %}", "makes more than 65,536 characters"),
+        ("{{ messages * 9999999999 }}", "can't be used"),
+    ],
+)
+def test_a_template_has_limits_of_time_output_and_memory(template: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        render(template, {"messages": "x"}, 0.5 if "0.5 s" in problem else 10.0)
 
 
 def test_other_models_have_no_such_description(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from seed_exporter.processing.chat_template import render
 from seed_exporter.processing.package import TOKENIZER, Found, Package
 from seed_exporter.processing.text import compact_tokenizer
 from seed_runtime.limits import TOKENS_MAX
@@ -66,16 +67,9 @@ def _around(package: Package) -> tuple[str, str]:
         template = next((each.get("template") for each in template if each.get("name") == "default"), None)
     if not isinstance(template, str):
         return "", ""
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    # As transformers renders it.
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     names = {name: _token(config.get(name)) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
     messages = [{"role": "user", "content": _MARK}]
-    try:
-        text = environment.from_string(template).render(messages=messages, add_generation_prompt=True, **names)
-    except Exception as error:  # a template is code of the package's, and may fail in any way
-        raise ValueError(f"its chat template can't be used: {error}") from error
+    text = render(template, {"messages": messages, "add_generation_prompt": True, **names})
     before, mark, after = text.partition(_MARK)
     if not mark or _MARK in after:
         raise ValueError("its chat template doesn't hold a prompt once")

@@ -28,7 +28,7 @@ def generate(job: Job, terminal: Terminal) -> int:
         seed = stack.enter_context(open_seed(job))
         generation = _generation(seed)
         # Before the session is planned, since a tokenizer takes tens of megabytes.
-        tokenizer = Tokenizer(generation.tokenizer)
+        tokenizer = Tokenizer(generation.tokenizer, job.max_memory)
         generation = replace(generation, tokenizer=b"")  # several megabytes that are read once
         generator = Generator(
             generation,

@@ -23,7 +23,7 @@ def main(path: str, most: str) -> int:
 
 def _print_plan(path: str, most: int | None) -> int:
     with open_seed(parse([path, "--serve", ":0"])) as seed:
-        tokenizer = serving.generation_of(seed)
+        tokenizer = serving.generation_of(seed, most)
         planned = serving.planned_bytes(seed, most)
         del tokenizer  # which the server holds beside all that is planned
         print(json.dumps({"planned_bytes": planned}))

@@ -20,7 +20,7 @@ def serve(job: Job, terminal: Terminal) -> int:
         takes_empty = not seed.skeleton().breaks_on_empty
         steps = serving.processing_of(seed)
         # Before the plan, which counts what the process holds.
-        written = serving.generation_of(seed)
+        written = serving.generation_of(seed, job.max_memory)
         plan = serving.plan_server(seed, job.max_memory, job.threads, cgroup_limit())
         cache = stack.enter_context(open_cache(job))
         session = stack.enter_context(open_session(job, seed, cache, terminal, plan.feeds, beside=plan.extra_bytes))

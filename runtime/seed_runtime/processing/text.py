@@ -56,28 +56,22 @@ class Tokens:
             raise InputError(f"{name} holds half of a pair of surrogates; give text in UTF-8") from None
         if size > TEXT_MAX:
             raise InputError(f"{name} has more than {TEXT_MAX:,} bytes; give a shorter one")
-        tokenizer = self.tokenizer
+        tokenizer = self._opened(limit)
         check_budget(f"splitting {name}", baseline().resident + size * _TEXT_BYTES, limit, cgroup_limit())
-        encoded = call_tokenizer(lambda: tokenizer.encode(text), self.where)
-        count = len(encoded.ids)
+        encoded = call_tokenizer(lambda: tokenizer.encode(text, add_special_tokens=False), self.where)
+        own = tokenizer.num_special_tokens_to_add(False)
+        count = len(encoded.ids) + own
         if count > longest:
-            encoded = call_tokenizer(lambda: self._cut(text, longest), self.where)
-            if len(encoded.ids) > longest:
+            if own > longest:
                 raise FormatError(self.where, f"{longest} tokens are taken, and the tokenizer's own leave none of them")
+            encoded.truncate(longest - own)
+        encoded = call_tokenizer(lambda: tokenizer.post_process(encoded), self.where)
         return list(encoded.ids), list(encoded.type_ids), count
 
-    def _cut(self, text: str, longest: int) -> Any:
-        self.tokenizer.enable_truncation(longest)
-        try:
-            return self.tokenizer.encode(text)
-        finally:
-            self.tokenizer.no_truncation()
-
-    @property
-    def tokenizer(self) -> Any:
-        """The tokenizer of the package tokenizers."""
+    def _opened(self, limit: int | None) -> Any:
+        """Return the tokenizer of the package tokenizers."""
         if self._made is None:
-            self._made = load_tokenizer(self.data, self.where)
+            self._made = load_tokenizer(self.data, self.where, limit)
         return self._made
 
 

@@ -14,6 +14,9 @@ from typing import Any, Final, TypeVar
 
 from seed_runtime.errors import FormatError, LimitError, UnsupportedError, too_new
 from seed_runtime.limits import VOCABULARY_MAX
+from seed_runtime.memory.cgroup import cgroup_limit
+from seed_runtime.memory.plan import check_budget
+from seed_runtime.memory.process import baseline
 
 _COMPONENTS: Final[dict[str, frozenset[str]]] = {
     "normalizer": frozenset(
@@ -57,7 +60,11 @@ _WORD_MAX: Final = 200
 _PIECE_MAX: Final = 64
 """Largest piece of Unigram, which looks for all pieces that begin at each character [character]."""
 _PIECES_MAX: Final = 6 << 20
-"""Largest number of characters of all its pieces: each takes up to 340 bytes of a tree."""
+"""Largest number of characters of all its pieces."""
+_TREE_BYTES: Final = 340
+"""Memory that a character of a piece takes in Unigram's tree, at most [B]."""
+_READING: Final = 24
+"""Memory that reading takes at its peak, in sizes of the file: SmolLM2's 3.5 MB took 69 MB."""
 _AFFIX_MAX: Final = 16
 """Largest mark of parts of words, which is copied at each attempt to find one [character]."""
 _MODEL_FIELDS: Final = {
@@ -80,15 +87,17 @@ _ADDED_TEXT_MAX: Final = 1 << 20
 _Found = TypeVar("_Found")
 
 
-def load_tokenizer(data: bytes | memoryview, where: str) -> Any:
+def load_tokenizer(data: bytes | memoryview, where: str, limit: int | None = None) -> Any:
     """Return the tokenizer of package tokenizers, without truncation and padding.
 
     Args:
         data: a tokenizer.json, whose vocabulary may be in the form of `expanded`.
         where: names the place in error messages.
+        limit: of --max-memory; None for none [B].
 
     Raises:
         FormatError: it is none, or asks for too much.
+        MemoryBudgetError: reading it takes too much memory.
         UnsupportedError: it has a component that isn't on the list, or the package is missing.
     """
     try:
@@ -98,11 +107,21 @@ def load_tokenizer(data: bytes | memoryview, where: str) -> Any:
             "texts are split by the package tokenizers, which isn't installed here; install it "
             "(pip install 'seed-runtime[text]'), or give the model's inputs with --input x.npz"
         ) from None
-    checked = expanded(parse_tokenizer(data, where), where)
+    parsed = parse_tokenizer(data, where)
+    check_budget("reading the tokenizer", baseline().resident + _reading_bytes(parsed, data), limit, cgroup_limit())
+    checked = expanded(parsed, where)
     checked["truncation"] = checked["padding"] = None
     # Merges that are left out at random are for training; an answer is the same each time.
     checked["model"].pop("dropout", None)
     return call_tokenizer(lambda: tokenizers.Tokenizer.from_str(json.dumps(checked)), where, "can't be read")
+
+
+def _reading_bytes(tokenizer: Mapping[str, Any], data: bytes | memoryview) -> int:
+    """Return the memory that reading a tokenizer takes at its peak [B]."""
+    model = tokenizer["model"]
+    pieces = model["vocab"] if model["type"] == "Unigram" else ()
+    tree = sum(len(each[0]) for each in pieces if isinstance(each, list) and each and isinstance(each[0], str))
+    return _READING * len(data) + _TREE_BYTES * tree
 
 
 def call_tokenizer(work: Callable[[], _Found], where: str, problem: str = "fails") -> _Found:

@@ -147,10 +147,18 @@ def processing_of(seed: Seed) -> Processing | None:
     return None if steps is None or steps.generation is not None else steps
 
 
-def generation_of(seed: Seed) -> tuple[Generation, Tokenizer] | None:
+def generation_of(seed: Seed, limit: int | None = None) -> tuple[Generation, Tokenizer] | None:
     """Return what a seed says of text generation, and its tokenizer, which takes tens of megabytes.
 
-    None where it says nothing, or this runtime is too old for it or lacks the package tokenizers.
+    Args:
+        seed: the model.
+        limit: --max-memory [B]; None for no limit.
+
+    Returns:
+        None where it says nothing, or this runtime is too old for it or lacks the package tokenizers.
+
+    Raises:
+        MemoryBudgetError: reading the tokenizer takes too much memory.
     """
     try:
         steps = seed.processing()
@@ -158,7 +166,7 @@ def generation_of(seed: Seed) -> tuple[Generation, Tokenizer] | None:
             return None
         from seed_runtime.processing.generation import Tokenizer
 
-        tokenizer = Tokenizer(steps.generation.tokenizer)
+        tokenizer = Tokenizer(steps.generation.tokenizer, limit)
     except UnsupportedError:
         return None
     return replace(steps.generation, tokenizer=b""), tokenizer

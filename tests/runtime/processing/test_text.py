@@ -58,6 +58,44 @@ def test_a_longer_text_is_cut_and_says_so() -> None:
     assert facts.notes == ["the text has 14 tokens, of which the first 5 are used"]
 
 
+@pytest.mark.parametrize("made", [word_piece, bpe, unigram])
+def test_a_longer_text_is_split_once_and_cut_as_the_package_cuts_it(made: Any) -> None:
+    text, longest = "a dog barks abc ab " * 3, 5
+    tokens, package = Tokens(json_of(made()), "here"), load_tokenizer(json_of(made()), "here")
+    whole = package.encode(text)
+    package.enable_truncation(longest)
+    cut = package.encode(text)
+    opened = tokens._opened(None)
+    calls: list[str] = []
+
+    class Counted:
+        """The tokenizer, whose calls are listed."""
+
+        def __getattr__(self, name: str) -> Any:
+            calls.append(name)
+            return getattr(opened, name)
+
+    tokens._made = Counted()
+    assert tokens.encode(text, "it", longest) == (cut.ids, cut.type_ids, len(whole.ids))
+    assert tokens.encode(text, "it", 1000) == (whole.ids, whole.type_ids, len(whole.ids))
+    assert calls.count("encode") == 2
+
+
+def test_a_text_has_no_room_beside_the_tokens_that_every_text_gets() -> None:
+    with pytest.raises(FormatError, match="1 tokens are taken, and the tokenizer's own leave none"):
+        Tokens(json_of(word_piece()), "here").encode("a dog", "it", 1)
+
+
+def test_a_tokenizer_that_takes_more_memory_than_there_is_is_not_read() -> None:
+    large = unigram()
+    large["model"]["vocab"] += [[f"{number:064}", -9.0] for number in range(10_000)]
+    # 218 MB of a tree, and 24 times the file.
+    with pytest.raises(MemoryBudgetError, match="reading the tokenizer"):
+        load_tokenizer(json_of(large), "here", baseline().resident + (200 << 20))
+    with pytest.raises(MemoryBudgetError, match="reading the tokenizer"):
+        load_tokenizer(json_of(bpe()), "here", 1 << 20)
+
+
 def test_where_the_model_has_a_fixed_length_it_is_filled_up() -> None:
     found, facts = feeds_of("a cat", 8, pad=0)
     assert found.tolist() == [[2, 4, 6, 3, 0, 0, 0, 0]]

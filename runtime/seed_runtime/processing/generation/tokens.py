@@ -17,14 +17,19 @@ _INCOMPLETE: Final = "\ufffd"
 class Tokenizer:
     """A tokenizer, open."""
 
-    def __init__(self, data: bytes | memoryview) -> None:
+    def __init__(self, data: bytes | memoryview, limit: int | None = None) -> None:
         """Read a `tokenizer.json`.
 
+        Args:
+            data: the file.
+            limit: of --max-memory; None for none [B].
+
         Raises:
+            MemoryBudgetError: reading it takes too much memory.
             FormatError: it is none.
             UnsupportedError: the package is missing, or the tokenizer has a part that isn't known.
         """
-        self._tokenizer: Any = load_tokenizer(data, _WHERE)
+        self._tokenizer: Any = load_tokenizer(data, _WHERE, limit)
         release_heap()
 
     def encode(self, text: str, *, special: bool) -> list[int]:

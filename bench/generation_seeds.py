@@ -35,7 +35,7 @@ TITLES: Final = {
 }
 OPTIONS: Final = {
     "integers": ("packed", ["--method", "lossless"]),
-    "int4": ("floats", ["--dtype", "int4", "--effort", "1", "--time-limit", "6m"]),
+    "int4": ("floats", ["--dtype", "int4", "--effort", "1", "--size", "75MB"]),  # more than 4 bits a weight take
 }
 """Weights of the model, and options of seed-export, by the names of the seeds."""
 
@@ -82,7 +82,7 @@ def describe(cache: Path) -> Path:
     return path
 
 
-def calibration(cache: Path, count: int = 8) -> Path:
+def calibration(cache: Path, count: int = 32) -> Path:
     """Write windows of English that no test uses, and return their path."""
     path = cache / "smollm2-decoder" / "calib.npz"
     windows = [window["input_ids"] for window in smollm2.inputs(cache, count, "calib")]

@@ -26,6 +26,7 @@ from seed_exporter.results import Options, Source
 from seed_exporter.shrink.cost import Shrinkage
 from seed_exporter.skeletons import SkeletonBuilder
 from seed_exporter.targets import TARGETS, Target
+from seed_exporter.targets.target import Measured
 from seed_exporter.tuning import Tuning
 
 Progress = Callable[[str, int, int], None]
@@ -146,7 +147,7 @@ class Work:
     @property
     def target(self) -> Target:
         """The target that was asked for, or the one that it fell back to."""
-        return replace(TARGETS[self.options.dtype], ranges=self.findings.ranges)
+        return replace(TARGETS[self.options.dtype], measured=Measured(self.findings.ranges, self.findings.blocks))
 
     @property
     def method(self) -> Method:

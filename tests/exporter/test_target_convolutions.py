@@ -21,6 +21,7 @@ from seed_exporter.loaders import load
 from seed_exporter.quantize.allocate import lossless
 from seed_exporter.targets import TARGETS, Lowered
 from seed_exporter.targets.ranges import Range, Ranges, measure
+from seed_exporter.targets.target import Measured
 from seed_runtime.backends import Feeds
 from tests.exporter.support.exporting import of_nodes
 
@@ -71,7 +72,7 @@ def lowered_with(graph: Graph, feeds: list[Feeds], folder: Path) -> Lowered:
     names = INT8.rounds(graph)
     ranges = measure(Subject(graph, feeds, folder), names)
     assert ranges.keys() == set(names)
-    return replace(INT8, ranges=ranges).lowered(graph, lossless(graph))
+    return replace(INT8, measured=Measured(ranges)).lowered(graph, lossless(graph))
 
 
 def nodes_of(lowered: Lowered) -> list[onnx.NodeProto]:
@@ -167,7 +168,7 @@ def test_biases_take_up_what_rounding_weights_does_to_the_means(
     plans = {**lossless(graph), "b": GridPlan(0.3)}
 
     def means(ranges: Ranges) -> np.ndarray:
-        lowered = replace(INT8, ranges=ranges).lowered(graph, plans)
+        lowered = replace(INT8, measured=Measured(ranges)).lowered(graph, plans)
         shown = with_outputs(lowered.graph, ["b_out"])
         write_model_files(shown, tmp_path, lambda weight: restored(weight, lowered.plans[weight.name]))
         return np.mean([each["b_out"].mean(axis=(0, 2, 3)) for each in run_all(tmp_path, feeds)], axis=0)

@@ -15,7 +15,7 @@ from seed_exporter.calibrate.statistic import Observer, Seen, Statistic, Subject
 from seed_exporter.evaluate.samples import spread
 from seed_exporter.graph.kinds import FLOATS
 from seed_exporter.graph.linear import linear_view
-from seed_exporter.graph.model import Graph
+from seed_exporter.graph.model import Graph, Weight
 
 INPUTS_MAX: Final = 4096
 """Most inputs of a group of a layer that has covariances: their matrix takes 64 MB a part."""
@@ -60,9 +60,7 @@ class _Covariances(Observer[Covariance]):
         by_sources: dict[tuple[Source, ...], _Moments] = {}
         self._of_weight: dict[str, _Moments] = {}
         for name, sources in _sources(subject.graph).items() if subject.feeds else ():
-            view = linear_view(subject.graph.weights[name])
-            assert view is not None
-            groups, _, inputs = view.shape
+            groups, inputs = _group_sizes(subject.graph.weights[name])
             if sources not in by_sources:
                 by_sources[sources] = _Moments(sources, groups, inputs, subject)
             self._of_weight[name] = by_sources[sources]
@@ -141,16 +139,39 @@ class _Moments(Watch):
 def _sources(graph: Graph) -> dict[str, tuple[Source, ...]]:
     """Return the sources of each weight that can have a covariance, in the order of the nodes that read it first."""
     found: dict[str, list[Source]] = {}
+    tables = _transposed(graph)
     known = {value.name for value in graph.model.graph.input}
     known |= {tensor.name for tensor in graph.model.graph.initializer} - graph.weights.keys()
     for node in graph.model.graph.node:
         known |= set(node.output)
         for index, name in enumerate(node.input):
-            weight = graph.weights.get(name)
+            weight = tables.get(name) if (node.op_type, index) == ("MatMul", 1) else None
+            weight = weight or graph.weights.get(name)
             if weight is None or weight.dtype.name not in FLOATS:
                 continue
-            view = linear_view(weight)
-            source = source_of(node, index, weight) if view is not None and view.shape[2] <= INPUTS_MAX else None
+            view, is_table = linear_view(weight), name in tables
+            if not (is_table or view is not None) or _group_sizes(weight)[1] > INPUTS_MAX:
+                continue
+            source = source_of(node, index, weight)
             if source is not None and known.issuperset(source.values):
-                found.setdefault(name, []).append(source)
+                found.setdefault(weight.name, []).append(source)
     return {name: tuple(sources) for name, sources in found.items()}
+
+
+def _transposed(graph: Graph) -> dict[str, Weight]:
+    """Return matrices `(outputs, inputs)` without a linear use, by the names of their transposes in the main graph.
+
+    Such is a table of words whose transpose computes the scores of all words.
+    """
+    found = {}
+    for node in graph.model.graph.node:
+        weight = graph.weights.get(node.input[0]) if node.op_type == "Transpose" else None
+        if weight is not None and len(weight.shape) == 2 and linear_view(weight) is None:
+            found[node.output[0]] = weight
+    return found
+
+
+def _group_sizes(weight: Weight) -> tuple[int, int]:
+    """Return the number of groups and of a group's inputs."""
+    view = linear_view(weight)
+    return (1, weight.shape[1]) if view is None else (view.shape[0], view.shape[2])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from seed_exporter.quantize.rounding import Rounder
+from seed_exporter.quantize.rounding.by_blocks import BlockRounder
 from seed_exporter.targets.ranges import Ranges
 from seed_runtime.memory.footprint import Footprint
 
@@ -32,12 +33,14 @@ class Findings:
         probes: by the coarseness at which weights were probed.
         footprint: memory of the model's sessions, which no effort changes either; None until it is measured.
         ranges: of values that convolutions round on the device.
+        blocks: rounds weights in blocks; None where the target has none, or no inputs were given.
     """
 
     rounders: dict[str, Rounder] = field(default_factory=dict)
     probes: dict[float, Probed] = field(default_factory=dict)
     footprint: Footprint | None = None
     ranges: Ranges = field(default_factory=dict)
+    blocks: BlockRounder | None = None
 
     @property
     def calibrated(self) -> frozenset[str]:

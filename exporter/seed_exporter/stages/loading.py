@@ -16,6 +16,7 @@ from seed_exporter.evaluate.runnable import check_runnable
 from seed_exporter.graph.model import Graph
 from seed_exporter.graph.source_size import source_size
 from seed_exporter.processing import attach
+from seed_exporter.quantize.rounding.by_blocks import BlockRounder
 from seed_exporter.records import Calibrated, Loaded, Work
 from seed_exporter.results import Source
 from seed_exporter.skeletons import builder_for
@@ -69,9 +70,13 @@ def calibrate(loaded: Loaded, work: Work) -> Calibrated:
         skeletons = loaded.skeletons if graph is loaded.graph else builder_for(graph)
         feeds, folder = loaded.source.reference.calibration, work.subfolder("calibration")
         needs = work.method.needs(loaded.source.effort(work.options))
+        if rounds := work.target.blocks and loaded.source.reference.kind == "real":
+            needs |= {statistics.COVARIANCES}
         measured = statistics.collect(graph, needs, feeds, folder, work.options.jobs)
         if statistics.COVARIANCES in measured and (note := statistics.shortage(measured[statistics.COVARIANCES])):
             work.notes.append(note)
+        if rounds:
+            work.findings.blocks = BlockRounder(measured[statistics.COVARIANCES])
     return Calibrated(loaded.source, graph, skeletons, measured)
 
 

@@ -13,17 +13,15 @@ import numpy as np
 import onnx
 from onnx.helper import make_node
 
-from seed_exporter.codecs.base import Plan
 from seed_exporter.codecs.integers import IntegersPlan, stored
 from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.inference import weights_as_inputs, with_types
 from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.graph.versions import opset_of
-from seed_exporter.targets.grids import BLOCKS, by_block, matrices
+from seed_exporter.targets.grids import BLOCKS, Grid, by_block, matrices
 from seed_exporter.targets.int8 import dequantize, replace_layer
-from seed_exporter.targets.ranges import Ranges
 from seed_exporter.targets.readers import Layer, Reader, Table, readers_of
-from seed_exporter.targets.target import Lowered, Plans, Rewriting
+from seed_exporter.targets.target import Lowered, Measured, Plans, Rewriting
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
 from seed_runtime.codecs.encode.matrix import folded
 from seed_runtime.format.dtypes import BY_NAME
@@ -36,13 +34,13 @@ _BYTES: Final = 4
 row as floats, which round nothing."""
 
 
-def lower(graph: Graph, plans: Plans, ranges: Ranges, *, bits: int, table_bits: int) -> Lowered:
+def lower(graph: Graph, plans: Plans, measured: Measured, *, bits: int, table_bits: int) -> Lowered:
     """Store layers' weights and tables in blocks.
 
     Args:
         graph: the graph.
         plans: of its weights.
-        ranges: none, as convolutions get floats.
+        measured: has what rounds weights whose inputs were measured.
         bits: of a layer's integers, 4 or 2.
         table_bits: of those of a table that is no layer's weight.
     """
@@ -54,7 +52,9 @@ def lower(graph: Graph, plans: Plans, ranges: Ranges, *, bits: int, table_bits: 
             dequantize(edit, weight, plan, opset_of(graph.model))
         else:
             width = bits if any(isinstance(reader, Layer) for reader in readers) else table_bits
-            _pack(edit, weight, plan, readers, ranks, width)
+            inputs_first = not (isinstance(readers[0], Table) or readers[0].outputs_first)
+            found = by_block(weight, plan, inputs_first=inputs_first, bits=width, rounding=measured.rounding)
+            _pack(edit, weight, *found, readers, ranks, width)
     lowered = edit.lowered()
     if bits == 2:
         # Nothing else in the model says which releases multiply 2 bits; this makes older ones, and seeds, say so.
@@ -70,10 +70,8 @@ def _fits(weight: Weight, readers: Sequence[Reader], ranks: dict[str, int]) -> b
 
 
 def _pack(
-    edit: Rewriting, weight: Weight, plan: Plan, readers: Sequence[Reader], ranks: dict[str, int], bits: int
+    edit: Rewriting, weight: Weight, grid: Grid, size: int, readers: Sequence[Reader], ranks: dict[str, int], bits: int
 ) -> None:
-    inputs_first = not (isinstance(readers[0], Table) or readers[0].outputs_first)
-    grid, size = by_block(weight, plan, inputs_first=inputs_first, bits=bits)
     outputs, blocks, _ = grid.integers.shape
     inputs, uint8 = blocks * size, BY_NAME["uint8"]
     shape = (outputs, blocks, size * bits // 8)

@@ -12,15 +12,14 @@ from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.model import Graph
 from seed_exporter.targets.grids import matrices
-from seed_exporter.targets.ranges import Ranges
-from seed_exporter.targets.target import Lowered, Plans, Rewriting, Target
+from seed_exporter.targets.target import Lowered, Measured, Plans, Rewriting, Target
 from seed_runtime.format.dtypes import BY_NAME
 
 _LARGEST: Final = 65504.0
 """Largest half float."""
 
 
-def lower(graph: Graph, plans: Plans, ranges: Ranges) -> Lowered:
+def lower(graph: Graph, plans: Plans, measured: Measured) -> Lowered:
     """Store matrices as half floats, as far as they hold their values."""
     edit, half = Rewriting(graph, plans), BY_NAME["float16"]
     for weight in matrices(graph, GraphIndex(graph)):

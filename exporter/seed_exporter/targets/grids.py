@@ -7,7 +7,7 @@ are rounded to nearest again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,10 +26,17 @@ from seed_runtime.codecs.matrix import factors_of
 I32 = npt.NDArray[np.int32]
 F32 = npt.NDArray[np.float32]
 
+Rounding = Callable[[str, F32, int, int], tuple[I32, F32] | None]
+"""Rounds a weight `(outputs, inputs)` by its name, the size of a block and the bits of an integer, to integers
+`(outputs, blocks, size)` and scales `(outputs, blocks, 1)`. None where nothing is known of its inputs."""
+
 BLOCKS: Final = (128, 64, 32, 16)
 """Sizes that a block of inputs may have, the largest first: MatMulNBits takes these."""
 ROUNDED_MOST: Final = 0.05
 """Share of a weight's blocks that may need a larger step, where larger ones are taken: a scale is four bytes."""
+ROUNDED_SIZE: Final = 64
+"""Largest block where all have scales of their own: half the scales of blocks of 32, which a session holds three
+times."""
 _SCALE_BITS: Final = 16
 """Low bits of a scale that are 0 where no plan gives its step."""
 _CODES: Final = factors_of(np.arange(256, dtype=np.uint8))
@@ -52,7 +59,7 @@ class Grid:
     @property
     def step(self) -> float:
         """The step of most integers, in weight units."""
-        return float(np.median(self.scales))
+        return float(np.median(np.abs(self.scales)))
 
 
 def matrices(graph: Graph, index: GraphIndex) -> Iterator[Weight]:
@@ -115,7 +122,9 @@ def by_channel(
     return Grid(rounded, wider if axis is not None else wider.reshape(()), False)
 
 
-def by_block(weight: Weight, plan: Plan, *, inputs_first: bool, bits: int) -> tuple[Grid, int]:
+def by_block(
+    weight: Weight, plan: Plan, *, inputs_first: bool, bits: int, rounding: Rounding | None = None
+) -> tuple[Grid, int]:
     """Return integers of a few bits in blocks of inputs, `(outputs, blocks, size)`, and the size of a block.
 
     Args:
@@ -123,26 +132,36 @@ def by_block(weight: Weight, plan: Plan, *, inputs_first: bool, bits: int) -> tu
         plan: of the weight.
         inputs_first: whether the matrix is `(inputs, outputs)`.
         bits: of an integer; the least one is -2^(bits-1).
+        rounding: rounds what a plan's step is too fine for, or has none; None to round to nearest.
     """
     found = _planned(weight, plan, 1 if inputs_first else 0)
-    values = as_float32(weight).reshape(weight.shape) if found else _restored(weight, plan).reshape(weight.shape)
-    values = np.ascontiguousarray(values.T) if inputs_first else values
+
+    def rows(flat: F32) -> F32:
+        matrix = flat.reshape(weight.shape)
+        return np.ascontiguousarray(matrix.T) if inputs_first else matrix
+
+    values = rows(as_float32(weight))
     least, most = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     sizes = [size for size in BLOCKS if values.shape[1] % size == 0]
+    fitting, own = 0, next(each for each in sizes if each <= ROUNDED_SIZE)
+    far: npt.NDArray[np.bool_] = np.zeros((0, 0), np.bool_)
+    if found is not None:
+        integers, row_scales = found
+        if inputs_first:
+            integers, row_scales = np.ascontiguousarray(integers.T), row_scales.T
+        far = (integers > most) | (integers < least)
+        shares = ((each, far.reshape(len(far), -1, each).any(axis=2).mean()) for each in sizes)
+        fitting = next((each for each, share in shares if share <= ROUNDED_MOST), 0)
+    if not fitting and rounding is not None and (rounded := rounding(weight.name, values, own, bits)) is not None:
+        return Grid(*rounded, False), own
     if found is None:
         size = sizes[-2] if len(sizes) > 1 else sizes[-1]
+        values = rows(_restored(weight, plan))
         blocks = values.reshape(len(values), -1, size)
         largest = np.abs(blocks).max(axis=2, keepdims=True)
         scales = _rounded_up(np.where(largest > 0, largest / np.float32(most + 0.5), np.float32(1)))
         return Grid(_nearest(blocks, scales, least, most), scales, False), size
-    integers, row_scales = found
-    if inputs_first:
-        integers, row_scales = np.ascontiguousarray(integers.T), row_scales.T
-    far = (integers > most) | (integers < least)
-    size = next(
-        (each for each in sizes if far.reshape(len(far), -1, each).any(axis=2).mean() <= ROUNDED_MOST),
-        next((each for each in sizes if each <= 32), sizes[-1]),
-    )
+    size = fitting or next((each for each in sizes if each <= 32), sizes[-1])
     blocks, integers = values.reshape(len(values), -1, size), integers.reshape(len(values), -1, size)
     scales = np.broadcast_to(row_scales.reshape(-1, 1, 1) if row_scales.ndim else row_scales, (*blocks.shape[:2], 1))
     wide = far.reshape(blocks.shape).any(axis=2, keepdims=True)

@@ -9,5 +9,5 @@ from seed_exporter.targets import blocks
 from seed_exporter.targets.target import Target
 
 TARGET: Final = Target(
-    "int2", partial(blocks.lower, bits=2, table_bits=4), blocks.RESTRICTED, is_exact=False, decided=0.98
+    "int2", partial(blocks.lower, bits=2, table_bits=4), blocks.RESTRICTED, is_exact=False, decided=0.98, blocks=True
 )

@@ -27,7 +27,7 @@ from seed_exporter.targets.convolutions import least_steps, out_of, round_bias, 
 from seed_exporter.targets.grids import Grid, by_channel, matrices
 from seed_exporter.targets.ranges import Ranges
 from seed_exporter.targets.readers import Layer, Reader, Table, readers_of
-from seed_exporter.targets.target import MICROSOFT, Lowered, Plans, Rewriting, Target
+from seed_exporter.targets.target import MICROSOFT, Lowered, Measured, Plans, Rewriting, Target
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
 from seed_runtime.format.dtypes import BY_NAME
 
@@ -43,17 +43,17 @@ _AXIS_SINCE: Final = 13
 RESTRICTED: Final = frozenset({"input_steps", "factors", "distills"})
 
 
-def lower(graph: Graph, plans: Plans, ranges: Ranges, *, multiplies: bool) -> Lowered:
+def lower(graph: Graph, plans: Plans, measured: Measured, *, multiplies: bool) -> Lowered:
     """Store matrices as integers of a byte.
 
     Args:
         graph: the graph.
         plans: of its weights.
-        ranges: of what convolutions read and make, so that they multiply integers; none where they get floats.
+        measured: has the ranges of what convolutions read and make, so that they multiply integers.
         multiplies: whether layers multiply integers; else they get floats.
     """
     edit, index = Rewriting(graph, plans), GraphIndex(graph)
-    convolved = _round_convolutions(edit, index, graph, plans, ranges) if ranges else frozenset()
+    convolved = _round_convolutions(edit, index, graph, plans, measured.ranges) if measured.ranges else frozenset()
     for weight in matrices(graph, index):
         if weight.name in convolved:
             continue

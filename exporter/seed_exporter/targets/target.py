@@ -14,6 +14,7 @@ from seed_exporter.graph.edit import FreshNames, drop_initializers, drop_unused,
 from seed_exporter.graph.index import with_uses
 from seed_exporter.graph.messages import copy_of
 from seed_exporter.graph.model import INLINE_MAX, Graph, Weight
+from seed_exporter.targets.grids import Rounding
 from seed_exporter.targets.ranges import Ranges
 from seed_runtime.format.dtypes import BY_CODE
 
@@ -32,6 +33,20 @@ class Lowered:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What calibration inputs told of a model.
+
+    Attributes:
+        ranges: of values that convolutions read and make, in which they are rounded; none where convolutions get
+            floats.
+        rounding: rounds weights in blocks; None for to nearest.
+    """
+
+    ranges: Ranges = field(default_factory=dict)
+    rounding: Rounding | None = None
+
+
+@dataclass(frozen=True)
 class Target:
     """One word of `--dtype`.
 
@@ -44,22 +59,24 @@ class Target:
         decided: share of equal decisions, and cosine, that a seed keeps where no goal is given; None for what a seed of
             floats keeps.
         rounds: names of the values between nodes that a graph's convolutions would round; None where none do.
-        ranges: of such values, in which they are rounded; none where convolutions get floats.
+        blocks: True if weights are rounded in blocks, for which covariances of their inputs are measured at any effort.
+        measured: what calibration inputs told.
         fallback: word of the target that computes in floats, for models that lose too much; None for none.
     """
 
     name: str
-    lower: Callable[[Graph, Plans, Ranges], Lowered] | None = None
+    lower: Callable[[Graph, Plans, Measured], Lowered] | None = None
     restricted: frozenset[str] = frozenset()
     is_exact: bool = True
     decided: float | None = None
     rounds: Callable[[Graph], Sequence[str]] | None = None
-    ranges: Ranges = field(default_factory=dict)
+    blocks: bool = False
+    measured: Measured = field(default_factory=Measured)
     fallback: str | None = None
 
     def lowered(self, graph: Graph, plans: Plans) -> Lowered:
         """Return a planned model as the device holds it."""
-        return Lowered(graph, plans) if self.lower is None else self.lower(graph, plans, self.ranges)
+        return Lowered(graph, plans) if self.lower is None else self.lower(graph, plans, self.measured)
 
 
 class Rewriting:

@@ -167,9 +167,9 @@ def refusal(device: Device, limit_s: float = 10) -> SeedError:
         ("echo -n 'Continue? [y/N] '; read answer", "Continue? [y/N]"),
         ("select project in one two; do break; done", "#?"),
         ("sleep 600", ""),
-        ("exec cat", ""),
+        pytest.param("exec cat", "", marks=pytest.mark.slow),
         ("exec zsh", ""),
-        ("exec fish", ""),
+        pytest.param("exec fish", "", marks=pytest.mark.slow),
         ("printf 'starting\\nmenu: '; exec sh", "menu:"),
     ],
 )

@@ -62,7 +62,7 @@ def model(rng: np.random.Generator) -> onnx.ModelProto:
     return layers(rng, 96, 160, 160, 40)
 
 
-@pytest.mark.parametrize("share", [0.03, 0.1, 0.2, 0.4])
+@pytest.mark.parametrize("share", [0.03, pytest.param(0.1, marks=pytest.mark.slow), 0.2, 0.4])
 def test_grid_keeps_a_goal_and_uses_it(share: float, model: onnx.ModelProto, tmp_path: Path) -> None:
     evaluator = evaluator_of(model, tmp_path)
     goal = int(share * evaluator.source_bytes)
@@ -136,7 +136,7 @@ def test_a_model_of_integers_is_kept_exactly_and_may_miss_a_goal(rng: np.random.
     assert not choose("grid", replace(evaluator, goal=4000)).met
 
 
-@pytest.mark.parametrize("share", [0.1, 0.25])
+@pytest.mark.parametrize("share", [pytest.param(0.1, marks=pytest.mark.slow), 0.25])
 def test_the_published_method_is_worse_than_grid_at_equal_size(
     share: float, model: onnx.ModelProto, tmp_path: Path
 ) -> None:

@@ -69,7 +69,9 @@ def models(rng: np.random.Generator) -> dict[str, onnx.ModelProto]:
 
 
 @pytest.mark.parametrize("method", ["grid", "moments"])
-@pytest.mark.parametrize("name", ["float32", "float16", "bfloat16", "int8", "nothing"])
+@pytest.mark.parametrize(
+    "name", ["float32", "float16", pytest.param("bfloat16", marks=pytest.mark.slow), "int8", "nothing"]
+)
 def test_the_smallest_models_keep_any_goal_or_say_that_they_miss_it(
     name: str, method: str, rng: np.random.Generator, output: Path
 ) -> None:
@@ -104,7 +106,7 @@ def test_sizes_are_ordered_from_the_worst_to_the_best() -> None:
     assert sorted({*sizes}, key=lambda size: fitting._rank(size, 1000)) == sizes
 
 
-@pytest.mark.parametrize("room", [0, 2_000])
+@pytest.mark.parametrize("room", [pytest.param(0, marks=pytest.mark.slow), 2_000])
 def test_a_goal_is_kept_and_used_whatever_room_the_last_sections_were_given(
     room: int, rng: np.random.Generator, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

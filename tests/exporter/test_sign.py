@@ -94,7 +94,7 @@ def test_exporting_where_seeds_must_be_signed_needs_no_signature_and_accepts_not
     assert not accepted_file().exists()
 
 
-@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+@pytest.mark.parametrize("kind", ["ed25519", pytest.param("ecdsa", marks=pytest.mark.slow), "rsa"])
 def test_a_size_is_kept_with_the_signature(kind: str, model_file: Path, tmp_path: Path) -> None:
     key = new_key(tmp_path / "typed", kind=kind)
     result = seed_exporter.export(model_file, output=tmp_path / "model.seed", options=Options(sign=key, size=7000))

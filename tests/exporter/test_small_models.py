@@ -83,9 +83,13 @@ SMALL: Final[dict[str, tuple[Callable[[np.random.Generator], onnx.ModelProto], f
     "vectors alone, 24 KB": (lambda rng: vectors(rng, 3000), 0.02),
 }
 """Models, and the largest error that their outputs may have at a quarter of the size."""
+MORE_OF_A_KIND: Final = ("dense, 5 KB", "convolutions, 26 KB")
+"""Models of the kind of another one, tested among the slow ones."""
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] if kind in MORE_OF_A_KIND else []) for kind in SMALL]
+)
 def test_a_model_of_a_few_kilobytes_is_four_times_smaller_by_default(
     kind: str, rng: np.random.Generator, tmp_path: Path
 ) -> None:

@@ -229,7 +229,9 @@ def test_a_weight_that_is_an_output_stays_a_float(rng: np.random.Generator) -> N
 
 
 @pytest.mark.usefixtures("without_measured_memory")
-@pytest.mark.parametrize(("dtype", "share"), [("fp16", 0.51), ("int8", 0.28), ("int4", 0.2)])
+@pytest.mark.parametrize(
+    ("dtype", "share"), [("fp16", 0.51), ("int8", 0.28), pytest.param("int4", 0.2, marks=pytest.mark.slow)]
+)
 def test_a_device_assembles_as_many_bytes_as_its_dtype_takes(
     dtype: str, share: float, model: onnx.ModelProto, output: Path, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ import pytest
 import seed_runtime
 from seed_exporter.zoo import fetch, registry
 from seed_exporter.zoo.prepare import prepare
-from seed_exporter.zoo.recipe import License, Made, Recipe, Sources, Wheel
+from seed_exporter.zoo.recipe import Goal, License, Made, Recipe, Sources, Wheel
 from seed_runtime.format.preamble import MAGIC
 from tests.exporter.support.command import Ran, refused
 from tests.support.described_models import COLORS, color_description, color_model
@@ -53,8 +53,8 @@ def colors(wheel: bytes, monkeypatch: pytest.MonkeyPatch) -> Recipe:
         model = onnx.load_model_from_string(sources.read(pinned, "colors/model.onnx"))
         return Made(model, color_description(), {"labels.txt": sources.read(pinned, "colors/labels.txt")})
 
-    goal = {"method": "lossless"}
-    recipe = Recipe("colors", "names a color", "photo.png", License("MIT", "A. Painter"), (pinned,), make, goal)
+    terms, goal = License("MIT", "A. Painter"), Goal(1 << 20, 0.001)
+    recipe = Recipe("colors", "names a color", "photo.png", terms, (pinned,), make, goal, {"method": "lossless"})
     monkeypatch.setattr(registry, "RECIPES", {"colors": recipe})
     return recipe
 
@@ -99,7 +99,8 @@ def test_the_list_has_what_one_decides_by(capfd: pytest.CaptureFixture[str]) -> 
         assert recipe.name in text
         assert recipe.about in text
         assert recipe.wheels[0].pin in text
-        assert recipe.license.spdx in text
+        assert f"{recipe.license.spdx}, {recipe.license.holder}" in text
+        assert f"{recipe.goal.ratio:g} times smaller" in text
 
 
 def test_programs_get_one_object(capfd: pytest.CaptureFixture[str]) -> None:
@@ -170,6 +171,28 @@ def test_the_license_of_a_tflite_model_is_in_its_processing(
     description = json.loads(prepared.options["processing"].read_text())
     assert description["about"]["license"] == "MIT"
     assert "/colors/1.0/" in description["about"]["source"]
+
+
+@pytest.mark.parametrize(
+    ("goal", "missed"),
+    [
+        (Goal(100, 0.001), "bytes, and this recipe is built to at most 100"),
+        (Goal(1 << 20, 50.0), "times smaller than the weights, and this recipe is built to 50"),
+    ],
+)
+def test_a_seed_that_misses_the_goal_of_its_recipe_is_written_and_said(
+    goal: Goal, missed: str, colors: Recipe, wheel: bytes, pip: Any, tmp_path: Path, capfd: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    pip(giving(wheel))
+    monkeypatch.setattr(registry, "RECIPES", {"colors": Recipe(**{**vars(colors), "goal": goal})})
+    ran = Ran(capfd, "zoo:colors", "-o", tmp_path / "out.seed")
+    assert ran.code == 15
+    assert f"zoo:colors: the seed {'has' if goal.ratio < 1 else 'is'}" in ran.err
+    assert missed in ran.err
+    assert (tmp_path / "out.seed").exists()
+    # Who asks for something else judges by that.
+    assert Ran(capfd, "zoo:colors", "-o", tmp_path / "own.seed", "--effort", "1").code == 0
 
 
 def inspected(seed: Path) -> str:

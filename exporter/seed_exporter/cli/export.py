@@ -21,6 +21,11 @@ from seed_runtime.version import __version__
 if TYPE_CHECKING:
     from seed_exporter.zoo.recipe import Recipe
 
+_SIZING = (
+    "method", "effort", "dtype", "metric", "shrink", "finetune_graph", "base", "processing", "calib", "time_limit",
+    "sign",
+)  # fmt: skip
+"""Options that change a seed's size beside those that ask for one: a recipe's goal is of a seed without them."""
 _EPILOG = """\b
 Examples:
   seed-export model.onnx -o model.seed
@@ -223,12 +228,12 @@ def command(
         check_report(report)
         if files.is_same_file(report, path):
             raise UsageError(f"--report and -o both name {path}; give the report another name, such as report.html")
-    interruption = None
+    interruption, is_recipes = None, False
     live = None if report is None else LivePage(report)
     with ExitStack() as held:
         if recipe is not None:
             check_output(path)
-            model = _followed(recipe, held.enter_context(scratch_folder()), chosen, quiet or as_json)
+            model, is_recipes = _followed(recipe, held.enter_context(scratch_folder()), chosen, quiet or as_json)
         options = Options(**chosen)
         with ProgressBar(quiet or as_json) as bar:
             try:
@@ -261,10 +266,16 @@ def command(
         raise interruption
     if not result.goal_met:
         raise GoalNotMetError(text.goal_missed(result, options))
+    if recipe is not None and is_recipes and (missed := recipe.goal.missed(result.bytes, result.ratio)):
+        raise GoalNotMetError(f"{RECIPE}{recipe.name}: {missed}; {path} was written all the same: judge it by --verify")
 
 
-def _followed(recipe: Recipe, folder: Path, chosen: dict[str, Any], quiet: bool) -> str:
-    """Prepare a recipe in a folder, add its options to those that were chosen, and return the path of its model."""
+def _followed(recipe: Recipe, folder: Path, chosen: dict[str, Any], quiet: bool) -> tuple[str, bool]:
+    """Prepare a recipe in a folder, and add its options to those that were chosen.
+
+    Returns:
+        The path of its model, and whether its seed is to reach the recipe's goal: no option says otherwise.
+    """
     from seed_exporter.quantize.methods import METHODS
     from seed_exporter.results import Options
     from seed_exporter.stages.targeting import resolve_dtype
@@ -276,5 +287,6 @@ def _followed(recipe: Recipe, folder: Path, chosen: dict[str, Any], quiet: bool)
         chosen[name] = value if source(name) is ParameterSource.DEFAULT else chosen[name]
     has_goal = any(chosen[name] is not None for name in ("target", "size", "quality", "heal"))
     if not has_goal and METHODS[chosen["method"]].has_default and resolve_dtype(Options(**chosen))[0].dtype == "fp32":
-        chosen.update(recipe.goal)
-    return str(prepared.model)
+        chosen.update(recipe.options)
+    is_recipes = not has_goal and all(source(name) is ParameterSource.DEFAULT for name in _SIZING)
+    return str(prepared.model), is_recipes

@@ -8,6 +8,7 @@ from seed_exporter.zoo.recipe import Recipe
 from seed_exporter.zoo.registry import RECIPES
 from seed_runtime.cli import terminal
 from seed_runtime.errors import UsageError
+from seed_runtime.units import size_text
 
 _EPILOG = """\b
 Examples:
@@ -15,7 +16,8 @@ Examples:
   seed-export zoo:magika -o magika.seed
   seed-run magika.seed README.md
 \b
-zoo:NAME takes all options of an export. Without --target, --size and --quality it has the recipe's own goal.
+zoo:NAME takes all options of an export. Without --target, --size and --quality it has the recipe's own goal,
+and ends with 15 where the seed misses the size that the list names.
 Wheels are downloaded by pip into the user's cache, with the digests that the list shows by --json.
 Exit codes: 0 ok, 2 usage.
 """
@@ -40,7 +42,8 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
 
 def _details(recipe: Recipe) -> str:
     parts = [
-        recipe.license.spdx,
+        f"at most {size_text(recipe.goal.size)}, {recipe.goal.ratio:g} times smaller",
+        f"{recipe.license.spdx}, {recipe.license.holder}",
         f"{recipe.download_bytes / 1e6:.1f} MB from {', '.join(wheel.pin for wheel in recipe.wheels)}",
     ]
     if recipe.needs:

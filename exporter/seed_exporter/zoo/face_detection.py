@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seed_exporter.zoo.recipe import License, Made, Recipe, Sources, Wheel
+from seed_exporter.zoo.recipe import Goal, License, Made, Recipe, Sources, Wheel
 
 # A wheel of one platform, in which the models are the same as in those of the others.
 _WHEEL = Wheel(
@@ -53,6 +53,7 @@ RECIPE = Recipe(
     license=License("Apache-2.0", "The MediaPipe Authors"),
     wheels=(_WHEEL,),
     make=_make,
+    goal=Goal(size=105_000, ratio=1.9),
     needs=("ai_edge_litert",),
     extras=("pictures", "tflite"),
 )

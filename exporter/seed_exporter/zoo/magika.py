@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from seed_exporter.zoo.recipe import License, Made, Recipe, Sources, Wheel
+from seed_exporter.zoo.recipe import Goal, License, Made, Recipe, Sources, Wheel
 
 _WHEEL = Wheel(
     project="magika",
@@ -42,4 +42,5 @@ RECIPE = Recipe(
     license=License("Apache-2.0", "Google LLC"),
     wheels=(_WHEEL,),
     make=_make,
+    goal=Goal(size=711_000, ratio=4.4),
 )

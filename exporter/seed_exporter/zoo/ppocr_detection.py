@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seed_exporter.zoo import ppocr
-from seed_exporter.zoo.recipe import Made, Recipe, Sources
+from seed_exporter.zoo.recipe import Goal, Made, Recipe, Sources
 
 _LONGEST, _MULTIPLE = 1280, 32  # of a page's sides [pixel]
 
@@ -40,5 +40,6 @@ RECIPE = Recipe(
     license=ppocr.LICENSE,
     wheels=(ppocr.WHEEL,),
     make=_make,
+    goal=Goal(size=1_057_000, ratio=4.4),
     extras=("pictures",),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seed_exporter.zoo import ppocr
-from seed_exporter.zoo.recipe import Made, Recipe, Sources
+from seed_exporter.zoo.recipe import Goal, Made, Recipe, Sources
 
 _WIDTH = 192  # [pixel]
 
@@ -27,5 +27,6 @@ RECIPE = Recipe(
     license=ppocr.LICENSE,
     wheels=(ppocr.WHEEL,),
     make=_make,
+    goal=Goal(size=127_000, ratio=4.2),
     extras=("pictures",),
 )

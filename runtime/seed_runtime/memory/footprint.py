@@ -156,9 +156,24 @@ class Footprint:
         if not found:
             raise InputError(
                 f"the input has {self._text(wanted)}, and memory was measured up to {self._largest(wanted)}; "
-                f"use a smaller input, or run without --max-memory"
+                f"{self._advice(wanted)}, or run without --max-memory"
             )
         return max(row.opening, row.mapped + min(found)) * UNIT
+
+    def _advice(self, wanted: Sequence[int]) -> str:
+        """Return what makes an input small enough: smaller batches where nothing else is too large."""
+        batches = [
+            min(size for size, (_, axis) in zip(point, self.axes, strict=True) if axis == 0)
+            for point in self.points
+            if any(axis == 0 for _, axis in self.axes)
+            and all(axis == 0 or want <= size for want, size, (_, axis) in zip(wanted, point, self.axes, strict=True))
+        ]
+        if not batches or max(batches) < 1:
+            return "use a smaller input"
+        return (
+            f"give batches of at most {max(batches)} (in an array with one axis more than the model's input the first "
+            f"axis counts calls: [n, {max(batches)}, ...])"
+        )
 
     def _text(self, point: Sequence[int]) -> str:
         return ", ".join(

@@ -152,6 +152,17 @@ def test_beyond_the_measured_sizes_nothing_is_promised(batch: int, sequence: int
         TEXT.predict("lean", at(batch, sequence))
 
 
+def test_the_refusal_says_how_a_batch_is_cut_where_that_is_enough() -> None:
+    with pytest.raises(
+        InputError, match=r"give batches of at most 4 .* calls: \[n, 4, \.\.\.\]\), or run without --max"
+    ):
+        TEXT.predict("lean", at(5, 16))
+    with pytest.raises(InputError, match="give batches of at most 1 "):
+        TEXT.predict("lean", at(5, 200))
+    with pytest.raises(InputError, match="use a smaller input, or run without"):
+        TEXT.predict("lean", at(5, 300))
+
+
 def test_the_refusal_names_the_largest_size_for_that_batch() -> None:
     with pytest.raises(InputError, match="up to 4 at axis 0 of 'ids', 64 at axis 1"):
         TEXT.predict("lean", at(4, 100))

@@ -2,7 +2,8 @@
 
 Each recipe is exported with its own goal at the default effort, as a user does. Models that bench/public knows as well
 are assembled and scored by its task on samples that nothing was chosen by, beside the original. Latency and memory are
-those that `seed-run --bench` prints. `--quick` measures two small recipes on few samples at effort 1.
+those that `seed-run --bench` prints, on zeros where a seed has no golden sample. `--quick` measures two small recipes
+on few samples at effort 1.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
 
 import seed_runtime
 from bench import measure
@@ -66,7 +69,7 @@ def _row(recipe: Recipe, folder: Path, quick: bool) -> Figures:
     exported = _call("seed_exporter.cli", f"zoo:{recipe.name}", "-o", str(seed), *effort)
     source = prepare(recipe, place, lambda line: None).model
     measure.note(f"zoo: {recipe.name}: timing")
-    timed = _call("seed_runtime.cli", str(seed), "--bench")
+    timed = _call("seed_runtime.cli", str(seed), "--bench", *_input(seed, folder / f"{recipe.name}.npz"))
     return {
         "name": recipe.name,
         "license": recipe.license.spdx,
@@ -78,6 +81,19 @@ def _row(recipe: Recipe, folder: Path, quick: bool) -> Figures:
         "assemble_s": timed["assemble_s"],
         "peak_rss_mib": timed["peak_rss_mib"],
     }
+
+
+def _input(seed: Path, path: Path) -> list[str]:
+    """Return options that give zeros of the least size to a seed without a golden sample, whose path is `path`."""
+    opened = seed_runtime.open(seed)
+    if opened.golden_shapes() is not None:
+        return []
+    shapes = {
+        spec.name: [size if isinstance(size, int) else 1 for size in spec.shape or ()] for spec in opened.inputs()
+    }
+    arrays = {spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in opened.inputs()}
+    np.savez(path, allow_pickle=False, **arrays)
+    return ["--input", str(path)]
 
 
 def _compared(name: str, source: Path, seed: Path, folder: Path, quick: bool) -> Figures | None:

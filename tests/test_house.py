@@ -244,7 +244,7 @@ def top_level_imports(path: Path) -> set[str]:
     ("package", "extras"),
     [
         ("seed_runtime", ["pictures", "text"]),
-        ("seed_exporter", ["cluster", "compare", "export", "tflite", "torch"]),
+        ("seed_exporter", ["cluster", "compare", "export", "tflite", "torch", "zoo"]),
         ("seed_devices", ["deploy"]),
     ],
 )

@@ -37,7 +37,7 @@ class GraphBuilder:
     def constant(self, name: str, value: Any) -> str:
         """Add an array under a name, once."""
         if name not in self._initializers:
-            self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+            self._initializers[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
         return name
 
     def model(

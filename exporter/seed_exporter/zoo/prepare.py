@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 _INSTALLED_BY: Final = {
     "ai_edge_litert": "pip install 'seed-runtime[export,tflite]'",
-    "safetensors": "pip install safetensors",
+    "gguf": "pip install 'seed-runtime[export,zoo]'",
+    "safetensors": "pip install 'seed-runtime[export,zoo]'",
+    "tokenizers": "pip install 'seed-runtime[export,zoo]'",
     "torch": "pip install 'seed-runtime[export,torch]' torch==2.13.0",
 }
 """Commands that install what recipes need."""

@@ -15,6 +15,7 @@ from seed_exporter.zoo import (
     ppocr_direction,
     ppocr_recognition,
     silero_vad,
+    smollm2,
 )
 from seed_exporter.zoo.recipe import Recipe
 from seed_runtime.errors import UsageError
@@ -31,6 +32,7 @@ RECIPES: Final[dict[str, Recipe]] = {
         face_detection.RECIPE,
         silero_vad.RECIPE,
         basic_pitch.RECIPE,
+        smollm2.RECIPE,
     )
 }
 """Recipes by name, in the order in which they are listed."""

@@ -55,9 +55,9 @@ def measure(subject: Subject, names: Sequence[str]) -> dict[str, Range]:
 
 
 class _Extremes(Watch):
-    """Keeps the least and the largest number of a value: clipping at the least squared error lost more.
+    """Keeps the least and the largest number of a value, and sums for its means: ranges that clip gain nothing.
 
-    EfficientNet-lite0 lost a KL of .052 with whole ranges, and .062 with those of the least error (100 pictures).
+    EfficientNet-lite0 lost a KL of .0080 with whole ranges, .0079 with .9999 of the numbers and .042 with .999.
     """
 
     def __init__(self, name: str) -> None:

@@ -169,7 +169,7 @@ class Footprint:
             and all(axis == 0 or want <= size for want, size, (_, axis) in zip(wanted, point, self.axes, strict=True))
         ]
         if not batches or max(batches) < 1:
-            return "use a smaller input"
+            return "use a smaller input, export the model again with inputs as large as this one (--calib)"
         return (
             f"give batches of at most {max(batches)} (in an array with one axis more than the model's input the first "
             f"axis counts calls: [n, {max(batches)}, ...])"

@@ -159,7 +159,7 @@ def test_the_refusal_says_how_a_batch_is_cut_where_that_is_enough() -> None:
         TEXT.predict("lean", at(5, 16))
     with pytest.raises(InputError, match="give batches of at most 1 "):
         TEXT.predict("lean", at(5, 200))
-    with pytest.raises(InputError, match="use a smaller input, or run without"):
+    with pytest.raises(InputError, match=r"use a smaller input, export .* \(--calib\), or run without"):
         TEXT.predict("lean", at(5, 300))
 
 

@@ -70,7 +70,10 @@ def test_a_cut_student_answers_as_before_and_ends_in_the_same_plans(kind: str):
     before, symbols, structure = answers(student, feed)
     expected = cut_dead(student.finished(), {**others, **student.plans()})
     count = elements(student)
+    vectors = set(student.vectors)
     cut = student.cut(others, cut_dead)
+    left = {each.name for each in student.finished().model.graph.initializer}
+    assert set(student.vectors) == vectors & left
     after, symbols_after, structure_after = answers(student, feed)
     assert elements(student) < 0.9 * count
     assert np.abs(after - before).max() <= 1e-5 * np.abs(before).max()

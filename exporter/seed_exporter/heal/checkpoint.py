@@ -24,7 +24,8 @@ START: Final = "start.npz"
 """Name of the file of the plans that a training started from, beside it."""
 EVERY: Final = 300.0
 """Time between two checkpoints [s]."""
-_FACTS: Final = "facts"
+FACTS: Final = "facts"
+"""Name of the array that holds what is no array, as JSON."""
 _VERSION: Final = 1
 
 
@@ -68,7 +69,7 @@ class Checkpoints:
         """
         text = json.dumps({"version": _VERSION, "key": self._key, **facts})
         buffer = io.BytesIO()
-        np.savez(buffer, **{_FACTS: np.frombuffer(text.encode(), np.uint8), **arrays})  # type: ignore[arg-type]
+        np.savez(buffer, **{FACTS: np.frombuffer(text.encode(), np.uint8), **arrays})  # type: ignore[arg-type]
         self._written = time.monotonic()
         try:
             with atomic_write(self._path) as file:
@@ -109,7 +110,7 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        return arrays, json.loads(arrays.pop(_FACTS).tobytes())
+        return arrays, json.loads(arrays.pop(FACTS).tobytes())
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is no checkpoint, or it is damaged ({error}); remove it") from None
 

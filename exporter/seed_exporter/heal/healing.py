@@ -279,8 +279,8 @@ class Healing(Trained):
             return False
         if not self._usable.all:
             self._clean()
+        self._looked = share  # what is told of the look before may end the run, and the state is saved as it is now
         self._finish_look()
-        self._looked = share
         self._seen = self._look(share, self._bits())
         if over:
             self._finish_look()
@@ -293,7 +293,8 @@ class Healing(Trained):
         """Save the state as a checkpoint, where a folder was given."""
         if self._checkpoints is None:
             return
-        arrays = arrays_of(self.student.snapshot(), self._best_snapshot, self._cuts.before)
+        best = self._best_snapshot if self.best.look.size <= self.goal else {}  # a smaller one is no result yet
+        arrays = arrays_of(self.student.snapshot(), best, self._cuts.before)
         facts = {
             "share": self._looked,
             "controller": self.controller.state(),

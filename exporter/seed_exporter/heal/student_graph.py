@@ -194,16 +194,19 @@ class StudentGraph:
         found = cut_matrices(self.matrices, whole.weights, kept, places)
         if found is None:
             return None
+        with torch.no_grad():
+            decoded, _ = self.weights()
         self.matrices, follow_matrices = found
         before, arrays = self.vectors, inline_arrays(graph)
         arrays |= {name: as_float32(each) for name, each in graph.weights.items() if name in before}
         self.vectors = {}
         for name, vector in before.items():
-            units = None if name not in arrays else places_of(vector.units, self._shape(name), name, places)
-            if units is not None and units.numel() == arrays[name].size:
-                cut = vector.cut(units)
-                if np.array_equal(cut.values(True).detach().cpu().numpy(), arrays[name].reshape(-1)):
-                    self.vectors[name] = cut
+            if name not in arrays:
+                continue
+            values, units = (places_of(each, self._shape(name), name, places) for each in (decoded[name], vector.units))
+            # Else it takes up a constant.
+            if np.array_equal(values.numpy(), arrays[name].reshape(-1)):
+                self.vectors[name] = vector.cut(units)
         shapes = {name: self._shape(name) for name in before}
         self._folded = graph
         self._interpreter = Interpreter(graph, device=self.device, kept=self._kept)

@@ -5,7 +5,6 @@ Matrices are rounded to fp16, vectors stay fp32: a teacher *is* what its checkpo
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PIECE = 15 * 2**20  # [B]
-LIST = "weights.json"
+from . import pieces
+
+LIST = f"{pieces.WEIGHTS}.json"
+ADVICE = "train again, or give the folder that --out named"
 
 
 class CheckpointError(ValueError):
@@ -27,7 +28,7 @@ class CheckpointError(ValueError):
         self.folder, self.fault = folder, fault
 
     def __str__(self) -> str:
-        return f"{self.folder}: {self.fault}; train again, or give the folder that --out named"
+        return f"{self.folder}: {self.fault}; {ADVICE}"
 
 
 def save(folder: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -46,41 +47,38 @@ def save(folder: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) ->
         entries.append({"name": name, "shape": list(array.shape), "dtype": str(array.dtype)})
         parts.append(array.tobytes())
     data = b"".join(parts)
-    pieces = []
-    for first in range(0, len(data), PIECE):
-        piece = data[first : first + PIECE]
-        digest = hashlib.sha256(piece).hexdigest()
-        # Named by content: until the list is replaced, the pieces of the former checkpoint stay.
-        name = f"weights-{digest[:16]}.bin"
-        (folder / name).write_bytes(piece)
-        pieces.append({"file": name, "sha256": digest})
+    # Named by content: until the list is replaced, the pieces of the former checkpoint stay.
+    listed = pieces.write(folder, pieces.WEIGHTS, data)
     part = folder / f".{LIST}.part"
-    part.write_text(json.dumps({"about": dict(about), "tensors": entries, "pieces": pieces}, indent=0))
+    part.write_text(json.dumps({"about": dict(about), "tensors": entries, "pieces": listed}, indent=0))
     part.replace(folder / LIST)
-    kept = {piece["file"] for piece in pieces}
-    for path in folder.glob("weights-*.bin"):
-        if path.name not in kept:
-            path.unlink()
+    pieces.clean(folder, pieces.WEIGHTS, listed)
+
+
+def digest_of(folder: Path) -> str:
+    """Return a digest of a checkpoint's weights.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if not (folder / LIST).is_file():
+        raise CheckpointError(folder, f"there is no {LIST}")
+    return " ".join(piece["sha256"] for piece in json.loads((folder / LIST).read_text())["pieces"])
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return weights as float32 and what was said about them.
 
     Raises:
-        CheckpointError: there is none, or a piece is missing or damaged.
+        CheckpointError: there is none.
+        PieceError: a piece is missing or damaged.
     """
     path = folder / LIST
     if not path.is_file():
         raise CheckpointError(folder, f"there is no {LIST}")
     listed = json.loads(path.read_text())
-    parts = []
-    for piece in listed["pieces"]:
-        held = folder / piece["file"]
-        data = held.read_bytes() if held.is_file() else b""
-        if hashlib.sha256(data).hexdigest() != piece["sha256"]:
-            raise CheckpointError(folder, f"{piece['file']} is missing or damaged")
-        parts.append(data)
-    data, at, state = b"".join(parts), 0, {}
+    data = pieces.read(folder, listed["pieces"], ADVICE)
+    at, state = 0, {}
     for entry in listed["tensors"]:
         dtype = np.dtype(entry["dtype"])
         count = int(np.prod(entry["shape"]))

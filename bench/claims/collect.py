@@ -1,7 +1,8 @@
 """`python -m bench.claims.collect OUT TO`: bring back what a hold left, in files that fit into a transfer each.
 
 Without `--checkpoint`: seeds, results, verdicts and logs as one archive. With it: a checkpoint's pieces as they are,
-part by part where they are too many for one transfer; all parts in one folder are the checkpoint again.
+part by part where they are too many for one transfer; all parts in one folder are the checkpoint again. With `--state`
+the same of a healing's state.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-from . import checkpoints, pack
+from . import checkpoints, pack, pieces, states
 
 LARGEST = 16 * 2**20  # of a file [B]
 PART = 60 * 2**20  # of the files of a transfer [B]
@@ -28,12 +29,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="folder of all jobs, as given to bench.claims.hold")
     parser.add_argument("to", type=Path, help="folder to fill")
     parser.add_argument("--checkpoint", metavar="JOB", help="copy this job's checkpoint in place of the results")
-    parser.add_argument("--part", type=int, default=1, help="of the checkpoint (default: 1)")
+    parser.add_argument("--state", metavar="JOB", help="copy the state of this healing in place of the results")
+    parser.add_argument("--part", type=int, default=1, help="of the checkpoint or the state (default: 1)")
     options = parser.parse_args(arguments)
     options.to.mkdir(parents=True, exist_ok=True)
     try:
         if options.checkpoint:
             lines = checkpoint(options.out / options.checkpoint, options.to / options.checkpoint, options.part)
+        elif options.state:
+            lines = state(options.out / options.state / "state", options.to / options.state / "state", options.part)
         else:
             lines = archive(options.out, options.to / ARCHIVE)
     except (OSError, ValueError) as error:
@@ -76,12 +80,28 @@ def checkpoint(folder: Path, target: Path, part: int) -> list[str]:
         ValueError: the checkpoint isn't whole, or has fewer parts.
     """
     checkpoints.load(folder)
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.glob("weights-*.bin"))}
+    return _part(folder, target, part, pieces.WEIGHTS)
+
+
+def state(folder: Path, target: Path, part: int) -> list[str]:
+    """Copy one part of a healing's state, its list with each; return lines on all parts.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it has fewer parts.
+    """
+    if part == 1:
+        states.split(folder)
+    return _part(folder, target, part, pieces.STATE)
+
+
+def _part(folder: Path, target: Path, part: int, stem: str) -> list[str]:
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.glob(f"{stem}-*.bin"))}
     parts = pack.fill(sizes, PART)
     if not 1 <= part <= len(parts):
         raise ValueError(f"{folder} has {len(parts)} parts; give --part 1 to {len(parts)}")
     target.mkdir(parents=True, exist_ok=True)
-    for name in [checkpoints.LIST, *parts[part - 1]]:
+    for name in [f"{stem}.json", *parts[part - 1]]:
         shutil.copyfile(folder / name, target / name)
     return [f"part {part} of {len(parts)} in {target}: {sum(sizes[name] for name in parts[part - 1]):,} bytes"]
 

@@ -2,16 +2,21 @@
 
 Teachers and students are healed alike: with the same loop, price and coder. `--out` is filled as training fills it, so
 that `bench.claims.keep` reads it: `model.seed`, `result.json`, `verdicts.npz`, and `looks.jsonl` with a line a look.
+A run may be longer than a machine is held: with `--whole` it pauses where the time limit ends, and the same command
+goes on from the state, also on another machine to which `bench.claims.collect --state` and `pack --with` brought it.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import math
 import sys
 import tempfile
 import time
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +24,7 @@ import seed_exporter
 from seed_exporter.heal.settings import HealSettings
 from seed_runtime.errors import SeedError
 
-from . import checkpoints, judging, models, runs
+from . import checkpoints, judging, models, runs, states
 from .assembled import Assembled
 from .exporting import export
 from .goals import GOALS
@@ -27,6 +32,9 @@ from .heal_inputs import HealInputs
 from .training import device
 
 DATA_ERROR = 3
+OVER = 0.999  # share of a run from which on it counts as over
+LOOK_EVERY = 25.0  # of a run that may pause [s]
+ROOM = 1.05  # seconds that are left of a run, over those that there are, from which on it pauses
 LEAST = 1.0  # that healing is given, however long its preparation took [s]
 
 
@@ -42,14 +50,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of healing in place of its default"
     )
+    parser.add_argument(
+        "--set-of",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="settings of the healed network among these that lost least on what validates; --set where there is none",
+    )
     parser.add_argument("--time-limit", type=float, default=600, help="seconds until the seed is written")
+    parser.add_argument("--whole", type=float, help="seconds of the whole run, of which the time limit is a part")
+    parser.add_argument(
+        "--rewind", type=float, metavar="SHARE", help="train a run that is over on, from this share of it"
+    )
     parser.add_argument("--jobs", type=int, help="threads")
     parser.add_argument("--tiny", action="store_true", help="few samples, short windows")
     options = parser.parse_args(arguments)
     result = options.out / "result.json"
     try:
-        if not result.is_file():
-            heal(options)
+        options.set = states.settings(options.out / "state", lambda: chosen(options.set_of) or options.set)
+        if not result.is_file() and (paused := heal(options)) is not None:
+            print(json.dumps({"paused": paused}))
+            return 0
     except (OSError, ValueError, SeedError) as error:
         print(f"error: {error}", file=sys.stderr)
         return DATA_ERROR
@@ -94,8 +116,19 @@ def settings_of(given: list[str]) -> HealSettings:
     return HealSettings(**values)
 
 
-def heal(options: argparse.Namespace) -> dict[str, Any]:
-    """Write the seed and all that is said of it."""
+class _PausedError(Exception):
+    """The machine's time is over, and the run isn't."""
+
+
+def chosen(folders: list[Path]) -> list[str]:
+    """Return the settings of the healing whose seed has the least damage, of those that are over."""
+    paths = [folder / "result.json" for folder in folders]
+    results = [json.loads(path.read_text()) for path in paths if path.is_file()]
+    return list(min(results, key=lambda result: float(result["damage"]))["set"]) if results else []
+
+
+def heal(options: argparse.Namespace) -> float | None:
+    """Write the seed and all that is said of it; return the share of the run that was done where it paused instead."""
     began = time.monotonic()
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
@@ -107,12 +140,22 @@ def heal(options: argparse.Namespace) -> dict[str, Any]:
     else:
         size = options.size or goal_of(options.teacher or options.start)
     task = runs.task_of(kind, options.data, device(), rng_seed=1, tiny=options.tiny)
-    inputs, seconds = HealInputs(kind, task), []
+    inputs, seconds, state = HealInputs(kind, task), [], out / "state"
+    states.join(state)
+    if options.rewind is not None and states.share_of(state) > OVER:
+        states.rewind(state, options.rewind)
+    settings, left = settings_of(options.set), options.time_limit - (time.monotonic() - began)
+    if options.whole:
+        settings = replace(settings, looks=max(settings.looks, round(options.whole / LOOK_EVERY)))
+        left = (1 - states.share_of(state)) * options.whole
+    pauses = began + options.time_limit if left > ROOM * options.time_limit else math.inf
 
     def progress(phase: str, done: int, total: int) -> None:
         if phase.startswith("heal: "):  # a look
             seconds.append(time.monotonic() - began)
             print(f"{seconds[-1]:7.1f} s  {done:4d} of {total}  {phase}", flush=True)
+            if time.monotonic() >= pauses:
+                raise _PausedError
 
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -124,24 +167,28 @@ def heal(options: argparse.Namespace) -> dict[str, Any]:
             size=size,
             heal=inputs.write_judges(folder / "judges.npz"),
             draw=inputs.draw,
-            heal_settings=settings_of(options.set) if options.set else None,
-            resume=out / "state",
+            heal_settings=settings if options.set or options.whole else None,
+            resume=state,
+            resume_key=key_of(options, size),
             model_id=name,
-            time_limit=max(LEAST, options.time_limit - (time.monotonic() - began)),
+            time_limit=max(LEAST, left),
             **({"jobs": options.jobs} if options.jobs else {}),
             **given,
         )
         healing = time.monotonic()
-        made_seed = seed_exporter.export(
-            model, output=out / "model.seed", options=asked, progress=progress, say=lambda line: print(line, flush=True)
-        )
+        try:
+            made_seed = seed_exporter.export(
+                model, output=out / "model.seed", options=asked, progress=progress, say=partial(print, flush=True)
+            )
+        except _PausedError:
+            return states.share_of(state)
         ended = time.monotonic()
     looks = [asdict(look) | {"seconds": at} for look, at in zip(made_seed.healing, seconds, strict=False)]
     (out / "looks.jsonl").write_text("".join(json.dumps(look) + "\n" for look in looks))
     seed = Assembled(out / "model.seed", device())
     first = next(iter(task.held()))[0]
     compared = (first,) if kind == "english" else judging.inputs_of(first)
-    return runs.write_verdicts(
+    runs.write_verdicts(
         out,
         judging.held_verdicts(seed, task),
         {
@@ -162,6 +209,14 @@ def heal(options: argparse.Namespace) -> dict[str, Any]:
             "notes": list(made_seed.notes),
         },
     )
+    return None
+
+
+def key_of(options: argparse.Namespace, size: int) -> str:
+    """Return what tells a run from others: its networks, size and settings, whatever machine computes it."""
+    networks = [checkpoints.digest_of(each) for each in (options.start, options.teacher) if each is not None]
+    text = json.dumps([networks, options.random, size, options.set])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class HealInputs:
         """Batches that were drawn: one for each step, and a few to estimate batch norms on."""
 
     def draw(self, count: int) -> dict[str, Tensor]:
-        """Return a batch by input name, with `labels`; equal counts give equal shapes."""
+        """Return a batch by input name, with `labels`; of texts in one of a few lengths, else always in one shape."""
         self.batches += 1
         return {"glyphs": self._glyphs, "sections": self._sections, "english": self._english}[self.kind](count)
 
@@ -68,9 +68,10 @@ class HealInputs:
         return {"image": x, "labels": labels}
 
     def _sections(self, count: int) -> dict[str, Tensor]:
+        # Of one group of lengths each: padded to the longest, half of what is computed would be blank.
         extra = count // 4
-        ids, labels = self._task.padded(count - extra)
-        ids = torch.cat([self._task.dropped(ids, MASKED), self._task.english(extra, LENGTH)])
+        ids, labels = self._task.batch(count - extra)
+        ids = torch.cat([self._task.dropped(ids, MASKED), self._task.english(extra, ids.shape[1])])
         labels = torch.nn.functional.pad(labels, (0, extra), value=UNLABELLED)
         return {"input_ids": ids, "attention_mask": (ids != BLANK).long(), "labels": labels}
 

@@ -18,12 +18,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .plan import JOBS, TINY_SECONDS, Job
+from .plan import PLANS, TINY_SECONDS, Job
 
 ROOT = Path(__file__).parents[2]
 ROOMS = [str(ROOT / "runtime"), str(ROOT / "exporter"), str(ROOT)]
 AFTER = {"heal": 90.0, "controls": 40.0}  # of judging, exporting and saving after a job's own seconds
 AFTER_OTHERS = 15.0
+MEMORY = 1.4  # of a card, that all of its lanes may take together: most take little, and not all at once
 ENOUGH = 0.4  # share of its seconds below which a job isn't begun any more
 FAILED = 1
 
@@ -33,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.claims.hold", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints, results and logs")
+    parser.add_argument("--plan", choices=PLANS, default="all", help="which of bench.claims.plan (default: all)")
     parser.add_argument("--cards", type=int, default=cards(), help="that there are (default: as nvidia-smi lists them)")
     parser.add_argument("--card", type=int, action="append", help="run the lanes of this card alone")
     parser.add_argument("--only", nargs="+", metavar="JOB", help="run these jobs alone; what they need is there")
@@ -43,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, help="of each training, in place of seconds")
     parser.add_argument("--tiny", action="store_true", help="minimal structures: shows that everything works")
     options = parser.parse_args(arguments)
-    jobs = [job for job in JOBS if not options.card or job.card in options.card]
+    jobs = [job for job in PLANS[options.plan] if not options.card or job.card in options.card]
     jobs = [job for job in jobs if not options.only or job.name in options.only]
     options.out.mkdir(parents=True, exist_ok=True)
     return FAILED if Hold(options, jobs).run() else 0
@@ -131,7 +133,7 @@ class Hold:
             "CUDA_VISIBLE_DEVICES": str(job.card % self.options.cards),
             "OMP_NUM_THREADS": str(self._threads),
             # Healing tries how large a batch may be: it must not take the memory of the jobs beside it.
-            "CLAIMS_MEMORY_SHARE": f"{0.95 / self._sharing[job.card % self.options.cards]:.3f}",
+            "CLAIMS_MEMORY_SHARE": f"{min(0.95, MEMORY / self._sharing[job.card % self.options.cards]):.3f}",
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": os.pathsep.join(filter(None, [*ROOMS, os.environ.get("PYTHONPATH")])),
         }

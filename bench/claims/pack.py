@@ -1,4 +1,8 @@
-"""`python -m bench.claims.pack`: copy the data into folders that fit into one transfer each, with a list of digests."""
+"""`python -m bench.claims.pack`: copy the data into folders that fit into one transfer each, with a list of digests.
+
+With `--with` also what an earlier hold left: checkpoints, and states of healings that go on. All folders in one are
+what `bench.claims.hold` takes as `--data`, and as `--out` its folder `out`.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from . import pieces
+
 PATTERNS = ("glyphs-*.npz.xz", "sections-*.json.xz", "english-*.txt.xz", "wordpiece.json.xz", "bytepairs.json.xz")
 MOST = 55_000_000  # of a folder [B]
 SUMS = "SHA256SUMS"
+OUT = "out"
+TRAINED = (f"{pieces.WEIGHTS}.json", f"{pieces.WEIGHTS}-*.bin", "result.json", "verdicts.npz")
+STATE = (f"{pieces.STATE}.json", f"{pieces.STATE}-*.bin")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,11 +28,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.claims.pack", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data")
     parser.add_argument("--out", type=Path, required=True, help="the folders 1, 2, ... are made here")
+    parser.add_argument("--with", dest="hold", type=Path, help="folder of the jobs of an earlier hold, to go on from")
     parser.add_argument("--most", type=int, default=MOST, help=f"bytes of a folder (default: {MOST:,})")
     options = parser.parse_args(arguments)
     paths = sorted(path for pattern in PATTERNS for path in options.data.glob(pattern))
+    sources = {path.name: path for path in paths}
+    if paths and options.hold:
+        sources |= {f"{OUT}/{path.relative_to(options.hold)}": path for path in left_by(options.hold)}
     try:
-        folders = fill({path.name: path.stat().st_size for path in paths}, options.most)
+        folders = fill({name: path.stat().st_size for name, path in sources.items()}, options.most)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 3
@@ -32,12 +45,25 @@ def main(arguments: list[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         lines = []
         for name in names:
-            shutil.copyfile(options.data / name, folder / name)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(sources[name], folder / name)
             lines.append(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n")
         (folder / f"{SUMS}.{number}").write_text("".join(lines))
         size = sum((folder / name).stat().st_size for name in names)
         print(f"{folder}: {size:,} bytes: {' '.join(names)}")
     return 0
+
+
+def left_by(hold: Path) -> list[Path]:
+    """Return the files of an earlier hold that another one goes on from.
+
+    Of a network its pieces, list and results, by which it is known to be trained; of a healing its state in pieces, and
+    nothing that says it is over.
+    """
+    networks = [path.parent for path in sorted(hold.glob(f"*/{TRAINED[0]}"))]
+    found = [path for folder in networks for name in TRAINED for path in sorted(folder.glob(name))]
+    states_left = [path.parent for path in sorted(hold.glob(f"*/state/{STATE[0]}"))]
+    return found + [path for folder in states_left for name in STATE for path in sorted(folder.glob(name))]
 
 
 def fill(sizes: Mapping[str, int], most: int) -> list[list[str]]:

@@ -47,13 +47,13 @@ def _teacher(name: str, lane: str, card: int, seconds: float, options: str = "",
     return Job(name, lane, card, seconds, f"teachers {name} {options}", needs)
 
 
-def _on(name: str, lane: str, card: int, seconds: float) -> Job:
+def _on(name: str, lane: str, card: int, seconds: float, options: str = "") -> Job:
     """Train a teacher on: a seed is measured by the better of both."""
-    return Job(f"{name}-on", lane, card, seconds, f"teachers {name} --start {{out}}/{name}", (name,))
+    return Job(f"{name}-on", lane, card, seconds, f"teachers {name} --start {{out}}/{name} {options}", (name,))
 
 
-def _heal(name: str, lane: str, card: int, seconds: float, options: str = "") -> Job:
-    return Job(f"{name}-heal", lane, card, seconds, f"heal --start {{out}}/{name} {options}", (name,))
+def _heal(name: str, lane: str, card: int, seconds: float, options: str = "", needs: tuple[str, ...] = ()) -> Job:
+    return Job(f"{name}-heal", lane, card, seconds, f"heal --start {{out}}/{name} {options}", (name, *needs))
 
 
 def _student(name: str, student: str, lane: str, card: int, seconds: float, options: str = "") -> Job:
@@ -126,3 +126,78 @@ JOBS = (
     _on("gpt2", "gpt2-on", 2, 400),
     _controls("gpt2", "gpt2-controls", 3, 200),
 )  # fmt: skip
+
+# A quick comparison on a student, four side by side: batch norms folded halfway or at .75, inputs mixed or not.
+ARMS = {
+    f"arm-{'mixed' if mixed else 'plain'}-{fold}": f"--set passes={0 if mixed else 1000000} --set fold={fold}"
+    for mixed in (True, False)
+    for fold in (0.5, 0.75)
+}
+_ARMS = tuple(
+    Job(
+        name, name, 3, 170,
+        f"heal --start {{out}}/mobilenetv2-student --teacher {{out}}/mobilenetv2 {options} --set travel=0",
+        ("mobilenetv2", "mobilenetv2-student"),
+    )
+    for name, options in ARMS.items()
+)  # fmt: skip
+# No healing waits for them: those that are over by then are asked.
+_OF_ARMS = f"--set-of {' '.join(f'{{out}}/{name}' for name in ARMS)}"
+
+# The teachers of MobileNetV2 and BERT-tiny are there; with them the controls that were measured beside them stay right.
+# A teacher is trained on with batches of 128: it must take as many steps as the healing.
+NEXT = (
+    _teacher("resnet50", "resnet50", 0, 330),
+    _heal("resnet50", "resnet50", 0, 1000, f"{MIXED} {_OF_ARMS}"),
+    _teacher("mobilenetv2", "mobilenetv2", 1, 260),
+    _heal("mobilenetv2", "mobilenetv2", 1, 1330, MIXED),
+    Job("tokens", "distilbert", 2, 60, "tokens"),
+    _teacher("distilbert", "distilbert", 2, 415, "--masked-share 0.8", ("tokens",)),
+    _heal("distilbert", "distilbert", 2, 830, MIXED),
+    _student("mobilenetv2", "small-vision", "student", 3, 90),
+    *_ARMS,
+    _teacher("berttiny", "berttiny", 1, 120, "--masked-share 0.01", ("tokens",)),
+    _heal("berttiny", "berttiny", 1, 500, MIXED),
+    _on("berttiny", "berttiny", 1, 250),
+    _random_heal("berttiny", "berttiny", 1, 250),
+    _on("mobilenetv2", "mobilenetv2-on", 3, 1250, "--batch 128"),
+    _on("resnet50", "resnet50-on", 3, 1000, "--batch 128"),
+    _student("resnet50", "small-vision", "resnet50-beside", 3, 120),
+    _student_heal("resnet50", "resnet50-beside", 3, 350, f"{MIXED} {_OF_ARMS}"),
+    _random_heal("resnet50", "resnet50-beside", 3, 150),
+    _controls("resnet50", "resnet50-beside", 3, 70),
+    _on("distilbert", "text-beside", 3, 300),
+    _controls("distilbert", "text-beside", 3, 80),
+)
+
+# A hold that goes on with what the one before left: all teachers are there, and seeds are trained on from half of their
+# run, at their size and in their cut networks. Settings are those that a state began with.
+REWOUND = "--rewind 0.5"
+AFTER_NEXT = (
+    _teacher("resnet50", "resnet50", 0, 330),
+    _heal("resnet50", "resnet50", 0, 1330, f"{MIXED} {REWOUND}"),
+    _teacher("mobilenetv2", "mobilenetv2", 1, 260),
+    _heal("mobilenetv2", "mobilenetv2", 1, 1330, f"{MIXED} {REWOUND}"),
+    Job("tokens", "distilbert", 2, 60, "tokens"),
+    _teacher("distilbert", "distilbert", 2, 415, "", ("tokens",)),
+    _heal("distilbert", "distilbert", 2, 1180, f"{MIXED} {REWOUND}"),
+    _teacher("berttiny", "berttiny", 3, 120, "", ("tokens",)),
+    _heal("berttiny", "berttiny", 3, 600, f"{MIXED} {REWOUND}"),
+    _on("resnet50", "resnet50-on", 3, 1330, "--batch 128"),
+    _on("mobilenetv2", "mobilenetv2-on", 3, 1330, "--batch 128"),
+    _on("distilbert", "distilbert-on", 3, 900),
+)
+
+# A language model alone on a machine; its run is longer than a hold, and the same plan goes on with it in a second one.
+GPT2 = (
+    Job("tokens", "gpt2", 0, 60, "tokens"),
+    _teacher("gpt2", "gpt2", 0, 520, "--compile", ("tokens",)),
+    _heal("gpt2", "gpt2", 0, 1300, "--whole 2000"),
+    _student("gpt2", "looped-language", "gpt2-beside", 1, 400),
+    _student_heal("gpt2", "gpt2-beside", 1, 600),
+    _on("gpt2", "gpt2-on", 2, 800),
+    _controls("gpt2", "gpt2-controls", 3, 200),
+)
+
+PLANS = {"all": JOBS, "next": NEXT, "after-next": AFTER_NEXT, "gpt2": GPT2}
+"""By name: all rows from nothing, the next hold, the one after it, and the language model's."""

@@ -54,7 +54,7 @@ class Sections:
             (first, last, -(-length // ROUND) * ROUND)
             for first, last, length in zip(ends, ends[1:], longest, strict=False)
         ]
-        self._rng_groups = np.random.default_rng(rng_seed)
+        self._rng_groups, self._turn = np.random.default_rng(rng_seed), list[int]()
         stream = np.load(_existing(folder / "wordpieces.npy")).astype(np.int32)
         own = train["ids"][~validates]
         # The descriptions are among what is pre-trained on: they are the texts to understand.
@@ -66,17 +66,14 @@ class Sections:
     def batch(self, count: int) -> tuple[Tensor, Tensor]:
         """Return ids `(count, length)` and labels of descriptions.
 
-        All are of one group of lengths: of drawn ones the longest is nearly always 192 tokens, the median 66. Nothing
-        is asked of the device, which a step would wait for.
+        All are of one group of lengths, each group in turn: of drawn ones the longest is nearly always 192 tokens, the
+        median 66. Nothing is asked of the device, which a step would wait for.
         """
-        first, last, length = self._groups[self._rng_groups.integers(GROUPS)]
+        if not self._turn:
+            self._turn = self._rng_groups.permutation(GROUPS).tolist()
+        first, last, length = self._groups[self._turn.pop()]
         chosen = self._order[torch.randint(first, last, (count,), device=self.where, generator=self.rng)]
         return self._train[0][chosen, :length], self._train[1][chosen]
-
-    def padded(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return ids `(count, 192)` and labels of descriptions of any length, always of one shape."""
-        chosen = torch.randint(len(self._train[0]), (count,), device=self.where, generator=self.rng)
-        return self._train[0][chosen], self._train[1][chosen]
 
     def english(self, count: int, length: int) -> Tensor:
         """Return ids `(count, length)` of running text, the first token of each the beginning's."""

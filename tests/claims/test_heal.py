@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.claims.inputs import LENGTH
 from tests.support.claims_data import tiny_data
 
 # PyTorch, which the default tests run without.
@@ -35,11 +34,11 @@ def trained(name: str, data: Path, out: Path) -> Path:
     ("kind", "shapes"),
     [
         ("glyphs", {"image": (8, 3, 64, 64), "labels": (8,)}),
-        ("sections", {"input_ids": (8, LENGTH), "attention_mask": (8, LENGTH), "labels": (8,)}),
+        ("sections", {"input_ids": (8, 32), "attention_mask": (8, 32), "labels": (8,)}),
         ("english", {"input_ids": (2, 32), "labels": (2, 32)}),
     ],
 )
-def test_batches_to_heal_with_are_named_as_the_inputs_and_keep_their_shape(
+def test_batches_to_heal_with_are_named_as_the_inputs_and_no_longer_than_their_group(
     kind: str, shapes: dict[str, tuple[int, ...]], data: Path
 ) -> None:
     import torch
@@ -170,7 +169,7 @@ def test_what_a_hold_left_comes_back_without_weights_and_weights_in_parts(
 
     import torch
 
-    from bench.claims import checkpoints, collect
+    from bench.claims import checkpoints, collect, pieces
 
     out, to = tmp_path / "out", tmp_path / "to"
     assert collect.main([str(out), str(to)]) == collect.DATA_ERROR
@@ -185,7 +184,7 @@ def test_what_a_hold_left_comes_back_without_weights_and_weights_in_parts(
     with tarfile.open(to / collect.ARCHIVE) as file:
         assert set(file.getnames()) == {"a.log", "a/result.json", "a-heal/model.seed"}
 
-    monkeypatch.setattr(collect, "PART", checkpoints.PIECE)
+    monkeypatch.setattr(collect, "PART", pieces.SIZE)
     for part in ("1", "2"):
         assert collect.main([str(out), str(to), "--checkpoint", "a", "--part", part]) == 0
     state, about = checkpoints.load(to / "a")

@@ -12,7 +12,7 @@ import pytest
 
 from bench.claims import hold
 from bench.claims.goals import GOALS
-from bench.claims.plan import JOBS, Job
+from bench.claims.plan import ARMS, JOBS, PLANS, Job
 
 PLAN = (
     Job("a", "first", 0, 10, "teachers a"),
@@ -31,7 +31,7 @@ def began(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         commands.append([*command, given["env"]["CUDA_VISIBLE_DEVICES"]])
         return subprocess.CompletedProcess(command, int("fails" in command))
 
-    monkeypatch.setattr(hold, "JOBS", PLAN)
+    monkeypatch.setattr(hold, "PLANS", {"all": PLAN})
     monkeypatch.setattr(hold, "cards", lambda: 2)
     monkeypatch.setattr(hold.subprocess, "run", run)
     return commands
@@ -67,7 +67,7 @@ def test_on_one_card_all_lanes_share_it(began: list[list[str]], tmp_path: Path) 
 def test_a_failure_ends_its_lane_and_what_needs_it(
     began: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hold, "JOBS", (Job("a", "first", 0, 10, "teachers fails"), *PLAN[1:]))
+    monkeypatch.setattr(hold, "PLANS", {"all": (Job("a", "first", 0, 10, "teachers fails"), *PLAN[1:])})
     assert begin(tmp_path) == hold.FAILED
     found = events(tmp_path)
     assert {name for event, name in found if event == "ended"} == {"b"}
@@ -88,14 +88,20 @@ def test_tiny_runs_take_steps_and_heal_for_seconds(began: list[list[str]], tmp_p
         assert ("--steps" in command) == ("bench.claims.heal" not in command)
 
 
-def test_the_plan_has_no_circle_and_trains_and_heals_every_goal() -> None:
-    names = [job.name for job in JOBS]
-    assert len(set(names)) == len(names)
+def test_the_whole_plan_trains_and_heals_every_goal() -> None:
+    names = {job.name for job in JOBS}
     for goal in GOALS:
-        assert {goal.name, f"{goal.name}-heal", f"{goal.name}-on", f"{goal.name}-student-heal"} <= set(names)
-    before: dict[str, set[str]] = {job.name: set(job.needs) for job in JOBS}
+        assert {goal.name, f"{goal.name}-heal", f"{goal.name}-on", f"{goal.name}-student-heal"} <= names
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_plan_has_no_circle_and_a_lane_one_card(plan: str) -> None:
+    jobs = PLANS[plan]
+    names = [job.name for job in jobs]
+    assert len(set(names)) == len(names)
+    before: dict[str, set[str]] = {job.name: set(job.needs) for job in jobs}
     lanes: dict[str, list[Job]] = {}
-    for job in JOBS:
+    for job in jobs:
         lane = lanes.setdefault(job.lane, [])
         assert all(job.card == other.card for other in lane)
         before[job.name] |= {other.name for other in lane}
@@ -107,9 +113,10 @@ def test_the_plan_has_no_circle_and_trains_and_heals_every_goal() -> None:
         done |= ready
 
 
-def test_every_command_of_the_plan_names_a_program_and_folders_that_jobs_before_it_fill() -> None:
+@pytest.mark.parametrize("plan", PLANS)
+def test_every_command_of_a_plan_names_a_program_and_folders_that_jobs_before_it_fill(plan: str) -> None:
     folder = Path(hold.__file__).parent
-    for job in JOBS:
+    for job in PLANS[plan]:
         assert (folder / f"{job.program}.py").is_file()
         read = {word.split("/")[1] for word in job.command.split() if word.startswith("{out}/")}
-        assert read - {job.name.removesuffix("-words")} <= set(job.needs)
+        assert read - {job.name.removesuffix("-words")} - set(ARMS) <= set(job.needs)

@@ -40,13 +40,14 @@ class FormatError(SeedError):
     """The seed breaks a rule of SPEC.md: it is cut, damaged, or made to deceive."""
 
     exit_code = 10
+    advice = "this seed is damaged, copy it to the device again"
 
     def __init__(self, where: str, problem: str) -> None:
         super().__init__(where, problem)
         self.where, self.problem = where, problem
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.problem}; this seed is damaged, copy it to the device again"
+        return f"{self.where}: {self.problem}; {self.advice}"
 
 
 class NotASeedError(FormatError):
@@ -59,9 +60,6 @@ class NotASeedError(FormatError):
         self.args = (where, problem, advice)
         self.advice = advice
 
-    def __str__(self) -> str:
-        return f"{self.where}: {self.problem}; {self.advice}"
-
 
 class LimitError(FormatError):
     """A size, count or offset in the seed exceeds a named limit (limits.py). Nothing was allocated."""
@@ -70,6 +68,19 @@ class LimitError(FormatError):
         FormatError.__init__(self, where, f"{value:,} exceeds the limit of {limit:,}")
         self.args = (where, value, limit)
         self.value, self.limit = value, limit
+
+
+class OutputError(FormatError):
+    """What a model gave isn't of the form that its seed's processing describes: the seed is whole, and made wrongly."""
+
+    advice = (
+        "the seed's processing doesn't fit its model: export it again with another --processing, or run it on arrays "
+        "(--input x.npz)"
+    )
+
+
+class OutputLimitError(LimitError, OutputError):
+    """What a model gave is more than the steps behind it look at (limits.py)."""
 
 
 class DigestError(FormatError):

@@ -48,6 +48,8 @@ def test_a_map_of_half_a_million_stripes_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("PIL")
     problem = refused(10, *marked(tmp_path, ROWS["stripes"]))
     assert "runs of marked pixels: 524,288 exceeds the limit of 262,144" in problem
+    assert "the seed's processing doesn't fit its model" in problem
+    assert "damaged" not in problem
 
 
 @pytest.mark.parametrize(("name", "count"), [("nothing but NaN", 0), ("infinities", 4)])

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from seed_runtime.backends import Array
-from seed_runtime.errors import FormatError
+from seed_runtime.errors import FormatError, OutputError
 from seed_runtime.limits import PICTURE_SIDE_MAX
 from seed_runtime.processing.fields import Fields
 from seed_runtime.processing.labels import NONE, SIGMOID, SOFTMAX, activated
@@ -71,7 +71,7 @@ class Layout:
             canvas: width and height of the picture that it saw [pixel].
 
         Raises:
-            FormatError: the outputs have another form.
+            OutputError: the outputs have another form.
         """
         return LAYOUTS[self.name].find(self, outputs, canvas)
 
@@ -90,9 +90,9 @@ class Layout:
             found = np.concatenate([found[:, :2] - half, found[:, :2] + half], axis=1)
         return found
 
-    def refuse(self, array: Array, wanted: str) -> FormatError:
+    def refuse(self, array: Array, wanted: str) -> OutputError:
         """Return the error for an output of another form."""
-        return FormatError(self.where, f"{wanted} is needed; the model gave {array.dtype}{list(array.shape)}")
+        return OutputError(self.where, f"{wanted} is needed; the model gave {array.dtype}{list(array.shape)}")
 
 
 @dataclass(frozen=True)

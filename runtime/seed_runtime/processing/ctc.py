@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from seed_runtime.errors import FormatError
+from seed_runtime.errors import OutputError
 from seed_runtime.processing.answers import Answer, Facts, Mark, rounded
 from seed_runtime.processing.fields import Fields
 from seed_runtime.processing.labels import NONE, SOFTMAX, activated
@@ -57,7 +57,7 @@ class CtcStep:
         scores = one_row(self.where, calls[-1][self.reads["scores"]], 3)
         if scores.shape[1] != len(self.characters):
             given = f"{scores.shape[1]:,} classes"
-            raise FormatError(self.where, f"there are {len(self.characters):,} characters for {given}")
+            raise OutputError(self.where, f"there are {len(self.characters):,} characters for {given}")
         best = scores.argmax(axis=1)
         is_first = np.ones(len(best), bool)
         is_first[1:] = best[1:] != best[:-1]

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from seed_runtime.backends import Array
-from seed_runtime.errors import FormatError
+from seed_runtime.errors import OutputError
 from seed_runtime.processing.answers import Answer, Facts, SampleAnswer, rounded
 from seed_runtime.processing.fields import Fields
 from seed_runtime.processing.sources import Sources
@@ -89,7 +89,7 @@ class EmbeddingsStep:
             rows = one_row(self.where, output, 3).astype(np.float64)
             mask = np.ones(len(rows)) if facts.mask is None else facts.mask[0].astype(np.float64)
             if len(mask) != len(rows) or not mask.any():
-                raise FormatError(self.where, f"{len(rows)} vectors are given for {len(mask)} tokens")
+                raise OutputError(self.where, f"{len(rows)} vectors are given for {len(mask)} tokens")
             vector = self._pooled(rows, mask)
         if self.normalize:
             vector = vector / max(float(np.linalg.norm(vector)), np.finfo(np.float64).tiny)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from seed_runtime.backends import Array
-from seed_runtime.errors import FormatError, LimitError
+from seed_runtime.errors import OutputError, OutputLimitError
 from seed_runtime.limits import LABELS_MAX
 from seed_runtime.processing.answers import Answer, Facts, Mark, rounded
 from seed_runtime.processing.fields import Fields
@@ -87,14 +87,14 @@ class LabelsStep:
 
     def _scores(self, output: Array) -> Array:
         if output.dtype.kind not in "fiu" or output.ndim == 0 or output.shape[:-1] != (1,) * (output.ndim - 1):
-            raise FormatError(
+            raise OutputError(
                 self.where, f"one vector of scores is needed; the model gave {output.dtype}{list(output.shape)}"
             )
         scores = output.reshape(-1)
         if len(scores) > LABELS_MAX:
-            raise LimitError(f"{self.where}: scores", len(scores), LABELS_MAX)
+            raise OutputLimitError(f"{self.where}: scores", len(scores), LABELS_MAX)
         if self.labels and len(scores) != len(self.labels):
-            raise FormatError(self.where, f"there are {len(self.labels):,} labels for {len(scores):,} scores")
+            raise OutputError(self.where, f"there are {len(self.labels):,} labels for {len(scores):,} scores")
         return scores.astype(np.float64)
 
 

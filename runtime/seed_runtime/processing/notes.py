@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from seed_runtime.backends import Array
-from seed_runtime.errors import FormatError, LimitError
+from seed_runtime.errors import FormatError, InputError, OutputError, OutputLimitError
 from seed_runtime.limits import NOTE_CELLS_MAX, NOTE_FRAMES_MAX, NOTES_MAX, PITCHES_MAX
 from seed_runtime.processing.answers import Answer, Facts, rounded
 from seed_runtime.processing.fields import Fields
@@ -105,18 +105,18 @@ class NotesStep:
         """Find notes (see `OutputStep`)."""
         if facts.frame_seconds is None or facts.seconds is None:
             raise FormatError(self.where, "notes are of sound, and no step before the model reads any")
-        sounding, onsets = (self._map(calls, role) for role in ("notes", "onsets"))
+        sounding, onsets = (self._map(calls, role, facts.source) for role in ("notes", "onsets"))
         if sounding.shape != onsets.shape:
-            raise FormatError(self.where, f"maps of one size are needed, not {sounding.shape} and {onsets.shape}")
+            raise OutputError(self.where, f"maps of one size are needed, not {sounding.shape} and {onsets.shape}")
         if self.lowest + sounding.shape[1] > PITCHES_MAX:
-            raise LimitError(f"{self.where}: pitches", self.lowest + sounding.shape[1], PITCHES_MAX)
+            raise OutputLimitError(f"{self.where}: pitches", self.lowest + sounding.shape[1], PITCHES_MAX)
         step = facts.frame_seconds * len(calls) / len(sounding)
         count = min(len(sounding), int(np.ceil(facts.seconds / step)))
         found = self.found(sounding[:count], onsets[:count], step)
         notes = [Note(first * step, end * step, pitch, amplitude) for first, end, pitch, amplitude in found]
         return NotesAnswer(tuple(sorted(notes, key=lambda note: (note.start, note.pitch))))
 
-    def _map(self, calls: Sequence[Outputs], role: str) -> Array:
+    def _map(self, calls: Sequence[Outputs], role: str, source: str) -> Array:
         """Return a map of all calls, `(frames, pitches)`; what is no number is 0."""
         rows = []
         for array in (call[self.reads[role]] for call in calls):
@@ -124,12 +124,17 @@ class NotesStep:
             if array.dtype.kind != "f" or not fits:
                 wanted = f"[1, frames, pitches] with more than {2 * self.trim} frames"
                 given = f"{array.dtype}{list(array.shape)}"
-                raise FormatError(self.where, f"{wanted} is needed; the model gave {given}")
+                raise OutputError(self.where, f"{wanted} is needed; the model gave {given}")
             rows.append(array[0, self.trim : array.shape[1] - self.trim])
         if (cells := sum(each.size for each in rows)) > NOTE_CELLS_MAX:
-            raise LimitError(f"{self.where}: cells of the map {role}", cells, NOTE_CELLS_MAX)
+            if len(calls) > 1:
+                most = NOTE_CELLS_MAX * len(calls) // cells
+                raise InputError(
+                    f"{source} makes {len(calls):,} calls, and notes are found in {most:,}; cut it in parts"
+                )
+            raise OutputLimitError(f"{self.where}: cells of the map {role}", cells, NOTE_CELLS_MAX)
         if len({each.shape for each in rows}) > 1:
-            raise FormatError(self.where, f"the map {role} differs in its size from call to call")
+            raise OutputError(self.where, f"the map {role} differs in its size from call to call")
         return np.clip(np.nan_to_num(np.concatenate(rows).astype(np.float32), nan=0.0), 0.0, 1.0)
 
     def found(self, sounding: Array, onsets: Array, step: float) -> list[tuple[int, int, int, float]]:
@@ -142,7 +147,9 @@ class NotesStep:
         """
         gap, least = (max(1, round(time / step)) for time in (self.gap, self.least))
         if max(gap, least) > NOTE_FRAMES_MAX:
-            raise LimitError(f"{self.where}: frames of a gap, or of the least note", max(gap, least), NOTE_FRAMES_MAX)
+            raise OutputLimitError(
+                f"{self.where}: frames of a gap, or of the least note", max(gap, least), NOTE_FRAMES_MAX
+            )
         left = _Left(sounding.copy(), self.threshold, gap)
         found = []
         for frame, column in self._beginnings(sounding, onsets):

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from seed_runtime.backends import Array
-from seed_runtime.errors import FormatError, LimitError
+from seed_runtime.errors import FormatError, OutputError, OutputLimitError
 from seed_runtime.limits import BOXES_MAX, PICTURE_INPUT_MAX, PICTURE_SIDE_MAX, RUNS_MAX
 from seed_runtime.processing.answers import Answer, Facts, Mark, Placement, rounded
 from seed_runtime.processing.areas import Rectangle, Runs, joined, runs_of, smallest_rectangle
@@ -97,10 +97,10 @@ class RegionsStep:
         """Return an output as rows of probabilities; NaN is 0."""
         given = f"{array.dtype}{list(array.shape)}"
         if array.dtype.kind != "f" or array.ndim < 2 or array.size == 0 or array.size != np.prod(array.shape[-2:]):
-            raise FormatError(self.where, f"one map of probabilities is needed; the model gave {given}")
+            raise OutputError(self.where, f"one map of probabilities is needed; the model gave {given}")
         rows: Array = array.reshape(array.shape[-2:])
         if max(rows.shape) > PICTURE_SIDE_MAX or rows.size > PICTURE_INPUT_MAX:
-            raise LimitError(f"{self.where}: pixels of the map", rows.size, PICTURE_INPUT_MAX)
+            raise OutputLimitError(f"{self.where}: pixels of the map", rows.size, PICTURE_INPUT_MAX)
         return np.clip(np.nan_to_num(rows.astype(np.float32), nan=0.0), 0.0, 1.0)
 
     def found(self, values: Array) -> list[tuple[float, Rectangle]]:
@@ -111,7 +111,7 @@ class RegionsStep:
             mask[1:] |= mask[:-1].copy()
         runs = runs_of(mask)
         if len(runs) > RUNS_MAX:
-            raise LimitError(f"{self.where}: runs of marked pixels", len(runs), RUNS_MAX)
+            raise OutputLimitError(f"{self.where}: runs of marked pixels", len(runs), RUNS_MAX)
         sums = np.zeros((values.shape[0], values.shape[1] + 1))
         np.cumsum(values, axis=1, dtype=np.float64, out=sums[:, 1:])
         found = []

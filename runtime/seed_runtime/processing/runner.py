@@ -84,7 +84,8 @@ def answer(processing: Processing, sample: Sample, run: Run) -> SampleAnswer:
     """Run the model on a prepared sample, and return what the steps behind it say.
 
     Raises:
-        FormatError: outputs aren't of the form that was described.
+        OutputError: outputs aren't of the form that was described.
+        InputError: the outputs of its calls are more than are held.
     """
     wanted = {name for step in processing.outputs for name in step.reads.values()}
     state, calls, held = _start(processing), list[dict[str, Array]](), 0
@@ -93,8 +94,13 @@ def answer(processing: Processing, sample: Sample, run: Run) -> SampleAnswer:
         state = {name: outputs[source] for name, source in processing.state.items()}
         calls.append({name: outputs[name] for name in wanted})
         held += sum(array.nbytes for array in calls[-1].values())
-        if len(calls) > 1 and held > _HELD_MAX:
-            raise LimitError("processing: bytes of the outputs of all calls", held, _HELD_MAX)
+        # Calls are alike, so the first one already tells what a long sound would end with.
+        if sample.count > 1 and max(held, held // len(calls) * sample.count) > _HELD_MAX:
+            most = _HELD_MAX * len(calls) // held
+            raise InputError(
+                f"{sample.facts.source} takes {sample.count:,} calls, and the outputs of {most:,} are held; "
+                f"cut it in parts"
+            )
     # NumPy would warn on stderr of NaN and infinities that a model gives.
     with np.errstate(all="ignore"):
         return SampleAnswer(sample.facts, tuple(step.answer(calls, sample.facts) for step in processing.outputs))

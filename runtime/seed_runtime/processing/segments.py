@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from seed_runtime.backends import Array
-from seed_runtime.errors import FormatError
+from seed_runtime.errors import FormatError, OutputError
 from seed_runtime.processing.answers import Answer, Facts
 from seed_runtime.processing.fields import Fields
 from seed_runtime.processing.sources import Sources
@@ -64,7 +64,7 @@ class SegmentsStep:
             raise FormatError(self.where, "segments are of sound, and no step before the model reads any")
         rows = [np.ravel(call[self.reads["probability"]]) for call in calls]
         if any(row.dtype.kind != "f" or len(row) == 0 for row in rows):
-            raise FormatError(self.where, "an output of probabilities is needed")
+            raise OutputError(self.where, "an output of probabilities is needed")
         step = facts.frame_seconds / len(rows[0])
         found = self.joined(np.concatenate(rows), step)
         last, segments = 0.0, []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from seed_runtime.backends import Array, Feeds, TensorSpec
-from seed_runtime.errors import FormatError
+from seed_runtime.errors import FormatError, OutputError
 from seed_runtime.processing.answers import Answer, Facts
 from seed_runtime.processing.items import Item
 
@@ -87,7 +87,9 @@ class OutputStep(Protocol):
             facts: what the steps before the model noted.
 
         Raises:
-            FormatError: the outputs aren't of the form that was described.
+            OutputError: the outputs aren't of the form that was described.
+            FormatError: no step before the model notes what this one needs.
+            InputError: the sound is too long.
         """
         ...
 
@@ -119,9 +121,9 @@ def check_input(where: str, spec: TensorSpec, dtypes: Sequence[str], shape: Sequ
 
 
 def one_row(where: str, array: Array, axes: int) -> Array:
-    """Return an output of numbers without its first axis, which must be a batch of 1; FormatError otherwise."""
+    """Return an output of numbers without its first axis, which must be a batch of 1; OutputError otherwise."""
     if array.dtype.kind not in "fiub" or array.ndim != axes or array.shape[0] != 1:
         given = f"{array.dtype}{list(array.shape)}"
-        raise FormatError(where, f"an output of {axes} axes, the first of size 1, is needed; the model gave {given}")
+        raise OutputError(where, f"an output of {axes} axes, the first of size 1, is needed; the model gave {given}")
     row: Array = array[0]
     return row

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seed_runtime.errors import FormatError
+from seed_runtime.errors import FormatError, OutputError
 from seed_runtime.limits import BOXES_MAX
 from seed_runtime.processing import SampleAnswer, boxes, comparisons, ctc, embeddings, segments
 from seed_runtime.processing.answers import Answer, Facts, Placement
@@ -251,7 +251,7 @@ def test_a_box_has_lines_marks_and_an_object() -> None:
     ],
 )
 def test_outputs_of_another_form_are_refused(outputs: Mapping[str, Any], fields: dict[str, Any]) -> None:
-    with pytest.raises(FormatError, match="needed; the model gave"):
+    with pytest.raises(OutputError, match="needed; the model gave"):
         found_boxes(outputs, **fields)
 
 

@@ -185,13 +185,19 @@ def test_what_is_held_of_all_calls_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     assert processing is not None
     monkeypatch.setattr("seed_runtime.processing.runner._HELD_MAX", 3000)
 
+    calls = 0
+
     def two_kilobytes(feeds: Feeds) -> dict[str, Array]:
+        nonlocal calls
+        calls += 1
         return {"y": np.zeros((1, 512), np.float32), "next": feeds["h"]}
 
+    said = "s takes 2 calls, and the outputs of 1 are held; cut it in parts"
     for size, fits in ((1, True), (8, False)):
         sample = prepare(processing, (Item(SOUND, "s", data=wav(np.zeros(size, "<i2"))),))
-        with contextlib.nullcontext() if fits else pytest.raises(LimitError, match="outputs of all calls: 4,096"):
+        with contextlib.nullcontext() if fits else pytest.raises(InputError, match=said):
             answer(processing, sample, two_kilobytes)
+    assert calls == 2, "the first call shows that a long sound is too long"
 
 
 def test_frames_of_another_size_and_a_context_alone_are_refused() -> None:

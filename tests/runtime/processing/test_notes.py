@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seed_runtime.errors import FormatError, LimitError
+from seed_runtime.errors import FormatError, InputError, LimitError, OutputError
 from seed_runtime.limits import NOTE_FRAMES_MAX
 from seed_runtime.processing import notes
 from seed_runtime.processing.answers import Facts
@@ -136,7 +136,7 @@ def test_what_is_no_number_is_silence_and_infinity_is_loud() -> None:
     ],
 )
 def test_outputs_of_another_form_are_refused(changed: dict[str, np.ndarray], problem: str) -> None:
-    with pytest.raises(FormatError, match=problem):
+    with pytest.raises(OutputError, match=problem):
         heard(maps() | changed, frame=4.0)
 
 
@@ -148,6 +148,8 @@ def test_absurd_sizes_are_refused() -> None:
     wide = np.broadcast_to(np.float32(0), (1, 1 << 20, 17))
     with pytest.raises(LimitError, match="cells of the map notes"):
         heard({"n": wide, "o": wide})
+    with pytest.raises(InputError, match="it makes 2 calls, and notes are found in 1; cut it in parts"):
+        heard(*[{"n": wide[:, : 3 << 18], "o": wide[:, : 3 << 18]}] * 2)
     for fields in ({"lowest": 256}, {"least": 61.0}, {"trim": 1 << 20}, {"threshold": 2.0}):
         with pytest.raises(FormatError):
             heard(maps(), **fields)

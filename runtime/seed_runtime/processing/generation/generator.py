@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from seed_runtime.backends import Array, Feeds
-from seed_runtime.errors import FormatError, InputError
+from seed_runtime.errors import InputError, OutputError
 from seed_runtime.processing.generation.description import Generation
 from seed_runtime.processing.generation.sampling import Sampling, choose
 from seed_runtime.processing.generation.tokens import TextStream, Tokenizer
@@ -106,7 +106,7 @@ class Generator:
         """Yield the answer's text piece by piece. It may be ended at any time.
 
         Raises:
-            FormatError: the model's scores can't be used.
+            OutputError: the model's scores can't be used.
             InputError: the model can't run on these tokens.
         """
         cache, text = _Cache(self._generation, model, self.capacity), TextStream(self._tokenizer)
@@ -153,7 +153,7 @@ class _Cache:
         """Run the model on new tokens; return the scores of what follows the last one."""
         scores = self._run(tokens, [self._generation.scores.name])[self._generation.scores.name]
         if scores.ndim != 3 or scores.shape[:2] != (1, len(tokens)):
-            raise FormatError(
+            raise OutputError(
                 "processing, generation",
                 f"scores of {len(tokens)} tokens are needed, the model gave {list(scores.shape)}",
             )

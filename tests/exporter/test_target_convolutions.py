@@ -160,10 +160,14 @@ def test_only_kernels_of_single_channels_may_have_large_neighbours(
     assert 0.9 * most < sums.max() <= most
 
 
+@pytest.mark.parametrize("has_bias", [True, False])
 def test_biases_take_up_what_rounding_weights_does_to_the_means(
-    graph: Graph, feeds: list[Feeds], tmp_path: Path
+    has_bias: bool, graph: Graph, feeds: list[Feeds], tmp_path: Path
 ) -> None:
     assert INT8.rounds is not None
+    if not has_bias:
+        node = next(node for node in graph.model.graph.node if "b_out" in node.output)
+        del node.input[2]
     ranges = measure(Subject(graph, feeds, tmp_path), INT8.rounds(graph))
     plans = {**lossless(graph), "b": GridPlan(0.3)}
 
@@ -186,6 +190,24 @@ def test_without_ranges_convolutions_get_floats(graph: Graph) -> None:
     assert {"Clip", "Relu", "Pad"} <= set(ops)
 
 
+def test_before_there_was_an_operator_for_it_no_convolution_multiplies_bytes(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    model = of_nodes(
+        [helper.make_node("Conv", ["x", "k"], ["out"]), helper.make_node("Sigmoid", ["out"], ["y"])],
+        [numpy_helper.from_array(rng.standard_normal((16, 8, 3, 3)).astype(np.float32), "k")],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 8, 6, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        opset=9,
+    )
+    feeds: list[Feeds] = [{"x": rng.standard_normal((1, 8, 6, 6)).astype(np.float32)}]
+    lowered = lowered_with(load(model), feeds, tmp_path)
+    assert [node.op_type for node in nodes_of(lowered)] == ["DequantizeLinear", "Conv", "Sigmoid"]
+    write_model_files(lowered.graph, tmp_path, lambda weight: restored(weight, lowered.plans[weight.name]))
+    (found,) = run_all(tmp_path, feeds)
+    assert found["y"].shape == (1, 16, 4, 4)
+
+
 def test_a_bias_larger_than_its_steps_can_count_makes_them_larger(
     graph: Graph, feeds: list[Feeds], tmp_path: Path
 ) -> None:
@@ -206,7 +228,10 @@ def test_the_byte_that_stands_for_zero_is_exact() -> None:
     assert Range(0.0, 0.0).step == 1.0
 
 
-def test_nothing_is_measured_without_inputs_and_of_what_is_not_finite(graph: Graph, tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_nothing_is_measured_without_inputs_and_of_what_is_not_finite(
+    value: float, graph: Graph, tmp_path: Path
+) -> None:
     assert measure(Subject(graph, [], tmp_path), ["x"]) == {}
-    feeds: list[Feeds] = [{"x": np.full((1, 8, 12, 12), np.inf, np.float32)}]
+    feeds: list[Feeds] = [{"x": np.full((1, 8, 12, 12), each, np.float32)} for each in (value, 1.0)]
     assert measure(Subject(graph, feeds, tmp_path), ["x"]) == {}

@@ -20,6 +20,7 @@ from seed_exporter.records import Loaded, Work
 from seed_exporter.results import Options
 from seed_exporter.skeletons import builder_for
 from seed_exporter.targets import AUTO, FP32
+from seed_exporter.targets.grids import other_floats
 from seed_exporter.targets.ranges import measure
 from seed_runtime.agent.processors import parse_processor, this_processor
 from seed_runtime.codecs.encode.packing import pack
@@ -40,6 +41,7 @@ _KEPT: Final = (
 )
 _IS: Final = "--dtype auto is {} for {}: {}"
 _FALLS_BACK: Final = "--dtype auto takes fp32 for this model: {}"
+_OTHER_FLOATS: Final = "matrices of {} stay as they are, as integers are made of float32; convert the model to it first"
 _FLOAT_OPERATORS: Final = frozenset({"ConvTranspose", "GRU", "LSTM", "RNN"})
 """Operators that multiply floats whatever the device holds."""
 _HOLE_BYTES: Final = NAME_DIGEST_BYTES + 4
@@ -90,11 +92,19 @@ def choose_target(model: Loaded, work: Work) -> Work:
         names = [] if work.target.rounds is None else work.target.rounds(graph)
         if names and reference.kind == "real":
             subject = Subject(graph, reference.calibration, work.subfolder("calibration"), work.options.jobs)
-            work.findings.ranges = measure(subject, names)
-        if work.is_auto and (reason := _slower(graph, names, work)):
+            ranges = measure(subject, names)
+            # Without the range of one value, as where it is infinite, convolutions get floats.
+            work.findings.ranges = ranges if ranges.keys() >= set(names) else {}
+        lowered = work.target.lowered(graph, lossless(graph)).graph
+        if work.is_auto and (reason := _slower(lowered, names, work)):
             return _in_floats(work, reason)
+        if work.target.restricted and (kept := other_floats(graph)):
+            note = _OTHER_FLOATS.format(" and ".join(kept))
+            if work.is_auto and lowered.weights.keys() <= graph.weights.keys():
+                return _in_floats(work, note)
+            work.notes.append(f"--dtype {work.target.name}: {note}")
         try:
-            check_runnable(work.target.lowered(graph, lossless(graph)).graph)
+            check_runnable(lowered)
         except UnsupportedError as error:
             if not work.is_auto:
                 raise
@@ -130,15 +140,17 @@ def _in_floats(work: Work, reason: str) -> Work:
     return replace(work, options=replace(work.options, dtype=FP32.name))
 
 
-def _slower(graph: Graph, names: Sequence[str], work: Work) -> str:
+def _slower(lowered: Graph, names: Sequence[str], work: Work) -> str:
     """Say which operators would get floats made of integers each time they run; "" for none.
 
     Args:
-        graph: the graph.
+        lowered: the graph as the device would run it.
         names: of the values that its convolutions would round.
         work: has their ranges, where they were measured.
     """
-    found = {node.op_type for node in GraphIndex(graph).nodes}
+    nodes = list(GraphIndex(lowered).nodes)
+    made = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
+    found = {node.op_type for node in nodes if made.intersection(node.input[1:])}
     floats = found & (_FLOAT_OPERATORS if names else _FLOAT_OPERATORS | {"Conv"})
     if floats:
         return f"{', '.join(sorted(floats))} would get floats made of integers each time, which takes longer"

@@ -18,6 +18,7 @@ from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.matrix import as_float32
 from seed_exporter.graph.messages import attribute_of, input_of, replace_elements
 from seed_exporter.graph.model import Graph
+from seed_exporter.graph.versions import opset_of
 from seed_exporter.targets.grids import Grid
 from seed_exporter.targets.ranges import Ranges
 from seed_exporter.targets.target import MICROSOFT, Rewriting
@@ -27,6 +28,8 @@ _FEW_CHANNELS: Final = 4
 """Channels below which a convolution multiplies floats: rearranging so few takes the time that bytes save."""
 _FEW_FACTORS: Final = 256
 """Factors of one output below which it does so: a kernel of 16 times 16 pictures' elements holds as much as a layer."""
+_SINCE: Final = 10
+"""Opset from which on there is QLinearConv, which ONNX Runtime makes of rounded convolutions whatever the opset is."""
 _BIAS_MOST: Final = 2.0**30
 """Largest magnitude of a bias's integers, with room for the sums that they are added to."""
 _BIAS_STEPS: Final = 8
@@ -65,6 +68,8 @@ def rounded_values(graph: Graph, index: GraphIndex) -> Rounded:
     EfficientNet-lite0 these two lost a KL of .020 in place of .008 on other calibration pictures, and saved no time.
     """
     found, first = Rounded(), set[str]()
+    if opset_of(graph.model) < _SINCE:
+        return found
     for node in graph.model.graph.node:
         if node.domain not in ("", "ai.onnx"):
             continue
@@ -129,7 +134,7 @@ def round_bias(
     """Make integers of a convolution's bias, in steps of the product of its input's and its weight's.
 
     The bias also takes up by how much rounding the weight moves the mean of each channel, where inputs have the means
-    that were measured.
+    that were measured. A convolution without a bias gets one for that.
 
     Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction" (arXiv 1906.04721).
 
@@ -142,13 +147,14 @@ def round_bias(
         grid: integers of the weight and their steps.
         domain: of DequantizeLinear.
     """
-    node = convolution.node
+    node, shift = convolution.node, _shift(graph, convolution, ranges, grid).astype(np.float32)
     name = input_of(node, 2)
-    if not name:
+    if not name and not shift.any():
         return
-    values = constant_of(graph, name)
+    values = constant_of(graph, name) if name else np.zeros_like(shift)
     assert values is not None
-    values = values + _shift(graph, convolution, ranges, grid).astype(np.float32)
+    values = values + shift
+    name = name or f"{node.input[1]}_bias"
     steps = np.float32(ranges[convolution.source].step) * grid.scales.reshape(-1).astype(np.float32)
     # Bits far below a step of the output would only take bytes.
     spared = np.exp2(np.floor(np.log2(np.clip(ranges[out].step / _BIAS_STEPS / steps.astype(np.float64), 1, 2**20))))

@@ -77,6 +77,13 @@ def matrices(graph: Graph, index: GraphIndex) -> Iterator[Weight]:
             yield weight
 
 
+def other_floats(graph: Graph) -> list[str]:
+    """Return the types of floats, other than float32, of weights that carry size; targets leave these as they are."""
+    least = matrix_min(graph)
+    kinds = ((weight.dtype.name, kind_of(weight, least)) for weight in graph.weights.values())
+    return sorted({name for name, kind in kinds if kind is Kind.MATRIX and name != "float32"})
+
+
 def by_channel(
     weight: Weight, plan: Plan, axis: int | None, largest: int, least: F32 | None = None, pairs: int | None = None
 ) -> Grid:

@@ -32,8 +32,8 @@ from seed_runtime.codecs.encode.grid import QuantizedMatrix
 from seed_runtime.format.dtypes import BY_NAME
 
 LARGEST: Final = 63
-"""Largest magnitude of an integer that is multiplied by integers. The kernels for processors without VNNI add two
-products of a byte by a byte in 16 bits, which saturate from 64 on: 255 * 64 * 2 is 32,640."""
+"""Largest magnitude of an integer of 7 bits, for those that are multiplied by integers. The kernels for processors
+without VNNI add two products of a byte by a byte in 16 bits, which saturate from 65 on: 255 * 65 * 2 is 33,150."""
 PAIRS: Final = 128
 """Largest sum of two integers of one sign, neighbours in a kernel, whose products with bytes these kernels add so."""
 LARGEST_OF_FLOATS: Final = 127
@@ -53,7 +53,7 @@ def lower(graph: Graph, plans: Plans, measured: Measured, *, multiplies: bool) -
         multiplies: whether layers multiply integers; else they get floats.
     """
     edit, index = Rewriting(graph, plans), GraphIndex(graph)
-    convolved = _round_convolutions(edit, index, graph, plans, measured.ranges) if measured.ranges else frozenset()
+    convolved = _round_convolutions(edit, index, graph, plans, measured.ranges)
     for weight in matrices(graph, index):
         if weight.name in convolved:
             continue

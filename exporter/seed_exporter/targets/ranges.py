@@ -69,7 +69,9 @@ class _Extremes(Watch):
     def see(self, seen: Seen) -> None:
         values = seen.values[self.values[0]]
         if values.size:
-            self._least, self._largest = min(self._least, float(values.min())), max(self._largest, float(values.max()))
+            # Python's own min and max would pass over what is no number.
+            self._least = float(np.minimum(self._least, values.min()))
+            self._largest = float(np.maximum(self._largest, values.max()))
             self._seen = True
             if values.ndim > 2:
                 sums = values.sum(axis=(0, *range(2, values.ndim)), dtype=np.float64)

@@ -142,7 +142,7 @@ class Rewriting:
         self._renamed[name] = new
 
     def replace_input(self, node: onnx.NodeProto, place: int, name: str) -> None:
-        """Make one node of the main graph read another value at one place."""
+        """Make one node of the main graph read another value at one place, which may be the next behind its last."""
         self._inputs[node.output[0], place] = name
 
     def lowered(self) -> Lowered:
@@ -156,6 +156,8 @@ class Rewriting:
                 changed.CopyFrom(own)
                 for place, name in enumerate(own.input):
                     changed.input[place] = self._inputs.get((out, place), self._renamed.get(name, name))
+                if (added := self._inputs.get((out, len(own.input)))) is not None:
+                    changed.input.append(added)
                 nodes.append(changed)
             nodes += self._behind.get(out, [])
         tensors = [

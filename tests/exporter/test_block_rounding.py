@@ -161,6 +161,18 @@ def test_a_table_whose_transpose_computes_scores_has_the_moments_of_what_it_is_m
     assert linear_view(graph.weights[name]) is None
 
 
+def test_a_table_that_a_transpose_leaves_as_it_is_has_no_moments(tmp_path: Path) -> None:
+    model = tied()
+    (turn,) = (node for node in model.graph.node if node.op_type == "Transpose")
+    turn.attribute[0].ints[:] = [0, 1]
+    (product,) = (node for node in model.graph.node if node.op_type == "MatMul")
+    product.input[0] = "x"
+    model.graph.input.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 12]))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 8
+    feeds = {"ids": np.array([1, 5]), "x": np.ones((2, 12), np.float32)}
+    assert not collect(load(model), {COVARIANCES}, [feeds], tmp_path)[COVARIANCES]
+
+
 def test_an_export_with_inputs_rounds_blocks_by_their_moments(
     inputs: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,7 +166,9 @@ def _transposed(graph: Graph) -> dict[str, Weight]:
     found = {}
     for node in graph.model.graph.node:
         weight = graph.weights.get(node.input[0]) if node.op_type == "Transpose" else None
-        if weight is not None and len(weight.shape) == 2 and linear_view(weight) is None:
+        if weight is None or len(weight.shape) != 2 or linear_view(weight) is not None:
+            continue
+        if all(list(each.ints) == [1, 0] for each in node.attribute if each.name == "perm"):
             found[node.output[0]] = weight
     return found
 

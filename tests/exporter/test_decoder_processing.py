@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from seed_exporter.processing import decoder
+from seed_exporter.processing import chat_template, decoder
 from seed_exporter.processing.chat_template import render
 from seed_exporter.processing.package import Package
 from seed_runtime.backends import TensorSpec
@@ -98,6 +98,20 @@ def test_templates_that_can_not_be_two_texts_are_refused(tmp_path: Path, templat
 def test_a_template_has_limits_of_time_output_and_memory(template: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         render(template, {"messages": "x"}, 0.5 if "0.5 s" in problem else 10.0)
+
+
+def test_a_system_that_limits_no_memory_renders_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("current limit exceeds maximum limit")  # as on macOS
+
+    monkeypatch.setattr("resource.setrlimit", refuse)
+    chat_template._limit_memory()
+
+
+def test_a_template_whose_text_is_no_unicode_is_refused(tmp_path: Path) -> None:
+    template = r"{{ '\ud800' }}{{ messages[0].content }}"
+    with pytest.raises(ValueError, match="its chat template"):
+        found(tmp_path, FILES | {"tokenizer_config.json": {"chat_template": template}})
 
 
 def test_other_models_have_no_such_description(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Run as a script by `render`: one JSON object comes by stdin, and one goes out by
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -21,6 +22,8 @@ _MEMORY_MAX: Final = 1 << 30
 
 def render(template: str, values: Mapping[str, Any], seconds: float = SECONDS_MAX) -> str:
     """Return the text that a template makes of values.
+
+    Memory is limited where the system does it, which macOS and Windows don't; time and output are limited everywhere.
 
     Raises:
         ValueError: the template fails, or takes too long, too much memory or makes too long a text.
@@ -54,10 +57,12 @@ def _main() -> None:
             if size > OUTPUT_MAX:
                 raise ValueError(f"it makes more than {OUTPUT_MAX:,} characters")
             parts.append(part)
+        text = "".join(parts)
+        text.encode()  # raises for half of a surrogate pair
     except Exception as error:  # it may fail in any way
         found = {"problem": str(error)[:200] or type(error).__name__}
     else:
-        found = {"text": "".join(parts)}
+        found = {"text": text}
     json.dump(found, sys.stdout)
 
 
@@ -66,7 +71,9 @@ def _limit_memory() -> None:
         import resource
     except ImportError:  # Windows
         return
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_MAX, _MEMORY_MAX))
+    # macOS refuses it, and so does a system with a lower limit.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_MAX, _MEMORY_MAX))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ The agent runs it to set up a service. A plan includes what its process holds al
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 
@@ -14,6 +15,7 @@ from seed_runtime.cli import entrypoint
 from seed_runtime.cli.arguments import parse
 from seed_runtime.cli.common import open_seed
 from seed_runtime.cli.serve import serve as _serve  # noqa: F401 - the modules of the server count in its memory
+from seed_runtime.errors import UnsupportedError
 
 
 def main(path: str, most: str) -> int:
@@ -23,7 +25,9 @@ def main(path: str, most: str) -> int:
 
 def _print_plan(path: str, most: int | None) -> int:
     with open_seed(parse([path, "--serve", ":0"])) as seed:
-        tokenizer = serving.generation_of(seed, most)
+        tokenizer = None
+        with contextlib.suppress(UnsupportedError):  # which the server says when it starts
+            tokenizer = serving.generation_of(seed, most)
         planned = serving.planned_bytes(seed, most)
         del tokenizer  # which the server holds beside all that is planned
         print(json.dumps({"planned_bytes": planned}))

@@ -8,6 +8,7 @@ from seed_runtime import serve as serving
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.common import open_cache, open_seed, open_session
 from seed_runtime.cli.terminal import Terminal
+from seed_runtime.errors import UnsupportedError
 from seed_runtime.memory.cgroup import cgroup_limit
 
 
@@ -20,7 +21,11 @@ def serve(job: Job, terminal: Terminal) -> int:
         takes_empty = not seed.skeleton().breaks_on_empty
         steps = serving.processing_of(seed)
         # Before the plan, which counts what the process holds.
-        written = serving.generation_of(seed, job.max_memory)
+        written, writes_not = None, ""
+        try:
+            written = serving.generation_of(seed, job.max_memory)
+        except UnsupportedError as error:
+            writes_not = str(error)
         plan = serving.plan_server(seed, job.max_memory, job.threads, cgroup_limit())
         cache = stack.enter_context(open_cache(job))
         session = stack.enter_context(open_session(job, seed, cache, terminal, plan.feeds, beside=plan.extra_bytes))
@@ -36,6 +41,7 @@ def serve(job: Job, terminal: Terminal) -> int:
             takes_empty=takes_empty,
             processing=steps,
             writer=written and serving.Writer(*written, session.run_into, session.admit),
+            writes_not=writes_not,
             memory_limit=job.max_memory,
             backend=seed.kind.backend,
         )
@@ -52,6 +58,8 @@ def serve(job: Job, terminal: Terminal) -> int:
         )
         stack.callback(serving.notify_manager, "STOPPING=1")
         terminal.clear()
+        if writes_not:
+            terminal.note(f"tensors alone are taken: {writes_not}")
         terminal.note(f"serving {model.name}, version {model.version}, on {address}")
         serving.notify_manager("READY=1")
         server.run()

@@ -11,20 +11,15 @@ import numpy as np
 from seed_runtime.backends import Array
 from seed_runtime.errors import FormatError, InputError
 from seed_runtime.limits import TOKENS_MAX
-from seed_runtime.memory.cgroup import cgroup_limit
-from seed_runtime.memory.plan import check_budget
-from seed_runtime.memory.process import baseline
 from seed_runtime.processing.answers import Facts
 from seed_runtime.processing.fields import Fields
 from seed_runtime.processing.items import TEXT, Item
 from seed_runtime.processing.sources import Sources
 from seed_runtime.processing.steps import InputStep, Prepared, Specs, check_input, one_call
-from seed_runtime.processing.tokenizer_file import call_tokenizer, load_tokenizer
+from seed_runtime.processing.tokenizer_file import call_tokenizer, check_splitting, load_tokenizer
 
 TEXT_MAX: Final = 1 << 18
 """Largest text [B]: normalizing may make it 300 times longer."""
-_TEXT_BYTES: Final = 512
-"""Memory that a byte of a text takes while it is split, most of it for tokens of one byte [B]: 390 were measured."""
 _ROLES: Final = ("mask", "types", "positions")
 
 
@@ -57,7 +52,7 @@ class Tokens:
         if size > TEXT_MAX:
             raise InputError(f"{name} has more than {TEXT_MAX:,} bytes; give a shorter one")
         tokenizer = self._opened(limit)
-        check_budget(f"splitting {name}", baseline().resident + size * _TEXT_BYTES, limit, cgroup_limit())
+        check_splitting(name, size, limit)
         encoded = call_tokenizer(lambda: tokenizer.encode(text, add_special_tokens=False), self.where)
         own = tokenizer.num_special_tokens_to_add(False)
         count = len(encoded.ids) + own

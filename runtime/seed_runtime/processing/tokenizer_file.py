@@ -65,6 +65,8 @@ _TREE_BYTES: Final = 340
 """Memory that a character of a piece takes in Unigram's tree, at most [B]."""
 _READING: Final = 24
 """Memory that reading takes at its peak, in sizes of the file: SmolLM2's 3.5 MB took 69 MB."""
+_TEXT_BYTES: Final = 512
+"""Memory that a byte of a text takes while it is split, most of it for tokens of one byte [B]: 390 were measured."""
 _AFFIX_MAX: Final = 16
 """Largest mark of parts of words, which is copied at each attempt to find one [character]."""
 _MODEL_FIELDS: Final = {
@@ -114,6 +116,20 @@ def load_tokenizer(data: bytes | memoryview, where: str, limit: int | None = Non
     # Merges that are left out at random are for training; an answer is the same each time.
     checked["model"].pop("dropout", None)
     return call_tokenizer(lambda: tokenizers.Tokenizer.from_str(json.dumps(checked)), where, "can't be read")
+
+
+def check_splitting(name: str, size: int, limit: int | None = None) -> None:
+    """Check that there is memory to split a text.
+
+    Args:
+        name: of the text, for messages.
+        size: of the text [B].
+        limit: of --max-memory; None for none [B].
+
+    Raises:
+        MemoryBudgetError: it takes too much.
+    """
+    check_budget(f"splitting {name}", baseline().resident + size * _TEXT_BYTES, limit, cgroup_limit())
 
 
 def _reading_bytes(tokenizer: Mapping[str, Any], data: bytes | memoryview) -> int:

@@ -11,7 +11,7 @@ import functools
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -49,7 +49,7 @@ async def generate(
         streams: send each piece when it is there.
 
     Raises:
-        RefusedError: the request can't be used, or others wait for the model too long.
+        RefusedError: the request can't be used, others keep the model too long, or the server ends before it begins.
         ConnectionError: the client is gone.
     """
     begun = time.perf_counter()
@@ -59,19 +59,17 @@ async def generate(
     except TimeoutError:
         raise busy("the model writes other texts; try again later") from None
     queued = time.perf_counter() - begun
+    if server.stopping:
+        raise busy("the server is ending; try again later")
     ending = Ending(time.monotonic() + limits.GENERATE_S)
     running.enter_context(_watching(server, link, ending))
     try:
         text = await server.worker.call(functools.partial(_Text, server.model, body, ending))
         if streams:
-            return Answer(
-                HTTPStatus.OK,
-                _events(server, text, begun, queued),
-                None,
-                _EVENTS,
-                "Cache-Control: no-cache",
-                is_live=True,
-            )
+            events = _events(server, text, ending, begun, queued)
+            # Where the client can't be sent more, the text ends before the next one begins.
+            running.push_async_callback(events.aclose)
+            return Answer(HTTPStatus.OK, events, None, _EVENTS, "Cache-Control: no-cache", is_live=True)
         whole = await server.worker.call(lambda: "".join(text.pieces))
     except BaseException as error:
         server.metrics.add_failure(time.perf_counter() - begun)
@@ -87,15 +85,25 @@ async def generate(
     return Answer.of_json({**text.head, "text_output": whole, **text.end()})
 
 
-async def _events(server: Server, text: _Text, begun: float, queued: float) -> AsyncIterator[bytes]:
-    """Yield an event for each piece, and one for the end."""
+async def _events(
+    server: Server, text: _Text, ending: Ending, begun: float, queued: float
+) -> AsyncGenerator[bytes, None]:
+    """Yield an event for each piece, and one for the end, or for what went wrong.
+
+    Raises:
+        ConnectionError: the client is gone.
+    """
     try:
         while (piece := await server.worker.call(lambda: next(text.pieces, None))) is not None:
             yield _event({**text.head, "text_output": piece})
+        if ending.is_gone:
+            raise ConnectionAbortedError
         last = {**text.head, "text_output": "", **text.end()}
-    except SeedError as error:
-        # The status was sent long ago.
+    except BaseException as error:  # GeneratorExit where the client was sent no more
         server.metrics.add_failure(time.perf_counter() - begun)
+        if not isinstance(error, SeedError):
+            raise
+        # The status was sent before the first run.
         yield _event({"error": " ".join(str(error).split())})
         return
     server.metrics.add_success(Times(queued, 0.0, time.perf_counter() - begun - queued, 0.0))

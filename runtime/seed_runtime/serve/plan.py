@@ -155,20 +155,18 @@ def generation_of(seed: Seed, limit: int | None = None) -> tuple[Generation, Tok
         limit: --max-memory [B]; None for no limit.
 
     Returns:
-        None where it says nothing, or this runtime is too old for it or lacks the package tokenizers.
+        None where it says nothing.
 
     Raises:
+        UnsupportedError: this runtime is too old for what it says, or lacks the package tokenizers.
         MemoryBudgetError: reading the tokenizer takes too much memory.
     """
-    try:
-        steps = seed.processing()
-        if steps is None or steps.generation is None:
-            return None
-        from seed_runtime.processing.generation import Tokenizer
-
-        tokenizer = Tokenizer(steps.generation.tokenizer, limit)
-    except UnsupportedError:
+    steps = seed.processing()
+    if steps is None or steps.generation is None:
         return None
+    from seed_runtime.processing.generation import Tokenizer
+
+    tokenizer = Tokenizer(steps.generation.tokenizer, limit)
     return replace(steps.generation, tokenizer=b""), tokenizer
 
 

@@ -70,6 +70,8 @@ class ServedModel:
     """What stands before and behind it; None where its seed doesn't say."""
     writer: Writer | None = None
     """Writes texts; None where its seed doesn't say how, or this runtime can't."""
+    writes_not: str = ""
+    """Why this runtime can't, with the next step."""
     memory_limit: int | None = None
     """Limit of --max-memory, for what is decoded; None for none [B]."""
     backend: str = "onnxruntime"

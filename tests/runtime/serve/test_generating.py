@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +18,7 @@ import pytest
 import seed_runtime
 from seed_runtime.backends import Array, Feeds
 from seed_runtime.errors import MemoryBudgetError
+from seed_runtime.memory.process import baseline
 from seed_runtime.serve import ServedModel, Server, Writer, generation_of, limits, planned_bytes
 from tests.runtime.serve.support.serving import Answer, Client, command, doubler, in_process, wait_for
 from tests.support.decoder_model import CONTEXT, decoder_seed
@@ -219,25 +222,95 @@ def test_a_server_that_ends_gives_out_what_was_written(model: Alphabet) -> None:
     assert answers[0].json["text_output"].startswith("ab")
 
 
-def test_faulty_scores_end_the_events_with_an_error(serving: tuple[Client, Server], model: Alphabet) -> None:
+def test_texts_that_wait_for_the_model_when_the_server_ends_are_refused(model: Alphabet) -> None:
+    model.gate = threading.Semaphore(0)
+    answers: dict[int, Answer] = {}
+
+    def post(number: int) -> threading.Thread:
+        thread = threading.Thread(
+            target=lambda: answers.update({number: ask(client, {"text_input": "hi"}, "generate_stream")})
+        )
+        thread.start()
+        return thread
+
+    with in_process(":0", served(model)) as (client, server):
+        client.name, server.asked_max = "decoder", limits.PROMPT_BODY
+        threads = [post(1)]
+        wait_for(lambda: model.runs == 1)
+        threads.append(post(2))
+        wait_for(lambda: server.requests == 2)
+        gate = model.gate
+        threading.Timer(0.2, lambda: [gate.release() for _ in range(20)]).start()
+    for thread in threads:
+        thread.join(20)
+    assert events(answers[1])[-1]["stop"] == "interrupted"
+    assert (answers[2].status, "the server is ending" in answers[2].error) == (503, True)
+    assert model.runs < 20
+
+
+def test_a_client_that_leaves_its_stream_counts_as_a_failure(client: Client, model: Alphabet) -> None:
+    gate = model.gate = threading.Semaphore(1)
+    link = client.connection()
+    body = json.dumps({"text_input": "hi", "parameters": {"max_tokens": 40}})
+    link.request("POST", "/v2/models/decoder/generate_stream", body, {"Content-Type": "application/json"})
+    assert b'"a"' in link.getresponse().readline()
+    wait_for(lambda: model.runs == 2)
+    link.sock.shutdown(socket.SHUT_WR)
+    model.gate = None
+    gate.release()
+    wait_for(lambda: _counts(client) == (0, 1))
+    link.close()
+
+
+def _counts(client: Client) -> tuple[int, int]:
+    """Texts that succeeded, and those that failed."""
+    (found,) = client.get("/v2/models/decoder/stats").json["model_stats"]
+    return found["inference_stats"]["success"]["count"], found["inference_stats"]["fail"]["count"]
+
+
+def test_line_feeds_are_escaped_in_events_and_characters_are_whole(
+    serving: tuple[Client, Server], model: Alphabet
+) -> None:
+    client, server = serving
+    # The last character lacks its second byte.
+    written = "\n\n€\r\u2028é".encode()[:-1]
+
+    def write(feeds: Feeds, into: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        model.runs += 1
+        scores = np.zeros((1, feeds["input_ids"].shape[1], 258), np.float32)
+        scores[0, -1, written[model.runs - 1]] = 1
+        return {"logits": scores}
+
+    assert server.model.writer is not None
+    server.model = replace(server.model, writer=replace(server.model.writer, run_into=write))
+    request = {"text_input": "hi", "parameters": {"max_tokens": len(written)}}
+    pieces = [each["text_output"] for each in events(ask(client, request, "generate_stream"))]
+    assert pieces == ["\n", "\n", "€", "\r", "\u2028", "\ufffd", ""]
+
+
+@pytest.mark.parametrize("good_runs", [0, 2])
+def test_faulty_scores_end_the_events_with_an_error(
+    serving: tuple[Client, Server], model: Alphabet, good_runs: int
+) -> None:
     client, server = serving
     scores = model.run_into
 
     def faulty(feeds: Feeds, into: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         found = scores(feeds, into, outputs)
-        return found if model.runs < 3 else {"logits": found["logits"] * np.float32(np.nan)}
+        return found if model.runs <= good_runs else {"logits": found["logits"] * np.float32(np.nan)}
 
     assert server.model.writer is not None
     server.model = replace(server.model, writer=replace(server.model.writer, run_into=faulty))
     found = events(ask(client, {"text_input": "hi"}, "generate_stream"))
-    assert [each.get("text_output") for each in found] == ["a", "b", None]
+    assert [each.get("text_output") for each in found] == [*"ab"[:good_runs], None]
     assert "a finite one is needed" in found[-1]["error"]
+    assert _counts(client) == (0, 1)
 
 
 def test_models_that_write_no_texts_say_so() -> None:
     with in_process(":0", doubler()) as (client, _):
         found = ask(client, {"text_input": "hi"})
-        assert (found.status, "doesn't write texts here" in found.error) == (404, True)
+        assert (found.status, "its seed says nothing of generation" in found.error) == (404, True)
         assert ask(client, {"text_input": "hi"}, "generate_stream").status == 404
 
 
@@ -262,3 +335,25 @@ def test_seed_run_serves_a_decoder_within_the_plan_that_a_service_gets(tmp_path:
         assert "".join(each["text_output"] for each in pieces) == whole.json["text_output"]
         hot = {"text_input": "hello", "parameters": {"temperature": 3, "rng_seed": 1}}
         assert ask(client, hot).json == ask(client, hot).json != whole.json
+
+
+def test_a_server_without_tokenizers_says_so_when_it_starts_and_when_it_is_asked(tmp_path: Path) -> None:
+    path, missing = tmp_path / "decoder.seed", tmp_path / "missing"
+    path.write_bytes(decoder_seed())
+    missing.mkdir()
+    (missing / "tokenizers.py").write_text("raise ImportError")
+    paths = os.pathsep.join(filter(None, (str(missing), os.environ.get("PYTHONPATH"))))
+    with command(path, "decoder", "--serve", ":0", env={"PYTHONPATH": paths}) as client:
+        assert "pip install 'seed-runtime[text]'" in client.said[0]
+        found = ask(client, {"text_input": "hello"})
+        assert (found.status, "pip install 'seed-runtime[text]'" in found.error) == (404, True)
+
+
+def test_a_prompt_that_takes_too_much_memory_to_be_split_is_refused() -> None:
+    seed = seed_runtime.open(io.BytesIO(decoder_seed(cached=False)))
+    found = generation_of(seed, baseline().resident + (64 << 20))
+    assert found is not None
+    tokenizer = found[1]
+    assert tokenizer.encode("hi", special=False)
+    with pytest.raises(MemoryBudgetError, match="splitting the prompt needs"):
+        tokenizer.encode("x" * limits.PROMPT_BODY, special=False)

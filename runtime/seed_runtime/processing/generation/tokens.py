@@ -7,7 +7,7 @@ from typing import Any, Final
 from seed_runtime.errors import InputError
 from seed_runtime.limits import PROMPT_MAX
 from seed_runtime.memory.process import release_heap
-from seed_runtime.processing.tokenizer_file import call_tokenizer, load_tokenizer
+from seed_runtime.processing.tokenizer_file import call_tokenizer, check_splitting, load_tokenizer
 
 _WHERE: Final = "processing, generation"
 _INCOMPLETE: Final = "\ufffd"
@@ -22,13 +22,14 @@ class Tokenizer:
 
         Args:
             data: the file.
-            limit: of --max-memory; None for none [B].
+            limit: of --max-memory, for reading it and for splitting texts; None for none [B].
 
         Raises:
             MemoryBudgetError: reading it takes too much memory.
             FormatError: it is none.
             UnsupportedError: the package is missing, or the tokenizer has a part that isn't known.
         """
+        self._limit = limit
         self._tokenizer: Any = load_tokenizer(data, _WHERE, limit)
         release_heap()
 
@@ -42,6 +43,7 @@ class Tokenizer:
 
         Raises:
             InputError: it is too long, or no text.
+            MemoryBudgetError: splitting it takes too much memory.
             FormatError: the tokenizer fails.
         """
         try:
@@ -52,6 +54,7 @@ class Tokenizer:
             raise InputError(f"the prompt has {size:,} bytes, and {PROMPT_MAX:,} are allowed; shorten it")
         if not text:
             return []
+        check_splitting("the prompt", size, self._limit)
         self._tokenizer.encode_special_tokens = not special
         found = call_tokenizer(lambda: self._tokenizer.encode(text, add_special_tokens=False), _WHERE)
         return list(found.ids)

@@ -76,15 +76,14 @@ def _find(key: str, flag: str | None) -> tuple[Any, str]:
         return flag, f"--{key}"
     if text := os.environ.get(variable):
         return text, variable
-    value = _config().get(key)
+    value = _config(config_path()).get(key)
     if isinstance(value, bool) or not isinstance(value, str | int | None):
         raise UsageError(f'{config_path()}: {key} is {value!r}; write a number, or a size such as "64MB"')
     return value, f"{config_path()}: {key}"
 
 
 @cache
-def _config() -> dict[str, Any]:
-    path = config_path()
+def _config(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             data = file.read(_CONFIG_MAX + 1)

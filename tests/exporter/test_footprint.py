@@ -65,6 +65,24 @@ def test_a_model_that_runs_on_no_size_is_not_measured(tmp_path: Path) -> None:
     assert measure(save_tokens(tmp_path, most=3)) is None
 
 
+def test_the_largest_size_of_processing_is_measured_however_long_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counted(backend: str, mode: str, folder: Path, file: Path) -> footprint._Measured:
+        with np.load(file) as feeds:
+            return footprint._Measured(MIB, 0, feeds["ids"].size << 10)
+
+    monkeypatch.setattr(footprint, "_run_child", counted)
+    monkeypatch.setattr(footprint, "TIME_S", 0)
+    sizes = (80, 160, 320, 640)
+    largest = []
+    for described in ([], [{"ids:1": size} for size in sizes]):
+        measured = measure(save_tokens(tmp_path), described=described)
+        assert measured is not None
+        largest.append(max(point[1] for point in measured.points))
+    assert largest == [256, 640]
+
+
 def test_a_machine_that_cannot_count_peaks_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(footprint, "_run_child", lambda *arguments, **options: None)
     assert measure(save_layers(tmp_path)) is None

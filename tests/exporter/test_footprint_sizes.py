@@ -84,3 +84,14 @@ def test_what_ran_at_a_size_of_1_or_0_stays_there() -> None:
         scaled = size_families(decoder("past + 1"), None, sample)[-1]
         assert all(point["mask:1"] == point["past:1"] + 1 for point in scaled)
         assert {point["ids:1" if ids == 1 else "past:1"] for point in scaled} == {min(ids, past)}
+
+
+def test_sizes_that_processing_makes_come_before_the_usual_ones() -> None:
+    described = [{"pixels:2": side, "pixels:3": side} for side in (160, 320, 640, 1280)]
+    first, *others = size_families([PICTURE], described=described)
+    assert {"pixels:0": 1, "pixels:2": 1280, "pixels:3": 1280} in first
+    assert {"pixels:0": 4, "pixels:2": 640, "pixels:3": 640} in first
+    assert others == size_families([PICTURE])
+    assert size_families([IDS], described=described) == size_families([IDS])
+    sample = {"pixels:0": 1, "pixels:2": 64, "pixels:3": 64}
+    assert size_families([PICTURE], sample, None, described) == size_families([PICTURE], sample)

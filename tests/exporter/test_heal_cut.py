@@ -13,6 +13,7 @@ import seed_runtime
 from seed_exporter.build.streams import restored
 from seed_exporter.evaluate.model_files import write_model_files
 from seed_exporter.evaluate.run import run_all
+from seed_exporter.graph.model import Graph
 from seed_exporter.records import Planned, Work
 from seed_exporter.results import Source
 from seed_exporter.stages import front_size
@@ -78,7 +79,7 @@ def test_a_healed_model_is_cut_and_computes_what_was_trained(
     short_healing(steps=120, batch=8, looks=5)
     measured: list[int] = []
 
-    def measure(source: Source, work: Work) -> None:
+    def measure(graph: Graph, source: Source, work: Work) -> None:
         measured.append((work.subfolder("assembled") / "model.weights").stat().st_size)
 
     monkeypatch.setattr(stage, "measure_memory", measure)

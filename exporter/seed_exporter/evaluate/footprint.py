@@ -72,6 +72,7 @@ def measure(
     inputs: Sequence[TensorSpec] | None = None,
     sample: Feeds | None = None,
     generated: Feeds | None = None,
+    described: Sequence[Dims] = (),
     backend: str = "onnxruntime",
 ) -> Footprint | None:
     """Run every mode at every point, in child processes, and record the peaks with a margin.
@@ -84,6 +85,7 @@ def measure(
         inputs: the model's inputs; None to open it and see.
         sample: what the user gives the model, where no points are given.
         generated: feeds on which the model is known to run, in case that it doesn't at the usual sizes.
+        described: sizes that the model's processing makes, of which the last is measured however long it takes.
         backend: the backend whose modes are measured.
 
     Returns:
@@ -98,13 +100,14 @@ def measure(
     if used is not None and not all(used.values()):
         # A size of 0 is that of a first call, whose outputs are inputs of the next one.
         used = None
-    families = [list(points)] if points is not None else size_families(inputs, used, known)
+    families = [list(points)] if points is not None else size_families(inputs, used, known, described)
     make = feeds_at or (lambda dims: ones_at(inputs, dims))
     best: Footprint | None = None
     for family in families:
         chosen = [dict(dims) for dims in sorted(family, key=_size_order)][:POINTS_MAX]
         growth = footprint_growth.plan_growth(inputs, chosen) if points is None else None
-        found = _measure_family(folder, backend, axes, chosen, growth, make)
+        largest = next((number for number, dims in enumerate(chosen) if _is_described(dims, described)), None)
+        found = _measure_family(folder, backend, axes, chosen, growth, make, largest)
         if found is not None and (best is None or len(found.points) > len(best.points)):
             best = found
         if best is not None and len(best.points) >= min(POINTS_WANTED, len(chosen)):
@@ -130,8 +133,9 @@ def _measure_family(
     points: Sequence[Dims],
     growth: footprint_growth.Plan | None,
     feeds_at: Callable[[Dims], Feeds],
+    largest: int | None = None,
 ) -> Footprint | None:
-    """Measure at these points until time is up; None where the model runs at none of them.
+    """Measure at these points until time is up, and at `largest` in any case; None where the model runs at none.
 
     With a plan of its growth, the last point is computed rather than measured, and modes other than the first are
     measured at fewer points.
@@ -150,7 +154,7 @@ def _measure_family(
         def run(mode: str, number: int, end: float) -> None:
             # A point that is there for another's sake alone is no point of the footprint.
             is_wanted = number <= last and sum(each <= last for each in found[mode]) < POINTS_WANTED
-            if is_wanted or time.monotonic() < end:
+            if is_wanted or number == largest or time.monotonic() < end:
                 measured = _run_child(backend, mode, folder, files[number])
                 if measured is not None:
                     found[mode][number] = measured
@@ -183,6 +187,11 @@ def _measure_family(
             if growth.checked not in row:
                 row[growth.checked] = growth.check.bound(row)
     return _combine(axes, [point_of(axes, dims) for dims in wanted], len(points), found, rows, _weights_bytes(folder))
+
+
+def _is_described(dims: Dims, described: Sequence[Dims]) -> bool:
+    """Return whether a point is the last of these, one input at a time."""
+    return bool(described) and dims == dict.fromkeys(dims, 1) | dict(described[-1])
 
 
 def _combine(

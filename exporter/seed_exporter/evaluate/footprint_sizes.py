@@ -34,6 +34,7 @@ def size_families(
     inputs: Sequence[TensorSpec],
     sample: Mapping[str, int] | None = None,
     generated: Mapping[str, int] | None = None,
+    described: Sequence[Mapping[str, int]] = (),
 ) -> list[list[Dims]]:
     """Return lists of sizes to measure at, of which the first where enough points run is the one to use.
 
@@ -44,6 +45,8 @@ def size_families(
         sample: sizes that the user gives the model, under keys like "input_ids:1"; parts and multiples of them alone
             are tried.
         generated: sizes on which the model is known to run, in case that it doesn't at the usual ones.
+        described: sizes that the model's processing makes, the largest last, which are tried before the usual ones; a
+            dimension that they don't have, and no batch is, makes them useless.
     """
     roles = free_dims.roles(inputs)
     batch = free_dims.with_role(roles, "batch")
@@ -68,6 +71,8 @@ def size_families(
             [dims | dict.fromkeys(terms, length) for dims, length in zip(family, _SEQUENCES, strict=True)]
             for family in families
         ]
+    if sample is None and described and described[-1].keys() == {*rest, *terms}:
+        families.insert(0, [dict(sizes) for sizes in described])
     if sample is None and generated is not None:
         known = _without_true_sums(inputs, generated)
         growing = [key for key, size in known.items() if key not in batch and size > 1]

@@ -34,7 +34,7 @@ def build_and_prove(calibrated: Calibrated, work: Work) -> Proven:
     reserved = front_size.front_bytes(source, work)
     built = plan_and_build(calibrated, reserved, work)
     assembled, judgement = prove(built, source, work)
-    memory = measure_memory(source, work)
+    memory = measure_memory(built.graph, source, work)
     proven = Proven(built, seal(assembled, memory, work), judgement)
     needed = proven.front_bytes + _FRONT_SLACK
     if goal is None or built.interruption is not None or _fits(proven.draft.size, goal, built):

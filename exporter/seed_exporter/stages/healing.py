@@ -107,7 +107,7 @@ def heal_and_prove(loaded: Loaded, original: Graph, work: Work) -> Proven:
     planned = cut_healed(_planned(run, goal, trail, work, interruption), original, folded, source, work)
     built = build(planned, source, work)
     assembled, judgement = prove(built, source, work)
-    return Proven(built, seal(assembled, measure_memory(source, work), work), judgement)
+    return Proven(built, seal(assembled, measure_memory(built.graph, source, work), work), judgement)
 
 
 def _planned(run: heal.Healing, goal: int, trail: Trail, work: Work, interruption: BaseException | None) -> Planned:

@@ -10,6 +10,8 @@ from seed_exporter.build.draft import SeedDraft
 from seed_exporter.evaluate import compare, footprint, run, thinning
 from seed_exporter.evaluate import golden as golden_sample
 from seed_exporter.evaluate.reference import GOLDEN_RNG_SEED
+from seed_exporter.graph.model import Graph
+from seed_exporter.processing.sizes import picture_sizes
 from seed_exporter.records import Built, Judgement, Work
 from seed_exporter.results import Source
 from seed_exporter.stages import front_size
@@ -50,7 +52,7 @@ def prove(built: Built, source: Source, work: Work) -> tuple[SeedDraft, Judgemen
     return replace(made, header=replace(made.header, golden=golden.pack() if golden else None)), judgement
 
 
-def measure_memory(source: Source, work: Work) -> bytes | None:
+def measure_memory(graph: Graph, source: Source, work: Work) -> bytes | None:
     """Measure what sessions of the assembled model need, as section FOOTPRINT; None where nothing is measured."""
     reference = source.reference
     if not reference.is_measured:
@@ -64,6 +66,7 @@ def measure_memory(source: Source, work: Work) -> bytes | None:
                 inputs=reference.specs,
                 sample=reference.call,
                 generated=reference.sample,
+                described=picture_sizes(graph.processing, reference.specs),
                 backend=reference.backend,
             )
         work.progress("footprint", 1, 1)

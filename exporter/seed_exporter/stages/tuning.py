@@ -187,7 +187,7 @@ class _Fitting:
         )
         rebuilt = build(planned, source, work)
         assembled, judgement = prove(rebuilt, source, work)
-        proven = Proven(rebuilt, seal(assembled, measure_memory(source, work), work), judgement)
+        proven = Proven(rebuilt, seal(assembled, measure_memory(rebuilt.graph, source, work), work), judgement)
         if proven.draft.size > self._largest:
             return f"the seed would take {proven.draft.size:,} bytes, and {self._largest:,} are allowed"
         if self.best.judgement.line_kept and not judgement.line_kept:

@@ -19,7 +19,7 @@ from seed_runtime.processing.answers import Facts, Placement
 from seed_runtime.processing.fields import Fields
 from seed_runtime.processing.items import PICTURE, Item
 from seed_runtime.processing.sources import Sources
-from seed_runtime.processing.steps import InputStep, Prepared, Specs, check_input, one_call
+from seed_runtime.processing.steps import Prepared, Specs, check_input, one_call
 
 STRETCH: Final = "stretch"
 CROP: Final = "crop"
@@ -139,6 +139,16 @@ class ImageStep:
             width, height, scaled[0] / width, scaled[1] / height, left, top, canvas_width, canvas_height
         )  # fmt: skip
 
+    def canvas_at(self, share: float) -> tuple[int, int]:
+        """Return height and width of a canvas on which sides that follow the picture have a share of the longest."""
+        height, width = self.size
+        side = self.longest * share
+        if self.resize in (HEIGHT, LONGEST):
+            width = self._rounded(side, width)
+        if self.resize == LONGEST:
+            height = self._rounded(side, height)
+        return height, width
+
     def _rounded(self, side: float, least: int) -> int:
         """Return a side as a multiple, at least `least`."""
         return max(least, min(self.longest, self.multiple * max(1, round(side / self.multiple))))
@@ -183,7 +193,7 @@ def _up(side: int, multiple: int) -> int:
     return -(-side // multiple) * multiple
 
 
-def read(fields: Fields, sources: Sources) -> InputStep:
+def read(fields: Fields, sources: Sources) -> ImageStep:
     """Read a step of this kind."""
     size = fields.integers("size", (2, 2), 1, PICTURE_SIDE_MAX)
     if (count := size[0] * size[1]) > PICTURE_INPUT_MAX:

@@ -18,6 +18,7 @@ NO_TORCH = {"exc_type": ImportError}
 torch = pytest.importorskip("torch", **NO_TORCH)
 student_graph = pytest.importorskip("seed_exporter.heal.student_graph", **NO_TORCH)
 cuts = pytest.importorskip("seed_exporter.heal.cuts", **NO_TORCH)
+midway = pytest.importorskip("seed_exporter.heal.midway", **NO_TORCH)
 resuming = pytest.importorskip("seed_exporter.heal.resuming", **NO_TORCH)
 
 IMAGES = {"stem": slice(3), "wide": slice(12), "deep": slice(10, 20), "out": slice(3), "side": slice(5)}
@@ -124,11 +125,52 @@ def test_a_state_after_a_cut_is_restored_in_a_new_student(kind: str):
     arrays = resuming.arrays_of(student.snapshot(), {}, [thin])
     found = answers(student, feed)
     other, _, others = trained(kind)
-    resuming.cut_again(other, resuming.before_cuts_of(arrays), others, cut_dead)
+    (before,) = resuming.before_cuts_of(arrays)
+    resuming.cut_again(other, before, others, cut_dead)
     resuming.restore(other, resuming.state_of(arrays, "last"))
     again = answers(other, feed)
     assert np.array_equal(found[0], again[0])
     assert found[1:] == again[1:]
+
+
+def test_the_best_state_of_a_checkpoint_is_from_before_the_cuts_after_it():
+    states = [{"x": np.full(3, each, np.float32)} for each in range(5)]
+    last, best, *before = states
+    arrays = resuming.arrays_of(last, best, before)
+    for cuts_before, expected in ((0, [1, 2, 3, 4, 0]), (1, [2, 1, 3, 4, 0]), (None, [2, 3, 4, 1, 0])):
+        found = list(resuming.in_order(arrays, cuts_before))
+        assert [each["x"][0] for _, each in found] == expected
+        assert [kind for kind, _ in found].index(resuming.BEST) == expected.index(1)
+    assert [kind for kind, _ in resuming.in_order(resuming.arrays_of(last, {}, []), 0)] == [resuming.LAST]
+
+
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_a_rounded_state_gives_the_plans_of_the_state_itself(kind: str):
+    student, _, _ = trained(kind)
+    with torch.no_grad():
+        for each in student.parameters()["growth"]:
+            each.add_(0.31)
+    expected, thin = student.plans(), student.rounded_snapshot()
+    other, _, _ = trained(kind)
+    resuming.restore(other, thin)
+    for name, plan in other.plans().items():
+        assert np.array_equal(plan.matrix.values(), expected[name].matrix.values())
+
+
+def test_a_cut_that_fails_leaves_the_student_as_it_was_and_is_not_tried_again():
+    student, feed, others = trained("images")
+    before, said = answers(student, feed), []
+
+    def fails(graph: Any, plans: Any, places: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    cutter = midway.MidwayCuts(0.5, fails)
+    assert cutter.is_due(0.5, student)
+    assert cutter.cut(0.5, student, others, True, said.append) is None
+    assert not cutter.is_due(0.9, student)
+    assert not cutter.before
+    assert "out of memory" in said[0]
+    assert np.array_equal(answers(student, feed)[0], before[0])
 
 
 def test_where_nothing_is_dead_or_norms_still_learn_nothing_is_cut():
@@ -152,3 +194,14 @@ def test_a_small_bias_is_computed_with_as_it_is_trained():
     (raised,) = student.run(feed, weights | {small: torch.full((1, 4, 1, 1), 3.0)}).values()
     assert small not in graph.weights
     assert torch.allclose(raised, plain + 2)
+
+
+def test_arrays_of_few_numbers_are_stored_small_and_come_back_as_they_were():
+    thin = np.zeros((50, 100), np.float32)
+    thin[::7, ::9] = np.random.default_rng(0).standard_normal((8, 12))
+    full = np.random.default_rng(1).standard_normal((50, 100)).astype(np.float32)
+    arrays = resuming.arrays_of({"thin": thin, "full": full}, {}, [])
+    assert sum(each.nbytes for each in arrays.values()) < full.nbytes + 0.1 * thin.nbytes
+    found = resuming.state_of(arrays, resuming.LAST)
+    assert np.array_equal(found["thin"], thin)
+    assert np.array_equal(found["full"], full)

@@ -41,9 +41,9 @@ from seed_exporter.heal.losses import (
 from seed_exporter.heal.midway import MidwayCuts
 from seed_exporter.heal.pace import BATCH_LEAST, BATCH_MOST, Pace
 from seed_exporter.heal.precision import fast_floats, mixed
-from seed_exporter.heal.resuming import arrays_of, before_cuts_of, restore, state_of
+from seed_exporter.heal.resuming import CUT, arrays_of, in_order, restore
 from seed_exporter.heal.settings import SHORT, HealSettings, check_count
-from seed_exporter.heal.squeeze import OVER_MOST, least_places
+from seed_exporter.heal.squeeze import OVER_MOST, squeeze
 from seed_exporter.heal.states import Seen
 from seed_exporter.heal.student_graph import StudentGraph
 from seed_runtime.backends import Feeds
@@ -160,7 +160,8 @@ class Healing(Trained):
         self.controller.correct(8.0 * first.look.size, bits)
         self._price, self._symbols = (torch.zeros((), device=self.device) for _ in range(2))
         self._looked = self.first_share = 0.0
-        self._steps, self._timed, self._best_snapshot = self.settings.steps, False, dict[str, np.ndarray]()
+        self._steps, self._timed, self._prices = self.settings.steps, False, list[tuple[float, float]]()
+        self._best_snapshot, self._best_cuts = dict[str, np.ndarray](), 0
         self._cuts = MidwayCuts(1.0 if self._started else self.settings.cut, cut_dead)
         if checkpoints is not None:
             learned = [] if teacher is None or checkpoint_key else [key_of(teacher, [])]
@@ -221,10 +222,10 @@ class Healing(Trained):
         """Cut what is dead; return whether something was."""
         self._finish_look()
         bits = self._bits()
-        plans = self._cuts.cut(share, self.student, self._others, self._checkpoints is not None)
+        plans = self._cuts.cut(share, self.student, self._others, self._checkpoints is not None, self._say)
         if plans is None:
             return False
-        self._others, self._best_snapshot = plans, {}
+        self._others = plans
         self.controller.correct(bits + self.controller.offset, self._bits())  # a cut model is as large as it was
         return True
 
@@ -300,6 +301,8 @@ class Healing(Trained):
             "controller": self.controller.state(),
             "started": self._started,
             "next_cut": self._cuts.due,
+            "best_cuts": self._best_cuts,
+            "prices": self._prices,
         }
         self._checkpoints.write(arrays, facts)
 
@@ -308,13 +311,15 @@ class Healing(Trained):
         if (found := checkpoints.read()) is None:
             return
         arrays, facts = found
-        due = float(facts.get("next_cut", self._cuts.due))
-        self._others = self._cuts.again(before_cuts_of(arrays), due, self.student, self._others)
-        for name in ("best", "last"):
-            if held := state_of(arrays, name):
-                restore(self.student, held)
-                self._seen = self._look(facts["share"], self._bits())
-                self._finish_look()
+        for kind, held in in_order(arrays, facts.get("best_cuts")):
+            if kind == CUT:
+                self._others = self._cuts.again(held, self.student, self._others)
+                continue
+            restore(self.student, held)
+            self._seen = self._look(facts["share"], self._bits())
+            self._finish_look()
+        self._cuts.due = float(facts.get("next_cut", self._cuts.due))
+        self._prices = [(share, price) for share, price in facts.get("prices", [])]
         self.controller.restore(facts["controller"])
         self._price.fill_(self.controller.price)
         self.controller.correct(8.0 * self.last.look.size, self._bits())
@@ -350,7 +355,7 @@ class Healing(Trained):
     def _look(self, share: float, bits: float) -> Seen:
         """Look at the state as it is now."""
         plans = dict(self._others) | self.student.plans()
-        snapshot = self.student.snapshot() if self._checkpoints is not None else {}
+        snapshot = self.student.rounded_snapshot() if self._checkpoints is not None else {}
         graph = self.student.finished()
         size = self._sizes.submit(self._size_of, graph, plans)
         return Seen(graph, plans, share, self._held_damage(), bits, snapshot, size)
@@ -363,25 +368,20 @@ class Healing(Trained):
         self.last = seen.healed(self.controller.price, *self._gradients.read())
         self.controller.correct(8.0 * self.last.look.size, seen.bits)
         self.looks.append(self.last.look)
+        self._prices.append((seen.share, self.controller.price))
         if self._rank(self.last.look) < self._rank(self.best.look):
-            self.best, self._best_snapshot = self.last, seen.snapshot
+            self.best, self._best_snapshot, self._best_cuts = self.last, seen.snapshot, len(self._cuts.before)
         self._tell(self.last.look)
 
     def _squeeze(self, share: float) -> None:
         """Coarsen the steps of a run that ends a little above its goal until it keeps it."""
         if not self.goal < self.last.look.size <= OVER_MOST * self.goal:
             return
-        matrices, places = self.student.matrices, 0
 
-        def size_at(wanted: int) -> int:
-            nonlocal places
-            matrices.coarsen(wanted - places)
-            places = wanted
+        def size() -> int:
             return self._size_of(self.student.finished(), dict(self._others) | self.student.plans())
 
-        least = least_places(size_at, self.goal)
-        matrices.coarsen(least - places)
-        if least:
+        if squeeze(self.student.matrices, size, self.goal):
             self._seen = self._look(share, self._bits())
             self._finish_look()
 

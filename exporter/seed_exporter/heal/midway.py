@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -40,20 +40,33 @@ class MidwayCuts:
         return self._cut_dead is not None and self.due <= share < 1 and student.rounds_vectors
 
     def cut(
-        self, share: float, student: StudentGraph, others: Mapping[str, Plan], saved: bool
+        self,
+        share: float,
+        student: StudentGraph,
+        others: Mapping[str, Plan],
+        saved: bool,
+        say: Callable[[str], None],
     ) -> Mapping[str, Plan] | None:
-        """Cut a student; return the plans of all weights that are left, None where nothing is dead.
+        """Cut a student; return the plans of all weights that are left, None where nothing was cut.
+
+        A cut that fails, as in a full memory, costs no more than the time that it would have saved.
 
         Args:
             share: of the run.
             student: what is cut.
             others: plans of what isn't trained.
             saved: whether there will be checkpoints.
+            say: is told of a cut that failed.
         """
         assert self._cut_dead is not None  # is_due
         self.due = share + _EVERY
-        before = student.rounded_snapshot() if saved else {}
-        found = student.cut(others, self._cut_dead)
+        try:
+            before = student.rounded_snapshot() if saved else {}
+            found = student.cut(others, self._cut_dead)
+        except (RuntimeError, ValueError, MemoryError) as error:
+            self.due = 1.0
+            say(f"what is dead stays in what is trained, which takes longer ({error}); report this, with the model")
+            return None
         if found is None:
             return None
         self._follow = found.follow
@@ -62,14 +75,14 @@ class MidwayCuts:
         return found.plans
 
     def again(
-        self, before: list[dict[str, np.ndarray]], due: float, student: StudentGraph, others: Mapping[str, Plan]
+        self, before: dict[str, np.ndarray], student: StudentGraph, others: Mapping[str, Plan]
     ) -> Mapping[str, Plan]:
-        """Cut a new student as a checkpoint's was; return the plans of all weights that are left.
+        """Cut a new student once more as a checkpoint's was; return the plans of all weights that are left.
 
         Raises:
             InputError: the checkpoint is of another graph.
         """
-        self.before, self.due = before, due
+        self.before.append(before)
         if self._cut_dead is None:
             return others
         return cut_again(student, before, others, self._cut_dead)

@@ -5,7 +5,7 @@ A state after a cut has other shapes. It is restored by cutting the same again: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -17,10 +17,12 @@ from seed_runtime.errors import InputError
 
 Snapshot = Mapping[str, np.ndarray]
 
-_PLACES, _VALUES, _SHAPE = "@places", "@values", "@shape"
+_MASK, _VALUES, _SHAPE = "@mask", "@values", "@shape"
 _SPARSE_LEAST: Final = 4096
-"""Elements from which an array is stored by its elements that aren't 0, where these are few."""
-_CUT: Final = "cut"
+"""Elements from which an array is stored by a bit each and its elements that aren't 0, where these are few."""
+LAST: Final = "last"
+BEST: Final = "best"
+CUT: Final = "cut"
 
 
 def arrays_of(last: Snapshot, best: Snapshot, before_cuts: Sequence[Snapshot]) -> dict[str, np.ndarray]:
@@ -28,10 +30,10 @@ def arrays_of(last: Snapshot, best: Snapshot, before_cuts: Sequence[Snapshot]) -
 
     Args:
         last: of the state that is gone on from.
-        best: of the best one; empty where there is none.
+        best: of the best one, matrices rounded; empty where there is none.
         before_cuts: of those that were cut, the first one first.
     """
-    states = {"last": last, "best": best} | {f"{_CUT}{number}": each for number, each in enumerate(before_cuts)}
+    states = {LAST: last, BEST: best} | {f"{CUT}{number}": each for number, each in enumerate(before_cuts)}
     found: dict[str, np.ndarray] = {}
     for name, held in states.items():
         for key, array in held.items():
@@ -42,9 +44,27 @@ def arrays_of(last: Snapshot, best: Snapshot, before_cuts: Sequence[Snapshot]) -
 def before_cuts_of(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
     """Return the states of a checkpoint that were cut."""
     found: list[dict[str, np.ndarray]] = []
-    while held := state_of(arrays, f"{_CUT}{len(found)}"):
+    while held := state_of(arrays, f"{CUT}{len(found)}"):
         found.append(held)
     return found
+
+
+def in_order(arrays: Mapping[str, np.ndarray], best_cuts: int | None) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Yield the states of a checkpoint in the order in which a new student can take their shapes.
+
+    Args:
+        arrays: of the checkpoint.
+        best_cuts: cuts that were before its best state; None for all of them.
+
+    Yields:
+        What a state is, BEST, CUT (it was cut then) or LAST; and its arrays.
+    """
+    before = before_cuts_of(arrays)
+    states = [(CUT, held) for held in before]
+    if best := state_of(arrays, BEST):
+        states.insert(len(before) if best_cuts is None else best_cuts, (BEST, best))
+    yield from states
+    yield LAST, state_of(arrays, LAST)
 
 
 def state_of(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
@@ -58,7 +78,8 @@ def state_of(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarra
     try:
         for key in [key.removesuffix(_SHAPE) for key in stored if key.endswith(_SHAPE)]:
             array = np.zeros(tuple(stored[key + _SHAPE].tolist()), np.float32)
-            array.reshape(-1)[stored[key + _PLACES]] = stored[key + _VALUES]
+            mask = np.unpackbits(stored[key + _MASK], count=array.size).astype(bool)
+            array.reshape(-1)[mask] = stored[key + _VALUES]
             found[key] = array
     except (KeyError, IndexError, ValueError) as error:
         raise _unusable(error) from None
@@ -78,29 +99,26 @@ def restore(student: StudentGraph, snapshot: Snapshot) -> None:
 
 
 def cut_again(
-    student: StudentGraph, before_cuts: Iterable[Snapshot], others: Mapping[str, Plan], cut_dead: CutDead
+    student: StudentGraph, before: Snapshot, others: Mapping[str, Plan], cut_dead: CutDead
 ) -> Mapping[str, Plan]:
-    """Cut a student as it was cut before; return the plans of the weights that aren't trained.
+    """Cut a student as it was cut in a state before; return the plans of the weights that aren't trained.
 
     Raises:
-        InputError: there is nothing dead in such a state: it is of another graph.
+        InputError: there is nothing dead in that state: it is of another graph.
     """
-    for snapshot in before_cuts:
-        restore(student, snapshot)
-        cut = student.cut(others, cut_dead)
-        if cut is None:
-            raise _unusable("nothing is dead where something was")
-        others = cut.plans
-    return others
+    restore(student, before)
+    cut = student.cut(others, cut_dead)
+    if cut is None:
+        raise _unusable("nothing is dead where something was")
+    return cut.plans
 
 
 def _stored(key: str, array: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    places = np.flatnonzero(array) if array.size >= _SPARSE_LEAST and array.dtype == np.float32 else None
-    if places is None or 4 * len(places) > array.size:
+    flat = array.reshape(-1)
+    mask = flat != 0 if array.size >= _SPARSE_LEAST and array.dtype == np.float32 else None
+    if mask is None or 2 * np.count_nonzero(mask) > array.size:
         return [(key, array)]
-    parts = {
-        _PLACES: places.astype(np.uint32), _VALUES: array.reshape(-1)[places], _SHAPE: np.array(array.shape, np.int64)
-    }  # fmt: skip
+    parts = {_MASK: np.packbits(mask), _VALUES: flat[mask], _SHAPE: np.array(array.shape, np.int64)}
     return [(key + part, each) for part, each in parts.items()]
 
 

@@ -35,7 +35,7 @@ class Seen:
     Attributes:
         graph, plans, share, damage: as of `Healed`.
         bits: that the rate said.
-        snapshot: of the student, where checkpoints are written.
+        snapshot: of the student, matrices rounded, where checkpoints are written.
         size: of the seed [B].
     """
 

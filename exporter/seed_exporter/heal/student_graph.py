@@ -196,20 +196,22 @@ class StudentGraph:
             return None
         with torch.no_grad():
             decoded, _ = self.weights()
-        self.matrices, follow_matrices = found
+        interpreter = Interpreter(graph, device=self.device, kept=self._kept)
+        matrices, follow_matrices = found
         before, arrays = self.vectors, inline_arrays(graph)
         arrays |= {name: as_float32(each) for name, each in graph.weights.items() if name in before}
-        self.vectors = {}
+        left_vectors: dict[str, TrainedVector] = {}
         for name, vector in before.items():
             if name not in arrays:
                 continue
             values, units = (places_of(each, self._shape(name), name, places) for each in (decoded[name], vector.units))
             # Else it takes up a constant.
             if np.array_equal(values.numpy(), arrays[name].reshape(-1)):
-                self.vectors[name] = vector.cut(units)
+                left_vectors[name] = vector.cut(units)
         shapes = {name: self._shape(name) for name in before}
-        self._folded = graph
-        self._interpreter = Interpreter(graph, device=self.device, kept=self._kept)
+        # From here on nothing fails: a student is cut whole, or not at all.
+        self.matrices, self.vectors = matrices, left_vectors
+        self._folded, self._interpreter = graph, interpreter
         self._others = self._interpreter.weights()
         self._paired |= set(self._biases.values())
         self._gates = Gates(graph, self.matrices.names, self._paired)
@@ -234,7 +236,7 @@ class StudentGraph:
         return found | {"is_folded": np.array(self.is_folded), "rounds": np.array(self.rounds_vectors)}
 
     def rounded_snapshot(self) -> dict[str, np.ndarray]:
-        """Return the same with matrices rounded: what their plans need, and mostly zeros."""
+        """Return the same with matrices rounded: all that plans need, and mostly zeros."""
         rounded = {f"units/{index}": each.cpu().numpy() for index, each in enumerate(self.matrices.rounded())}
         return self.snapshot() | rounded
 
@@ -287,7 +289,7 @@ class StudentGraph:
         """Return the folded graph, with what is trained of it but isn't among its weights."""
         inline: dict[str, np.ndarray] = {}
         pairs = [] if self.norms is None else [p for p in self.norms.pairs if p.bias not in self._folded.weights]
-        names = [name for name in self._biases if name not in self._folded.weights]
+        names = [name for name in self.vectors if name not in self._folded.weights]
         if pairs or names:
             with torch.no_grad():
                 weights, _ = self.weights()

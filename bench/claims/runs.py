@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Run:
         rate: learning rate in place of the task's own.
         tiny: the smallest structure and few samples, for tests.
         compiled: whether to compile the network; worth its minute for GPT-2 alone.
+        recorded: whether steps are recorded as CUDA graphs, for many steps of small batches.
         rng_seed: of weights and batches.
     """
 
@@ -53,6 +54,7 @@ class Run:
     rate: float | None = None
     tiny: bool = False
     compiled: bool = False
+    recorded: bool = False
     rng_seed: int = 0
 
 
@@ -102,8 +104,12 @@ def vision(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
     teacher = load(run.teacher, where) if run.teacher else None
     count = run.batch or (32 if run.tiny else 512)
 
-    def loss_of(share: float) -> Tensor:
+    def batch_of() -> dict[str, Tensor]:
         x, y = glyphs.batch(count)
+        return {"x": x, "y": y}
+
+    def loss_of(batch: Mapping[str, Tensor]) -> Tensor:
+        x, y = batch["x"], batch["y"]
         with mixed(where):
             logits = model(x)
             answers = teacher(x) if teacher is not None else None
@@ -112,8 +118,9 @@ def vision(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
         return nn.functional.cross_entropy(logits.float(), y, label_smoothing=SMOOTHING)
 
     rate = run.rate or (3e-4 if run.start else 1e-3 if run.name == "resnet50" else 3e-3)
-    how = Settings(rate, warm=_warm(run, 200), clip=2.0)
-    result = train(model, loss_of, _share_right(model, glyphs), run.limit, how, run.out, about, "task")
+    how = Settings(rate, warm=_warm(run, 200), clip=2.0, recorded=run.recorded)
+    judge = _share_right(model, glyphs)
+    result = train(model, batch_of, loss_of, judge, run.limit, how, run.out, about, "task")
     return finish(run.out, glyphs, result | {"from": run.start is not None})
 
 
@@ -133,13 +140,17 @@ def text(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
     teacher = load(run.teacher, where) if run.teacher else None
     count = run.batch or (128 if teacher else 64)
 
-    def loss_of(share: float) -> Tensor:
+    def batch_of() -> dict[str, Tensor]:
         x, y = sections.batch(count)
         x = sections.dropped(x, 0.5 if teacher is not None else 0.15)
         extra = count // 4 if teacher is not None else 0
         if extra:
             # A quarter without labels: the teacher's answers are worth learning everywhere.
             x = torch.cat([x, sections.english(extra, x.shape[1])])
+        return {"x": x, "y": y}
+
+    def loss_of(batch: Mapping[str, Tensor]) -> Tensor:
+        x, y = batch["x"], batch["y"]
         with mixed(where):
             logits = judging.logits_of(model, x)
             answers = judging.logits_of(teacher, x) if teacher is not None else None
@@ -149,9 +160,9 @@ def text(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
         return nn.functional.cross_entropy(labelled, y, label_smoothing=SMOOTHING)
 
     rate = run.rate or (1e-4 if settings["width"] > 256 else 5e-4) * (0.5 if run.start else 1)
-    how = Settings(rate, 0.01, warm=_warm(run, 200), cosine=False)
-    limit = _part(run.limit, shares[1])
-    result |= train(model, loss_of, _share_right(model, sections), limit, how, run.out, about, "task")
+    how = Settings(rate, 0.01, warm=_warm(run, 200), cosine=False, recorded=run.recorded)
+    limit, judge = _part(run.limit, shares[1]), _share_right(model, sections)
+    result |= train(model, batch_of, loss_of, judge, limit, how, run.out, about, "task")
     return finish(run.out, sections, result | {"from": run.start is not None})
 
 
@@ -164,8 +175,12 @@ def language(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
     runs = torch.compile(model) if run.compiled and where.type == "cuda" else model
     count = run.batch or (4 if run.tiny else 12)
 
-    def loss_of(share: float) -> Tensor:
+    def batch_of() -> dict[str, Tensor]:
         x, y = english.batch(count)
+        return {"x": x, "y": y}
+
+    def loss_of(batch: Mapping[str, Tensor]) -> Tensor:
+        x, y = batch["x"], batch["y"]
         with mixed(where):
             logits = runs(x)
             answers = teacher(x) if teacher is not None else None
@@ -177,8 +192,8 @@ def language(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
             return float(np.exp(judging.negative_log_likelihood(model, english.validation()).mean()))
 
     rate = run.rate or (4e-4 if run.start else 1e-3)
-    how = Settings(rate, 0.1, flat=0.4, warm=_warm(run, 150), cosine=False, beta=0.95)
-    result = train(model, loss_of, judge, run.limit, how, run.out, about, "task")
+    how = Settings(rate, 0.1, flat=0.4, warm=_warm(run, 150), cosine=False, beta=0.95, recorded=run.recorded)
+    result = train(model, batch_of, loss_of, judge, run.limit, how, run.out, about, "task")
     return finish(run.out, english, result | {"from": run.start is not None})
 
 
@@ -199,15 +214,18 @@ def _masked(run: Run, model: nn.Module, sections: Sections, about: dict[str, Any
     size = 8 if run.tiny else 256
     length = 32 if run.tiny else MASKED_LENGTH
 
-    def loss_of(share: float) -> Tensor:
+    def batch_of() -> dict[str, Tensor]:
         ids, chosen, truth = sections.masked(size, length)
+        return {"ids": ids, "chosen": chosen, "truth": truth}
+
+    def loss_of(batch: Mapping[str, Tensor]) -> Tensor:
         with mixed(where):
-            logits = network(ids, chosen)
-        return nn.functional.cross_entropy(logits.float(), truth)
+            logits = network(batch["ids"], batch["chosen"])
+        return nn.functional.cross_entropy(logits.float(), batch["truth"])
 
     def judge() -> float:
         with mixed(where):
-            return float(loss_of(1.0))
+            return float(loss_of(batch_of()))
 
     if (folder / checkpoints.LIST).is_file():
         state, said = checkpoints.load(folder)
@@ -216,8 +234,8 @@ def _masked(run: Run, model: nn.Module, sections: Sections, about: dict[str, Any
             return dict(said["done"])
     # Post-norm encoders of 6 layers stood still for 60 million tokens at 5e-4 without a long warm-up.
     rate = 4e-4 if model.encoder.words.weight.shape[1] > 256 else 1e-3
-    how = Settings(rate, 0.01, flat=0.3, warm=_warm(run, 1000), cosine=False)
-    return train(network, loss_of, judge, _part(run.limit, share), how, folder, about, "masked")
+    how = Settings(rate, 0.01, flat=0.3, warm=_warm(run, 1000), cosine=False, recorded=run.recorded)
+    return train(network, batch_of, loss_of, judge, _part(run.limit, share), how, folder, about, "masked")
 
 
 def _begin(run: Run, settings: dict[str, Any], where: torch.device) -> tuple[nn.Module, dict[str, Any]]:

@@ -61,6 +61,9 @@ def options_of(parser: argparse.ArgumentParser, arguments: list[str] | None) -> 
         "--tiny", action="store_true", help="a minimal structure on few samples: shows that everything works"
     )
     parser.add_argument("--compile", action="store_true", help="compile the network where there is a GPU; for gpt2")
+    parser.add_argument(
+        "--recorded", action="store_true", help="record steps as CUDA graphs where there is a GPU; for small batches"
+    )
     parser.add_argument("--rng-seed", type=int, default=0)
     options = parser.parse_args(arguments)
     if options.name == "export":
@@ -86,6 +89,7 @@ def run_of(options: argparse.Namespace) -> runs.Run:
         rate=options.rate,
         tiny=options.tiny,
         compiled=options.compile,
+        recorded=options.recorded,
         rng_seed=options.rng_seed,
     )
 

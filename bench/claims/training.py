@@ -6,13 +6,15 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from seed_exporter.heal.stepping import Stepper
 
 from . import checkpoints
 
@@ -41,6 +43,7 @@ class Settings:
         cosine: fall like a cosine, else on a line.
         clip: norm of the gradient.
         beta: second moment's.
+        recorded: whether steps are recorded once for each set of shapes, and played back on a GPU.
     """
 
     rate: float
@@ -50,6 +53,7 @@ class Settings:
     cosine: bool = True
     clip: float = 1.0
     beta: float = 0.98
+    recorded: bool = False
 
 
 def device() -> torch.device:
@@ -62,7 +66,8 @@ def device() -> torch.device:
 
 def mixed(where: torch.device) -> torch.autocast:
     """Return bf16 on a GPU; on a CPU it changes nothing."""
-    return torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda")
+    # A recorded step must not use weights that were rounded before it.
+    return torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda", cache_enabled=False)
 
 
 def rate_at(share: float, step: int, settings: Settings) -> float:
@@ -75,7 +80,8 @@ def rate_at(share: float, step: int, settings: Settings) -> float:
 
 def train(
     model: nn.Module,
-    loss_of: Callable[[float], Tensor],
+    batch_of: Callable[[], dict[str, Tensor]],
+    loss_of: Callable[[Mapping[str, Tensor]], Tensor],
     judge: Callable[[], float],
     limit: Limit,
     settings: Settings,
@@ -91,7 +97,8 @@ def train(
 
     Args:
         model: on its device; left in training mode.
-        loss_of: makes a batch and returns its loss, given the share of the run.
+        batch_of: makes a batch.
+        loss_of: returns its loss.
         judge: quality on the validation part, for progress only: nothing is selected by it.
         limit: how long.
         settings: how.
@@ -102,31 +109,56 @@ def train(
     Returns:
         Steps, skipped steps, seconds, and the last value of `judge`.
     """
+    if not torch.cuda.is_available():
+        return _train(model, batch_of, loss_of, judge, limit, settings, out, about, stage)
+    # Steps can't be recorded on the stream that is used where nothing is said.
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        result = _train(model, batch_of, loss_of, judge, limit, settings, out, about, stage)
+    torch.cuda.synchronize()
+    return result
+
+
+def _train(
+    model: nn.Module,
+    batch_of: Callable[[], dict[str, Tensor]],
+    loss_of: Callable[[Mapping[str, Tensor]], Tensor],
+    judge: Callable[[], float],
+    limit: Limit,
+    settings: Settings,
+    out: Path,
+    about: dict[str, Any],
+    stage: str,
+) -> dict[str, Any]:
     begun = _resume(model, out, stage)
     groups = [
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": settings.decay},
         {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
     where = next(model.parameters()).device
-    optimizer = torch.optim.AdamW(groups, settings.rate, betas=(0.9, settings.beta), fused=True)
-    parameters = [p for group in groups for p in group["params"]]
+    on_gpu = where.type == "cuda"
+    groups = [{**group, "lr": torch.tensor(settings.rate, device=where)} for group in groups if group["params"]]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, settings.beta), fused=True, capturable=on_gpu)
     done = {"steps": 0, "skipped": 0} | begun
     first_share, first_step, start = done.pop("share", 0.0), done["steps"], time.monotonic()
     skipped = torch.full((), float(done["skipped"]), device=where)
     logged = saved = first_share
-    share, step, loss = first_share, first_step, torch.zeros(())
+    share, step, last = first_share, first_step, torch.zeros((), device=where)
+
+    def loss(batch: Mapping[str, Tensor]) -> Tensor:
+        found = loss_of(batch)
+        last.copy_(found.detach())
+        return found
+
+    def heard(norm: Tensor) -> None:
+        skipped.add_((~torch.isfinite(norm)).float())
+
+    stepper = Stepper(loss, optimizer, settings.clip, settings.recorded, heard)
     model.train()
     while share < 1:
         for group in optimizer.param_groups:
-            group["lr"] = settings.rate * rate_at(share, step - first_step, settings)
-        loss = loss_of(share)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(parameters, settings.clip)
-        # As GradScaler tells a fused optimizer, which then leaves everything as it is.
-        optimizer.found_inf = (~torch.isfinite(norm)).float()
-        skipped += optimizer.found_inf
-        optimizer.step()
+            group["lr"].fill_(settings.rate * rate_at(share, step - first_step, settings))
+        stepper.step(batch_of())
         step += 1
         spent = time.monotonic() - start
         share = step / limit.steps if limit.steps else first_share + spent / limit.seconds
@@ -136,7 +168,7 @@ def train(
                 stage=stage,
                 share=share,
                 step=step,
-                loss=float(loss.detach()),
+                loss=float(last),
                 quality=_judged(model, judge),
                 seconds=spent,
             )

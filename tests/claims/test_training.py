@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -153,13 +154,16 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(tmp_path: 
 
     model, seen = torch.nn.Linear(2, 1), []
 
-    def loss_of(share: float) -> torch.Tensor:
+    def batch_of() -> dict[str, torch.Tensor]:
+        return {"x": torch.ones(1, 2)}
+
+    def loss_of(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         seen.append([each.detach().clone() for each in model.parameters()])
         factor = float("nan") if len(seen) == 2 else 1.0
-        return model(torch.ones(1, 2)).sum() * factor
+        return model(batch["x"]).sum() * factor
 
     settings = training.Settings(0.1, warm=1)
-    result = training.train(model, loss_of, lambda: 0.0, training.Limit(0, 4), settings, tmp_path, {}, "x")
+    result = training.train(model, batch_of, loss_of, lambda: 0.0, training.Limit(0, 4), settings, tmp_path, {}, "x")
     assert (result["steps"], result["skipped"]) == (4, 1)
     first, second, third, fourth = seen
     assert not torch.equal(first[0], second[0])

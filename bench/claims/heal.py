@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         nargs="+",
         default=[],
         metavar="FOLDER",
-        help="settings of the healed network among these that lost least on what validates; --set where there is none",
+        help="settings of the healed network among these that lost least on what validates, if one has those of --set",
     )
     parser.add_argument("--time-limit", type=float, default=600, help="seconds until the seed is written")
     parser.add_argument("--whole", type=float, help="seconds of the whole run, of which the time limit is a part")
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     result = options.out / "result.json"
     try:
-        options.set = states.settings(options.out / "state", lambda: chosen(options.set_of) or options.set)
+        options.set = states.settings(options.out / "state", lambda: chosen(options.set_of, options.set))
         if not result.is_file() and (paused := heal(options)) is not None:
             print(json.dumps({"paused": paused}))
             return 0
@@ -120,11 +120,19 @@ class _PausedError(Exception):
     """The machine's time is over, and the run isn't."""
 
 
-def chosen(folders: list[Path]) -> list[str]:
-    """Return the settings of the healing whose seed has the least damage, of those that are over."""
+def chosen(folders: list[Path], usual: list[str]) -> list[str]:
+    """Return the settings of the healing whose seed has the least damage, of those that are over and keep their size.
+
+    Args:
+        folders: of the healings.
+        usual: settings that are returned where none of them has these: nothing is known to be better then.
+    """
     paths = [folder / "result.json" for folder in folders]
     results = [json.loads(path.read_text()) for path in paths if path.is_file()]
-    return list(min(results, key=lambda result: float(result["damage"]))["set"]) if results else []
+    results = [result for result in results if result["goal_met"]]
+    if usual not in [result["set"] for result in results]:
+        return usual
+    return list(min(results, key=lambda result: float(result["damage"]))["set"])
 
 
 def heal(options: argparse.Namespace) -> float | None:
@@ -140,7 +148,7 @@ def heal(options: argparse.Namespace) -> float | None:
     else:
         size = options.size or goal_of(options.teacher or options.start)
     task = runs.task_of(kind, options.data, device(), rng_seed=1, tiny=options.tiny)
-    inputs, seconds, state = HealInputs(kind, task), [], out / "state"
+    inputs, seconds, batches, state = HealInputs(kind, task), [], [], out / "state"
     states.join(state)
     if options.rewind is not None and states.share_of(state) > OVER:
         states.rewind(state, options.rewind)
@@ -153,7 +161,8 @@ def heal(options: argparse.Namespace) -> float | None:
     def progress(phase: str, done: int, total: int) -> None:
         if phase.startswith("heal: "):  # a look
             seconds.append(time.monotonic() - began)
-            print(f"{seconds[-1]:7.1f} s  {done:4d} of {total}  {phase}", flush=True)
+            batches.append(inputs.batches)
+            print(f"{seconds[-1]:7.1f} s  {done:4d} of {total}  {phase}, {batches[-1]:,} batches", flush=True)
             if time.monotonic() >= pauses:
                 raise _PausedError
 
@@ -183,7 +192,8 @@ def heal(options: argparse.Namespace) -> float | None:
         except _PausedError:
             return states.share_of(state)
         ended = time.monotonic()
-    looks = [asdict(look) | {"seconds": at} for look, at in zip(made_seed.healing, seconds, strict=False)]
+    told = zip(made_seed.healing, seconds, batches, strict=False)
+    looks = [asdict(look) | {"seconds": at, "batches": count} for look, at, count in told]
     (out / "looks.jsonl").write_text("".join(json.dumps(look) + "\n" for look in looks))
     seed = Assembled(out / "model.seed", device())
     first = next(iter(task.held()))[0]

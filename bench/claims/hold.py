@@ -23,7 +23,7 @@ from .plan import PLANS, TINY_SECONDS, Job
 ROOT = Path(__file__).parents[2]
 ROOMS = [str(ROOT / "runtime"), str(ROOT / "exporter"), str(ROOT)]
 AFTER = {"heal": 90.0, "controls": 40.0}  # of judging, exporting and saving after a job's own seconds
-AFTER_OTHERS = 15.0
+AFTER_OTHERS = 35.0
 MEMORY = 1.4  # of a card, that all of its lanes may take together: most take little, and not all at once
 ENOUGH = 0.4  # share of its seconds below which a job isn't begun any more
 FAILED = 1
@@ -107,7 +107,7 @@ class Hold:
                 continue
             with self._places:
                 seconds = job.seconds * self.options.share
-                left = self.options.end - self._spent() - AFTER.get(job.program, AFTER_OTHERS)
+                left = self.options.end - self._spent() - max(job.after, AFTER.get(job.program, AFTER_OTHERS))
                 if left < ENOUGH * seconds:
                     self._leave_out([job], f"{left:.0f} s are left")
                 elif not self._done(job, min(seconds, left)):

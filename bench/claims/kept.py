@@ -10,6 +10,9 @@ as the healing took. Drawn before anything was judged, from the held-out side.
 The JSON has `parameters` (distinct, of the teacher), `licence` of the sample, `healing` with `seconds` and `steps`,
 `teacher` and `trained_on` with `held` on the whole held-out side, and `controls`: `label`, `bytes`, `kept` (middle,
 low, high) and `note` of each.
+
+A step counts as one whatever it costs: those of the healing get cheaper by its cuts, those of the teacher are of small
+batches, recorded, so that it takes as many beside it (`plan.MANY`).
 """
 
 from __future__ import annotations

@@ -65,11 +65,17 @@ def share_of(state: Path) -> float:
 
 
 def rewind(state: Path, share: float) -> None:
-    """Let a state be one at an earlier share of its run: learning rates are high again, the size stays reached."""
+    """Let a state be one at an earlier share of its run: learning rates are high again, the size stays reached.
+
+    The price of a bit is what it was then: in the end, where less jitters, a tenth of it holds the size.
+    """
     with np.load(state / FILE, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     facts = json.loads(arrays[FACTS].tobytes()) | {"share": share, "next_cut": share}
-    facts["controller"][-1] = 0.0  # how the price drifts while learning rates fall
+    facts["prices"] = [each for each in facts.get("prices", []) if each[0] <= share]
+    first, price, *limits, _ = facts["controller"]
+    # The last one is how the price drifts while learning rates fall.
+    facts["controller"] = [first, facts["prices"][-1][1] if facts["prices"] else price, *limits, 0.0]
     arrays[FACTS] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)

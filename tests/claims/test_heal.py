@@ -86,7 +86,9 @@ def test_a_healed_network_is_judged_as_its_training_was(data: Path, tmp_path: Pa
     assert result["runtime_difference"] < 1e-4
     looks = [json.loads(line) for line in (out / "looks.jsonl").read_text().splitlines()]
     assert looks
-    assert all(set(look) == {"share", "size", "damage", "price", "gradient", "skipped", "seconds"} for look in looks)
+    assert all(
+        set(look) == {"share", "size", "damage", "price", "gradient", "skipped", "seconds", "batches"} for look in looks
+    )
     with np.load(out / "verdicts.npz") as found, np.load(teacher / "verdicts.npz") as before:
         assert set(found) == set(before)
         assert result["held"] == pytest.approx(found["verdicts"].mean())

@@ -75,10 +75,21 @@ def test_a_failure_ends_its_lane_and_what_needs_it(
 
 
 def test_a_job_whose_time_is_gone_is_not_begun(began: list[list[str]], tmp_path: Path) -> None:
-    assert begin(tmp_path, "--end", "22") == hold.FAILED
+    assert begin(tmp_path, "--end", "42") == hold.FAILED
     # Judging a seed takes longer than judging a teacher, which leaves 7 of its 10 seconds.
     assert {name for event, name in events(tmp_path) if event == "ended"} == {"a", "b", "b-on"}
     assert {command[command.index("--time-limit") + 1][:1] for command in began} <= {"6", "7"}
+
+
+def test_a_job_that_is_long_in_judging_begins_with_less_time(
+    began: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = (Job("a", "first", 0, 100, "heal a"), Job("b", "second", 1, 100, "heal b", after=150))
+    monkeypatch.setattr(hold, "PLANS", {"all": jobs})
+    assert begin(tmp_path, "--end", "200") == 0
+    given = {command[3]: float(command[command.index("--time-limit") + 1]) for command in began}
+    assert given["a"] == 100
+    assert 49 < given["b"] <= 50
 
 
 def test_tiny_runs_take_steps_and_heal_for_seconds(began: list[list[str]], tmp_path: Path) -> None:

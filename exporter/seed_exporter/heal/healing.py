@@ -381,7 +381,7 @@ class Healing(Trained):
         def size() -> int:
             return self._size_of(self.student.finished(), dict(self._others) | self.student.plans())
 
-        if squeeze(self.student.matrices, size, self.goal):
+        if squeeze(self.student.matrices.coarsen, size, self.goal):
             self._seen = self._look(share, self._bits())
             self._finish_look()
 

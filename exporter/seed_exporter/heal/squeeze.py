@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from seed_exporter.heal.matrices import TrainedMatrices
-
 PLACES_MOST: Final = 16
 """Most places of their grid by which steps are coarsened: a quarter of a natural logarithm."""
 OVER_MOST: Final = 1.15
 """Largest size, as a multiple of the goal, that coarser steps can bring down: more would undo what was trained."""
 
 
-def squeeze(matrices: TrainedMatrices, size: Callable[[], int], goal: int) -> bool:
+def squeeze(coarsen: Callable[[int], None], size: Callable[[], int], goal: int) -> bool:
     """Coarsen steps as little as keeps a size; return whether they were.
 
     Args:
-        matrices: whose steps.
+        coarsen: moves all steps up by places of their grid.
         size: computes the size as it is now [B].
         goal: largest size [B].
     """
@@ -25,12 +23,12 @@ def squeeze(matrices: TrainedMatrices, size: Callable[[], int], goal: int) -> bo
 
     def size_at(wanted: int) -> int:
         nonlocal places
-        matrices.coarsen(wanted - places)
+        coarsen(wanted - places)
         places = wanted
         return size()
 
     least = least_places(size_at, goal)
-    matrices.coarsen(least - places)
+    coarsen(least - places)
     return bool(least)
 
 

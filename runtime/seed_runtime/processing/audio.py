@@ -30,6 +30,8 @@ _BLOCK: Final = 1 << 14
 """Samples that are resampled at a time: of each, all that its filter sees is copied."""
 _WIDTH_MAX: Final = 4
 """Largest sample [B]: with 32 bits."""
+_WEIGHT_BYTES: Final = 48
+"""Bytes that each weight of a filter takes while it is computed; from 192 kHz to 1 Hz a filter has 6 million."""
 _LOBES: Final = 16
 """Half-width of the filter that resamples, in periods of the lower of both rates."""
 
@@ -112,7 +114,8 @@ def read_wav(item: Item, rate: int, limit: int | None) -> Array:
                 most = max(frames, frames * rate // own_rate)
                 if frames * channels > SAMPLES_MAX or most > SAMPLES_MAX:
                     raise InputError(f"{item.name} is too long; cut it into parts of at most {SAMPLES_MAX:,} samples")
-                need = baseline().resident + (frames * channels + most) * _SAMPLE_BYTES
+                weights = 2 * _reach(own_rate, rate) + 1 if own_rate != rate else 0
+                need = baseline().resident + (frames * channels + most) * _SAMPLE_BYTES + weights * _WEIGHT_BYTES
                 check_budget(f"reading {item.name}", need, limit, cgroup_limit())
                 data = sound.readframes(frames)
         except (wave.Error, EOFError, ValueError, ZeroDivisionError, RuntimeError) as error:
@@ -147,8 +150,7 @@ def resampled(samples: Array, rate: int, wanted: int) -> Array:
     up, down = wanted // common, rate // common
     count = -(-len(samples) * up // down)
     # The filter passes what both rates can hold: its zeros are a period of the lower one apart.
-    stretch = max(1.0, down / up)
-    reach = int(np.ceil(_LOBES * stretch))
+    stretch, reach = max(1.0, down / up), _reach(rate, wanted)
     padded = np.concatenate([np.zeros(reach, np.float32), samples, np.zeros(reach + 1, np.float32)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)
     out = np.empty(count, np.float32)
@@ -164,6 +166,11 @@ def resampled(samples: Array, rate: int, wanted: int) -> Array:
             begin = first + (start - phase) // up * down
             at[:] = windows[begin : begin + len(at) * down : down][: len(at)] @ weights
     return out
+
+
+def _reach(rate: int, wanted: int) -> int:
+    """Return how many samples on each side a resampled one is made of."""
+    return int(np.ceil(_LOBES * max(1.0, rate / wanted)))
 
 
 def read(fields: Fields, sources: Sources) -> InputStep:

@@ -14,6 +14,7 @@ import pytest
 import seed_runtime
 from seed_runtime.backends import Array, Feeds
 from seed_runtime.errors import FormatError, InputError, LimitError, MemoryBudgetError
+from seed_runtime.memory.process import baseline
 from seed_runtime.processing import SOUND, Item, answer, prepare
 from seed_runtime.processing.audio import read_wav, resampled
 from seed_runtime.processing.segments import SegmentsAnswer
@@ -111,6 +112,15 @@ def test_a_claimed_length_is_refused_before_it_is_read() -> None:
     data[40:44] = data[4:8] = (1 << 26).to_bytes(4, "little")
     with pytest.raises(MemoryBudgetError, match=r"reading speech.wav needs"):
         read(bytes(data), limit=64 << 20)
+
+
+def test_the_weights_of_a_filter_are_within_the_budget_as_well() -> None:
+    data = wav(np.zeros(1000, "<i2"), rate=192_000)
+    room = baseline().resident + (64 << 20)
+    assert len(read(data, rate=16000, limit=room)) == 84
+    # At one sample a second, each is made of six million.
+    with pytest.raises(MemoryBudgetError, match=r"reading speech.wav needs"):
+        read(data, rate=1, limit=room)
 
 
 def counting_model(size: int) -> onnx.ModelProto:

@@ -16,6 +16,8 @@ from seed_runtime.errors import NotASeedError, UsageError
 from tests.devices.support.pushing import send
 from tests.devices.support.seeds import EXAMPLE, make_seed
 from tests.devices.support.sshd import Device
+from tests.support.decoder_model import decoder_seed
+from tests.support.described_models import color_seed
 from tests.support.seed_builder import build_seed
 from tests.support.wrong_files import POINTER
 
@@ -147,3 +149,11 @@ def test_a_service_is_refused_without_systemd_also_for_a_model_that_is_there(
 def test_a_seed_may_be_given_as_a_link(tmp_path: Path) -> None:
     (tmp_path / "link.seed").symlink_to(EXAMPLE)
     assert preflight.load(tmp_path / "link.seed").digest == preflight.load(EXAMPLE).digest
+
+
+def test_a_seed_says_with_which_packages_its_model_is_asked(tmp_path: Path) -> None:
+    found = []
+    for data in (EXAMPLE.read_bytes(), color_seed(), decoder_seed()):
+        (tmp_path / "model.seed").write_bytes(data)
+        found.append(preflight.load(tmp_path / "model.seed").asked_with)
+    assert found == [(), ("pictures",), ("text",)]

@@ -87,11 +87,25 @@ def test_litert_is_installed_for_models_that_it_runs_and_kept_where_it_is() -> N
     profile = requirements.check(BOARD)
     small = requirements.check({**BOARD, "machine": "armv7l", "bits": 32, "numpy": "1.24.2"})
     there = {**BOARD, "litert": "2.3.0"}
-    assert requirements.extras("onnxruntime", BOARD) == requirements.extras(None, BOARD) == ()
-    assert requirements.extras("litert", BOARD) == requirements.extras("onnxruntime", there) == ("tflite",)
+    assert requirements.extras("onnxruntime", (), BOARD) == requirements.extras(None, (), BOARD) == ()
+    assert requirements.extras("litert", (), BOARD) == requirements.extras("onnxruntime", (), there) == ("tflite",)
     assert requirements.lacks("litert", BOARD, profile)
     assert not requirements.lacks("litert", there, profile)
     assert not requirements.lacks("litert", BOARD, small)
     assert not requirements.lacks("onnxruntime", BOARD, profile)
     assert requirements.modules(profile, ("tflite",))[-1] == "ai_edge_litert.interpreter"
     assert requirements.modules(small, ("tflite",)) == ["numpy", "seed_runtime.cli"]
+
+
+def test_packages_with_which_models_are_asked_are_installed_and_kept_where_a_runtime_has_them() -> None:
+    there = {**BOARD, "tokenizers": "0.22.1"}
+    assert requirements.extras("onnxruntime", ("text",), BOARD) == ("text",)
+    assert requirements.extras("litert", ("pictures",), there) == ("pictures", "text", "tflite")
+    # Debian's own Pillow is not the runtime's.
+    assert requirements.extras(None, (), {**BOARD, "runtime": None, "pillow": "9.4.0"}) == ()
+    profile = requirements.check(BOARD)
+    assert requirements.missing_packages(("pictures", "text"), BOARD, profile) == "Pillow and tokenizers"
+    assert requirements.missing_packages(("pictures", "text"), there, profile) == "Pillow"
+    small = requirements.check({**BOARD, "machine": "armv7l", "bits": 32, "numpy": "1.24.2"})
+    assert requirements.missing_packages(("text",), BOARD, small) == ""
+    assert requirements.modules(profile, ("pictures", "text"))[-2:] == ["PIL.Image", "tokenizers"]

@@ -27,6 +27,7 @@ from tests.devices.support.board import judged, model
 from tests.devices.support.pushing import send
 from tests.devices.support.seeds import EXAMPLE, EXAMPLE_NAME
 from tests.devices.support.sshd import Device, put_runtime
+from tests.support.decoder_model import decoder_seed
 
 BROKEN = "raise ImportError('libopenblas.so.0: cannot open shared object file')\n"
 
@@ -73,6 +74,32 @@ def test_a_broken_runtime_is_mended_by_the_command_that_the_doctor_names(device:
     assert f"push MODEL.seed {device.alias} --update-runtime" in fault.fix
     done = send(device, update_runtime=True)
     assert (done.state, done.runtime_installed, len(installs)) == ("unchanged", True, 1)
+
+
+@pytest.mark.slow
+def test_a_runtime_without_the_packages_that_a_model_is_asked_with_is_made_anew_when_asked_for(
+    device: Device, installs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "decoder.seed").write_bytes(decoder_seed())
+    facts: dict[str, Any] = {"tokenizers": None}
+    monkeypatch.setattr(one_device, "read_facts", lambda *given: read_facts(*given) | facts)
+    done = send(device, tmp_path / "decoder.seed")
+    assert (done.state, done.runtime_installed, installs) == ("pushed", False, [])
+    (note,) = (each for each in done.notes if "tokenizers" in each)
+    assert "lacks tokenizers, so that this model takes tensors alone there; --update-runtime makes it anew" in note
+    extras: list[tuple[str, ...]] = []
+    install = runtime.install
+
+    def record(*given: Any, **options: Any) -> runtime.Installed:
+        extras.append(options["extras"])
+        return install(*given, **options)
+
+    monkeypatch.setattr(runtime, "install", record)
+    done = send(device, tmp_path / "decoder.seed", update_runtime=True)
+    assert (done.state, done.runtime_installed, len(installs)) == ("unchanged", True, 1)
+    assert "text" in extras[0]
+    facts["tokenizers"] = "0.22.1"
+    assert not send(device, tmp_path / "decoder.seed", update_runtime=True).runtime_installed
 
 
 @pytest.mark.slow

@@ -172,7 +172,13 @@ def _is_dry(value: PushResult) -> bool:
 def _device_text(facts: dict[str, Any]) -> str:
     """Return what a device is and has, in one line."""
     parts = [facts.get("model"), facts.get("machine"), facts.get("os"), f"Python {facts.get('python')}"]
-    names = {"numpy": "NumPy", "onnxruntime": "ONNX Runtime", "litert": "LiteRT"}
+    names = {
+        "numpy": "NumPy",
+        "onnxruntime": "ONNX Runtime",
+        "litert": "LiteRT",
+        "pillow": "Pillow",
+        "tokenizers": "tokenizers",
+    }
     parts += [f"{name} {facts[key]}" for key, name in names.items() if facts.get(key)]
     sizes = {"ram": "of memory", "ram_available": "of it free", "disk_free": "free on its disk"}
     parts += [f"{size_text(facts[key])} {what}" for key, what in sizes.items() if isinstance(facts.get(key), int)]

@@ -236,7 +236,16 @@ def _prepare(job: Job, agent: AgentClient, model: Mapping[str, Any], chain_max: 
         if not due and requirements.lacks(seed.backend, facts, profile):
             due = True
             notes.append("its runtime is made anew with LiteRT, which runs this model")
-        extras = requirements.extras(seed.backend, facts)
+        missing_packages = requirements.missing_packages(seed.asked_with, facts, profile)
+        if missing_packages and not due and options.update_runtime:
+            due = True
+            notes.append(f"its runtime is made anew with {missing_packages}, which questions to this model need")
+        elif missing_packages and not due:
+            notes.append(
+                f"its runtime lacks {missing_packages}, so that this model takes tensors alone there; "
+                f"--update-runtime makes it anew with {missing_packages}"
+            )
+        extras = requirements.extras(seed.backend, seed.asked_with, facts)
         if broken:
             notes.append(f"runtime {agent.runtime} did not start there: {broken}")
         if options.python is not None and known is not None and not due:

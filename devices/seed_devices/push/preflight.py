@@ -19,15 +19,17 @@ from seed_devices import names
 from seed_devices.errors import RemoteError
 from seed_devices.fleet.target import check_name
 from seed_devices.profiles import Profile
+from seed_devices.push import requirements
 from seed_runtime import backends
 from seed_runtime.agent.names import NAME
 from seed_runtime.agent.store import partial
 from seed_runtime.assembly.assemble import working_bytes
 from seed_runtime.backends.onnxruntime_releases import is_older, oldest_release
-from seed_runtime.errors import FormatError, NotASeedError, UntrustedError, UsageError
+from seed_runtime.errors import FormatError, NotASeedError, UnsupportedError, UntrustedError, UsageError
 from seed_runtime.format.header import Header, ModelInfo
 from seed_runtime.format.reader import SeedReader
 from seed_runtime.memory.footprint import UNIT
+from seed_runtime.processing import PICTURE, TEXT
 from seed_runtime.seed import Seed
 from seed_runtime.trust import sshsig
 
@@ -81,6 +83,8 @@ class SeedFile(SeedHeader):
     """The oldest ONNX Runtime that takes it, None where none is known."""
     backend: str | None = None
     """What runs it, as in seed_runtime.backends; None where that isn't known."""
+    asked_with: tuple[str, ...] = ()
+    """Extras of seed-runtime with which it is asked about pictures or texts."""
     is_complete: bool = True
     """False for a delta whose base wasn't read: of its session and its graph nothing is known."""
 
@@ -296,8 +300,21 @@ def _figures(seed: Seed) -> dict[str, Any]:
         "session": session,
         "library": None if info is None or not info.opsets else oldest_release(info.ir_version, info.opsets),
         "backend": None if info is None else seed.kind.backend,
+        "asked_with": _asked_with(seed) if is_complete else (),
         "is_complete": is_complete,
     }
+
+
+def _asked_with(seed: Seed) -> tuple[str, ...]:
+    try:
+        steps = seed.processing()
+    except UnsupportedError:  # of a newer runtime than this one, and the device has none that knows more
+        return ()
+    if steps is None:
+        return ()
+    media = (TEXT,) if steps.generation is not None else steps.media
+    extras = {PICTURE: requirements.PICTURES, TEXT: requirements.TEXT}
+    return tuple(extras[medium] for medium in media if medium in extras)
 
 
 def _facts(path: Path, digest: bytes, file_size: int, header: Header) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from seed_devices import profiles
@@ -20,8 +20,16 @@ OLDEST_NUMPY: Final = (1, 24)
 """The oldest version of a distribution's NumPy, where no wheel exists: the decoders need no newer one."""
 TFLITE: Final = "tflite"
 """Extra of seed-runtime that runs TFLite models."""
-_MODULES: Final = {TFLITE: "ai_edge_litert.interpreter"}
+PICTURES: Final = "pictures"
+"""Extra with which models are asked about pictures."""
+TEXT: Final = "text"
+"""Extra with which models are asked about texts, and write them."""
+_MODULES: Final = {TFLITE: "ai_edge_litert.interpreter", PICTURES: "PIL.Image", TEXT: "tokenizers"}
 """What an extra is there for, by its name."""
+_FACTS: Final = {TFLITE: "litert", PICTURES: "pillow", TEXT: "tokenizers"}
+"""Facts that say that an extra is there."""
+_TITLES: Final = {PICTURES: "Pillow", TEXT: "tokenizers"}
+"""Packages of the extras with which models are asked."""
 DISK_MARGIN: Final = 16 << 20
 """Free bytes below which nothing is installed."""
 _SIGKILL: Final = 137
@@ -111,20 +119,30 @@ def modules(profile: Profile, extras: Sequence[str] = ()) -> list[str]:
     return ["numpy", "seed_runtime.cli", "onnxruntime", *(_MODULES[extra] for extra in extras)]
 
 
-def extras(backend: str | None, facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the extras of the runtime that a device needs: those of what it has, and of the seed's backend.
+def extras(backend: str | None, asked_with: Collection[str], facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the extras of the runtime that a device needs: those that it has, and those of the seed.
 
     Args:
         backend: what runs the seed, None where that isn't known.
+        asked_with: extras with which the seed's model is asked.
         facts: what the device reports.
     """
-    return (TFLITE,) if backend == "litert" or facts.get("litert") else ()
+    # Without a runtime these are facts about the system's Python.
+    there = [extra for extra, fact in _FACTS.items() if facts.get("runtime") and facts.get(fact)]
+    return tuple(sorted({*there, *asked_with, *([TFLITE] if backend == "litert" else [])}))
 
 
 def lacks(backend: str | None, facts: Mapping[str, Any], profile: Profile | None) -> bool:
     """Return whether the runtime that is there lacks what runs the seed, and could have it."""
     can_run = profile is not None and profile.inference
     return can_run and backend == "litert" and not facts.get("litert")
+
+
+def missing_packages(asked_with: Collection[str], facts: Mapping[str, Any], profile: Profile | None) -> str:
+    """Name the packages that the runtime which is there lacks to ask a model with; "" where it can have none."""
+    if profile is None or not profile.inference:
+        return ""
+    return " and ".join(_TITLES[extra] for extra in sorted(asked_with) if not facts.get(_FACTS[extra]))
 
 
 def python_advice(facts: Mapping[str, Any]) -> str:

@@ -43,6 +43,8 @@ def collect() -> Dict[str, Any]:
         "numpy": _version("numpy"),
         "onnxruntime": _version("onnxruntime"),
         "litert": _version("ai-edge-litert") or _version("tflite-runtime"),
+        "pillow": _version("pillow"),
+        "tokenizers": _version("tokenizers"),
         "seed_runtime": _version("seed-runtime"),
         "venv": _importable("venv"),
         # Debian ships venv with Python, and ensurepip in another package, without which a venv has no pip.

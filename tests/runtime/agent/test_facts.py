@@ -31,6 +31,7 @@ KEYS = {
         "onnxruntime",
         "litert",
     ),
+    *("pillow", "tokenizers"),
     *("seed_runtime", "venv", "ensurepip", "ram", "ram_available", "cores", "disk_free", "disk_cached", "store"),
     *(
         "store_writable",

@@ -75,7 +75,7 @@ class Operation:
 
 FACTS: Final[Mapping[str, Check]] = {
     **dict.fromkeys(("machine", "os", "os_id", "python", "python_path", "numpy", "onnxruntime", "litert"), text),
-    **dict.fromkeys(("seed_runtime", "store", "model", "noexec", "exec_folder"), text),
+    **dict.fromkeys(("pillow", "tokenizers", "seed_runtime", "store", "model", "noexec", "exec_folder"), text),
     **dict.fromkeys(("bits", "ram", "ram_available", "cores", "disk_free", "disk_cached"), count),
     **dict.fromkeys(("venv", "ensurepip", "store_writable", "home_writable", "systemd_user", "ssh_keygen"), boolean),
     **dict.fromkeys(("signers", "termux", "systemd"), boolean),

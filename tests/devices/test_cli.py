@@ -232,6 +232,9 @@ def test_an_interrupted_push_leaves_what_runs_and_no_process(
     until = time.monotonic() + 30
     while not any(path.stat().st_size for path in device.store.glob("incoming/*.part")) and time.monotonic() < until:
         time.sleep(0.05)
+    running = device.processes()
+    assert any(line.startswith("ssh ") for line in running), running
+    assert any("seed_runtime.agent" in line and not line.startswith("ssh ") for line in running), running
     process.send_signal(number)
     _, errors = process.communicate(timeout=15)
     assert process.returncode == code
@@ -239,18 +242,9 @@ def test_an_interrupted_push_leaves_what_runs_and_no_process(
         assert re.fullmatch(rb"\n?seed-deploy: interrupted; .*\n", errors)
     assert (device.model("product") / "current" / "model.seed").read_bytes() == old.read_bytes()
     until = time.monotonic() + 10
-    while (left := processes_of(device)) and time.monotonic() < until:
+    while (left := device.processes()) and time.monotonic() < until:
         time.sleep(0.1)
     assert not left
     (again,) = hosts(device.config, "push", new, device.alias)
     assert again["state"] == "pushed"
     assert again["sent"] < new.stat().st_size
-
-
-def processes_of(device: Device) -> list[str]:
-    """ssh to this device, and agents on it; another run of the tests may have a device of the same alias."""
-    listed = subprocess.run(["ps", "-e", "-o", "args="], capture_output=True, text=True, check=True).stdout
-    return [
-        line for line in listed.splitlines()
-        if f"{device.store}/runtime" in line or (str(device.config) in line and f" {device.alias}" in line)
-    ]  # fmt: skip

@@ -168,7 +168,10 @@ def round_bias(
 
 
 def _shift(graph: Graph, convolution: Convolution, ranges: Ranges, grid: Grid) -> np.ndarray:
-    """Return the mean of what each channel of a convolution loses when its weight is rounded; zeros around it count."""
+    """Return the mean of what each channel of a convolution loses when its weight is rounded.
+
+    Zeros around its input are taken for numbers of the mean, so that outputs at the edge get a little too much.
+    """
     means, weight = ranges[convolution.source].means, graph.weights[convolution.node.input[1]]
     if means is None:
         return np.zeros(1)

@@ -51,6 +51,24 @@ class Device:
         """Make the folder of a runtime; its interpreter is the one that runs the tests."""
         put_runtime(self.store)
 
+    def processes(self) -> list[str]:
+        """Return the command lines of ssh to this device, and of what runs on it with its home folder.
+
+        Another run of the tests may have a device of the same alias, with a config of its own. An agent's command line
+        names no device, and ps cuts lines at 80 columns.
+        """
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it ended, or is somebody else's
+                words, variables = (
+                    (folder / name).read_text(errors="replace").split("\0") for name in ("cmdline", "environ")
+                )
+                if f"HOME={self.home}" in variables or (
+                    words[0] == "ssh" and {str(self.config), self.alias} <= set(words)
+                ):
+                    found.append(" ".join(words))
+        return found
+
 
 class Sshd:
     """The server. `config` is the ssh_config that knows all its devices; stop it when done.

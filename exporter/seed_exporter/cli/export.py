@@ -47,7 +47,7 @@ Then, on the device:
 \b
 Exit codes: 0 ok, 1 internal error, 2 usage, 3 data can't be used, 12 model can't be taken,
 13 no disk space, 14 no memory, 15 goal not met (the best so far was written), 130 interrupted,
-129 and 143 ended by SIGHUP and SIGTERM.
+129 and 143 ended by SIGHUP and SIGTERM; of zoo:NAME also 10 a package has other bytes, 20 it can't be downloaded.
 """
 
 

@@ -121,13 +121,14 @@ def _grid(layout: Layout, outputs: Outputs, canvas: tuple[int, int]) -> Candidat
 
 def _from_cells(layout: Layout, boxes: Array, canvas: tuple[int, int]) -> Array:
     """Return centers and sizes in pixels of boxes that count from their cell, sizes as logarithms (YOLOX)."""
+    sides = [(canvas[1] // stride, canvas[0] // stride) for stride in layout.strides]
+    if (total := sum(rows * columns for rows, columns in sides)) != len(boxes):
+        raise layout.refuse(boxes, f"{total:,} cells of {list(layout.strides)} pixels")
     cells = []
-    for stride in layout.strides:
-        rows, columns = np.mgrid[: canvas[1] // stride, : canvas[0] // stride]
+    for stride, side in zip(layout.strides, sides, strict=True):
+        rows, columns = np.mgrid[: side[0], : side[1]]
         cells.append(np.stack([columns.ravel(), rows.ravel(), np.full(rows.size, stride)], axis=1))
     grid = np.concatenate(cells).astype(np.float64)
-    if len(grid) != len(boxes):
-        raise layout.refuse(boxes, f"{len(grid):,} cells of {list(layout.strides)} pixels")
     with np.errstate(over="ignore"):
         return np.concatenate([(boxes[:, :2] + grid[:, :2]) * grid[:, 2:], np.exp(boxes[:, 2:]) * grid[:, 2:]], axis=1)
 

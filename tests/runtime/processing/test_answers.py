@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -199,6 +200,17 @@ def test_anchors_may_be_given_by_their_cells() -> None:
         )
     with pytest.raises(FormatError, match="6 numbers for each box"):
         found_boxes({"boxes": rows[..., :5], "scores": scores}, **fields)
+
+
+def test_cells_are_counted_before_they_are_made() -> None:
+    huge = Facts("it", placement=Placement(1, 1, 1, 1, 0, 0, 8192, 8192))
+    tracemalloc.start()
+    try:
+        with pytest.raises(OutputError, match=r"536,870,912 cells of \[1, 1, 1, 1, 1, 1, 1, 1\] pixels is needed"):
+            found_boxes({"boxes": np.zeros((1, 4, 6))}, huge, layout="grid", strides=[1] * 8)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_anchors_are_counted_before_they_are_made() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from seed_runtime.backends import Feeds
 from seed_runtime.errors import InputError
 from seed_runtime.serve.limits import ASKED_MAX, ASKED_TOP_MAX, ID_MAX
+from seed_runtime.serve.objects import read_object
 
 if TYPE_CHECKING:
     from seed_runtime.processing import Item, Processing
@@ -35,12 +35,7 @@ def answer_question(model: ServedModel, body: memoryview) -> dict[str, Any]:
     steps = model.processing
     if steps is None:
         raise InputError(f"{model.name} doesn't say what stands before and behind its model; send tensors to infer")
-    try:
-        question = json.loads(bytes(body))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"the question is no JSON ({error})") from None
-    if not isinstance(question, dict) or not question.keys() <= set(_FIELDS):
-        raise InputError(f"a question is an object with {', '.join(_FIELDS)}")
+    question = read_object(body, "question", _FIELDS)
     identifier, top = question.get("id"), question.get("top")
     if not (identifier is None or (isinstance(identifier, str) and len(identifier) <= ID_MAX)):
         raise InputError(f"id must be a string of at most {ID_MAX} characters")

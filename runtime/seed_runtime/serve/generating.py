@@ -23,6 +23,7 @@ from seed_runtime.serve import limits
 from seed_runtime.serve.answers import Answer
 from seed_runtime.serve.ending import EndedError, Ending
 from seed_runtime.serve.metrics import Times
+from seed_runtime.serve.objects import read_object
 from seed_runtime.serve.refused import RefusedError, busy
 
 if TYPE_CHECKING:
@@ -180,12 +181,7 @@ def _read(body: memoryview, context: int) -> dict[str, Any]:
         "repetition_penalty": (float, 1 / PENALTY_MAX, PENALTY_MAX),
         "rng_seed": (int, 0, (1 << 63) - 1),
     }
-    try:
-        found = json.loads(bytes(body))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"the request is no JSON ({error})") from None
-    if not isinstance(found, dict) or not found.keys() <= set(_FIELDS):
-        raise InputError(f"a request is an object with {', '.join(_FIELDS)}")
+    found = read_object(body, "request", _FIELDS)
     identifier, prompt, parameters = found.get("id"), found.get("text_input"), found.get("parameters", {})
     if not (identifier is None or (isinstance(identifier, str) and len(identifier) <= limits.ID_MAX)):
         raise InputError(f"id must be a string of at most {limits.ID_MAX} characters")

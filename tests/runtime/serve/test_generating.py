@@ -127,6 +127,7 @@ def test_each_piece_is_sent_before_the_next_one_is_written(client: Client, model
         (b"{", "the request is no JSON"),
         (b"[" * 60_000, "the request is no JSON"),
         ([1], "a request is an object with id, text_input, parameters"),
+        (b'{"text_input": [' + b"[]," * 60_000 + b"0]}", "beside its strings, and 65,536 are allowed"),
         ({"text_input": "hi", "stream": True}, "a request is an object with"),
         ({}, "text_input must be a string"),
         ({"text_input": 7}, "text_input must be a string"),

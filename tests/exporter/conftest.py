@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+from seed_exporter.build import streams
 from seed_exporter.evaluate import footprint
 from tests.exporter.support.exporting import layers
 
@@ -18,6 +19,12 @@ from tests.exporter.support.exporting import layers
 def without_measured_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure no memory in exports of this process: that starts nine other processes, and has tests of its own."""
     monkeypatch.setattr(footprint, "measure", lambda *_, **__: None)
+
+
+@pytest.fixture
+def threads_for_small_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plan and code models of any size in as many threads as there are jobs; small ones have one otherwise."""
+    monkeypatch.setattr(streams, "ONE_THREAD_MAX", 0)
 
 
 @pytest.fixture

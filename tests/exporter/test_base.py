@@ -187,6 +187,7 @@ def test_a_version_may_be_on_top_of_what_a_device_has_learned(versions: tuple[Pa
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("threads_for_small_models")
 def test_the_same_version_has_the_same_bytes_with_any_number_of_threads(versions: tuple[Path, Path]) -> None:
     base = export(versions[0], "v1.seed")
     digests = {export(versions[1], f"v2-{jobs}.seed", [base.path], jobs=jobs).digest for jobs in (1, 3)}

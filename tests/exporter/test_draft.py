@@ -60,6 +60,7 @@ def test_the_header_says_what_the_streams_fill(seed: draft.SeedDraft) -> None:
     assert [hole.name_digest for hole in header.holes] == [sha256(name.encode()).digest()[:3] for name in sources]
 
 
+@pytest.mark.usefixtures("threads_for_small_models")
 def test_the_same_weights_give_the_same_bytes(rng: np.random.Generator, tmp_path: Path) -> None:
     array = rng.standard_normal((60, 60)).astype(np.float32)
     files = []

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import seed_exporter
 import seed_runtime
 from seed_exporter import loaders
-from seed_exporter.build import draft, streams
+from seed_exporter.build import draft
 from seed_runtime import backends, golden
 from seed_runtime.errors import FormatError, InputError, UnsupportedError, UsageError
 from seed_runtime.format.preamble import MAGIC
@@ -212,11 +212,11 @@ def test_infinite_outputs_are_no_fault(output: Path, rng: np.random.Generator) -
 # The same again
 
 
+@pytest.mark.usefixtures("threads_for_small_models")
 @pytest.mark.parametrize("method", ["grid", "lossless", "moments"])
 def test_the_same_model_gives_the_same_bytes_with_any_number_of_jobs(
-    method: str, model: onnx.ModelProto, output: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, model: onnx.ModelProto, output: Path
 ) -> None:
-    monkeypatch.setattr(streams, "ONE_THREAD_MAX", 0)
     written = []
     for jobs in (1, 1, 2):
         quick_export(model, output, method=method, jobs=jobs, model_id="same")

@@ -264,6 +264,7 @@ def test_bytes_and_damage_are_monotone_over_targets(model: onnx.ModelProto, outp
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("threads_for_small_models")
 def test_the_same_options_give_the_same_bytes_whatever_the_number_of_jobs(
     model: onnx.ModelProto, output: Path, tmp_path: Path, calib: Path
 ) -> None:

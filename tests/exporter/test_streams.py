@@ -261,10 +261,8 @@ def test_more_jobs_give_the_same_bytes(method: str, rng: np.random.Generator) ->
     assert chunks(1) == chunks(2)
 
 
-def test_an_encoder_gives_the_same_streams_whatever_it_coded_before(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streams, "ONE_THREAD_MAX", 0)
+@pytest.mark.usefixtures("threads_for_small_models")
+def test_an_encoder_gives_the_same_streams_whatever_it_coded_before(rng: np.random.Generator) -> None:
     arrays = {f"w{index}": rng.standard_normal((64, 48)).astype(np.float32) for index in range(3)}
     arrays["b"] = rng.standard_normal(300).astype(np.float32)
     graph = graph_of(low=(rng.standard_normal((80, 3)) @ rng.standard_normal((3, 80))).astype(np.float32), **arrays)

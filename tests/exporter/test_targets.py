@@ -245,6 +245,20 @@ def test_a_device_assembles_as_many_bytes_as_its_dtype_takes(
     assert result.outputs["y"].relative < 0.35
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("threads_for_small_models", "without_measured_memory")
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_integers_are_the_same_with_any_number_of_jobs(
+    dtype: str, rng: np.random.Generator, output: Path, tmp_path: Path
+) -> None:
+    model, calib, written = layers(rng, 64, 32, 32), tmp_path / "x.npz", []
+    np.savez(calib, x=rng.standard_normal((64, 64)).astype(np.float32))
+    for jobs in (1, 3):
+        quick_export(model, output, dtype=dtype, effort=1, size=1 << 20, calib=calib, jobs=jobs, model_id="same")
+        written.append(output.read_bytes())
+    assert written[0] == written[1]
+
+
 @pytest.mark.usefixtures("without_measured_memory")
 def test_a_seed_of_integers_shows_them_and_says_that_only_floats_are_trained(
     model: onnx.ModelProto, output: Path, capsys: pytest.CaptureFixture[str]

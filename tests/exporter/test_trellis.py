@@ -196,6 +196,7 @@ def test_a_quality_is_kept_with_fewer_bytes(model: onnx.ModelProto, calib: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("threads_for_small_models")
 def test_threads_change_nothing(model: onnx.ModelProto, calib: Path, tmp_path: Path) -> None:
     found = []
     for jobs in (1, 3):

@@ -181,9 +181,10 @@ class Connection:
             line = f"{self._server.model.name} doesn't say what it can be asked about; send tensors to infer"
             raise RefusedError(HTTPStatus.NOT_FOUND, line)
         if self._call == GENERATE and self._server.model.writer is None:
-            reason = self._server.model.writes_not or "its seed says nothing of generation"
-            line = f"{self._server.model.name} doesn't write texts here: {reason}"
-            raise RefusedError(HTTPStatus.NOT_FOUND, line)
+            reason = self._server.model.writes_not
+            status = HTTPStatus.NOT_IMPLEMENTED if reason else HTTPStatus.NOT_FOUND
+            line = f"{self._server.model.name} doesn't write texts here: "
+            raise RefusedError(status, line + (reason or "its seed says nothing of generation"))
         plan = plan_body(head, self._server.body_max if self._call == INFER else self._server.asked_max)
         async with self._server.admitted(), self._server.bodies.reserve(plan.most) as reserved:
             expects_continue = head.minor > 0 and (head.one("Expect") or "").lower() == "100-continue"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from seed_runtime.errors import InputError, MemoryBudgetError
+from seed_runtime.errors import InputError, MemoryBudgetError, UnsupportedError
 from seed_runtime.serve import limits, protocol
 from seed_runtime.serve.answers import Answer
 from seed_runtime.serve.asking import answer_question
@@ -95,7 +95,7 @@ async def infer(
         is_question: whether it asks about pictures, texts or sound.
 
     Raises:
-        RefusedError: the request can't be used.
+        RefusedError: the request can't be used, or needs a package that is missing here.
     """
     json_size = len(body) if json_size is None else json_size
     if json_size > len(body):
@@ -112,6 +112,8 @@ async def infer(
             raise RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
         if isinstance(error, MemoryBudgetError):
             raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)) from None
+        if isinstance(error, UnsupportedError):  # a package that questions need is missing
+            raise RefusedError(HTTPStatus.NOT_IMPLEMENTED, str(error)) from None
         raise
     server.metrics.add_success(Times(queued, *result.times))
     kind, header = "application/json", ""

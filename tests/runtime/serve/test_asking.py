@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import io
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -129,3 +130,12 @@ def test_scores_that_are_no_numbers_are_null() -> None:
         found = ask(client, {"samples": [{"picture": GREEN}], "top": 3})
     assert found.status == 200
     assert [each["score"] for each in found.json["answers"][0]["outputs"][0]["labels"]] == [None, None, None]
+
+
+def test_a_question_that_needs_a_missing_package_is_answered_with_the_command_that_installs_it(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    found = ask(client, {"samples": [{"picture": GREEN}]})
+    assert (found.status, "pip install 'seed-runtime[pictures]'" in found.error) == (501, True)

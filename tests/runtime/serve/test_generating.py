@@ -347,7 +347,7 @@ def test_a_server_without_tokenizers_says_so_when_it_starts_and_when_it_is_asked
     with command(path, "decoder", "--serve", ":0", env={"PYTHONPATH": paths}) as client:
         assert "pip install 'seed-runtime[text]'" in client.said[0]
         found = ask(client, {"text_input": "hello"})
-        assert (found.status, "pip install 'seed-runtime[text]'" in found.error) == (404, True)
+        assert (found.status, "pip install 'seed-runtime[text]'" in found.error) == (501, True)
 
 
 def test_a_prompt_that_takes_too_much_memory_to_be_split_is_refused() -> None:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = [str(ROOT / "runtime"), str(ROOT / "exporter"), str(ROOT)]
 AFTER = {"heal": 90.0, "controls": 40.0}  # of judging, exporting and saving after a job's own seconds
 AFTER_OTHERS = 35.0
-MEMORY = 1.4  # of a card, that all of its lanes may take together: most take little, and not all at once
+MEMORY = 1.8  # of a card, that all of its lanes may take together: most take little, and not all at once
 ENOUGH = 0.4  # share of its seconds below which a job isn't begun any more
 FAILED = 1
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from seed_exporter.build.streams import StreamEncoder
 from seed_exporter.quantize.allocate import lossless
 from seed_exporter.quantize.cut_plans import cut_dead
 from seed_exporter.quantize.methods import METHODS
@@ -18,6 +22,7 @@ NO_TORCH = {"exc_type": ImportError}
 torch = pytest.importorskip("torch", **NO_TORCH)
 student_graph = pytest.importorskip("seed_exporter.heal.student_graph", **NO_TORCH)
 cuts = pytest.importorskip("seed_exporter.heal.cuts", **NO_TORCH)
+healing = pytest.importorskip("seed_exporter.heal.healing", **NO_TORCH)
 midway = pytest.importorskip("seed_exporter.heal.midway", **NO_TORCH)
 resuming = pytest.importorskip("seed_exporter.heal.resuming", **NO_TORCH)
 
@@ -142,6 +147,46 @@ def test_the_best_state_of_a_checkpoint_is_from_before_the_cuts_after_it():
         assert [each["x"][0] for _, each in found] == expected
         assert [kind for kind, _ in found].index(resuming.BEST) == expected.index(1)
     assert [kind for kind, _ in resuming.in_order(resuming.arrays_of(last, {}, []), 0)] == [resuming.LAST]
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_has_its_best_state_from_before_the_cut(tmp_path: Path):
+    b = Builder(x=("n", 3, 16, 16))
+    graph = b.graph(image_model(b, norms=True))
+    folded = METHODS["grid"].prepare(graph)
+    feeds = [{"x": b.rng.standard_normal((1, 3, 16, 16)).astype(np.float32)} for _ in range(24)]
+
+    def size_of(graph: Any, plans: Any) -> int:
+        found = StreamEncoder(graph, 1).estimate({name: plans[name] for name in graph.weights})
+        return sum(stream.sizes.size for stream in found)
+
+    def begun() -> Any:
+        return healing.Healing(
+            graph, folded, feeds, lossless(folded), size_of, 4700, device="cpu", cut_dead=cut_dead,
+            settings=healing.HealSettings(batch=8, fold=0.6, cut=0.8, estimate=1),
+            checkpoints=tmp_path, checkpoint_key="same",
+        )  # fmt: skip
+
+    run = begun()
+    assert run.changed(0.6)
+    for name, rows in IMAGES.items():
+        kill(run.student, name, rows)
+    run.best = replace(run.best, look=replace(run.best.look, damage=math.inf))
+    run._seen = run._look(0.7, run._bits())
+    run._finish_look()
+    best, count = run.best.look, elements(run.student)
+    assert run.changed(0.8)
+    with torch.no_grad():
+        for each in run.student.parameters()["units"]:
+            each.mul_(-4)
+    run.save()
+
+    again = begun()
+    assert elements(again.student) == elements(run.student) < count
+    assert again.best.look.damage < again.last.look.damage
+    assert (again.best.look.size, again.best.look.damage) == (best.size, pytest.approx(best.damage, rel=1e-3))
+    again.save()
+    assert begun().best.look == again.best.look
 
 
 @pytest.mark.parametrize("kind", ["images", "texts"])

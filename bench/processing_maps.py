@@ -1,4 +1,4 @@
-"""How long maps of a model that were made to be slow keep the steps `regions` and `notes` busy.
+"""How long maps of a model that were made to be slow keep the steps `regions` and `notes` busy, and their memory.
 
 `python -m bench.processing_maps` needs nothing but the package. Maps are as large as SPEC.md's limits let them be.
 """
@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from typing import Any
 
 import numpy as np
 
 from seed_runtime.limits import NOTE_CELLS_MAX
 from seed_runtime.processing import notes, regions
+from seed_runtime.processing.answers import Facts, Placement
 from seed_runtime.processing.fields import Fields
 from seed_runtime.processing.sources import Sources
 
@@ -61,6 +63,31 @@ def main() -> None:
         read = {"reads": {"notes": "y", "onsets": "z"}, "threshold": 0.0, "onset_threshold": 0.0, **fields}
         step = notes.read(Fields(read, name), Sources({}, dict))
         say("notes", name, step.found, values.astype(np.float32), onsets.astype(np.float32), STEP)
+    held()
+
+
+def held() -> None:
+    """Print what answers take beside the maps, for each value of a map."""
+    y, x = np.mgrid[:1024, :1024]
+    areas = ((x % 64 < 40) & (y % 16 < 8)).astype(np.float32)[None, None]
+    step: Any = regions.read(Fields({"reads": {"map": "y"}}, "held"), Sources({}, dict))
+    facts = Facts("held", placement=Placement(1024, 1024, 1, 1, 0, 0, 1024, 1024))
+    say_held("regions", areas.size, step, {"y": areas}, facts)
+    frames = 8192
+    played = np.repeat(np.random.default_rng(0).random((1, frames // 64, PITCHES)) < 0.1, 64, axis=1)
+    sounding = played.astype(np.float32)
+    onsets = np.diff(sounding, axis=1, prepend=np.float32(0)).clip(0, 1)
+    step = notes.read(Fields({"reads": {"notes": "y", "onsets": "z"}}, "held"), Sources({}, dict))
+    facts = Facts("held", frame_seconds=frames * STEP, seconds=frames * STEP)
+    say_held("notes", sounding.size, step, {"y": sounding, "z": onsets}, facts)
+
+
+def say_held(kind: str, count: int, step: Any, outputs: dict[str, Any], facts: Facts) -> None:
+    """Print the peak of an answer for each of so many values."""
+    tracemalloc.start()
+    step.answer([outputs], facts)
+    print(f"{kind:8} {tracemalloc.get_traced_memory()[1] / count:6.1f} bytes for each value of a map")
+    tracemalloc.stop()
 
 
 def say(kind: str, name: str, find: Any, *arguments: Any) -> None:

@@ -169,13 +169,15 @@ def test_a_text_that_memory_has_no_room_for_is_refused_before_the_model_runs(mod
 
 
 @pytest.mark.parametrize("call", ["generate", "generate_stream"])
-def test_the_work_ends_when_the_client_goes_away(client: Client, model: Alphabet, call: str) -> None:
+def test_the_work_ends_when_the_client_goes_away(serving: tuple[Client, Server], model: Alphabet, call: str) -> None:
+    client, server = serving
     model.gate = threading.Semaphore(2)
     link = client.connection()
     body = json.dumps({"text_input": "hi", "parameters": {"max_tokens": 40}})
     link.request("POST", f"/v2/models/decoder/{call}", body, {"Content-Type": "application/json"})
     wait_for(lambda: model.runs == 3)
     link.close()
+    wait_for(lambda: all(ending.is_gone for ending in server.endings))
     gate, model.gate = model.gate, None
     gate.release()
     other = ask(client, {"text_input": "hi", "parameters": {"max_tokens": 2}})
@@ -216,11 +218,17 @@ def test_a_server_that_ends_gives_out_what_was_written(model: Alphabet) -> None:
         asking = threading.Thread(target=lambda: answers.append(ask(client, {"text_input": "hi"})))
         asking.start()
         wait_for(lambda: model.runs == 3)
-        gate = model.gate
-        threading.Timer(0.2, lambda: [gate.release() for _ in range(20)]).start()
+        threading.Thread(target=_go_on_at_the_end, args=(server, model.gate)).start()
     asking.join(20)
     assert answers[0].json["stop"] == "interrupted"
     assert answers[0].json["text_output"].startswith("ab")
+
+
+def _go_on_at_the_end(server: Server, gate: threading.Semaphore) -> None:
+    """Let the model run once the text that it writes is to end."""
+    wait_for(lambda: any(ending.is_stopping for ending in server.endings))
+    for _ in range(20):
+        gate.release()
 
 
 def test_texts_that_wait_for_the_model_when_the_server_ends_are_refused(model: Alphabet) -> None:
@@ -240,8 +248,7 @@ def test_texts_that_wait_for_the_model_when_the_server_ends_are_refused(model: A
         wait_for(lambda: model.runs == 1)
         threads.append(post(2))
         wait_for(lambda: server.requests == 2)
-        gate = model.gate
-        threading.Timer(0.2, lambda: [gate.release() for _ in range(20)]).start()
+        threading.Thread(target=_go_on_at_the_end, args=(server, model.gate)).start()
     for thread in threads:
         thread.join(20)
     assert events(answers[1])[-1]["stop"] == "interrupted"
@@ -249,7 +256,8 @@ def test_texts_that_wait_for_the_model_when_the_server_ends_are_refused(model: A
     assert model.runs < 20
 
 
-def test_a_client_that_leaves_its_stream_counts_as_a_failure(client: Client, model: Alphabet) -> None:
+def test_a_client_that_leaves_its_stream_counts_as_a_failure(serving: tuple[Client, Server], model: Alphabet) -> None:
+    client, server = serving
     gate = model.gate = threading.Semaphore(1)
     link = client.connection()
     body = json.dumps({"text_input": "hi", "parameters": {"max_tokens": 40}})
@@ -257,6 +265,7 @@ def test_a_client_that_leaves_its_stream_counts_as_a_failure(client: Client, mod
     assert b'"a"' in link.getresponse().readline()
     wait_for(lambda: model.runs == 2)
     link.sock.shutdown(socket.SHUT_WR)
+    wait_for(lambda: all(ending.is_gone for ending in server.endings))
     model.gate = None
     gate.release()
     wait_for(lambda: _counts(client) == (0, 1))

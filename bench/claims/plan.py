@@ -76,9 +76,9 @@ def _student_heal(name: str, lane: str, card: int, seconds: float, options: str 
     return Job(f"{name}-student-heal", lane, card, seconds, command, (name, f"{name}-student"))
 
 
-def _random_heal(name: str, lane: str, card: int, seconds: float) -> Job:
+def _random_heal(name: str, lane: str, card: int, seconds: float, options: str = "") -> Job:
     """Heal the same network from random weights to the same bytes: all but the start is as for the seed."""
-    command = f"heal --start {{out}}/{name} --random --teacher {{out}}/{name}"
+    command = f"heal --start {{out}}/{name} --random --teacher {{out}}/{name} {options}"
     return Job(f"{name}-random-heal", lane, card, seconds, command, (name,))
 
 
@@ -107,7 +107,7 @@ JOBS = (
     _on("berttiny", "berttiny", 3, 100),
     _student("berttiny", "small-text", "berttiny", 3, 80, "--masked-share 0.4"),
     _student_heal("berttiny", "berttiny", 3, 150, MIXED),
-    _random_heal("berttiny", "berttiny", 3, 150),
+    _random_heal("berttiny", "berttiny", 3, 150, MIXED),
     _controls("berttiny", "berttiny", 3, 50),
     # BERT-tiny learned DistilBERT's answers: it is the student at the bytes of DistilBERT's seed.
     Job(
@@ -166,12 +166,12 @@ NEXT = (
     _teacher("berttiny", "berttiny", 1, 120, "--masked-share 0.01", ("tokens",)),
     _heal("berttiny", "berttiny", 1, 500, MIXED),
     _on("berttiny", "berttiny", 1, 250),
-    _random_heal("berttiny", "berttiny", 1, 250),
+    _random_heal("berttiny", "berttiny", 1, 250, MIXED),
     _on("mobilenetv2", "mobilenetv2-on", 3, 1250, MANY_VISION),
     _on("resnet50", "resnet50-on", 3, 1000, MANY_VISION),
     _student("resnet50", "small-vision", "resnet50-beside", 3, 120),
     _student_heal("resnet50", "resnet50-beside", 3, 500, f"{MIXED} {_OF_ARMS}"),
-    _random_heal("resnet50", "resnet50-beside", 3, 150),
+    _random_heal("resnet50", "resnet50-beside", 3, 150, f"{MIXED} {_OF_ARMS}"),
     _controls("resnet50", "resnet50-beside", 3, 70),
     _controls("distilbert", "text-beside", 3, 80),
     _on("distilbert", "text-beside", 3, 700, MANY),

@@ -125,6 +125,17 @@ def test_a_plan_has_no_circle_and_a_lane_one_card(plan: str) -> None:
 
 
 @pytest.mark.parametrize("plan", PLANS)
+def test_a_random_start_is_healed_with_the_settings_of_the_seed(plan: str) -> None:
+    commands = {job.name: job.command.split() for job in PLANS[plan]}
+    for name, words in commands.items():
+        if name.endswith("-random-heal"):
+            seed = commands[name.replace("-random", "")]
+            assert [word for word in words if word not in ("--random", "--teacher", words[2])] == [
+                word for word in seed if word != words[2]
+            ]
+
+
+@pytest.mark.parametrize("plan", PLANS)
 def test_every_command_of_a_plan_names_a_program_and_folders_that_jobs_before_it_fill(plan: str) -> None:
     folder = Path(hold.__file__).parent
     for job in PLANS[plan]:

@@ -11,6 +11,7 @@ from seed_exporter.graph.model import Graph
 from seed_exporter.quantize.cut_plans import cut_dead
 from seed_exporter.quantize.methods import METHODS
 from tests.exporter.support.block_models import image_model, text_model
+from tests.exporter.support.dead_units import kill
 from tests.exporter.support.pruned_models import Builder
 
 NO_TORCH = {"exc_type": ImportError}
@@ -21,16 +22,6 @@ student_graph = pytest.importorskip("seed_exporter.heal.student_graph", **NO_TOR
 def student(graph: Graph, norms: bool = False) -> Any:
     folded = METHODS["grid"].prepare(graph)
     return student_graph.StudentGraph(graph, folded, [], norms, 0.1, torch.device("cpu"))
-
-
-def kill(trained: Any, name: str, rows: slice) -> None:
-    """Set outputs of a matrix to 0: the first axis of a kernel, the last one of a product's matrix."""
-    with torch.no_grad():
-        for stack in trained.matrices._stacks:
-            for index, weight in enumerate(stack.weights):
-                if weight.name == name:
-                    units = stack.units[index].view(weight.shape)
-                    (units if len(weight.shape) == 4 else units.movedim(-1, 0))[rows] = 0
 
 
 def check_same_bits(trained: Any) -> dict[str, np.ndarray]:

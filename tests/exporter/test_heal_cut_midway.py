@@ -15,8 +15,8 @@ from seed_exporter.quantize.allocate import lossless
 from seed_exporter.quantize.cut_plans import cut_dead
 from seed_exporter.quantize.methods import METHODS
 from tests.exporter.support.block_models import image_model, text_model
+from tests.exporter.support.dead_units import kill
 from tests.exporter.support.pruned_models import Builder
-from tests.exporter.test_gates import kill
 
 NO_TORCH = {"exc_type": ImportError}
 torch = pytest.importorskip("torch", **NO_TORCH)

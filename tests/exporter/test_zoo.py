@@ -291,6 +291,8 @@ def test_a_folder_called_pip_where_the_user_is_is_not_executed(
 ) -> None:
     mark = tmp_path / "executed"
     monkeypatch.chdir(stand_in(tmp_path / "here", f"open({str(mark)!r}, 'w')"))
+    # Of tests themselves, it may name the current folder.
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     # The real one finds no index there.
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     refused(capfd, 20, "zoo:colors", "-o", tmp_path / "out.seed", "-q")

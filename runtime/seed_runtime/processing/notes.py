@@ -239,6 +239,11 @@ def _louder(sounding: Array, most: float) -> Array:
     return rise * (most / highest) if highest > 0 else rise
 
 
+def _float32(value: float) -> float:
+    """Return a threshold as maps would have it: 0.7 is a little more than float32's 0.7."""
+    return float(np.float32(value))
+
+
 def read(fields: Fields, sources: Sources) -> OutputStep:
     """Read a step of this kind."""
     return NotesStep(
@@ -246,8 +251,8 @@ def read(fields: Fields, sources: Sources) -> OutputStep:
         reads=fields.names("reads", ["notes", "onsets"]),
         lowest=fields.integer("lowest", 0, PITCHES_MAX - 1, 21),
         trim=fields.integer("trim", 0, 4096, 0),
-        onset_threshold=fields.number("onset_threshold", 0.0, 1.0, 0.5),
-        threshold=fields.number("threshold", 0.0, 1.0, 0.3),
+        onset_threshold=_float32(fields.number("onset_threshold", 0.0, 1.0, 0.5)),
+        threshold=_float32(fields.number("threshold", 0.0, 1.0, 0.3)),
         least=fields.number("least", 0.0, 60.0, 0.1277),
         gap=fields.number("gap", 0.0, 60.0, 0.1277),
         infer=fields.flag("infer", True),

@@ -29,6 +29,8 @@ def reached(values: np.ndarray, frame: int, column: int, way: int, gap: int, thr
 
 def notes_by_the_page(sounding: np.ndarray, onsets: np.ndarray, fields: dict[str, Any]) -> Found:
     frames, pitches = sounding.shape
+    fields = fields | {name: float(np.float32(fields[name])) for name in ("threshold", "onset_threshold")}
+    sounding, onsets = sounding.astype(np.float64), onsets.astype(np.float64)
     gap, least = (max(1, round(fields[name] / STEP)) for name in ("gap", "least"))
     onsets = onsets.copy()
     if fields["infer"] and frames > 2:
@@ -64,7 +66,9 @@ def notes_by_the_page(sounding: np.ndarray, onsets: np.ndarray, fields: dict[str
     return [(first, end, column, float(sounding[first:end, column].mean())) for first, end, column in found]
 
 
-@pytest.mark.parametrize("changed", [{}, {"infer": False}, {"follow": False}, {"gap": 0.05, "least": 0.0}])
+@pytest.mark.parametrize(
+    "changed", [{}, {"infer": False, "threshold": 0.7}, {"follow": False}, {"gap": 0.05, "least": 0.0}]
+)
 def test_notes_are_those_of_the_page(changed: dict[str, Any]) -> None:
     rng = np.random.default_rng(7)
     fields = NOTES | changed

@@ -59,14 +59,14 @@ def test_assembly_takes_little_and_no_more_for_a_large_model(seed: Path, tmp_pat
     assert most <= 64
     # Between no decoding at all and millions of weights; 22 million and a billion differ by 2 MiB.
     assert most - small < 8
-    assert most * MIB < result(large_path, "--inspect")["memory"]["assembly_bytes"]
+    assert most * MIB < result(large_path, "--inspect", process=True)["memory"]["assembly_bytes"]
 
 
 @pytest.mark.slow
 def test_a_plan_holds_in_a_cgroup_of_its_size_and_half_of_it_is_14(
     seed: Path, data: Path, tmp_path: Path, group: MemoryCgroup
 ) -> None:
-    memory = result(seed, "--inspect")["memory"]
+    memory = result(seed, "--inspect", process=True)["memory"]
     for command, needed in (
         (("--assemble", tmp_path / "out"), memory["assembly_bytes"]),
         (("--input", data), memory["sessions"][-1]["needed_bytes"]),
@@ -132,4 +132,4 @@ def test_an_input_is_planned_by_its_header_before_it_is_read(seed: Path, tmp_pat
         header = {"descr": "<f4", "fortran_order": False, "shape": (1 << 25, FEATURES)}
         np.lib.format.write_array_header_1_0(file, header)
         file.truncate(file.tell() + (4 * FEATURES << 25))  # 4 GB that the disk does not hold
-    assert "measured up to 64" in refused(3, seed, "--input", path, "--max-memory", "1GB")
+    assert "measured up to 64" in refused(3, seed, "--input", path, "--max-memory", "1GB", process=True)

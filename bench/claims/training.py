@@ -6,7 +6,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,19 @@ def rate_at(share: float, step: int, settings: Settings) -> float:
     return warm * max(0.01, fall)
 
 
+@contextmanager
+def _recordable() -> Iterator[None]:
+    """Use a stream of its own on a GPU: on the one that is used where nothing is said, steps can't be recorded."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        yield
+    torch.cuda.synchronize()
+
+
+@_recordable()
 def train(
     model: nn.Module,
     batch_of: Callable[[], dict[str, Tensor]],
@@ -109,27 +123,6 @@ def train(
     Returns:
         Steps, skipped steps, seconds, and the last value of `judge`.
     """
-    if not torch.cuda.is_available():
-        return _train(model, batch_of, loss_of, judge, limit, settings, out, about, stage)
-    # Steps can't be recorded on the stream that is used where nothing is said.
-    torch.cuda.synchronize()
-    with torch.cuda.stream(torch.cuda.Stream()):
-        result = _train(model, batch_of, loss_of, judge, limit, settings, out, about, stage)
-    torch.cuda.synchronize()
-    return result
-
-
-def _train(
-    model: nn.Module,
-    batch_of: Callable[[], dict[str, Tensor]],
-    loss_of: Callable[[Mapping[str, Tensor]], Tensor],
-    judge: Callable[[], float],
-    limit: Limit,
-    settings: Settings,
-    out: Path,
-    about: dict[str, Any],
-    stage: str,
-) -> dict[str, Any]:
     begun = _resume(model, out, stage)
     groups = [
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": settings.decay},

@@ -313,7 +313,8 @@ def test_ctrl_c_keeps_the_best_of_each_device(make_device: MakeDevice, sshd: Ssh
     assert process.returncode == 130
     rows = [line.split() for line in out.decode().splitlines()[1:]]
     assert [row[2:4] for row in rows] == [["tuned", current(device)[:12]] for device in devices]
-    assert all(row[-1] == "interrupted" for row in rows)
+    # On a busy machine one may have ended by itself before the other one was past its first steps.
+    assert "interrupted" in [row[-1] for row in rows], out.decode()
     assert [current(device) for device in devices] != before
 
 

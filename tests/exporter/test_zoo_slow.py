@@ -141,4 +141,4 @@ def drawn_face(path: Path) -> Path:
 
 def asked(seed: Path, item: Path, *options: str) -> Any:
     """Return what the only step behind the model says."""
-    return result(seed, item, *options)["answers"][0]["outputs"][0]
+    return result(seed, item, *options, process=True)["answers"][0]["outputs"][0]

@@ -17,14 +17,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from seed_runtime.backends import Array, Feeds
-from seed_runtime.errors import InputError, MemoryBudgetError, SeedError
+from seed_runtime.errors import InputError, SeedError
 from seed_runtime.limits import VOCABULARY_MAX
 from seed_runtime.serve import limits
 from seed_runtime.serve.answers import Answer
 from seed_runtime.serve.ending import EndedError, Ending
 from seed_runtime.serve.metrics import Times
 from seed_runtime.serve.objects import read_object
-from seed_runtime.serve.refused import RefusedError, busy
+from seed_runtime.serve.refused import busy, refusal_of
 
 if TYPE_CHECKING:
     from seed_runtime.processing.generation import Generator
@@ -74,10 +74,8 @@ async def generate(
         whole = await server.worker.call(lambda: "".join(text.pieces))
     except BaseException as error:
         server.metrics.add_failure(time.perf_counter() - begun)
-        if isinstance(error, InputError):
-            raise RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
-        if isinstance(error, MemoryBudgetError):
-            raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)) from None
+        if (refusal := refusal_of(error)) is not None:
+            raise refusal from None
         raise
     if ending.is_gone:
         server.metrics.add_failure(time.perf_counter() - begun)

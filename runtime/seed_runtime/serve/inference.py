@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from seed_runtime.errors import InputError, MemoryBudgetError, UnsupportedError
+from seed_runtime.errors import UnsupportedError
 from seed_runtime.serve import limits, protocol
 from seed_runtime.serve.answers import Answer
 from seed_runtime.serve.asking import answer_question
 from seed_runtime.serve.metrics import Times
 from seed_runtime.serve.reading import RATIO_MAX
-from seed_runtime.serve.refused import RefusedError
+from seed_runtime.serve.refused import RefusedError, refusal_of
 
 if TYPE_CHECKING:
     from seed_runtime.serve.head import Head
@@ -108,10 +108,8 @@ async def infer(
         result = await server.worker.call(work or functools.partial(_run, server.model, body, json_size))
     except BaseException as error:
         server.metrics.add_failure(time.perf_counter() - begun)
-        if isinstance(error, InputError):
-            raise RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
-        if isinstance(error, MemoryBudgetError):
-            raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)) from None
+        if (refusal := refusal_of(error)) is not None:
+            raise refusal from None
         if isinstance(error, UnsupportedError):  # a package that questions need is missing
             raise RefusedError(HTTPStatus.NOT_IMPLEMENTED, str(error)) from None
         raise

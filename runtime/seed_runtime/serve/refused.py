@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from seed_runtime.errors import InputError, MemoryBudgetError
+
 
 class RefusedError(Exception):
     """The request can't be answered as asked."""
@@ -24,3 +26,12 @@ class RefusedError(Exception):
 def busy(line: str) -> RefusedError:
     """Return the refusal of a request for which there is no room now; it may be sent again."""
     return RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, line, close=True, header="Retry-After: 1")
+
+
+def refusal_of(error: BaseException) -> RefusedError | None:
+    """Return the refusal of a request by what its work raised; None where the request isn't at fault."""
+    if isinstance(error, InputError):
+        return RefusedError(HTTPStatus.BAD_REQUEST, str(error))
+    if isinstance(error, MemoryBudgetError):
+        return RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error))
+    return None

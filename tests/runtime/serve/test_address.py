@@ -89,6 +89,13 @@ def test_a_port_in_use_is_reported() -> None:
 # How much is planned
 
 
+@pytest.fixture
+def small_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process has held before, which other tests decide, doesn't count."""
+    monkeypatch.setattr("seed_runtime.memory.plan.baseline", lambda: Usage(40 << 20, 40 << 20))
+
+
+@pytest.mark.usefixtures("small_process")
 def test_the_largest_input_that_fits_is_planned_for(tmp_path: Path) -> None:
     path = tmp_path / "model.seed"
     path.write_bytes(classifier())
@@ -114,11 +121,8 @@ def test_the_largest_input_that_fits_is_planned_for(tmp_path: Path) -> None:
         planned_bytes(seed, 10 << 20)
 
 
-def test_in_a_control_group_the_largest_input_that_fits_is_planned_for_as_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # What this process has held before must not be what decides.
-    monkeypatch.setattr("seed_runtime.memory.plan.baseline", lambda: Usage(40 << 20, 40 << 20))
+@pytest.mark.usefixtures("small_process")
+def test_in_a_control_group_the_largest_input_that_fits_is_planned_for_as_well(tmp_path: Path) -> None:
     path = tmp_path / "model.seed"
     path.write_bytes(classifier())
     seed = seed_runtime.open(path)
@@ -131,6 +135,7 @@ def test_in_a_control_group_the_largest_input_that_fits_is_planned_for_as_well(
         plan_server(seed, cgroup=CgroupLimit("/a", 10 << 20, 0))
 
 
+@pytest.mark.usefixtures("small_process")
 def test_without_measurements_no_limit_is_planned(tmp_path: Path) -> None:
     path = tmp_path / "model.seed"
     path.write_bytes(classifier(footprint=False))

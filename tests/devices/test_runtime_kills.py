@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,7 +67,9 @@ def test_a_kill_of_the_devices_side_at_any_step_leaves_the_runtime_that_was_ther
             assert current == before or current.startswith("9.0.0-")
         assert fake_wheels.runtime_output(bare) in ("8.1.2", "9.0.0")
     assert killed >= steps // 2
-    time.sleep(0.5)  # for the last kill, if the installation was quicker
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):  # the last kill, if the installation was quicker
+            thread.join()
     assert fake_wheels.install(bare, monkeypatch, new).fresh
     assert fake_wheels.runtime_output(bare) == "9.0.0"
     assert len(fake_wheels.runtimes(bare)) == 3, "the current one, the one before, and the link"

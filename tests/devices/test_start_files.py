@@ -140,9 +140,9 @@ def test_no_sftp_server_of_the_device_matters(tmp_path: Path, subsystem: str) ->
 
 
 def test_a_shell_that_has_run_a_command_may_take_its_time(bash: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seed_devices.ssh.connection.SHELL_S", 0.3)
     with connect(bash) as connection:
         connection.hold()
+        monkeypatch.setattr("seed_devices.ssh.connection.SHELL_S", 0.3)
         start_file(bash, "sleep 1")
         assert connection.run("echo in").text == "in\n"
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 from seed_devices.errors import RemoteError, UnreachableError
 from seed_devices.ssh import transfer
 from seed_devices.ssh.connection import Connection
+from seed_devices.ssh.pace import Pace
 from seed_devices.ssh.transfer import put
 from seed_runtime.errors import UsageError
 from tests.devices.support.proxy import Proxy
@@ -77,14 +79,27 @@ def test_busybox_is_enough(make_device: MakeDevice, tmp_path: Path) -> None:
     for name in ("sh", "cat", "dd", "ls", "sleep"):
         (programs / name).symlink_to(busybox)
     device = make_device(runtime=False, environment={"PATH": str(programs)})
-    local, remote, seen = tmp_path / "file", device.home / "part", []
+    local, remote, seen, heard = tmp_path / "file", device.home / "part", [], threading.Event()
     local.write_bytes(os.urandom(300_000))
     remote.write_bytes(local.read_bytes()[:100_001])
+
+    class UntilHeard(Pace):
+        """Lets nothing more be sent until the device has said that some was written."""
+
+        def wait(self, size: int) -> None:
+            assert heard.wait(60)
+
+    def progress(done: int, total: int) -> None:
+        seen.append((done, total))
+        if done > 100_001:
+            heard.set()
+
     with connect(device) as connection:
-        put(connection, local, str(remote), 100_001, max_rate=150_000, progress=lambda *pair: seen.append(pair))
+        connection.shared_pace = UntilHeard(1_000_000)
+        put(connection, local, str(remote), 100_001, progress=progress)
     assert remote.read_bytes() == local.read_bytes()
-    assert all(100_001 < done < total == 300_000 for done, total in seen)
-    assert seen
+    assert heard.is_set()
+    assert all(100_001 <= done <= total == 300_000 for done, total in seen)
 
 
 @pytest.mark.slow
@@ -221,8 +236,8 @@ def test_a_killed_process_takes_its_ssh_and_its_transfer_along(device: Device, t
     assert any(line.startswith("ssh ") for line in device.processes())
     process.kill()
     process.wait()
-    time.sleep(1.5)
-    size = remote.stat().st_size
-    time.sleep(1.5)
-    assert 0 < remote.stat().st_size == size < 3_000_000
-    assert not device.processes()
+    until = time.monotonic() + 20
+    while (left := device.processes()) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not left  # so that nothing writes any more
+    assert 0 < remote.stat().st_size < 3_000_000

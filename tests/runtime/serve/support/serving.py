@@ -138,7 +138,7 @@ def in_process(
         with server:
             thread.start()
             yield Client(address), server
-        thread.join(5)
+        thread.join(20)
 
 
 @contextlib.contextmanager

@@ -6,10 +6,10 @@ import errno
 import os
 import re
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -143,9 +143,10 @@ def test_a_checkpoint_of_another_model_and_a_cut_one_are_refused_and_stay(heal: 
     assert "no checkpoint, or it is damaged" in ran.err
 
 
-def test_a_time_limit_for_a_few_steps_is_said_to_be_too_short(tmp_path: Path):
+def test_a_time_limit_for_a_few_steps_is_said_to_be_too_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     said: list[str] = []
-    work = Work(Options(), tmp_path, lambda *_: None, deadline=time.monotonic() + 60, say=said.append)
+    monkeypatch.setattr("seed_exporter.stages.course.time", SimpleNamespace(monotonic=lambda: 100.0))
+    work = Work(Options(), tmp_path, lambda *_: None, deadline=160.0, say=said.append)
     course = Course("m", 1000, Trail(), work)
     course.start(1.0, 3000, on_gpu=False, first=0.0)
     course.start(0.1, 3000, on_gpu=True, first=0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 import seed_runtime
+from seed_runtime.backends import Feeds
+from seed_runtime.backends.onnxruntime import OnnxRuntimeRunner
 from seed_runtime.errors import FormatError, GoalNotMetError, InputError, LimitError, SeedError, UnsupportedError
 from seed_runtime.format.parts import TRAINING
 from seed_runtime.limits import TRAINING_RAW_MAX
@@ -209,12 +212,26 @@ def endless_loop(reads: str, makes: str) -> NodeProto:
     return helper.make_node("Loop", ["", "", reads], [makes], body=body)
 
 
+def up_with(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a time limit be over once a run makes this output, however slow the runs before it are."""
+    now, run = [0.0], OnnxRuntimeRunner.run
+
+    def late(self: OnnxRuntimeRunner, feeds: Feeds, outputs: Sequence[str] | None = None, **options: Any) -> Any:
+        if output in (outputs or ()):
+            now[0] = 1000.0
+        return run(self, feeds, outputs, **options)
+
+    monkeypatch.setattr(OnnxRuntimeRunner, "run", late)
+    monkeypatch.setattr("seed_runtime.tune.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("seed_runtime.backends.workers.WATCH_S", 0.05)
+
+
 def test_the_time_limit_ends_a_run_that_never_ends(
     seed_of: Callable[..., Seed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seed_runtime.backends.workers.WATCH_S", 0.05)
+    up_with("train.head.w", monkeypatch)
     seed, lines = seed_of({"train.head.w": [endless_loop("product", "train.head.w")]}), []
-    found = tune(seed, data(), Settings(mode="small", time_limit=0.5, threads=1, notice=lines.append))
+    found = tune(seed, data(), Settings(mode="small", time_limit=100, threads=1, notice=lines.append))
     assert lines == ["small: the time is up in step 1; the best values so far count"]
     assert (found.tensors, found.steps, found.after) == ({}, 0, found.before)
 
@@ -222,12 +239,12 @@ def test_the_time_limit_ends_a_run_that_never_ends(
 def test_a_time_limit_that_is_over_before_anything_was_scored_is_no_result(
     seed_of: Callable[..., Seed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seed_runtime.backends.workers.WATCH_S", 0.05)
+    up_with("train.loss", monkeypatch)
     seed = seed_of(
         {"train.loss": [endless_loop("difference", "never"), node("ReduceSum", "never", "train.loss", keepdims=0)]}
     )
     with pytest.raises(GoalNotMetError, match="the time was up"):
-        tune(seed, data(), Settings(mode="small", time_limit=0.5, threads=1))
+        tune(seed, data(), Settings(mode="small", time_limit=100, threads=1))
 
 
 def test_a_bias_of_another_length_than_the_output_belongs_to_no_head(seed_of: Callable[..., Seed]) -> None:

@@ -22,6 +22,12 @@ def without_measured_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def all_sizes_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure memory at all sizes, however busy this machine is: in `TIME_S` it may get to the small ones only."""
+    monkeypatch.setattr(footprint, "TIME_S", 600)
+
+
+@pytest.fixture
 def threads_for_small_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plan and code models of any size in as many threads as there are jobs; small ones have one otherwise."""
     monkeypatch.setattr(streams, "ONE_THREAD_MAX", 0)

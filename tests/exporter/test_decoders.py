@@ -151,6 +151,7 @@ def test_a_merged_decoder_runs_both_of_its_branches(rng: np.random.Generator, tm
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("all_sizes_measured")
 def test_memory_is_measured_at_sizes_that_belong_together(rng: np.random.Generator, tmp_path: Path) -> None:
     model_files.write_model_files(load(decoder(rng, "past_length + 1")), tmp_path)
     measured = measure(tmp_path, generated=feeds(16, 16))

@@ -18,6 +18,7 @@ from seed_runtime.memory import process
 from seed_runtime.memory.footprint import UNIT, Footprint
 from tests.support.assembled_models import save_layers, save_tokens
 
+pytestmark = pytest.mark.usefixtures("all_sizes_measured")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak in /proc")
 
 

@@ -49,6 +49,7 @@ print(plan.mode, plan.needed_bytes, peak_rss())
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("all_sizes_measured")
 def test_a_session_at_its_own_figure_survives_in_a_cgroup_of_that_size_and_half_is_refused(tmp_path: Path) -> None:
     footprint = measure(save_layers(tmp_path, width=1024, layers=8))
     assert footprint is not None

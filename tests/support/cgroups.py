@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,5 +47,17 @@ def memory_cgroup() -> Iterator[MemoryCgroup]:
                 yield MemoryCgroup(folder / "cgroup.procs", folder / limit)
                 return
         finally:
-            folder.rmdir()
+            _remove(folder)
     pytest.skip("no memory cgroup can be made here (needs root and /sys/fs/cgroup writable)")
+
+
+def _remove(folder: Path) -> None:
+    """Remove a group, in which some kernels keep a process for a moment after it was waited for."""
+    until = time.monotonic() + 10
+    while True:
+        try:
+            return folder.rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)

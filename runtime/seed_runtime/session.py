@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 from seed_runtime import backends, golden
 from seed_runtime.backends import Array, Feeds, TensorSpec
+from seed_runtime.backends.tensors import made_in_place
 from seed_runtime.backends.workers import Watch, time_limit
 from seed_runtime.errors import InputError
 from seed_runtime.memory.plan import Plan, SessionPlan
@@ -100,7 +101,8 @@ class Session:
         """Run the model once, write some outputs into arrays, and return others by name.
 
         Args:
-            feeds: arrays by the name of the input; none shares memory with those of `into`.
+            feeds: arrays by the name of the input; none shares memory with those of `into`, except that a model which
+                writes an output where it reads an input may get one array for both.
             into: an array in C order by the name of the output, of its type and exactly of its shape.
             outputs: names of those that are returned.
 
@@ -109,7 +111,7 @@ class Session:
             MemoryBudgetError: they are larger than the session's limit of memory allows.
         """
         if isinstance(self._runner, backends.WritingRunner):
-            self.admit(feeds)
+            self.admit(feeds, made_in_place(feeds, into))
             return self._runner.run_into(feeds, into, outputs)
         found = self.run(feeds)
         for name, array in into.items():
@@ -126,8 +128,12 @@ class Session:
         """Free the backend's memory and the assembled folder. May be called twice."""
         self._stack.close()
 
-    def admit(self, feeds: Feeds) -> None:
+    def admit(self, feeds: Feeds, made: Collection[str] = ()) -> None:
         """Check that feeds can be run: arrays that take no memory will do.
+
+        Args:
+            feeds: arrays by the name of the input.
+            made: names of those that the model makes itself, whose numbers aren't looked at.
 
         Raises:
             InputError: they don't fit the model's inputs.
@@ -135,7 +141,7 @@ class Session:
         """
         if self.plan.footprint is not None:
             # Sizes are read of feeds that fit only; without a plan for them, the runner's own check is enough.
-            self._runner.check(feeds)
+            self._runner.check(feeds, made)
             self.plan.admit(self.plan.footprint.dims(feeds))
 
     def __enter__(self) -> Session:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +48,8 @@ class Doubler:
         self.opened.append((folder, mode, threads))
         return self
 
-    def check(self, feeds: Feeds) -> None:
-        check_feeds(self.inputs, feeds)
+    def check(self, feeds: Feeds, made: Collection[str] = ()) -> None:
+        check_feeds(self.inputs, feeds, made=made)
 
     def run(
         self, feeds: Feeds, outputs: Sequence[str] | None = None, *, watch: Watch | None = None

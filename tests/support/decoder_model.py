@@ -14,7 +14,7 @@ from seed_runtime.format.parts import PROCESSING
 from seed_runtime.format.parts import processing as part
 from tests.support.model_seeds import build_model_seed, onnx_model
 
-LAYERS, HEADS, HEAD, WIDTH = 2, 2, 4, 8
+LAYERS, HEADS, HEAD, WIDTH = 2, 2, 8, 16
 CONTEXT = 48
 END = 256  # the token <end>, behind 256 bytes
 VOCABULARY = 258
@@ -25,8 +25,11 @@ PAST = {
 
 
 @functools.cache
-def decoder(*, cached: bool = True) -> onnx.ModelProto:
-    """Return a model of input_ids, position_ids and a past, if it is cached, to logits: float32[1, n, VOCABULARY]."""
+def decoder(*, cached: bool = True, in_place: bool = False) -> onnx.ModelProto:
+    """Return a model of input_ids, position_ids and a past, if it is cached, to logits: float32[1, n, VOCABULARY].
+
+    One that adds to its past in place has attention of ONNX Runtime's own, and computes the same.
+    """
     nodes: list[onnx.NodeProto] = []
     rng = np.random.default_rng(5)
     weights = {
@@ -63,7 +66,22 @@ def decoder(*, cached: bool = True) -> onnx.ModelProto:
         given = op("Cast", op("Unsqueeze", "attention_mask", const([1, 2])), to=TensorProto.FLOAT)
         one = op("Constant", value=onnx.numpy_helper.from_array(np.ones(1, np.float32)))
         mask = op("Add", mask, op("Mul", op("Sub", one, given), "far"))
+
+    def attention(layer: int, x: str) -> str:
+        new = [linear(x, f"{name}{layer}") for name in ("q", "k", "v")]
+        names = [name for name in PAST if f".{layer}." in name]
+        length = op("Cast", whole, to=TensorProto.INT32)
+        single = op("Constant", value=onnx.numpy_helper.from_array(np.ones(1, np.int32)))
+        last, total = op("Sub", length, single), op("Squeeze", length)
+        made = [f"mixed_{layer}", *(PAST[name] for name in names)]
+        known: dict[str, Any] = {"num_heads": HEADS, "kv_num_heads": HEADS, "domain": "com.microsoft"}
+        nodes.append(helper.make_node("GroupQueryAttention", [*new, *names, last, total], made, **known))
+        return made[0]
+
     for layer in range(LAYERS):
+        if in_place:
+            x = op("Tanh", op("Add", x, linear(attention(layer, x), f"o{layer}")))
+            continue
         query, key, value = (heads(linear(x, f"{name}{layer}")) for name in ("q", "k", "v"))
         if cached:
             key, value = (
@@ -78,11 +96,16 @@ def decoder(*, cached: bool = True) -> onnx.ModelProto:
     inputs: dict[str, list[int | str]] = {"input_ids": ["batch", "new"], "position_ids": ["batch", "new"]}
     outputs: dict[str, list[int | str]] = {"logits": ["batch", "new", VOCABULARY]}
     if cached:
-        inputs |= {"attention_mask": ["batch", "past + new"]}
+        total, present = ("total", "present") if in_place else ("past + new", "past + new")
+        inputs |= {"attention_mask": ["batch", total]}
         inputs |= {name: ["batch", HEADS, "past", HEAD] for name in PAST}
-        outputs |= {name: ["batch", HEADS, "past + new", HEAD] for name in PAST.values()}
+        outputs |= {name: ["batch", HEADS, present, HEAD] for name in PAST.values()}
     integers = ("input_ids", "position_ids", "attention_mask")
-    return onnx_model(nodes, inputs, outputs, weights, dict.fromkeys(integers, TensorProto.INT64))
+    model = onnx_model(nodes, inputs, outputs, weights, dict.fromkeys(integers, TensorProto.INT64))
+    if in_place:
+        model.opset_import.add(domain="com.microsoft", version=1)
+        model.ir_version = 11
+    return model
 
 
 def description(*, cached: bool = True, **changes: Any) -> dict[str, Any]:
@@ -106,7 +129,8 @@ def decoder_seed(*, cached: bool = True, **changes: Any) -> bytes:
     """Return the seed of the decoder; `changes` are fields of its description."""
     text = json.dumps({"generation": description(cached=cached, **changes)}).encode()
     packed = part.pack(text, {"tokenizer.json": tokenizer_json()})
-    return build_model_seed(decoder(cached=cached), model_id="decoder", parts=[(PROCESSING.number, packed)])
+    model = decoder(cached=cached, in_place=bool(changes.get("in_place")))
+    return build_model_seed(model, model_id="decoder", parts=[(PROCESSING.number, packed)])
 
 
 @functools.cache

@@ -35,8 +35,13 @@ class Runner(Protocol):
         """Texts that the model's maker gave programs, by key."""
         ...
 
-    def check(self, feeds: Feeds) -> None:
-        """Raise InputError for feeds that can't be used, as `run` does before it runs the model."""
+    def check(self, feeds: Feeds, made: Collection[str] = ()) -> None:
+        """Raise InputError for feeds that can't be used, as `run` does before it runs the model.
+
+        Args:
+            feeds: arrays by the name of the input.
+            made: names of those that the model makes itself, whose numbers aren't looked at.
+        """
         ...
 
     def run(
@@ -70,7 +75,8 @@ class WritingRunner(Protocol):
         """Run the model once as `Runner.run` does, and write some of its outputs into arrays.
 
         Args:
-            feeds: arrays by the name of the input; none shares memory with those of `into`.
+            feeds: arrays by the name of the input; none shares memory with those of `into`, except that a model which
+                writes an output where it reads an input may get one array for both.
             into: an array in C order by the name of the output, of its type and exactly of its shape.
             outputs: names of those that are returned beside them.
 

@@ -12,7 +12,7 @@ import mmap
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -154,9 +154,9 @@ class LiteRTRunner:
         """Return none: those of a TFLite model are flatbuffers."""
         return {}
 
-    def check(self, feeds: Feeds) -> None:
+    def check(self, feeds: Feeds, made: Collection[str] = ()) -> None:
         """Raise InputError for feeds that can't be used (see `Runner.check`)."""
-        check_feeds(self._inputs, feeds)
+        check_feeds(self._inputs, feeds, made=made)
 
     def run(
         self, feeds: Feeds, outputs: Sequence[str] | None = None, *, watch: Watch | None = None

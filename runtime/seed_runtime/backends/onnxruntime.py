@@ -10,7 +10,7 @@ import ctypes
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from seed_runtime.backends.dimensions import broken_sums
 from seed_runtime.backends.interface import model_path, usable_cores
 from seed_runtime.backends.onnxruntime_errors import failures, locale_advice, reason
 from seed_runtime.backends.onnxruntime_releases import is_older
-from seed_runtime.backends.tensors import Array, Feeds, Shape, TensorSpec, check_feeds, shape_of
+from seed_runtime.backends.tensors import Array, Feeds, Shape, TensorSpec, check_feeds, made_in_place, shape_of
 from seed_runtime.backends.values import ValueType, check_names, input_type, names_of, output_type
 from seed_runtime.backends.workers import Watch, Workers
 from seed_runtime.errors import InputError, SeedError, UnsupportedError
@@ -199,9 +199,9 @@ class OnnxRuntimeRunner:
         """Texts that the model's maker gave programs, by key."""
         return self._metadata
 
-    def check(self, feeds: Feeds) -> None:
+    def check(self, feeds: Feeds, made: Collection[str] = ()) -> None:
         """Raise InputError for feeds that can't be used (see `Runner.check`)."""
-        check_feeds(self._inputs, feeds, self._optional, lambda: self._declared.takes_missing)
+        check_feeds(self._inputs, feeds, self._optional, lambda: self._declared.takes_missing, made)
 
     def run(
         self, feeds: Feeds, outputs: Sequence[str] | None = None, *, watch: Watch | None = None
@@ -234,7 +234,7 @@ class OnnxRuntimeRunner:
             session.run_with_iobinding(binding, options)
             return [value.numpy() for value in binding.get_outputs()[len(into) :]]
 
-        return dict(zip(outputs, self._call(bound, feeds, None), strict=True))
+        return dict(zip(outputs, self._call(bound, feeds, None, made_in_place(feeds, into)), strict=True))
 
     def close(self) -> None:
         """End what runs, and free the session's memory (see `Runner.close`)."""
@@ -246,11 +246,17 @@ class OnnxRuntimeRunner:
             raise InputError(f"the model has no output {name!r}; it has {', '.join(known)}")
         return known[name]
 
-    def _call(self, work: Callable[[Any, Feeds, Any], list[Any]], feeds: Feeds, watch: Watch | None) -> list[Any]:
+    def _call(
+        self,
+        work: Callable[[Any, Feeds, Any], list[Any]],
+        feeds: Feeds,
+        watch: Watch | None,
+        made: Collection[str] = (),
+    ) -> list[Any]:
         """Check the feeds, and return what `work` makes of the session, the feeds and the options of a run."""
         if self._session is None:
             raise ValueError("the session is closed; open the seed again")
-        self.check(feeds)
+        self.check(feeds, made)
         # ORT reads big-endian arrays as if they were native.
         native = {name: _native(array) for name, array in feeds.items()}
         session, options = self._session, self._run_options()

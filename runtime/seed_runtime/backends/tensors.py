@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,7 @@ def check_feeds(
     feeds: Feeds,
     optional: Sequence[TensorSpec] = (),
     takes_missing: Callable[[], bool] = lambda: False,
+    made: Collection[str] = (),
 ) -> None:
     """Check names, dtypes, ranks, fixed sizes, free sizes that share a name, and that no float is NaN.
 
@@ -57,28 +58,36 @@ def check_feeds(
         feeds: what is given.
         optional: inputs that may be given.
         takes_missing: says whether the model takes NaN for a missing value; called where one is found.
+        made: names of feeds that the model makes itself: their numbers aren't looked at.
 
     Raises:
         InputError: the feeds don't fit the inputs; it says what was expected and what was given.
     """
-    expected = expectation(inputs, optional)
+    known = {spec.name for spec in (*inputs, *optional)}
     for name in feeds:
-        if all(name != spec.name for spec in (*inputs, *optional)):
-            raise InputError(f"the model has no input {name!r}; it expects {expected}")
+        if name not in known:
+            raise InputError(f"the model has no input {name!r}; it expects {expectation(inputs, optional)}")
     sizes: dict[str, tuple[int, str]] = {}
     for spec in inputs:
         if spec.name not in feeds:
-            raise InputError(f"input {spec.name!r} is missing; the model expects {expected}")
+            raise InputError(f"input {spec.name!r} is missing; the model expects {expectation(inputs, optional)}")
     for spec in (*inputs, *optional):
         if spec.name in feeds:
             _check_array(spec, feeds[spec.name], sizes)
     for name, array in feeds.items():
         # min() carries a NaN through and needs no array of flags, which isnan() would allocate.
-        if array.dtype.kind == "f" and array.size and np.isnan(array.min()) and not takes_missing():
+        is_checked = array.dtype.kind == "f" and array.size and name not in made
+        if is_checked and np.isnan(array.min()) and not takes_missing():
             raise InputError(
                 f"input {name!r} holds NaN, and no operator of the model takes NaN for a missing value; clean the "
                 f"data, or export the model with an Imputer in front"
             )
+
+
+def made_in_place(feeds: Feeds, into: Mapping[str, Array]) -> frozenset[str]:
+    """Return the names of feeds that an output is written into."""
+    written = {id(array) for array in into.values()}
+    return frozenset(name for name, array in feeds.items() if id(array) in written)
 
 
 def expectation(inputs: Sequence[TensorSpec], optional: Sequence[TensorSpec] = ()) -> str:

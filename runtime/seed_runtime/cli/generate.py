@@ -13,7 +13,7 @@ from seed_runtime.cli.entrypoint import is_interrupt
 from seed_runtime.cli.terminal import Terminal, print_json
 from seed_runtime.errors import UnsupportedError
 from seed_runtime.format.primitives import printable
-from seed_runtime.memory.process import peak_rss
+from seed_runtime.memory.process import peak_rss, release_heap
 from seed_runtime.processing.generation import Generation, Generator, Sampling, Tokenizer
 from seed_runtime.seed import Seed
 from seed_runtime.session import Session
@@ -27,9 +27,9 @@ def generate(job: Job, terminal: Terminal) -> int:
     with contextlib.ExitStack() as stack:
         seed = stack.enter_context(open_seed(job))
         generation = _generation(seed)
-        # Before the session is planned, since a tokenizer takes tens of megabytes.
+        # Before the session is planned: a tokenizer takes tens of megabytes, and is used once.
         tokenizer = Tokenizer(generation.tokenizer, job.max_memory)
-        generation = replace(generation, tokenizer=b"")  # several megabytes that are read once
+        generation = replace(generation, tokenizer=b"")
         generator = Generator(
             generation,
             tokenizer,
@@ -38,6 +38,8 @@ def generate(job: Job, terminal: Terminal) -> int:
             max_tokens=asked.max_tokens,
             rng_seed=asked.rng_seed,
         )
+        del tokenizer
+        release_heap()
         cache = stack.enter_context(open_cache(job))
         session = stack.enter_context(open_session(job, seed, cache, terminal, generator.largest_feeds()))
         return _write(job, terminal, generator, session)

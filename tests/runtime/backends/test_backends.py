@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from seed_runtime import backends
 from seed_runtime.backends import TensorSpec, check_feeds, dims_of, free_axes
+from seed_runtime.backends.tensors import made_in_place
 from seed_runtime.errors import InputError, UnsupportedError
 from tests.support.assembled_models import save, save_layers, save_tokens
 
@@ -82,6 +83,15 @@ def test_feeds_that_fit_are_accepted() -> None:
 def test_feeds_that_do_not_fit_are_refused_with_what_was_expected(name: str, array: object, said: str) -> None:
     with pytest.raises(InputError, match=said):
         check_feeds(TEXT, text_feeds() | {name: array})  # type: ignore[dict-item]
+
+
+def test_numbers_that_the_model_makes_itself_are_not_looked_at() -> None:
+    feeds = text_feeds() | {"scale": np.full((7, 3), np.nan, np.float32)}
+    made = made_in_place(feeds, {"scale_out": feeds["scale"], "other": feeds["scale"].copy()})
+    assert made == {"scale"}
+    check_feeds(TEXT, feeds, made=made)
+    with pytest.raises(InputError, match="axis 1 must be 3"):
+        check_feeds(TEXT, feeds | {"scale": np.ones((7, 4), np.float32)}, made=made)
 
 
 @pytest.mark.parametrize("axes", [(0, 5), (2, 0), (0, 0)])

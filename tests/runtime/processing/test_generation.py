@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 import seed_runtime
 from seed_runtime.backends import Feeds
+from seed_runtime.backends.onnxruntime_releases import is_older
 from seed_runtime.errors import FormatError, InputError, LimitError, UnsupportedError
 from seed_runtime.limits import PROMPT_MAX
 from seed_runtime.processing.generation import Generation, Generator, Sampling, Tokenizer
@@ -20,6 +22,10 @@ from seed_runtime.session import Session
 from tests.support.decoder_model import CONTEXT, PAST, decoder_seed, tokenizer_json
 
 pytest.importorskip("tokenizers")
+onnxruntime = pytest.importorskip("onnxruntime")
+newer_attention = pytest.mark.skipif(
+    is_older(onnxruntime.__version__, "1.23"), reason="ONNX Runtime takes models of IR version 11 from 1.23 on"
+)
 
 
 @contextlib.contextmanager
@@ -90,6 +96,42 @@ def test_a_run_reads_one_set_of_buffers_and_writes_the_other(tmp_path: Path) -> 
     assert count + 3 == generator.capacity
 
 
+@newer_attention
+def test_tokens_are_added_in_place_where_the_model_does_and_the_text_is_the_same(tmp_path: Path, text: str) -> None:
+    data = decoder_seed(in_place=True)
+    assert written(tmp_path, data)[0] == text
+    with opened(tmp_path, data) as (generation, tokenizer, session):
+        arrays: list[Any] = []
+
+        def model(feeds: Feeds, into: Feeds, outputs: Any) -> Any:
+            assert all(feeds[name] is into[source] for name, source in PAST.items())
+            arrays.append(feeds[next(iter(PAST))])
+            return session.run_into(feeds, into, outputs)
+
+        generator = Generator(generation, tokenizer, "hello")
+        assert "".join(generator.run(model)) == text
+        assert generator.largest_feeds()[next(iter(PAST))].shape == arrays[0].shape == (1, 2, generator.capacity, 8)
+    assert len({array.ctypes.data for array in arrays}) == 1
+
+
+@newer_attention
+def test_a_prompt_in_several_runs_in_place_gives_the_text_of_one_run(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seed_runtime.processing.generation.generator._SCORES_BYTES", 3 * 258 * 4)
+    assert written(tmp_path, decoder_seed(in_place=True))[0] == text
+
+
+def test_the_tokenizer_is_free_once_a_prompt_is_tokenized(tmp_path: Path, text: str) -> None:
+    with opened(tmp_path, decoder_seed()) as (generation, _, session):
+        tokenizer = Tokenizer(tokenizer_json())
+        generator = Generator(generation, tokenizer, "hello")
+        held = weakref.ref(tokenizer)
+        del tokenizer
+        assert held() is None
+        assert "".join(generator.run(session.run_into)) == text
+
+
 def test_scores_are_asked_for_where_a_token_is_chosen_by_them_and_nowhere_else(tmp_path: Path) -> None:
     with opened(tmp_path, decoder_seed()) as (generation, tokenizer, session):
         asked: list[tuple[int, list[str]]] = []
@@ -148,7 +190,7 @@ def test_plans_see_the_largest_run_and_take_no_memory_for_it(tmp_path: Path) -> 
         feeds = Generator(generation, tokenizer, "hello", max_tokens=10).largest_feeds()
     assert feeds["input_ids"].shape == (1, 6)
     assert feeds["attention_mask"].shape == (1, 16)
-    assert all(feeds[name].shape == (1, 2, 10, 4) for name in PAST)
+    assert all(feeds[name].shape == (1, 2, 10, 8) for name in PAST)
     assert all(max(array.strides) == 0 for array in feeds.values())
 
 
@@ -172,6 +214,7 @@ def test_plans_see_the_largest_run_and_take_no_memory_for_it(tmp_path: Path) -> 
         ({"before": 7}, "a text is needed"),
         ({"before": "\ud800"}, "half of a surrogate pair"),
         ({"context": None}, "the field 'context' is missing"),
+        ({"in_place": 1}, "true or false is needed"),
     ],
 )
 def test_a_description_of_another_model_is_refused(changes: dict[str, Any], problem: str) -> None:
@@ -187,10 +230,16 @@ def test_absurd_sizes_are_refused(changes: dict[str, Any]) -> None:
 
 
 def test_a_cache_beyond_the_limit_is_refused_before_anything_is_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = 2 * CONTEXT * 4 * 2 * 4 * 4
+    one = 2 * CONTEXT * 4 * 2 * 8 * 4
     monkeypatch.setattr("seed_runtime.processing.generation.description.PAST_BYTES_MAX", one - 1)
     with pytest.raises(LimitError, match=f"bytes of the cache of 48 tokens: {one:,} exceeds"):
         seed_of(decoder_seed()).processing()
+    # One set of arrays is half of two.
+    assert seed_of(decoder_seed(in_place=True)).processing().generation.token_bytes * CONTEXT == one // 2
+
+
+def test_a_model_that_adds_in_place_must_be_told_how_many_tokens_there_are() -> None:
+    assert "in_place needs a past, and a mask" in refused(cached=False, in_place=True)
 
 
 def test_unknown_fields_are_newer_than_this_runtime() -> None:

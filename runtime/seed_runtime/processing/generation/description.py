@@ -64,6 +64,8 @@ class Generation:
     scores: TensorSpec
     past: dict[str, Past]
     """By the names of inputs; empty for a model that sees the whole text each time."""
+    in_place: bool
+    """True if the model adds new tokens to the arrays of its past, and their length is that of the mask."""
     context: int
     """Most tokens of prompt and answer."""
     tokenizer: bytes | memoryview
@@ -80,7 +82,8 @@ class Generation:
     @property
     def token_bytes(self) -> int:
         """Memory that a token takes in the cache [B]."""
-        return sum(past.token_bytes for past in self.past.values())
+        # Two sets, as a run reads one and writes the other.
+        return (1 if self.in_place else 2) * sum(past.token_bytes for past in self.past.values())
 
 
 def read(fields: Fields, sources: Sources, inputs: Specs, needed: Sequence[str], outputs: Specs) -> Generation:
@@ -101,6 +104,7 @@ def read(fields: Fields, sources: Sources, inputs: Specs, needed: Sequence[str],
     reads = fields.names("reads", ("scores",))
     pairs = fields.pairs("past")
     axis = fields.integer("past_axis", 1, 7, 2)
+    in_place = fields.flag("in_place", False)
     context = fields.integer("context", 2, TOKENS_MAX)
     tokenizer = sources.data(fields.text("tokenizer"), _WHERE)
     before, after = (fields.passage(name, PROMPT_PART_MAX) for name in ("before", "after"))
@@ -128,16 +132,16 @@ def read(fields: Fields, sources: Sources, inputs: Specs, needed: Sequence[str],
     if len(set(pairs.values())) < len(pairs):
         raise FormatError(_WHERE, "an output is the past of two inputs")
     past = {name: _past(inputs[name], outputs[source], axis) for name, source in pairs.items()}
-    # Two of them, as a run reads one and writes the other.
-    if (size := 2 * context * sum(each.token_bytes for each in past.values())) > PAST_BYTES_MAX:
-        raise LimitError(f"{_WHERE}: bytes of the cache of {context:,} tokens", size, PAST_BYTES_MAX)
+    if in_place and not (past and "mask" in fills):
+        raise FormatError(_WHERE, "in_place needs a past, and a mask, which says how many tokens there are")
     whole = {role: _whole(inputs[name]) for role, name in fills.items()}
-    return Generation(
+    generation = Generation(
         whole["ids"],
         whole.get("mask"),
         whole.get("positions"),
         _scores(outputs[reads["scores"]]),
         past,
+        in_place,
         context,
         tokenizer,
         before,
@@ -146,6 +150,9 @@ def read(fields: Fields, sources: Sources, inputs: Specs, needed: Sequence[str],
         sampling,
         longest,
     )
+    if (size := context * generation.token_bytes) > PAST_BYTES_MAX:
+        raise LimitError(f"{_WHERE}: bytes of the cache of {context:,} tokens", size, PAST_BYTES_MAX)
+    return generation
 
 
 def _past(spec: TensorSpec, source: TensorSpec, axis: int) -> Past:

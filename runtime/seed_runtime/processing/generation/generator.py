@@ -47,7 +47,7 @@ class Generator:
 
         Args:
             generation: what the seed says.
-            tokenizer: of the seed.
+            tokenizer: of the seed. It isn't held, so that its memory can be freed before the model is opened.
             prompt: what the model is asked.
             sampling: how tokens are chosen; None for the seed's way.
             max_tokens: longest answer; None for the seed's.
@@ -56,7 +56,7 @@ class Generator:
         Raises:
             InputError: the prompt has no token, or too many.
         """
-        self._generation, self._tokenizer = generation, tokenizer
+        self._generation, self._words = generation, tokenizer.words()
         self._sampling = sampling or generation.sampling
         self.prompt_tokens = [
             *tokenizer.encode(generation.before, special=True),
@@ -77,7 +77,8 @@ class Generator:
             )
         self._room = context - count
         self._wanted = generation.max_tokens if max_tokens is None else max_tokens
-        self._random = np.random.default_rng(rng_seed)
+        # NumPy imports its random numbers, 2 MB, where they are used.
+        self._random = np.random.default_rng(rng_seed) if self._sampling.temperature else None
         # The last token has a run of its own, as only its scores are read.
         self._at_once = min(_PROMPT_MAX, max(1, count - 1), _run_length(generation))
 
@@ -96,11 +97,10 @@ class Generator:
             feeds[whole.mask.name] = np.broadcast_to(np.zeros((), whole.mask.dtype), (1, self.capacity))
         if whole.positions is not None:
             feeds[whole.positions.name] = np.broadcast_to(np.zeros((), whole.positions.dtype), (1, new))
-        past = {
-            name: np.broadcast_to(np.zeros((), each.dtype), each.sized(self.capacity - new))
-            for name, each in whole.past.items()
-        }
-        return feeds | past
+        length = self.capacity if whole.in_place else self.capacity - new
+        for name, each in whole.past.items():
+            feeds[name] = np.broadcast_to(np.zeros((), each.dtype), each.sized(length))
+        return feeds
 
     def run(self, model: Model) -> Iterator[str]:
         """Yield the answer's text piece by piece. It may be ended at any time.
@@ -109,7 +109,7 @@ class Generator:
             OutputError: the model's scores can't be used.
             InputError: the model can't run on these tokens.
         """
-        cache, text = _Cache(self._generation, model, self.capacity), TextStream(self._tokenizer)
+        cache, text = _Cache(self._generation, model, self.capacity), TextStream(self._words)
         last = len(self.prompt_tokens) - 1 if self._generation.past else 0
         for start in range(0, last, self._at_once):
             cache.fill(self.prompt_tokens[start : min(start + self._at_once, last)])
@@ -131,18 +131,18 @@ class Generator:
 
 
 class _Cache:
-    """Keys and values of the tokens so far, in two sets of buffers that are taken once.
+    """Keys and values of the tokens so far, in buffers that are taken once.
 
-    A run reads one set and writes the other. Only pages that were written are resident, so a long context costs
-    nothing before it is used.
+    A run adds to them in place, or reads one set and writes another one. Only pages that were written are resident, so
+    a long context costs nothing before it is used.
     """
 
     def __init__(self, generation: Generation, model: Model, capacity: int) -> None:
         self._generation, self._model = generation, model
-        self._length = 0
+        self._length, self._capacity = 0, capacity
         self._sets = [
-            {name: np.empty(prod(each.sized(capacity)), each.dtype) for name, each in generation.past.items()}
-            for _ in range(2)
+            {name: np.zeros(prod(each.sized(capacity)), each.dtype) for name, each in generation.past.items()}
+            for _ in range(1 if generation.in_place else 2)
         ]
 
     def fill(self, tokens: Sequence[int]) -> None:
@@ -167,11 +167,13 @@ class _Cache:
             feeds[whole.mask.name] = np.ones((1, total), whole.mask.dtype)
         if whole.positions is not None:
             feeds[whole.positions.name] = np.arange(self._length, total, dtype=whole.positions.dtype)[None]
-        read, written = self._sets
-        into = {}
+        read, written, into = self._sets[0], self._sets[-1], {}
         for name, past in whole.past.items():
-            feeds[name] = _front(read[name], past.sized(self._length))
-            into[past.source] = _front(written[name], past.sized(total))
+            if whole.in_place:
+                feeds[name] = into[past.source] = read[name].reshape(past.sized(self._capacity))
+            else:
+                feeds[name] = _front(read[name], past.sized(self._length))
+                into[past.source] = _front(written[name], past.sized(total))
         found = self._model(feeds, into, outputs)
         if whole.past:
             self._length = total

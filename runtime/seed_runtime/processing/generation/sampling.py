@@ -29,14 +29,14 @@ class Sampling:
     """What scores of tokens that were there already are divided by, or multiplied with where they are negative."""
 
 
-def choose(scores: Array, seen: Sequence[int], sampling: Sampling, random: np.random.Generator) -> int:
+def choose(scores: Array, seen: Sequence[int], sampling: Sampling, random: np.random.Generator | None) -> int:
     """Return the next token.
 
     Args:
         scores: `(tokens,)`, logits of any float type. They aren't changed.
         seen: tokens of the prompt and the answer so far.
         sampling: how to choose.
-        random: is asked once, and not at all at temperature 0.
+        random: is asked once, and not at all at temperature 0; None to take the best token.
 
     Raises:
         FormatError: scores are NaN, or all of them -infinity.
@@ -52,7 +52,7 @@ def choose(scores: Array, seen: Sequence[int], sampling: Sampling, random: np.ra
         known = known[known < logits.size]
         values = logits[known]
         logits[known] = np.where(values > 0, values / sampling.repetition_penalty, values * sampling.repetition_penalty)
-    if sampling.temperature == 0:
+    if sampling.temperature == 0 or random is None:
         return int(logits.argmax())
     # Best first, the lower number first among equal ones.
     order = np.argsort(-logits, kind="stable")

@@ -124,9 +124,9 @@ def _run(path: Path) -> Any:
     from bench.public.base import onnx_run
 
     model = onnx_run(path)
-    return lambda feeds: model(feeds | generation_seeds.empty_past())[:1]
+    return lambda feeds: model(generation_seeds.first_call(feeds))[:1]
 
 
 def _logits(session: Any, feeds: dict[str, np.ndarray]) -> np.ndarray:
-    logits: np.ndarray = session.run_into(feeds | generation_seeds.empty_past(), {}, ["logits"])["logits"]
+    logits: np.ndarray = session.run_into(generation_seeds.first_call(feeds), {}, ["logits"])["logits"]
     return logits

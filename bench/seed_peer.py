@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import seed_runtime
 from bench.llama_peer import Clock
-from seed_runtime.memory.process import peak_rss
+from seed_runtime.memory.process import peak_rss, release_heap
 from seed_runtime.processing.generation import Generator, Tokenizer
 
 
@@ -25,6 +25,8 @@ def main() -> None:
     # Read once: without its text from here on, as in `seed-run`.
     generation, steps = replace(steps.generation, tokenizer=b""), None
     generator = Generator(generation, tokenizer, prompt, max_tokens=int(tokens))
+    del tokenizer
+    release_heap()
     with seed.session(threads=int(threads), feeds=generator.largest_feeds()) as session:
         clock = Clock()
         for piece in generator.run(session.run_into):

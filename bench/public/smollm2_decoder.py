@@ -1,14 +1,17 @@
 """Build SmolLM2 as a decoder with a key/value cache: keys and values of earlier tokens in, those of all tokens out.
 
 Inputs and outputs have the names of optimum's exports: `past_key_values.0.key` and `present.0.key` of shape
-(batch, heads, tokens, 64), and so on. Positions and the causal mask follow from the shape of the past.
+(batch, heads, tokens, 64), and so on. Attention is GroupQueryAttention, as onnxruntime-genai's builder writes it: given
+the same arrays for past and present it adds new tokens to them in place. The length of the text is that of
+`attention_mask`. Norms are written as PyTorch's exporters do, which ONNX Runtime makes one node of.
 
 Weights are one of:
     FLOATS: float32, what the GGUF file's integers stand for.
     PACKED: its integers themselves for MatMulNBits. Q4_1 is `w = scale * q + low`, and MatMulNBits computes
         `scale * (q - 8)`, so `low + 8 * scale` is multiplied by the sums of the input's blocks. The table of tokens
         stays Q8_0 and is there once: MatMulNBits of 8 bits reads the bytes whose rows Gather selects.
-Source: ONNX Runtime's ContribOperators.md, MatMulNBits (needs 1.22 or later for 8 bits).
+Source: ONNX Runtime's ContribOperators.md: MatMulNBits (needs 1.22 or later for 8 bits), GroupQueryAttention (wrong for
+several tokens behind others in 1.19).
 """
 
 from __future__ import annotations
@@ -41,7 +44,8 @@ class _Decoder(_Builder):
     def __init__(self, reader: GGUFReader, weights: str) -> None:
         super().__init__(reader)
         self.kind = weights
-        self.made: list[str] = []
+        self.made = 0
+        """Layers whose attention was made."""
 
     def model(self) -> onnx.ModelProto:
         self._positions()
@@ -52,10 +56,12 @@ class _Decoder(_Builder):
         vocabulary = self.tensors["token_embd.weight"].data.shape[0]
         ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])
         logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "sequence", vocabulary])
-        past, present = self._cache("past_key_values", "past"), self._cache("present", "total")
-        graph = helper.make_graph(self.nodes, "smollm2", [ids, *past], [logits, *present], self.weights)
+        mask = helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["batch", "total"])
+        past, present = self._cache("past_key_values", "past"), self._cache("present", "present")
+        graph = helper.make_graph(self.nodes, "smollm2", [ids, mask, *past], [logits, *present], self.weights)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
-        return helper.make_model(graph, opset_imports=opsets[: 1 + (self.kind == PACKED)], ir_version=10)
+        # The releases that take this version compute the attention of several tokens behind others.
+        return helper.make_model(graph, opset_imports=opsets, ir_version=11)
 
     def _cache(self, name: str, length: str) -> list[onnx.ValueInfoProto]:
         shape = ["batch", self.kv_heads, length, self.head]
@@ -63,14 +69,12 @@ class _Decoder(_Builder):
         return [helper.make_tensor_value_info(each, TensorProto.FLOAT, shape) for each in names]
 
     def _positions(self) -> None:
-        past = self.op("Shape", "past_key_values.0.key", start=2, end=3)
-        length = self.op("Shape", "input_ids", start=1, end=2)
-        total = self.op("Add", past, length)
-        value = onnx.numpy_helper.from_array(np.array([-1e9], np.float32))
-        masked = self.op("ConstantOfShape", self.op("Concat", length, total, axis=0), value=value)
-        after = self.op("Squeeze", self.op("Add", past, self.const([1])))
-        self.op("Trilu", masked, after, out="mask", upper=1)
-        places = self.op("Range", self.op("Squeeze", past), self.op("Squeeze", total), self.const(1))
+        total = self.op("Shape", "attention_mask", start=1, end=2)
+        short = self.op("Cast", total, to=TensorProto.INT32)
+        batch = self.op("Shape", "input_ids", start=0, end=1)
+        self.op("Expand", self.op("Sub", short, self.const([1], np.int32)), batch, out="last_positions")
+        self.op("Squeeze", short, out="total")
+        places = self.op("Range", self.const(0), self.op("Squeeze", total), self.const(1))
         places = self.op("Unsqueeze", self.op("Cast", places, to=TensorProto.FLOAT), self.const([1]))
         rates = self.base ** -(np.arange(0, self.head, 2) / self.head)
         angles = self.op("Mul", places, self.weight("rope_rates", rates.astype(np.float32)))
@@ -78,26 +82,22 @@ class _Decoder(_Builder):
         self.op("Sin", angles, out="rope_sin")
 
     def _attention(self, query: str, key: str, value: str) -> str:
-        group = self.heads // self.kv_heads
-        query = self.op("Reshape", query, self.const([0, 0, self.kv_heads, group, self.head]))
-        query = self._rotate(self.op("Transpose", query, perm=[0, 2, 3, 1, 4]))
-        single = self.const([0, 0, self.kv_heads, 1, self.head])
-        key = self._rotate(self.op("Transpose", self.op("Reshape", key, single), perm=[0, 2, 3, 1, 4]))
-        value = self.op("Transpose", self.op("Reshape", value, single), perm=[0, 2, 3, 1, 4])
-        key, value = self._joined(key, "key"), self._joined(value, "value")
-        scores = self.op("MatMul", query, self.op("Transpose", key, perm=[0, 1, 2, 4, 3]))
-        scores = self.op("Mul", scores, self.const(self.head**-0.5, np.float32))
-        shares = self.op("Softmax", self.op("Add", scores, "mask"), axis=-1)
-        mixed = self.op("Transpose", self.op("MatMul", shares, value), perm=[0, 3, 1, 2, 4])
-        return self.op("Reshape", mixed, self.const([0, 0, self.width]))
+        names = [f"{self.made}.{part}" for part in ("key", "value")]
+        past, present = ([f"{what}.{name}" for name in names] for what in ("past_key_values", "present"))
+        self.made += 1
+        read = [query, key, value, *past, "last_positions", "total", "rope_cos", "rope_sin"]
+        made = [f"attention_{self.made}", *present]
+        # GGUF's converter orders the rows of q and k so that neighbours make a pair.
+        known = {"num_heads": self.heads, "kv_num_heads": self.kv_heads, "do_rotary": 1, "rotary_interleaved": 1}
+        self.nodes.append(helper.make_node("GroupQueryAttention", read, made, made[0], domain=MICROSOFT, **known))
+        return made[0]
 
-    def _joined(self, new: str, part: str) -> str:
-        # (batch, heads, 1, tokens, head) behind the past.
-        name = f"{len(self.made) // 2}.{part}"
-        self.made.append(name)
-        new = self.op("Squeeze", new, self.const([2]))
-        present = self.op("Concat", f"past_key_values.{name}", new, out=f"present.{name}", axis=2)
-        return self.op("Unsqueeze", present, self.const([2]))
+    def _norm(self, x: str, name: str) -> str:
+        square = self.op("Pow", x, self.const(2, np.float32))
+        mean = self.op("ReduceMean", square, self.const([-1]), keepdims=1)
+        root = self.op("Sqrt", self.op("Add", mean, self.const(self.eps, np.float32)))
+        scale = self.weight(name, self.tensors[name].data.astype(np.float32))
+        return self.op("Mul", self.op("Div", x, root), scale)
 
     def _embedding(self) -> str:
         codes, scales = _q8_0(self.tensors["token_embd.weight"].data)

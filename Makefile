@@ -25,6 +25,8 @@ FOR_BENCH := .[export,torch,tflite,bench,compare]
 TORCH := torch==2.13.0
 # Peers whose declared dependencies are not what their codecs need: installed without them.
 PEERS := nncodec==2.1.3 zipnn==0.5.4 MNN==3.6.1
+# LiteRT for NumPy 1, which devices may have in place of ai-edge-litert: wheels for Python 3.11 and older alone.
+TFLITE_RUNTIME := tflite-runtime==2.14.0
 DEMO_MODEL := magika==1.0.3
 DEMO_CACHE := .cache/demo
 
@@ -221,5 +223,5 @@ export lower_bounds
 $(OLDEST)/done: pyproject.toml | $(DONE)/venv
 	$(call quietly,making $(OLDEST),$(PYTHON) -m venv --clear $(OLDEST))
 	@$(PYTHON) -c "$$lower_bounds" >$(OLDEST)/bounds.txt; echo "lower bounds:" $$(cat $(OLDEST)/bounds.txt)
-	$(call quietly,installing the lower bounds,$(OLDEST)/bin/pip install -q -e '$(FOR_TEST)' -r $(OLDEST)/bounds.txt)
+	$(call quietly,installing the lower bounds,$(OLDEST)/bin/pip install -q -e '$(FOR_TEST)' $(TFLITE_RUNTIME) -r $(OLDEST)/bounds.txt)
 	@touch $@

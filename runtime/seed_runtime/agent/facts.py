@@ -42,7 +42,7 @@ def collect() -> Dict[str, Any]:
         "python_path": sys.executable,
         "numpy": _version("numpy"),
         "onnxruntime": _version("onnxruntime"),
-        "litert": _version("ai-edge-litert") or _version("tflite-runtime"),
+        "litert": _version("ai-edge-litert") or _tflite_runtime(),
         "pillow": _version("pillow"),
         "tokenizers": _version("tokenizers"),
         "seed_runtime": _version("seed-runtime"),
@@ -75,6 +75,11 @@ def store_home() -> str:
     """Return the store's folder, as seed_runtime.system.paths.store_home(), which may not be installed yet."""
     own = os.environ.get("SEED_HOME", "")
     return own if os.path.isabs(own) else os.path.join(_xdg("XDG_DATA_HOME", "~/.local/share"), "seed")
+
+
+def _tflite_runtime() -> Optional[str]:
+    """Return the version of tflite-runtime, which fails beside NumPy 2; None where it couldn't be used."""
+    return _version("tflite-runtime") if (_version("numpy") or "").startswith("1.") else None
 
 
 def _xdg(variable: str, default: str) -> str:

@@ -29,7 +29,9 @@ from seed_runtime.skeletons.info import SkeletonInfo
 from seed_runtime.skeletons.tflite import MODEL_FILE, scan_file
 
 PACKAGES: Final = MappingProxyType({"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"})
-"""Packages that have LiteRT's interpreter, by their import names, the first that is there counts."""
+"""Packages that have LiteRT's interpreter, by their import names, the first that is there and can be used counts."""
+_NUMPY_1: Final = "tflite_runtime"
+"""Package that was compiled for NumPy 1. With NumPy 2 it is imported, and fails in the middle of opening a model."""
 _IMPORT_BYTES: Final = 16 << 20
 """Memory that importing the library adds [B].
 
@@ -231,7 +233,15 @@ def _checked(model: Path) -> SkeletonInfo:
 
 
 def _installed() -> str | None:
-    return next((name for name in PACKAGES if importlib.util.find_spec(name) is not None), None)
+    return next((name for name in PACKAGES if _is_there(name) and (name != _NUMPY_1 or _numpy_is_1())), None)
+
+
+def _is_there(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def _numpy_is_1() -> bool:
+    return np.__version__.startswith("1.")
 
 
 def _package() -> str:
@@ -240,6 +250,11 @@ def _package() -> str:
 
 def _library() -> Any:
     name = _installed()
+    if name is None and _is_there(_NUMPY_1):
+        raise UnsupportedError(
+            f"{PACKAGES[_NUMPY_1]} works with NumPy 1 and this is NumPy {np.__version__}; install LiteRT beside it: "
+            f"pip install ai-edge-litert"
+        )
     if name is None:
         raise UnsupportedError(
             "running a TFLite model needs LiteRT; install it with: pip install ai-edge-litert "

@@ -63,6 +63,22 @@ def test_all_facts_of_this_machine_are_found() -> None:
     assert json.loads(json.dumps(found)) == found
 
 
+@pytest.mark.parametrize(
+    ("installed", "found"),
+    [
+        ({"ai-edge-litert": "2.3.0", "tflite-runtime": "2.14.0", "numpy": "2.4.6"}, "2.3.0"),
+        ({"tflite-runtime": "2.14.0", "numpy": "1.26.4"}, "2.14.0"),
+        ({"tflite-runtime": "2.14.0", "numpy": "2.4.6"}, None),
+        ({"tflite-runtime": "2.14.0"}, None),
+    ],
+)
+def test_tflite_runtime_counts_as_litert_only_beside_numpy_1(
+    installed: dict[str, str], found: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "_version", installed.get)
+    assert facts.collect()["litert"] == found
+
+
 def test_it_runs_from_stdin_in_a_bare_interpreter_and_prints_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-"],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,12 @@ from seed_runtime import backends
 from seed_runtime.backends import litert
 from seed_runtime.errors import FormatError, InputError, UnsupportedError
 from tests.support.project import ROOT
+from tests.support.seed_run import result
 from tests.support.tflite_bytes import WEIGHT, Scalar, code, model, numbers, operator, tensor
 
 MODES = litert.BACKEND.modes
+PACKAGES = [name for name in litert.PACKAGES if name == "ai_edge_litert" or np.__version__ < "2"]
+SEED = ROOT / "tests" / "conformance" / "seeds" / "tflite-one.seed"
 X = np.arange(16, dtype=np.float32)
 
 
@@ -24,9 +29,13 @@ def folder_of(tmp_path: Path, data: bytes) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def _library() -> None:
-    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed: pip install 'seed-runtime[tflite]'")
+@pytest.fixture(params=PACKAGES)
+def _library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test with each package that is here, as if it were the only one. `make test-oldest` has both."""
+    pytest.importorskip(request.param, reason="LiteRT is not installed: pip install 'seed-runtime[tflite]'")
+    for other in litert.PACKAGES:
+        if other != request.param:
+            monkeypatch.setitem(sys.modules, other, None)
 
 
 @pytest.mark.usefixtures("_library")
@@ -40,6 +49,30 @@ def test_a_model_computes_what_it_says(mode: str, tmp_path: Path) -> None:
     runner.close()
     with pytest.raises(ValueError, match="closed"):
         runner.run({"x": X})
+
+
+@pytest.mark.usefixtures("_library")
+def test_a_seed_runs_from_the_command_line_with_the_package_that_is_there(
+    own_folders: Path, request: pytest.FixtureRequest
+) -> None:
+    np.savez(own_folders / "x.npz", x=X)
+    found = result(SEED, "--input", own_folders / "x.npz", "--output", own_folders / "y.npz")
+    assert found["mode"] in MODES
+    with np.load(own_folders / "y.npz") as outputs:
+        np.testing.assert_array_equal(outputs["y"], X + np.array(WEIGHT, np.float32))
+    name = litert.PACKAGES[request.node.callspec.params["_library"]]
+    assert litert.BACKEND.version() == metadata.version(name)
+
+
+def test_tflite_runtime_beside_numpy_2_is_as_good_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = importlib.util.find_spec("json")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: there if name == "tflite_runtime" else None)
+    monkeypatch.setattr(np, "__version__", "2.0.1")
+    assert not litert.BACKEND.available()
+    with pytest.raises(UnsupportedError, match=r"with NumPy 1 and this is NumPy 2\.0\.1; install .* ai-edge-litert"):
+        backends.get("litert").open(folder_of(tmp_path, model()), "fast")
+    monkeypatch.setattr(np, "__version__", "1.26.4")
+    assert litert.BACKEND.available()
 
 
 @pytest.mark.usefixtures("_library")
@@ -129,6 +162,6 @@ def test_a_model_that_litert_refuses_is_an_error_with_its_reason(tmp_path: Path)
 
 
 def test_a_seed_of_a_tflite_model_says_that_it_has_no_training_graph_to_export() -> None:
-    seed = seed_runtime.open(ROOT / "tests" / "conformance" / "seeds" / "tflite-one.seed")
+    seed = seed_runtime.open(SEED)
     with pytest.raises(UnsupportedError, match="a TFLite model, which can't be trained on a device; export an ONNX"):
         seed.training_graph()

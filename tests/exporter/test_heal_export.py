@@ -108,6 +108,7 @@ def test_an_interruption_writes_the_best_so_far_and_the_training_goes_on_from_it
 def test_a_module_is_healed_as_it_is(output: Path, data: Path, quick: Any) -> None:
     torch = pytest.importorskip("torch", **NO_TORCH)
     pytest.importorskip("onnxscript", **NO_TORCH)
+    torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Linear(24, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10)).eval()
     options = seed_exporter.Options(heal=data, size=4500)
     batch = torch.export.Dim("batch")

@@ -59,14 +59,14 @@ class Proxy:
                 threading.Thread(target=self._serve, args=(near,), daemon=True).start()
 
     def _serve(self, near: socket.socket) -> None:
-        with near, contextlib.suppress(OSError):  # nothing listens there any more
-            with socket.create_connection(("127.0.0.1", self._target)) as far:
-                with self._lock:
-                    self._open += [near, far]
-                back = threading.Thread(target=self._pass_on, args=(far, near, False), daemon=True)
-                back.start()
-                self._pass_on(near, far, True)
-                back.join()
+        # Suppressed: nothing listens there any more.
+        with near, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._target)) as far:
+            with self._lock:
+                self._open += [near, far]
+            back = threading.Thread(target=self._pass_on, args=(far, near, False), daemon=True)
+            back.start()
+            self._pass_on(near, far, True)
+            back.join()
 
     def _pass_on(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
         with contextlib.suppress(OSError):

@@ -27,7 +27,7 @@ import pytest
 
 import seed_runtime
 from seed_runtime.serve import limits
-from tests.runtime.serve.support.serving import Client, binary, command, tensor
+from tests.runtime.serve.support.serving import SOON_S, Client, binary, command, tensor
 from tests.support.model_seeds import FEATURES, classifier, tokens
 from tests.support.project import ROOT
 from tests.support.seed_run import COMMAND, refused, seed_run
@@ -191,7 +191,7 @@ def test_a_signal_ends_it_with_its_code_while_40_slow_bodies_hang(
             link.sendall(slow)
         start = time.monotonic()
         assert client.get("/v2/health/ready").status == 200
-        assert time.monotonic() < start + 5
+        assert time.monotonic() < start + SOON_S
         x = np.ones((64, FEATURES), np.float32)
         # All places may just have been given to others who are slow: then it is 503, and the next try gets one.
         while (answer := client.infer({"inputs": [tensor("x", x, "FP32")]})).status == 503:

@@ -111,7 +111,7 @@ class Session:
             MemoryBudgetError: they are larger than the session's limit of memory allows.
         """
         if isinstance(self._runner, backends.WritingRunner):
-            self.admit(feeds, made_in_place(feeds, into))
+            self.admit(feeds, made=made_in_place(feeds, into))
             return self._runner.run_into(feeds, into, outputs)
         found = self.run(feeds)
         for name, array in into.items():
@@ -128,11 +128,12 @@ class Session:
         """Free the backend's memory and the assembled folder. May be called twice."""
         self._stack.close()
 
-    def admit(self, feeds: Feeds, made: Collection[str] = ()) -> None:
+    def admit(self, feeds: Feeds, beside: int = 0, made: Collection[str] = ()) -> None:
         """Check that feeds can be run: arrays that take no memory will do.
 
         Args:
             feeds: arrays by the name of the input.
+            beside: memory that is held beside them and wasn't planned [B].
             made: names of those that the model makes itself, whose numbers aren't looked at.
 
         Raises:
@@ -142,7 +143,7 @@ class Session:
         if self.plan.footprint is not None:
             # Sizes are read of feeds that fit only; without a plan for them, the runner's own check is enough.
             self._runner.check(feeds, made)
-            self.plan.admit(self.plan.footprint.dims(feeds))
+            self.plan.admit(self.plan.footprint.dims(feeds), beside)
 
     def __enter__(self) -> Session:
         return self

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from seed_runtime.format.parts import PROCESSING
 from seed_runtime.format.parts import processing as part
+from seed_runtime.memory.footprint import Footprint, ModeFootprint
 from tests.support.model_seeds import build_model_seed, onnx_model
 
 LAYERS, HEADS, HEAD, WIDTH = 2, 2, 8, 16
@@ -123,6 +124,43 @@ def description(*, cached: bool = True, **changes: Any) -> dict[str, Any]:
         "max_tokens": 12,
     }
     return {name: value for name, value in (words | changes).items() if value is not None}
+
+
+WIDE_TOKEN = 1_000_000
+"""Memory of a token in the cache of `wide_seed` [B]."""
+WIDE_CONTEXT = 40
+
+
+@functools.cache
+def wide_seed() -> bytes:
+    """Return the seed of a model whose cache is large, with measurements; it writes the letters from a on."""
+    width = WIDE_TOKEN // 4
+    following = np.zeros((VOCABULARY, VOCABULARY))
+    for token in range(VOCABULARY):
+        following[token, token + 1 if ord("a") <= token < ord("z") else ord("a")] = 1
+    nodes = [
+        helper.make_node("Gather", ["following", "input_ids"], ["logits"]),
+        helper.make_node("Cast", ["input_ids"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("Constant", [], ["axes"], value=onnx.numpy_helper.from_array(np.array([1, 3]))),
+        helper.make_node("Unsqueeze", ["numbers", "axes"], ["column"]),
+        helper.make_node("MatMul", ["column", "ones"], ["new"]),
+        helper.make_node("Concat", ["past", "new"], ["present"], axis=2),
+    ]
+    model = onnx_model(
+        nodes,
+        {"input_ids": [1, "n"], "past": [1, 1, "past", width]},
+        {"logits": [1, "n", VOCABULARY], "present": [1, 1, "past + n", width]},
+        {"following": following, "ones": np.ones((1, width))},
+        {"input_ids": TensorProto.INT64},
+    )
+    # What goes in and out, new keys twice, and 16 MiB above the imported library.
+    points = ((1, 1), (1, WIDE_CONTEXT), (WIDE_CONTEXT, WIDE_CONTEXT))
+    peaks = [256 + ((2 * past + 3 * new) * WIDE_TOKEN >> 16) for new, past in points]
+    footprint = Footprint((("input_ids", 1), ("past", 2)), points, (ModeFootprint("fast", 256, 1, tuple(peaks)),))
+    words = description(cached=True, fills={"ids": "input_ids"}, past={"past": "present"}, context=WIDE_CONTEXT)
+    text = json.dumps({"generation": words}).encode()
+    packed = part.pack(text, {"tokenizer.json": tokenizer_json()})
+    return build_model_seed(model, model_id="wide", step=None, parts=[(PROCESSING.number, packed)], footprint=footprint)
 
 
 def decoder_seed(*, cached: bool = True, **changes: Any) -> bytes:

@@ -109,8 +109,12 @@ class SessionPlan(Plan):
     cgroup: CgroupLimit | None = None
     """Limit of the process's control groups, as it was planned for."""
 
-    def admit(self, dims: Mapping[str, int]) -> None:
+    def admit(self, dims: Mapping[str, int], beside: int = 0) -> None:
         """Check an input of other sizes than the plan's, before it runs in the open session.
+
+        Args:
+            dims: its sizes.
+            beside: memory that is held beside it and wasn't planned [B].
 
         Raises:
             MemoryBudgetError: it doesn't fit into the limit, or into the control group.
@@ -118,7 +122,8 @@ class SessionPlan(Plan):
         """
         if self.footprint is None or (self.limit is None and not self.footprint.covers(dims)):
             return
-        check_budget("this input", self.base + self.footprint.predict(self.mode, dims), self.limit, self.cgroup)
+        needed = self.base + beside + self.footprint.predict(self.mode, dims)
+        check_budget("this input", needed, self.limit, self.cgroup)
 
 
 def plan_session(

@@ -16,7 +16,6 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from seed_runtime.backends import Array, Feeds
 from seed_runtime.errors import InputError, SeedError
 from seed_runtime.limits import VOCABULARY_MAX
 from seed_runtime.serve import limits
@@ -25,9 +24,9 @@ from seed_runtime.serve.ending import EndedError, Ending
 from seed_runtime.serve.metrics import Times
 from seed_runtime.serve.objects import read_object
 from seed_runtime.serve.refused import busy, refusal_of
+from seed_runtime.serve.writing import Text
 
 if TYPE_CHECKING:
-    from seed_runtime.processing.generation import Generator
     from seed_runtime.serve.protocol import ServedModel
     from seed_runtime.serve.server import Server
 
@@ -40,38 +39,40 @@ _TIME: Final = "time"
 async def generate(
     server: Server, body: memoryview, link: socket.socket, running: contextlib.AsyncExitStack, *, streams: bool
 ) -> Answer:
-    """Write a text.
+    """Write a text, in turn with others.
 
     Args:
         server: the server; its model writes texts.
         body: the request; the caller keeps no reference to it.
         link: the client's connection, on which nothing is read meanwhile.
-        running: keeps the model for this request until the caller has sent the answer.
+        running: keeps the text's place for this request until the caller has sent the answer.
         streams: send each piece when it is there.
 
     Raises:
-        RefusedError: the request can't be used, others keep the model too long, or the server ends before it begins.
+        RefusedError: the request can't be used, others keep their places too long, or the server ends before it begins.
         ConnectionError: the client is gone.
     """
     begun = time.perf_counter()
-    try:
-        async with asyncio.timeout(limits.WAIT_S):
-            await running.enter_async_context(server.run_lock)
-    except TimeoutError:
-        raise busy("the model writes other texts; try again later") from None
-    queued = time.perf_counter() - begun
-    if server.stopping:
-        raise busy("the server is ending; try again later")
-    ending = Ending(time.monotonic() + limits.GENERATE_S)
+    ending = Ending(limits.WAIT_S)
     running.enter_context(_watching(server, link, ending))
     try:
-        text = await server.worker.call(functools.partial(_Text, server.model, body, ending))
+        text = await server.desk.begin(ending, functools.partial(_prepare, server.model, body))
+        running.callback(server.desk.leave, text)
+        ending.extend(limits.GENERATE_S)
         if streams:
-            events = _events(server, text, ending, begun, queued)
-            # Where the client can't be sent more, the text ends before the next one begins.
+            events = _events(server, text, ending, begun)
+            # Where the client can't be sent more, the text ends at once.
             running.push_async_callback(events.aclose)
             return Answer(HTTPStatus.OK, events, None, _EVENTS, "Cache-Control: no-cache", is_live=True)
-        whole = await server.worker.call(lambda: "".join(text.pieces))
+        pieces = []
+        while piece := await server.desk.next_piece(text, ending):
+            pieces.append(piece)
+    except EndedError:
+        if ending.is_gone:
+            server.metrics.add_failure(time.perf_counter() - begun)
+            raise ConnectionAbortedError from None
+        reason = "the server is ending" if ending.is_stopping else "the model writes other texts"
+        raise busy(f"{reason}; try again later") from None
     except BaseException as error:
         server.metrics.add_failure(time.perf_counter() - begun)
         if (refusal := refusal_of(error)) is not None:
@@ -80,24 +81,22 @@ async def generate(
     if ending.is_gone:
         server.metrics.add_failure(time.perf_counter() - begun)
         raise ConnectionAbortedError
-    server.metrics.add_success(Times(queued, 0.0, time.perf_counter() - begun - queued, 0.0))
-    return Answer.of_json({**text.head, "text_output": whole, **text.end()})
+    server.metrics.add_success(Times(text.queue, 0.0, text.run, 0.0))
+    return Answer.of_json({**text.head, "text_output": "".join(pieces), **_end(text, ending)})
 
 
-async def _events(
-    server: Server, text: _Text, ending: Ending, begun: float, queued: float
-) -> AsyncGenerator[bytes, None]:
+async def _events(server: Server, text: Text, ending: Ending, begun: float) -> AsyncGenerator[bytes, None]:
     """Yield an event for each piece, and one for the end, or for what went wrong.
 
     Raises:
         ConnectionError: the client is gone.
     """
     try:
-        while (piece := await server.worker.call(lambda: next(text.pieces, None))) is not None:
+        while piece := await server.desk.next_piece(text, ending):
             yield _event({**text.head, "text_output": piece})
         if ending.is_gone:
             raise ConnectionAbortedError
-        last = {**text.head, "text_output": "", **text.end()}
+        last = {**text.head, "text_output": "", **_end(text, ending)}
     except BaseException as error:  # GeneratorExit where the client was sent no more
         server.metrics.add_failure(time.perf_counter() - begun)
         if not isinstance(error, SeedError):
@@ -105,62 +104,46 @@ async def _events(
         # The status was sent before the first run.
         yield _event({"error": " ".join(str(error).split())})
         return
-    server.metrics.add_success(Times(queued, 0.0, time.perf_counter() - begun - queued, 0.0))
+    server.metrics.add_success(Times(text.queue, 0.0, text.run, 0.0))
     yield _event(last)
+
+
+def _end(text: Text, ending: Ending) -> dict[str, Any]:
+    from seed_runtime.processing.generation import INTERRUPTED
+
+    return text.end(INTERRUPTED if ending.is_stopping else _TIME)
 
 
 def _event(values: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(values).encode() + b"\n\n"
 
 
-class _Text:
-    """One text, made in the model's thread."""
+def _prepare(model: ServedModel, body: memoryview, others: Sequence[Text]) -> Text:
+    """Read the request and tokenize the prompt; in the model's thread.
 
-    def __init__(self, model: ServedModel, body: memoryview, ending: Ending) -> None:
-        """Read the request and tokenize the prompt.
+    Raises:
+        InputError: it can't be used.
+        MemoryBudgetError: there is no room for prompt and answer beside other texts.
+    """
+    from seed_runtime.processing.generation import Generator
 
-        Raises:
-            InputError: it can't be used.
-            MemoryBudgetError: prompt and answer are longer than --max-memory allows.
-        """
-        from seed_runtime.processing.generation import Generator
-
-        assert model.writer is not None
-        writer = model.writer
-        request = _read(body, writer.generation.context)
-        self.head: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
-        if request["id"] is not None:
-            self.head["id"] = request["id"]
-        given: dict[str, Any] = request["parameters"]
-        most, rng_seed = given.pop("max_tokens", None), given.pop("rng_seed", None)
-        self._generator: Generator = Generator(
-            writer.generation,
-            writer.tokenizer,
-            request["text_input"],
-            sampling=replace(writer.generation.sampling, **given),
-            max_tokens=most,
-            rng_seed=rng_seed,
-        )
-        writer.admit(self._generator.largest_feeds())
-        self._ending, self._is_late = ending, False
-
-        def run(feeds: Feeds, into: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-            ending.check()
-            return writer.run_into(feeds, into, outputs)
-
-        self.pieces = self._until_ended(self._generator.run(run))
-
-    def end(self) -> dict[str, Any]:
-        """Return what is known once all pieces are there."""
-        generator = self._generator
-        stop = _TIME if self._is_late else generator.stop
-        return {"stop": stop, "tokens": len(generator.tokens), "prompt_tokens": len(generator.prompt_tokens)}
-
-    def _until_ended(self, pieces: Iterator[str]) -> Iterator[str]:
-        try:
-            yield from pieces
-        except EndedError:
-            self._is_late = not (self._ending.is_gone or self._ending.is_stopping)
+    assert model.writer is not None
+    writer = model.writer
+    request = _read(body, writer.generation.context)
+    head: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
+    if request["id"] is not None:
+        head["id"] = request["id"]
+    given: dict[str, Any] = request["parameters"]
+    most, rng_seed = given.pop("max_tokens", None), given.pop("rng_seed", None)
+    generator = Generator(
+        writer.generation,
+        writer.tokenizer,
+        request["text_input"],
+        sampling=replace(writer.generation.sampling, **given),
+        max_tokens=most,
+        rng_seed=rng_seed,
+    )
+    return Text(head, generator, writer, others)
 
 
 def _read(body: memoryview, context: int) -> dict[str, Any]:
@@ -203,19 +186,22 @@ def _watching(server: Server, link: socket.socket, ending: Ending) -> Iterator[N
 
     def look() -> None:
         try:
-            ending.is_gone = not link.recv(1, socket.MSG_PEEK)
+            is_gone = not link.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return
         except OSError:
-            ending.is_gone = True
+            is_gone = True
         # What follows is the next request, or nothing.
         loop.remove_reader(link)
+        if is_gone:
+            ending.end(is_gone=True)
 
     loop.add_reader(link, look)
     server.endings.add(ending)
+    if server.stopping:
+        ending.end()
     try:
         yield
     finally:
-        ending.is_gone = True  # a run that still goes on is the last one
         server.endings.discard(ending)
         loop.remove_reader(link)

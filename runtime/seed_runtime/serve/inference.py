@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from seed_runtime.errors import UnsupportedError
+from seed_runtime.backends import Feeds
+from seed_runtime.errors import MemoryBudgetError, UnsupportedError
 from seed_runtime.serve import limits, protocol
 from seed_runtime.serve.answers import Answer
 from seed_runtime.serve.asking import answer_question
 from seed_runtime.serve.metrics import Times
 from seed_runtime.serve.reading import RATIO_MAX
-from seed_runtime.serve.refused import RefusedError, refusal_of
+from seed_runtime.serve.refused import RefusedError, busy, refusal_of
 
 if TYPE_CHECKING:
     from seed_runtime.serve.head import Head
@@ -104,8 +105,9 @@ async def infer(
     try:
         await running.enter_async_context(server.run_lock)
         queued = time.perf_counter() - begun
+        held = server.desk.held_bytes
         work = functools.partial(_ask, server.model, body) if is_question else None
-        result = await server.worker.call(work or functools.partial(_run, server.model, body, json_size))
+        result = await server.worker.call(work or functools.partial(_run, server.model, body, json_size, held))
     except BaseException as error:
         server.metrics.add_failure(time.perf_counter() - begun)
         if (refusal := refusal_of(error)) is not None:
@@ -135,10 +137,19 @@ class _Result:
     """Times to read the request, to run the model and to write the answer, in seconds."""
 
 
-def _run(model: protocol.ServedModel, body: memoryview, json_size: int) -> _Result:
-    """Read a request, run the model and write the answer, or its beginning; in the model's thread."""
+def _run(model: protocol.ServedModel, body: memoryview, json_size: int, held: int) -> _Result:
+    """Read a request, run the model and write the answer, or its beginning; in the model's thread.
+
+    Args:
+        model: the model.
+        body: the request.
+        json_size: the size of the JSON before binary data [B].
+        held: memory that texts hold meanwhile [B].
+    """
     begun = time.perf_counter()
     request = protocol.read_request(body, json_size, model)
+    if held:
+        _admit(model, request.feeds, held)
     was_read = time.perf_counter()
     values = model.run(request.feeds)
     has_run = time.perf_counter()
@@ -150,6 +161,21 @@ def _run(model: protocol.ServedModel, body: memoryview, json_size: int) -> _Resu
         whole, size = iter(pieces), sum(memoryview(piece).nbytes for piece in pieces)
     times = (was_read - begun, has_run - was_read, time.perf_counter() - has_run)
     return _Result(whole, size, head_size, times)
+
+
+def _admit(model: protocol.ServedModel, feeds: Feeds, held: int) -> None:
+    """Check that feeds can be run beside what texts hold.
+
+    Raises:
+        RefusedError: they can't yet.
+        MemoryBudgetError: they never can.
+    """
+    assert model.writer is not None
+    try:
+        model.writer.admit(feeds, held)
+    except MemoryBudgetError:
+        model.writer.admit(feeds, 0)
+        raise busy("the texts that are being written take the memory for this input; try again later") from None
 
 
 def _ask(model: protocol.ServedModel, body: memoryview) -> _Result:

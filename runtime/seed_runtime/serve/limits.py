@@ -32,6 +32,9 @@ BODY_MAX = 256 << 20
 """Largest body of a request, whatever the model takes."""
 BODY_FREE = 64 << 20
 """Largest body of a request where neither the model nor a plan limits the inputs."""
+BODY_BESIDE_TEXTS = 8 << 20
+"""Largest body of tensors under --max-memory for a model that writes texts: a past in JSON would have several times
+its size, and take the room of texts."""
 ASKED_BODY = 8 << 20
 """Largest body of a question about a picture or a sound: in base64, a file of 6 MB. Smaller than what tensors may be
 where these are larger."""
@@ -41,6 +44,9 @@ ASKED_MAX = 64
 """Largest number of samples in a question."""
 ASKED_TOP_MAX = 1000
 """Largest number of labels or boxes that a question may ask for: an answer has as many for each sample."""
+WRITTEN_MAX = 4
+"""Number of texts that are written side by side, where memory has room for their keys and values. Further ones wait
+`WAIT_S`; then they are answered 503."""
 PROMPT_BODY = 256 << 10
 """Largest body of a request for a text."""
 ASKED_COPIES = 3
@@ -72,11 +78,11 @@ BODY_S = 10.0
 BODY_RATE = 64 << 10
 """Lowest rate at which a body must arrive, in bytes per second."""
 WAIT_S = 30.0
-"""Time that a request waits for the memory of its body, and one for a text for the model; then it is answered 503."""
+"""Time that a request waits for the memory of its body, and one for a text for its place; then it is answered 503."""
 ANSWER_S = 30.0
 """Time within which a client must read an answer."""
 GENERATE_S = 120.0
-"""Time after which a text ends with what there is, as others wait for the model."""
+"""Time after which a text ends with what there is, as others wait for its place."""
 LINGER_S = 2.0
 """Time for which the rest of a refused request is read and discarded, so that the client sees the answer."""
 GRACE_S = 30.0

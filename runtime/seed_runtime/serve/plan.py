@@ -24,6 +24,7 @@ from seed_runtime.serve.limits import (
     ASKED_COPIES,
     ASKED_TEXT,
     BODIES_SPARE,
+    BODY_BESIDE_TEXTS,
     BODY_FREE,
     BODY_MAX,
     CONNECTION_BYTES,
@@ -96,6 +97,8 @@ def plan_server(
     refused: MemoryBudgetError | None = None
     for place, feeds in enumerate(_candidates(specs, footprint)):
         size = _body_max(specs, feeds, optional)
+        if limit is not None:
+            size = _beside_texts(size, asked)
         if limit is None and place == 0 and not _have_fixed_sizes(specs):
             # Inputs larger than those that were measured are run as well.
             size = min(BODY_MAX, max(size, BODY_FREE))
@@ -129,7 +132,9 @@ def planned_bytes(seed: Seed, most: int | None = None, threads: int | None = Non
         return None
     feeds = next(iter(_candidates(seed.inputs(), footprint)))
     specs = seed.inputs()
-    wanted = ServePlan(feeds, _body_max(specs, feeds, seed.optional_inputs()), _asked_max(seed), _has_text(specs))
+    asked = _asked_max(seed)
+    size = _beside_texts(_body_max(specs, feeds, seed.optional_inputs()), asked)
+    wanted = ServePlan(feeds, size, asked, _has_text(specs))
     needed = seed.plan_session(footprint.dims(feeds), threads=threads, beside=wanted.extra_bytes).needed_bytes or 0
     needed = max(needed, seed.plan_assembly(cores=1).needed_bytes or 0) + _BETWEEN_PROCESSES
     if most is None or needed <= most:
@@ -167,6 +172,7 @@ def generation_of(seed: Seed, limit: int | None = None) -> tuple[Generation, Tok
     from seed_runtime.processing.generation import Tokenizer
 
     tokenizer = Tokenizer(steps.generation.tokenizer, limit)
+    tokenizer.words()  # which all texts share, and the plan counts
     return replace(steps.generation, tokenizer=b""), tokenizer
 
 
@@ -180,6 +186,11 @@ def _asked_max(seed: Seed) -> int:
     if steps.generation is not None:
         return PROMPT_BODY
     return ASKED_TEXT if steps.media == ("text",) else ASKED_BODY
+
+
+def _beside_texts(size: int, asked_max: int) -> int:
+    """Return the largest body of tensors [B], of `size` where the model writes no texts."""
+    return min(size, BODY_BESIDE_TEXTS) if asked_max == PROMPT_BODY else size
 
 
 def _candidates(specs: Sequence[TensorSpec], footprint: Footprint) -> list[dict[str, Array]]:

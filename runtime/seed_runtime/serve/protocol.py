@@ -46,8 +46,8 @@ class Writer:
     tokenizer: Tokenizer
     run_into: Callable[[Feeds, Mapping[str, Array], Sequence[str]], dict[str, Array]]
     """Runs the model once, see `Session.run_into`. It is called by one thread at a time."""
-    admit: Callable[[Feeds], None]
-    """Raises MemoryBudgetError for feeds that --max-memory has no room for."""
+    admit: Callable[[Feeds, int], None]
+    """Raises MemoryBudgetError for feeds that memory has no room for beside so many bytes, see `Session.admit`."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from seed_runtime.serve.metrics import Metrics
 from seed_runtime.serve.protocol import ServedModel
 from seed_runtime.serve.refused import busy
 from seed_runtime.serve.worker import Worker
+from seed_runtime.serve.writing import Desk
 
 _POLL_S: Final = 1.0
 """Time for which a signal may go unnoticed that arrives just before a wait, or in another thread, in seconds."""
@@ -67,7 +68,7 @@ class Server:
         self.asked_max = asked_max
         self.bodies = BodyBudget(bodies_max, functools.partial(self.drop_slowest, body=True))
         self.run_lock = asyncio.Lock()
-        """Lock that is held while the model runs, and while a large answer is sent."""
+        """Lock that is held while the model runs once, and while a large answer is sent."""
         self.metrics = Metrics()
         self.stopping = False
         """True if the server is ending."""
@@ -78,7 +79,7 @@ class Server:
         self.requests = 0
         """Number of inference requests that are read, wait, or run."""
         self.endings: set[Ending] = set()
-        """Of texts that are being written."""
+        """Of texts that are being written, or wait for that."""
         self._listener = listener
         self._beside = 0
         """Number of connections that wait to be served, or were answered for the last time and are read on."""
@@ -92,6 +93,7 @@ class Server:
         """Start the threads."""
         _limit_arenas()
         self.worker = Worker()
+        self.desk = Desk(self.worker, self.run_lock)
         started = threading.Event()
         # A daemon, so that a connection that hangs doesn't keep the process from ending.
         self._thread = threading.Thread(target=self._serve, args=(started,), name="connections", daemon=True)
@@ -183,7 +185,7 @@ class Server:
                 self._start(self._listener.accept()[0], tasks)
         self._listener.close()
         for ending in self.endings:
-            ending.is_stopping = True
+            ending.end()
         for connection in list(self.readers):
             connection.hurry(0 if connection.is_idle else limits.ENDING_S)
         if tasks:

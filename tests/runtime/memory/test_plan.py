@@ -155,6 +155,15 @@ def test_a_later_input_is_admitted_or_refused_by_the_same_limit() -> None:
         tight.admit({"ids:1": 300})
 
 
+def test_what_is_held_beside_a_later_input_counts() -> None:
+    chosen = plan(56 * MIB, SHORT)
+    assert chosen.needed_bytes is not None
+    room = 56 * MIB + SLACK - chosen.needed_bytes
+    chosen.admit(SHORT, room)
+    with pytest.raises(MemoryBudgetError, match="this input"):
+        chosen.admit(SHORT, room + 1)
+
+
 def test_without_a_limit_every_input_is_admitted() -> None:
     plan(None).admit({"ids:1": 10**6})
 

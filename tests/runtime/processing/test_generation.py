@@ -132,6 +132,30 @@ def test_the_tokenizer_is_free_once_a_prompt_is_tokenized(tmp_path: Path, text: 
         assert "".join(generator.run(session.run_into)) == text
 
 
+def test_each_run_is_a_step_and_what_is_held_between_them_is_planned(tmp_path: Path) -> None:
+    with opened(tmp_path, decoder_seed()) as (generation, tokenizer, session):
+        buffers: dict[int, int] = {}
+        runs = 0
+
+        def model(feeds: Feeds, into: Feeds, outputs: Any) -> Any:
+            nonlocal runs
+            runs += 1
+            buffers.update(
+                {array.base.ctypes.data: array.base.nbytes for array in into.values() if array.base is not None}
+            )
+            return session.run_into(feeds, into, outputs)
+
+        generator = Generator(generation, tokenizer, "hello", max_tokens=4)
+        steps = []
+        for number, step in enumerate(generator.steps(model), start=1):
+            assert runs == number
+            assert generator.is_whole == (number == 5)
+            steps.append(step)
+    assert [len(step) for step in steps] == [0, 1, 1, 1, 1]
+    assert len(buffers) == 2 * len(PAST)
+    assert sum(buffers.values()) <= generator.held_bytes
+
+
 def test_scores_are_asked_for_where_a_token_is_chosen_by_them_and_nowhere_else(tmp_path: Path) -> None:
     with opened(tmp_path, decoder_seed()) as (generation, tokenizer, session):
         asked: list[tuple[int, list[str]]] = []

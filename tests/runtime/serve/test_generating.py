@@ -50,7 +50,7 @@ def served(model: Alphabet, *, room: int = CONTEXT, **changes: Any) -> ServedMod
     found = generation_of(seed)
     assert found is not None
 
-    def admit(feeds: Feeds) -> None:
+    def admit(feeds: Feeds, beside: int) -> None:
         if feeds["input_ids"].shape[1] > room:
             raise MemoryBudgetError("the run", 2, 1)
 

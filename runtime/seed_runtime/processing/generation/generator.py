@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Final
@@ -28,6 +29,8 @@ _PROMPT_MAX: Final = 512
 """Most tokens of a prompt in a run."""
 _UNKNOWN_RUN: Final = 32
 """As many where the model doesn't say how many tokens it knows."""
+_NUMBER_BYTES: Final = 64
+"""Memory of a token's number: Python's integer, in two lists, and one more while the next token is chosen [B]."""
 
 
 class Generator:
@@ -102,8 +105,29 @@ class Generator:
             feeds[name] = np.broadcast_to(np.zeros((), each.dtype), each.sized(length))
         return feeds
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory that the answer holds between two runs, at its longest [B]."""
+        whole = self._generation
+        arrays = (1 if whole.in_place else 2) * len(whole.past)
+        return self.capacity * (whole.token_bytes + _NUMBER_BYTES) + arrays * mmap.PAGESIZE
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the answer ended by itself."""
+        return self.stop != INTERRUPTED
+
     def run(self, model: Model) -> Iterator[str]:
         """Yield the answer's text piece by piece. It may be ended at any time.
+
+        Raises:
+            OutputError: the model's scores can't be used.
+            InputError: the model can't run on these tokens.
+        """
+        return filter(None, self.steps(model))
+
+    def steps(self, model: Model) -> Iterator[str]:
+        """Yield what each run of the model adds to the text, "" for nothing. Others may use the model in between.
 
         Raises:
             OutputError: the model's scores can't be used.
@@ -113,20 +137,25 @@ class Generator:
         last = len(self.prompt_tokens) - 1 if self._generation.past else 0
         for start in range(0, last, self._at_once):
             cache.fill(self.prompt_tokens[start : min(start + self._at_once, last)])
-        scores = cache.run(self.prompt_tokens[last:])
+            yield ""
+        fed = self.prompt_tokens[last:]
         while True:
-            token = choose(scores, [*self.prompt_tokens, *self.tokens], self._sampling, self._random)
+            seen = [*self.prompt_tokens, *self.tokens]
+            # No name holds the scores, which would stay until the next run.
+            token = choose(cache.run(fed), seen, self._sampling, self._random)
+            piece = ""
             if token in self._generation.stop:
                 self.stop = STOPPED
-                break
-            self.tokens.append(token)
-            if piece := text.add(token):
-                yield piece
-            if len(self.tokens) >= min(self._wanted, self._room):
-                self.stop = LENGTH if self._wanted <= self._room else CONTEXT
-                break
-            scores = cache.run([token] if self._generation.past else [*self.prompt_tokens, *self.tokens])
-        if piece := text.end():
+            else:
+                self.tokens.append(token)
+                piece = text.add(token)
+                if len(self.tokens) >= min(self._wanted, self._room):
+                    self.stop = LENGTH if self._wanted <= self._room else CONTEXT
+            if self.is_whole:
+                yield piece + text.end()
+                return
+            fed = [token] if self._generation.past else [*seen, token]
+            del seen
             yield piece
 
 

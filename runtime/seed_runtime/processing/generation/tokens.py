@@ -33,6 +33,7 @@ class Tokenizer:
         """
         self._limit = limit
         self._tokenizer: Any = load_tokenizer(data, _WHERE, limit)
+        self._words: Words | None = None
         release_heap()
 
     def encode(self, text: str, *, special: bool) -> list[int]:
@@ -62,8 +63,10 @@ class Tokenizer:
         return list(found.ids)
 
     def words(self) -> Words:
-        """Return what makes a text of tokens, and needs a twentieth of the tokenizer's memory."""
-        return call_tokenizer(lambda: Words(self._tokenizer), _WHERE)
+        """Return what makes a text of tokens, made once; it needs a twentieth of the tokenizer's memory."""
+        if self._words is None:
+            self._words = call_tokenizer(lambda: Words(self._tokenizer), _WHERE)
+        return self._words
 
 
 class Words:

@@ -194,3 +194,44 @@ def test_what_a_hold_left_comes_back_without_weights_and_weights_in_parts(
     assert (float(state["w"].sum()), float(state["v"].sum())) == (0, 4_000_000)
     assert collect.main([str(out), str(to), "--checkpoint", "a", "--part", "3"]) == collect.DATA_ERROR
     assert "has 2 parts; give --part 1 to 2" in capsys.readouterr().err
+
+
+def test_networks_and_healings_come_back_together_in_parts_of_few_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    from bench.claims import checkpoints, collect, pieces, states
+    from seed_exporter.heal.checkpoint import FILE
+
+    monkeypatch.setattr(pieces, "SIZE", 100_000)
+    monkeypatch.setattr(collect, "PART", 350_000)
+    monkeypatch.setattr(collect, "LARGEST", 50_000)
+    monkeypatch.setattr(collect, "FILES_MOST", 4)
+    out, to = tmp_path / "out", tmp_path / "to"
+    checkpoints.save(out / "a", {"w": torch.rand(500, 500)}, {"name": "x"})  # 6 files
+    for name, size in (("a-heal", 40_000), ("b-heal", 10)):
+        (out / name / "state").mkdir(parents=True)
+        np.savez(out / name / "state" / FILE, x=np.random.default_rng(0).random(size))  # 5 files, and 2
+    (out / "a.log").write_text("log")
+    wanted = [str(out), str(to), "--results", "--state", "a-heal", "none", "b-heal", "--checkpoint", "a"]
+
+    assert collect.main(wanted) == collect.DATA_ERROR  # of one job there is nothing
+    first = capsys.readouterr()
+    assert "none" in first.err
+    count = int(first.out.split(" of ")[1].split()[0])
+    assert count == 4
+    assert len([path for path in to.rglob("*") if path.is_file()]) == 4
+    for part in range(2, count + 1):
+        before = {path for path in to.rglob("*") if path.is_file()}
+        assert collect.main([*wanted, "--part", str(part)]) == collect.DATA_ERROR
+        after = {path for path in to.rglob("*") if path.is_file()}
+        assert len(after - before) <= 4
+        assert sum(path.stat().st_size for path in after - before) <= 351_000
+    assert collect.main([*wanted, "--part", str(count + 1)]) == collect.DATA_ERROR
+    assert f"give --part 1 to {count}" in capsys.readouterr().err
+
+    assert checkpoints.load(to / "a")[1] == {"name": "x"}
+    for name in ("a-heal", "b-heal"):
+        states.join(to / name / "state")
+        assert (to / name / "state" / FILE).is_file()

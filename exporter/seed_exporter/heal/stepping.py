@@ -80,8 +80,14 @@ class Stepper:
             # A step asks the GPU for something, or copies to it from the host.
             self._records = False
             torch.cuda.synchronize()
+            _renew_random_state()
             return
         self._recorded[shapes] = graph, held
+
+    @property
+    def recorded(self) -> int:
+        """Number of sets of shapes whose steps are played back."""
+        return len(self._recorded)
 
     def _compute(self, batch: Mapping[str, Tensor]) -> None:
         optimizer: Any = self._optimizer
@@ -95,3 +101,13 @@ class Stepper:
         optimizer.grad_scale = torch.ones_like(norm) if self._clip is None else (norm / self._clip).clamp_min(1)
         optimizer.found_inf = (~torch.isfinite(norm)).to(norm.dtype)
         optimizer.step()
+
+
+def _renew_random_state() -> None:
+    """Let the GPU draw random numbers again, as dropout does.
+
+    A recording that fails doesn't end in the generator, which refuses to draw outside of it from then on.
+    """
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    fresh = torch.Generator("cuda").manual_seed(generator.initial_seed() + 1)
+    generator.graphsafe_set_state(fresh.graphsafe_get_state())

@@ -22,6 +22,15 @@ from . import checkpoints
 CHECKPOINT_EVERY = 0.2  # shares of the run
 LOG_EVERY = 0.05
 MEMORY_SHARE = "CLAIMS_MEMORY_SHARE"  # environment variable, where several programs share a card
+ON_GPU = "CLAIMS_ON_GPU"  # environment variable, 1 where there must be a GPU
+
+
+class NoGpuError(ValueError):
+    """A program that was given a GPU finds none."""
+
+    def __str__(self) -> str:
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return f"torch {torch.__version__} finds no GPU, with CUDA_VISIBLE_DEVICES={seen}"
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,14 @@ class Settings:
 
 
 def device() -> torch.device:
-    """Return the GPU where there is one, of whose memory no more than `MEMORY_SHARE` says is taken."""
+    """Return the GPU where there is one, of whose memory no more than `MEMORY_SHARE` says is taken.
+
+    Raises:
+        NoGpuError: there is none, and `ON_GPU` says that there must be one.
+    """
     if not torch.cuda.is_available():
+        if os.environ.get(ON_GPU) == "1":
+            raise NoGpuError
         return torch.device("cpu")
     torch.cuda.set_per_process_memory_fraction(float(os.environ.get(MEMORY_SHARE, 1)))
     return torch.device("cuda")
@@ -175,7 +190,7 @@ def train(
         "seconds": time.monotonic() - start,
         "validation": _judged(model, judge),
     }
-    _log(stage=stage, finished=True, **result)
+    _log(stage=stage, finished=True, recorded=stepper.recorded, **result)
     _save(model, out, about | {"stage": stage, "share": 1.0, "done": result})
     return result
 

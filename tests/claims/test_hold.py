@@ -12,7 +12,7 @@ import pytest
 
 from bench.claims import hold
 from bench.claims.goals import GOALS
-from bench.claims.plan import ARMS, JOBS, PLANS, Job
+from bench.claims.plan import JOBS, PLANS, Job
 
 PLAN = (
     Job("a", "first", 0, 10, "teachers a"),
@@ -20,6 +20,8 @@ PLAN = (
     Job("b", "second", 1, 10, "teachers b"),
     Job("b-on", "second", 1, 10, "teachers b --start {out}/b", ("a",)),
 )
+
+LONE = Job("lone", "first", 0, 10, "teachers b")
 
 
 @pytest.fixture
@@ -64,14 +66,61 @@ def test_on_one_card_all_lanes_share_it(began: list[list[str]], tmp_path: Path) 
     assert {command[-1] for command in began} == {"0"}
 
 
-def test_a_failure_ends_its_lane_and_what_needs_it(
+def test_a_failure_leaves_out_what_needs_it_and_nothing_else(
     began: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hold, "PLANS", {"all": (Job("a", "first", 0, 10, "teachers fails"), *PLAN[1:])})
+    monkeypatch.setattr(hold, "PLANS", {"all": (Job("a", "first", 0, 10, "teachers fails"), *PLAN[1:], LONE)})
     assert begin(tmp_path) == hold.FAILED
     found = events(tmp_path)
-    assert {name for event, name in found if event == "ended"} == {"b"}
+    assert {name for event, name in found if event == "ended"} == {"b", "lone"}
     assert {name for event, name in found if event == "left out"} == {"a", "a-heal", "b-on"}
+    assert found.count(("begins", "a")) == hold.ATTEMPTS
+
+
+def test_a_job_that_died_begins_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = iter([-9, 0])
+
+    def run(command: list[str], **given: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, next(codes))
+
+    monkeypatch.setattr(hold, "PLANS", {"all": PLAN[:1]})
+    monkeypatch.setattr(hold, "cards", lambda: 1)
+    monkeypatch.setattr(hold.subprocess, "run", run)
+    assert begin(tmp_path) == 0
+    assert [event for event, _ in events(tmp_path)] == ["begins", "failed", "begins", "ended"]
+
+
+def test_a_job_that_was_ended_with_the_hold_does_not_begin_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = [0.0]
+
+    def run(command: list[str], **given: Any) -> subprocess.CompletedProcess[str]:
+        spent[0] += given["timeout"]
+        raise subprocess.TimeoutExpired(command, given["timeout"])
+
+    monkeypatch.setattr(hold, "PLANS", {"all": PLAN[:1]})
+    monkeypatch.setattr(hold, "cards", lambda: 1)
+    monkeypatch.setattr(hold.Hold, "_spent", lambda self: spent[0])
+    monkeypatch.setattr(hold.subprocess, "run", run)
+    assert begin(tmp_path, "--end", "100") == hold.FAILED
+    assert [event for event, _ in events(tmp_path)] == ["begins", "failed", "left out"]
+
+
+def test_a_full_disk_ends_no_lane(
+    began: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = Path.open
+
+    def full(path: Path, *given: Any, **named: Any) -> Any:
+        if path.name == "hold.jsonl":
+            raise OSError(28, "No space left on device")
+        return opened(path, *given, **named)
+
+    monkeypatch.setattr(Path, "open", full)
+    assert begin(tmp_path) == 0
+    assert len(began) == len(PLAN)
+    assert '"event": "end", "failed": []' in capsys.readouterr().out
 
 
 def test_a_job_whose_time_is_gone_is_not_begun(began: list[list[str]], tmp_path: Path) -> None:
@@ -141,4 +190,4 @@ def test_every_command_of_a_plan_names_a_program_and_folders_that_jobs_before_it
     for job in PLANS[plan]:
         assert (folder / f"{job.program}.py").is_file()
         read = {word.split("/")[1] for word in job.command.split() if word.startswith("{out}/")}
-        assert read - {job.name.removesuffix("-words")} - set(ARMS) <= set(job.needs)
+        assert read - {job.name.removesuffix("-words")} <= set(job.needs)

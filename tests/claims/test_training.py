@@ -226,3 +226,18 @@ def test_tokens_that_are_missing_name_the_command_that_makes_them(
 
     assert teachers.main(["berttiny", "--data", str(tmp_path), "--out", str(tmp_path), "--tiny"]) == 3
     assert "run python -m bench.claims.tokens --data" in capsys.readouterr().err
+
+
+def test_a_program_that_was_given_a_gpu_doesn_t_run_without_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    from bench.claims import teachers, training
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv(training.ON_GPU, "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    command = ["resnet50", "--data", str(data), "--out", str(tmp_path / "a"), "--tiny", "--steps", "1"]
+    assert teachers.main(command) == teachers.DATA_ERROR
+    assert "finds no GPU, with CUDA_VISIBLE_DEVICES=7" in capsys.readouterr().err

@@ -50,14 +50,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of healing in place of its default"
     )
-    parser.add_argument(
-        "--set-of",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="FOLDER",
-        help="settings of the healed network among these that lost least on what validates, if one has those of --set",
-    )
     parser.add_argument("--time-limit", type=float, default=600, help="seconds until the seed is written")
     parser.add_argument("--whole", type=float, help="seconds of the whole run, of which the time limit is a part")
     parser.add_argument(
@@ -68,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     result = options.out / "result.json"
     try:
-        options.set = states.settings(options.out / "state", lambda: chosen(options.set_of, options.set))
+        options.set = states.settings(options.out / "state", options.set)
         if not result.is_file() and (paused := heal(options)) is not None:
             print(json.dumps({"paused": paused}))
             return 0
@@ -118,21 +110,6 @@ def settings_of(given: list[str]) -> HealSettings:
 
 class _PausedError(Exception):
     """The machine's time is over, and the run isn't."""
-
-
-def chosen(folders: list[Path], usual: list[str]) -> list[str]:
-    """Return the settings of the healing whose seed has the least damage, of those that are over and keep their size.
-
-    Args:
-        folders: of the healings.
-        usual: settings that are returned where none of them has these: nothing is known to be better then.
-    """
-    paths = [folder / "result.json" for folder in folders]
-    results = [json.loads(path.read_text()) for path in paths if path.is_file()]
-    results = [result for result in results if result["goal_met"]]
-    if usual not in [result["set"] for result in results]:
-        return usual
-    return list(min(results, key=lambda result: float(result["damage"]))["set"])
 
 
 def heal(options: argparse.Namespace) -> float | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,7 @@ def split(state: Path) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     listed = pieces.write(state, pieces.STATE, buffer.getvalue())
-    listed_all = {"pieces": listed, "set": settings(state, list)}
+    listed_all = {"pieces": listed, "set": settings(state, [])}
     (state / LIST).write_text(json.dumps(listed_all, indent=0))
     pieces.clean(state, pieces.STATE, listed)
 
@@ -46,12 +45,12 @@ def join(state: Path) -> None:
     (state / FILE).write_bytes(pieces.read(state, listed["pieces"], ADVICE))
 
 
-def settings(state: Path, choose: Callable[[], list[str]]) -> list[str]:
-    """Return the settings that a run began with; one that begins gets those that are chosen."""
+def settings(state: Path, given: list[str]) -> list[str]:
+    """Return the settings that a run began with; one that begins gets those that are given."""
     path = state / SETTINGS
     if not path.is_file():
         state.mkdir(parents=True, exist_ok=True)
-        listed = json.loads((state / LIST).read_text())["set"] if (state / LIST).is_file() else choose()
+        listed = json.loads((state / LIST).read_text())["set"] if (state / LIST).is_file() else given
         path.write_text(json.dumps(listed))
     return list(json.loads(path.read_text()))
 

@@ -117,18 +117,3 @@ def test_a_healing_goes_on_from_hold_to_hold(
     rewound = facts(state)
     assert rewound["controller"][1] == rewound["prices"][-1][1] == next(p for s, p in reversed(prices) if s <= 0.5)
     assert rewound["controller"][-1] == 0
-
-
-def test_settings_are_those_of_the_least_damage_only_beside_the_usual_ones(tmp_path: Path) -> None:
-    from bench.claims.heal import chosen
-
-    def folder(name: str, damage: float, goal_met: bool = True) -> Path:
-        (tmp_path / name).mkdir()
-        result = {"set": [name], "damage": damage, "goal_met": goal_met}
-        (tmp_path / name / "result.json").write_text(json.dumps(result))
-        return tmp_path / name
-
-    usual, better, large, running = folder("a=1", 0.3), folder("a=2", 0.2), folder("a=3", 0.1, False), tmp_path / "a=4"
-    assert chosen([usual, better, large, running], ["a=1"]) == ["a=2"]
-    assert chosen([better, large, running], ["a=1"]) == ["a=1"]
-    assert chosen([], ["a=1"]) == ["a=1"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from importlib.metadata import version
 from typing import Any
 
 CONTEXT = 512  # [token]; both programs take it for llama.cpp's cache
@@ -38,6 +37,8 @@ class Clock:
 
 
 def with_llama_cpp(path: str, prompt: str, tokens: int, threads: int) -> dict[str, Any]:
+    from importlib.metadata import version  # here, as it is no part of what bench/seed_peer.py measures
+
     from llama_cpp import Llama
 
     model = Llama(path, n_ctx=CONTEXT, n_threads=threads, n_threads_batch=threads, verbose=False)
@@ -48,6 +49,8 @@ def with_llama_cpp(path: str, prompt: str, tokens: int, threads: int) -> dict[st
 
 
 def with_xllamacpp(path: str, prompt: str, tokens: int, threads: int) -> dict[str, Any]:
+    from importlib.metadata import version
+
     import xllamacpp
 
     params = xllamacpp.CommonParams()

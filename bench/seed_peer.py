@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import seed_runtime
 from bench.llama_peer import Clock
+from seed_runtime.memory.mapped_files import release_pages
 from seed_runtime.memory.process import peak_rss, release_heap
 from seed_runtime.processing.generation import Generator, Tokenizer
 
@@ -22,12 +23,13 @@ def main() -> None:
     assert steps is not None
     assert steps.generation is not None
     tokenizer = Tokenizer(steps.generation.tokenizer)
-    # Read once: without its text from here on, as in `seed-run`.
-    generation, steps = replace(steps.generation, tokenizer=b""), None
+    # Read once: without its text from here on, as in `seed-run`. A token that ends a text would end what is timed.
+    generation, steps = replace(steps.generation, tokenizer=b"", stop=frozenset()), None
     generator = Generator(generation, tokenizer, prompt, max_tokens=int(tokens))
     del tokenizer
     release_heap()
     with seed.session(threads=int(threads), feeds=generator.largest_feeds()) as session:
+        release_pages(session.folder)
         clock = Clock()
         for piece in generator.run(session.run_into):
             clock.add(piece)

@@ -228,7 +228,7 @@ class OnnxRuntimeRunner:
             for name, array in native.items():
                 binding.bind_cpu_input(name, array)
             for name, array in into.items():
-                binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+                binding.bind_output(name, "cpu", 0, array.dtype, array.shape, _address(array))
             for name in outputs:
                 binding.bind_output(name, "cpu")
             session.run_with_iobinding(binding, options)
@@ -373,5 +373,11 @@ def _options(ort: Any, mode: _Mode, threads: int | None) -> Any:
     return options
 
 
+def _address(array: Array) -> int:
+    # Several times as fast as `ctypes.data`, and each token of a text has dozens of arrays.
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
 def _native(array: Array) -> Array:
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

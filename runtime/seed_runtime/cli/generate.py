@@ -13,6 +13,7 @@ from seed_runtime.cli.entrypoint import is_interrupt
 from seed_runtime.cli.terminal import Terminal, print_json
 from seed_runtime.errors import UnsupportedError
 from seed_runtime.format.primitives import printable
+from seed_runtime.memory.mapped_files import release_pages
 from seed_runtime.memory.process import peak_rss, release_heap
 from seed_runtime.processing.generation import Generation, Generator, Sampling, Tokenizer
 from seed_runtime.seed import Seed
@@ -42,6 +43,8 @@ def generate(job: Job, terminal: Terminal) -> int:
         release_heap()
         cache = stack.enter_context(open_cache(job))
         session = stack.enter_context(open_session(job, seed, cache, terminal, generator.largest_feeds()))
+        # No other thread opens or closes a model in this process.
+        release_pages(session.folder)
         return _write(job, terminal, generator, session)
 
 

@@ -7,6 +7,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -141,17 +142,17 @@ def test_a_connection_that_was_lost_is_not_begun_again() -> None:
 
 @pytest.mark.slow
 def test_max_rate_is_shared_by_all_devices_of_a_call(make_device: MakeDevice, tmp_path: Path) -> None:
-    devices = [make_device() for _ in range(3)]
+    devices = [make_device() for _ in range(6)]
     config = devices[0].config
     seed = make_seed(tmp_path / "s.seed", width=256)
-    size, rate = seed.stat().st_size, 150_000
+    size, rate = seed.stat().st_size, 300_000
     names = [device.alias for device in devices]
+    begin = time.monotonic()
     found = hosts(config, "push", seed, *names, "--max-rate", f"{rate}")
     assert {host["state"] for host in found} == {"pushed"}
-    # All three begin at about the same time, and the last one ends when all have been sent.
-    assert max(host["seconds"]["transfer"] for host in found) > 2 * size / rate
+    assert time.monotonic() - begin > 5 * size / rate
     found = hosts(config, "push", seed, *(f"{name}:other" for name in names), "--max-rate-per-device", f"{rate}")
-    assert max(host["seconds"]["transfer"] for host in found) < 2 * size / rate
+    assert max(host["seconds"]["transfer"] for host in found) < 4 * size / rate
 
 
 MEASURED = """

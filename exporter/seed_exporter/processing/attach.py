@@ -64,6 +64,7 @@ def _automatic(graph: Graph, info: SkeletonInfo, source: Any, notes: list[str]) 
         {spec.name: spec for spec in inputs},
         {spec.name: spec for spec in outputs},
         info.metadata,
+        None if graph.file is None else graph.file.data,
     )
     try:
         found = find(package)
@@ -79,7 +80,11 @@ def _automatic(graph: Graph, info: SkeletonInfo, source: Any, notes: list[str]) 
         AttributeError,
         ArithmeticError,
     ) as error:
-        notes.append(f"what the model's package says of its processing isn't used ({error}); give it with --processing")
+        # Without the advice of damage, which is for seeds on devices.
+        reason = f"{error.where}: {error.problem}" if isinstance(error, FormatError) else error
+        notes.append(
+            f"what the model's package says of its processing isn't used ({reason}); give it with --processing"
+        )
         return graph
     notes.append(f"processing is taken from {', '.join(package.used)}; --processing none leaves it out")
     return replace(graph, processing=data)

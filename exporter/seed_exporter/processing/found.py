@@ -9,7 +9,7 @@ import ast
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from seed_exporter.processing import decoder
+from seed_exporter.processing import decoder, tflite
 from seed_exporter.processing.package import TOKENIZER, Found, Package
 from seed_exporter.processing.text import compact_tokenizer
 from seed_runtime.backends import TensorSpec
@@ -234,4 +234,5 @@ _READERS: Final[tuple[Callable[[Package], Found | None], ...]] = (
     _speech,
     _picture,
     _text,
+    tflite.read,
 )

@@ -23,6 +23,8 @@ class Package:
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
     metadata: Mapping[str, str]
+    data: memoryview | None = None
+    """All of a TFLite file; None for other models."""
     used: list[str] = field(default_factory=list)
     """Names of the files and entries that were used."""
 

@@ -85,11 +85,11 @@ class Walker:
         self.used: dict[int, int] = {}
         """How often the vector before each range was met, by the range's offset."""
 
-    def root(self, kind: str, identifier: bytes) -> Any:
-        """Check the whole flatbuffer, whose root is a table of this kind."""
+    def root(self, kind: str, identifier: bytes, title: str) -> Any:
+        """Check the whole flatbuffer, whose root is a table of this kind; `title` says in messages what it is."""
         head = self._file.read(0, 8, "its head")
         if head[4:] != identifier:
-            refuse("it is no TFLite model: bytes 4 to 7 aren't TFL3")
+            refuse(f"it is no {title}: bytes 4 to 7 aren't {identifier.decode()}")
         return self._table(kind, self._reference(0, kind), 0)
 
     def numbers(self, vector: Vector, what: str) -> npt.NDArray[Any]:

@@ -90,7 +90,7 @@ class _Model:
             schema.UNIONS,
             {"Operator": _operator, "Buffer": _buffer},
         )
-        model: Table = self._walker.root("Model", schema.IDENTIFIER)
+        model: Table = self._walker.root("Model", schema.IDENTIFIER, "TFLite model")
         if model.get("version") != schema.VERSION:
             raise UnsupportedError(
                 f"this model is of version {model.get('version', 0)} of its schema, and {schema.VERSION} is known; "

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = [str(ROOT / "runtime"), str(ROOT / "exporter"), str(ROOT)]
 # Of judging, exporting and saving after a job's own seconds: at most 37 of vision's and of BERT-tiny's healings, 28 of
 # teachers, on four cards where everything ran side by side.
-AFTER = {"heal": 60.0, "controls": 40.0}
+AFTER = {"heal": 70.0, "controls": 40.0}
 AFTER_OTHERS = 35.0
 MEMORY = 1.8  # of a card, that all of its lanes may take together: most take little, and not all at once
 ENOUGH = 0.4  # share of its seconds below which a job isn't begun any more

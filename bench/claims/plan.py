@@ -16,9 +16,9 @@ TINY_SECONDS = 4.0  # of healing where everything is tiny
 # compared in long runs: folded at .75, ResNet-50's damage was .013 before and .020 at the end. Short ones lose by them,
 # so that a comparison of minutes says nothing of a run of 40,000 steps.
 MIXED = "--set passes=0 --set fold=0.5 --set travel=0"
-# Measuring the memory of a DistilBERT takes 82 s, coding and cutting it 15 s, judging it 20 s: it was ended 108 s after
-# its healing, before its seed was written.
-AFTER_DISTILBERT = 170.0
+# Measuring the memory of a DistilBERT takes 82 s, coding and cutting it 15 s, judging it 20 s, and up to five sizes are
+# computed where it ends above its goal: it was ended 108 s after its healing, before its seed was written.
+AFTER_DISTILBERT = 190.0
 AFTER_GPT2 = 240.0  # by its weights and sizes; not measured
 # A teacher is trained on for as many steps as the healing takes: in small batches, and recorded, as healing's are.
 # Starting each kernel by itself took 25 ms a step, and healing's steps cost less and less from its first cut on.

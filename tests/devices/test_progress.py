@@ -88,6 +88,20 @@ def test_each_device_at_work_has_a_line_and_all_have_one() -> None:
     assert terminal.screen() == ["[1/4] gate:bell: failed: gone", "[2/4] pi@porch: runs"]
 
 
+def test_reports_that_follow_each_other_closely_are_drawn_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_INTERVAL_S", 1000.0)
+    terminal = Terminal()
+    live = LiveProgress(2, quiet=False, stream=terminal)
+    for step in range(1, 500):
+        for target in (PORCH, GATE):
+            live.put(target, "tune", step, 500, f"small: {step} of 500")
+    assert terminal.getvalue().count("pi@porch") == 2  # at its own beginning, and at that of the other one
+    live.put(PORCH, "tune", 500, 500, "small: 500 of 500")
+    assert terminal.screen() == [
+        "pi@porch: small: 500 of 500", "gate:bell: small: 499 of 500", "0 of 2 done, 2 at work",
+    ]  # fmt: skip
+
+
 def test_more_devices_than_lines_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINES", "5")
     terminal = Terminal()

@@ -54,7 +54,7 @@ class LiveProgress:
         self._total, self._rate, self._quiet = total, rate, quiet
         self._live = not quiet and self._stream.isatty() and os.environ.get("TERM") != "dumb"
         self._lock = threading.Lock()
-        self._phases: dict[Target, tuple[str, int, int]] = {}
+        self._phases: dict[Target, tuple[str, int, int, str]] = {}
         self._done = self._failed = self._drawn = 0
         self._next_s = 0.0
 
@@ -62,7 +62,7 @@ class LiveProgress:
         """Return `work` that is shown from its beginning on; `end` ends that."""
 
         def watched(target: Target, connection: Connection) -> T:
-            self._put(target, "connect", 0, 0)
+            self.put(target, "connect", 0, 0)
             return work(target, connection)
 
         return watched
@@ -71,7 +71,28 @@ class LiveProgress:
         """Return the progress callback of a device; None where nobody would see it."""
         if not self._live:
             return None
-        return lambda phase, done, total: self._put(target, phase, done, total)
+        return lambda phase, done, total: self.put(target, phase, done, total)
+
+    def put(self, target: Target, phase: str, done: int, total: int, text: str = "") -> None:
+        """Show how far a device is; reports of one phase that follow each other closely are drawn as one.
+
+        Args:
+            target: the device.
+            phase: name of the phase.
+            done: how much of it is done.
+            total: all of it; 0 if that isn't known.
+            text: what is shown in place of the phase and how far it is.
+        """
+        if not self._live:
+            return
+        with self._lock:
+            before = self._phases.get(target)
+            self._phases[target] = (phase, done, total, text)
+            now = time.monotonic()
+            if before is not None and before[0] == phase and done < total and now < self._next_s:
+                return
+            self._next_s = now + _INTERVAL_S
+            self._draw()
 
     def end(self, outcome: Outcome[T], line: str | None = None) -> None:
         """Remove the line of a device that is done; where there are several, print `line` for good."""
@@ -90,18 +111,6 @@ class LiveProgress:
             self._phases.clear()
             self._erase()
             self._live = False
-
-    def _put(self, target: Target, phase: str, done: int, total: int) -> None:
-        if not self._live:
-            return
-        with self._lock:
-            before = self._phases.get(target)
-            self._phases[target] = (phase, done, total)
-            now = time.monotonic()
-            if before is not None and before[0] == phase and done < total and now < self._next_s:
-                return
-            self._next_s = now + _INTERVAL_S
-            self._draw()
 
     def _draw(self) -> None:
         """Draw all lines over those that stand there. The lock is held."""
@@ -128,8 +137,10 @@ class LiveProgress:
             return lines
         return [*lines[:most], self._summary(len(lines), max(0, len(lines) - most))]
 
-    def _text(self, phase: tuple[str, int, int]) -> str:
-        name, done, total = phase
+    def _text(self, phase: tuple[str, int, int, str]) -> str:
+        name, done, total, text = phase
+        if text:
+            return text
         left = ""
         # With several devices the rate is shared, so that the summary knows the time.
         if self._rate and self._total == 1 and name == TRANSFER and total:
@@ -140,7 +151,9 @@ class LiveProgress:
         parts = [f"{self._done} of {self._total} done"]
         parts += [f"{self._failed} failed"] if self._failed else []
         parts += [f"{active} at work" + (f", {hidden} of them not shown" if hidden else "")]
-        sizes = [(min(done, total), total) for name, done, total in self._phases.values() if name == TRANSFER and total]
+        sizes = [
+            (min(done, total), total) for name, done, total, _ in self._phases.values() if name == TRANSFER and total
+        ]
         if sizes:
             done, total = (sum(column) for column in zip(*sizes, strict=True))
             parts.append(f"sending {size_text(done)} of {size_text(total)}")

@@ -12,7 +12,7 @@ import click
 from seed_devices.cli import options, show
 from seed_devices.cli.fleet_request import Answer, model_name
 from seed_devices.cli.progress import LiveProgress
-from seed_devices.cli.tune_results import facts, phase_of, print_results, result_text, totals_text
+from seed_devices.cli.tune_results import facts, print_results, progress_text, result_text, totals_text
 from seed_devices.errors import FleetError, NotTunedError
 from seed_devices.fleet.parallel import Outcome, run_on_each
 from seed_devices.fleet.target import Target
@@ -100,8 +100,7 @@ def tune(
                     shown(phase, done, total)
 
             def report_tuning(phase: str, done: int, total: int, detail: dict[str, Any]) -> None:
-                if shown is not None:
-                    shown(*phase_of(phase, done, total, detail))
+                live.put(target, phase, done, total, progress_text(phase, done, total, detail))
 
             with AgentClient(connection) as agent:
                 name = model_name(agent, target)

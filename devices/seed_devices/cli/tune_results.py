@@ -35,14 +35,14 @@ def facts(name: str, answer: dict[str, Any], data: Path, sent: int, fetched: Pat
     }
 
 
-def phase_of(phase: str, done: int, total: int, detail: dict[str, Any]) -> tuple[str, int, int]:
-    """Return a phase as it is shown; the name of a fine-tune's says how far that is."""
+def progress_text(phase: str, done: int, total: int, detail: dict[str, Any]) -> str:
+    """Return how far a fine-tune is; "" for other phases, and where nothing is known of it yet."""
     if phase != "tune" or not detail:
-        return phase, done, total
+        return ""
     parts = [f"{detail['tier']}: {done} of {total}"]
     parts += [f"{what} {detail[what]:.3g}" for what in ("loss", "score") if detail[what] is not None]
     left = show.duration_text(detail["seconds_left"]) if math.isfinite(detail["seconds_left"]) else "some time"
-    return ", ".join([*parts, size_text(detail["memory"]), f"{left} left"]), 0, 0
+    return ", ".join([*parts, size_text(detail["memory"]), f"{left} left"])
 
 
 def print_results(outcomes: list[Outcome[Answer]]) -> None:

@@ -26,8 +26,10 @@ class Clock:
         self.pieces.append(piece)
         self.marks.append((time.perf_counter(), time.process_time()))
 
-    def figures(self) -> dict[str, Any]:
-        (first, first_cpu), (last, last_cpu), count = self.marks[0], self.marks[-1], len(self.marks) - 1
+    def figures(self, following: int | None = None) -> dict[str, Any]:
+        """Return the text and its times; `following` tokens came after the first piece, as many as pieces if None."""
+        (first, first_cpu), (last, last_cpu) = self.marks[0], self.marks[-1]
+        count = len(self.marks) - 1 if following is None else following
         return {
             "text": "".join(self.pieces),
             "first_token_s": first - self.start,

@@ -30,11 +30,12 @@ def main() -> None:
     release_heap()
     with seed.session(threads=int(threads), feeds=generator.largest_feeds()) as session:
         release_pages(session.folder)
-        clock = Clock()
+        clock, made = Clock(), []
         for piece in generator.run(session.run_into):
             clock.add(piece)
+            made.append(len(generator.tokens))
     size = {"file_mb": seed.file_size / 1e6, "peak_rss_mib": peak_rss() / (1 << 20)}
-    print(json.dumps({"library": "seed-run"} | clock.figures() | size))
+    print(json.dumps({"library": "seed-run"} | clock.figures(made[-1] - made[0]) | size))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.graph.linear import linear_view
 from seed_exporter.graph.model import Weight
 from seed_exporter.loaders import load
-from seed_exporter.quantize.rounding.by_blocks import BlockRounder, best_scales
+from seed_exporter.quantize.rounding.by_blocks import BlockRounder, best_ranges, best_scales
 from seed_exporter.targets.grids import by_block
 from seed_runtime.assembly.cache import ModelCache
 from seed_runtime.format.dtypes import FLOAT32
@@ -45,8 +45,10 @@ def measured(inputs: np.ndarray) -> BlockRounder:
     return BlockRounder({"w": Covariance(moments, np.array([len(inputs)]))})
 
 
-def damage(inputs: np.ndarray, weights: np.ndarray, integers: np.ndarray, scales: np.ndarray) -> float:
-    return float(np.square(inputs @ ((integers * scales).reshape(weights.shape) - weights).T).mean())
+def damage(
+    inputs: np.ndarray, weights: np.ndarray, integers: np.ndarray, scales: np.ndarray, zeros: np.ndarray | int = 0
+) -> float:
+    return float(np.square(inputs @ (((integers - zeros) * scales).reshape(weights.shape) - weights).T).mean())
 
 
 @pytest.mark.parametrize("bits", [4, 2])
@@ -78,21 +80,38 @@ def test_a_scale_spares_the_inputs_that_count(weights: np.ndarray) -> None:
 
 @pytest.mark.parametrize("values", [0.0, 1e-38, 1e30])
 def test_blocks_of_any_size_have_a_finite_scale(values: float) -> None:
-    scales = best_scales(np.full((1, 2, 16), values, np.float32), 4, np.ones(16, np.float32))
-    assert np.isfinite(scales).all()
-    assert (scales != 0).all()
+    blocks = np.full((1, 2, 16), values, np.float32)
+    ranged, zeros = best_ranges(blocks, 4, np.ones(16, np.float32))
+    for scales in (best_scales(blocks, 4, np.ones(16, np.float32)), ranged):
+        assert np.isfinite(scales).all()
+        assert (scales != 0).all()
+    assert ((zeros >= -8) & (zeros <= 7)).all()
+
+
+def test_a_zero_point_moves_the_integers_to_where_the_weights_are(weights: np.ndarray) -> None:
+    even = np.ones(64, np.float32)
+    blocks = (weights + 2).reshape(OUTPUTS, -1, 64)
+    scales, zeros = best_ranges(blocks, 4, even)
+    rounded = np.clip(np.rint(blocks / scales) + zeros, -8, 7)
+    plain = best_scales(blocks, 4, even)
+    nearest = np.clip(np.rint(blocks / plain), -8, 7) * plain
+    assert np.square((rounded - zeros) * scales - blocks).sum() < 0.5 * np.square(nearest - blocks).sum()
+    # 0 has an integer, wherever they are.
+    assert ((zeros >= -8) & (zeros <= 7) & (zeros == np.rint(zeros))).all()
 
 
 def test_feedback_does_a_fraction_of_the_damage_of_rounding_to_nearest(inputs: np.ndarray, weights: np.ndarray) -> None:
     found = measured(inputs)("w", weights, 64, 4)
     assert found is not None
-    integers, scales = found
-    assert (integers.shape, scales.shape) == ((OUTPUTS, 2, 64), (OUTPUTS, 2, 1))
+    integers, scales, zeros = found
+    assert zeros is not None
+    assert (integers.shape, scales.shape, zeros.shape) == ((OUTPUTS, 2, 64), (OUTPUTS, 2, 1), (OUTPUTS, 2, 1))
     assert -8 <= integers.min() < integers.max() <= 7
+    assert -8 <= zeros.min() < zeros.max() <= 7
     blocks = weights.reshape(OUTPUTS, -1, 64)
     plain = best_scales(blocks, 4, np.ones(64, np.float32))
     nearest = np.clip(np.rint(blocks / plain), -8, 7)
-    assert damage(inputs, weights, integers, scales) < 0.2 * damage(inputs, weights, nearest, plain)
+    assert damage(inputs, weights, integers, scales, zeros) < 0.2 * damage(inputs, weights, nearest, plain)
 
 
 def test_nothing_is_rounded_of_which_nothing_was_measured(inputs: np.ndarray, weights: np.ndarray) -> None:

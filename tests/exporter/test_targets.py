@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import seed_runtime
 from seed_exporter.build.streams import restored
+from seed_exporter.calibrate.covariance import Covariance
 from seed_exporter.codecs.base import Plan
 from seed_exporter.codecs.grid import GridPlan
 from seed_exporter.codecs.integers import IntegersPlan
@@ -23,9 +24,11 @@ from seed_exporter.evaluate.run import run_all
 from seed_exporter.graph.model import Graph
 from seed_exporter.loaders import load
 from seed_exporter.quantize.allocate import exact, lossless
+from seed_exporter.quantize.rounding.by_blocks import BlockRounder
 from seed_exporter.report.text import summary
 from seed_exporter.targets import TARGETS, Lowered
 from seed_exporter.targets.int8 import LARGEST
+from seed_exporter.targets.target import Measured
 from seed_runtime import cli
 from seed_runtime.backends.onnxruntime_releases import oldest_release
 from seed_runtime.codecs.encode.grid import QuantizedMatrix
@@ -72,7 +75,10 @@ def graph(rng: np.random.Generator) -> Graph:
 @pytest.fixture
 def tied(rng: np.random.Generator) -> Graph:
     """Return a model whose table is the weight of its last layer as well: ids -> y."""
-    table = rng.standard_normal((VOCABULARY, WIDTH)).astype(np.float32)
+    return tied_to(rng.standard_normal((VOCABULARY, WIDTH)).astype(np.float32))
+
+
+def tied_to(table: np.ndarray) -> Graph:
     nodes = [
         helper.make_node("Gather", ["table", "ids"], ["e"]),
         helper.make_node("Transpose", ["table"], ["turned"], perm=[1, 0]),
@@ -181,6 +187,27 @@ def test_a_tied_table_is_stored_once(tied: Graph, bits: int, tmp_path: Path) -> 
         return  # older releases of ONNX Runtime multiply no integers of 2 bits
     expected = outputs_of(tied, plans, tmp_path)["y"]
     assert error(outputs_of(lowered.graph, lowered.plans, tmp_path)["y"], expected) < 0.03
+
+
+@pytest.mark.parametrize("width", [128, 192])
+def test_blocks_with_zero_points_are_multiplied_and_selected_with_them(
+    width: int, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    values = rng.standard_normal((VOCABULARY, width)).astype(np.float32)
+    # Each block has its weights elsewhere; the last byte of a row's zero points may hold a single one.
+    values += np.repeat(np.linspace(-2, 2, width // 64), 64).astype(np.float32)
+    graph = tied_to(values)
+    rounder = BlockRounder({"table": Covariance(np.eye(width, dtype=np.float32)[None, None], np.array([1]))})
+    rounded = rounder("table", values, 64, 4)
+    assert rounded is not None
+    integers, scales, zeros = rounded
+    assert zeros is not None
+    assert len(np.unique(zeros)) > 3
+    rows = ((integers - zeros) * scales).reshape(values.shape)
+    lowered = replace(TARGETS["int4"], measured=Measured(rounding=rounder)).lowered(graph, {"table": GridPlan(0.01)})
+    found = outputs_of(lowered.graph, lowered.plans, tmp_path)["y"]
+    selected = rows[np.arange(24).reshape(3, 8) * 4 % VOCABULARY]
+    assert error(found, selected @ rows.T) < 0.01
 
 
 def test_a_tied_table_of_bytes_is_turned_for_its_layer(tied: Graph, tmp_path: Path) -> None:

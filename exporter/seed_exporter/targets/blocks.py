@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx.helper import make_node
 
@@ -18,7 +19,7 @@ from seed_exporter.graph.index import GraphIndex
 from seed_exporter.graph.inference import weights_as_inputs, with_types
 from seed_exporter.graph.model import Graph, Weight
 from seed_exporter.graph.versions import opset_of
-from seed_exporter.targets.grids import BLOCKS, Grid, by_block, matrices
+from seed_exporter.targets.grids import BLOCKS, I32, Grid, by_block, matrices
 from seed_exporter.targets.int8 import dequantize, replace_layer
 from seed_exporter.targets.readers import Layer, Reader, Table, readers_of
 from seed_exporter.targets.target import Lowered, Measured, Plans, Rewriting
@@ -81,53 +82,82 @@ def _pack(
     edit.replace_weight(weight.name, Weight(name, uint8, shape, data), IntegersPlan(matrix, bits, grid.step))
     # One tensor for layers and tables: a reshaped one would be another copy in the session.
     scales = edit.constant(f"{weight.name}_scale", grid.scales.reshape(outputs, blocks))
+    zeros = "" if grid.zeros is None else edit.constant(f"{weight.name}_zero", _packed_zeros(grid.zeros, bits))
     attributes = {"K": inputs, "N": outputs, "bits": bits, "block_size": size, "accuracy_level": _BYTES}
     for reader in readers:
         if isinstance(reader, Layer):
-            replace_layer(edit, reader.node, "MatMulNBits", [reader.node.input[0], name, scales], **attributes)
+            read = [reader.node.input[0], name, scales, *([zeros] if zeros else [])]
+            replace_layer(edit, reader.node, "MatMulNBits", read, **attributes)
         else:
-            _select(edit, reader, name, scales, blocks, bits, ranks[reader.node.input[1]])
+            _select(edit, reader, (name, scales, zeros), blocks, bits, ranks[reader.node.input[1]])
 
 
-def _select(edit: Rewriting, table: Table, name: str, scales: str, blocks: int, bits: int, rank: int) -> None:
+def _packed_zeros(zeros: I32, bits: int) -> npt.NDArray[np.uint8]:
+    """Return the zero points of each output's blocks, of which the last byte may hold fewer."""
+    per = 8 // bits
+    fields = (zeros[..., 0] + (1 << (bits - 1))).astype(np.uint8)
+    fields = np.pad(fields, ((0, 0), (0, -fields.shape[1] % per))).reshape(len(fields), -1, per)
+    packed: npt.NDArray[np.uint8] = (fields << (np.arange(per) * bits).astype(np.uint8)).sum(axis=2, dtype=np.uint8)
+    return packed
+
+
+def _select(edit: Rewriting, table: Table, names: tuple[str, str, str], blocks: int, bits: int, rank: int) -> None:
     """Select rows of packed integers, unpack them, and multiply them by their blocks' steps."""
-    node, indices = table.node, table.node.input[1]
+    (name, scales, zeros), node, indices = names, table.node, table.node.input[1]
     out = node.output[0]
 
     def fresh(what: str) -> str:
         return edit.names.take(f"{out}_{what}")
 
-    per, half = 8 // bits, float(1 << (bits - 1))
-    alone = edit.constant("field_alone", np.array([*[0] * (rank + 2), 1]))
-    rows, rest, steps = fresh("packed"), fresh("floats"), fresh("steps")
-    nodes = [
-        make_node("Gather", [name, indices], [rows], axis=0),
-        make_node("Cast", [rows], [rest], to=onnx.TensorProto.FLOAT),
-    ]
-    # Divisions by powers of two are exact, and floats have these operators in all opsets; the first field is lowest.
-    base, fields = edit.constant("field", np.array(2.0**-bits, np.float32)), []
-    back = edit.constant("field_values", np.array(2.0**bits, np.float32))
-    for place in range(per):
-        field = rest
-        if place < per - 1:
-            shifted, upper, moved, field = fresh("shifted"), fresh("upper"), fresh("moved"), fresh("field")
-            nodes += [
-                make_node("Mul", [rest, base], [shifted]),
-                make_node("Floor", [shifted], [upper]),
-                make_node("Mul", [upper, back], [moved]),
-                make_node("Sub", [rest, moved], [field]),
-            ]
-            rest = upper
-        fields.append(fresh("last"))
-        nodes.append(make_node("Reshape", [field, alone], [fields[-1]]))
-    joined, centred, scaled = fresh("fields"), fresh("centred"), fresh("scaled")
-    selected = fresh("scales")
+    nodes: list[onnx.NodeProto] = []
+
+    def unpacked(source: str, axes: int) -> str:
+        """Select rows of fields, and return their values along an axis more."""
+        alone = edit.constant("field_alone", np.array([*[0] * axes, 1]))
+        rows, rest = fresh("packed"), fresh("floats")
+        nodes.append(make_node("Gather", [source, indices], [rows], axis=0))
+        nodes.append(make_node("Cast", [rows], [rest], to=onnx.TensorProto.FLOAT))
+        # Divisions by powers of two are exact, and floats have these operators in all opsets.
+        # The first field is lowest.
+        base, fields = edit.constant("field", np.array(2.0**-bits, np.float32)), []
+        back = edit.constant("field_values", np.array(2.0**bits, np.float32))
+        for place in range(8 // bits):
+            field = rest
+            if place < 8 // bits - 1:
+                shifted, upper, moved, field = fresh("shifted"), fresh("upper"), fresh("moved"), fresh("field")
+                nodes.extend(
+                    [
+                        make_node("Mul", [rest, base], [shifted]),
+                        make_node("Floor", [shifted], [upper]),
+                        make_node("Mul", [upper, back], [moved]),
+                        make_node("Sub", [rest, moved], [field]),
+                    ]
+                )
+                rest = upper
+            fields.append(fresh("last"))
+            nodes.append(make_node("Reshape", [field, alone], [fields[-1]]))
+        joined = fresh("fields")
+        nodes.append(make_node("Concat", fields, [joined], axis=axes))
+        return joined
+
+    joined, centred, scaled = unpacked(name, rank + 2), fresh("centred"), fresh("scaled")
+    selected, steps = fresh("scales"), fresh("steps")
     by_block = edit.constant("by_block", np.array([*[0] * rank, blocks, 1, 1]))
     # The axes of the indices, then all of a row.
     whole = edit.constant("row", np.array([*[0] * rank, -1]))
+    if zeros:
+        flat, own, zero = fresh("row"), fresh("own"), fresh("zero")
+        ends = [edit.constant(f"first_{each}", np.array([each])) for each in (0, blocks)]
+        nodes += [
+            make_node("Reshape", [unpacked(zeros, rank + 1), whole], [flat]),
+            # A row's last byte may hold fewer.
+            make_node("Slice", [flat, *ends, edit.constant("last_axis", np.array([rank]))], [own]),
+            make_node("Reshape", [own, by_block], [zero]),
+        ]
+    else:
+        zero = edit.constant("half", np.array(float(1 << (bits - 1)), np.float32))
     nodes += [
-        make_node("Concat", fields, [joined], axis=rank + 2),
-        make_node("Sub", [joined, edit.constant("half", np.array(half, np.float32))], [centred]),
+        make_node("Sub", [joined, zero], [centred]),
         make_node("Gather", [scales, indices], [selected], axis=0),
         make_node("Reshape", [selected, by_block], [steps]),
         make_node("Mul", [centred, steps], [scaled]),

@@ -26,9 +26,10 @@ from seed_runtime.codecs.matrix import factors_of
 I32 = npt.NDArray[np.int32]
 F32 = npt.NDArray[np.float32]
 
-Rounding = Callable[[str, F32, int, int], tuple[I32, F32] | None]
+Rounding = Callable[[str, F32, int, int], tuple[I32, F32, I32 | None] | None]
 """Rounds a weight `(outputs, inputs)` by its name, the size of a block and the bits of an integer, to integers
-`(outputs, blocks, size)` and scales `(outputs, blocks, 1)`. None where nothing is known of its inputs."""
+`(outputs, blocks, size)`, scales `(outputs, blocks, 1)` and the integers that stand for 0, None for 0 itself. None
+where nothing is known of its inputs."""
 
 BLOCKS: Final = (128, 64, 32, 16)
 """Sizes that a block of inputs may have, the largest first: MatMulNBits takes these."""
@@ -50,11 +51,13 @@ class Grid:
         integers: in the weight's shape.
         scales: steps, `()` for one, or of a shape that broadcasts to the weight's.
         planned: True if all integers are the plan's.
+        zeros: integers that stand for 0, in the shape of the scales; None for 0 itself.
     """
 
     integers: I32
     scales: F32
     planned: bool
+    zeros: I32 | None = None
 
     @property
     def step(self) -> float:
@@ -160,7 +163,8 @@ def by_block(
         shares = ((each, far.reshape(len(far), -1, each).any(axis=2).mean()) for each in sizes)
         fitting = next((each for each, share in shares if share <= ROUNDED_MOST), 0)
     if not fitting and rounding is not None and (rounded := rounding(weight.name, values, own, bits)) is not None:
-        return Grid(*rounded, False), own
+        integers, own_scales, zeros = rounded
+        return Grid(integers, own_scales, False, zeros), own
     if found is None:
         size = sizes[-2] if len(sizes) > 1 else sizes[-1]
         values = rows(_restored(weight, plan))

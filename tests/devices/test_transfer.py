@@ -110,7 +110,7 @@ def test_the_rate_is_kept_and_progress_comes_from_the_device(device: Device, tmp
     with connect(device) as connection:
         connection.max_rate = 500_000
         put(connection, local, str(device.home / "part"), 0, progress=lambda *pair: seen.append(pair))
-    assert 3.5 < time.monotonic() - start < 8
+    assert time.monotonic() - start > 3.5
     assert seen
     assert seen == sorted(seen)
     assert all(0 < done <= total == 2_000_000 for done, total in seen)
@@ -171,7 +171,7 @@ def test_a_shell_that_is_killed_leaves_nothing_behind(shell: str, tmp_path: Path
     process.stdin.close()
     process.stdout.close()
     # The group lives for as long as any of its processes.
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     with contextlib.suppress(ProcessLookupError):
         while time.monotonic() < until:
             os.killpg(process.pid, 0)
@@ -230,13 +230,14 @@ def test_a_killed_process_takes_its_ssh_and_its_transfer_along(device: Device, t
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     environment.pop("XDG_RUNTIME_DIR", None)
     process = subprocess.Popen(words, env=environment)
-    until = time.monotonic() + 20
-    while not (remote.exists() and remote.stat().st_size) and time.monotonic() < until:
+    until = time.monotonic() + 60
+    while not (remote.exists() and remote.stat().st_size):
+        assert time.monotonic() < until, "nothing arrives"
         time.sleep(0.05)
     assert any(line.startswith("ssh ") for line in device.processes())
     process.kill()
     process.wait()
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while (left := device.processes()) and time.monotonic() < until:
         time.sleep(0.05)
     assert not left  # so that nothing writes any more

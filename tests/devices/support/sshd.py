@@ -29,7 +29,9 @@ from tests.support.project import ROOT, skip_or_fail
 RUNTIME = f"{__version__}-00000000"
 MakeDevice = Callable[..., "Device"]
 """The fixture `make_device`: takes the arguments of Sshd.device but for the alias."""
-_START_S = 10
+_START_S = 60
+_LISTENS = b"Server listening on"
+"""What sshd says once the port is its own."""
 
 
 @dataclass(frozen=True)
@@ -116,16 +118,18 @@ class Sshd:
             "MaxStartups 500\nMaxSessions 500\nPrintMotd no\nUseDNS no\n"
         )
         with (self.folder / "sshd.log").open("ab") as log:
+            begin = log.tell()
             self._process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
                 stderr=log,
             )
         until = time.monotonic() + _START_S
-        while not answers(self.port):
+        # Not asked at its port, where the server of another run of the tests might answer.
+        while _LISTENS not in (said := (self.folder / "sshd.log").read_bytes()[begin:]):
             if self._process.poll() is not None or time.monotonic() > until:
                 self.stop()
-                pytest.fail(f"sshd did not start:\n{(self.folder / 'sshd.log').read_text()}")
+                pytest.fail(f"sshd did not start:\n{said.decode(errors='replace')}")
             time.sleep(0.02)
 
     def stop(self) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from seed_runtime.backends import litert_notice
 from seed_runtime.backends.interface import model_path, usable_cores
 from seed_runtime.backends.tensors import Array, Feeds, TensorSpec, check_feeds
 from seed_runtime.backends.values import input_spec
@@ -96,6 +97,8 @@ class LiteRTBackend:
         model = model_path(folder, MODEL_FILE, mode, _MODES)
         info = _checked(model)
         library, workers = _library(), Workers()
+        if mode == self.modes[0] and not preserves:
+            litert_notice.keep_out(library)
 
         def opened() -> Any:
             with warnings.catch_warnings():

@@ -29,6 +29,9 @@ resuming = pytest.importorskip("seed_exporter.heal.resuming", **NO_TORCH)
 IMAGES = {"stem": slice(3), "wide": slice(12), "deep": slice(10, 20), "out": slice(3), "side": slice(5)}
 TEXTS = {"up": slice(20), "v": slice(8, 16), "table": slice(50, 300)}
 
+ASKING = {"_local_scalar_dense", "_unique2", "lift_fresh", "masked_select", "nonzero", "repeat_interleave"}
+"""Operators that wait for the device, or copy to it from the host."""
+
 
 def trained(kind: str) -> tuple[Any, dict[str, Any], Any]:
     """Return a folded student with dead channels, inputs, and plans of what isn't trained."""
@@ -250,3 +253,33 @@ def test_arrays_of_few_numbers_are_stored_small_and_come_back_as_they_were():
     found = resuming.state_of(arrays, resuming.LAST)
     assert np.array_equal(found["thin"], thin)
     assert np.array_equal(found["full"], full)
+
+
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_a_step_after_a_cut_asks_the_device_for_nothing(kind: str):
+    # Else it can't be recorded on a GPU, and takes several times as long; nothing says so there.
+    student, feed, others = trained(kind)
+    assert student.cut(others, cut_dead) is not None
+    asked: list[str] = []
+
+    class Asked(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            name = function.overloadpacket.__name__
+            if name == "lift_fresh" and not args[0].numel():  # a copy of nothing
+                return function(*args, **(kwargs or {}))
+            places = args[1] if name in ("index", "index_put", "_index_put_impl_") else ()
+            if name in ASKING or any(each is not None and each.dtype == torch.bool for each in places):
+                asked.append(name)
+            return function(*args, **(kwargs or {}))
+
+    def step() -> None:
+        weights, rate = student.weights()
+        found = student.run(feed, weights, learn=True)
+        (sum(each.square().mean() for each in found.values()) + rate.symbols + rate.structure).backward()
+
+    step()  # what depends on shapes alone is computed once for them
+    with Asked():
+        step()
+        assert asked == []
+        bool(torch.ones(2).sum() > 1)
+    assert asked

@@ -16,7 +16,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from seed_runtime.errors import InputError, SeedError
+from seed_runtime.errors import InputError, MemoryBudgetError, SeedError
 from seed_runtime.limits import VOCABULARY_MAX
 from seed_runtime.serve import limits
 from seed_runtime.serve.answers import Answer
@@ -24,7 +24,7 @@ from seed_runtime.serve.ending import EndedError, Ending
 from seed_runtime.serve.metrics import Times
 from seed_runtime.serve.objects import read_object
 from seed_runtime.serve.refused import busy, refusal_of
-from seed_runtime.serve.writing import Text
+from seed_runtime.serve.writing import NoRoomError, Text
 
 if TYPE_CHECKING:
     from seed_runtime.serve.protocol import ServedModel
@@ -123,7 +123,8 @@ def _prepare(model: ServedModel, body: memoryview, others: Sequence[Text]) -> Te
 
     Raises:
         InputError: it can't be used.
-        MemoryBudgetError: there is no room for prompt and answer beside other texts.
+        MemoryBudgetError: there is no room for prompt and answer.
+        NoRoomError: there is none beside other texts.
     """
     from seed_runtime.processing.generation import Generator
 
@@ -135,14 +136,19 @@ def _prepare(model: ServedModel, body: memoryview, others: Sequence[Text]) -> Te
         head["id"] = request["id"]
     given: dict[str, Any] = request["parameters"]
     most, rng_seed = given.pop("max_tokens", None), given.pop("rng_seed", None)
-    generator = Generator(
-        writer.generation,
-        writer.tokenizer,
-        request["text_input"],
-        sampling=replace(writer.generation.sampling, **given),
-        max_tokens=most,
-        rng_seed=rng_seed,
-    )
+    try:
+        generator = Generator(
+            writer.generation,
+            writer.tokenizer,
+            request["text_input"],
+            sampling=replace(writer.generation.sampling, **given),
+            max_tokens=most,
+            rng_seed=rng_seed,
+        )
+    except MemoryBudgetError:
+        if not others:
+            raise
+        raise NoRoomError from None  # to split the prompt, beside what the others hold
     return Text(head, generator, writer, others)
 
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from seed_runtime.serve.worker import Worker
 
 
+class NoRoomError(Exception):
+    """A text has no room beside the others, and may have some once one of them is whole."""
+
+
 class Text:
     """One text. It is made, and goes on, in the model's thread."""
 
@@ -37,17 +41,22 @@ class Text:
 
         Raises:
             InputError: the text is longer than what was measured.
-            MemoryBudgetError: there is no room for it.
+            MemoryBudgetError: there is no room for it even alone.
+            NoRoomError: there is none beside the others.
         """
         self.head, self._generator = head, generator
         self.largest, self.held_bytes = generator.largest_feeds(), generator.held_bytes
         self.queue = self.run = 0.0
         """Times that it waited for the model, and that the model ran for it [s]."""
+        writer.admit(self.largest, 0)
         texts = (*others, self)
         held = sum(each.held_bytes for each in texts)
-        for each in texts:
-            # What a run needs has that text's own keys and values in it.
-            writer.admit(each.largest, held - each.held_bytes)
+        try:
+            for each in texts:
+                # What a run needs has that text's own keys and values in it.
+                writer.admit(each.largest, held - each.held_bytes)
+        except MemoryBudgetError:
+            raise NoRoomError from None
         self._steps: Iterator[str] = generator.steps(writer.run_into)
 
     @property
@@ -91,7 +100,7 @@ class Desk:
 
         Args:
             ending: of the text.
-            prepare: makes the text beside others, in the model's thread.
+            prepare: makes the text beside others, in the model's thread; raises NoRoomError if it has to wait.
 
         Raises:
             EndedError: the text has to end before it has begun.
@@ -108,9 +117,8 @@ class Desk:
                             queued = time.perf_counter() - asked
                             text = await self._worker.call(functools.partial(prepare, others))
                             self._texts.append(text)
-                    except MemoryBudgetError:
-                        if not others:
-                            raise
+                    except NoRoomError:
+                        pass
                     else:
                         text.queue = queued
                         return text

@@ -181,6 +181,22 @@ def test_texts_that_memory_has_no_room_for_side_by_side_follow_one_another(model
         assert serving.server.desk.held_bytes == 0
 
 
+def test_a_text_that_never_has_room_is_refused_at_once_and_holds_nobody_up(model: Turns) -> None:
+    def admit(feeds: Feeds, beside: int) -> None:
+        if feeds["input_ids"].shape[1] > 20:
+            raise MemoryBudgetError("the run", 2, 1)
+
+    with serve(model.run_into, admit) as serving:
+        first = serving.ask("A", 9)
+        wait_for(lambda: model.order == "A")
+        second, third = serving.ask("B", 30), serving.ask("C", 3)
+        model.gate.release()
+        assert (second.result().status, first.done()) == (413, False)
+        model.go_on()
+        assert (first.result().status, third.result().status) == (200, 200)
+        assert "B" not in model.order
+
+
 def test_each_text_counts_what_the_others_hold(model: Turns) -> None:
     seen: list[tuple[int, int]] = []
     with serve(model.run_into, lambda feeds, beside: seen.append((feeds["input_ids"].shape[1], beside))) as serving:
@@ -190,10 +206,10 @@ def test_each_text_counts_what_the_others_hold(model: Turns) -> None:
         answers.append(serving.ask("B", 5))
         model.go_on()
         assert {answer.result().status for answer in answers} == {200}
-    (first, nothing), *both = seen
-    assert (nothing, alone > 0) == (0, True)
-    # A must still fit beside B, and B beside A.
-    assert both == [(first, alone * (first + 2) // first), (first + 2, alone)]
+    first = seen[0][0]
+    assert alone > 0
+    # Each alone; then A must still fit beside B, and B beside A.
+    assert seen == [(first, 0)] * 2 + [(first + 2, 0), (first, alone * (first + 2) // first), (first + 2, alone)]
 
 
 def test_a_client_that_leaves_frees_its_place_while_another_text_runs(

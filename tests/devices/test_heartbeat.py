@@ -55,10 +55,10 @@ def test_an_agent_that_is_heard_of_may_take_longer_than_the_limit(
     python = device.store / "runtime" / RUNTIME / "bin" / "python"
     python.write_text(
         '#!/bin/sh\necho \'{"agent": 1, "runtime": "0.1.0", "python": "3.11.2"}\'; read request\n'
-        'for beat in 1 2 3 4 5 6 7 8; do echo \'{"progress": ["status", 0, 0]}\'; sleep 0.5; done\n'
+        'for beat in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do echo \'{"progress": ["status", 0, 0]}\'; sleep 0.5; done\n'
         "echo '{\"ok\": true}'; exec cat >/dev/null\n"
     )
-    monkeypatch.setattr("seed_devices.ssh.connection.SILENCE_S", 3)
+    monkeypatch.setattr("seed_devices.ssh.connection.SILENCE_S", 6)
     with Connection(device.alias, config=device.config) as connection, AgentClient(connection) as agent:
         assert agent.call("status") == {"ok": True}
 

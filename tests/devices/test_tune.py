@@ -230,7 +230,7 @@ def test_a_link_that_breaks_ends_the_run_and_the_same_command_goes_on(
 
         with pytest.raises(ConnectionResetError):
             tuning.tune(agent, show, "d", name=NAME, digest=sent.digest, keep=3, **options)
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     lock = FileLock(device.store / "tuning" / NAME / "lock")
     while not lock.try_acquire():
         assert time.monotonic() < until, "the run goes on without its client"
@@ -246,7 +246,8 @@ def test_a_link_that_breaks_ends_the_run_and_the_same_command_goes_on(
 def test_ctrl_c_keeps_the_best_so_far(device: Device, seed_of, samples: Path) -> None:
     send(device, seed_of("small"), NAME)
     before, sent = current(device), sample_file(samples)
-    options = {"mode": "small", "steps": 200, "rate": 0.03, "threads": 1, "keep": 3}
+    # Many steps are left after the first look, at 50, however late this machine comes to read of it.
+    options = {"mode": "small", "steps": 600, "rate": 0.03, "threads": 1, "keep": 3}
     handler = signal.getsignal(signal.SIGINT)
     asked: list[int] = []
 
@@ -263,7 +264,7 @@ def test_ctrl_c_keeps_the_best_so_far(device: Device, seed_of, samples: Path) ->
             found = tuning.tune(agent, show, "d", name=NAME, digest=sent.digest, **options)
     assert signal.getsignal(signal.SIGINT) is handler
     assert found["stopped"] is True
-    assert asked[0] <= found["steps"] < 200
+    assert asked[0] <= found["steps"] < 600
     assert found["after"] > found["before"]
     assert current(device) == found["digest"] != before
     assert left_of(device) == {"lock"}

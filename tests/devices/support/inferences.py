@@ -13,9 +13,9 @@ from pathlib import Path
 
 def ask(path: Path, model: str) -> None:
     """Send one inference to the server of a model at this socket."""
-    connection = http.client.HTTPConnection("localhost", timeout=10)
+    connection = http.client.HTTPConnection("localhost", timeout=60)
     connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.settimeout(10)
+    connection.sock.settimeout(60)
     with contextlib.closing(connection):
         connection.sock.connect(str(path))
         tensor = {"name": "x", "datatype": "FP32", "shape": [1, 16], "data": [0.0] * 16}

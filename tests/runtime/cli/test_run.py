@@ -267,7 +267,11 @@ def test_progress_is_shown_on_a_terminal_only_and_cleared(seed: Path, tmp_path: 
     ours, theirs = pty.openpty()
     data = npz(tmp_path / "x.npz", x=features(5, 1))
     done = subprocess.run(
-        [*COMMAND, str(seed), "--input", str(data)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs
+        [*COMMAND, str(seed), "--input", str(data)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm"},  # not that of whatever runs the tests, which may be a dumb one
     )
     os.close(theirs)
     shown = os.read(ours, 10_000).decode()

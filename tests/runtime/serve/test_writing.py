@@ -178,7 +178,7 @@ def test_texts_that_memory_has_no_room_for_side_by_side_follow_one_another(model
         assert (refused.status, refused.headers["retry-after"]) == (503, "1")
         assert "the texts that are being written" in refused.error
         assert model.order == "AAABBBCCC"
-        assert serving.server.desk.held_bytes == 0
+        wait_for(lambda: serving.server.desk.held_bytes == 0)
 
 
 def test_a_text_that_never_has_room_is_refused_at_once_and_holds_nobody_up(model: Turns) -> None:

@@ -23,6 +23,7 @@ MODEL: Final = zlib.decompress(
     )
 )
 """y = x + x, each of one float32: the delegate is made for a model with an operator."""
+_STDERR: Final = 2
 _READ_MAX: Final = 1 << 16
 """Bytes that a pipe holds, and that are passed on at most."""
 
@@ -47,29 +48,35 @@ def keep_out(library: Any) -> None:
     Args:
         library: module with LiteRT's interpreter.
     """
-    if _Process.is_done or not _Process.is_command:
+    # Where stderr was closed from the beginning, its number may be that of a file that was opened since.
+    if _Process.is_done or not _Process.is_command or sys.stderr is None:
         return
     _Process.is_done = True
-    number = 2
     with contextlib.suppress(AttributeError, OSError, ValueError):
         sys.stderr.flush()
-    try:
-        kept = os.dup(number)
-    except OSError:  # closed: nobody reads it
-        return
-    out, into = os.pipe()
-    try:
-        os.set_blocking(into, False)
-        os.dup2(into, number)
+    with contextlib.ExitStack() as opened:
         try:
+            kept = os.dup(_STDERR)
+            opened.callback(os.close, kept)
+            out, into = os.pipe()
+        except OSError:  # closed, or no descriptor is left: the line is printed
+            return
+        opened.callback(os.close, out)
+        # LiteRT doesn't wait where it says more than a pipe holds, nor this thread where someone else has its end.
+        os.set_blocking(into, False)
+        os.set_blocking(out, False)
+        try:
+            os.dup2(into, _STDERR)
             with contextlib.suppress(RuntimeError, ValueError):  # the user's model then fails in the same way
                 library.Interpreter(model_content=MODEL, num_threads=1).allocate_tensors()
         finally:
-            os.dup2(kept, number)
+            os.dup2(kept, _STDERR)
             os.close(into)
-        said = os.read(out, _READ_MAX)
-    finally:
-        os.close(kept)
-        os.close(out)
-    if rest := said.replace(LINE, b"", 1):
-        os.write(number, rest)
+            _pass_on(out)
+
+
+def _pass_on(out: int) -> None:
+    """Print what is in the pipe, without the notice; a stderr that takes nothing ends no command."""
+    with contextlib.suppress(OSError):
+        if rest := os.read(out, _READ_MAX).replace(LINE, b"", 1):
+            os.write(_STDERR, rest)

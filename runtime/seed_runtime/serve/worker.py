@@ -25,7 +25,10 @@ class Worker:
         """Call `function` in the thread and return what it returns."""
         future: Future[T] = Future()
         self._calls.put((future, function))
-        return await asyncio.wrap_future(future)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            del future  # or an error, whose traceback has this frame, would keep the request until a collection
 
     def end(self) -> None:
         """End the thread after the calls that it was given."""

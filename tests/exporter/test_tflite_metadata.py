@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import struct
 import zipfile
 from pathlib import Path
@@ -26,11 +27,14 @@ from tests.support.tflite_classifier import (
     CALIBRATION,
     LABELS,
     LABELS_TEXT,
+    NORMALIZATION,
+    NORMALIZED,
     THRESHOLD,
     classifier,
     metadata_of,
     picture_fields,
     scores_fields,
+    units,
     with_files,
 )
 
@@ -38,6 +42,7 @@ pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed: pip insta
 
 AUTO = Path("auto")
 FILES = {"labels.txt": LABELS_TEXT}
+NAN = Numbers("f", [math.nan])
 PUBLIC = CACHE / "pypi" / "mediapipe-0.10.14" / "mediapipe" / "modules"
 
 
@@ -76,6 +81,16 @@ def test_packed_labels_and_a_threshold_are_read(tmp_path: Path) -> None:
     data = with_files(classifier(metadata_of(outputs=outputs)), FILES, zipfile.ZIP_DEFLATED)
     (description, files), _ = found(tmp_path, data)
     assert description["outputs"][0]["threshold"] == 0.25
+    assert files == {"labels.txt": LABELS_TEXT.rstrip()}
+
+
+def test_a_batch_of_any_size_is_one_of_one_picture(tmp_path: Path) -> None:
+    (description, _), _ = found(tmp_path, with_files(classifier(metadata_of(), is_free=True), FILES))
+    assert [step["kind"] for step in description["outputs"]] == ["labels"]
+
+
+def test_labels_are_found_behind_a_file_larger_than_what_is_looked_at(tmp_path: Path) -> None:
+    (_, files), _ = found(tmp_path, with_files(classifier(metadata_of()) + bytes(ARCHIVE_MAX), FILES))
     assert files == {"labels.txt": LABELS_TEXT.rstrip()}
 
 
@@ -120,12 +135,44 @@ def test_scores_that_are_integers_get_no_labels(tmp_path: Path) -> None:
     assert "mean [0.0] and scale [1.0]" in note
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "quantization", "said"),
+    [
+        # The middle of the bytes, and steps of one byte.
+        ([127.5], [127.5], (1 / 127.5, 0), "mean [127.5] and scale [1.0"),
+        # -10 stands for 0, which is the byte 123.5, and a step is one of 64 / 32 bytes.
+        ([123.5], [64.0], (1 / 32, -10), "mean [143.5] and scale [2.0]"),
+        ([], [64.0], (1 / 32, -10), "mean [20.0] and scale [2.0]"),
+        ([123.5], [64.0], None, "mean [128.0] and scale [1.0]"),
+        ([123.5], [], (1 / 32, -10), "mean [128.0] and scale [1.0]"),
+    ],
+)
+def test_a_picture_for_int8_is_normalized_and_quantized(
+    mean: list[float], std: list[float], quantization: tuple[float, int] | None, said: str, tmp_path: Path
+) -> None:
+    picture = picture_fields(normalization={0: Numbers("f", mean), 1: Numbers("f", std)})
+    data = classifier(metadata_of(inputs=[picture]), kind=9, quantization=quantization)
+    nothing, (note,) = found(tmp_path, with_files(data, FILES))
+    assert nothing is None
+    assert said in note
+
+
 def _method(data: bytes) -> bytes:
     """Return a file with a zip that says in its list of another way of packing."""
     at = data.rindex(b"PK\1\2")
     return data[: at + 10] + struct.pack("<H", zipfile.ZIP_LZMA) + data[at + 12 :]
 
 
+def _far(data: bytes) -> bytes:
+    """Return a file with a zip of 64 bits that says that its file is where none can be."""
+    at, end = data.rindex(b"PK\1\2"), data.rindex(b"PK\5\6")
+    listed = bytearray(data[at:end]) + struct.pack("<HHQ", 1, 8, (1 << 64) - 1)
+    struct.pack_into("<H", listed, 30, 12)
+    struct.pack_into("<I", listed, 42, 0xFFFFFFFF)
+    return data[:at] + listed + data[end : end + 12] + struct.pack("<I", len(listed)) + data[end + 16 :]
+
+
+TWICE = picture_fields() | {4: units((NORMALIZATION, NORMALIZED), (NORMALIZATION, {1: Numbers("f", [255])}))}
 WHOLE = with_files(classifier(metadata_of()), FILES)
 ATTACKS = {
     "metadata that are cut": (classifier(metadata_of()[:64]), "TFLite metadata"),
@@ -138,6 +185,24 @@ ATTACKS = {
     "a mean for each of 1,000 channels": (
         classifier(metadata_of(inputs=[picture_fields(normalization={0: Numbers("f", [0] * 1000)})])), "channels"
     ),
+    "two normalizations": (classifier(metadata_of(inputs=[TWICE])), "two process units of type 1"),
+    "a standard deviation of 0": (
+        with_files(classifier(metadata_of(inputs=[picture_fields(normalization={1: Numbers("f", [0])})])), FILES),
+        "'scale' is 0",
+    ),
+    "a mean that is no number": (
+        with_files(
+            classifier(metadata_of(inputs=[picture_fields(normalization={0: NAN, 1: Numbers("f", [1])})])), FILES
+        ),
+        "NaN is no JSON",
+    ),
+    "a threshold that is no number": (
+        with_files(
+            classifier(metadata_of(outputs=[scores_fields(given=[(THRESHOLD, {0: Scalar("f", math.nan)})])])), FILES
+        ),
+        "NaN is no JSON",
+    ),
+    "a place beyond all files": (_far(WHOLE), "the files that were appended to the model can't be read"),
     "no zip": (classifier(metadata_of()), "can't be read"),
     "a zip that is cut": (WHOLE[:-1], "can't be read"),
     "a bomb": (
@@ -184,10 +249,13 @@ def test_metadata_of_a_detector_s_anchors_do_no_harm(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_photo_is_answered_with_labels_and_the_file_is_given_back(tmp_path: Path, own_folders: Path) -> None:
+@pytest.mark.parametrize("is_free", [False, True])
+def test_a_photo_is_answered_with_labels_and_the_file_is_given_back(
+    is_free: bool, tmp_path: Path, own_folders: Path
+) -> None:
     pillow = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     source = tmp_path / "model.tflite"
-    source.write_bytes(with_files(classifier(metadata_of()), FILES))
+    source.write_bytes(with_files(classifier(metadata_of(), is_free=is_free), FILES))
     export(source, output=tmp_path / "m.seed", options=Options(method="lossless", processing=AUTO, jobs=1))
     assert (seed_runtime.open(tmp_path / "m.seed").assemble(tmp_path / "out") / "model.tflite").read_bytes() == (
         source.read_bytes()

@@ -75,20 +75,26 @@ def metadata_of(
     return bytes(writer.data)
 
 
-def classifier(metadata: bytes | None, kind: int = 0) -> bytes:
+def classifier(
+    metadata: bytes | None, kind: int = 0, *, quantization: tuple[float, int] | None = None, is_free: bool = False
+) -> bytes:
     """Return a model that adds a weight to each of 16 pixels.
 
     Args:
         metadata: None for none.
-        kind: number of its type: 0 for float32, 3 for uint8.
+        kind: number of its type: 0 for float32, 3 for uint8, 9 for int8.
+        quantization: step of the input, and what stands for 0.
+        is_free: leave the sizes of the batch free, as Keras does.
     """
     height, width = SIDES
+    free = [{7: numbers([-1, *sizes])} if is_free else {} for sizes in ((height, width, 1), (16,))]
+    step = {} if quantization is None else {4: {2: Numbers("f", quantization[:1]), 3: Numbers("q", quantization[1:])}}
     tensors = [
-        tensor([1, height, width, 1], 0, "image", kind),
+        tensor([1, height, width, 1], 0, "image", kind, free[0] | step),
         tensor([2], 2, "shape", 2),
         tensor([1, 16], 0, "flat", kind),
         tensor([16], 1, "weight", kind),
-        tensor([1, 16], 0, "scores", kind),
+        tensor([1, 16], 0, "scores", kind, free[1]),
     ]
     weight = struct.pack("<16f", *WEIGHT) if kind == 0 else bytes(range(16))
     buffers = [buffer(), buffer(weight), buffer(struct.pack("<2i", 1, 16)), buffer(metadata or b"")]

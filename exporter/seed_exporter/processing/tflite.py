@@ -15,7 +15,7 @@ from seed_runtime.limits import STRING_MAX
 _CHANNELS: Final = {(0, 3): "RGB", (1, 3): "RGB", (0, 1): "L", (2, 1): "L"}
 """Channels of a picture by the number of its colors and that of the model's channels."""
 _BYTES: Final = {"uint8": 0.0, "int8": 128.0}
-"""What is subtracted from bytes for inputs of integers, as the schema says of quantized models."""
+"""What is subtracted from bytes for inputs of integers of which nothing else is said."""
 
 
 def read(package: Package) -> Found | None:
@@ -34,7 +34,7 @@ def read(package: Package) -> Found | None:
     if len(package.inputs) != 1 or len(metadata.inputs) != 1 or len(metadata.outputs) != len(outputs):
         return None
     (spec,) = package.inputs.values()
-    image = _image(spec, metadata.inputs[0])
+    image = _image(package.data, spec, metadata.inputs[0])
     if image is None:
         return None
     steps, files = list[dict[str, Any]](), dict[str, bytes]()
@@ -60,7 +60,7 @@ def read(package: Package) -> Found | None:
     return description, files
 
 
-def _image(spec: TensorSpec, described: TensorMetadata) -> dict[str, Any] | None:
+def _image(data: memoryview, spec: TensorSpec, described: TensorMetadata) -> dict[str, Any] | None:
     """Return the step that makes a picture the input; None for what isn't one, or isn't described in full."""
     if described.color_space is None or spec.shape is None or len(spec.shape) != 4:
         return None
@@ -73,7 +73,7 @@ def _image(spec: TensorSpec, described: TensorMetadata) -> dict[str, Any] | None
     if channels is None:
         return None
     if spec.dtype in _BYTES:
-        mean, scale = [_BYTES[spec.dtype]], [1.0]
+        mean, scale = _of_integers(data, spec.dtype, described)
     elif described.std:
         mean, scale = list(described.mean) or [0.0], list(described.std)
     else:
@@ -84,11 +84,34 @@ def _image(spec: TensorSpec, described: TensorMetadata) -> dict[str, Any] | None
     }  # fmt: skip
 
 
+def _of_integers(data: memoryview, dtype: str, described: TensorMetadata) -> tuple[list[float], list[float]]:
+    """Return what is subtracted from bytes for an input of integers, and what the difference is divided by.
+
+    MediaPipe gives a model of uint8 the bytes themselves, whatever its normalization is, and takes no int8. For that
+    the schema's formulas are used: (byte - mean) / std is quantized as the tensor says.
+
+    Raises:
+        ValueError: there are several means and another number of standard deviations.
+    """
+    quantization = tflite_metadata.input_quantization(data) if dtype == "int8" else None
+    if quantization is None or not described.std:
+        return [_BYTES[dtype]], [1.0]
+    step, zero = quantization
+    means, stds = described.mean or (0.0,), described.std
+    count = max(len(means), len(stds))
+    means, stds = (each * count if len(each) == 1 else each for each in (means, stds))
+    return [mean - zero * std * step for mean, std in zip(means, stds, strict=True)], [std * step for std in stds]
+
+
 def _labels(data: memoryview, output: TensorSpec, described: TensorMetadata) -> bytes | None:
     """Return the labels of an output of probabilities; None where there isn't one for each of them."""
     if described.labels is None or described.is_calibrated or not output.dtype.startswith("float"):
         return None
-    if not output.shape or output.shape[:-1] != (1,) * (len(output.shape) - 1):
+    if not output.shape:
+        return None
+    # Keras leaves the batch free; this one is of one picture.
+    batch, between = output.shape[:-1][:1], output.shape[1:-1]
+    if any(isinstance(size, int) and size != 1 for size in batch) or any(size != 1 for size in between):
         return None
     content = tflite_metadata.appended(data, described.labels)
     if content is None:

@@ -11,7 +11,6 @@ Source: MediaPipe, tasks/metadata/metadata_schema.fbs, version 1.5.0.
 from __future__ import annotations
 
 import io
-import math
 import struct
 import zipfile
 import zlib
@@ -166,11 +165,24 @@ def appended(data: memoryview, name: str) -> bytes | None:
             with archive.open(entry) as file:
                 # What the zip says of its size isn't relied on.
                 content = file.read(LABELS_FILE_MAX + 1)
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError) as error:
+    except (
+        zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, OverflowError, RuntimeError, ValueError
+    ) as error:  # fmt: skip
         raise FormatError(_WHERE, f"the files that were appended to the model can't be read: {error}") from None
     if len(content) > LABELS_FILE_MAX:
         raise LimitError(f"{_WHERE}: {name}", len(content), LABELS_FILE_MAX)
     return content
+
+
+def input_quantization(data: memoryview) -> tuple[float, int] | None:
+    """Return the quantization step of the first input of a checked file, and what stands for 0; None without both."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = schema.Model.GetRootAs(data, 0).Subgraphs(0)
+    found = graph.Tensors(graph.Inputs(0)).Quantization()
+    if found is None or found.ScaleLength() != 1 or found.ZeroPointLength() != 1:
+        return None
+    return found.Scale(0), found.ZeroPoint(0)
 
 
 def _bytes_of(data: memoryview) -> memoryview | None:
@@ -192,11 +204,15 @@ def _tensor(walker: Walker, table: Table) -> TensorMetadata:
     is_picture = _UNIONS["ContentProperties"].get(content.get("content_properties_type", 0)) == _PICTURE
     picture: Table | None = content.get("content_properties") if is_picture else None
     size = (picture or {}).get("default_size")
-    units: dict[int, Table] = {
-        unit.get("options_type", 0): unit["options"] for unit in table.get("process_units", []) if "options" in unit
-    }
+    units: dict[int, Table] = {}
+    for unit in table.get("process_units", []):
+        if "options" not in unit:
+            continue
+        if unit["options_type"] in units:
+            # MediaPipe refuses it too, and nothing says which of them counts.
+            raise FormatError(_WHERE, f"a tensor has two process units of type {unit['options_type']}")
+        units[unit["options_type"]] = unit["options"]
     numbers = units.get(_NORMALIZATION, {})
-    threshold = units.get(_THRESHOLD, {}).get("global_score_threshold")
     named = (
         walker.text(each.get("name"), "the name of a file", _TEXT_MAX)
         for each in table.get("associated_files", [])
@@ -207,7 +223,7 @@ def _tensor(walker: Walker, table: Table) -> TensorMetadata:
         None if size is None else (size.get("height", 0), size.get("width", 0)),
         _floats(walker, numbers.get("mean")),
         _floats(walker, numbers.get("std")),
-        threshold if threshold is not None and math.isfinite(threshold) else None,
+        units.get(_THRESHOLD, {}).get("global_score_threshold"),
         _CALIBRATION in units,
         next(named, None),
     )

@@ -132,8 +132,11 @@ WIDE_CONTEXT = 40
 
 
 @functools.cache
-def wide_seed() -> bytes:
-    """Return the seed of a model whose cache is large, with measurements; it writes the letters from a on."""
+def wide_seed(past_max: int = WIDE_CONTEXT) -> bytes:
+    """Return the seed of a model whose cache is large; it writes the letters from a on.
+
+    Its memory was measured up to a past of `past_max` tokens.
+    """
     width = WIDE_TOKEN // 4
     following = np.zeros((VOCABULARY, VOCABULARY))
     for token in range(VOCABULARY):
@@ -154,7 +157,7 @@ def wide_seed() -> bytes:
         {"input_ids": TensorProto.INT64},
     )
     # What goes in and out, new keys twice, and 16 MiB above the imported library.
-    points = ((1, 1), (1, WIDE_CONTEXT), (WIDE_CONTEXT, WIDE_CONTEXT))
+    points = ((1, 1), (1, past_max), (WIDE_CONTEXT, past_max))
     peaks = [256 + ((2 * past + 3 * new) * WIDE_TOKEN >> 16) for new, past in points]
     footprint = Footprint((("input_ids", 1), ("past", 2)), points, (ModeFootprint("fast", 256, 1, tuple(peaks)),))
     words = description(cached=True, fills={"ids": "input_ids"}, past={"past": "present"}, context=WIDE_CONTEXT)

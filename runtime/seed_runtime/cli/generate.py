@@ -43,6 +43,8 @@ def generate(job: Job, terminal: Terminal) -> int:
         release_heap()
         cache = stack.enter_context(open_cache(job))
         session = stack.enter_context(open_session(job, seed, cache, terminal, generator.largest_feeds()))
+        for feeds in generator.planned_feeds():
+            session.admit(feeds)  # before the first word is printed
         # No other thread opens or closes a model in this process.
         release_pages(session.folder)
         return _write(job, terminal, generator, session)

@@ -45,16 +45,18 @@ class Text:
             NoRoomError: there is none beside the others.
         """
         self.head, self._generator = head, generator
-        self.largest, self.held_bytes = generator.largest_feeds(), generator.held_bytes
+        self.planned, self.held_bytes = generator.planned_feeds(), generator.held_bytes
         self.queue = self.run = 0.0
         """Times that it waited for the model, and that the model ran for it [s]."""
-        writer.admit(self.largest, 0)
+        for feeds in self.planned:
+            writer.admit(feeds, 0)
         texts = (*others, self)
         held = sum(each.held_bytes for each in texts)
         try:
             for each in texts:
-                # What a run needs has that text's own keys and values in it.
-                writer.admit(each.largest, held - each.held_bytes)
+                for feeds in each.planned:
+                    # What a run needs has that text's own keys and values in it.
+                    writer.admit(feeds, held - each.held_bytes)
         except MemoryBudgetError:
             raise NoRoomError from None
         self._steps: Iterator[str] = generator.steps(writer.run_into)

@@ -13,7 +13,7 @@ import pytest
 
 from seed_runtime.cli import main
 from seed_runtime.processing.generation import Generator
-from tests.support.decoder_model import decoder_seed
+from tests.support.decoder_model import decoder_seed, wide_seed
 from tests.support.model_seeds import classifier
 from tests.support.seed_run import COMMAND, one_object, refused_here, result, seed_run
 
@@ -110,6 +110,15 @@ def test_what_can_not_be_done_is_refused_in_one_line(
     seed: Path, code: int, arguments: tuple[str, ...], said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert said in refused_here(code, capfd, seed, *arguments)
+
+
+def test_an_answer_whose_last_run_is_beyond_what_was_measured_is_refused_before_its_first_word(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "wide.seed"
+    path.write_bytes(wide_seed(past_max=20))
+    options = ("--prompt", "x" * 10, "--max-memory", "8GB", "--max-tokens")
+    assert "memory was measured up to" in refused_here(3, capfd, path, *options, "20")
 
 
 def test_a_model_that_writes_no_text_takes_no_prompt(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -218,6 +218,26 @@ def test_plans_see_the_largest_run_and_take_no_memory_for_it(tmp_path: Path) -> 
     assert all(max(array.strides) == 0 for array in feeds.values())
 
 
+def test_plans_see_each_run_that_no_other_one_is_as_large_as(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seed_runtime.processing.generation.generator._SCORES_BYTES", 4 * 258 * 4)
+    runs: set[tuple[int, int]] = set()
+
+    def sizes(feeds: Feeds) -> tuple[int, int]:
+        return feeds["input_ids"].shape[1], feeds[next(iter(PAST))].shape[2]
+
+    with opened(tmp_path, decoder_seed()) as (generation, tokenizer, session):
+
+        def model(feeds: Feeds, into: Feeds, outputs: Any) -> Any:
+            runs.add(sizes(feeds))
+            return session.run_into(feeds, into, outputs)
+
+        generator = Generator(generation, tokenizer, "hello", max_tokens=3)
+        assert "".join(generator.run(model))
+        planned = {sizes(feeds) for feeds in generator.planned_feeds()}
+    assert planned == {(4, 5), (2, 4), (1, 8)}
+    assert runs == {(4, 0), (2, 4), (1, 6), (1, 7), (1, 8)}
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [

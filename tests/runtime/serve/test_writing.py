@@ -18,6 +18,7 @@ import pytest
 
 import seed_runtime
 from seed_runtime.backends import Array, Feeds
+from seed_runtime.backends.onnxruntime_releases import is_older
 from seed_runtime.errors import MemoryBudgetError
 from seed_runtime.serve import ServedModel, Server, Writer, generation_of, limits, plan_server
 from seed_runtime.serve.writing import Desk
@@ -25,6 +26,10 @@ from tests.runtime.serve.support.serving import Answer, Client, command, in_proc
 from tests.support.decoder_model import WIDE_CONTEXT, WIDE_TOKEN, decoder_seed, wide_seed
 
 pytest.importorskip("tokenizers")
+newer_attention = pytest.mark.skipif(
+    is_older(pytest.importorskip("onnxruntime").__version__, "1.23"),
+    reason="ONNX Runtime takes models of IR version 11 from 1.23 on",
+)
 
 Model = Callable[[Feeds, Mapping[str, Array], Sequence[str]], dict[str, Array]]
 
@@ -102,13 +107,14 @@ class Serving:
 
 @contextlib.contextmanager
 def serve(
-    run_into: Model, admit: Callable[[Feeds, int], None] = anything, *, cached: bool = False
+    run_into: Model, admit: Callable[[Feeds, int], None] = anything, *, seed: bytes | None = None
 ) -> Iterator[Serving]:
-    seed = seed_runtime.open(io.BytesIO(decoder_seed(cached=cached)))
-    found = generation_of(seed)
+    """Serve a seed, or the decoder without a cache."""
+    opened = seed_runtime.open(io.BytesIO(seed or decoder_seed(cached=False)))
+    found = generation_of(opened)
     assert found is not None
     writer = Writer(*found, run_into, admit)
-    model = ServedModel("decoder", "1", seed.inputs(), (), lambda feeds: {}, writer=writer)
+    model = ServedModel("decoder", "1", opened.inputs(), (), lambda feeds: {}, writer=writer)
     with in_process(":0", model) as (client, server), ThreadPoolExecutor(8) as pool:
         server.asked_max = limits.PROMPT_BODY
         yield Serving(client, server, pool)
@@ -197,6 +203,26 @@ def test_a_text_that_never_has_room_is_refused_at_once_and_holds_nobody_up(model
         assert "B" not in model.order
 
 
+def test_a_text_whose_last_run_has_no_room_is_refused_before_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "wide.seed"
+    path.write_bytes(wide_seed(past_max=20))
+    runs = []
+    with seed_runtime.open(path).session(max_memory=1 << 40, threads=1) as session:
+
+        def run_into(feeds: Feeds, into: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+            runs.append(feeds["past"].shape[2])
+            return session.run_into(feeds, into, outputs)
+
+        with serve(run_into, session.admit, seed=wide_seed(past_max=20)) as serving:
+            # 12 tokens with those around it, 11 of them in one run, which leaves a past of at most 20 for it.
+            refused = serving.ask("x" * 10, 20, "generate_stream").result()
+            assert refused.status == 400
+            assert "memory was measured up to" in refused.error
+            assert runs == []
+            assert serving.ask("x" * 10, 10).result().json["tokens"] == 10
+    assert runs == [0, *range(11, 21)]
+
+
 def test_each_text_counts_what_the_others_hold(model: Turns) -> None:
     seen: list[tuple[int, int]] = []
     with serve(model.run_into, lambda feeds, beside: seen.append((feeds["input_ids"].shape[1], beside))) as serving:
@@ -236,9 +262,10 @@ def test_a_client_that_leaves_frees_its_place_while_another_text_runs(
     assert (serving.server.desk.held_bytes, model.order) == (0, "AA")
 
 
-def test_texts_side_by_side_are_what_they_are_alone(tmp_path: Path) -> None:
-    path = tmp_path / "decoder.seed"
-    path.write_bytes(decoder_seed())
+@pytest.mark.parametrize("in_place", [False, pytest.param(True, marks=newer_attention)])
+def test_texts_side_by_side_are_what_they_are_alone(tmp_path: Path, in_place: bool) -> None:
+    path, data = tmp_path / "decoder.seed", decoder_seed(in_place=in_place)
+    path.write_bytes(data)
     begun, gate = threading.Event(), threading.Event()
     with seed_runtime.open(path).session(threads=1) as session:
 
@@ -247,7 +274,7 @@ def test_texts_side_by_side_are_what_they_are_alone(tmp_path: Path) -> None:
             assert gate.wait(20)
             return session.run_into(feeds, into, outputs)
 
-        with serve(run_into, cached=True) as serving:
+        with serve(run_into, seed=data) as serving:
             asked = [("hello", {}), ("Hi", {"temperature": 3, "rng_seed": 1}), ("good morning", {})]
             first = serving.ask("hello", 12)
             assert begun.wait(20)

@@ -93,14 +93,36 @@ class Generator:
 
     def largest_feeds(self) -> Feeds:
         """Return arrays of the sizes of the largest run, for plans; they take no memory."""
+        return self._feeds(*self._largest)
+
+    def planned_feeds(self) -> list[Feeds]:
+        """Return arrays as `largest_feeds` does, for each run that no other one of the answer is at least as large as.
+
+        Those of the prompt have more new tokens, and the last one has the longest past.
+        """
+        sizes = [self._largest]
+        if self._generation.past and not self._generation.in_place:
+            last = len(self.prompt_tokens) - 1
+            rest = last % self._at_once
+            sizes += [(rest, last - rest)] if rest else []
+            sizes.append((1, self.capacity - 1))
+        return [self._feeds(*each) for each in dict.fromkeys(sizes)]
+
+    @property
+    def _largest(self) -> tuple[int, int]:
+        """Most new tokens of a run, and the longest past that they may have."""
         new = self._at_once if self._generation.past else self.capacity
+        return new, self.capacity if self._generation.in_place else self.capacity - new
+
+    def _feeds(self, new: int, length: int) -> Feeds:
+        """Return arrays of the sizes of a run, which take no memory; `length` is that of the past's arrays."""
         whole = self._generation
         feeds = {whole.ids.name: np.broadcast_to(np.zeros((), whole.ids.dtype), (1, new))}
         if whole.mask is not None:
-            feeds[whole.mask.name] = np.broadcast_to(np.zeros((), whole.mask.dtype), (1, self.capacity))
+            total = length if whole.in_place else length + new
+            feeds[whole.mask.name] = np.broadcast_to(np.zeros((), whole.mask.dtype), (1, total))
         if whole.positions is not None:
             feeds[whole.positions.name] = np.broadcast_to(np.zeros((), whole.positions.dtype), (1, new))
-        length = self.capacity if whole.in_place else self.capacity - new
         for name, each in whole.past.items():
             feeds[name] = np.broadcast_to(np.zeros((), each.dtype), each.sized(length))
         return feeds

@@ -36,7 +36,7 @@ class _Process:
 
 
 def allow() -> None:
-    """Let this process keep the notice out: stderr is its own, and none of its threads starts another process."""
+    """Say that this process is a command, whose stderr is its own to redirect for a moment."""
     _Process.is_command = True
 
 

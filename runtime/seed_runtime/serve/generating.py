@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from seed_runtime.errors import InputError, MemoryBudgetError, SeedError
 from seed_runtime.limits import VOCABULARY_MAX
+from seed_runtime.memory.plan import SLACK
 from seed_runtime.serve import limits
 from seed_runtime.serve.answers import Answer
 from seed_runtime.serve.ending import EndedError, Ending
@@ -27,6 +28,7 @@ from seed_runtime.serve.refused import busy, refusal_of
 from seed_runtime.serve.writing import NoRoomError, Text
 
 if TYPE_CHECKING:
+    from seed_runtime.serve.bodies import Reservation
     from seed_runtime.serve.protocol import ServedModel
     from seed_runtime.serve.server import Server
 
@@ -37,13 +39,20 @@ _TIME: Final = "time"
 
 
 async def generate(
-    server: Server, body: memoryview, link: socket.socket, running: contextlib.AsyncExitStack, *, streams: bool
+    server: Server,
+    body: memoryview,
+    reserved: Reservation,
+    link: socket.socket,
+    running: contextlib.AsyncExitStack,
+    *,
+    streams: bool,
 ) -> Answer:
     """Write a text, in turn with others.
 
     Args:
         server: the server; its model writes texts.
         body: the request; the caller keeps no reference to it.
+        reserved: memory of the body, which is returned once the text begins.
         link: the client's connection, on which nothing is read meanwhile.
         running: keeps the text's place for this request until the caller has sent the answer.
         streams: send each piece when it is there.
@@ -55,9 +64,13 @@ async def generate(
     begun = time.perf_counter()
     ending = Ending(limits.WAIT_S)
     running.enter_context(_watching(server, link, ending))
+    prepare = functools.partial(_prepare, server.model, body)
+    del body
     try:
-        text = await server.desk.begin(ending, functools.partial(_prepare, server.model, body))
+        text = await server.desk.begin(ending, prepare)
         running.callback(server.desk.leave, text)
+        del prepare
+        reserved.shrink(memoryview(b""))
         ending.extend(limits.GENERATE_S)
         if streams:
             events = _events(server, text, ending, begun)
@@ -145,10 +158,11 @@ def _prepare(model: ServedModel, body: memoryview, others: Sequence[Text]) -> Te
             max_tokens=most,
             rng_seed=rng_seed,
         )
-    except MemoryBudgetError:
-        if not others:
+    except MemoryBudgetError as error:  # to split the prompt
+        held = sum(each.held_bytes for each in others)
+        if error.needed - SLACK - held > error.limit:
             raise
-        raise NoRoomError from None  # to split the prompt, beside what the others hold
+        raise NoRoomError from None
     return Text(head, generator, writer, others)
 
 

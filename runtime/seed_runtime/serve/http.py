@@ -186,14 +186,21 @@ class Connection:
             line = f"{self._server.model.name} doesn't write texts here: "
             raise RefusedError(status, line + (reason or "its seed says nothing of generation"))
         plan = plan_body(head, self._server.body_max if self._call == INFER else self._server.asked_max)
-        async with self._server.admitted(), self._server.bodies.reserve(plan.most) as reserved:
+        admitted = self._server.admitted(is_prompt=self._call == GENERATE)
+        async with admitted, self._server.bodies.reserve(plan.most) as reserved:
             expects_continue = head.minor > 0 and (head.one("Expect") or "").lower() == "100-continue"
             async with contextlib.AsyncExitStack() as running:
+                # No name holds the body, so that its memory is free while a text is written, or a small answer sent.
                 if self._call == GENERATE:
-                    streams = parts[-1] == STREAM
-                    body = reserved.shrink(await self._read_body(plan, expects_continue))
-                    return await self._send(await generate(self._server, body, self._link, running, streams=streams))
-                # No name holds the body, so that its memory is free while a small answer is sent.
+                    answer = await generate(
+                        self._server,
+                        reserved.shrink(await self._read_body(plan, expects_continue)),
+                        reserved,
+                        self._link,
+                        running,
+                        streams=parts[-1] == STREAM,
+                    )
+                    return await self._send(answer)
                 answer = await infer(
                     self._server,
                     reserved.shrink(await self._read_body(plan, expects_continue)),

@@ -47,6 +47,9 @@ ASKED_TOP_MAX = 1000
 WRITTEN_MAX = 4
 """Number of texts that are written side by side, where memory has room for their keys and values. Further ones wait
 `WAIT_S`; then they are answered 503."""
+PROMPTS_MAX = 12
+"""Number of requests for texts among REQUESTS_MAX: written and waiting ones keep their places for minutes, and would
+leave none for tensors."""
 PROMPT_BODY = 256 << 10
 """Largest body of a request for a text."""
 ASKED_COPIES = 3

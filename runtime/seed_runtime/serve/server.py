@@ -78,6 +78,8 @@ class Server:
         """Number of connections that are served."""
         self.requests = 0
         """Number of inference requests that are read, wait, or run."""
+        self.prompts = 0
+        """Number of those of them that are for texts."""
         self.endings: set[Ending] = set()
         """Of texts that are being written, or wait for that."""
         self._listener = listener
@@ -120,19 +122,28 @@ class Server:
             raise self._failure
 
     @contextlib.asynccontextmanager
-    async def admitted(self) -> AsyncIterator[None]:
+    async def admitted(self, *, is_prompt: bool) -> AsyncIterator[None]:
         """Hold a place for an inference within the block, waiting up to ADMIT_S.
+
+        Args:
+            is_prompt: whether it is for a text, which may keep its place for minutes.
 
         Raises:
             RefusedError: none becomes free in time.
         """
-        if not await self._find_room(lambda: self.requests < limits.REQUESTS_MAX, body=True):
+
+        def has_room() -> bool:
+            return self.requests < limits.REQUESTS_MAX and not (is_prompt and self.prompts >= limits.PROMPTS_MAX)
+
+        if not await self._find_room(has_room, body=True):
             raise busy("too many requests at once; try again")
         self.requests += 1
+        self.prompts += is_prompt
         try:
             yield
         finally:
             self.requests -= 1
+            self.prompts -= is_prompt
 
     @contextlib.contextmanager
     def lingering(self) -> Iterator[None]:

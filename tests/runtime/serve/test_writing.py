@@ -8,6 +8,7 @@ import io
 import json
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,8 +21,10 @@ import seed_runtime
 from seed_runtime.backends import Array, Feeds
 from seed_runtime.backends.onnxruntime_releases import is_older
 from seed_runtime.errors import MemoryBudgetError
-from seed_runtime.serve import ServedModel, Server, Writer, generation_of, limits, plan_server
-from seed_runtime.serve.writing import Desk
+from seed_runtime.memory.plan import SLACK
+from seed_runtime.serve import ServedModel, Server, Writer, generating, generation_of, limits, plan_server
+from seed_runtime.serve.bodies import BodyBudget
+from seed_runtime.serve.writing import Desk, Text
 from tests.runtime.serve.support.serving import Answer, Client, command, in_process, wait_for
 from tests.support.decoder_model import WIDE_CONTEXT, WIDE_TOKEN, decoder_seed, wide_seed
 
@@ -201,6 +204,61 @@ def test_a_text_that_never_has_room_is_refused_at_once_and_holds_nobody_up(model
         model.go_on()
         assert (first.result().status, third.result().status) == (200, 200)
         assert "B" not in model.order
+
+
+def test_a_prompt_that_can_never_be_split_is_refused_at_once_and_one_that_can_later_waits(
+    serving: Serving, model: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(name: str, size: int, limit: int | None) -> None:
+        more = {30: 1 << 30, 20: min(serving.server.desk.held_bytes, 1)}.get(size, 0)
+        if more:
+            raise MemoryBudgetError(f"splitting {name}", 1000 + more + SLACK, 1000)
+
+    monkeypatch.setattr("seed_runtime.processing.generation.tokens.check_splitting", check)
+    first = serving.ask("A", 9)
+    wait_for(lambda: model.order == "A")
+    never, later = serving.ask("B" * 30, 3), serving.ask("C" * 20, 3)
+    model.gate.release()
+    assert (never.result().status, first.done()) == (413, False)
+    model.go_on()
+    assert (first.result().status, later.result().status) == (200, 200)
+    assert model.order == "A" * 9 + "C" * 3
+
+
+def test_texts_leave_places_for_inferences(serving: Serving, model: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "REQUESTS_MAX", 3)
+    monkeypatch.setattr(limits, "PROMPTS_MAX", 2)
+    monkeypatch.setattr(limits, "ADMIT_S", 0.1)
+    answers = [serving.ask(prompt, 3) for prompt in "AB"]
+    refused = serving.ask("C", 3).result()
+    assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+    tensors = serving.infer()
+    model.go_on()
+    assert {answer.result().status for answer in (*answers, tensors)} == {200}
+    wait_for(lambda: serving.server.requests == 0)
+    assert serving.server.prompts == 0
+
+
+def test_the_memory_of_a_request_is_free_once_its_text_begins(
+    serving: Serving, model: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies: list[weakref.ref[memoryview]] = []
+    prepare = generating._prepare
+
+    def noting(model: ServedModel, body: memoryview, others: Sequence[Text]) -> Text:
+        bodies.append(weakref.ref(body))
+        return prepare(model, body, others)
+
+    monkeypatch.setattr(generating, "_prepare", noting)
+    budget = serving.server.bodies = BodyBudget(100, lambda: None)
+    answer = serving.ask("A", 3)
+    wait_for(lambda: model.order == "A")
+    assert [body() for body in bodies] == [None]
+    assert budget._free == 100
+    model.go_on()
+    assert answer.result().status == 200
+    wait_for(lambda: serving.server.requests == 0)
+    assert budget._free == 100
 
 
 def test_a_text_whose_last_run_has_no_room_is_refused_before_the_first(tmp_path: Path) -> None:

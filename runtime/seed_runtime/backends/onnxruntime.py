@@ -51,6 +51,8 @@ _WEIGHTS_FOLDER: Final = "session.model_external_initializers_file_folder_path"
 """Option for a model from memory: the folder of its weights file."""
 _FOLDER_SINCE: Final = "1.21"
 """First release with this option."""
+_IN_PLACE_SINCE: Final = "1.20"
+"""First release whose attention is right where it adds several tokens to others in place; in 1.19 it is another one."""
 _LOG_FATAL: Final = 4
 """Severity from which ONNX Runtime logs: it logs every failure that it raises as well, and the exception's text is
 enough."""
@@ -222,6 +224,12 @@ class OnnxRuntimeRunner:
         known = {value.name: value for value in self._values if value.form == "tensor"}
         for name in (*into, *outputs):
             self._value(name, known)
+        made = made_in_place(feeds, into)
+        if made and is_older(self._ort.__version__, _IN_PLACE_SINCE):
+            raise UnsupportedError(
+                f"ONNX Runtime {self._ort.__version__} computes something else where a model adds to its past in "
+                f"place; install onnxruntime {_IN_PLACE_SINCE} or later"
+            )
 
         def bound(session: Any, native: Feeds, options: Any) -> list[Any]:
             binding = session.io_binding()
@@ -234,7 +242,7 @@ class OnnxRuntimeRunner:
             session.run_with_iobinding(binding, options)
             return [value.numpy() for value in binding.get_outputs()[len(into) :]]
 
-        return dict(zip(outputs, self._call(bound, feeds, None, made_in_place(feeds, into)), strict=True))
+        return dict(zip(outputs, self._call(bound, feeds, None, made), strict=True))
 
     def close(self) -> None:
         """End what runs, and free the session's memory (see `Runner.close`)."""

@@ -94,6 +94,21 @@ def test_numbers_that_the_model_makes_itself_are_not_looked_at() -> None:
         check_feeds(TEXT, feeds | {"scale": np.ones((7, 4), np.float32)}, made=made)
 
 
+def test_an_old_release_adds_to_no_past_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = backends.get().open(save_layers(tmp_path), "lean", threads=1)
+    assert isinstance(runner, backends.WritingRunner)
+    x = np.ones((1, 64), np.float32)
+    monkeypatch.setattr("onnxruntime.__version__", "1.19.2")
+    with pytest.raises(UnsupportedError, match=r"1\.19\.2 computes something else .* onnxruntime 1\.20 or later"):
+        runner.run_into({"x": x}, {"y": x}, [])
+    assert x.min() == x.max() == 1
+    runner.run_into({"x": x}, {"y": np.empty_like(x)}, [])
+    monkeypatch.setattr("onnxruntime.__version__", "1.20.0")
+    runner.run_into({"x": x}, {"y": x}, [])
+    assert x.max() != 1
+    runner.close()
+
+
 @pytest.mark.parametrize("axes", [(0, 5), (2, 0), (0, 0)])
 def test_a_free_size_may_be_0(axes: tuple[int, int]) -> None:
     ids = np.ones(axes, np.int64)

@@ -20,7 +20,7 @@ import pytest
 import seed_runtime
 from seed_runtime.backends import Array, Feeds
 from seed_runtime.backends.onnxruntime_releases import is_older
-from seed_runtime.errors import MemoryBudgetError
+from seed_runtime.errors import MemoryBudgetError, UnsupportedError
 from seed_runtime.memory.plan import SLACK
 from seed_runtime.serve import ServedModel, Server, Writer, generating, generation_of, limits, plan_server
 from seed_runtime.serve.bodies import BodyBudget
@@ -223,6 +223,17 @@ def test_a_prompt_that_can_never_be_split_is_refused_at_once_and_one_that_can_la
     model.go_on()
     assert (first.result().status, later.result().status) == (200, 200)
     assert model.order == "A" * 9 + "C" * 3
+
+
+def test_what_the_backend_is_too_old_for_is_answered_501() -> None:
+    def run_into(feeds: Feeds, into: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        raise UnsupportedError("install a newer one")
+
+    with serve(run_into) as serving:
+        answer = serving.ask("A", 3).result()
+        assert (answer.status, answer.error) == (501, "install a newer one")
+        assert b'data: {"error": "install a newer one"}' in serving.ask("A", 3, "generate_stream").result().body
+        assert serving.server.desk.held_bytes == 0
 
 
 def test_texts_leave_places_for_inferences(serving: Serving, model: Turns, monkeypatch: pytest.MonkeyPatch) -> None:

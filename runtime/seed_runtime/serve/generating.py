@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import select
 import socket
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 _FIELDS: Final = ("id", "text_input", "parameters")
 _EVENTS: Final = "text/event-stream"
+_LOOK_S: Final = 0.5
+"""Time between two looks whether a client that has sent its next request is still there [s]."""
 _TIME: Final = "time"
 """Why a text ended that took too long, beside the reasons of `Generator.stop`."""
 
@@ -205,6 +208,9 @@ def _read(body: memoryview, context: int) -> dict[str, Any]:
 def _watching(server: Server, link: socket.socket, ending: Ending) -> Iterator[None]:
     """Notice within the block that the client closes its connection, or that the server ends."""
     loop = asyncio.get_running_loop()
+    closed = select.poll()
+    closed.register(link, select.POLLRDHUP)
+    later: asyncio.TimerHandle | None = None
 
     def look() -> None:
         try:
@@ -213,10 +219,19 @@ def _watching(server: Server, link: socket.socket, ending: Ending) -> Iterator[N
             return
         except OSError:
             is_gone = True
-        # What follows is the next request, or nothing.
         loop.remove_reader(link)
         if is_gone:
             ending.end(is_gone=True)
+        else:
+            look_behind()
+
+    def look_behind() -> None:
+        # The next request is there, and the loop can't wait for what comes behind it.
+        nonlocal later
+        if closed.poll(0):
+            ending.end(is_gone=True)
+        else:
+            later = loop.call_later(_LOOK_S, look_behind)
 
     loop.add_reader(link, look)
     server.endings.add(ending)
@@ -227,3 +242,5 @@ def _watching(server: Server, link: socket.socket, ending: Ending) -> Iterator[N
     finally:
         server.endings.discard(ending)
         loop.remove_reader(link)
+        if later is not None:
+            later.cancel()

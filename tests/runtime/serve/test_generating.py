@@ -19,9 +19,9 @@ import seed_runtime
 from seed_runtime.backends import Array, Feeds
 from seed_runtime.errors import MemoryBudgetError
 from seed_runtime.memory.process import baseline
-from seed_runtime.serve import ServedModel, Server, Writer, generation_of, limits, planned_bytes
+from seed_runtime.serve import ServedModel, Server, Writer, generation_of, limits, plan_server, planned_bytes
 from tests.runtime.serve.support.serving import Answer, Client, command, doubler, in_process, wait_for
-from tests.support.decoder_model import CONTEXT, decoder_seed
+from tests.support.decoder_model import CONTEXT, decoder_seed, wide_seed
 
 pytest.importorskip("tokenizers")
 
@@ -367,3 +367,8 @@ def test_a_prompt_that_takes_too_much_memory_to_be_split_is_refused() -> None:
     assert tokenizer.encode("hi", special=False)
     with pytest.raises(MemoryBudgetError, match="splitting the prompt needs"):
         tokenizer.encode("x" * limits.PROMPT_BODY, special=False)
+
+
+def test_a_limit_is_for_texts_before_it_is_for_tensors_in_json() -> None:
+    seed = seed_runtime.open(io.BytesIO(wide_seed()))
+    assert plan_server(seed, 1 << 40).body_max == limits.BODY_BESIDE_TEXTS < plan_server(seed).body_max

@@ -22,7 +22,7 @@ from seed_runtime.backends import Array, Feeds
 from seed_runtime.backends.onnxruntime_releases import is_older
 from seed_runtime.errors import MemoryBudgetError, UnsupportedError
 from seed_runtime.memory.plan import SLACK
-from seed_runtime.serve import ServedModel, Server, Writer, generating, generation_of, limits, plan_server
+from seed_runtime.serve import ServedModel, Server, Writer, generating, generation_of, limits
 from seed_runtime.serve.bodies import BodyBudget
 from seed_runtime.serve.writing import Desk, Text
 from tests.runtime.serve.support.serving import Answer, Client, command, in_process, wait_for
@@ -331,6 +331,18 @@ def test_a_client_that_leaves_frees_its_place_while_another_text_runs(
     assert (serving.server.desk.held_bytes, model.order) == (0, "AA")
 
 
+def test_a_client_that_leaves_behind_its_next_request_is_missed(serving: Serving, model: Turns) -> None:
+    link = serving.leave("A", serving.client.connection())
+    wait_for(lambda: model.order == "A")
+    link.sock.sendall(b"GET /v2 HTTP/1.1\r\n")
+    (ending,) = serving.server.endings
+    link.close()
+    wait_for(lambda: ending.is_gone)
+    model.gate.release()
+    wait_for(lambda: serving.server.requests == 0)
+    assert (serving.server.desk.held_bytes, model.order) == (0, "A")
+
+
 @pytest.mark.parametrize("in_place", [False, pytest.param(True, marks=newer_attention)])
 def test_texts_side_by_side_are_what_they_are_alone(tmp_path: Path, in_place: bool) -> None:
     path, data = tmp_path / "decoder.seed", decoder_seed(in_place=in_place)
@@ -353,11 +365,6 @@ def test_texts_side_by_side_are_what_they_are_alone(tmp_path: Path, in_place: bo
             alone = [serving.ask(prompt, 12, **given).result().json for prompt, given in asked]
     assert together == alone
     assert len({answer["text_output"] for answer in alone}) == 3
-
-
-def test_a_limit_is_for_texts_before_it_is_for_tensors_in_json() -> None:
-    seed = seed_runtime.open(io.BytesIO(wide_seed()))
-    assert plan_server(seed, 1 << 40).body_max == limits.BODY_BESIDE_TEXTS < plan_server(seed).body_max
 
 
 @pytest.mark.slow

@@ -31,6 +31,13 @@ def test_what_never_becomes_a_character_is_replaced_at_the_end(tokenizer: Tokeni
     assert stream.end() == ""
 
 
+def test_what_never_becomes_a_character_waits_for_64_tokens_at_most(tokenizer: Tokenizer) -> None:
+    stream = TextStream(tokenizer.words())
+    given = [stream.add(0xFF) for _ in range(128)]
+    assert [place for place, text in enumerate(given, 1) if text] == [64, 128]
+    assert "".join(given) == 128 * "\ufffd"
+
+
 def test_special_tokens_have_no_text(tokenizer: Tokenizer) -> None:
     stream = TextStream(tokenizer.words())
     assert [stream.add(token) for token in (ord("a"), 257, ord("b"))] == ["a", "", "b"]

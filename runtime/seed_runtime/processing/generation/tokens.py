@@ -13,6 +13,8 @@ from seed_runtime.processing.tokenizer_file import call_tokenizer, check_splitti
 
 _WHERE: Final = "processing, generation"
 _INCOMPLETE: Final = "\ufffd"
+_WAITING_MAX: Final = 64
+"""Number of tokens that wait for the rest of a character, which has 4 bytes at most: more of them are no text."""
 """What decoders write for bytes that aren't UTF-8, or not yet."""
 
 
@@ -109,10 +111,10 @@ class TextStream:
         """Number of tokens whose text was given out."""
 
     def add(self, token: int) -> str:
-        """Return the text that one more token completes; "" where a character is cut."""
+        """Return the text that one more token completes; "" where a character is cut, but not for long."""
         self._ids.append(token)
         text = self._new_text()
-        if text.endswith(_INCOMPLETE):
+        if text.endswith(_INCOMPLETE) and len(self._ids) - self._given < _WAITING_MAX:
             return ""
         self._start, self._given = self._given, len(self._ids)
         return text

@@ -20,11 +20,9 @@ def _dispatch(argv: Sequence[str] | None) -> int:
     # Each action is a module of its name with a function of its name, so that only what it needs is imported.
     command = getattr(importlib.import_module(f"seed_runtime.cli.{job.action}"), job.action)
 
-    from seed_runtime.backends import litert_notice
     from seed_runtime.cli.terminal import Terminal
     from seed_runtime.system.scratch import scratch_parents, sweep
 
-    litert_notice.allow()
     sweep(scratch_parents())
     terminal = Terminal(quiet=job.quiet)
     try:

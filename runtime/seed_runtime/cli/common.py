@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import seed_runtime
 from seed_runtime.assembly.cache import ModelCache, default_root
-from seed_runtime.backends import Feeds
+from seed_runtime.backends import Feeds, litert_notice
 from seed_runtime.cli.arguments import Job
 from seed_runtime.cli.terminal import Terminal
 from seed_runtime.errors import UsageError
@@ -76,6 +76,7 @@ def open_session(
     runs: int | None = None,
 ) -> Session:
     """Open a session under the limits of the command line; for the arguments see `Seed.session`."""
+    litert_notice.allow()
     return seed.session(
         max_memory=job.max_memory,
         feeds=feeds,

@@ -17,7 +17,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from seed_runtime.errors import InputError, MemoryBudgetError, SeedError, UnsupportedError
+from seed_runtime.errors import InputError, MemoryBudgetError, SeedError
 from seed_runtime.limits import VOCABULARY_MAX
 from seed_runtime.memory.plan import SLACK
 from seed_runtime.serve import limits
@@ -25,7 +25,7 @@ from seed_runtime.serve.answers import Answer
 from seed_runtime.serve.ending import EndedError, Ending
 from seed_runtime.serve.metrics import Times
 from seed_runtime.serve.objects import read_object
-from seed_runtime.serve.refused import RefusedError, busy, refusal_of
+from seed_runtime.serve.refused import busy, refusal_of
 from seed_runtime.serve.writing import NoRoomError, Text
 
 if TYPE_CHECKING:
@@ -93,8 +93,6 @@ async def generate(
         server.metrics.add_failure(time.perf_counter() - begun)
         if (refusal := refusal_of(error)) is not None:
             raise refusal from None
-        if isinstance(error, UnsupportedError):  # the backend is too old for the way in which the model is asked
-            raise RefusedError(HTTPStatus.NOT_IMPLEMENTED, str(error)) from None
         raise
     if ending.is_gone:
         server.metrics.add_failure(time.perf_counter() - begun)

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from seed_runtime.backends import Feeds
-from seed_runtime.errors import MemoryBudgetError, UnsupportedError
+from seed_runtime.errors import MemoryBudgetError
 from seed_runtime.serve import limits, protocol
 from seed_runtime.serve.answers import Answer
 from seed_runtime.serve.asking import answer_question
@@ -112,8 +112,6 @@ async def infer(
         server.metrics.add_failure(time.perf_counter() - begun)
         if (refusal := refusal_of(error)) is not None:
             raise refusal from None
-        if isinstance(error, UnsupportedError):  # a package that questions need is missing
-            raise RefusedError(HTTPStatus.NOT_IMPLEMENTED, str(error)) from None
         raise
     server.metrics.add_success(Times(queued, *result.times))
     kind, header = "application/json", ""

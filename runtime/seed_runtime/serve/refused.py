@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from seed_runtime.errors import InputError, MemoryBudgetError
+from seed_runtime.errors import InputError, MemoryBudgetError, UnsupportedError
 
 
 class RefusedError(Exception):
@@ -29,9 +29,11 @@ def busy(line: str) -> RefusedError:
 
 
 def refusal_of(error: BaseException) -> RefusedError | None:
-    """Return the refusal of a request by what its work raised; None where the request isn't at fault."""
+    """Return the refusal of a request by what its work raised; None where the server is at fault."""
     if isinstance(error, InputError):
         return RefusedError(HTTPStatus.BAD_REQUEST, str(error))
     if isinstance(error, MemoryBudgetError):
         return RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error))
+    if isinstance(error, UnsupportedError):  # a package that it needs is missing, or the backend too old for it
+        return RefusedError(HTTPStatus.NOT_IMPLEMENTED, str(error))
     return None

@@ -80,10 +80,14 @@ class Generation:
     """Longest answer where the user doesn't say [token]."""
 
     @property
+    def sets(self) -> int:
+        """Number of sets of arrays in the cache: two where a run reads one and writes the other."""
+        return 1 if self.in_place else 2
+
+    @property
     def token_bytes(self) -> int:
         """Memory that a token takes in the cache [B]."""
-        # Two sets, as a run reads one and writes the other.
-        return (1 if self.in_place else 2) * sum(past.token_bytes for past in self.past.values())
+        return self.sets * sum(past.token_bytes for past in self.past.values())
 
 
 def read(fields: Fields, sources: Sources, inputs: Specs, needed: Sequence[str], outputs: Specs) -> Generation:

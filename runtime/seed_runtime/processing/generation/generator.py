@@ -131,7 +131,7 @@ class Generator:
     def held_bytes(self) -> int:
         """Memory that the answer holds between two runs, at its longest [B]."""
         whole = self._generation
-        arrays = (1 if whole.in_place else 2) * len(whole.past)
+        arrays = whole.sets * len(whole.past)
         return self.capacity * (whole.token_bytes + _NUMBER_BYTES) + arrays * mmap.PAGESIZE
 
     @property
@@ -193,7 +193,7 @@ class _Cache:
         self._length, self._capacity = 0, capacity
         self._sets = [
             {name: np.zeros(prod(each.sized(capacity)), each.dtype) for name, each in generation.past.items()}
-            for _ in range(1 if generation.in_place else 2)
+            for _ in range(generation.sets)
         ]
 
     def fill(self, tokens: Sequence[int]) -> None:

@@ -13,9 +13,9 @@ from seed_runtime.processing.tokenizer_file import call_tokenizer, check_splitti
 
 _WHERE: Final = "processing, generation"
 _INCOMPLETE: Final = "\ufffd"
+"""What decoders write for bytes that aren't UTF-8, or not yet."""
 _WAITING_MAX: Final = 64
 """Number of tokens that wait for the rest of a character, which has 4 bytes at most: more of them are no text."""
-"""What decoders write for bytes that aren't UTF-8, or not yet."""
 
 
 class Tokenizer:
